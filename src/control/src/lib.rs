@@ -1,5 +1,34 @@
-//! All that may be asked of the daemon, as one enum, with framing and a client. This library never knows the daemon's insides.
+//! All that may be asked of lockdownd, as one enum, with its answers, the framing of both and a blocking client.
+//!
+//! One connection to [`SOCKET`] carries one [`Request`] and one [`Response`], each a frame of [`frame`].
+//! This library knows nothing of the daemon's insides: it decides nothing, keeps nothing and reads no clock.
 
+mod cidr;
+mod client;
 mod duration;
+pub mod frame;
+mod refusal;
+mod request;
+mod response;
 
+pub use cidr::{Cidr, CidrError};
+pub use client::{ANSWER_TIMEOUT, Client, ClientError};
 pub use duration::{DurationError, MAX_DURATION, format_duration, parse_duration};
+pub use refusal::{Exit, Refusal, RefusalCode};
+pub use request::{
+    Allow, CheckError, DEFAULT_RECORDS, Enforce, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM, MAX_QUARANTINE_ID,
+    MAX_REASON, MAX_RECORDS, MAX_RECORDS_BYTES, MAX_TARGET, MIN_DURATION_SECS, Quarantined, Records, Request, Revoke,
+    Target,
+};
+pub use response::{
+    AllowedAnswer, Answer, Change, ChangeKind, ConfigState, EffectiveEnd, EndCause, EndView, EndWhy, EnforceAnswer,
+    GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode, Obstacle, Origin, PeopleAnswer,
+    PersonView, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, RecordsAnswer, Response,
+    RestoreAnswer, RevokeAnswer, SessionKind, SessionView, SessionsAnswer, Severity, Status, encode_response,
+};
+
+/// Where lockdownd listens for operators: `root:lockdown-operators`, mode 0660.
+pub const SOCKET: &str = "/run/lockdownd/control.sock";
+
+/// The group whose members may reach [`SOCKET`], besides root.
+pub const OPERATORS: &str = "lockdown-operators";

@@ -1,0 +1,256 @@
+//! Everything that may be asked, with the bounds on each part. What comes off a socket is used only after
+//! [`Request::check`].
+
+use jiff::Timestamp;
+use record::{Account, ArtifactType, GrantId, Person};
+use serde::{Deserialize, Serialize};
+
+use crate::Cidr;
+
+/// The most bytes in a reason: a sentence and a ticket, not a document.
+pub const MAX_REASON: usize = 1000;
+/// The most address ranges in one grant.
+pub const MAX_FROM: usize = 16;
+/// The most bytes in what is to be revoked.
+pub const MAX_TARGET: usize = 64;
+/// The most bytes in the id of a quarantined item.
+pub const MAX_QUARANTINE_ID: usize = 64;
+/// The shortest duration that can be asked for, in seconds.
+pub const MIN_DURATION_SECS: u64 = 1;
+/// The longest duration that can be asked for, in seconds (ten years of 365 days); the configuration bounds it further.
+pub const MAX_DURATION_SECS: u64 = 10 * 365 * 86_400;
+/// The most records in one answer.
+pub const MAX_RECORDS: u32 = 500;
+/// The most bytes of record lines in one answer. A line at most doubles inside JSON, so that twice this fits a frame;
+/// the daemon stops before it and says that there is more.
+pub const MAX_RECORDS_BYTES: usize = 500 * 1024;
+/// How many records `lockdownctl` asks for at a time.
+pub const DEFAULT_RECORDS: u32 = 100;
+
+/// All that may be asked of the daemon over `control.sock`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// How things stand → [`crate::Answer::Status`].
+    Status,
+    /// Give a person leave to log in → [`crate::Answer::Allow`].
+    Allow(Allow),
+    /// End one grant, or all of a person's → [`crate::Answer::Revoke`].
+    Revoke(Revoke),
+    /// End every grant and granted session → [`crate::Answer::Lockdown`].
+    Lockdown(Lockdown),
+    /// Try enforce for a while → [`crate::Answer::Enforce`].
+    Enforce(Enforce),
+    /// List grants → [`crate::Answer::Grants`].
+    Grants(Grants),
+    /// List live sessions → [`crate::Answer::Sessions`].
+    Sessions,
+    /// List who exists → [`crate::Answer::People`].
+    People,
+    /// What enforce would change now → [`crate::Answer::Plan`].
+    Plan,
+    /// Read records that are on disk → [`crate::Answer::Records`].
+    Records(Records),
+    /// List what was removed and kept → [`crate::Answer::Quarantine`].
+    QuarantineList,
+    /// One kept item with its content → [`crate::Answer::QuarantineItem`].
+    QuarantineShow(Quarantined),
+    /// Put one kept item back → [`crate::Answer::Restore`].
+    QuarantineRestore(Quarantined),
+}
+
+/// Leave for `person` to log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// Who.
+    pub person: Person,
+    /// To which account; `None`: the account named as the person, else the only one they may have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<Account>,
+    /// For how many seconds; `None`: the configured default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub duration: Option<u64>,
+    /// From when on; `None`: now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at: Option<Timestamp>,
+    /// From which addresses only; empty: from anywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub from: Vec<Cidr>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// The end of one grant, or of all of a person's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// A grant's id or a person's name; see [`Target`].
+    pub target: String,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// What a [`Revoke`] ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One grant.
+    Grant(GrantId),
+    /// Every active or waiting grant of a person.
+    Person(Person),
+}
+
+impl Revoke {
+    /// What is to end. A text that has the form of a grant's id is one, even where a person is named so.
+    ///
+    /// # Errors
+    /// [`CheckError::Target`] where it is neither.
+    pub fn target(&self) -> Result<Target, CheckError> {
+        let bad = || CheckError::Target(self.target.chars().take(MAX_TARGET).collect());
+        match self.target.parse() {
+            Ok(grant) => Ok(Target::Grant(grant)),
+            Err(_) => self.target.parse().map(Target::Person).map_err(|_| bad()),
+        }
+    }
+}
+
+/// The end of every grant and granted session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lockdown {
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// A trial of enforce that ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enforce {
+    /// For how long.
+    pub seconds: u64,
+}
+
+/// Which grants to list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// Those that have ended too, as far as they are still kept.
+    pub all: bool,
+}
+
+/// Which records to read: those after `after` that match every filter, in the ledger's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Records {
+    /// Only records with a higher `seq`; 0: from the first that is still kept.
+    pub after: u64,
+    /// Only records of this time or later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<Timestamp>,
+    /// Only records of this person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub person: Option<Person>,
+    /// Only records of this account.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<Account>,
+    /// Only records of this type.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<ArtifactType>,
+    /// At most so many in the answer: 1 to [`MAX_RECORDS`]. It may hold fewer and say that there are more.
+    pub limit: u32,
+}
+
+/// One item in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantined {
+    /// Its id as `lockdownctl quarantine list` prints it: `[A-Za-z0-9-]`, so that it is one path component at most.
+    pub id: String,
+}
+
+/// A request that breaks a bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// Too long a reason.
+    #[error("the reason has {0} bytes; at most {MAX_REASON} are kept")]
+    Reason(usize),
+    /// Too many address ranges.
+    #[error("{0} address ranges; at most {MAX_FROM} fit one grant")]
+    From(usize),
+    /// A duration outside the bounds.
+    #[error("a duration of {0} seconds; give {MIN_DURATION_SECS} to {MAX_DURATION_SECS}")]
+    Duration(u64),
+    /// Neither a grant nor a person.
+    #[error(
+        "{0:?} is neither a grant's id (g- and 16 hex digits, as `lockdownctl grants` prints it) nor a person's name"
+    )]
+    Target(String),
+    /// Too many or no records.
+    #[error("a limit of {0} records; give 1 to {MAX_RECORDS}")]
+    Limit(u32),
+    /// No such form of id.
+    #[error("{0:?} is no id of a quarantined item: take one that `lockdownctl quarantine list` prints")]
+    Id(String),
+}
+
+impl Request {
+    /// Checks every bound that the types themselves do not. The daemon calls this before it does anything.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn check(&self) -> Result<(), CheckError> {
+        match self {
+            Self::Status | Self::Grants(_) | Self::Sessions | Self::People | Self::Plan | Self::QuarantineList => {
+                Ok(())
+            }
+            Self::Allow(allow) => {
+                if allow.from.len() > MAX_FROM {
+                    return Err(CheckError::From(allow.from.len()));
+                }
+                allow.duration.map_or(Ok(()), duration)?;
+                reason(allow.reason.as_deref())
+            }
+            Self::Revoke(revoke) => {
+                revoke.target()?;
+                reason(revoke.reason.as_deref())
+            }
+            Self::Lockdown(lockdown) => reason(lockdown.reason.as_deref()),
+            Self::Enforce(enforce) => duration(enforce.seconds),
+            Self::Records(records) if (1..=MAX_RECORDS).contains(&records.limit) => Ok(()),
+            Self::Records(records) => Err(CheckError::Limit(records.limit)),
+            Self::QuarantineShow(item) | Self::QuarantineRestore(item) => quarantine_id(&item.id),
+        }
+    }
+
+    /// Whether it changes anything: such requests are recorded, with who asked.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Allow(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Enforce(_) | Self::QuarantineRestore(_)
+        )
+    }
+}
+
+fn reason(text: Option<&str>) -> Result<(), CheckError> {
+    match text.map_or(0, str::len) {
+        length if length > MAX_REASON => Err(CheckError::Reason(length)),
+        _ => Ok(()),
+    }
+}
+
+fn duration(seconds: u64) -> Result<(), CheckError> {
+    if (MIN_DURATION_SECS..=MAX_DURATION_SECS).contains(&seconds) { Ok(()) } else { Err(CheckError::Duration(seconds)) }
+}
+
+fn quarantine_id(id: &str) -> Result<(), CheckError> {
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if plain && (1..=MAX_QUARANTINE_ID).contains(&id.len()) {
+        Ok(())
+    } else {
+        Err(CheckError::Id(id.chars().take(MAX_QUARANTINE_ID).collect()))
+    }
+}
