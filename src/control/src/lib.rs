@@ -7,6 +7,7 @@ mod cidr;
 mod client;
 mod duration;
 pub mod frame;
+pub mod gate;
 mod refusal;
 mod request;
 mod response;
