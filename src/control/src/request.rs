@@ -254,3 +254,82 @@ fn quarantine_id(id: &str) -> Result<(), CheckError> {
         Err(CheckError::Id(id.chars().take(MAX_QUARANTINE_ID).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    fn allow() -> Allow {
+        let person = "frank".parse().unwrap();
+        Allow { person, account: None, duration: None, at: None, from: Vec::new(), reason: None }
+    }
+
+    fn revoke(target: &str) -> Request {
+        Request::Revoke(Revoke { target: target.to_owned(), reason: None })
+    }
+
+    fn item(id: &str) -> Request {
+        Request::QuarantineRestore(Quarantined { id: id.to_owned() })
+    }
+
+    fn records(limit: u32) -> Request {
+        Request::Records(Records { after: 0, since: None, person: None, account: None, kind: None, limit })
+    }
+
+    #[test]
+    fn each_bound_is_checked_on_both_sides() {
+        let range: Cidr = "10.0.0.0/8".parse().unwrap();
+        for (fits, over) in [
+            (Allow { duration: Some(MIN_DURATION_SECS), ..allow() }, Allow { duration: Some(0), ..allow() }),
+            (
+                Allow { duration: Some(MAX_DURATION_SECS), ..allow() },
+                Allow { duration: Some(MAX_DURATION_SECS + 1), ..allow() },
+            ),
+            (Allow { from: vec![range; MAX_FROM], ..allow() }, Allow { from: vec![range; MAX_FROM + 1], ..allow() }),
+            (
+                Allow { reason: Some("r".repeat(MAX_REASON)), ..allow() },
+                Allow { reason: Some("r".repeat(MAX_REASON + 1)), ..allow() },
+            ),
+        ] {
+            assert_eq!(Request::Allow(fits).check(), Ok(()));
+            assert!(Request::Allow(over.clone()).check().is_err(), "{over:?}");
+        }
+        assert_eq!(records(MAX_RECORDS).check(), Ok(()));
+        assert_eq!(records(MAX_RECORDS + 1).check(), Err(CheckError::Limit(MAX_RECORDS + 1)));
+        assert_eq!(records(0).check(), Err(CheckError::Limit(0)));
+    }
+
+    #[test]
+    fn a_target_is_a_grant_or_a_person() {
+        let target = |text: &str| Revoke { target: text.to_owned(), reason: None }.target();
+        assert!(matches!(target("g-0123456789abcdef"), Ok(Target::Grant(_))));
+        assert!(matches!(target("frank"), Ok(Target::Person(_))));
+        assert!(revoke("").check().is_err());
+        assert!(revoke(&"f".repeat(MAX_TARGET + 1)).check().is_err());
+        assert!(revoke("frank\n").check().is_err());
+    }
+
+    #[test]
+    fn an_id_that_could_be_a_path_is_refused() {
+        assert_eq!(item("20260101-7f").check(), Ok(()));
+        for id in ["", "..", "../../etc/shadow", "a/b", "a.b", "a\0", &"a".repeat(MAX_QUARANTINE_ID + 1)] {
+            assert!(item(id).check().is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_daemon_does_not_know_is_refused_and_never_ignored() {
+        for json in [
+            r#""reboot""#,
+            r#"{"enforce":{"seconds":1,"force":true}}"#,
+            r#"{"enforce":{"seconds":-1}}"#,
+            r#"{"allow":{"person":"frank\nroot"}}"#,
+            r#"{"allow":{"person":"frank","from":["*"]}}"#,
+            r#"{"status":{},"plan":{}}"#,
+        ] {
+            assert!(frame::decode::<Request>(json.as_bytes()).is_err(), "{json}");
+        }
+        assert_eq!(frame::decode::<Request>(br#""status""#).unwrap(), Request::Status);
+    }
+}

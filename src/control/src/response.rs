@@ -3,14 +3,26 @@
 //!
 //! Fields are only ever added, and every added field has a default: an older `lockdownctl` reads a newer daemon.
 
-use jiff::Timestamp;
-use record::{Account, Actor, Fingerprint, GrantId, Host, LedgerId, Person, SessionId, Source, Stack};
+mod grants;
+mod listed;
+mod status;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cidr, Refusal, RefusalCode,
+    Refusal, RefusalCode,
     frame::{self, FrameError, MAX_FRAME},
 };
+
+pub use grants::{
+    AllowedAnswer, EffectiveEnd, EndCause, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, LockdownAnswer,
+    Origin, RevokeAnswer,
+};
+pub use listed::{
+    Change, ChangeKind, EnforceAnswer, KeyView, PeopleAnswer, PersonView, PlanAnswer, QuarantineAnswer,
+    QuarantineDetail, QuarantineItem, RecordsAnswer, RestoreAnswer, SessionKind, SessionView, SessionsAnswer,
+};
+pub use status::{ConfigState, LedgerState, Mode, Obstacle, Problem, Severity, Status};
 
 /// What comes back for one [`crate::Request`].
 pub type Response = Result<Answer, Refusal>;
@@ -92,522 +104,66 @@ impl Answer {
     }
 }
 
-/// Whether the daemon acts on what it sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Sees and records, changes nothing, lets everybody pass.
-    Observe,
-    /// Acts.
-    Enforce,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use record::Account;
 
-impl Mode {
-    /// The word as in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "observe",
-            Self::Enforce => "enforce",
+    fn item(why: &str) -> QuarantineItem {
+        QuarantineItem {
+            id: "q-1".to_owned(),
+            account: "ubuntu".parse::<Account>().unwrap(),
+            path: "/home/ubuntu/.ssh/authorized_keys".to_owned(),
+            removed_at: Timestamp::UNIX_EPOCH,
+            size: 1,
+            why: why.to_owned(),
+            restorable: true,
+            fingerprints: Vec::new(),
         }
     }
-}
 
-/// How things stand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// What is in force now.
-    pub mode: Mode,
-    /// When a trial of enforce goes back by itself; `None`: no trial is on.
-    pub trial_until: Option<Timestamp>,
-    /// What the configuration says.
-    pub configured_mode: Mode,
-    /// The host's name in records.
-    pub host: Host,
-    /// The stack it belongs to.
-    pub stack: Option<Stack>,
-    /// The daemon's version.
-    pub version: String,
-    /// The version of OpenSSH on the host, as `sshd -V` prints it; `None`: not found.
-    pub openssh: Option<String>,
-    /// When the daemon started.
-    pub started_at: Timestamp,
-    /// The configuration in force.
-    pub config: ConfigState,
-    /// How many accounts are watched.
-    pub accounts: u64,
-    /// Accounts that are never locked down.
-    pub exempt: Vec<Account>,
-    /// How many persons the configuration knows.
-    pub people: u64,
-    /// How many grants are in force now.
-    pub active_grants: u64,
-    /// How many grants begin later.
-    pub waiting_grants: u64,
-    /// How many live sessions are known, whatever their kind.
-    pub sessions: u64,
-    /// How many removed files are kept.
-    pub quarantined: u64,
-    /// What stands in the way of enforce; in enforce: what has broken since.
-    pub obstacles: Vec<Obstacle>,
-    /// Where the ledger stands.
-    pub ledger: LedgerState,
-    /// Whatever else an operator should know.
-    pub problems: Vec<Problem>,
-    /// When the last sweep ended.
-    pub last_sweep: Option<Timestamp>,
-    /// When the next one is due.
-    pub next_sweep: Option<Timestamp>,
-    /// When the next scheduled lockdown is due; `None`: none is scheduled.
-    pub next_lockdown: Option<Timestamp>,
-}
+    fn reread(response: Response) -> Response {
+        frame::read(&mut encode_response(response).as_slice(), MAX_FRAME).unwrap()
+    }
 
-/// The configuration in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigState {
-    /// When it came into force.
-    pub loaded_at: Timestamp,
-    /// SHA-256 of what is in force, in hex.
-    pub hash: String,
-    /// Whether it is the last good one because the files on disk were refused.
-    pub last_good: bool,
-    /// Why the files on disk were refused, with file, line and column; `None`: they are in force.
-    pub refused: Option<String>,
-}
+    #[test]
+    fn answers_and_refusals_survive_the_wire() {
+        let restored = Answer::Restore(RestoreAnswer { item: item("x"), path: "/p".to_owned(), notes: Vec::new() });
+        for response in
+            [Ok(restored), Err(Refusal::new(RefusalCode::UnknownPerson, "no franc").hint("frank").detail("d"))]
+        {
+            assert_eq!(reread(response.clone()), response);
+        }
+    }
 
-/// One thing that stands in the way of enforce, or broke while it was on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Obstacle {
-    /// What is wrong and where.
-    pub what: String,
-    /// What to do about it.
-    pub remedy: String,
-}
+    #[test]
+    fn a_list_that_does_not_fit_is_cut_and_says_by_how_much() {
+        let items = vec![item(&"w".repeat(1000)); 3000];
+        let Ok(Answer::Quarantine(answer)) = reread(Ok(Answer::Quarantine(QuarantineAnswer { items, left_off: 5 })))
+        else {
+            panic!("not the same answer")
+        };
+        assert!(answer.items.len() >= 500, "{}", answer.items.len());
+        assert_eq!(answer.items.len() as u64 + answer.left_off, 3005);
+    }
 
-/// Where the ledger stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerState {
-    /// Its id.
-    pub id: LedgerId,
-    /// The last record's number.
-    pub seq: u64,
-    /// The last record's hash: SHA-256 of its line with the newline, in hex.
-    pub hash: String,
-    /// Up to which number it is on disk.
-    pub durable: u64,
-    /// Why it cannot take records now; `None`: it can.
-    pub failing: Option<String>,
-}
+    #[test]
+    fn what_cannot_be_cut_becomes_a_refusal_that_says_so() {
+        let huge = RestoreAnswer { item: item("x"), path: "p".repeat(MAX_FRAME), notes: Vec::new() };
+        let refusal = reread(Ok(Answer::Restore(huge))).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Failed);
+        assert!(refusal.message.contains("over the limit of 1048576"), "{refusal}");
+        let endless = Refusal::new(RefusalCode::Failed, "m".repeat(MAX_FRAME));
+        assert!(reread(Err(endless)).unwrap_err().message.contains("does not fit"));
+    }
 
-/// Something an operator should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// How bad.
-    pub severity: Severity,
-    /// What and where.
-    pub what: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub remedy: Option<String>,
-}
-
-/// How bad a [`Problem`] is, in syslog's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// A promise is broken now.
-    Crit,
-    /// Something failed.
-    Err,
-    /// An operator should act some day.
-    Warning,
-}
-
-/// One grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantView {
-    /// Its id.
-    pub id: GrantId,
-    /// Who.
-    pub person: Person,
-    /// To which account.
-    pub account: Account,
-    /// Where in its life it is.
-    pub state: GrantState,
-    /// When it was given.
-    pub created_at: Timestamp,
-    /// When it begins, or began.
-    pub starts_at: Timestamp,
-    /// When it expires by itself.
-    pub expires_at: Timestamp,
-    /// From which addresses only; empty: from anywhere.
-    pub from: Vec<Cidr>,
-    /// Why it was given.
-    pub reason: Option<String>,
-    /// On whose word.
-    pub origin: Origin,
-    /// How it ended; `None`: it has not.
-    pub end: Option<EndView>,
-}
-
-/// Where in its life a grant is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GrantState {
-    /// Begins later.
-    Waiting,
-    /// In force.
-    Active,
-    /// Over.
-    Ended,
-}
-
-/// On whose word a grant stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// An operator asked for it.
-    Operator(Actor),
-    /// The configuration renders it.
-    Config {
-        /// The file it stands in.
-        file: String,
-        /// The line it begins at, from 1.
-        line: Option<u64>,
-    },
-}
-
-/// How a grant ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndView {
-    /// By what.
-    pub why: EndWhy,
-    /// When.
-    pub at: Timestamp,
-    /// In whose words, where somebody gave any.
-    pub reason: Option<String>,
-}
-
-/// By what a grant ended; the words of `grant.ended`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndWhy {
-    /// Its time was over.
-    Expired,
-    /// An operator revoked it.
-    Revoked,
-    /// A lockdown.
-    Lockdown,
-    /// The configuration no longer allows it.
-    Config,
-    /// The ledger's identity no longer matches the machine.
-    Identity,
-}
-
-/// A grant was given or extended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllowedAnswer {
-    /// The grant as it stands now.
-    pub grant: GrantView,
-    /// Whether an existing grant was extended.
-    pub extended: bool,
-    /// When it really ends, and why then.
-    pub ends: EffectiveEnd,
-    /// What else the operator should know: that the host only observes, that the person has a live session already.
-    pub notes: Vec<String>,
-}
-
-/// When a grant really ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EffectiveEnd {
-    /// When.
-    pub at: Timestamp,
-    /// Why then.
-    pub cause: EndCause,
-}
-
-/// Why a grant ends when it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndCause {
-    /// As was asked.
-    Asked,
-    /// Nothing was asked: `grants.default_duration`.
-    DefaultDuration,
-    /// A scheduled lockdown comes first.
-    ScheduledLockdown,
-    /// It had a later end already, which asking for less does not shorten.
-    AlreadyLater,
-}
-
-/// Grants were revoked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RevokeAnswer {
-    /// Those that ended.
-    pub grants: Vec<GrantView>,
-    /// The sessions that are being ended with them.
-    pub sessions: Vec<SessionView>,
-    /// How many more there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-    /// What else the operator should know.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// A lockdown ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockdownAnswer {
-    /// The grants that ended.
-    pub grants: Vec<GrantView>,
-    /// The sessions that are being ended.
-    pub sessions: Vec<SessionView>,
-    /// How many more there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-    /// What else the operator should know.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// A trial of enforce began or was prolonged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnforceAnswer {
-    /// When it goes back to observe by itself.
-    pub until: Timestamp,
-    /// What was changed for it, one sentence each.
-    pub changed: Vec<String>,
-    /// What else the operator should know.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// Grants, the active first, then the waiting, then the ended, each by when they end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantsAnswer {
-    /// The grants.
-    pub grants: Vec<GrantView>,
-    /// How many more there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-}
-
-/// Live sessions, the oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionsAnswer {
-    /// The sessions.
-    pub sessions: Vec<SessionView>,
-    /// How many more there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-}
-
-/// One live SSH login.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionView {
-    /// Its id.
-    pub id: SessionId,
-    /// By what right it is there.
-    pub kind: SessionKind,
-    /// Whose it is; `None`: not known.
-    pub person: Option<Person>,
-    /// The account.
-    pub account: Account,
-    /// The grant it is bound to.
-    pub grant: Option<GrantId>,
-    /// The key that opened it.
-    pub fingerprint: Option<Fingerprint>,
-    /// Where it comes from.
-    pub source: Option<Source>,
-    /// When it was opened.
-    pub opened_at: Timestamp,
-    /// When it will be ended; `None`: not by itself.
-    pub ends_at: Option<Timestamp>,
-    /// The process id of its connection's sshd.
-    pub pid: u32,
-}
-
-/// By what right a session is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionKind {
-    /// A grant.
-    Granted,
-    /// Its account is exempt.
-    Emergency,
-    /// None: the host only observes, or observed when it was opened.
-    Observed,
-}
-
-/// Who exists, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeopleAnswer {
-    /// The persons.
-    pub people: Vec<PersonView>,
-    /// How many more there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-}
-
-/// One person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PersonView {
-    /// Their name.
-    pub name: Person,
-    /// Their keys.
-    pub keys: Vec<KeyView>,
-    /// The accounts they may be given.
-    pub accounts: Vec<Account>,
-    /// Those of them that the host does not have.
-    #[serde(default)]
-    pub missing_accounts: Vec<Account>,
-    /// The grants they have now, active or waiting.
-    #[serde(default)]
-    pub grants: Vec<GrantId>,
-}
-
-/// One public key, never its body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyView {
-    /// Its fingerprint.
-    pub fingerprint: Fingerprint,
-    /// Its algorithm as in the key line, such as `ssh-ed25519`.
-    pub algorithm: String,
-    /// Its comment.
-    pub comment: String,
-}
-
-/// What enforce would change now, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanAnswer {
-    /// The mode in force.
-    pub mode: Mode,
-    /// What stands in the way of enforce.
-    pub obstacles: Vec<Obstacle>,
-    /// What would change; in enforce: what the next sweep would.
-    pub changes: Vec<Change>,
-    /// How many more changes there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-}
-
-/// One thing that would change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// What would be done.
-    pub kind: ChangeKind,
-    /// The account it concerns.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub account: Option<Account>,
-    /// The file it concerns.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub path: Option<String>,
-    /// The keys it concerns.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub fingerprints: Vec<Fingerprint>,
-    /// The session it concerns.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub session: Option<SessionId>,
-    /// Why, in one sentence.
-    pub why: String,
-}
-
-/// What a [`Change`] does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChangeKind {
-    /// A key file goes into quarantine.
-    RemoveKeyFile,
-    /// A file is put right in the key store.
-    WriteStore,
-    /// A file leaves the key store.
-    ClearStore,
-    /// sshd's drop-in is written and sshd reloaded.
-    WriteDropIn,
-    /// A session is ended.
-    EndSession,
-    /// Logins that work now would be refused.
-    RefuseLogins,
-}
-
-/// Records, as they stand in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordsAnswer {
-    /// The exact lines, without their newlines, in the ledger's order.
-    pub lines: Vec<String>,
-    /// Up to which `seq` was looked: the next request's `after`, whether or not anything matched.
-    pub after: u64,
-    /// Whether there is more on disk beyond `after`.
-    pub more: bool,
-    /// The ledger they are of: `seq` starts anew in another.
-    pub ledger: LedgerId,
-}
-
-/// What was removed and kept, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuarantineAnswer {
-    /// The items.
-    pub items: Vec<QuarantineItem>,
-    /// How many more there are than this answer holds.
-    #[serde(default)]
-    pub left_off: u64,
-}
-
-/// One removed file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuarantineItem {
-    /// Its id.
-    pub id: String,
-    /// The account whose file it was.
-    pub account: Account,
-    /// Where it stood.
-    pub path: String,
-    /// When it was removed.
-    pub removed_at: Timestamp,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Why it was removed, in one sentence.
-    pub why: String,
-    /// Whether its content is kept, and not only its hash.
-    pub restorable: bool,
-    /// The keys in it.
-    pub fingerprints: Vec<Fingerprint>,
-}
-
-/// One removed file with its content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuarantineDetail {
-    /// What is in the list too.
-    pub item: QuarantineItem,
-    /// What kind of file it was: `file`, `symlink`.
-    pub file_type: String,
-    /// Where a symbolic link pointed.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub link_target: Option<String>,
-    /// Its owner's user id.
-    pub uid: u32,
-    /// Its group id.
-    pub gid: u32,
-    /// Its permission bits.
-    pub mode: u32,
-    /// When it was last written.
-    pub modified_at: Option<Timestamp>,
-    /// SHA-256 of its content, in hex; `None`: it was too large to be read.
-    pub sha256: Option<String>,
-    /// Its lines, escaped, as far as they fit.
-    pub lines: Vec<String>,
-    /// Whether there is more than `lines` holds.
-    pub cut: bool,
-}
-
-/// One removed file was put back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreAnswer {
-    /// The item.
-    pub item: QuarantineItem,
-    /// Where it stands now.
-    pub path: String,
-    /// What else the operator should know: in enforce the next sweep removes it again.
-    #[serde(default)]
-    pub notes: Vec<String>,
+    #[test]
+    fn as_many_records_as_one_answer_may_hold_always_fit() {
+        let line = "\"".repeat(6 * 1024);
+        let lines = vec![line; crate::MAX_RECORDS_BYTES / (6 * 1024)];
+        let ledger = "0".repeat(32).parse().unwrap();
+        let answer = RecordsAnswer { lines, after: 1, more: true, ledger };
+        assert!(matches!(reread(Ok(Answer::Records(answer))), Ok(Answer::Records(_))));
+    }
 }

@@ -1,0 +1,136 @@
+//! How the daemon and its host stand.
+
+use jiff::Timestamp;
+use record::{Account, Host, LedgerId, Stack};
+use serde::{Deserialize, Serialize};
+
+/// Whether the daemon acts on what it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Sees and records, changes nothing, lets everybody pass.
+    Observe,
+    /// Acts.
+    Enforce,
+}
+
+impl Mode {
+    /// The word as in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What is in force now.
+    pub mode: Mode,
+    /// When a trial of enforce goes back by itself; `None`: no trial is on.
+    pub trial_until: Option<Timestamp>,
+    /// What the configuration says.
+    pub configured_mode: Mode,
+    /// The host's name in records.
+    pub host: Host,
+    /// The stack it belongs to.
+    pub stack: Option<Stack>,
+    /// The daemon's version.
+    pub version: String,
+    /// The version of OpenSSH on the host, as `sshd -V` prints it; `None`: not found.
+    pub openssh: Option<String>,
+    /// When the daemon started.
+    pub started_at: Timestamp,
+    /// The configuration in force.
+    pub config: ConfigState,
+    /// How many accounts are watched.
+    pub accounts: u64,
+    /// Accounts that are never locked down.
+    pub exempt: Vec<Account>,
+    /// How many persons the configuration knows.
+    pub people: u64,
+    /// How many grants are in force now.
+    pub active_grants: u64,
+    /// How many grants begin later.
+    pub waiting_grants: u64,
+    /// How many live sessions are known, whatever their kind.
+    pub sessions: u64,
+    /// How many removed files are kept.
+    pub quarantined: u64,
+    /// What stands in the way of enforce; in enforce: what has broken since.
+    pub obstacles: Vec<Obstacle>,
+    /// Where the ledger stands.
+    pub ledger: LedgerState,
+    /// Whatever else an operator should know.
+    pub problems: Vec<Problem>,
+    /// When the last sweep ended.
+    pub last_sweep: Option<Timestamp>,
+    /// When the next one is due.
+    pub next_sweep: Option<Timestamp>,
+    /// When the next scheduled lockdown is due; `None`: none is scheduled.
+    pub next_lockdown: Option<Timestamp>,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigState {
+    /// When it came into force.
+    pub loaded_at: Timestamp,
+    /// SHA-256 of what is in force, in hex.
+    pub hash: String,
+    /// Whether it is the last good one because the files on disk were refused.
+    pub last_good: bool,
+    /// Why the files on disk were refused, with file, line and column; `None`: they are in force.
+    pub refused: Option<String>,
+}
+
+/// One thing that stands in the way of enforce, or broke while it was on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// What is wrong and where.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Where the ledger stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerState {
+    /// Its id.
+    pub id: LedgerId,
+    /// The last record's number.
+    pub seq: u64,
+    /// The last record's hash: SHA-256 of its line with the newline, in hex.
+    pub hash: String,
+    /// Up to which number it is on disk.
+    pub durable: u64,
+    /// Why it cannot take records now; `None`: it can.
+    pub failing: Option<String>,
+}
+
+/// Something an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// How bad.
+    pub severity: Severity,
+    /// What and where.
+    pub what: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remedy: Option<String>,
+}
+
+/// How bad a [`Problem`] is, in syslog's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// A promise is broken now.
+    Crit,
+    /// Something failed.
+    Err,
+    /// An operator should act some day.
+    Warning,
+}
