@@ -1,0 +1,106 @@
+//! `SSH_AUTH_INFO_0`: what sshd tells PAM, in the session step, about the methods by which a login was let in.
+//!
+//! One method a line, `METHOD[/SUBMETHOD]`, for public keys with the key behind it (sshd_config(5), "ExposeAuthInfo").
+//! It must never take a certificate for the key inside it, nor guess between two keys.
+
+use record::Fingerprint;
+
+use super::{key::Key, wire};
+
+/// The most bytes of it that are read: an RSA key of 16,384 bits needs 2,800.
+pub const MAX_AUTH_INFO: usize = 16 * 1024;
+
+/// The most methods in it: sshd takes a few at the very most.
+pub const MAX_METHODS: usize = 16;
+
+/// The methods by which one login was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthInfo {
+    methods: Vec<String>,
+    keys: Vec<Result<Fingerprint, Why>>,
+    broken: Option<Why>,
+}
+
+/// Why a login cannot be put down to one plain key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// sshd told of no public key.
+    #[error("sshd verified no public key in this login")]
+    NoKey,
+    /// More than one public key.
+    #[error("sshd verified more than one public key in this login, and a login is put down to exactly one")]
+    SeveralKeys,
+    /// A certificate.
+    #[error("the login was by certificate, and only plain keys are bound to people")]
+    Certificate,
+    /// A line that sshd does not write.
+    #[error("what sshd told of this login cannot be read")]
+    Malformed,
+    /// More than [`MAX_AUTH_INFO`] bytes or [`MAX_METHODS`] methods.
+    #[error("what sshd told of this login is longer than {MAX_AUTH_INFO} bytes or {MAX_METHODS} methods")]
+    TooLong,
+}
+
+/// Reads the variable's value. Whatever is wrong with it comes out of [`AuthInfo::single_plain_key`].
+#[must_use]
+pub fn parse(text: &str) -> AuthInfo {
+    let mut info = AuthInfo { methods: Vec::new(), keys: Vec::new(), broken: None };
+    if text.len() > MAX_AUTH_INFO || text.lines().count() > MAX_METHODS {
+        info.broken = Some(Why::TooLong);
+        return info;
+    }
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n').filter(|_| !text.is_empty()) {
+        let (method, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if !is_method(method) {
+            info.broken = Some(Why::Malformed);
+            return info;
+        }
+        info.methods.push(method.to_owned());
+        // Any other method beside the key is one factor more: it gives nobody leave that the key does not give.
+        if method.split('/').next() == Some("publickey") {
+            info.keys.push(plain_key(rest));
+        }
+    }
+    info
+}
+
+fn is_method(word: &str) -> bool {
+    (1..=64).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_./@".contains(&byte))
+}
+
+/// `TYPE BASE64`, exactly as sshd writes it.
+fn plain_key(text: &str) -> Result<Fingerprint, Why> {
+    let (word, base64) = text.split_once(' ').ok_or(Why::Malformed)?;
+    if wire::is_certificate_name(word.as_bytes()) {
+        return Err(Why::Certificate);
+    }
+    let (_, data) = wire::read_base64(base64.as_bytes()).map_err(|error| match error {
+        wire::BlobError::Certificate => Why::Certificate,
+        _ => Why::Malformed,
+    })?;
+    let key = Key::new(data);
+    if key.algorithm() == word && key.base64() == base64 { Ok(key.fingerprint()) } else { Err(Why::Malformed) }
+}
+
+impl AuthInfo {
+    /// The methods' names in sshd's order, as `publickey` or `keyboard-interactive/pam`: at most [`MAX_METHODS`], of
+    /// harmless characters.
+    #[must_use]
+    pub fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
+    /// The one key that this login is put down to.
+    ///
+    /// # Errors
+    /// [`Why`], unless exactly one plain public key was verified, beside whatever other methods.
+    pub fn single_plain_key(&self) -> Result<Fingerprint, Why> {
+        match (self.broken, self.keys.as_slice()) {
+            (Some(why), _) => Err(why),
+            (None, []) => Err(Why::NoKey),
+            (None, [key]) => key.clone(),
+            (None, _) => Err(Why::SeveralKeys),
+        }
+    }
+}
