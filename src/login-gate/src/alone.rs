@@ -1,0 +1,180 @@
+//! The verdict without the daemon: what is on disk says whether enforce is on and who is exempt.
+//!
+//! Anything unclear about the marker counts as enforce, anything unclear about the list as not exempt.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+    process,
+};
+
+use control::gate::{EMERGENCY, ENFORCING, EXEMPT, EmergencyNote, MAX_NOTE, MAX_NOTES, Question, Step};
+use jiff::Timestamp;
+
+use crate::Verdict;
+
+/// The largest list of exempt accounts that is read, in bytes; nobody is exempt by a larger one.
+const MAX_EXEMPT: u64 = 64 * 1024;
+
+/// Where the kernel tells its boot id (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+const REFUSAL: &str = "\
+Nobody may log in here now: lockdownd, which decides that, does not answer.
+Try again in a minute. If it lasts, an administrator can run `systemctl restart lockdownd`
+from the console or as a break-glass account.";
+
+/// Decides about a login that the daemon did not answer for.
+pub(crate) fn decide(question: Question) -> Verdict {
+    if !enforcing() {
+        return Verdict::Pass;
+    }
+    if !exempt(&question.account) {
+        return Verdict::Refuse { step: question.step, text: REFUSAL.to_owned() };
+    }
+    if question.step == Step::Session {
+        // PAM lets the exempt by in any case, so a note that cannot be written must not cost them their session.
+        let _ = leave_note(Path::new(EMERGENCY), question);
+    }
+    Verdict::Pass
+}
+
+/// Whether enforce is on, as far as can be known: only a marker that surely is not there says no.
+pub(crate) fn enforcing() -> bool {
+    marked(Path::new(ENFORCING))
+}
+
+fn marked(marker: &Path) -> bool {
+    !matches!(fs::symlink_metadata(marker), Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+/// Whether `account` surely stands on a line of its own in root's list of exempt accounts.
+pub(crate) fn exempt(account: &str) -> bool {
+    listed(Path::new(EXEMPT), account).unwrap_or(false)
+}
+
+fn listed(list: &Path, account: &str) -> io::Result<bool> {
+    let file = File::open(list)?;
+    let facts = file.metadata()?;
+    if !facts.is_file() || facts.uid() != 0 || facts.mode() & 0o022 != 0 || facts.len() > MAX_EXEMPT {
+        return Ok(false);
+    }
+    let mut lines = Vec::new();
+    file.take(MAX_EXEMPT).read_to_end(&mut lines)?;
+    Ok(!account.is_empty() && lines.split(|byte| *byte == b'\n').any(|line| line == account.as_bytes()))
+}
+
+/// Leaves a note of an exempt login in `folder` for the daemon to record. It appears there whole or not at all.
+fn leave_note(folder: &Path, question: Question) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    if fs::read_dir(folder)?.take(MAX_NOTES).count() >= MAX_NOTES {
+        return Err(io::Error::new(ErrorKind::QuotaExceeded, "too many notes"));
+    }
+    let time = Timestamp::now();
+    let boot = fs::read_to_string(BOOT_ID).ok().map(|id| id.trim_end().to_owned());
+    let note = EmergencyNote { question, time, boot, sshd: std::os::unix::process::parent_id() };
+    let bytes = serde_json::to_vec(&note)?;
+    if bytes.len() as u64 > MAX_NOTE {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    // The process id tells apart what two gates write in the same nanosecond.
+    let name = format!("{}-{}.json", time.as_nanosecond(), process::id());
+    let unfinished = folder.join(format!(".{name}"));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(unfinished, folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn list(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exempt");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        (dir, path)
+    }
+
+    fn question() -> Question {
+        Question {
+            step: Step::Session,
+            account: "breakglass".into(),
+            remote_host: None,
+            connection: None,
+            auth_info: None,
+            service: None,
+            tty: None,
+        }
+    }
+
+    #[test]
+    fn only_a_whole_line_makes_exempt() {
+        let (_dir, path) = list(b"breakglass\nrescue\n");
+        for (account, is) in
+            [("breakglass", true), ("rescue", true), ("break", false), ("", false), ("breakglass\nrescue", false)]
+        {
+            assert_eq!(listed(&path, account).unwrap(), is, "{account:?}");
+        }
+        let (_dir, blank) = list(b"\n\xff\nrescue");
+        assert!(!listed(&blank, "").unwrap() && listed(&blank, "rescue").unwrap());
+    }
+
+    #[test]
+    fn a_list_that_is_missing_too_large_no_file_or_writable_by_others_exempts_nobody() {
+        assert!(listed(Path::new("/nonexistent/exempt"), "breakglass").is_err());
+        let (dir, large) = list(&[b"breakglass\n".as_slice(), &vec![b'\n'; MAX_EXEMPT as usize]].concat());
+        assert!(!listed(&large, "breakglass").unwrap());
+        assert!(!listed(dir.path(), "breakglass").unwrap());
+        let (_dir, open) = list(b"breakglass\n");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(!listed(&open, "breakglass").unwrap());
+    }
+
+    #[test]
+    fn only_a_marker_that_surely_is_missing_means_observe() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!marked(&dir.path().join("enforcing")));
+        symlink("/nonexistent", dir.path().join("dangling")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        for unclear in ["dangling", "file", "file/below-a-file"] {
+            assert!(marked(&dir.path().join(unclear)), "{unclear}");
+        }
+    }
+
+    #[test]
+    fn a_note_is_whole_private_and_readable_by_the_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("emergency");
+        leave_note(&folder, question()).unwrap();
+        leave_note(&folder, question()).unwrap();
+        let notes: Vec<_> = fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
+        assert_eq!(notes.len(), 2);
+        for note in notes {
+            assert!(!note.file_name().to_string_lossy().starts_with('.'));
+            assert_eq!(note.metadata().unwrap().mode() & 0o777, 0o600);
+            let note: EmergencyNote = serde_json::from_slice(&fs::read(note.path()).unwrap()).unwrap();
+            assert_eq!(note.question, question());
+            assert_eq!(note.boot.map(|id| id.len()), Some(36));
+        }
+    }
+
+    #[test]
+    fn notes_stop_at_their_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..MAX_NOTES {
+            File::create(dir.path().join(n.to_string())).unwrap();
+        }
+        assert_eq!(leave_note(dir.path(), question()).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_NOTES);
+    }
+}
