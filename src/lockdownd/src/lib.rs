@@ -1,2 +1,3 @@
 //! lib
+pub mod config;
 pub mod keys;

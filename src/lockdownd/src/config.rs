@@ -1,0 +1,304 @@
+//! TOML → a checked [`Config`]: `/etc/lockdownd/config.toml` and `conf.d/*.toml`, merged in name order.
+//!
+//! Duty: refuse what is unknown, unclear or contradictory, naming file, line, column and what would work, and as many
+//! mistakes at once as can be told. A `Config` that exists has been checked whole: the inside never re-checks it.
+//! This never changes anything, never reads a clock, and never puts a configuration in force: that is for its caller.
+
+mod cron;
+mod error;
+mod files;
+mod judge;
+mod merge;
+mod place;
+mod table;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use record::{Account, Host, NameError, Person, Stack};
+
+pub use control::Mode;
+pub use cron::{Cron, CronError, MAX_CRON_TEXT};
+pub use error::{Error, MAX_PROBLEMS, Problem};
+pub use files::{MAX_FILE, MAX_FILES, MAX_LAST_GOOD, MAX_TOTAL};
+pub use judge::{MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_WARNING, MIN_GRANT, MIN_RETAIN};
+pub use merge::MAX_ADDRESS;
+pub use place::Place;
+pub use table::MAX_LIST;
+
+use crate::keys::{cidr::Cidr, person::PersonKey};
+use error::Problems;
+use files::Owner;
+use judge::{Scope, judge};
+use merge::Settings;
+use place::Source;
+
+/// Where the configuration in force stands.
+pub const CONFIG_DIR: &str = "/etc/lockdownd";
+
+/// The user whose configuration files are believed.
+const ROOT: u32 = 0;
+
+/// A checked configuration, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Whether to act on what is seen.
+    pub mode: Mode,
+    /// What this host calls itself in records.
+    pub host: HostConfig,
+    /// When sweeps and lockdowns come by themselves.
+    pub schedule: Schedule,
+    /// What holds for every grant.
+    pub grants: GrantRules,
+    /// Which accounts are never locked down.
+    pub accounts: Accounts,
+    /// What happens to live sessions.
+    pub sessions: Sessions,
+    /// Everybody who may be given a grant. No key belongs to two of them.
+    pub people: BTreeMap<Person, PersonEntry>,
+    /// Grants that the config renders, in the order of the files; no two are the same. Their times are not judged: one
+    /// that is over, or longer than `max_duration`, is for whoever knows the time.
+    pub rendered: Vec<RenderedGrant>,
+    /// How long records are kept.
+    pub ledger: LedgerConfig,
+    /// Where records are shipped to. Kept as data: the shipper reads it.
+    pub ship: Ship,
+    /// SHA-256 of the canonical merged form ([`Config::to_toml`]), in lower-case hex: equal for equal settings, however
+    /// they were spread over files.
+    pub digest: String,
+}
+
+/// `[host]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The host's name in records.
+    pub name: HostName,
+    /// The stack that this host belongs to.
+    pub stack: Stack,
+}
+
+/// Where the host's name comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostName {
+    /// The EC2 instance id from DMI, else the machine id.
+    Auto,
+    /// This name.
+    Fixed(Host),
+}
+
+/// `[schedule]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// When every account is looked at again.
+    pub sweep: Cron,
+    /// When every grant and granted session ends; `None`: only when somebody asks for it.
+    pub lockdown: Option<Cron>,
+}
+
+/// `[grants]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRules {
+    /// How long a grant lasts that names no length.
+    pub default_duration: Duration,
+    /// The longest life of a grant, from its creation. At least `default_duration`.
+    pub max_duration: Duration,
+    /// Whether a grant needs a reason.
+    pub require_reason: bool,
+    /// Whether people may grant themselves.
+    pub self_grants: bool,
+}
+
+/// `[accounts]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accounts {
+    /// The break-glass accounts.
+    pub exempt: BTreeSet<Account>,
+    /// Whether none is wanted: without it, enforce needs an exempt account that works.
+    pub no_exempt: bool,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sessions {
+    /// Whether a connection ends with its grant.
+    pub end_with_grant: bool,
+    /// How long before its end a session is warned; `None`: not at all.
+    pub warn_before: Option<Duration>,
+}
+
+/// One `[[person]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonEntry {
+    /// Their public keys. Empty: they cannot get in.
+    pub keys: Vec<PersonKey>,
+    /// The accounts that they may be given. Empty: none.
+    pub accounts: BTreeSet<Account>,
+    /// Where they stand in the config.
+    pub place: Place,
+}
+
+/// One `[[grant]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedGrant {
+    /// Who may log in: one of [`Config::people`].
+    pub person: Person,
+    /// To which account: one that the person may be given.
+    pub account: Account,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// From when; `None`: at once. Before `expires_at`.
+    pub starts_at: Option<Timestamp>,
+    /// From where; empty here: from anywhere (an empty list in the file is refused).
+    pub from: Vec<Cidr>,
+    /// Why; `None` only where `require_reason` is off.
+    pub reason: Option<String>,
+    /// Where it stands in the config.
+    pub place: Place,
+}
+
+/// `[ledger]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// How long records are kept on this host.
+    pub retain: Duration,
+}
+
+/// `[ship.…]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ship {
+    /// `ship.syslog.address`: `unix:` and the path of a socket.
+    pub syslog: Option<String>,
+    /// `ship.api.url`: the compliance API, https.
+    pub api: Option<String>,
+}
+
+/// Loads what stands in a configuration directory (`/etc/lockdownd`): `config.toml`, which must be there, then
+/// `conf.d/*.toml` in name order. Settings of a later file replace earlier ones, lists included; `[[person]]` and
+/// `[[grant]]` add up. Names that begin with a dot or end otherwise are left alone.
+///
+/// Files and both directories must belong to root and be writable by root alone; files are regular, not links, at most
+/// [`MAX_FILE`] bytes each, [`MAX_TOTAL`] together and [`MAX_FILES`] in number.
+///
+/// # Errors
+/// Everything that is wrong, up to [`MAX_PROBLEMS`].
+pub fn load(dir: &Path) -> Result<Config, Error> {
+    load_of(dir, Owner::Only(ROOT))
+}
+
+fn load_of(dir: &Path, owner: Owner) -> Result<Config, Error> {
+    let mut problems = Problems::default();
+    let mut settings = Settings::default();
+    let mut left = MAX_TOTAL;
+    for path in files::list(dir, owner, &mut problems) {
+        let Some(text) = files::read(&path, owner, MAX_FILE.min(left), &mut problems) else { continue };
+        left = left.saturating_sub(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+    }
+    judge(settings, &Scope::Whole, problems)
+}
+
+/// Loads one file that holds a whole configuration, as [`Config::to_toml`] wrote it: the last good one. It must belong to
+/// root as those of [`load`], and have at most [`MAX_LAST_GOOD`] bytes.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file(path: &Path) -> Result<Config, Error> {
+    load_file_of(path, Owner::Only(ROOT))
+}
+
+fn load_file_of(path: &Path, owner: Owner) -> Result<Config, Error> {
+    let mut problems = Problems::default();
+    let mut settings = Settings::default();
+    if let Some(text) = files::read(path, owner, MAX_LAST_GOOD, &mut problems) {
+        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+    }
+    judge(settings, &Scope::Whole, problems)
+}
+
+/// Checks a configuration without putting it in force, for `lockdownd --check [FILE]`. The result prints as one line.
+///
+/// Without `path`: all of [`CONFIG_DIR`], as [`load`] does. With it: that one file, which may be `config.toml` or one of
+/// `conf.d`, wherever it lies and whoever owns it, for Chef's `verify` works on a temporary copy. People whom the file's
+/// grants name and whom the file does not know are looked up in what is installed. What only shows in the whole (a key
+/// that another file's person claims, say) is found when the whole is checked.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(path: Option<&Path>) -> Result<Checked, Error> {
+    let installed = Path::new(CONFIG_DIR);
+    match path {
+        None => load(installed).map(|config| Checked::of(installed, &config)),
+        Some(path) => check_file(path, load_of(installed, Owner::Any).ok().as_ref()).map(|c| Checked::of(path, &c)),
+    }
+}
+
+fn check_file(path: &Path, installed: Option<&Config>) -> Result<Config, Error> {
+    let mut problems = Problems::default();
+    let mut settings = Settings::default();
+    if let Some(text) = files::read(path, Owner::Any, MAX_FILE, &mut problems) {
+        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+    }
+    judge(settings, &Scope::OneFile(installed), problems)
+}
+
+/// What a good configuration amounts to, in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked(String);
+
+impl Checked {
+    fn of(path: &Path, config: &Config) -> Self {
+        let place = Place::whole(&path.to_string_lossy());
+        let (people, grants) = (config.people.len(), config.rendered.len());
+        let mode = config.mode.as_str();
+        Self(format!("{place}: good; mode {mode}, people: {people}, grants: {grants}, sha256 {}", config.digest))
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// Reads configuration texts, each with a name for complaints, as if they were the files of [`load`] in this order.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn parse(files: &[(&str, &str)]) -> Result<Self, Error> {
+        let mut problems = Problems::default();
+        let mut settings = Settings::default();
+        for (name, text) in files {
+            settings.add(&Source::new(name, text), &mut problems);
+        }
+        judge(settings, &Scope::Whole, problems)
+    }
+
+    /// The canonical merged form: every setting with its value in force, without comments or places. Reading it gives
+    /// this configuration again, places aside.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        write::config(self)
+    }
+}
+
+impl HostName {
+    /// The word that stands for [`HostName::Auto`].
+    pub const AUTO: &'static str = "auto";
+}
+
+impl FromStr for HostName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text == Self::AUTO { Ok(Self::Auto) } else { text.parse().map(Self::Fixed) }
+    }
+}

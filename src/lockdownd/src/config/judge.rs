@@ -1,0 +1,293 @@
+//! Settings → a checked configuration: defaults, bounds, and what the files say about each other. This never reads a file.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    time::Duration,
+};
+
+use control::format_duration;
+use record::{Account, Fingerprint, Person};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Accounts, Config, Cron, GrantRules, HostConfig, HostName, LedgerConfig, Mode, PersonEntry, PersonKey,
+    RenderedGrant, Schedule, Sessions, Ship,
+    error::Problems,
+    merge::{GrantTable, PersonTable, Settings},
+    place::{Located, Place},
+};
+
+/// The most people.
+pub const MAX_PEOPLE: usize = 10_000;
+/// The most keys that one person may have.
+pub const MAX_KEYS: usize = 64;
+/// The most accounts that may be exempt.
+pub const MAX_EXEMPT: usize = 64;
+/// The shortest `default_duration` and `max_duration`.
+pub const MIN_GRANT: Duration = Duration::from_secs(1);
+/// The longest `default_duration` and `max_duration`: a year.
+pub const MAX_GRANT: Duration = Duration::from_secs(366 * 86_400);
+/// The longest `warn_before`.
+pub const MAX_WARNING: Duration = Duration::from_secs(86_400);
+/// The shortest time that the ledger keeps records.
+pub const MIN_RETAIN: Duration = Duration::from_secs(86_400);
+/// The longest time that the ledger keeps records: ten years.
+pub const MAX_RETAIN: Duration = Duration::from_secs(3_660 * 86_400);
+
+/// When the sweep runs unless the config says otherwise.
+const DEFAULT_SWEEP: &str = "0 */15 * * * *";
+/// The stack's name unless the config says otherwise.
+const DEFAULT_STACK: &str = "default";
+const DEFAULT_DURATION: Duration = Duration::from_secs(3_600);
+const DEFAULT_MAX_DURATION: Duration = Duration::from_secs(12 * 3_600);
+const DEFAULT_WARNING: Duration = Duration::from_secs(300);
+const DEFAULT_RETAIN: Duration = Duration::from_secs(400 * 86_400);
+
+/// How much of the configuration the settings are.
+pub(super) enum Scope<'c> {
+    /// All of it.
+    Whole,
+    /// One file, for Chef's `verify`: people whom it does not know are looked up in what is installed, if that can be read.
+    OneFile(Option<&'c Config>),
+}
+
+/// Judges the settings. Problems that the files had already are reported along with what is found here.
+pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problems) -> Result<Config, super::Error> {
+    let p = &mut problems;
+    if settings.mode.is_none() && matches!(scope, Scope::Whole) && !p.some_file_is_missing() {
+        p.add(&Place::whole("configuration"), "mode is missing", "add mode = \"observe\" or mode = \"enforce\"");
+    }
+    let grants = grant_rules(&settings, p);
+    let accounts = accounts(&settings, p);
+    let warn_before = within("warn_before", &settings.warn_before, DEFAULT_WARNING, Duration::ZERO, MAX_WARNING, p);
+    let retain = within("retain", &settings.retain, DEFAULT_RETAIN, MIN_RETAIN, MAX_RETAIN, p);
+    let people = people(settings.people, &accounts, p);
+    let rendered = rendered(settings.grants, &people, &accounts, &grants, scope, p);
+    let mut config = Config {
+        mode: settings.mode.map_or(Mode::Observe, |m| m.value),
+        host: HostConfig {
+            name: settings.host_name.map_or(HostName::Auto, |n| n.value),
+            stack: settings.stack.map_or_else(|| DEFAULT_STACK.parse().expect("a stack's name"), |s| s.value),
+        },
+        schedule: Schedule {
+            sweep: settings.sweep.map_or_else(|| DEFAULT_SWEEP.parse::<Cron>().expect("a pattern"), |s| s.value),
+            lockdown: settings.lockdown.map(|l| l.value),
+        },
+        grants,
+        accounts,
+        sessions: Sessions {
+            end_with_grant: settings.end_with_grant.is_none_or(|e| e.value),
+            warn_before: Some(warn_before).filter(|w| !w.is_zero()),
+        },
+        people,
+        rendered,
+        ledger: LedgerConfig { retain },
+        ship: Ship { syslog: settings.syslog.map(|s| s.value), api: settings.api.map(|a| a.value) },
+        digest: String::new(),
+    };
+    config.digest = Sha256::digest(config.to_toml()).iter().map(|byte| format!("{byte:02x}")).collect();
+    problems.or(config)
+}
+
+fn within(
+    key: &str,
+    given: &Option<Located<Duration>>,
+    default: Duration,
+    least: Duration,
+    most: Duration,
+    p: &mut Problems,
+) -> Duration {
+    let Some(Located { value, place }) = given else { return default };
+    if !(least..=most).contains(value) {
+        let (least, most) = (format_duration(least), format_duration(most));
+        p.add(place, format!("{key} is {}", format_duration(*value)), format!("{least} to {most} works"));
+    }
+    *value
+}
+
+fn grant_rules(settings: &Settings, p: &mut Problems) -> GrantRules {
+    let max_duration = within("max_duration", &settings.max_duration, DEFAULT_MAX_DURATION, MIN_GRANT, MAX_GRANT, p);
+    // Without a default of one's own, the shorter of ours and the maximum: a config that only lowers the maximum is no mistake.
+    let fallback = DEFAULT_DURATION.min(max_duration);
+    let default_duration = within("default_duration", &settings.default_duration, fallback, MIN_GRANT, MAX_GRANT, p);
+    if let Some(Located { place, .. }) = &settings.default_duration
+        && default_duration > max_duration
+    {
+        let (default, most) = (format_duration(default_duration), format_duration(max_duration));
+        p.add(
+            place,
+            format!("default_duration {default} is longer than max_duration {most}"),
+            format!("at most {most} works"),
+        );
+    }
+    GrantRules {
+        default_duration,
+        max_duration,
+        require_reason: settings.require_reason.as_ref().is_none_or(|r| r.value),
+        self_grants: settings.self_grants.as_ref().is_some_and(|s| s.value),
+    }
+}
+
+fn accounts(settings: &Settings, p: &mut Problems) -> Accounts {
+    let list = settings.exempt.as_ref().map_or(&[][..], |exempt| &exempt.value);
+    if let Some(exempt) = &settings.exempt
+        && list.len() > MAX_EXEMPT
+    {
+        p.add(&exempt.place, format!("{} accounts are exempt", list.len()), format!("at most {MAX_EXEMPT} are taken"));
+    }
+    let no_exempt = settings.no_exempt.as_ref().is_some_and(|n| n.value);
+    if let Some(Located { place, .. }) = settings.no_exempt.as_ref().filter(|_| no_exempt && !list.is_empty()) {
+        p.add(place, "no_exempt = true, and yet accounts are exempt", "drop no_exempt, or write exempt = []");
+    }
+    Accounts { exempt: list.iter().map(|account| account.value.clone()).collect(), no_exempt }
+}
+
+fn people(tables: Vec<PersonTable>, accounts: &Accounts, p: &mut Problems) -> BTreeMap<Person, PersonEntry> {
+    if let Some(first_too_many) = tables.get(MAX_PEOPLE) {
+        p.add(
+            &first_too_many.name.place,
+            format!("there are {} people", tables.len()),
+            format!("at most {MAX_PEOPLE} are taken"),
+        );
+    }
+    let mut people = BTreeMap::new();
+    let mut claimed: BTreeMap<Fingerprint, (Person, Place)> = BTreeMap::new();
+    for table in tables.into_iter().take(MAX_PEOPLE) {
+        let Located { value: name, place } = table.name;
+        if table.keys.len() > MAX_KEYS {
+            p.add(&place, format!("{name} has {} keys", table.keys.len()), format!("at most {MAX_KEYS} are taken"));
+        }
+        for key in table.keys.iter().take(MAX_KEYS) {
+            claim(&name, key, &mut claimed, p);
+        }
+        for account in table.accounts.iter().filter(|a| accounts.exempt.contains(&a.value)) {
+            let what = format!("{name} may be given {}, which is exempt and takes no grants", account.value);
+            p.add(&account.place, what, format!("drop {0} here or from accounts.exempt", account.value));
+        }
+        match people.entry(name) {
+            Entry::Vacant(slot) => {
+                slot.insert(PersonEntry {
+                    keys: table.keys.into_iter().map(|key| key.value).collect(),
+                    accounts: table.accounts.into_iter().map(|account| account.value).collect(),
+                    place,
+                });
+            }
+            Entry::Occupied(slot) => {
+                let other = slot.get();
+                p.add(
+                    &place,
+                    format!("{} is a person already at {}", slot.key(), other.place),
+                    "keep one [[person]] each",
+                );
+            }
+        }
+    }
+    people
+}
+
+fn claim(
+    name: &Person,
+    key: &Located<PersonKey>,
+    claimed: &mut BTreeMap<Fingerprint, (Person, Place)>,
+    p: &mut Problems,
+) {
+    match claimed.entry(key.value.fingerprint()) {
+        Entry::Vacant(slot) => {
+            slot.insert((name.clone(), key.place.clone()));
+        }
+        Entry::Occupied(slot) => {
+            let (fingerprint, (owner, place)) = (slot.key(), slot.get());
+            let what = match owner == name {
+                true => format!("key {fingerprint} stands here and at {place} for {name}"),
+                false => format!("key {fingerprint} of {name} is claimed by {owner} at {place}"),
+            };
+            p.add(&key.place, what, "a key belongs to one person, once");
+        }
+    }
+}
+
+fn rendered(
+    tables: Vec<GrantTable>,
+    people: &BTreeMap<Person, PersonEntry>,
+    accounts: &Accounts,
+    rules: &GrantRules,
+    scope: &Scope<'_>,
+    p: &mut Problems,
+) -> Vec<RenderedGrant> {
+    let mut grants: Vec<RenderedGrant> = Vec::new();
+    let mut places: BTreeMap<String, Place> = BTreeMap::new();
+    for table in tables {
+        let person = people.get(&table.person.value).or_else(|| match scope {
+            Scope::OneFile(Some(installed)) => installed.people.get(&table.person.value),
+            _ => None,
+        });
+        may_be_given(&table, person, people, accounts, p);
+        if let Some(starts_at) = table.starts_at.as_ref().filter(|starts| starts.value >= table.expires_at.value) {
+            p.add(&starts_at.place, "starts_at is not before expires_at", "start earlier or expire later");
+        }
+        if table.reason.is_none() && rules.require_reason {
+            p.add(&table.place, "reason is missing", "add reason = \"INC-42\", or set grants.require_reason = false");
+        }
+        let grant = RenderedGrant {
+            person: table.person.value,
+            account: table.account.value,
+            expires_at: table.expires_at.value,
+            starts_at: table.starts_at.map(|starts| starts.value),
+            from: table.from.into_iter().map(|cidr| cidr.value).collect(),
+            reason: table.reason.map(|reason| reason.value),
+            place: table.place,
+        };
+        match places.entry(super::write::grant(&grant)) {
+            Entry::Vacant(slot) => {
+                slot.insert(grant.place.clone());
+                grants.push(grant);
+            }
+            Entry::Occupied(slot) => {
+                p.add(&grant.place, format!("this very grant stands at {} already", slot.get()), "keep one of them");
+            }
+        }
+    }
+    grants
+}
+
+/// A grant in config is one that `lockdownctl allow` would have taken too.
+fn may_be_given(
+    grant: &GrantTable,
+    person: Option<&PersonEntry>,
+    people: &BTreeMap<Person, PersonEntry>,
+    accounts: &Accounts,
+    p: &mut Problems,
+) {
+    let (name, account) = (&grant.person.value, &grant.account.value);
+    if accounts.exempt.contains(account) {
+        p.add(&grant.account.place, format!("{account} is exempt and takes no grants"), "name another account");
+        return;
+    }
+    match person {
+        None if p.some_file_is_missing() => {}
+        None => {
+            let known = some_of(people.keys().map(Person::as_str), "known are: ", "nobody is known: add a [[person]]");
+            p.add(&grant.person.place, format!("there is no person {name}"), known);
+        }
+        Some(person) if !person.accounts.contains(account) => {
+            let may = some_of(
+                person.accounts.iter().map(Account::as_str),
+                &format!("{name} may be given: "),
+                &format!("{name} may be given no account: add it to their accounts"),
+            );
+            p.add(&grant.account.place, format!("{name} may not be given {account}"), may);
+        }
+        Some(_) => {}
+    }
+}
+
+/// The first few names, for a complaint.
+fn some_of<'n>(names: impl Iterator<Item = &'n str>, before: &str, none: &str) -> String {
+    const SHOWN: usize = 8;
+    let names: BTreeSet<&str> = names.collect();
+    match names.len() {
+        0 => none.to_owned(),
+        n if n <= SHOWN => format!("{before}{}", names.into_iter().collect::<Vec<_>>().join(", ")),
+        n => format!("{before}{} and {} more", names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", "), n - SHOWN),
+    }
+}

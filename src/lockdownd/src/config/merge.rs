@@ -1,0 +1,312 @@
+//! Files → one set of settings: each value parsed, the later file's setting in force, people and grants appended.
+//! This never judges one value against another.
+
+use std::{str::FromStr, time::Duration};
+
+use control::{MAX_FROM, MAX_REASON, parse_duration};
+use jiff::Timestamp;
+use record::{Account, Person};
+
+use super::{
+    Cron, HostName, Mode,
+    error::{Problems, quoted},
+    place::{Located, Place, Source},
+    table::{Table, parse},
+};
+use crate::keys::{cidr::Cidr, person::PersonKey};
+
+/// The longest address or URL, in bytes.
+pub const MAX_ADDRESS: usize = 1024;
+
+/// The longest path of a Unix socket, in bytes, as unix(7) has it.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Everything that the files say, each setting from the last file that has it.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) mode: Option<Located<Mode>>,
+    pub(super) host_name: Option<Located<HostName>>,
+    pub(super) stack: Option<Located<record::Stack>>,
+    pub(super) sweep: Option<Located<Cron>>,
+    pub(super) lockdown: Option<Located<Cron>>,
+    pub(super) default_duration: Option<Located<Duration>>,
+    pub(super) max_duration: Option<Located<Duration>>,
+    pub(super) require_reason: Option<Located<bool>>,
+    pub(super) self_grants: Option<Located<bool>>,
+    pub(super) exempt: Option<Located<Vec<Located<Account>>>>,
+    pub(super) no_exempt: Option<Located<bool>>,
+    pub(super) end_with_grant: Option<Located<bool>>,
+    pub(super) warn_before: Option<Located<Duration>>,
+    pub(super) retain: Option<Located<Duration>>,
+    pub(super) syslog: Option<Located<String>>,
+    pub(super) api: Option<Located<String>>,
+    pub(super) people: Vec<PersonTable>,
+    pub(super) grants: Vec<GrantTable>,
+    /// Every key that was asked for, with its heading: what this code accepts.
+    pub(super) known: Vec<(&'static str, Vec<&'static str>)>,
+}
+
+/// One `[[person]]`.
+#[derive(Debug)]
+pub(super) struct PersonTable {
+    pub(super) name: Located<Person>,
+    pub(super) keys: Vec<Located<PersonKey>>,
+    pub(super) accounts: Vec<Located<Account>>,
+}
+
+/// One `[[grant]]`.
+#[derive(Debug)]
+pub(super) struct GrantTable {
+    pub(super) place: Place,
+    pub(super) person: Located<Person>,
+    pub(super) account: Located<Account>,
+    pub(super) expires_at: Located<Timestamp>,
+    pub(super) starts_at: Option<Located<Timestamp>>,
+    pub(super) from: Vec<Located<Cidr>>,
+    pub(super) reason: Option<Located<String>>,
+}
+
+impl Settings {
+    /// Takes over what one more file says.
+    pub(super) fn add(&mut self, source: &Source<'_>, problems: &mut Problems) {
+        let Some(document) = parse(source, problems) else { return };
+        let mut top = Table::top(source, document.get_ref());
+        put(&mut self.mode, word(top.string("mode", problems), mode, problems));
+        self.host(top.table("host", "[host]", problems), problems);
+        self.schedule(top.table("schedule", "[schedule]", problems), problems);
+        self.grants(top.table("grants", "[grants]", problems), problems);
+        self.accounts(top.table("accounts", "[accounts]", problems), problems);
+        self.sessions(top.table("sessions", "[sessions]", problems), problems);
+        for table in top.tables("person", "[[person]]", problems) {
+            self.person(table, problems);
+        }
+        for table in top.tables("grant", "[[grant]]", problems) {
+            self.grant(table, problems);
+        }
+        self.ledger(top.table("ledger", "[ledger]", problems), problems);
+        self.ship(top.table("ship", "[ship]", problems), problems);
+        self.end(top, problems);
+    }
+
+    fn host(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        put(&mut self.host_name, word(table.string("name", problems), HostName::from_str, problems));
+        put(&mut self.stack, word(table.string("stack", problems), str::parse, problems));
+        self.end(table, problems);
+    }
+
+    fn schedule(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        put(&mut self.sweep, cron(table.string("sweep", problems), problems));
+        put(&mut self.lockdown, cron(table.string("lockdown", problems), problems));
+        self.end(table, problems);
+    }
+
+    fn grants(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        put(&mut self.default_duration, word(table.string("default_duration", problems), parse_duration, problems));
+        put(&mut self.max_duration, word(table.string("max_duration", problems), parse_duration, problems));
+        put(&mut self.require_reason, table.boolean("require_reason", problems));
+        put(&mut self.self_grants, table.boolean("self", problems));
+        self.end(table, problems);
+    }
+
+    fn accounts(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        if let Some(Located { value, place }) = table.strings("exempt", problems) {
+            self.exempt = Some(Located { value: words(value, str::parse, problems), place });
+        }
+        put(&mut self.no_exempt, table.boolean("no_exempt", problems));
+        self.end(table, problems);
+    }
+
+    fn sessions(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        put(&mut self.end_with_grant, table.boolean("end_with_grant", problems));
+        put(&mut self.warn_before, word(table.string("warn_before", problems), parse_duration, problems));
+        self.end(table, problems);
+    }
+
+    fn ledger(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        put(&mut self.retain, word(table.string("retain", problems), parse_duration, problems));
+        self.end(table, problems);
+    }
+
+    fn ship(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        if let Some(mut syslog) = table.table("syslog", "[ship.syslog]", problems) {
+            put(&mut self.syslog, word(syslog.string("address", problems), syslog_address, problems));
+            self.end(syslog, problems);
+        }
+        if let Some(mut api) = table.table("api", "[ship.api]", problems) {
+            put(&mut self.api, word(api.string("url", problems), api_url, problems));
+            self.end(api, problems);
+        }
+        self.end(table, problems);
+    }
+
+    fn person(&mut self, mut table: Table<'_>, problems: &mut Problems) {
+        let name = required(&mut table, "name", "name = \"frank\"", problems);
+        let keys = table.strings("keys", problems).map(|list| list.value).unwrap_or_default();
+        let accounts = table.strings("accounts", problems).map(|list| list.value).unwrap_or_default();
+        self.end(table, problems);
+        let keys = words(keys, PersonKey::parse, problems);
+        let accounts = words(accounts, str::parse, problems);
+        if let Some(name) = word(name, str::parse, problems) {
+            self.people.push(PersonTable { name, keys, accounts });
+        }
+    }
+
+    fn grant(&mut self, mut table: Table<'_>, problems: &mut Problems) {
+        let place = table.place.clone();
+        let person = required(&mut table, "person", "person = \"frank\"", problems);
+        let account = required(&mut table, "account", "account = \"ubuntu\"", problems);
+        let expires_at = required(&mut table, "expires_at", "expires_at = \"2026-12-01T18:00:00Z\"", problems);
+        let starts_at = table.string("starts_at", problems);
+        let from = table.strings("from", problems);
+        let reason = word(table.string("reason", problems), sentence, problems);
+        self.end(table, problems);
+        let person = word(person, str::parse, problems);
+        let account = word(account, str::parse, problems);
+        let expires_at = word(expires_at, moment, problems);
+        let starts_at = word(starts_at, moment, problems);
+        if let Some(Located { value, place }) = &from
+            && value.is_empty()
+        {
+            // An empty list means nobody, and a grant for nobody is a mistake.
+            problems.add(
+                place,
+                "from is empty: nobody could come in",
+                "name networks, as [\"10.0.0.0/8\"], or leave it out",
+            );
+        }
+        if let Some(Located { value, place }) = &from
+            && value.len() > MAX_FROM
+        {
+            problems.add(place, format!("from has {} networks", value.len()), format!("at most {MAX_FROM} are taken"));
+        }
+        let from = words(from.map(|list| list.value).unwrap_or_default(), str::parse, problems);
+        if let (Some(person), Some(account), Some(expires_at)) = (person, account, expires_at) {
+            self.grants.push(GrantTable { place, person, account, expires_at, starts_at, from, reason });
+        }
+    }
+
+    fn end(&mut self, table: Table<'_>, problems: &mut Problems) {
+        let known = table.end(problems);
+        if !self.known.contains(&known) {
+            self.known.push(known);
+        }
+    }
+}
+
+/// A later file's setting replaces an earlier one's.
+fn put<T>(slot: &mut Option<Located<T>>, found: Option<Located<T>>) {
+    if found.is_some() {
+        *slot = found;
+    }
+}
+
+fn required<'t>(
+    table: &mut Table<'t>,
+    key: &'static str,
+    example: &str,
+    problems: &mut Problems,
+) -> Option<Located<&'t str>> {
+    if !table.has(key) {
+        problems.add(&table.place, format!("{key} is missing"), format!("add {example}"));
+    }
+    table.string(key, problems)
+}
+
+/// One text through its parser; a refusal becomes a problem at its place.
+fn word<'t, T, E: std::fmt::Display>(
+    found: Option<Located<&'t str>>,
+    read: impl FnOnce(&'t str) -> Result<T, E>,
+    problems: &mut Problems,
+) -> Option<Located<T>> {
+    let Located { value, place } = found?;
+    match read(value) {
+        Ok(value) => Some(Located { value, place }),
+        Err(error) => {
+            problems.add(&place, error.to_string(), "");
+            None
+        }
+    }
+}
+
+fn words<'t, T, E: std::fmt::Display>(
+    found: Vec<Located<&'t str>>,
+    read: impl Fn(&'t str) -> Result<T, E>,
+    problems: &mut Problems,
+) -> Vec<Located<T>> {
+    found.into_iter().filter_map(|text| word(Some(text), &read, problems)).collect()
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    [Mode::Observe, Mode::Enforce]
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| format!("{} is no mode; write \"observe\" or \"enforce\"", quoted(text)))
+}
+
+fn cron(found: Option<Located<&str>>, problems: &mut Problems) -> Option<Located<Cron>> {
+    let Located { value, place } = found?;
+    match value.parse() {
+        Ok(value) => Some(Located { value, place }),
+        Err(error) => {
+            let error: super::CronError = error;
+            problems.add(&place, error.to_string(), "every quarter of an hour is \"0 */15 * * * *\" (UTC)");
+            None
+        }
+    }
+}
+
+/// RFC 3339 with `Z`, to the microsecond at most: a moment that reads the same everywhere.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let refuse = || format!("{} is no RFC 3339 time in UTC; write it like 2026-12-01T18:00:00Z", quoted(text));
+    let shape: String = text.chars().take(32).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let fraction =
+        shape.strip_prefix("0000-00-00T00:00:00").and_then(|rest| rest.strip_suffix('Z')).ok_or_else(refuse)?;
+    let good = match fraction.strip_prefix('.') {
+        Some(digits) => (1..=6).contains(&digits.len()) && digits.bytes().all(|b| b == b'0'),
+        None => fraction.is_empty(),
+    };
+    if good { text.parse().map_err(|_| refuse()) } else { Err(refuse()) }
+}
+
+fn sentence(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("reason is empty; say why, as \"INC-42\"".to_owned());
+    }
+    if text.len() > MAX_REASON {
+        return Err(format!("reason is {} bytes long; at most {MAX_REASON} are taken", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("reason {} has control characters; write it in one line", quoted(text)));
+    }
+    Ok(text.to_owned())
+}
+
+fn plain(text: &str) -> bool {
+    text.len() <= MAX_ADDRESS && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn syslog_address(text: &str) -> Result<String, String> {
+    let path = text.strip_prefix("unix:").filter(|path| path.starts_with('/') && path.len() <= MAX_SOCKET_PATH);
+    match path {
+        Some(_) if plain(text) => Ok(text.to_owned()),
+        _ => Err(format!("{} is no socket; write it like unix:/run/systemd/journal/syslog", quoted(text))),
+    }
+}
+
+fn api_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    match host {
+        Some(rest) if plain(text) && !rest.contains('@') => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{} is no https URL without credentials; write it like https://compliance.example.com",
+            quoted(text)
+        )),
+    }
+}

@@ -1,0 +1,99 @@
+//! A checked configuration as TOML again: the canonical form, of which the digest is taken and which is kept as the last
+//! good one. This never touches a file.
+
+use std::{fmt::Display, fmt::Write, time::Duration};
+
+use control::format_duration;
+
+use super::{Config, HostName, PersonEntry, RenderedGrant};
+
+/// Every setting with its value in force, people by name, grants in the order of the files; no comments, no places.
+pub(super) fn config(config: &Config) -> String {
+    let mut out = format!("mode = {}\n", text(config.mode.as_str()));
+    section(&mut out, "[host]");
+    let name = match &config.host.name {
+        HostName::Auto => HostName::AUTO,
+        HostName::Fixed(host) => host.as_str(),
+    };
+    key(&mut out, "name", text(name));
+    key(&mut out, "stack", text(config.host.stack.as_str()));
+    section(&mut out, "[schedule]");
+    key(&mut out, "sweep", text(config.schedule.sweep.as_str()));
+    if let Some(lockdown) = &config.schedule.lockdown {
+        key(&mut out, "lockdown", text(lockdown.as_str()));
+    }
+    section(&mut out, "[grants]");
+    key(&mut out, "default_duration", length(config.grants.default_duration));
+    key(&mut out, "max_duration", length(config.grants.max_duration));
+    key(&mut out, "require_reason", config.grants.require_reason);
+    key(&mut out, "self", config.grants.self_grants);
+    section(&mut out, "[accounts]");
+    key(&mut out, "exempt", list(config.accounts.exempt.iter()));
+    key(&mut out, "no_exempt", config.accounts.no_exempt);
+    section(&mut out, "[sessions]");
+    key(&mut out, "end_with_grant", config.sessions.end_with_grant);
+    key(&mut out, "warn_before", length(config.sessions.warn_before.unwrap_or_default()));
+    section(&mut out, "[ledger]");
+    key(&mut out, "retain", length(config.ledger.retain));
+    if let Some(address) = &config.ship.syslog {
+        section(&mut out, "[ship.syslog]");
+        key(&mut out, "address", text(address));
+    }
+    if let Some(url) = &config.ship.api {
+        section(&mut out, "[ship.api]");
+        key(&mut out, "url", text(url));
+    }
+    for (name, entry) in &config.people {
+        person(&mut out, name.as_str(), entry);
+    }
+    for rendered in &config.rendered {
+        out.push('\n');
+        out.push_str(&grant(rendered));
+    }
+    out
+}
+
+fn person(out: &mut String, name: &str, entry: &PersonEntry) {
+    section(out, "[[person]]");
+    key(out, "name", text(name));
+    key(out, "keys", list(entry.keys.iter().map(|key| format!("{} {}", key.algorithm(), key.base64()))));
+    key(out, "accounts", list(entry.accounts.iter()));
+}
+
+/// One `[[grant]]`: two that read the same here are the same grant.
+pub(super) fn grant(grant: &RenderedGrant) -> String {
+    let mut out = "[[grant]]\n".to_owned();
+    key(&mut out, "person", text(grant.person.as_str()));
+    key(&mut out, "account", text(grant.account.as_str()));
+    key(&mut out, "expires_at", text(&grant.expires_at.to_string()));
+    if let Some(starts_at) = grant.starts_at {
+        key(&mut out, "starts_at", text(&starts_at.to_string()));
+    }
+    if !grant.from.is_empty() {
+        key(&mut out, "from", list(grant.from.iter()));
+    }
+    if let Some(reason) = &grant.reason {
+        key(&mut out, "reason", text(reason));
+    }
+    out
+}
+
+fn section(out: &mut String, heading: &str) {
+    write!(out, "\n{heading}\n").expect("a string takes everything");
+}
+
+fn key(out: &mut String, name: &str, value: impl Display) {
+    writeln!(out, "{name} = {value}").expect("a string takes everything");
+}
+
+fn text(value: &str) -> String {
+    toml::Value::String(value.to_owned()).to_string()
+}
+
+fn length(value: Duration) -> String {
+    text(&format_duration(value))
+}
+
+fn list<T: ToString>(values: impl Iterator<Item = T>) -> String {
+    toml::Value::Array(values.map(|value| toml::Value::String(value.to_string())).collect()).to_string()
+}
