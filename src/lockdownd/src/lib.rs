@@ -1,3 +1,4 @@
-//! lib
-pub mod config;
+//! The enforcer as a library; `main.rs` only starts it.
+
+pub mod host;
 pub mod keys;

@@ -1,0 +1,307 @@
+//! Ends one SSH connection: sshd's monitor process, its unprivileged child, and everything that runs for it.
+//!
+//! Must never touch anybody else's connection, a listener, a control group that is not a login session's own scope,
+//! or a process that merely has a pid that one of ours had. Never sleeps: it signals and returns; what is still dying
+//! is asked for with [`ProcessId::is_alive`].
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+
+use super::processes::{CgroupPath, PidFd, Process, ProcessError, ProcessId, audit_session, climb, identity, snapshot};
+
+/// Where a unified hierarchy, or a hybrid set-up's unified part, and systemd's own v1 hierarchy are mounted.
+const UNIFIED_ROOT: &str = "/sys/fs/cgroup";
+const LEGACY_ROOT: &str = "/sys/fs/cgroup/systemd";
+/// How often a scope or a tree is looked through again for processes that were forked meanwhile.
+const MAX_ROUNDS: usize = 16;
+/// How deep a session's scope may be divided. logind does not divide it at all.
+const MAX_CGROUP_DEPTH: usize = 8;
+
+/// A connection could not be ended, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// A process could not be read, held or signalled.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Processes of the connection kept appearing.
+    #[error("connection of process {pid}: still forking after {MAX_ROUNDS} rounds")]
+    StillForking {
+        /// sshd's monitor of the connection.
+        pid: i32,
+    },
+    /// The same, where the session's scope had to be emptied process by process.
+    #[error("{dir}: still forking after {MAX_ROUNDS} rounds")]
+    StillForkingInScope {
+        /// The scope's control group.
+        dir: PathBuf,
+    },
+}
+
+/// Who must live on.
+#[derive(Debug, Clone, Default)]
+pub struct Spared {
+    /// Listeners of root's sshds ([`super::sshd::listener::Listener::process`]).
+    pub listeners: HashSet<ProcessId>,
+    /// The monitors of other connections.
+    pub monitors: HashSet<ProcessId>,
+}
+
+impl Spared {
+    fn all(&self, except: ProcessId) -> HashSet<ProcessId> {
+        self.listeners.union(&self.monitors).copied().filter(|id| *id != except).collect()
+    }
+}
+
+/// By which means a connection was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The monitor had ended before; nothing was done.
+    AlreadyGone,
+    /// The kernel killed its session's scope in one go (`cgroup.kill`, Linux 5.14).
+    Scope,
+    /// Each process in its session's scope was killed, until there were none.
+    ScopeMembers,
+    /// Without a scope of its own: each process below the monitor or in its audit session was killed.
+    Tree,
+}
+
+/// What ending a connection did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Ended {
+    /// By which means.
+    pub how: How,
+    /// How many processes were there to be killed, the monitor included.
+    pub killed: usize,
+}
+
+/// Ends the connection whose privileged sshd process is `monitor`, with `SIGKILL`: nothing in it is asked, so nothing
+/// can stay. (So sshd does not close its PAM session either; logind sees the end of its leader by itself.)
+///
+/// Where logind has made a `session-*.scope` with the monitor in it and nobody of `spared`, all of the scope ends,
+/// processes that have left the process tree included. Elsewhere (`UsePAM no`, no `pam_systemd`) it is the tree below
+/// the monitor and whatever has the monitor's own audit session. Takes a few milliseconds.
+///
+/// # Errors
+/// When the kernel refuses a handle or a signal, or the processes fork faster than they are stopped; what could be
+/// killed has been killed then.
+pub fn end(monitor: ProcessId, spared: &Spared) -> Result<Ended, EndError> {
+    let Some(handle) = monitor.open()? else { return Ok(Ended { how: How::AlreadyGone, killed: 0 }) };
+    let Some(process) = Process::read(monitor.pid).filter(|process| process.id == monitor) else {
+        return Ok(Ended { how: How::AlreadyGone, killed: 0 });
+    };
+    let spared = spared.all(monitor);
+    let mut killed = HashSet::new();
+    let tree = kill_tree(&process, &spared, &mut killed);
+    let scope = match process.cgroup.as_ref().and_then(session_scope) {
+        Some(scope) if !scope.holds_any(&spared) => scope.kill(&mut killed),
+        _ => Ok(How::Tree),
+    };
+    // Both are tried whatever becomes of the other, and the monitor ends in any case.
+    handle.signal(Signal::KILL)?;
+    tree?;
+    Ok(Ended { how: scope?, killed: killed.len() })
+}
+
+/// Kills the monitor, all that is below it or in its audit session, and nobody who is, or is below, one of `spared`.
+fn kill_tree(monitor: &Process, spared: &HashSet<ProcessId>, killed: &mut HashSet<ProcessId>) -> Result<(), EndError> {
+    let parent = identity(monitor.ppid);
+    // A listener that an administrator started by hand has their audit session, and everybody under it may have too.
+    let audit = monitor.audit_session.filter(|own| parent.and_then(audit_session) != Some(*own));
+    let mut stopped: HashMap<ProcessId, PidFd> = HashMap::new();
+    // A process that has a signal waiting cannot fork: once a look finds nobody new, nobody new can come.
+    for _ in 0..MAX_ROUNDS {
+        let all = snapshot()?;
+        let new = all.values().map(|(id, _)| *id).filter(|id| !stopped.contains_key(id));
+        let new: Vec<_> = new.filter(|id| belongs(*id, &all, monitor.id, spared, audit)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for id in new {
+            if let Some(handle) = id.open()? {
+                handle.signal(Signal::STOP)?;
+                stopped.insert(id, handle);
+            }
+        }
+    }
+    for (id, handle) in &stopped {
+        if handle.signal(Signal::KILL)? {
+            killed.insert(*id);
+        }
+    }
+    let all = snapshot()?;
+    let missed =
+        |(id, _): &(ProcessId, i32)| !stopped.contains_key(id) && belongs(*id, &all, monitor.id, spared, audit);
+    match all.values().any(missed) {
+        true => Err(EndError::StillForking { pid: monitor.id.pid }),
+        false => Ok(()),
+    }
+}
+
+/// Whether a process is the connection's: the nearest of its ancestors that is anybody's decides.
+fn belongs(
+    id: ProcessId,
+    all: &HashMap<i32, (ProcessId, i32)>,
+    monitor: ProcessId,
+    spared: &HashSet<ProcessId>,
+    audit: Option<u32>,
+) -> bool {
+    let line = std::iter::once(id).chain(climb(all, id.pid));
+    match line.into_iter().find(|above| *above == monitor || spared.contains(above)) {
+        Some(nearest) => nearest == monitor,
+        None => audit.is_some() && audit_session(id) == audit,
+    }
+}
+
+/// A login session's own control group.
+struct Scope {
+    dir: PathBuf,
+    cgroup: CgroupPath,
+}
+
+/// The scope of a login session; `None` for any other control group, that of `ssh.service` included.
+fn session_scope(cgroup: &CgroupPath) -> Option<Scope> {
+    if !is_session_scope(&cgroup.path) {
+        return None;
+    }
+    let root = if cgroup.unified { UNIFIED_ROOT } else { LEGACY_ROOT };
+    let dir = Path::new(root).join(cgroup.path.trim_start_matches('/'));
+    dir.is_dir().then(|| Scope { dir, cgroup: cgroup.clone() })
+}
+
+fn is_session_scope(path: &str) -> bool {
+    let mut parts = path.rsplit('/');
+    let id = parts.next().and_then(|name| name.strip_prefix("session-")?.strip_suffix(".scope"));
+    let slice = parts.next().unwrap_or_default();
+    let is_id = id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()));
+    is_id && slice.starts_with("user-") && slice.ends_with(".slice") && !path.contains("/../")
+}
+
+impl Scope {
+    /// Whether one of these is in the scope; also when that cannot be told.
+    fn holds_any(&self, spared: &HashSet<ProcessId>) -> bool {
+        self.members().is_none_or(|members| members.iter().any(|id| spared.contains(id)))
+    }
+
+    fn kill(&self, killed: &mut HashSet<ProcessId>) -> Result<How, EndError> {
+        let before = self.members().unwrap_or_default();
+        // Fails on v1, before Linux 5.14, and where the control groups are mounted read-only for us.
+        let switch = fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.kill"));
+        if switch.and_then(|mut file| file.write_all(b"1")).is_ok() {
+            killed.extend(before);
+            return Ok(How::Scope);
+        }
+        let mut seen = HashSet::new();
+        for _ in 0..MAX_ROUNDS {
+            let new: Vec<_> = self.members().unwrap_or_default().into_iter().filter(|id| seen.insert(*id)).collect();
+            if new.is_empty() {
+                return Ok(How::ScopeMembers);
+            }
+            for id in new {
+                let Some(handle) = id.open()? else { continue };
+                // Asked again with the handle in hand: the pid in the list may have passed to a stranger.
+                let inside = Process::read(id.pid).is_some_and(|now| now.id == id && self.is_around(&now));
+                if inside && handle.signal(Signal::KILL)? {
+                    killed.insert(id);
+                }
+            }
+        }
+        Err(EndError::StillForkingInScope { dir: self.dir.clone() })
+    }
+
+    fn is_around(&self, process: &Process) -> bool {
+        process.cgroup.as_ref().is_some_and(|cgroup| {
+            let below = cgroup.path.strip_prefix(&self.cgroup.path);
+            cgroup.unified == self.cgroup.unified && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// Who is in it and below it; `None` when that cannot be told.
+    fn members(&self) -> Option<Vec<ProcessId>> {
+        let mut found = Vec::new();
+        collect_members(&self.dir, MAX_CGROUP_DEPTH, &mut found).ok()?;
+        Some(found)
+    }
+}
+
+fn collect_members(dir: &Path, depth: usize, found: &mut Vec<ProcessId>) -> io::Result<()> {
+    let pids = fs::read_to_string(dir.join("cgroup.procs"))?;
+    found.extend(pids.lines().filter_map(|pid| identity(pid.parse().ok()?)));
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let Some(depth) = depth.checked_sub(1) else { return Err(rustix::io::Errno::LOOP.into()) };
+            collect_members(&entry.path(), depth, found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::processes::descendants;
+
+    #[test]
+    fn only_a_login_sessions_own_scope_is_one() {
+        for path in ["/user.slice/user-1000.slice/session-3.scope", "/user.slice/user-0.slice/session-c12.scope"] {
+            assert!(is_session_scope(path), "{path}");
+        }
+        for path in [
+            "/system.slice/ssh.service",
+            "/user.slice/user-1000.slice",
+            "/user.slice/user-1000.slice/user@1000.service/session.slice",
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/session-3.scope",
+            "/user.slice/user-1000.slice/session-.scope",
+            "/user.slice/user-1000.slice/session-3.scope/below",
+            "/system.slice/session-3.scope",
+            "/../../user.slice/user-1000.slice/session-3.scope",
+            "/",
+            "",
+        ] {
+            assert!(!is_session_scope(path), "{path}");
+        }
+    }
+
+    fn id(pid: i32) -> ProcessId {
+        ProcessId { pid, start_time: 1000 + u64::from(pid.unsigned_abs()) }
+    }
+
+    #[test]
+    fn the_nearest_ancestor_decides_whose_a_process_is() {
+        // 10 listener; 20 our monitor with 21, 22; 30 another's monitor with 31; below ours a listener 23 with 24.
+        let parents = [(1, 0), (10, 1), (20, 10), (21, 20), (22, 21), (30, 10), (31, 30), (23, 22), (24, 23), (40, 1)];
+        let all: HashMap<_, _> = parents.into_iter().map(|(pid, ppid)| (pid, (id(pid), ppid))).collect();
+        let spared = HashSet::from([id(10), id(30), id(23)]);
+        let ours: Vec<_> =
+            parents.iter().map(|(pid, _)| *pid).filter(|pid| belongs(id(*pid), &all, id(20), &spared, None)).collect();
+        assert_eq!(ours, [20, 21, 22]);
+    }
+
+    #[test]
+    fn a_whole_tree_ends_and_its_neighbour_lives() {
+        let start = |script: &str| std::process::Command::new("sh").arg("-c").arg(script).spawn().expect("a shell");
+        let mut ours = start("(sleep 61 & sleep 62) & sleep 63; true");
+        let mut other = start("sleep 64; true");
+        let pid = |child: &std::process::Child| i32::try_from(child.id()).expect("a pid");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let below = descendants(pid(&ours)).expect("a tree");
+        assert!(below.len() >= 3, "{below:?}");
+        let monitor = identity(pid(&ours)).expect("running");
+        let ended = end(monitor, &Spared::default()).expect("an end");
+        assert!(ended.killed > below.len(), "{ended:?}");
+        ours.wait().expect("reaped");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(below.iter().all(|id| !id.is_alive()));
+        assert!(identity(pid(&other)).expect("running").is_alive());
+        assert_eq!(end(monitor, &Spared::default()).expect("gone").how, How::AlreadyGone);
+        other.kill().expect("ended");
+        other.wait().expect("reaped");
+    }
+}

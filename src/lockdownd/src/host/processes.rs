@@ -1,0 +1,458 @@
+//! Processes as the kernel shows them in `/proc`, and handles on them that a reused pid cannot fool.
+//!
+//! Everything about one process is read through one descriptor of its directory, so that it is about one process even
+//! when that ends meanwhile. This module must never act on a bare pid, read without a bound, or believe a command line:
+//! any process may write its own.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    io::{self, Read},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use super::async_fd;
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal},
+};
+use serde::{Deserialize, Serialize};
+
+/// Most bytes read of one file in `/proc`; the rest is left unread. A command line may be longer, but nothing that
+/// matters here is.
+const MAX_PROC_FILE: usize = 32 * 1024;
+/// The same for the kernel's table of sockets: some 150 bytes a line.
+const MAX_PROC_TABLE: usize = 16 * 1024 * 1024;
+/// How many generations [`ancestors`] climbs: more than a process tree has.
+const MAX_ANCESTORS: usize = 128;
+/// The login uid and audit session of a process that belongs to no login (audit's `AUDIT_UID_UNSET`).
+const UNSET: u32 = u32::MAX;
+
+/// `/proc` could not be read, or a handle could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// `/proc` itself could not be listed.
+    #[error("/proc: {0}")]
+    Proc(#[source] io::Error),
+    /// A pidfd could not be opened for another reason than that the process is gone.
+    #[error("process {pid}: pidfd_open: {source}")]
+    Open {
+        /// Whose handle.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A signal could not be sent for another reason than that the process is gone.
+    #[error("process {pid}: signal: {source}")]
+    Signal {
+        /// To whom.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The end of the process could not be waited for.
+    #[error("process {pid}: waiting for its end: {source}")]
+    Wait {
+        /// For whom.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// One process for as long as this boot lasts: the pid alone may be used again, the pair is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The pid in this pid namespace.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (proc(5), `stat` field 22).
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// A handle on exactly this process; `None` when it has ended, whoever has its pid now.
+    ///
+    /// # Errors
+    /// When the kernel refuses a pidfd, as it does when descriptors run out.
+    pub fn open(self) -> Result<Option<PidFd>, ProcessError> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let fd = match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(fd) => fd,
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(errno) => return Err(ProcessError::Open { pid: self.pid, source: errno.into() }),
+        };
+        // Checked after the open: the pid cannot have passed to another process without the start time changing.
+        Ok((identity(self.pid) == Some(self)).then_some(PidFd { id: self, fd }))
+    }
+
+    /// Whether it still runs: neither gone nor a zombie.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        let stat = ProcDir::open(self.pid).and_then(|dir| dir.stat());
+        stat.is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
+    }
+}
+
+/// A handle on one process (pidfd_open(2)).
+#[derive(Debug)]
+pub struct PidFd {
+    id: ProcessId,
+    fd: OwnedFd,
+}
+
+impl PidFd {
+    /// Whose handle this is.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// Sends a signal; false when the process has ended.
+    ///
+    /// # Errors
+    /// When the kernel does not allow it.
+    pub fn signal(&self, signal: Signal) -> Result<bool, ProcessError> {
+        match rustix::process::pidfd_send_signal(&self.fd, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(ProcessError::Signal { pid: self.id.pid, source: errno.into() }),
+        }
+    }
+
+    /// Waits until the process has ended. Must run inside a tokio runtime with I/O enabled; safe to drop.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be registered with the runtime.
+    pub async fn exited(self) -> Result<ProcessId, ProcessError> {
+        let id = self.id;
+        let failed = |source| ProcessError::Wait { pid: id.pid, source };
+        // A pidfd becomes readable when its process ends, and stays so.
+        let fd = async_fd::readable(self.fd).map_err(failed)?;
+        let _ready = fd.readable().await.map_err(failed)?;
+        Ok(id)
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Where a process stands in the control groups.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CgroupPath {
+    /// Whether the path is in the unified hierarchy (v2) or in systemd's own v1 hierarchy, `name=systemd`.
+    pub unified: bool,
+    /// The path from that hierarchy's root, starting with `/`.
+    pub path: String,
+}
+
+/// What `/proc` tells of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Which process.
+    pub id: ProcessId,
+    /// Its parent's pid; 0 when that is outside of this pid namespace.
+    pub ppid: i32,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// The program file; `None` when the kernel does not let us see it. A replaced file's ` (deleted)` is cut off.
+    pub exe: Option<PathBuf>,
+    /// The command line as the process now shows it, at NUL bytes; it may have been overwritten by the process.
+    pub cmdline: Vec<OsString>,
+    /// The audit login uid: who logged in, whatever uid it has now.
+    pub login_uid: Option<u32>,
+    /// The audit session, one per login.
+    pub audit_session: Option<u32>,
+    /// Its control group.
+    pub cgroup: Option<CgroupPath>,
+    /// The kernel's name for it, at most 15 bytes.
+    pub comm: String,
+}
+
+impl Process {
+    /// Reads one process; `None` when there is none of this pid.
+    #[must_use]
+    pub fn read(pid: i32) -> Option<Self> {
+        let dir = ProcDir::open(pid)?;
+        let stat = dir.stat()?;
+        let (uid, euid) = uids(&dir.read("status")?)?;
+        let id = ProcessId { pid, start_time: stat.start_time };
+        let cmdline = dir.read("cmdline").unwrap_or_default();
+        Some(Self {
+            id,
+            ppid: stat.ppid,
+            uid,
+            euid,
+            exe: dir.link("exe").map(without_deleted),
+            cmdline: split_cmdline(&cmdline),
+            login_uid: dir.number("loginuid"),
+            audit_session: dir.number("sessionid"),
+            cgroup: dir.read("cgroup").and_then(|text| cgroup_of(&text)),
+            comm: stat.comm,
+        })
+    }
+}
+
+/// The process that has this pid now.
+#[must_use]
+pub fn identity(pid: i32) -> Option<ProcessId> {
+    let stat = ProcDir::open(pid)?.stat()?;
+    Some(ProcessId { pid, start_time: stat.start_time })
+}
+
+/// Every pid there is now. Bounded by the kernel's `pid_max`.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn pids() -> Result<Vec<i32>, ProcessError> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc").map_err(ProcessError::Proc)? {
+        let name = entry.map_err(ProcessError::Proc)?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
+}
+
+/// The process's parent, its parent, and so on to pid 1, nearest first; stops where the chain breaks.
+#[must_use]
+pub fn ancestors(pid: i32) -> Vec<ProcessId> {
+    let parent = |pid: i32| ProcDir::open(pid)?.stat().map(|stat| stat.ppid);
+    let mut found = Vec::new();
+    let mut next = parent(pid);
+    while let Some(pid) = next.filter(|pid| *pid > 0) {
+        if found.len() == MAX_ANCESTORS {
+            break;
+        }
+        let Some(id) = identity(pid) else { break };
+        found.push(id);
+        next = parent(pid);
+    }
+    found
+}
+
+/// Every process there is, by pid, with its parent's pid: one snapshot, without those that have ended.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn snapshot() -> Result<HashMap<i32, (ProcessId, i32)>, ProcessError> {
+    let of = |pid: i32| {
+        let stat = ProcDir::open(pid)?.stat().filter(|stat| !stat.is_dead())?;
+        Some((pid, (ProcessId { pid, start_time: stat.start_time }, stat.ppid)))
+    };
+    Ok(pids()?.into_iter().filter_map(of).collect())
+}
+
+/// Every living process below `pid`, without `pid` itself, in no order. What forks meanwhile may be missing.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn descendants(pid: i32) -> Result<Vec<ProcessId>, ProcessError> {
+    let all = snapshot()?;
+    let below = |id: &ProcessId| climb(&all, id.pid).any(|above| above.pid == pid);
+    Ok(all.values().map(|(id, _)| *id).filter(below).collect())
+}
+
+/// The ancestors of `pid` in a snapshot, nearest first.
+pub fn climb(all: &HashMap<i32, (ProcessId, i32)>, pid: i32) -> impl Iterator<Item = ProcessId> {
+    let parent = move |pid: i32| all.get(&pid).and_then(|(_, ppid)| all.get(ppid)).map(|(id, _)| *id);
+    std::iter::successors(parent(pid), move |id| parent(id.pid)).take(MAX_ANCESTORS)
+}
+
+/// The audit session of a process, one per login; `None` when it has none or is gone.
+#[must_use]
+pub fn audit_session(id: ProcessId) -> Option<u32> {
+    let dir = ProcDir::open(id.pid)?;
+    dir.stat().filter(|stat| stat.start_time == id.start_time)?;
+    dir.number("sessionid")
+}
+
+/// A process's directory in `/proc`, held open.
+pub(crate) struct ProcDir(OwnedFd);
+
+/// What `stat` says that matters here.
+pub(crate) struct Stat {
+    comm: String,
+    state: u8,
+    ppid: i32,
+    start_time: u64,
+}
+
+impl Stat {
+    /// Whether the process has ended and only waits to be reaped.
+    fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+impl ProcDir {
+    pub(crate) fn open(pid: i32) -> Option<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(CWD, format!("/proc/{pid}"), flags, Mode::empty()).ok().map(Self)
+    }
+
+    /// Reads one file, to [`MAX_PROC_FILE`].
+    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
+        self.read_to(name, MAX_PROC_FILE)
+    }
+
+    /// Reads one table, to [`MAX_PROC_TABLE`].
+    pub(crate) fn read_whole(&self, name: &str) -> Option<Vec<u8>> {
+        self.read_to(name, MAX_PROC_TABLE)
+    }
+
+    fn read_to(&self, name: &str, limit: usize) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(&self.0, name, flags, Mode::empty()).ok()?;
+        let mut text = Vec::new();
+        std::fs::File::from(fd).take(limit as u64).read_to_end(&mut text).ok()?;
+        Some(text)
+    }
+
+    pub(crate) fn link(&self, name: &str) -> Option<OsString> {
+        let target = rustix::fs::readlinkat(&self.0, name, Vec::new()).ok()?;
+        Some(OsString::from_vec(target.into_bytes()))
+    }
+
+    /// The device and inode of what a magic link such as `root` leads to.
+    pub(crate) fn node(&self, name: &str) -> Option<(u64, u64)> {
+        let stat = rustix::fs::statat(&self.0, name, AtFlags::empty()).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
+    /// What the links in `fd` lead to; `None` when we may not look.
+    pub(crate) fn descriptors(&self) -> Option<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.0, "fd", flags, Mode::empty()).ok()?;
+        let mut links = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd).ok()?.take(MAX_PROC_FILE) {
+            let target = rustix::fs::readlinkat(&fd, entry.ok()?.file_name(), Vec::new());
+            links.extend(target.ok().map(|target| OsString::from_vec(target.into_bytes())));
+        }
+        Some(links)
+    }
+
+    fn stat(&self) -> Option<Stat> {
+        parse_stat(&self.read("stat")?)
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        let text = self.read(name)?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|number| *number != UNSET)
+    }
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // The name may hold anything, blanks and parentheses included: it ends at the last one.
+    let (open, close) = (text.iter().position(|b| *b == b'(')?, text.iter().rposition(|b| *b == b')')?);
+    let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let ppid = fields.next()?.parse().ok()?;
+    // Field 22 of proc(5); two of those after the name are read.
+    let start_time = fields.nth(17)?.parse().ok()?;
+    Some(Stat { comm, state, ppid, start_time })
+}
+
+fn uids(status: &[u8]) -> Option<(u32, u32)> {
+    let line = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(str::parse);
+    Some((ids.next()?.ok()?, ids.next()?.ok()?))
+}
+
+fn cgroup_of(text: &[u8]) -> Option<CgroupPath> {
+    let text = std::str::from_utf8(text).ok()?;
+    let path_in = |wanted: &dyn Fn(&str, &str) -> bool| {
+        text.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            wanted(id, controllers).then(|| path.to_owned())
+        })
+    };
+    // systemd's own v1 hierarchy exists only where v2 is not the one it works in (legacy and hybrid set-ups).
+    let legacy = path_in(&|_, controllers| controllers == "name=systemd");
+    let unified = || path_in(&|id, controllers| id == "0" && controllers.is_empty());
+    match legacy {
+        Some(path) => Some(CgroupPath { unified: false, path }),
+        None => unified().map(|path| CgroupPath { unified: true, path }),
+    }
+}
+
+fn split_cmdline(text: &[u8]) -> Vec<OsString> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    if text.is_empty() {
+        return Vec::new();
+    }
+    text.split(|b| *b == 0).map(|arg| OsStr::from_bytes(arg).to_owned()).collect()
+}
+
+fn without_deleted(link: OsString) -> PathBuf {
+    match link.as_bytes().strip_suffix(b" (deleted)") {
+        Some(path) => Path::new(OsStr::from_bytes(path)).to_owned(),
+        None => PathBuf::from(link),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+        let text = b"42 (a) R 7 (x) S 17 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3\n";
+        let stat = parse_stat(text).expect("a stat line");
+        assert_eq!((stat.comm.as_str(), stat.state, stat.ppid, stat.start_time), ("a) R 7 (x", b'S', 17, 98765));
+        assert!(parse_stat(b"42 (sh").is_none());
+        assert!(parse_stat(b"").is_none());
+    }
+
+    #[test]
+    fn the_control_group_is_found_in_each_kind_of_hierarchy() {
+        let unified = cgroup_of(b"0::/user.slice/session-3.scope\n").expect("a cgroup");
+        assert_eq!(unified, CgroupPath { unified: true, path: "/user.slice/session-3.scope".into() });
+        let hybrid = cgroup_of(b"5:cpu,cpuacct:/\n1:name=systemd:/a:b/session-3.scope\n0::/x\n").expect("a cgroup");
+        assert_eq!(hybrid, CgroupPath { unified: false, path: "/a:b/session-3.scope".into() });
+        assert_eq!(cgroup_of(b""), None);
+    }
+
+    #[test]
+    fn a_process_is_read_and_its_end_is_awaited() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let process = Process::read(pid).expect("the child");
+        assert_eq!(process.ppid, i32::try_from(std::process::id()).expect("a pid"));
+        assert!(process.id.is_alive());
+        assert!(descendants(process.ppid).expect("a tree").contains(&process.id));
+        assert!(!descendants(pid).expect("a tree").contains(&process.id));
+        assert_eq!(ancestors(pid).first().map(|id| id.pid), Some(process.ppid));
+        assert_eq!(ancestors(pid).last().map(|id| id.pid), Some(1));
+
+        let handle = process.id.open().expect("a pidfd").expect("alive");
+        assert!(handle.signal(Signal::KILL).expect("a signal"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        assert_eq!(runtime.block_on(handle.exited()).expect("an end"), process.id);
+        assert!(!process.id.is_alive(), "a zombie is not alive");
+        child.wait().expect("reaped");
+        assert!(process.id.open().expect("no error").is_none());
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_taken_for_the_process_that_had_it() {
+        let own = identity(i32::try_from(std::process::id()).expect("a pid")).expect("myself");
+        let former = ProcessId { start_time: own.start_time - 1, ..own };
+        assert!(former.open().expect("no error").is_none());
+        assert!(!former.is_alive());
+        assert!(own.open().expect("no error").is_some());
+        assert!(ProcessId { pid: 0, start_time: 0 }.open().expect("no error").is_none());
+    }
+}

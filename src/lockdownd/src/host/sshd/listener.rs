@@ -1,0 +1,314 @@
+//! Finds every sshd that takes connections for this host's accounts, and how each was started.
+//!
+//! A command line is only believed of a process that is root's by both its uids: any process may write its own. This
+//! module must never take a connection's own process (`sshd: frank [priv]`, `sshd-session`) for a listener.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use crate::host::processes::{ProcDir, Process, ProcessError, ProcessId, pids};
+
+/// Debian's sshd.
+pub const DEFAULT_BINARY: &str = "/usr/sbin/sshd";
+/// The configuration of an sshd that was started without `-f`.
+pub const DEFAULT_CONFIG: &str = "/etc/ssh/sshd_config";
+/// Options of sshd(8) that take a value, over all releases since 8.4.
+const WITH_VALUE: &[u8] = b"CEbcfghkopu";
+/// Where an enabled socket unit that starts sshd on demand is linked.
+const SOCKET_WANTS: [&str; 3] = [
+    "/etc/systemd/system/sockets.target.wants",
+    "/run/systemd/system/sockets.target.wants",
+    "/run/systemd/generator/sockets.target.wants",
+];
+
+/// How an sshd is started: all that decides which configuration it has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Invocation {
+    /// The program file.
+    pub binary: PathBuf,
+    /// The configuration file, from `-f` or the default.
+    pub config_file: PathBuf,
+    /// Each `-o` option's value, in order: they come before the file's.
+    pub options: Vec<String>,
+    /// Each `-p` port, in order.
+    pub ports: Vec<u16>,
+    /// The name it was called by, without directories: the PAM service's name before OpenSSH 9.8.
+    pub service_name: String,
+}
+
+impl Invocation {
+    /// What Debian's own unit starts.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self {
+            binary: DEFAULT_BINARY.into(),
+            config_file: DEFAULT_CONFIG.into(),
+            options: Vec::new(),
+            ports: Vec::new(),
+            service_name: "sshd".into(),
+        }
+    }
+}
+
+/// One sshd that takes connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its process; `None` when systemd holds the socket and starts sshd when somebody connects.
+    pub process: Option<ProcessId>,
+    /// Real uid. An sshd that is not root's can only let people in as the user who runs it, past every gate.
+    pub uid: u32,
+    /// How it was started.
+    pub invocation: Invocation,
+    /// Whether the command line could be read without doubt. When false, the invocation is a guess.
+    pub certain: bool,
+}
+
+impl Listener {
+    /// How a person would name it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let Invocation { binary, config_file, .. } = &self.invocation;
+        match self.process {
+            Some(id) => format!("{} (process {}, {})", binary.display(), id.pid, config_file.display()),
+            None => format!("{} (started on demand, {})", binary.display(), config_file.display()),
+        }
+    }
+}
+
+/// Every listener: running ones, whatever their name, port or file, also those that users run; and one that is not
+/// running, where systemd's socket would start it or where nothing runs at all. Those in other root directories
+/// (containers) are left out: their accounts are not this host's.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn sshd_listeners() -> Result<Vec<Listener>, ProcessError> {
+    let mut found: Vec<Listener> = pids()?.into_iter().filter_map(listener).collect();
+    let standard = Invocation::standard();
+    let runs_standard = found.iter().any(|l| l.uid == 0 && l.invocation.config_file == standard.config_file);
+    let none_of_root = !found.iter().any(|l| l.uid == 0);
+    if Path::new(DEFAULT_BINARY).exists() && (none_of_root || (!runs_standard && has_socket_unit())) {
+        found.push(Listener { process: None, uid: 0, invocation: standard, certain: true });
+    }
+    Ok(found)
+}
+
+/// Whether this process holds a listening socket; `None` when we may not look.
+#[must_use]
+pub fn is_listening(id: ProcessId) -> Option<bool> {
+    let dir = ProcDir::open(id.pid)?;
+    let sockets: HashSet<Vec<u8>> = dir.descriptors()?.iter().filter_map(|link| socket_inode(link)).collect();
+    let holds = |table: &str| dir.read_whole(table).is_some_and(|text| listening(&text).any(|i| sockets.contains(i)));
+    Some(holds("net/tcp") || holds("net/tcp6") || dir.read_whole("net/unix").is_some_and(|t| unix(&t, &sockets)))
+}
+
+fn listener(pid: i32) -> Option<Listener> {
+    let process = Process::read(pid)?;
+    let root = process.uid == 0 && process.euid == 0;
+    let called = read_title(&process.cmdline);
+    let is_sshd = process.exe.as_deref().and_then(Path::file_name).map(|name| name == "sshd");
+    let looks = match &called {
+        Called::Listener { .. } => true,
+        Called::Plain { daemon, .. } => *daemon && (is_sshd == Some(true) || process.comm == "sshd"),
+        Called::Connection => return None,
+    };
+    // A title alone proves nothing; a socket does. Where we may not look (is_listening is None), the title has to do.
+    if !looks || !in_our_root(pid) || is_listening(process.id) == Some(false) {
+        return None;
+    }
+    let (Called::Listener { name, args, certain } | Called::Plain { name, args, certain, .. }) = called else {
+        return None;
+    };
+    let binary = process.exe.clone().unwrap_or_else(|| DEFAULT_BINARY.into());
+    let (invocation, understood) = invocation(binary, name, &args);
+    let uid = if root { 0 } else { process.uid.max(process.euid) };
+    Some(Listener { process: Some(process.id), uid, invocation, certain: certain && understood })
+}
+
+/// What a command line says its process is.
+#[derive(Debug, PartialEq, Eq)]
+enum Called {
+    /// `sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups`
+    Listener { name: String, args: Vec<String>, certain: bool },
+    /// As it was started, before sshd sets its title, or with a title cut short.
+    Plain { name: String, args: Vec<String>, daemon: bool, certain: bool },
+    /// `sshd: frank [priv]`, or one that serves the connection on its standard input.
+    Connection,
+}
+
+fn read_title(cmdline: &[std::ffi::OsString]) -> Called {
+    let lossy = |arg: &OsStr| String::from_utf8_lossy(arg.as_bytes()).into_owned();
+    let Some(first) = cmdline.first() else { return Called::Connection };
+    let title = lossy(first);
+    if cmdline.iter().skip(1).all(|arg| arg.is_empty())
+        && let Some((name, rest)) = title.split_once(": ")
+    {
+        // The kernel's title has the arguments joined by single blanks: one with a blank in it has to be pieced together.
+        let Some((command, _)) = rest.rsplit_once(" [listener] ") else { return Called::Connection };
+        let mut args = command.split(' ').map(str::to_owned);
+        args.next();
+        return Called::Listener { name: name.to_owned(), args: args.collect(), certain: true };
+    }
+    let certain = cmdline.iter().all(|arg| arg.to_str().is_some());
+    let args: Vec<String> = cmdline.iter().skip(1).map(|arg| lossy(arg)).collect();
+    let flags = |flag: u8| args.iter().any(|arg| is_flag(arg, flag));
+    if flags(b'R') || flags(b'i') {
+        return Called::Connection;
+    }
+    let name = title.rsplit('/').next().unwrap_or_default().trim_end_matches(':').to_owned();
+    // `-t`, `-T` and the like only print and end.
+    Called::Plain { name, daemon: !flags(b't') && !flags(b'T') && !flags(b'G') && !flags(b'V'), args, certain }
+}
+
+/// Whether an argument is a cluster of options that has this one before any that takes a value.
+fn is_flag(arg: &str, flag: u8) -> bool {
+    let Some(cluster) = arg.strip_prefix('-') else { return false };
+    cluster.bytes().take_while(|b| !WITH_VALUE.contains(b)).any(|b| b == flag)
+}
+
+/// Reads sshd's arguments as getopt(3) does; false when something was left over that cannot be placed.
+fn invocation(binary: PathBuf, name: String, args: &[String]) -> (Invocation, bool) {
+    let mut values: Vec<(u8, String)> = Vec::new();
+    let mut understood = true;
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let Some(cluster) = arg.strip_prefix('-').filter(|cluster| !cluster.is_empty()) else {
+            // sshd refuses arguments that are not options, so this is the rest of a value that had a blank in it.
+            match values.last_mut() {
+                Some((_, value)) => *value = format!("{value} {arg}"),
+                None => understood = false,
+            }
+            continue;
+        };
+        let Some(at) = cluster.bytes().position(|b| WITH_VALUE.contains(&b)) else { continue };
+        let option = cluster.as_bytes()[at];
+        let value = match &cluster[at + 1..] {
+            "" => rest.next().cloned().unwrap_or_default(),
+            attached => attached.to_owned(),
+        };
+        values.push((option, value));
+    }
+    let all = |option: u8| values.iter().filter(move |(o, _)| *o == option).map(|(_, value)| value.clone());
+    let config_file = all(b'f').next_back().unwrap_or_else(|| DEFAULT_CONFIG.into());
+    // sshd has gone to `/` since: where a relative name led cannot be told.
+    understood &= config_file.starts_with('/');
+    let ports = all(b'p').filter_map(|port| port.parse().ok()).collect();
+    let invocation =
+        Invocation { binary, config_file: config_file.into(), options: all(b'o').collect(), ports, service_name: name };
+    (invocation, understood)
+}
+
+fn in_our_root(pid: i32) -> bool {
+    let root = |pid: i32| ProcDir::open(pid).and_then(|dir| dir.node("root"));
+    match (root(pid), root(1)) {
+        (Some(theirs), Some(ours)) => theirs == ours,
+        _ => true,
+    }
+}
+
+fn has_socket_unit() -> bool {
+    SOCKET_WANTS.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().filter_map(Result::ok).any(|entry| {
+        let name = entry.file_name();
+        name.as_bytes().starts_with(b"ssh") && name.as_bytes().ends_with(b".socket")
+    })
+}
+
+fn socket_inode(link: &OsStr) -> Option<Vec<u8>> {
+    Some(link.as_bytes().strip_prefix(b"socket:[")?.strip_suffix(b"]")?.to_vec())
+}
+
+/// The inodes of listening sockets in `/proc/net/tcp` or `tcp6` (state `0A`).
+fn listening(table: &[u8]) -> impl Iterator<Item = &[u8]> {
+    table.split(|b| *b == b'\n').skip(1).filter_map(|line| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let state = fields.nth(3)?;
+        (state == b"0A").then(|| fields.nth(5)).flatten()
+    })
+}
+
+/// Whether one of these sockets listens in `/proc/net/unix` (the flag `__SO_ACCEPTCON`).
+fn unix(table: &[u8], sockets: &HashSet<Vec<u8>>) -> bool {
+    table.split(|b| *b == b'\n').skip(1).any(|line| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        fields.nth(3) == Some(b"00010000") && fields.nth(2).is_some_and(|inode| sockets.contains(inode))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn called(args: &[&str]) -> Called {
+        read_title(&args.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn started(args: &[&str]) -> (Invocation, bool) {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        invocation("/usr/sbin/sshd".into(), "sshd".into(), &args)
+    }
+
+    #[test]
+    fn a_listeners_title_gives_its_arguments_back() {
+        let title = "oursshd: /opt/oursshd -D -f /etc/ssh/other -o UsePAM=no [listener] 0 of 10-100 startups";
+        let args = ["-D", "-f", "/etc/ssh/other", "-o", "UsePAM=no"].map(str::to_owned).to_vec();
+        let expected = Called::Listener { name: "oursshd".into(), args, certain: true };
+        assert_eq!(called(&[title]), expected);
+        assert!(matches!(called(&[title, "", ""]), Called::Listener { .. }), "padded with NULs");
+    }
+
+    #[test]
+    fn a_connections_processes_are_no_listeners() {
+        for title in ["sshd: frank [priv]", "sshd: frank@pts/0", "sshd: [accepted]", "sshd-session: frank [priv]"] {
+            assert_eq!(called(&[title]), Called::Connection, "{title}");
+        }
+        assert_eq!(called(&["/usr/sbin/sshd", "-D", "-R"]), Called::Connection);
+        assert_eq!(called(&["/usr/sbin/sshd", "-i"]), Called::Connection);
+        assert_eq!(called(&[]), Called::Connection);
+    }
+
+    #[test]
+    fn an_sshd_that_has_no_title_yet_is_read_from_its_arguments() {
+        let args = ["-D", "-oInclude=/x"].map(str::to_owned).to_vec();
+        let expected = Called::Plain { name: "sshd".into(), args, daemon: true, certain: true };
+        assert_eq!(called(&["/usr/sbin/sshd", "-D", "-oInclude=/x"]), expected);
+        assert!(matches!(called(&["/usr/sbin/sshd", "-T"]), Called::Plain { daemon: false, .. }));
+        assert!(matches!(called(&["/usr/sbin/sshd", "-ddt"]), Called::Plain { daemon: false, .. }));
+    }
+
+    #[test]
+    fn arguments_are_read_as_getopt_does() {
+        let (read, understood) = started(&["-De", "-p2222", "-p", "2223", "-f/x", "-o", "A", "b", "-oC=d", "-f", "/y"]);
+        assert!(understood);
+        assert_eq!(read.ports, [2222, 2223]);
+        assert_eq!(read.config_file, Path::new("/y"));
+        assert_eq!(read.options, ["A b", "C=d"], "a value's blank was put back");
+        assert!(!started(&["-f", "relative"]).1);
+        assert!(!started(&["stray"]).1);
+        assert_eq!(started(&[]).0.config_file, Path::new(DEFAULT_CONFIG));
+    }
+
+    #[test]
+    fn listening_sockets_are_found_in_the_kernels_tables() {
+        let tcp =
+            b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100\n   \
+            1: 0100007F:0016 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100\n";
+        assert_eq!(listening(tcp).collect::<Vec<_>>(), [b"4711"]);
+        let unix_table = b"Num RefCount Protocol Flags Type St Inode Path\n\
+            0: 00000002 00000000 00010000 0001 01 99 /run/x\n1: 00000002 00000000 00000000 0001 01 98 /run/y\n";
+        assert!(unix(unix_table, &HashSet::from([b"99".to_vec()])));
+        assert!(!unix(unix_table, &HashSet::from([b"98".to_vec()])));
+    }
+
+    #[test]
+    fn a_real_listening_socket_is_seen() {
+        let own = crate::host::processes::identity(i32::try_from(std::process::id()).expect("a pid")).expect("myself");
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+        assert_eq!(is_listening(own), Some(true));
+        drop(socket);
+    }
+}

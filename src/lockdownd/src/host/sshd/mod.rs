@@ -1,0 +1,3 @@
+//! sshd as it runs here: its listeners, what their configuration says, and our drop-in in it.
+
+pub mod listener;
