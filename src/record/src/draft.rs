@@ -40,7 +40,9 @@ pub struct Actor {
 
 /// What is to be recorded. The ledger adds `v`, `ledger`, `seq`, `host`, `stack`, `boot`, `time`, `prev` and `signature`.
 ///
-/// `reason` and every string in `detail` are *raw* here: escaping happens once, when the ledger makes the record of it.
+/// `reason`, `actor.exe` and every string in `detail` are *raw* here: escaping happens once, in [`Draft::bodies`], when
+/// the ledger makes the record of it. Text that came as bytes (file names, key comments, log fields) goes in through
+/// [`outside`](crate::outside), which keeps bytes that are not UTF-8; never through [`escape`](crate::escape).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a draft states nothing until the ledger has appended it"]
 pub struct Draft {
@@ -83,7 +85,8 @@ impl Draft {
         }
     }
 
-    /// Adds one field to `detail`. Numbers must be integers within ±(2^53−1).
+    /// Adds one field to `detail`. Integers beyond ±(2^53−1) will stand there as strings of their digits; floats are refused.
+    /// `part`, `parts` and `left_out` are kept for statements in parts.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.detail.insert(key.to_owned(), value.into());
         self

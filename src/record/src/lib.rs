@@ -2,10 +2,22 @@
 //!
 //! This library never does I/O and never reads a clock: time and bytes come in as arguments.
 
+mod body;
 mod draft;
+mod escape;
 mod kind;
+mod line;
 mod names;
+mod signers;
+mod verify;
 
+pub use body::{Body, DraftError, MAX_DEPTH, MAX_EXE, MAX_PARTS, MAX_REASON, MAX_SPLIT_STRING};
 pub use draft::{Actor, Draft, Source};
+pub use escape::{escape, outside};
 pub use kind::{ArtifactType, UnknownType};
+pub use line::{
+    Hash, Line, MAX_INTEGER, MAX_LINE, Malformed, NAMESPACE, NotAHash, Position, Record, SealError, VERSION, seal,
+};
 pub use names::{Account, Fingerprint, GrantId, Host, LedgerId, NameError, Person, SessionId, Stack};
+pub use signers::{AllowedSigner, SignersError};
+pub use verify::{Depth, Fault, Finding, MAX_FINDINGS, Trust, Verdict, Verifier};
