@@ -199,9 +199,16 @@ fn load_of(dir: &Path, owner: Owner) -> Result<Config, Error> {
     let mut settings = Settings::default();
     let mut left = MAX_TOTAL;
     for path in files::list(dir, owner, &mut problems) {
-        let Some(text) = files::read(&path, owner, MAX_FILE.min(left), &mut problems) else { continue };
-        left = left.saturating_sub(u64::try_from(text.len()).unwrap_or(u64::MAX));
-        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+        let Some(text) = files::read(&path, owner, MAX_FILE, &mut problems) else { continue };
+        let source = Source::new(&path.to_string_lossy(), &text);
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        if length > left {
+            let what = format!("with this file the configuration has more than {MAX_TOTAL} bytes");
+            problems.add_unread(&source.whole(), what, "make it smaller: it and all after it are not read");
+            break;
+        }
+        left -= length;
+        settings.add(&source, &mut problems);
     }
     judge(settings, &Scope::Whole, problems)
 }
@@ -228,7 +235,7 @@ fn load_file_of(path: &Path, owner: Owner) -> Result<Config, Error> {
 ///
 /// Without `path`: all of [`CONFIG_DIR`], as [`load`] does. With it: that one file, which may be `config.toml` or one of
 /// `conf.d`, wherever it lies and whoever owns it, for Chef's `verify` works on a temporary copy. People whom the file's
-/// grants name and whom the file does not know are looked up in what is installed. What only shows in the whole (a key
+/// grants name and whom the file does not know, and whether a grant needs a reason, are looked up in what is installed. What only shows in the whole (a key
 /// that another file's person claims, say) is found when the whole is checked.
 ///
 /// # Errors

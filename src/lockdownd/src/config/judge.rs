@@ -47,17 +47,18 @@ const DEFAULT_RETAIN: Duration = Duration::from_secs(400 * 86_400);
 pub(super) enum Scope<'c> {
     /// All of it.
     Whole,
-    /// One file, for Chef's `verify`: people whom it does not know are looked up in what is installed, if that can be read.
+    /// One file, for Chef's `verify`: people whom it does not know, and whether a
+    /// grant needs a reason, are looked up in what is installed, if that can be read.
     OneFile(Option<&'c Config>),
 }
 
 /// Judges the settings. Problems that the files had already are reported along with what is found here.
 pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problems) -> Result<Config, super::Error> {
     let p = &mut problems;
-    if settings.mode.is_none() && matches!(scope, Scope::Whole) && !p.some_file_is_missing() {
+    if !settings.mode_is_said && matches!(scope, Scope::Whole) && !p.some_file_is_missing() {
         p.add(&Place::whole("configuration"), "mode is missing", "add mode = \"observe\" or mode = \"enforce\"");
     }
-    let grants = grant_rules(&settings, p);
+    let grants = grant_rules(&settings, scope, p);
     let accounts = accounts(&settings, p);
     let warn_before = within("warn_before", &settings.warn_before, DEFAULT_WARNING, Duration::ZERO, MAX_WARNING, p);
     let retain = within("retain", &settings.retain, DEFAULT_RETAIN, MIN_RETAIN, MAX_RETAIN, p);
@@ -105,7 +106,7 @@ fn within(
     *value
 }
 
-fn grant_rules(settings: &Settings, p: &mut Problems) -> GrantRules {
+fn grant_rules(settings: &Settings, scope: &Scope<'_>, p: &mut Problems) -> GrantRules {
     let max_duration = within("max_duration", &settings.max_duration, DEFAULT_MAX_DURATION, MIN_GRANT, MAX_GRANT, p);
     // Without a default of one's own, the shorter of ours and the maximum: a config that only lowers the maximum is no mistake.
     let fallback = DEFAULT_DURATION.min(max_duration);
@@ -120,10 +121,14 @@ fn grant_rules(settings: &Settings, p: &mut Problems) -> GrantRules {
             format!("at most {most} works"),
         );
     }
+    let unless_said = match scope {
+        Scope::OneFile(Some(installed)) => installed.grants.require_reason,
+        _ => true,
+    };
     GrantRules {
         default_duration,
         max_duration,
-        require_reason: settings.require_reason.as_ref().is_none_or(|r| r.value),
+        require_reason: settings.require_reason.as_ref().map_or(unless_said, |r| r.value),
         self_grants: settings.self_grants.as_ref().is_some_and(|s| s.value),
     }
 }

@@ -25,6 +25,8 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     pub(super) mode: Option<Located<Mode>>,
+    /// Whether any file has `mode`, be it readable or not.
+    pub(super) mode_is_said: bool,
     pub(super) host_name: Option<Located<HostName>>,
     pub(super) stack: Option<Located<record::Stack>>,
     pub(super) sweep: Option<Located<Cron>>,
@@ -71,6 +73,7 @@ impl Settings {
     pub(super) fn add(&mut self, source: &Source<'_>, problems: &mut Problems) {
         let Some(document) = parse(source, problems) else { return };
         let mut top = Table::top(source, document.get_ref());
+        self.mode_is_said |= top.has("mode");
         put(&mut self.mode, word(top.string("mode", problems), mode, problems));
         self.host(top.table("host", "[host]", problems), problems);
         self.schedule(top.table("schedule", "[schedule]", problems), problems);
@@ -165,6 +168,7 @@ impl Settings {
         let expires_at = required(&mut table, "expires_at", "expires_at = \"2026-12-01T18:00:00Z\"", problems);
         let starts_at = table.string("starts_at", problems);
         let from = table.strings("from", problems);
+        let reason_is_said = table.has("reason");
         let reason = word(table.string("reason", problems), sentence, problems);
         self.end(table, problems);
         let person = word(person, str::parse, problems);
@@ -187,6 +191,9 @@ impl Settings {
             problems.add(place, format!("from has {} networks", value.len()), format!("at most {MAX_FROM} are taken"));
         }
         let from = words(from.map(|list| list.value).unwrap_or_default(), str::parse, problems);
+        if reason_is_said && reason.is_none() {
+            return;
+        }
         if let (Some(person), Some(account), Some(expires_at)) = (person, account, expires_at) {
             self.grants.push(GrantTable { place, person, account, expires_at, starts_at, from, reason });
         }

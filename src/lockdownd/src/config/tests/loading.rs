@@ -1,0 +1,180 @@
+//! Which files are read and which are believed.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+};
+
+use nix::{sys::stat::Mode as FileMode, unistd::mkfifo};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A configuration directory that belongs to whoever runs the test.
+struct Dir(TempDir);
+
+impl Dir {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = Self(TempDir::new().expect("a directory"));
+        fs::create_dir(dir.0.path().join("conf.d")).expect("a directory");
+        dir.chmod("conf.d", 0o755);
+        for (name, text) in files {
+            dir.put(name, text.as_bytes());
+        }
+        dir
+    }
+
+    fn put(&self, name: &str, text: &[u8]) {
+        fs::write(self.0.path().join(name), text).expect("written");
+        self.chmod(name, 0o644);
+    }
+
+    fn chmod(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.0.path().join(name), fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    fn owner(&self) -> u32 {
+        fs::metadata(self.0.path()).expect("it is there").uid()
+    }
+
+    fn load(&self) -> Result<Config, Error> {
+        load_of(self.0.path(), Owner::Only(self.owner()))
+    }
+
+    #[track_caller]
+    fn refused(&self, part: &str) {
+        let error = self.load().expect_err("refused").to_string();
+        assert!(error.contains(part), "{part:?} is missing in:\n{error}");
+    }
+}
+
+const ENFORCE: &str = "mode = \"enforce\"\n";
+
+#[test]
+fn later_files_replace_settings_and_add_people() {
+    let dir = Dir::new(&[
+        ("config.toml", "mode = \"observe\"\n[accounts]\nexempt = [\"a\"]\n[[person]]\nname = \"frank\"\n"),
+        ("conf.d/20-x.toml", "mode = \"enforce\"\n[accounts]\nexempt = [\"b\"]\n[[person]]\nname = \"eve\"\n"),
+        ("conf.d/10-x.toml", "mode = \"observe\"\n[grants]\nself = true\n"),
+        ("conf.d/.30-x.toml", "this is no TOML"),
+        ("conf.d/30-x.toml.bak", "nor is this"),
+    ]);
+    let config = dir.load().expect("good");
+    assert_eq!(config.mode, Mode::Enforce);
+    assert_eq!(config.accounts.exempt.iter().map(Account::as_str).collect::<Vec<_>>(), ["b"]);
+    assert!(config.grants.self_grants);
+    let (eve, frank) =
+        (&config.people[&"eve".parse().expect("valid")], &config.people[&"frank".parse().expect("valid")]);
+    assert!(eve.place.to_string().ends_with("conf.d/20-x.toml:5:8"), "{}", eve.place);
+    assert!(frank.place.to_string().ends_with("config.toml:5:8"), "{}", frank.place);
+}
+
+#[test]
+fn a_key_that_two_files_claim_names_both() {
+    let person = |name: &str| format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", KEYS[0]);
+    let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", &person("a")), ("conf.d/b.toml", &person("b"))]);
+    let error = dir.load().expect_err("refused").to_string();
+    assert!(
+        error.contains("conf.d/b.toml:3:9: key SHA256:")
+            && error.contains("by a at ")
+            && error.contains("conf.d/a.toml:3:9")
+    );
+}
+
+#[test]
+fn conf_d_may_be_missing_and_config_toml_may_not() {
+    let dir = Dir::new(&[("config.toml", ENFORCE)]);
+    fs::remove_dir(dir.0.path().join("conf.d")).expect("removed");
+    assert!(dir.load().is_ok());
+    fs::remove_file(dir.0.path().join("config.toml")).expect("removed");
+    dir.refused("config.toml: it cannot be read: No such file");
+}
+
+#[test]
+fn what_another_could_have_written_is_not_believed() {
+    for (name, mode) in [("config.toml", 0o664), ("conf.d/a.toml", 0o646), ("conf.d", 0o775), ("", 0o777)] {
+        let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", "")]);
+        assert!(dir.load().is_ok());
+        dir.chmod(name, mode);
+        dir.refused("lets others write it; chmod go-w ");
+    }
+    let dir = Dir::new(&[("config.toml", ENFORCE)]);
+    let error = load_of(dir.0.path(), Owner::Only(dir.owner() + 1)).expect_err("refused").to_string();
+    assert!(error.contains("it belongs to user"), "{error}");
+    assert!(load_file_of(&dir.0.path().join("config.toml"), Owner::Only(dir.owner() + 1)).is_err());
+    assert!(load_file_of(&dir.0.path().join("config.toml"), Owner::Only(dir.owner())).is_ok());
+}
+
+#[test]
+fn only_regular_files_are_read_and_nothing_is_waited_for() {
+    let dir = Dir::new(&[("config.toml", ENFORCE), ("real.toml", "")]);
+    let odd = dir.0.path().join("conf.d/x.toml");
+    symlink(dir.0.path().join("real.toml"), &odd).expect("a link");
+    dir.refused("conf.d/x.toml: it is a symbolic link");
+    fs::remove_file(&odd).expect("removed");
+    mkfifo(&odd, FileMode::from_bits_truncate(0o600)).expect("a FIFO");
+    dir.refused("conf.d/x.toml: it is no regular file");
+    fs::remove_file(&odd).expect("removed");
+    fs::create_dir(&odd).expect("a directory");
+    dir.refused("conf.d/x.toml: it is no regular file");
+}
+
+#[test]
+fn too_large_too_many_and_no_text_are_refused() {
+    let dir = Dir::new(&[("config.toml", ENFORCE)]);
+    let comment = |length: u64| vec![b'#'; usize::try_from(length).expect("small")];
+    dir.put("conf.d/a.toml", &comment(MAX_FILE));
+    assert!(dir.load().is_ok());
+    dir.put("conf.d/a.toml", &comment(MAX_FILE + 1));
+    dir.refused("conf.d/a.toml: it is too large; at most 1048576 bytes");
+    dir.put("conf.d/a.toml", b"\n\n# \xff");
+    dir.refused("conf.d/a.toml: it is not UTF-8 in line 3");
+    for i in 0..8 {
+        dir.put(&format!("conf.d/{i}.toml"), &comment(MAX_FILE - 1));
+    }
+    dir.put("conf.d/a.toml", b"# a few bytes more");
+    dir.refused("conf.d/7.toml: with this file the configuration has more than 8388608 bytes");
+    let dir = Dir::new(&[("config.toml", ENFORCE)]);
+    for i in 0..MAX_FILES {
+        dir.put(&format!("conf.d/{i}.toml"), b"");
+    }
+    dir.refused("there are 1001 files; at most 1000 are read");
+}
+
+#[test]
+fn a_file_that_is_missing_from_the_picture_makes_no_false_accusations() {
+    let dir = Dir::new(&[
+        ("config.toml", ENFORCE),
+        ("conf.d/a.toml", "broken"),
+        (
+            "conf.d/b.toml",
+            "[[grant]]\nperson = \"frank\"\naccount = \"u\"\nreason = \"x\"\nexpires_at = \"2026-12-01T18:00:00Z\"\n",
+        ),
+    ]);
+    let error = dir.load().expect_err("refused");
+    assert!(error.problems().iter().all(|p| p.place.file.ends_with("a.toml")), "{error}");
+}
+
+#[test]
+fn one_file_is_checked_with_the_people_who_are_installed() {
+    let installed = good(&format!("{FRANK}[grants]\nrequire_reason = false\n"));
+    let grant = "[[grant]]\nperson = \"frank\"\naccount = \"ubuntu\"\nexpires_at = \"2026-12-01T18:00:00Z\"\n";
+    // Chef's temporary file: hidden, and no matter whose.
+    let dir = Dir::new(&[("conf.d/.chef-grants20261201-1-x.toml", grant)]);
+    dir.chmod("conf.d/.chef-grants20261201-1-x.toml", 0o666);
+    let path = dir.0.path().join("conf.d/.chef-grants20261201-1-x.toml");
+    assert!(check_file(&path, Some(&installed)).is_ok());
+    let error = check_file(&path, None).expect_err("frank is unknown").to_string();
+    assert!(error.contains("there is no person frank") && error.contains("reason is missing"), "{error}");
+    dir.put("bad.toml", grant.replace("ubuntu", "root").as_bytes());
+    let error = check_file(&dir.0.path().join("bad.toml"), Some(&installed)).expect_err("refused").to_string();
+    assert!(error.contains("frank may not be given root"), "{error}");
+}
+
+#[test]
+fn the_last_good_configuration_loads_again() {
+    let config = good(&FRANK.replace("[]", &format!("[\"{}\"]", KEYS[3])));
+    let dir = Dir::new(&[("last-good.toml", &config.to_toml())]);
+    let again = load_file_of(&dir.0.path().join("last-good.toml"), Owner::Only(dir.owner())).expect("good");
+    assert_eq!(again.digest, config.digest);
+}
