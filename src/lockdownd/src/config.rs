@@ -35,7 +35,9 @@ pub use merge::MAX_ADDRESS;
 pub use place::Place;
 pub use table::MAX_LIST;
 
-use crate::keys::{cidr::Cidr, person::PersonKey};
+use control::Cidr;
+
+use crate::keys::person::PersonKey;
 use error::Problems;
 use files::Owner;
 use judge::{Scope, judge};

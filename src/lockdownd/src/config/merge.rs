@@ -13,7 +13,9 @@ use super::{
     place::{Located, Place, Source},
     table::{Table, parse},
 };
-use crate::keys::{cidr::Cidr, person::PersonKey};
+use control::Cidr;
+
+use crate::keys::person::PersonKey;
 
 /// The longest address or URL, in bytes.
 pub const MAX_ADDRESS: usize = 1024;

@@ -7,7 +7,6 @@
 //! May never: do I/O, read a clock, import `host` or tokio, panic on any input, or paste input into what it writes.
 
 pub mod auth_info;
-pub mod cidr;
 pub mod file;
 pub mod key;
 pub mod line;

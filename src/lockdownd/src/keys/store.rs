@@ -5,7 +5,9 @@
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use record::{GrantId, Person};
 
-use super::{cidr::Cidr, person::PersonKey};
+use control::Cidr;
+
+use super::person::PersonKey;
 
 /// How long before and after an expiry a time zone's offsets are looked at, for [`ExpiryStyle::LocalRoundedDown`]: a
 /// year holds summer and winter.
