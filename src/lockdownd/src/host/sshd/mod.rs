@@ -1,3 +1,7 @@
 //! sshd as it runs here: its listeners, what their configuration says, and our drop-in in it.
 
+pub mod effective;
+pub mod glob;
 pub mod listener;
+pub mod scan;
+pub mod syntax;

@@ -1,0 +1,309 @@
+//! Asks sshd itself what its configuration comes to: `sshd -T`, `sshd -t`, `sshd -V` (sshd(8)).
+//!
+//! Never runs a program by a relative name, with our environment, without a time limit or with unbounded output.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::listener::Invocation;
+
+/// How long sshd may take: it needs 10 ms.
+pub const MAX_TIME: Duration = Duration::from_secs(5);
+/// The most bytes read of what sshd prints.
+pub const MAX_OUTPUT: usize = 1024 * 1024;
+/// How much of an error of sshd's is passed on, in characters.
+const MAX_COMPLAINT: usize = 600;
+/// sshd does not even test a configuration without this directory, which exists only while its service runs.
+const PRIVSEP_DIR: &str = "/run/sshd";
+
+/// sshd could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectiveError {
+    /// The program could not be started or read.
+    #[error("{binary}: {source}", binary = binary.display())]
+    Run {
+        /// The program.
+        binary: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It took longer than [`MAX_TIME`] or printed more than [`MAX_OUTPUT`].
+    #[error("{binary} took longer than {MAX_TIME:?} or printed more than {MAX_OUTPUT} bytes", binary = binary.display())]
+    Endless {
+        /// The program.
+        binary: PathBuf,
+    },
+    /// It refused the configuration.
+    #[error("{binary} refuses {config}: {complaint}", binary = binary.display(), config = config.display())]
+    Refused {
+        /// The program.
+        binary: PathBuf,
+        /// The configuration file.
+        config: PathBuf,
+        /// What it printed.
+        complaint: String,
+    },
+    /// A connection that cannot be described to it.
+    #[error("{0:?} cannot be asked for: sshd -C takes no commas")]
+    Unaskable(String),
+    /// Its version could not be read.
+    #[error("{binary} -V does not tell its version", binary = binary.display())]
+    NoVersion {
+        /// The program.
+        binary: PathBuf,
+    },
+}
+
+/// A connection, as `sshd -C` describes it; the defaults are those of a login over the loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// The account.
+    pub user: String,
+    /// The client's host name.
+    pub host: String,
+    /// The client's address.
+    pub addr: String,
+    /// The address that it connects to.
+    pub laddr: String,
+    /// The port that it connects to.
+    pub lport: u16,
+    /// The routing domain, where one is asked for.
+    pub rdomain: Option<String>,
+}
+
+impl Spec {
+    /// A login to this account over the loopback.
+    #[must_use]
+    pub fn of(user: &str) -> Self {
+        let (host, addr) = ("localhost".to_owned(), "127.0.0.1".to_owned());
+        Self { user: user.to_owned(), host, laddr: addr.clone(), addr, lport: 22, rdomain: None }
+    }
+
+    fn argument(&self) -> Result<String, EffectiveError> {
+        let Self { user, host, addr, laddr, lport, rdomain } = self;
+        let texts = [Some(user), Some(host), Some(addr), Some(laddr), rdomain.as_ref()];
+        if let Some(odd) = texts.into_iter().flatten().find(|text| text.contains([',', '\0', '\n'])) {
+            return Err(EffectiveError::Unaskable(odd.clone()));
+        }
+        let rdomain = rdomain.as_ref().map(|rdomain| format!(",rdomain={rdomain}")).unwrap_or_default();
+        Ok(format!("user={user},host={host},addr={addr},laddr={laddr},lport={lport}{rdomain}"))
+    }
+}
+
+/// What `sshd -T` printed: each keyword, in lower case, with each of its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective(BTreeMap<String, Vec<String>>);
+
+impl Effective {
+    /// Reads what `sshd -T` prints.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in text.lines() {
+            let (keyword, value) = line.split_once(' ').unwrap_or((line, ""));
+            settings.entry(keyword.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
+        }
+        Self(settings)
+    }
+
+    /// The first value of a keyword.
+    #[must_use]
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        self.0.get(keyword)?.first().map(String::as_str)
+    }
+
+    /// Every value of a keyword that may be given several times, such as `hostkey`.
+    pub fn all(&self, keyword: &str) -> impl Iterator<Item = &str> {
+        self.0.get(keyword).into_iter().flatten().map(String::as_str)
+    }
+
+    /// Whether a keyword is `yes`.
+    #[must_use]
+    pub fn is_yes(&self, keyword: &str) -> bool {
+        self.get(keyword) == Some("yes")
+    }
+
+    /// The patterns of `AuthorizedKeysFile`. sshd prints them unquoted: one with a blank in it comes apart.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<String> {
+        let value = self.get("authorizedkeysfile").unwrap_or_default();
+        value.split_ascii_whitespace().map(str::to_owned).collect()
+    }
+}
+
+/// What an sshd that was started like this has as its configuration: for everybody, or for one connection, with the
+/// `Match` blocks that hold for it. Takes some 10 ms.
+///
+/// # Errors
+/// When sshd cannot be run or refuses its configuration.
+pub fn effective(sshd: &Invocation, spec: Option<&Spec>) -> Result<Effective, EffectiveError> {
+    let mut args: Vec<OsString> = vec!["-T".into()];
+    if let Some(spec) = spec {
+        args.extend(["-C".into(), spec.argument()?.into()]);
+    }
+    Ok(Effective::parse(&ask(sshd, args)?))
+}
+
+/// Whether sshd would start with its configuration.
+///
+/// # Errors
+/// [`EffectiveError::Refused`] with what sshd says, when not.
+pub fn sshd_t(sshd: &Invocation) -> Result<(), EffectiveError> {
+    ask(sshd, vec!["-t".into()]).map(|_| ())
+}
+
+/// OpenSSH's version, as (major, minor).
+///
+/// # Errors
+/// When the program does not tell.
+pub fn openssh_version(binary: &Path) -> Result<(u32, u32), EffectiveError> {
+    // Before 9.2 there was no -V: the complaint about it begins with the version.
+    let output = run(binary, &["-V".into()])?;
+    let text = [output.stdout, output.stderr].concat();
+    parse_version(&String::from_utf8_lossy(&text)).ok_or(EffectiveError::NoVersion { binary: binary.to_owned() })
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.split("OpenSSH_").nth(1)?;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn ask(sshd: &Invocation, mut args: Vec<OsString>) -> Result<String, EffectiveError> {
+    args.extend(["-f".into(), sshd.config_file.clone().into()]);
+    for option in &sshd.options {
+        args.extend(["-o".into(), option.into()]);
+    }
+    for port in &sshd.ports {
+        args.extend(["-p".into(), port.to_string().into()]);
+    }
+    let output = run(&sshd.binary, &args)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint: Vec<_> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let complaint = complaint.join("; ").chars().filter(|c| !c.is_control()).take(MAX_COMPLAINT).collect();
+    let (binary, config) = (sshd.binary.clone(), sshd.config_file.clone());
+    Err(EffectiveError::Refused { binary, config, complaint })
+}
+
+struct Output {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+fn run(binary: &Path, args: &[OsString]) -> Result<Output, EffectiveError> {
+    let failed = |source| EffectiveError::Run { binary: binary.to_owned(), source };
+    if !binary.is_absolute() {
+        return Err(failed(io::Error::other("not an absolute path")));
+    }
+    make_privsep_dir();
+    let mut command = Command::new(binary);
+    command.args(args).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let collected = collect(&mut child);
+    if !matches!(collected, Ok(Some(_))) {
+        // It may have ended by itself meanwhile; it is reaped either way.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(failed)?;
+    match collected.map_err(failed)? {
+        Some((stdout, stderr)) => Ok(Output { status, stdout, stderr }),
+        None => Err(EffectiveError::Endless { binary: binary.to_owned() }),
+    }
+}
+
+/// What systemd makes for ssh.service. Where that fails, sshd says so itself.
+fn make_privsep_dir() {
+    use std::os::unix::fs::DirBuilderExt;
+    let _ = std::fs::DirBuilder::new().mode(0o755).create(PRIVSEP_DIR);
+}
+
+/// Reads both outputs to their ends; `None` when that takes too long or gets too much.
+fn collect(child: &mut Child) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let mut streams: Vec<(Option<std::fs::File>, Vec<u8>)> =
+        [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)]
+            .into_iter()
+            .map(|fd| (fd.map(std::fs::File::from), Vec::new()))
+            .collect();
+    let deadline = Instant::now() + MAX_TIME;
+    while streams.iter().any(|(file, _)| file.is_some()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let open: Vec<usize> = (0..streams.len()).filter(|index| streams[*index].0.is_some()).collect();
+        let mut fds: Vec<PollFd> = streams
+            .iter()
+            .filter_map(|(file, _)| file.as_ref())
+            .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
+            .collect();
+        if poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))? == 0 {
+            return Ok(None);
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        for index in open.into_iter().zip(ready).filter_map(|(index, ready)| ready.then_some(index)) {
+            let (file, text) = &mut streams[index];
+            let mut chunk = [0_u8; 16 * 1024];
+            match file.as_mut().map_or(Ok(0), |file| file.read(&mut chunk))? {
+                0 => *file = None,
+                count if text.len() + count > MAX_OUTPUT => return Ok(None),
+                count => text.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+    let mut texts = streams.into_iter().map(|(_, text)| text);
+    Ok(texts.next().zip(texts.next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sshd_prints_is_read_by_keyword() {
+        let text = "port 22\nusepam yes\nhostkey /a\nhostkey /b\nauthorizedkeysfile .ssh/a .ssh/b\nbanner none\n";
+        let effective = Effective::parse(text);
+        assert!(effective.is_yes("usepam") && !effective.is_yes("banner") && !effective.is_yes("nothing"));
+        assert_eq!(effective.all("hostkey").collect::<Vec<_>>(), ["/a", "/b"]);
+        assert_eq!(effective.key_files(), [".ssh/a", ".ssh/b"]);
+    }
+
+    #[test]
+    fn versions_are_read_from_every_release() {
+        for (text, version) in [
+            ("OpenSSH_9.2, OpenSSL 3.0.19 27 Jan 2026\n", (9, 2)),
+            ("OpenSSH_10.0p2 Debian-7, OpenSSL 3.5.1\n", (10, 0)),
+            ("unknown option -- V\nOpenSSH_8.9p1 Ubuntu-3ubuntu0.10, OpenSSL 3.0.2\nusage: sshd\n", (8, 9)),
+        ] {
+            assert_eq!(parse_version(text), Some(version));
+        }
+        assert_eq!(parse_version("OpenSSH_"), None);
+    }
+
+    #[test]
+    fn a_connection_that_sshd_would_misread_is_not_asked_for() {
+        assert!(Spec::of("a,addr=1.2.3.4").argument().is_err());
+        let expected = "user=frank,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22";
+        assert_eq!(Spec::of("frank").argument().expect("askable"), expected);
+    }
+
+    #[test]
+    fn a_program_that_never_ends_or_prints_for_ever_is_stopped() {
+        let error = run(Path::new("/usr/bin/yes"), &[]);
+        assert!(matches!(error, Err(EffectiveError::Endless { .. })));
+        assert!(matches!(run(Path::new("yes"), &[]), Err(EffectiveError::Run { .. })));
+        assert!(matches!(run(Path::new("/nonexistent"), &[]), Err(EffectiveError::Run { .. })));
+        let output = run(Path::new("/bin/echo"), &["a".into()]).expect("an output");
+        assert_eq!(output.stdout, b"a\n");
+    }
+}
