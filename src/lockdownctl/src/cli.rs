@@ -1,0 +1,290 @@
+//! The command line: what may be typed, and the help and man pages that say so. It never acts.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use control::{Cidr, DurationError, parse_duration};
+use record::{Account, ArtifactType, Person};
+
+use crate::moment::{At, Since};
+
+pub(crate) const AFTER: &str = "\
+Exit status: 0 done; 1 refused, or found wrong; 2 wrong usage; 69 the daemon does not answer; 78 bad configuration.
+
+Files: /run/lockdownd/control.sock is where lockdownd listens; root and members of the group lockdown-operators reach it. \
+Who is not root needs a live granted session of their own as well.
+
+See also: lockdownd(8), lockdownd.toml(5), login-gate(8).";
+
+/// Give, end and watch leave to log in to this host over SSH.
+///
+/// lockdownctl asks lockdownd(8) on this host. Nobody logs in over SSH without a grant: leave for one person to log in
+/// to one account with their own keys, until a moment. Exempt (break-glass) accounts alone are never locked down.
+#[derive(Debug, Parser)]
+#[command(name = "lockdownctl", version, after_long_help = AFTER, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print JSON for programs instead of text for people; a refusal is printed as {"refusal": …}
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the mode, what is in force, and what an operator should know
+    Status,
+    Allow(Allow),
+    Revoke(Revoke),
+    Lockdown(Lockdown),
+    Enforce(Enforce),
+    Grants(Grants),
+    /// List live SSH sessions, and whose they are
+    Sessions,
+    /// List who exists, with fingerprints and the accounts they may be given
+    People,
+    /// Show what enforce would change now, and why
+    ///
+    /// In observe this is what switching to enforce would do, and what stands in its way; in enforce it is what the next
+    /// sweep would do. Nothing is changed. Exit status 1 if something stands in the way.
+    Plan,
+    Records(Records),
+    Verify(Verify),
+    Quarantine(Quarantine),
+    Check(Check),
+    Generate(Generate),
+}
+
+/// Give a person leave to log in
+///
+/// The grant is on disk, and recorded, before it takes effect. The same grant again extends it. The end that is printed
+/// is the one that counts: a scheduled lockdown may come before what was asked for.
+///
+/// Examples: lockdownctl allow frank --account ubuntu --for 2h --reason INC-42;
+/// lockdownctl allow frank --for 90m --at 18:00 --from 10.1.0.0/16 --reason "release 7"
+#[derive(Debug, Args)]
+pub(crate) struct Allow {
+    /// The person, as `lockdownctl people` lists them
+    pub(crate) person: Person,
+    /// The account to log in to; without it, the one named as the person, else the only one they may have
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) account: Option<Account>,
+    /// For how long, such as 2h, 90m, 1h30m or 1d; without it, the configured default
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// When it begins: RFC 3339 such as 2026-12-01T18:00:00Z, or HH:MM for the next such minute in UTC; without it, now
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<At>,
+    /// Only from these addresses, such as 10.1.0.0/16; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) from: Vec<Cidr>,
+    /// Why, in a few words: a ticket, an incident
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+/// End one grant, or all of a person's, now
+///
+/// Their keys stop working and their sessions are cut at once. A grant that the configuration renders stays ended until
+/// its content there changes.
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// A grant's id, as `lockdownctl grants` lists it, or a person's name
+    #[arg(value_name = "GRANT|PERSON")]
+    pub(crate) target: String,
+    /// Why, in a few words
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+/// End every grant and every granted session, now
+///
+/// Sessions on exempt accounts live on. Your own granted session ends too.
+#[derive(Debug, Args)]
+pub(crate) struct Lockdown {
+    /// Why, in a few words
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+/// Try enforce for a while; it goes back to observe by itself
+///
+/// Unless the configuration says enforce by then. It is refused, with what to do, while something stands in its way;
+/// `lockdownctl plan` shows that beforehand.
+#[derive(Debug, Args)]
+pub(crate) struct Enforce {
+    /// For how long, such as 10m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) duration: Duration,
+}
+
+/// List grants that are active or waiting
+#[derive(Debug, Args)]
+pub(crate) struct Grants {
+    /// Those that have ended too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Read the records of what happened
+///
+/// With --json every record is printed as the exact line of the ledger, so that its hash and signature can be checked.
+#[derive(Debug, Args)]
+pub(crate) struct Records {
+    /// Go on printing records as they come; without --since, begin with the last ten
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only records since then: RFC 3339, YYYY-MM-DD, HH:MM for the last such minute (all in UTC), or 2h for two hours ago
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Since>,
+    /// Only records of this person
+    #[arg(long, value_name = "PERSON")]
+    pub(crate) person: Option<Person>,
+    /// Only records of this account
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) account: Option<Account>,
+    /// Only records of this type, such as session.opened
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<ArtifactType>,
+}
+
+/// Verify the ledger: every record's form, number, chain and signature
+///
+/// Works offline and without the daemon. Exit status 1 if anything is off. It says how far the ledger is complete, and how
+/// far a server has acknowledged it: root on this host could have rewritten what nobody has acknowledged yet.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The directory that holds the ledger's segments
+    #[arg(long, value_name = "DIR", default_value = crate::commands::verify::LEDGER)]
+    pub(crate) ledger: PathBuf,
+    /// An allowed_signers file (ssh-keygen(1)) with the keys to trust; without it, the host's own signing_key.pub
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signers: Option<PathBuf>,
+}
+
+/// Look at what was removed, and put it back
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) command: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List what was removed and is kept
+    List,
+    /// Show one item with its content
+    Show {
+        /// Its id, as `lockdownctl quarantine list` prints it
+        id: String,
+    },
+    /// Put one item back where it stood
+    ///
+    /// In enforce a key file that no grant backs is removed again at once: put it back in observe, or make its account exempt.
+    Restore {
+        /// Its id, as `lockdownctl quarantine list` prints it
+        id: String,
+    },
+}
+
+/// Check a configuration; exit status 78 if it does not check out
+///
+/// For Chef: verify 'lockdownctl check %{path}'
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The file; without it, /etc/lockdownd/config.toml and /etc/lockdownd/conf.d/*.toml together
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Write man pages or shell completions, for packaging
+#[derive(Debug, Args)]
+#[command(hide = true, disable_help_subcommand = true)]
+pub(crate) struct Generate {
+    #[command(subcommand)]
+    pub(crate) what: GenerateCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// Man pages, one for each command
+    Man {
+        /// Where to
+        dir: PathBuf,
+    },
+    /// Completions for bash, zsh and fish
+    Completions {
+        /// Where to
+        dir: PathBuf,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, DurationError> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(DurationError { given: text.to_owned(), why: "it is no time at all" }),
+        length => Ok(length),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    fn error(line: &str) -> String {
+        parse(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_allow_is_read_whole() {
+        let line = "lockdownctl allow frank --account ubuntu --for 1h30m --at 2026-12-01T18:00:00Z --from 10.0.0.0/8 --from ::1 --reason INC-42 --json";
+        let cli = parse(line).unwrap();
+        assert!(cli.json);
+        let Command::Allow(allow) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(allow.person.as_str(), "frank");
+        assert_eq!(allow.account.unwrap().as_str(), "ubuntu");
+        assert_eq!(allow.duration, Some(Duration::from_secs(5400)));
+        assert_eq!(allow.from.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+        assert_eq!(allow.reason.as_deref(), Some("INC-42"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_have_worked() {
+        for (line, named) in [
+            ("lockdownctl allow frank --for 2hours", "90m, 1h30m or 400d"),
+            ("lockdownctl allow frank --for 2", "a number has no unit"),
+            ("lockdownctl allow frank --for 0s", "no time at all"),
+            ("lockdownctl allow frank --at tomorrow", "2026-12-01T18:00:00Z"),
+            ("lockdownctl allow frank --from 10.1.2.3/8", "did you mean 10.0.0.0/8"),
+            ("lockdownctl allow fränk", "starting with a letter or digit"),
+            ("lockdownctl records --type session.open", "session.opened"),
+            ("lockdownctl enforce", "--for <DURATION>"),
+        ] {
+            let said = error(line);
+            assert!(said.contains(named), "{line}: {said}");
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_command_alone_shows_help_and_is_wrong_usage() {
+        let error = parse("lockdownctl").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn packaging_commands_are_not_in_the_help() {
+        assert!(!Cli::command().render_long_help().to_string().contains("generate"));
+    }
+}

@@ -1,0 +1,115 @@
+//! Each command: what it asks the daemon, and how the answer reads. One module per command; this one only picks it.
+
+mod access;
+mod check;
+mod enforce;
+mod generate;
+mod grants;
+mod people;
+mod plan;
+mod quarantine;
+mod records;
+mod sessions;
+mod status;
+pub(crate) mod verify;
+
+use std::path::Path;
+
+use control::{Answer, Exit, Request};
+use jiff::Timestamp;
+
+use crate::{
+    ask::{self, Failure},
+    cli::{Cli, Command},
+    output::{Done, finish},
+};
+
+/// What every command needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// Where the daemon listens.
+    pub(crate) socket: &'a Path,
+    /// What "now" means for clock times and distances.
+    pub(crate) now: Timestamp,
+    /// Whether a program reads the output.
+    pub(crate) json: bool,
+}
+
+impl Context<'_> {
+    pub(crate) fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+        ask::ask(self.socket, request)
+    }
+}
+
+/// Does what was typed, tells how it went, and returns the exit status.
+pub(crate) fn run(cli: Cli, socket: &Path) -> Exit {
+    let context = Context { socket, now: Timestamp::now(), json: cli.json };
+    finish(cli.json, one(cli.command, &context))
+}
+
+fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
+    match command {
+        Command::Status => status::run(context),
+        Command::Allow(args) => access::allow(args, context),
+        Command::Revoke(args) => access::revoke(args, context),
+        Command::Lockdown(args) => access::lockdown(args, context),
+        Command::Enforce(args) => enforce::run(&args, context),
+        Command::Grants(args) => grants::run(&args, context),
+        Command::Sessions => sessions::run(context),
+        Command::People => people::run(context),
+        Command::Plan => plan::run(context),
+        Command::Records(args) => records::run(args, context),
+        Command::Verify(args) => verify::run(&args, context),
+        Command::Quarantine(args) => quarantine::run(args, context),
+        Command::Check(args) => check::run(&args, context),
+        Command::Generate(args) => generate::run(&args),
+    }
+}
+
+/// How many things a cut list does not show.
+fn left_off(count: u64) -> String {
+    if count == 0 { String::new() } else { format!("and {count} more that did not fit the answer\n") }
+}
+
+/// `1 grant`, `2 grants`.
+fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! What the tests of commands share: a daemon of one answer behind a real socket.
+
+    use std::{io::Write, os::unix::net::UnixListener, thread};
+
+    use control::{
+        Response, encode_response,
+        frame::{self, MAX_FRAME},
+    };
+
+    use super::*;
+
+    pub(crate) const NOW: &str = "2026-11-23T18:00:00Z";
+
+    pub(crate) fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// Runs `command` against a socket that gives `responses`, one a connection; what it asked, and how it went.
+    pub(crate) fn against<T>(responses: Vec<Response>, command: impl FnOnce(&Context<'_>) -> T) -> (Vec<Request>, T) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = thread::spawn(move || {
+            let answer = |response| {
+                let mut stream = listener.accept().unwrap().0;
+                let request: Request = frame::read(&mut stream, MAX_FRAME).unwrap();
+                stream.write_all(&encode_response(response)).unwrap();
+                request
+            };
+            responses.into_iter().map(answer).collect()
+        });
+        let result = command(&Context { socket: &socket, now: at(NOW), json: false });
+        (server.join().unwrap(), result)
+    }
+}

@@ -1,0 +1,140 @@
+//! `grants`: who has leave, to what, until when, on whose word.
+
+use control::{Answer, GrantState, GrantView, GrantsAnswer, Origin, Request};
+use jiff::Timestamp;
+
+use super::{Context, left_off};
+use crate::{
+    ask::Failure,
+    cli,
+    moment::{absolute, both},
+    output::{Done, show},
+    table::{Table, or_dash},
+};
+
+/// Lists them.
+pub(crate) fn run(args: &cli::Grants, context: &Context<'_>) -> Result<Done, Failure> {
+    match context.ask(&Request::Grants(control::Grants { all: args.all }))? {
+        Answer::Grants(answer) => Ok(show(context.json, &answer, |answer| words(answer, args.all, context.now))),
+        _ => Err(Failure::mismatch()),
+    }
+}
+
+fn words(answer: &GrantsAnswer, all: bool, now: Timestamp) -> String {
+    if answer.grants.is_empty() {
+        let hint = if all { "" } else { "; lockdownctl grants --all lists those that have ended" };
+        return format!("no grants{hint}\n");
+    }
+    let mut table = Table::new(&["GRANT", "PERSON", "ACCOUNT", "STATE", "WHEN", "FROM", "BY", "REASON"]);
+    for grant in &answer.grants {
+        let from: Vec<String> = grant.from.iter().map(ToString::to_string).collect();
+        table.row([
+            grant.id.to_string(),
+            grant.person.to_string(),
+            grant.account.to_string(),
+            state(grant).to_owned(),
+            when(grant, now),
+            if from.is_empty() { "anywhere".to_owned() } else { from.join(" ") },
+            origin(&grant.origin),
+            or_dash(grant.reason.as_ref()),
+        ]);
+    }
+    table.render() + &left_off(answer.left_off)
+}
+
+fn state(grant: &GrantView) -> &'static str {
+    use control::EndWhy::{Config, Expired, Identity, Lockdown, Revoked};
+    match (grant.state, grant.end.as_ref().map(|end| end.why)) {
+        (GrantState::Waiting, _) => "waiting",
+        (GrantState::Active, _) => "active",
+        (GrantState::Ended, None) => "ended",
+        (GrantState::Ended, Some(Expired)) => "expired",
+        (GrantState::Ended, Some(Revoked)) => "revoked",
+        (GrantState::Ended, Some(Lockdown)) => "lockdown",
+        (GrantState::Ended, Some(Config)) => "config",
+        (GrantState::Ended, Some(Identity)) => "identity",
+    }
+}
+
+fn when(grant: &GrantView, now: Timestamp) -> String {
+    match (&grant.end, grant.state) {
+        (Some(end), _) => format!("ended {}", both(end.at, now)),
+        (None, GrantState::Waiting) => {
+            format!("begins {}, ends {}", both(grant.starts_at, now), absolute(grant.expires_at))
+        }
+        (None, _) => format!("ends {}", both(grant.expires_at, now)),
+    }
+}
+
+/// On whose word: a person where one is known, else the login uid, else the uid; or the place in the configuration.
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Config { file, line: Some(line) } => format!("{file}:{line}"),
+        Origin::Config { file, line: None } => file.clone(),
+        Origin::Operator(actor) => match (&actor.person, actor.login_uid, actor.uid) {
+            (Some(person), _, _) => person.to_string(),
+            (None, Some(login), Some(uid)) if login != uid => format!("uid {uid} (login uid {login})"),
+            (None, _, Some(uid)) => format!("uid {uid}"),
+            (None, login, None) => or_dash(login.map(|login| format!("login uid {login}"))),
+        },
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use control::{EndView, EndWhy};
+    use record::Actor;
+
+    use super::*;
+    use crate::commands::testing::*;
+
+    pub(crate) fn grant() -> GrantView {
+        GrantView {
+            id: "g-0123456789abcdef".parse().unwrap(),
+            person: "frank".parse().unwrap(),
+            account: "ubuntu".parse().unwrap(),
+            state: GrantState::Active,
+            created_at: at(NOW),
+            starts_at: at(NOW),
+            expires_at: at("2026-11-23T20:00:00Z"),
+            from: Vec::new(),
+            reason: Some("INC-42".to_owned()),
+            origin: Origin::Operator(Actor { uid: Some(0), login_uid: Some(1000), ..Actor::default() }),
+            end: None,
+        }
+    }
+
+    #[test]
+    fn grants_stand_in_a_table_with_what_counts_for_each() {
+        let rendered = Origin::Config { file: "/etc/lockdownd/conf.d/web.toml".to_owned(), line: Some(7) };
+        let waiting = GrantView {
+            state: GrantState::Waiting,
+            starts_at: at("2026-11-24T18:00:00Z"),
+            expires_at: at("2026-11-24T19:00:00Z"),
+            from: vec!["10.0.0.0/8".parse().unwrap()],
+            origin: rendered,
+            reason: None,
+            ..grant()
+        };
+        let end = EndView { why: EndWhy::Revoked, at: at("2026-11-23T17:59:00Z"), reason: None };
+        let ended = GrantView { state: GrantState::Ended, end: Some(end), ..grant() };
+        let answer = GrantsAnswer { grants: vec![grant(), waiting, ended], left_off: 0 };
+        let args = cli::Grants { all: true };
+        let (_, done) = against(vec![Ok(Answer::Grants(answer))], |context| run(&args, context));
+        assert_eq!(
+            done.unwrap().text,
+            "\
+GRANT               PERSON  ACCOUNT  STATE    WHEN                                                                   FROM        BY                                REASON
+g-0123456789abcdef  frank   ubuntu   active   ends 2026-11-23 20:00:00 UTC (in 2 h)                                  anywhere    uid 0 (login uid 1000)            INC-42
+g-0123456789abcdef  frank   ubuntu   waiting  begins 2026-11-24 18:00:00 UTC (in 1 d), ends 2026-11-24 19:00:00 UTC  10.0.0.0/8  /etc/lockdownd/conf.d/web.toml:7  -
+g-0123456789abcdef  frank   ubuntu   revoked  ended 2026-11-23 17:59:00 UTC (1 min ago)                              anywhere    uid 0 (login uid 1000)            INC-42
+"
+        );
+    }
+
+    #[test]
+    fn no_grants_is_said_in_words() {
+        let none = GrantsAnswer { grants: Vec::new(), left_off: 0 };
+        assert_eq!(words(&none, false, at(NOW)), "no grants; lockdownctl grants --all lists those that have ended\n");
+    }
+}

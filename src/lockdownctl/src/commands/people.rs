@@ -1,0 +1,91 @@
+//! `people`: who exists, with their keys and the accounts they may be given.
+
+use control::{Answer, PeopleAnswer, PersonView, Request};
+
+use super::{Context, left_off};
+use crate::{
+    ask::Failure,
+    output::{Done, show},
+    table::Table,
+};
+
+/// Lists them.
+pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
+    match context.ask(&Request::People)? {
+        Answer::People(answer) => Ok(show(context.json, &answer, words)),
+        _ => Err(Failure::mismatch()),
+    }
+}
+
+fn words(answer: &PeopleAnswer) -> String {
+    if answer.people.is_empty() {
+        return "nobody: add [[person]] to /etc/lockdownd/config.toml or a file in /etc/lockdownd/conf.d\n".to_owned();
+    }
+    let mut table = Table::new(&["PERSON", "ACCOUNTS", "GRANTS", "KEY", "COMMENT"]);
+    for person in &answer.people {
+        let grants: Vec<String> = person.grants.iter().map(ToString::to_string).collect();
+        let grants = if grants.is_empty() { "-".to_owned() } else { grants.join(" ") };
+        let mut first = [person.name.to_string(), accounts(person), grants];
+        for key in &person.keys {
+            let [name, accounts, grants] = std::mem::take(&mut first);
+            table.row([name, accounts, grants, format!("{} {}", key.algorithm, key.fingerprint), key.comment.clone()]);
+        }
+        if person.keys.is_empty() {
+            let [name, accounts, grants] = first;
+            table.row([name, accounts, grants, "no key".to_owned(), String::new()]);
+        }
+    }
+    table.render() + &left_off(answer.left_off)
+}
+
+fn accounts(person: &PersonView) -> String {
+    let word = |account| {
+        let missing = person.missing_accounts.contains(account);
+        if missing { format!("{account} (not on this host)") } else { account.to_string() }
+    };
+    let words: Vec<String> = person.accounts.iter().map(word).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::KeyView;
+
+    use super::*;
+
+    #[test]
+    fn each_key_has_a_line_and_a_missing_account_is_marked() {
+        let key = |comment: &str| KeyView {
+            fingerprint: format!("SHA256:{}", "A".repeat(43)).parse().unwrap(),
+            algorithm: "ssh-ed25519".to_owned(),
+            comment: comment.to_owned(),
+        };
+        let frank = PersonView {
+            name: "frank".parse().unwrap(),
+            keys: vec![key("laptop"), key("desk\rroot")],
+            accounts: vec!["ubuntu".parse().unwrap(), "deploy".parse().unwrap()],
+            missing_accounts: vec!["deploy".parse().unwrap()],
+            grants: Vec::new(),
+        };
+        let ann = PersonView {
+            name: "ann".parse().unwrap(),
+            keys: Vec::new(),
+            accounts: Vec::new(),
+            missing_accounts: Vec::new(),
+            grants: vec!["g-0123456789abcdef".parse().unwrap()],
+        };
+        let key = format!("ssh-ed25519 SHA256:{}", "A".repeat(43));
+        assert_eq!(
+            words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }),
+            format!(
+                "\
+PERSON  ACCOUNTS                          GRANTS              {:<62}  COMMENT
+frank   ubuntu deploy (not on this host)  -                   {key}  laptop
+                                                              {key}  desk\\x0droot
+ann     none                              g-0123456789abcdef  no key
+",
+                "KEY"
+            )
+        );
+    }
+}

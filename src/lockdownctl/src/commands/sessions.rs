@@ -1,0 +1,101 @@
+//! `sessions`: who is logged in now, by what right, until when.
+
+use control::{Answer, Request, SessionKind, SessionsAnswer};
+use jiff::Timestamp;
+use record::Source;
+
+use super::{Context, left_off};
+use crate::{
+    ask::Failure,
+    moment::{absolute, relative},
+    output::{Done, show},
+    table::{Table, or_dash},
+};
+
+/// Lists them.
+pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
+    match context.ask(&Request::Sessions)? {
+        Answer::Sessions(answer) => Ok(show(context.json, &answer, |answer| words(answer, context.now))),
+        _ => Err(Failure::mismatch()),
+    }
+}
+
+fn words(answer: &SessionsAnswer, now: Timestamp) -> String {
+    if answer.sessions.is_empty() {
+        return "no sessions\n".to_owned();
+    }
+    let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "FROM", "PID"]);
+    for session in &answer.sessions {
+        let by = match (session.kind, &session.grant) {
+            (SessionKind::Granted, Some(grant)) => grant.to_string(),
+            (SessionKind::Granted, None) => "grant".to_owned(),
+            (SessionKind::Emergency, _) => "EMERGENCY".to_owned(),
+            (SessionKind::Observed, _) => "no grant".to_owned(),
+        };
+        table.row([
+            session.id.to_string(),
+            or_dash(session.person.as_ref()),
+            session.account.to_string(),
+            by,
+            absolute(session.opened_at),
+            or_dash(session.ends_at.map(|end| relative(end, now))),
+            or_dash(session.source.as_ref().map(address)),
+            session.pid.to_string(),
+        ]);
+    }
+    table.render() + &left_off(answer.left_off)
+}
+
+/// `192.0.2.7:52114`, `[2001:db8::1]:22`, or `local` where sshd had no address to tell.
+fn address(source: &Source) -> String {
+    match (source.address, source.port) {
+        (Some(address), Some(port)) => std::net::SocketAddr::new(address, port).to_string(),
+        (Some(address), None) => address.to_string(),
+        (None, _) => "local".to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use control::SessionView;
+
+    use super::*;
+    use crate::commands::testing::*;
+
+    pub(crate) fn session() -> SessionView {
+        SessionView {
+            id: "s-0123456789abcdef".parse().unwrap(),
+            kind: SessionKind::Granted,
+            person: Some("frank".parse().unwrap()),
+            account: "ubuntu".parse().unwrap(),
+            grant: Some("g-0123456789abcdef".parse().unwrap()),
+            fingerprint: None,
+            source: Some(Source { address: Some("2001:db8::1".parse().unwrap()), port: Some(52114) }),
+            opened_at: at("2026-11-23T17:00:00Z"),
+            ends_at: Some(at("2026-11-23T18:59:59Z")),
+            pid: 4242,
+        }
+    }
+
+    #[test]
+    fn sessions_stand_in_a_table_and_emergencies_stand_out() {
+        let emergency = SessionView {
+            kind: SessionKind::Emergency,
+            person: None,
+            account: "breakglass".parse().unwrap(),
+            grant: None,
+            source: Some(Source { address: None, port: None }),
+            ends_at: None,
+            ..session()
+        };
+        let answer = SessionsAnswer { sessions: vec![session(), emergency], left_off: 0 };
+        assert_eq!(
+            words(&answer, at(NOW)),
+            "\
+SESSION             PERSON  ACCOUNT     BY                  SINCE                    ENDS            FROM                 PID
+s-0123456789abcdef  frank   ubuntu      g-0123456789abcdef  2026-11-23 17:00:00 UTC  in 59 min 59 s  [2001:db8::1]:52114  4242
+s-0123456789abcdef  -       breakglass  EMERGENCY           2026-11-23 17:00:00 UTC  -               local                4242
+"
+        );
+    }
+}

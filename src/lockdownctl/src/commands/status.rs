@@ -1,0 +1,208 @@
+//! `status`: how things stand, the worst first.
+
+use control::{Answer, Mode, Request, Severity, Status};
+use jiff::Timestamp;
+
+use super::{Context, plan::obstacles};
+use crate::{
+    ask::Failure,
+    moment::{absolute, both},
+    output::{Done, plain, show},
+};
+
+/// Shows it.
+pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
+    match context.ask(&Request::Status)? {
+        Answer::Status(status) => Ok(show(context.json, &status, |status| words(status, context.now))),
+        _ => Err(Failure::mismatch()),
+    }
+}
+
+fn words(status: &Status, now: Timestamp) -> String {
+    let mut text = String::new();
+    for (name, value) in lines(status, now) {
+        text.push_str(&format!("{name:<9} {}\n", plain(&value)));
+    }
+    text + &attention(status)
+}
+
+fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
+    let moment = |moment: Option<Timestamp>, none: &str| moment.map_or_else(|| none.to_owned(), |m| both(m, now));
+    let exempt: Vec<&str> = status.exempt.iter().map(|account| account.as_str()).collect();
+    let exempt = if exempt.is_empty() { "none".to_owned() } else { exempt.join(" ") };
+    let ledger = &status.ledger;
+    vec![
+        ("mode", mode(status, now)),
+        ("host", format!("{}, stack {}", status.host, status.stack.as_ref().map_or("(none)", |stack| stack.as_str()))),
+        ("config", config(status)),
+        ("accounts", format!("{} watched, exempt: {exempt}", status.accounts)),
+        ("people", status.people.to_string()),
+        ("grants", format!("{} active, {} waiting", status.active_grants, status.waiting_grants)),
+        ("sessions", status.sessions.to_string()),
+        ("kept", format!("{} removed files in quarantine", status.quarantined)),
+        ("sweep", format!("last {}, next {}", moment(status.last_sweep, "never"), moment(status.next_sweep, "none"))),
+        ("lockdown", moment(status.next_lockdown, "none scheduled")),
+        ("ledger", format!("{} at {}, on disk to {}, head {}", ledger.id, ledger.seq, ledger.durable, ledger.hash)),
+        ("daemon", {
+            let sshd = status.openssh.as_deref().unwrap_or("no OpenSSH found");
+            format!("{} since {}, with {sshd}", status.version, absolute(status.started_at))
+        }),
+    ]
+}
+
+fn mode(status: &Status, now: Timestamp) -> String {
+    match (status.mode, status.trial_until) {
+        (Mode::Enforce, Some(until)) => {
+            format!("enforce on trial until {}, then {}", both(until, now), status.configured_mode.as_str())
+        }
+        (mode, _) if mode == status.configured_mode => mode.as_str().to_owned(),
+        (mode, _) => format!("{}, although the configuration says {}", mode.as_str(), status.configured_mode.as_str()),
+    }
+}
+
+fn config(status: &Status) -> String {
+    let loaded = absolute(status.config.loaded_at);
+    let hash = status.config.hash.get(..12).unwrap_or(&status.config.hash);
+    match status.config.last_good {
+        true => format!("{hash}, the last good one, in force since {loaded}"),
+        false => format!("{hash} in force since {loaded}"),
+    }
+}
+
+/// Everything that an operator should act on, the worst first; empty where there is nothing.
+fn attention(status: &Status) -> String {
+    let mut text = String::new();
+    if let Some(why) = &status.ledger.failing {
+        text.push_str(&format!("\nCRIT: the ledger takes no records, so no grant can be given: {}\n", plain(why)));
+    }
+    if let Some(why) = &status.config.refused {
+        text.push_str(&format!("\nERR: the configuration on disk is refused: {}\n", plain(why)));
+    }
+    let mut problems: Vec<_> = status.problems.iter().collect();
+    problems.sort_by_key(|problem| problem.severity);
+    for problem in problems {
+        let word = match problem.severity {
+            Severity::Crit => "CRIT",
+            Severity::Err => "ERR",
+            Severity::Warning => "WARNING",
+        };
+        text.push_str(&format!("\n{word}: {}\n", plain(&problem.what)));
+        if let Some(remedy) = &problem.remedy {
+            text.push_str(&format!("  {}\n", plain(remedy)));
+        }
+    }
+    if !status.obstacles.is_empty() {
+        text.push_str(match status.mode {
+            Mode::Observe => "\nIn the way of enforce:\n",
+            Mode::Enforce => "\nCRIT: broken since enforce began, the rest stays enforced:\n",
+        });
+        text.push_str(&obstacles(&status.obstacles));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use control::{ConfigState, LedgerState, Obstacle, Problem};
+
+    use super::*;
+    use crate::commands::testing::*;
+
+    fn status() -> Status {
+        Status {
+            mode: Mode::Enforce,
+            trial_until: None,
+            configured_mode: Mode::Enforce,
+            host: "i-0abc".parse().unwrap(),
+            stack: Some("web".parse().unwrap()),
+            version: "0.1.0".to_owned(),
+            openssh: Some("OpenSSH_9.2p1".to_owned()),
+            started_at: at("2026-11-23T06:00:00Z"),
+            config: ConfigState {
+                loaded_at: at("2026-11-23T06:00:00Z"),
+                hash: "ab".repeat(32),
+                last_good: false,
+                refused: None,
+            },
+            accounts: 31,
+            exempt: vec!["breakglass".parse().unwrap()],
+            people: 4,
+            active_grants: 2,
+            waiting_grants: 1,
+            sessions: 2,
+            quarantined: 3,
+            obstacles: Vec::new(),
+            ledger: LedgerState {
+                id: "0".repeat(32).parse().unwrap(),
+                seq: 90,
+                hash: "cd".repeat(32),
+                durable: 89,
+                failing: None,
+            },
+            problems: Vec::new(),
+            last_sweep: Some(at("2026-11-23T17:45:00Z")),
+            next_sweep: Some(at("2026-11-23T18:15:00Z")),
+            next_lockdown: None,
+        }
+    }
+
+    #[test]
+    fn a_host_in_order_fits_a_dozen_lines() {
+        let (asked, done) = against(vec![Ok(Answer::Status(Box::new(status())))], run);
+        assert_eq!(asked, [Request::Status]);
+        assert_eq!(
+            done.unwrap().text,
+            format!(
+                "\
+mode      enforce
+host      i-0abc, stack web
+config    abababababab in force since 2026-11-23 06:00:00 UTC
+accounts  31 watched, exempt: breakglass
+people    4
+grants    2 active, 1 waiting
+sessions  2
+kept      3 removed files in quarantine
+sweep     last 2026-11-23 17:45:00 UTC (15 min ago), next 2026-11-23 18:15:00 UTC (in 15 min)
+lockdown  none scheduled
+ledger    {} at 90, on disk to 89, head {}
+daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH_9.2p1
+",
+                "0".repeat(32),
+                "cd".repeat(32)
+            )
+        );
+    }
+
+    #[test]
+    fn what_needs_an_operator_follows_with_the_worst_first() {
+        let mut status = status();
+        let problem = |severity, what: &str, remedy: Option<&str>| Problem {
+            severity,
+            what: what.to_owned(),
+            remedy: remedy.map(str::to_owned),
+        };
+        status.ledger.failing = Some("No space left on device".to_owned());
+        status.config.refused = Some("config.toml:3:1: unknown key".to_owned());
+        status.problems = vec![problem(Severity::Warning, "small", None), problem(Severity::Crit, "big", Some("act"))];
+        status.obstacles = vec![Obstacle { what: "UsePAM is off".to_owned(), remedy: "set it".to_owned() }];
+        assert_eq!(
+            attention(&status),
+            "\nCRIT: the ledger takes no records, so no grant can be given: No space left on device\n\
+             \nERR: the configuration on disk is refused: config.toml:3:1: unknown key\n\
+             \nCRIT: big\n  act\n\nWARNING: small\n\
+             \nCRIT: broken since enforce began, the rest stays enforced:\n  - UsePAM is off\n      set it\n"
+        );
+    }
+
+    #[test]
+    fn a_trial_says_how_it_ends_and_a_mode_that_differs_stands_out() {
+        let mut status = status();
+        status.configured_mode = Mode::Observe;
+        status.trial_until = Some(at("2026-11-23T18:10:00Z"));
+        assert_eq!(mode(&status, at(NOW)), "enforce on trial until 2026-11-23 18:10:00 UTC (in 10 min), then observe");
+        status.mode = Mode::Observe;
+        status.configured_mode = Mode::Enforce;
+        status.trial_until = None;
+        assert_eq!(mode(&status, at(NOW)), "observe, although the configuration says enforce");
+    }
+}

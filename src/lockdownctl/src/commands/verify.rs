@@ -1,0 +1,164 @@
+//! `verify`: whether the ledger on this disk is one untouched, signed chain. Offline: it asks nobody and trusts only the
+//! key that it was told to trust.
+
+mod segments;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use control::Exit;
+use record::{AllowedSigner, Depth, Trust, Verdict, Verifier};
+use serde::Serialize;
+use ssh_key::{HashAlg, PublicKey};
+
+use super::{Context, count};
+use crate::{
+    ask::Failure,
+    cli,
+    output::{Done, plain, show},
+};
+
+/// Where the daemon keeps its ledger.
+pub(crate) const LEDGER: &str = "/var/lib/lockdownd/ledger";
+/// The key that is trusted where no other is named: the host's own, which the daemon made at its first start.
+const SIGNING_KEY: &str = "/var/lib/lockdownd/signing_key.pub";
+/// The most bytes of a file of keys that are read.
+const MAX_KEYS: u64 = 1024 * 1024;
+
+/// What the verification came to, for programs and people.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Whether nothing at all is off.
+    good: bool,
+    ledger: Option<String>,
+    host: Option<String>,
+    records: u64,
+    first: u64,
+    /// Up to which record the chain holds together, if it is good.
+    complete_to: u64,
+    /// Up to which record a server's receipt is at hand; no server has given this host one.
+    acknowledged_to: u64,
+    head: String,
+    /// The fingerprint of the key in force at the end.
+    key: Option<String>,
+    /// The file whose keys were trusted.
+    trusted: String,
+    findings: Vec<String>,
+    /// How many more findings there are.
+    more: u64,
+}
+
+/// Verifies; exit status 1 if anything is off.
+pub(crate) fn run(args: &cli::Verify, context: &Context<'_>) -> Result<Done, Failure> {
+    let report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY))?;
+    let exit = if report.good { Exit::Done } else { Exit::Refused };
+    Ok(show(context.json, &report, words).exiting(exit))
+}
+
+fn report(ledger: &Path, signers: Option<&Path>, own_key: &Path) -> Result<Report, Failure> {
+    let (trust, own) = match signers {
+        Some(file) => (Trust::Signers(allowed(file)?), None),
+        // The key of today may have been introduced by the one of the first day: what counts is that it is in force at the end.
+        None => (Trust::FirstKey, Some(public_key(own_key)?)),
+    };
+    let mut verifier = Verifier::new(Depth::Full, trust);
+    let misplaced = segments::feed(ledger, &mut verifier)
+        .map_err(|error| Failure::here(error.to_string()).but(unreadable(&error.error)))?;
+    let verdict = verifier.finish();
+    let trusted = signers.unwrap_or(own_key).display().to_string();
+    let mut report = Report { trusted, ..summary(&verdict) };
+    report.findings.extend(misplaced);
+    if let (Some(own), Some(key)) = (own, &verdict.key)
+        && own.key_data() != key.key_data()
+    {
+        report.findings.push(format!(
+                "the key in force at the end is {}, not {}, which {} holds: another machine's ledger? Name its keys with --signers",
+                key.fingerprint(HashAlg::Sha256),
+                own.fingerprint(HashAlg::Sha256),
+                own_key.display()
+            ));
+    }
+    report.good = report.findings.is_empty() && report.more == 0;
+    Ok(report)
+}
+
+fn summary(verdict: &Verdict) -> Report {
+    Report {
+        good: verdict.is_clean(),
+        ledger: verdict.ledger.as_ref().map(ToString::to_string),
+        host: verdict.host.as_ref().map(ToString::to_string),
+        records: verdict.lines,
+        first: verdict.first,
+        complete_to: verdict.last,
+        acknowledged_to: 0,
+        head: verdict.last_hash.to_string(),
+        key: verdict.key.as_ref().map(|key| key.fingerprint(HashAlg::Sha256).to_string()),
+        trusted: String::new(),
+        findings: verdict.findings.iter().map(ToString::to_string).collect(),
+        more: verdict.more,
+    }
+}
+
+fn words(report: &Report) -> String {
+    let name = |value: &Option<String>| value.clone().unwrap_or_else(|| "(unknown)".to_owned());
+    let mut text = format!(
+        "ledger {} of host {}: {}, {} to {}\nkey    {}, trusted by {}\nhead   {}\n",
+        name(&report.ledger),
+        name(&report.host),
+        count(usize::try_from(report.records).unwrap_or(usize::MAX), "record"),
+        report.first,
+        report.complete_to,
+        name(&report.key),
+        report.trusted,
+        report.head
+    );
+    if report.good {
+        text.push_str(&format!(
+            "good: every record's form, number, place in the chain and signature\ncomplete to {}, acknowledged to {}\n",
+            report.complete_to, report.acknowledged_to
+        ));
+        if report.acknowledged_to == 0 {
+            text.push_str("No server has acknowledged any of it: root on this host could have rewritten it all.\n");
+        }
+        return text;
+    }
+    let found = report.findings.len() as u64 + report.more;
+    text.push_str(&format!("WRONG: {} off\n", count(usize::try_from(found).unwrap_or(usize::MAX), "thing")));
+    report.findings.iter().for_each(|finding| text.push_str(&format!("  - {}\n", plain(finding))));
+    if report.more > 0 {
+        text.push_str(&format!("  and {} more\n", report.more));
+    }
+    text
+}
+
+fn allowed(file: &Path) -> Result<Vec<AllowedSigner>, Failure> {
+    AllowedSigner::parse_file(&text(file)?).map_err(|error| Failure::here(format!("{}: {error}", file.display())))
+}
+
+fn public_key(file: &Path) -> Result<PublicKey, Failure> {
+    PublicKey::from_openssh(&text(file)?).map_err(|error| Failure::here(format!("{}: {error}", file.display())))
+}
+
+fn text(file: &Path) -> Result<String, Failure> {
+    let fail = |error: io::Error| Failure::here(format!("{}: {error}", file.display())).but(unreadable(&error));
+    let mut text = String::new();
+    let read = File::open(file).and_then(|open| open.take(MAX_KEYS + 1).read_to_string(&mut text)).map_err(fail)?;
+    if read as u64 > MAX_KEYS {
+        return Err(Failure::here(format!("{}: over {MAX_KEYS} bytes is no file of keys", file.display())));
+    }
+    Ok(text)
+}
+
+fn unreadable(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "only root reads the ledger: sudo lockdownctl verify",
+        io::ErrorKind::NotFound => "name a copy of a ledger with --ledger DIR, and its keys with --signers FILE",
+        _ => "nothing can be said about a ledger that cannot be read whole",
+    }
+}
+
+#[cfg(test)]
+mod tests;

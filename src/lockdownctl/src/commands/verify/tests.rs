@@ -1,0 +1,171 @@
+//! Real ledgers, made and signed here, then tampered with on disk.
+
+use std::{fs, path::PathBuf};
+
+use record::{ArtifactType, Draft, Hash, Position, seal};
+use ssh_key::{PrivateKey, private::Ed25519Keypair};
+
+use super::*;
+
+/// A ledger of `host-1` on disk: two segments of three records each, and the key beside it.
+struct Disk {
+    dir: tempfile::TempDir,
+    key: PrivateKey,
+    seq: u64,
+    prev: Hash,
+}
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
+}
+
+fn public(key: &PrivateKey) -> String {
+    key.public_key().to_openssh().unwrap()
+}
+
+impl Disk {
+    fn new() -> Self {
+        let mut disk = Self { dir: tempfile::tempdir().unwrap(), key: key(1), seq: 0, prev: Hash::ZERO };
+        fs::create_dir(disk.ledger()).unwrap();
+        for _ in 0..2 {
+            let first =
+                Draft::new(ArtifactType::LedgerSegment, "a segment begins").with("public_key", public(&disk.key));
+            let lines: String = [first, plain_draft(), plain_draft()].iter().map(|draft| disk.seal(draft)).collect();
+            fs::write(disk.segment(disk.seq - 2), lines).unwrap();
+        }
+        fs::write(disk.own_key(), public(&disk.key)).unwrap();
+        disk
+    }
+
+    fn seal(&mut self, draft: &Draft) -> String {
+        let at = Position {
+            ledger: &"0".repeat(32).parse().unwrap(),
+            seq: self.seq + 1,
+            host: &"host-1".parse().unwrap(),
+            stack: &"web".parse().unwrap(),
+            boot: "00000000-0000-0000-0000-000000000001",
+            time: "2026-11-23T18:00:00Z".parse().unwrap(),
+            prev: self.prev,
+        };
+        let line = seal(&draft.bodies().unwrap()[0], &at, &self.key).unwrap();
+        (self.seq, self.prev) = (line.seq(), line.hash());
+        line.as_str().to_owned()
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.dir.path().join("ledger")
+    }
+
+    fn segment(&self, first: u64) -> PathBuf {
+        self.ledger().join(format!("{first:012}.jsonl"))
+    }
+
+    fn own_key(&self) -> PathBuf {
+        self.dir.path().join("signing_key.pub")
+    }
+
+    fn edit(&self, first: u64, change: impl FnOnce(String) -> String) {
+        let path = self.segment(first);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, change(text)).unwrap();
+    }
+
+    fn verify(&self) -> Report {
+        report(&self.ledger(), None, &self.own_key()).unwrap()
+    }
+
+    fn signers(&self, text: &str) -> Result<Report, Failure> {
+        let file = self.dir.path().join("allowed_signers");
+        fs::write(&file, text).unwrap();
+        report(&self.ledger(), Some(&file), Path::new("/nonexistent"))
+    }
+}
+
+fn plain_draft() -> Draft {
+    Draft::new(ArtifactType::SweepAttested, "a sweep found nothing")
+}
+
+#[test]
+fn a_whole_ledger_is_complete_to_its_end_and_says_that_nobody_has_acknowledged_it() {
+    let disk = Disk::new();
+    let report = disk.verify();
+    assert!(report.good, "{report:?}");
+    let text = words(&report);
+    assert!(text.contains("of host host-1: 6 records, 1 to 6"), "{text}");
+    assert!(text.contains("complete to 6, acknowledged to 0\n"), "{text}");
+    assert!(text.contains(&disk.key.public_key().fingerprint(HashAlg::Sha256).to_string()), "{text}");
+}
+
+#[test]
+fn a_changed_word_a_missing_line_a_missing_segment_and_a_torn_end_are_found_and_named() {
+    for (change, named) in [
+        (
+            Box::new(|d: &Disk| d.edit(1, |t| t.replacen("found nothing", "found nobody", 1))) as Box<dyn Fn(&Disk)>,
+            "record 2",
+        ),
+        (
+            Box::new(|d: &Disk| d.edit(4, |t| t.lines().take(2).map(|l| format!("{l}\n")).skip(1).collect())),
+            "expected record 4",
+        ),
+        (Box::new(|d: &Disk| fs::remove_file(d.segment(1)).unwrap()), "records 1 to 3 are missing"),
+        (Box::new(|d: &Disk| d.edit(4, |t| t.trim_end().to_owned())), "torn"),
+        (Box::new(|d: &Disk| d.edit(4, |_| String::new())), "it holds no record"),
+        (Box::new(|d: &Disk| fs::rename(d.segment(4), d.segment(5)).unwrap()), "its first record is 4"),
+        (Box::new(|d: &Disk| fs::write(d.ledger().join("7.jsonl"), "").unwrap()), "not named like a segment"),
+    ] {
+        let disk = Disk::new();
+        change(&disk);
+        let report = disk.verify();
+        assert!(!report.good, "{named}");
+        let text = words(&report);
+        assert!(text.contains("WRONG") && text.contains(named), "{named}: {text}");
+    }
+}
+
+#[test]
+fn another_machines_ledger_does_not_pass_for_this_ones() {
+    let disk = Disk::new();
+    fs::write(disk.own_key(), public(&key(2))).unwrap();
+    let report = disk.verify();
+    assert!(!report.good);
+    assert!(report.findings[0].contains("another machine's ledger"), "{report:?}");
+}
+
+#[test]
+fn a_key_that_was_rotated_is_followed_to_the_one_of_today() {
+    let mut disk = Disk::new();
+    let new = key(3);
+    let rotated = Draft::new(ArtifactType::KeyRotated, "the key was rotated").with("public_key", public(&new));
+    let mut lines = disk.seal(&rotated);
+    disk.key = new;
+    lines += &disk.seal(&plain_draft());
+    disk.edit(4, |text| text + &lines);
+    fs::write(disk.own_key(), public(&disk.key)).unwrap();
+    let report = disk.verify();
+    assert!(report.good, "{report:?}");
+    assert_eq!(report.complete_to, 8);
+}
+
+#[test]
+fn only_signers_that_the_file_lists_for_this_host_are_trusted() {
+    let disk = Disk::new();
+    let own = public(&disk.key);
+    assert!(disk.signers(&format!("# ours\nhost-1 {own}\n")).unwrap().good);
+    assert!(!disk.signers(&format!("host-2 {own}\n")).unwrap().good);
+    assert!(!disk.signers(&format!("host-1 {}\n", public(&key(2)))).unwrap().good);
+    let failure = disk.signers("host-1 nonsense\n").unwrap_err();
+    assert_eq!(failure.exit(), Exit::Refused);
+    assert!(failure.words().contains("allowed_signers: "), "{}", failure.words());
+}
+
+#[test]
+fn what_cannot_be_read_is_never_good() {
+    let disk = Disk::new();
+    let missing = report(&disk.dir.path().join("none"), None, &disk.own_key()).unwrap_err();
+    assert_eq!(missing.exit(), Exit::Refused);
+    assert!(missing.words().contains("none: No such file"), "{}", missing.words());
+    let keyless = report(&disk.ledger(), None, Path::new("/nonexistent.pub")).unwrap_err();
+    assert_eq!(keyless.exit(), Exit::Refused);
+    let empty = tempfile::tempdir().unwrap();
+    assert!(!report(empty.path(), None, &disk.own_key()).unwrap().good);
+}

@@ -1,0 +1,215 @@
+//! Moments as operators type and read them, always in UTC. The clock is an argument here.
+
+use std::{str::FromStr, time::Duration};
+
+use control::{format_duration, parse_duration};
+use jiff::{SignedDuration, Timestamp, civil, tz::Offset};
+
+/// When something is to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// At this moment.
+    Exact(Timestamp),
+    /// The next time that a clock in UTC shows this.
+    Clock(civil::Time),
+}
+
+/// Since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// Since this moment.
+    Exact(Timestamp),
+    /// The last time that a clock in UTC showed this.
+    Clock(civil::Time),
+    /// So long ago.
+    Ago(Duration),
+}
+
+/// A text that is no moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a time: write it like {like}")]
+pub(crate) struct MomentError {
+    given: String,
+    like: &'static str,
+}
+
+/// How much of a wrong text is repeated, in characters.
+const SHOWN: usize = 64;
+
+impl MomentError {
+    fn new(given: &str, like: &'static str) -> Self {
+        Self { given: given.chars().take(SHOWN).collect(), like }
+    }
+}
+
+impl FromStr for At {
+    type Err = MomentError;
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        let like = "2026-12-01T18:00:00Z, or 18:00 for the next such minute in UTC";
+        match (text.parse(), clock(text)) {
+            (Ok(exact), _) => Ok(Self::Exact(exact)),
+            (_, Some(time)) => Ok(Self::Clock(time)),
+            _ => Err(MomentError::new(text, like)),
+        }
+    }
+}
+
+impl At {
+    /// The moment that is meant at `now`.
+    pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Exact(moment) => moment,
+            Self::Clock(time) => match on_the_day_of(now, time) {
+                today if today > now => today,
+                today => today.saturating_add(DAY).unwrap_or(today),
+            },
+        }
+    }
+}
+
+impl FromStr for Since {
+    type Err = MomentError;
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        let like = "2026-12-01T18:00:00Z, 2026-12-01, 18:00 (all in UTC), or 2h for two hours ago";
+        if let Ok(exact) = text.parse() {
+            return Ok(Self::Exact(exact));
+        }
+        if let Some(time) = clock(text) {
+            return Ok(Self::Clock(time));
+        }
+        if let Ok(length) = parse_duration(text) {
+            return Ok(Self::Ago(length));
+        }
+        let midnight = text.parse::<civil::Date>().ok().filter(|_| text.len() == "2026-12-01".len());
+        let midnight = midnight.and_then(|date| Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok());
+        midnight.map(Self::Exact).ok_or_else(|| MomentError::new(text, like))
+    }
+}
+
+impl Since {
+    /// The moment that is meant at `now`.
+    pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Exact(moment) => moment,
+            Self::Ago(length) => now.saturating_sub(length).unwrap_or(Timestamp::MIN),
+            Self::Clock(time) => match on_the_day_of(now, time) {
+                today if today <= now => today,
+                today => today.saturating_sub(DAY).unwrap_or(today),
+            },
+        }
+    }
+}
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// `HH:MM`, and nothing else.
+fn clock(text: &str) -> Option<civil::Time> {
+    let (hour, minute) = text.split_once(':')?;
+    let two = |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?;
+    civil::Time::new(two(hour)?, two(minute)?, 0, 0).ok()
+}
+
+fn on_the_day_of(now: Timestamp, time: civil::Time) -> Timestamp {
+    let day = Offset::UTC.to_datetime(now).date();
+    Offset::UTC.to_timestamp(day.to_datetime(time)).unwrap_or(now)
+}
+
+/// A moment in UTC, to the second: `2026-12-01 18:00:00 UTC`.
+pub(crate) fn absolute(moment: Timestamp) -> String {
+    Offset::UTC.to_datetime(moment).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// How far off a moment is: `in 1 h 59 min`, `3 d 2 h ago`, `now`.
+pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
+    let distance = moment.duration_since(now);
+    match (distance.unsigned_abs().as_secs(), distance.is_positive()) {
+        (0, _) => "now".to_owned(),
+        (seconds, true) => format!("in {}", length(seconds)),
+        (seconds, false) => format!("{} ago", length(seconds)),
+    }
+}
+
+/// Both: `2026-12-01 18:00:00 UTC (in 1 h 59 min)`.
+pub(crate) fn both(moment: Timestamp, now: Timestamp) -> String {
+    format!("{} ({})", absolute(moment), relative(moment, now))
+}
+
+/// The two largest units of a length, the rest left out.
+fn length(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let first = units.iter().position(|(size, _)| seconds >= *size).unwrap_or(units.len() - 1);
+    let (size, unit) = units[first];
+    let mut text = format!("{} {unit}", seconds / size);
+    if let Some((next, unit)) = units.get(first + 1) {
+        let rest = seconds % size / next;
+        if rest > 0 {
+            text.push_str(&format!(" {rest} {unit}"));
+        }
+    }
+    text
+}
+
+/// A length as it would be typed: `1h30m`.
+pub(crate) fn typed(length: Duration) -> String {
+    format_duration(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_clock_time_is_the_next_one_to_begin_and_the_last_one_to_look_back() {
+        let now = t("2026-11-23T18:00:00Z");
+        for (text, next, last) in [
+            ("18:01", "2026-11-23T18:01:00Z", "2026-11-22T18:01:00Z"),
+            ("18:00", "2026-11-24T18:00:00Z", "2026-11-23T18:00:00Z"),
+            ("00:00", "2026-11-24T00:00:00Z", "2026-11-23T00:00:00Z"),
+        ] {
+            assert_eq!(text.parse::<At>().unwrap().resolve(now), t(next), "{text}");
+            assert_eq!(text.parse::<Since>().unwrap().resolve(now), t(last), "{text}");
+        }
+    }
+
+    #[test]
+    fn exact_moments_dates_and_lengths_are_read() {
+        let now = t("2026-11-23T18:00:00Z");
+        for (text, moment) in [
+            ("2026-11-01T10:00:00Z", "2026-11-01T10:00:00Z"),
+            ("2026-11-01T10:00:00+02:00", "2026-11-01T08:00:00Z"),
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("90m", "2026-11-23T16:30:00Z"),
+        ] {
+            assert_eq!(text.parse::<Since>().unwrap().resolve(now), t(moment), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_refused_because_nobody_knows_whose_it_is() {
+        for text in ["", "2026-11-01T10:00:00", "25:00", "1:00", "18:00:00", "tomorrow", "18:0x", "+1:00"] {
+            assert!(text.parse::<At>().is_err(), "{text}");
+            assert!(text.parse::<Since>().is_err(), "{text}");
+        }
+        assert!("2026-11-01".parse::<At>().is_err());
+    }
+
+    #[test]
+    fn distances_show_their_two_largest_units() {
+        let now = t("2026-11-23T18:00:00Z");
+        for (moment, said) in [
+            ("2026-11-23T18:00:00.4Z", "now"),
+            ("2026-11-23T18:00:45Z", "in 45 s"),
+            ("2026-11-23T19:59:59.9Z", "in 1 h 59 min"),
+            ("2026-11-23T20:00:00Z", "in 2 h"),
+            ("2026-11-20T15:59:59Z", "3 d 2 h ago"),
+            ("2026-11-23T17:58:30Z", "1 min 30 s ago"),
+        ] {
+            assert_eq!(relative(t(moment), now), said);
+        }
+        assert_eq!(both(t("2026-11-23T20:00:00Z"), now), "2026-11-23 20:00:00 UTC (in 2 h)");
+    }
+}

@@ -1,0 +1,63 @@
+//! Aligned columns for people.
+
+use crate::output::plain;
+
+/// A table under its header. Cells are made safe for a terminal as they come in.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+/// What stands between columns.
+const GAP: &str = "  ";
+
+impl Table {
+    pub(crate) fn new(header: &[&str]) -> Self {
+        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.iter().map(|cell| plain(cell)).collect());
+    }
+
+    /// The lines, each column as wide as its widest cell, the last one ragged.
+    pub(crate) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            out.push_str(cells.join(GAP).trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// What stands for something that is not there.
+pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["ID", "WHO", "WHY"]);
+        table.row(["g-1".to_owned(), "jürgen".to_owned(), "a reason".to_owned()]);
+        table.row(["g-22".to_owned(), or_dash(None::<u8>), String::new()]);
+        assert_eq!(table.render(), "ID    WHO     WHY\ng-1   jürgen  a reason\ng-22  -\n");
+    }
+
+    #[test]
+    fn no_cell_can_start_a_line_or_colour_the_screen() {
+        let mut table = Table::new(&["WHY"]);
+        table.row(["a\nb\x1b[31m".to_owned()]);
+        assert_eq!(table.render(), "WHY\na\\x0ab\\x1b[31m\n");
+    }
+}
