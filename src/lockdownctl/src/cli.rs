@@ -8,7 +8,7 @@ use record::{Account, ArtifactType, Person};
 
 use crate::moment::{At, Since};
 
-pub(crate) const AFTER: &str = "\
+const AFTER: &str = "\
 Exit status: 0 done; 1 refused, or found wrong; 2 wrong usage; 69 the daemon does not answer; 78 bad configuration.
 
 Files: /run/lockdownd/control.sock is where lockdownd listens; root and members of the group lockdown-operators reach it. \
@@ -21,7 +21,7 @@ See also: lockdownd(8), lockdownd.toml(5), login-gate(8).";
 /// lockdownctl asks lockdownd(8) on this host. Nobody logs in over SSH without a grant: leave for one person to log in
 /// to one account with their own keys, until a moment. Exempt (break-glass) accounts alone are never locked down.
 #[derive(Debug, Parser)]
-#[command(name = "lockdownctl", version, after_long_help = AFTER, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "lockdownctl", version, after_long_help = AFTER, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Print JSON for programs instead of text for people; a refusal is printed as {"refusal": …}
     #[arg(long, global = true)]

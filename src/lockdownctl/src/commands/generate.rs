@@ -1,6 +1,10 @@
 //! `generate`: man pages and completions from the command line's own definition, for packaging.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -23,24 +27,51 @@ pub(crate) fn run(args: &Generate) -> Result<Done, Failure> {
     }
 }
 
-/// The command as others may see it: without this module's.
+/// What the main man page says beyond the command line's own definition, as roff.
+const MORE: &str = "\
+.SH EXIT STATUS
+.TP
+0
+Done.
+.TP
+1
+Refused, or found wrong.
+.TP
+2
+Wrong usage.
+.TP
+69
+The daemon does not answer.
+.TP
+78
+The configuration is bad.
+.SH FILES
+.TP
+/run/lockdownd/control.sock
+Where lockdownd listens. Root and members of the group lockdown\\-operators reach it; who is not root needs a live
+granted session of their own as well.
+.SH SEE ALSO
+lockdownd(8), lockdownd.toml(5), login\\-gate(8), ssh\\-keygen(1), journalctl(1)
+";
+
+/// The command as others may see it: without this module's, which hides its commands from help but not from files.
 fn public() -> clap::Command {
     let whole = Cli::command();
-    let shown: Vec<clap::Command> = whole.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
-    let mut command = clap::Command::new("lockdownctl").subcommands(shown);
-    command =
-        command.version(env!("CARGO_PKG_VERSION")).after_long_help(crate::cli::AFTER).disable_help_subcommand(true);
-    for (set, text) in [(whole.get_about(), false), (whole.get_long_about(), true)] {
-        if let Some(set) = set {
-            command = if text { command.long_about(set.clone()) } else { command.about(set.clone()) };
-        }
-    }
-    command.args(whole.get_arguments().cloned())
+    let about = whole.get_about().cloned().unwrap_or_default();
+    let long_about = whole.get_long_about().cloned().unwrap_or_default();
+    clap::Command::new("lockdownctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .long_about(long_about)
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
 }
 
 fn man(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    clap_mangen::generate_to(public(), dir)
+    clap_mangen::generate_to(public(), dir)?;
+    fs::OpenOptions::new().append(true).open(dir.join("lockdownctl.1"))?.write_all(MORE.as_bytes())
 }
 
 fn completions(dir: &Path) -> io::Result<()> {
@@ -95,6 +126,7 @@ mod tests {
             ]
         );
         assert!(files.iter().all(|(name, page)| page.contains(".SH NAME") && !name.contains("generate")));
+        assert!(files[16].1.contains(".SH EXIT STATUS"));
     }
 
     #[test]
