@@ -1,7 +1,7 @@
 //! Settings → a checked configuration: defaults, bounds, and what the files say about each other. This never reads a file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -287,12 +287,13 @@ fn may_be_given(
 }
 
 /// The first few names, for a complaint.
-fn some_of<'n>(names: impl Iterator<Item = &'n str>, before: &str, none: &str) -> String {
+fn some_of<'n>(mut names: impl ExactSizeIterator<Item = &'n str>, before: &str, none: &str) -> String {
     const SHOWN: usize = 8;
-    let names: BTreeSet<&str> = names.collect();
-    match names.len() {
+    let count = names.len();
+    let shown = names.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
+    match count {
         0 => none.to_owned(),
-        n if n <= SHOWN => format!("{before}{}", names.into_iter().collect::<Vec<_>>().join(", ")),
-        n => format!("{before}{} and {} more", names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", "), n - SHOWN),
+        _ if count <= SHOWN => format!("{before}{shown}"),
+        _ => format!("{before}{shown} and {} more", count - SHOWN),
     }
 }

@@ -286,3 +286,10 @@ fn every_bound_holds() {
     );
     refused(&format!("mode = \"observe\"\n[schedule]\nsweep = \"{}\"", "0 ".repeat(MAX_CRON_TEXT)), &["128 bytes"]);
 }
+
+#[test]
+fn a_complaint_names_a_few_people_and_counts_the_rest() {
+    let people: String = (10..30).map(|i| format!("[[person]]\nname = \"p{i}\"\n")).collect();
+    let grant = "[[grant]]\nperson = \"eve\"\naccount = \"a\"\nexpires_at = \"2026-12-01T18:00:00Z\"\nreason = \"x\"\n";
+    refused(&format!("mode = \"observe\"\n{people}{grant}"), &["known are: p10, p11,", "p17 and 12 more"]);
+}
