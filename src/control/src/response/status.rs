@@ -60,11 +60,11 @@ pub struct Status {
     pub sessions: u64,
     /// How many removed files are kept.
     pub quarantined: u64,
-    /// What stands in the way of enforce; in enforce: what has broken since.
+    /// What stands in the way of enforce; in enforce: what has broken since, which is among `problems` too.
     pub obstacles: Vec<Obstacle>,
     /// Where the ledger stands.
     pub ledger: LedgerState,
-    /// Whatever else an operator should know.
+    /// Everything that an operator should act on, `failing`, `refused` and what broke in enforce included.
     pub problems: Vec<Problem>,
     /// When the last sweep ended.
     pub last_sweep: Option<Timestamp>,

@@ -72,12 +72,6 @@ fn config(status: &Status) -> String {
 /// Everything that an operator should act on, the worst first; empty where there is nothing.
 fn attention(status: &Status) -> String {
     let mut text = String::new();
-    if let Some(why) = &status.ledger.failing {
-        text.push_str(&format!("\nCRIT: the ledger takes no records, so no grant can be given: {}\n", plain(why)));
-    }
-    if let Some(why) = &status.config.refused {
-        text.push_str(&format!("\nERR: the configuration on disk is refused: {}\n", plain(why)));
-    }
     let mut problems: Vec<_> = status.problems.iter().collect();
     problems.sort_by_key(|problem| problem.severity);
     for problem in problems {
@@ -91,11 +85,8 @@ fn attention(status: &Status) -> String {
             text.push_str(&format!("  {}\n", plain(remedy)));
         }
     }
-    if !status.obstacles.is_empty() {
-        text.push_str(match status.mode {
-            Mode::Observe => "\nIn the way of enforce:\n",
-            Mode::Enforce => "\nCRIT: broken since enforce began, the rest stays enforced:\n",
-        });
+    if status.mode == Mode::Observe && !status.obstacles.is_empty() {
+        text.push_str("\nIn the way of enforce:\n");
         text.push_str(&obstacles(&status.obstacles));
     }
     text
@@ -181,17 +172,13 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH_9.2p1
             what: what.to_owned(),
             remedy: remedy.map(str::to_owned),
         };
-        status.ledger.failing = Some("No space left on device".to_owned());
-        status.config.refused = Some("config.toml:3:1: unknown key".to_owned());
         status.problems = vec![problem(Severity::Warning, "small", None), problem(Severity::Crit, "big", Some("act"))];
         status.obstacles = vec![Obstacle { what: "UsePAM is off".to_owned(), remedy: "set it".to_owned() }];
-        assert_eq!(
-            attention(&status),
-            "\nCRIT: the ledger takes no records, so no grant can be given: No space left on device\n\
-             \nERR: the configuration on disk is refused: config.toml:3:1: unknown key\n\
-             \nCRIT: big\n  act\n\nWARNING: small\n\
-             \nCRIT: broken since enforce began, the rest stays enforced:\n  - UsePAM is off\n      set it\n"
-        );
+        let problems = "\nCRIT: big\n  act\n\nWARNING: small\n";
+        assert_eq!(attention(&status), problems, "in enforce the daemon lists what broke among the problems");
+        status.mode = Mode::Observe;
+        let in_the_way = "\nIn the way of enforce:\n  - UsePAM is off\n      set it\n";
+        assert_eq!(attention(&status), format!("{problems}{in_the_way}"));
     }
 
     #[test]
