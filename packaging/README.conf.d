@@ -1,0 +1,2 @@
+Files here whose names end in .toml are read after ../config.toml, in the order of their names, and hold the same keys:
+the people and grants that your configuration management renders. Check one before it goes live: lockdownctl check FILE
