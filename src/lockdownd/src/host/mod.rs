@@ -3,5 +3,6 @@
 pub mod async_fd;
 pub mod clock;
 pub mod connection;
+pub mod pam;
 pub mod processes;
 pub mod sshd;
