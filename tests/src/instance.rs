@@ -198,6 +198,18 @@ impl Instance {
         finish(command, script, input)
     }
 
+    /// Opens a login shell of root inside, on the terminal of whoever runs this, and waits for its end.
+    pub fn shell(&self) {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.leader.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "--"]);
+        // script(1) gives it a terminal that exists inside.
+        command.args(["env", "-i", "HOME=/root", "SHELL=/bin/bash", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+        command.arg(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())));
+        command.args(["script", "-q", "-c", "cd; exec bash -l", "/dev/null"]);
+        // How a person's shell ended is their own affair.
+        let _ = command.status();
+    }
+
     /// A login to `account` with a real ssh client, to be completed and run.
     pub fn ssh(&self, account: &str) -> Ssh<'_> {
         Ssh::new(self, account)
@@ -379,7 +391,7 @@ fn remove(name: &str) {
 }
 
 /// Removes instances whose test is no longer there.
-fn remove_leftovers() {
+pub fn remove_leftovers() {
     let _one_at_a_time = layers::lock(&instances().join("sweep.lock"));
     for entry in fs::read_dir(instances()).into_iter().flatten().flatten() {
         let Ok(file) = File::open(entry.path().join("lock")) else {

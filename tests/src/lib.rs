@@ -24,13 +24,15 @@
 
 mod client;
 mod host;
+mod house;
 mod instance;
 mod layers;
 mod mount;
 
 pub use client::{Client, Key, Ssh};
 pub use host::{Output, cache_dir, eventually};
-pub use instance::Instance;
+pub use house::House;
+pub use instance::{Instance, remove_leftovers};
 pub use layers::{Release, built_package};
 
 /// Turns each scenario `fn name(release) { … }` into two tests, `bookworm::name` and `trixie::name`. Attributes such as

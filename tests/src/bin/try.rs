@@ -1,0 +1,190 @@
+//! The main job of lockdownd before a reader's eyes, on a throwaway instance: what `packaging/try` runs.
+//!
+//! Every command shown is run, and what it prints is what it printed. Each outcome is checked: if one is not as promised,
+//! this says so and ends with status 1. With `--clean` it only removes what an interrupted run left behind.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use instance_tests::{House, Key, Output, Release, remove_leftovers};
+
+/// How long the short grant lasts that is watched to its end.
+const SHORT: u64 = 12;
+/// A connection is over within a second of its grant; this allows for a busy machine.
+const CUT_LIMIT: Duration = Duration::from_secs(5);
+/// An unauthorised key is gone in milliseconds; this allows for a busy machine.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Verifies the newest record that the ledger holds, with stock tools alone.
+const STOCK_VERIFY: &str = r#"cd "$(mktemp -d)"
+ledger=$(ls /var/lib/lockdownd/ledger/*.jsonl | tail -n 1); host=$(tail -n 1 "$ledger" | jq -r .host)
+echo "$host $(cat /var/lib/lockdownd/signing_key.pub)" >allowed_signers
+tail -n 1 "$ledger" | jq -r .signature >record.sig
+tail -n 1 "$ledger" | jq -cjS 'del(.signature)' |
+    ssh-keygen -Y verify -n ssh-access-record -I "$host" -f allowed_signers -s record.sig"#;
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--clean") {
+        remove_leftovers();
+        return;
+    }
+    say("A throwaway Debian 13 boots (its root is made once and kept), with the package installed.");
+    let house = House::observing(Release::Trixie);
+    the_start(&house);
+    refused(&house);
+    allowed(&house);
+    tampered(&house);
+    expired(&house);
+    recorded(&house);
+    offer_a_shell(&house);
+    say("The instance is gone; nothing outside it was touched.");
+}
+
+fn the_start(house: &House) {
+    step("As installed: it sees and records, and changes nothing");
+    house.authorize("ubuntu", &house.frank);
+    let key = house.frank.public();
+    note(&format!("frank's key lies in ubuntu's home, as it always has: {}...", &key[..key.len().min(40)]));
+    ssh(house, "frank", &house.frank, "ubuntu", true);
+    inside(house, "lockdownctl plan");
+    note("Now the configuration says enforce:");
+    house.write("/etc/lockdownd/config.toml", house.config("enforce", ""));
+    inside(house, "cut -c1-100 /etc/lockdownd/config.toml");
+    demand("the configuration checks out", inside(house, "lockdownctl check").ok());
+    inside(house, "systemctl reload lockdownd");
+    house.await_mode("enforce");
+    inside(house, "lockdownctl status");
+}
+
+fn refused(house: &House) {
+    step("Refused: nobody has a grant");
+    ssh(house, "frank", &house.frank, "ubuntu", false);
+    inside(house, "ls -A /home/ubuntu/.ssh");
+    note("But the break-glass account, whose every login is recorded as an emergency:");
+    ssh(house, "breakglass", &house.breakglass, "breakglass", true);
+}
+
+fn allowed(house: &House) {
+    step("Allowed, and in");
+    let allow = "lockdownctl allow frank --account ubuntu --for 2h --reason INC-42";
+    demand("the grant is given", inside(house, allow).ok());
+    ssh(house, "frank", &house.frank, "ubuntu", true);
+    note("grace has no grant, and it is his keys, not the account, that are let in:");
+    ssh(house, "grace", &house.grace, "ubuntu", false);
+}
+
+fn tampered(house: &House) {
+    step("Tampered: a key is written where nobody granted one");
+    let plant = format!("cd; mkdir -p .ssh; echo '{}' >.ssh/authorized_keys", house.grace.public());
+    note("grace, by some hole in a program, writes her key into ubuntu's home:");
+    println!("  ubuntu@web1:~$ echo 'ssh-ed25519 AAAA... grace@laptop' >>.ssh/authorized_keys");
+    demand("she can write there", house.run_as("ubuntu", &plant).ok());
+    let start = Instant::now();
+    while house.exists("/home/ubuntu/.ssh/authorized_keys") {
+        demand("the key is gone soon", start.elapsed() < GONE_LIMIT);
+        sleep(Duration::from_millis(1));
+    }
+    inside(house, "ls -A /home/ubuntu/.ssh");
+    inside(house, "lockdownctl quarantine list");
+    ssh(house, "grace", &house.grace, "ubuntu", false);
+}
+
+fn expired(house: &House) {
+    step("Expired: the key stops working and the connection is cut off");
+    let allow = format!("lockdownctl allow grace --account ubuntu --for {SHORT}s --reason 'a short look'");
+    let start = Instant::now();
+    demand("the grant is given", inside(house, &allow).ok());
+    let mut client = house.ssh("ubuntu").key(&house.grace).stay();
+    note("grace is logged in, and so is frank by his own grant:");
+    let mut bystander = house.ssh("ubuntu").key(&house.frank).stay();
+    inside(house, "lockdownctl sessions");
+    let left = Duration::from_secs(SHORT).saturating_sub(start.elapsed());
+    note(&format!("{:.0} s until her grant ends ...", left.as_secs_f32()));
+    client.ended_within(left + CUT_LIMIT);
+    println!("  cut off after {:.1} s:\n{}", start.elapsed().as_secs_f32(), indented(&quiet(&client.stderr())));
+    demand("frank's connection lives on", bystander.is_alive());
+    note("frank's connection lives on. Hers is refused from now on:");
+    ssh(house, "grace", &house.grace, "ubuntu", false);
+}
+
+fn recorded(house: &House) {
+    step("Recorded: signed, chained, and verified with stock tools");
+    inside(house, "journalctl -u lockdownd -o cat --no-pager | tail -n 25");
+    inside(house, "lockdownctl records --person grace");
+    demand("the ledger verifies", inside(house, "lockdownctl verify").ok());
+    note("The newest record, with nothing but jq and ssh-keygen:");
+    let verified = inside(house, STOCK_VERIFY);
+    demand("ssh-keygen finds the signature good", verified.stdout.contains("Good \"ssh-access-record\" signature"));
+}
+
+fn offer_a_shell(house: &House) {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return;
+    }
+    step("Your turn");
+    let ssh = |account: &str, key: &Key| {
+        note(&format!("  sudo nsenter -n -t {} ssh -i {} {account}@127.0.0.1", house.leader(), key.path().display()));
+    };
+    note("In another terminal you are frank and grace:");
+    ssh("ubuntu", &house.frank);
+    ssh("ubuntu", &house.grace);
+    print!("A root shell inside the instance? [Y/n] ");
+    // Without a terminal to write to there is nobody to ask.
+    let _ = io::stdout().flush();
+    let mut answer = String::new();
+    if io::stdin().lock().read_line(&mut answer).is_ok_and(|read| read > 0) && !answer.trim().eq_ignore_ascii_case("n")
+    {
+        note("Try: lockdownctl status, plan, allow, revoke, lockdown, records. `exit` ends it all.");
+        house.shell();
+    }
+}
+
+/// Logs in as `who` with their key and shows it; `welcome` says how it has to end.
+fn ssh(house: &House, who: &str, key: &Key, account: &str, welcome: bool) {
+    let command = "id -un; date -u +%T";
+    println!("  {who}@laptop:~$ ssh {account}@web1 '{command}'");
+    let start = Instant::now();
+    let mut output = house.ssh(account).key(key).run(command);
+    output.stderr = quiet(&output.stderr);
+    print!("{}{}", indented(&output.stdout), indented(&output.stderr));
+    println!("    (status {}, {:.1} s)", output.status, start.elapsed().as_secs_f32());
+    demand(if welcome { "this login succeeds" } else { "this login is refused" }, output.ok() == welcome);
+}
+
+/// Runs a command inside as root and shows it.
+fn inside(house: &House, command: &str) -> Output {
+    println!("  root@web1:~# {}", command.replace('\n', "\n    "));
+    let output = house.run(command);
+    print!("{}{}", indented(&output.stdout), indented(&output.stderr));
+    output
+}
+
+/// What ssh says, less what it says to everybody who keeps no known_hosts.
+fn quiet(said: &str) -> String {
+    said.lines()
+        .filter(|line| !line.starts_with("Warning: Permanently added"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn step(title: &str) {
+    println!("\n== {title}");
+}
+
+fn note(text: &str) {
+    println!("  {text}");
+}
+
+/// Ends the walk, unsuccessfully and with the instance removed, unless what was promised holds.
+fn demand(promise: &str, holds: bool) {
+    assert!(holds, "not as promised: {promise}");
+}

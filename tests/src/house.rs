@@ -1,0 +1,146 @@
+//! The instance that most scenarios want: enforce is on, a break-glass account has its key, and two people exist who may
+//! be given accounts.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::client::Key;
+use crate::host::{Output, eventually};
+use crate::instance::Instance;
+use crate::layers::Release;
+
+/// How long the daemon may take to be in force after its configuration changed; it takes well under a second.
+const IN_FORCE_LIMIT: Duration = Duration::from_secs(30);
+
+impl Instance {
+    /// Runs `lockdownctl ARGS` as root, whatever its status.
+    #[must_use]
+    pub fn ctl(&self, args: &str) -> Output {
+        self.run(&format!("lockdownctl {args}"))
+    }
+
+    /// What `lockdownctl --json ARGS` prints.
+    ///
+    /// # Panics
+    /// When it fails or prints anything but JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn ctl_json(&self, args: &str) -> Value {
+        let printed = self.ctl(&format!("--json {args}")).expect_ok();
+        serde_json::from_str(&printed).unwrap_or_else(|e| panic!("not JSON ({e}): {printed}"))
+    }
+
+    /// Writes `/etc/lockdownd/config.toml`, which has to check out, and reloads the daemon.
+    ///
+    /// # Panics
+    /// When the check or the reload fails.
+    #[track_caller]
+    pub fn configure(&self, toml: &str) {
+        self.write("/etc/lockdownd/config.toml", toml);
+        self.sh("lockdownctl check && systemctl reload lockdownd");
+    }
+
+    /// Waits until `mode` (`observe`, `enforce`) is in force.
+    ///
+    /// # Panics
+    /// When it does not come, with what stands in the way.
+    #[track_caller]
+    pub fn await_mode(&self, mode: &str) {
+        let mut last = String::new();
+        let start = std::time::Instant::now();
+        while start.elapsed() < IN_FORCE_LIMIT {
+            let status = self.ctl("--json status");
+            if serde_json::from_str::<Value>(&status.stdout).is_ok_and(|status| status["mode"] == mode) {
+                return;
+            }
+            last = status.to_string();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!(
+            "{mode} is not in force:\n{last}\n{}",
+            self.run("lockdownctl plan; journalctl -u lockdownd -n 30 --no-pager")
+        );
+    }
+}
+
+/// An instance with people in it. It is an [`Instance`] too.
+#[derive(Debug)]
+pub struct House {
+    instance: Instance,
+    /// The key of the exempt account `breakglass`, which has it in its home.
+    pub breakglass: Key,
+    /// frank's key; he may be given `ubuntu` and `frank`.
+    pub frank: Key,
+    /// grace's key; she may be given `ubuntu` and `grace`.
+    pub grace: Key,
+}
+
+impl House {
+    /// Boots an instance of `release` in mode enforce, in which nobody has a grant.
+    #[must_use]
+    #[track_caller]
+    pub fn enforcing(release: Release) -> Self {
+        Self::enforcing_with(release, "")
+    }
+
+    /// As [`House::enforcing`], with more configuration: tables other than `[accounts]`, `[[person]]` frank and grace.
+    #[must_use]
+    #[track_caller]
+    pub fn enforcing_with(release: Release, more: &str) -> Self {
+        let house = Self::observing(release);
+        house.configure(&house.config("enforce", more));
+        house.await_mode("enforce");
+        house
+    }
+
+    /// Boots the same in mode observe.
+    #[must_use]
+    #[track_caller]
+    pub fn observing(release: Release) -> Self {
+        let instance = Instance::boot(release);
+        for account in ["breakglass", "ubuntu", "frank", "grace"] {
+            instance.useradd(account);
+        }
+        let [breakglass, frank, grace] = ["breakglass", "frank", "grace"].map(|name| instance.keygen(name));
+        instance.authorize("breakglass", &breakglass);
+        let house = Self { instance, breakglass, frank, grace };
+        house.configure(&house.config("observe", ""));
+        eventually("the daemon knows its people", IN_FORCE_LIMIT, || house.ctl("people").stdout.contains("grace"));
+        house
+    }
+
+    /// The configuration of this house in `mode`, with `more` after it.
+    #[must_use]
+    pub fn config(&self, mode: &str, more: &str) -> String {
+        let person = |name: &str, key: &Key| {
+            format!(
+                "[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\naccounts = [\"ubuntu\", \"{name}\"]\n",
+                key.public()
+            )
+        };
+        let (frank, grace) = (person("frank", &self.frank), person("grace", &self.grace));
+        format!("mode = \"{mode}\"\n[accounts]\nexempt = [\"breakglass\"]\n{frank}{grace}{more}\n")
+    }
+
+    /// `lockdownctl allow ARGS --reason test`, which has to succeed.
+    #[track_caller]
+    pub fn allow(&self, args: &str) -> String {
+        self.ctl(&format!("allow {args} --reason test")).expect_ok()
+    }
+}
+
+impl Deref for House {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl DerefMut for House {
+    fn deref_mut(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+}

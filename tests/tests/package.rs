@@ -1,0 +1,154 @@
+//! The package: installing locks nobody out, upgrading refuses nobody, removing leaves logins as they were, and purging
+//! keeps the evidence.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use instance_tests::{House, Instance, built_package, eventually, on_each_release};
+
+const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-lockdownd.conf";
+
+/// The package under test, repacked with a later version.
+fn later_package(scratch: &Path) -> PathBuf {
+    let (tree, later) = (scratch.join("later"), scratch.join("later.deb"));
+    let deb = |args: &[&str]| assert!(Command::new("dpkg-deb").args(args).status().unwrap().success());
+    deb(&["-R", built_package().to_str().unwrap(), tree.to_str().unwrap()]);
+    let control = tree.join("DEBIAN/control");
+    let text = fs::read_to_string(&control).unwrap();
+    let version = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
+    fs::write(&control, text.replace(version, &format!("{version}+later"))).unwrap();
+    deb(&["--root-owner-group", "-Zgzip", "-b", tree.to_str().unwrap(), later.to_str().unwrap()]);
+    later
+}
+
+on_each_release! {
+    fn installing_starts_the_daemon_in_observe_and_locks_nobody_out(release) {
+        let instance = Instance::boot_bare(release);
+        instance.useradd("frank");
+        let key = instance.keygen("frank");
+        instance.authorize("frank", &key);
+        instance.install(&built_package()).expect_ok();
+        assert_eq!(instance.ctl_json("status")["mode"], "observe");
+        assert!(instance.ssh("frank").key(&key).login());
+        assert!(!instance.exists(DROP_IN));
+        assert_eq!(instance.sh("systemctl is-enabled lockdownd.service lockdownd-gate.socket"), "enabled\nenabled");
+        for stack in ["common-account", "common-session"] {
+            instance.sh(&format!("grep -q /usr/lib/lockdownd/login-gate /etc/pam.d/{stack}"));
+        }
+        assert_eq!(instance.sh("dpkg -V lockdownd"), "", "what lies on disk is what was packed");
+    }
+
+    fn what_is_installed_has_the_owners_and_modes_of_the_plan(release) {
+        let instance = Instance::boot(release);
+        let is = |path: &str| instance.sh(&format!("stat -c '%U:%G %a' {path}"));
+        assert_eq!(is("/run/lockdownd"), "root:root 755");
+        assert_eq!(is("/run/lockdownd/control.sock"), "root:lockdown-operators 660");
+        assert_eq!(is("/run/lockdownd/gate.sock"), "root:root 600");
+        assert_eq!(is("/var/lib/lockdownd"), "root:root 711");
+        assert_eq!(is("/var/lib/lockdownd/ledger"), "root:_lockdownd 750");
+        assert_eq!(is("/var/lib/lockdownd/ledger/*.jsonl"), "root:_lockdownd 640");
+        assert_eq!(is("/var/lib/lockdownd/quarantine"), "root:root 700");
+        assert_eq!(is("/var/lib/lockdownd/signing_key"), "root:root 600");
+        assert_eq!(is("/etc/lockdownd/config.toml"), "root:root 644");
+        instance.sh("runuser -u _lockdownd -- cat /var/lib/lockdownd/ledger/*.jsonl");
+        assert!(!instance.run("runuser -u nobody -- ls /var/lib/lockdownd/ledger").ok());
+    }
+
+    fn the_gate_is_static(release) {
+        let instance = Instance::boot(release);
+        let said = instance.run("ldd /usr/lib/lockdownd/login-gate");
+        let said = format!("{}{}", said.stdout, said.stderr);
+        assert!(said.contains("statically linked") || said.contains("not a dynamic executable"), "{said}");
+    }
+
+    fn the_unit_is_hardened(release) {
+        let instance = Instance::boot(release);
+        let score = instance.sh("systemd-analyze security --no-pager lockdownd | sed -n 's/.*exposure level.*: \\([0-9.]*\\) .*/\\1/p'");
+        assert!(score.parse::<f32>().is_ok_and(|score| score <= 3.0), "exposure {score}");
+        assert_eq!(instance.sh("systemctl show -P PrivateNetwork lockdownd"), "yes");
+    }
+
+    fn no_mount_point_of_the_sandbox_stands_between_homes_and_quarantine(release) {
+        let instance = Instance::boot(release);
+        instance.useradd("frank");
+        let rename = "perl -e 'rename(\"/home/frank/.profile\", \"/var/lib/lockdownd/quarantine/probe\") or die $!'";
+        instance.sh(&format!("nsenter -m -t \"$(systemctl show -P MainPID lockdownd)\" {rename}"));
+    }
+
+    fn the_daemon_comes_back_when_it_is_killed(release) {
+        let instance = Instance::boot(release);
+        let first = instance.sh("systemctl show -P MainPID lockdownd");
+        for _ in 0..10 {
+            instance.sh("systemctl kill -s KILL lockdownd; sleep 0.4");
+        }
+        eventually("the daemon answers again", Duration::from_secs(20), || instance.ctl("status").ok());
+        assert_ne!(instance.sh("systemctl show -P MainPID lockdownd"), first);
+    }
+
+    fn an_upgrade_keeps_the_sockets_the_grants_and_the_connections(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        let mut client = house.ssh("ubuntu").key(&house.frank).stay();
+        let sockets = "systemctl show -P ActiveEnterTimestampMonotonic lockdownd-gate.socket lockdownd-control.socket";
+        let (before, daemon) = (house.sh(sockets), house.sh("systemctl show -P MainPID lockdownd"));
+        let later = later_package(&house.scratch());
+        house.copy_in(&later, "/root/later.deb");
+        house.sh("systemd-run -q --unit=upgrade -E DEBIAN_FRONTEND=noninteractive dpkg -i /root/later.deb");
+        let mut logins = 0;
+        while house.sh("systemctl is-active upgrade || true") != "inactive" {
+            assert!(house.ssh("ubuntu").key(&house.frank).login(), "login {logins} of those during the upgrade");
+            logins += 1;
+        }
+        assert!(logins > 0);
+        assert!(house.sh("dpkg-query -W -f '${Version} ${Status}' lockdownd").ends_with("+later install ok installed"));
+        assert_eq!(house.sh(sockets), before);
+        assert_ne!(house.sh("systemctl show -P MainPID lockdownd"), daemon);
+        assert!(client.is_alive());
+        house.ctl("revoke frank --reason over").expect_ok();
+        client.ended_within(Duration::from_secs(5));
+        house.ctl("verify").expect_ok();
+    }
+
+    fn removal_leaves_logins_as_they_were_and_puts_no_key_back(release) {
+        let house = House::enforcing(release);
+        house.authorize("grace", &house.grace);
+        eventually("the key is in quarantine", Duration::from_secs(5), || !house.exists("/home/grace/.ssh/authorized_keys"));
+        house.allow("frank --account ubuntu --for 1h");
+        let said = house.sh("DEBIAN_FRONTEND=noninteractive dpkg -r lockdownd");
+        assert!(said.contains("NOT put back") && said.contains("quarantine"), "{said}");
+        assert!(said.contains("sshd -t") && said.contains(DROP_IN), "{said}");
+
+        assert!(!house.exists(DROP_IN));
+        assert!(!house.run("grep -r login-gate /etc/pam.d").ok());
+        house.sh("/usr/sbin/sshd -t");
+        assert!(!house.exists("/home/grace/.ssh/authorized_keys"));
+        assert!(!house.ssh("ubuntu").key(&house.frank).login(), "the grant is over");
+        assert!(house.ssh("breakglass").key(&house.breakglass).login());
+        house.authorize("grace", &house.grace);
+        assert!(house.ssh("grace").key(&house.grace).login(), "as it was before lockdownd");
+        assert!(!house.exists("/run/lockdownd"));
+        house.sh("systemctl reset-failed; ! systemctl is-active lockdownd lockdownd-gate.socket lockdownd-control.socket");
+    }
+
+    fn purging_keeps_the_evidence_and_a_new_installation_begins_anew(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        house.sh("systemctl stop lockdownd-gate.socket lockdownd-control.socket lockdownd.service");
+        let ledger = house.sh("cat /var/lib/lockdownd/ledger/*.jsonl | sha256sum");
+        let host = house.records()[0]["host"].as_str().unwrap().to_owned();
+        let said = house.sh("DEBIAN_FRONTEND=noninteractive dpkg -P lockdownd");
+        assert!(said.contains("/var/lib/lockdownd/purged-"), "{said}");
+        assert!(!house.exists("/etc/lockdownd"));
+        assert_eq!(house.sh("ls /var/lib/lockdownd | grep -v '^purged-' || true"), "");
+        assert_eq!(house.sh("cat /var/lib/lockdownd/purged-*/ledger/*.jsonl | sha256sum"), ledger);
+
+        house.install(&built_package()).expect_ok();
+        assert_eq!(house.ctl_json("status")["mode"], "observe");
+        assert_eq!(house.records()[0]["seq"], 1);
+        house.ctl("verify").expect_ok();
+        house.sh(&format!("echo \"{host} $(cat /var/lib/lockdownd/purged-*/signing_key.pub)\" >/root/signers"));
+        house.ctl("verify --ledger /var/lib/lockdownd/purged-*/ledger --signers /root/signers").expect_ok();
+    }
+}
