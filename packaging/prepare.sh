@@ -7,10 +7,14 @@ if [ -n "${SUDO_USER:-}" ] && [ "$(stat -c %U .)" = "$SUDO_USER" ]; then
     builder=$SUDO_USER
 fi
 
+home_of() {
+    getent passwd "$1" | cut -d: -f6
+}
+
 # sudo resets PATH: look where rustup puts cargo, first for the builder, then for root.
 find_cargo() {
     local home
-    for home in "$(getent passwd "$builder" | cut -d: -f6)" /root; do
+    for home in "$(home_of "$builder")" /root "$(home_of "${SUDO_USER:-root}")"; do
         if [ -x "$home/.cargo/bin/cargo" ]; then
             export CARGO_HOME="${CARGO_HOME:-$home/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}"
             export PATH="$CARGO_HOME/bin:$PATH"
@@ -28,13 +32,13 @@ as_builder() {
     if [ "$builder" = root ]; then
         "$@"
     else
-        runuser -u "$builder" -- env "HOME=$(getent passwd "$builder" | cut -d: -f6)" "PATH=$PATH" "$@"
+        runuser -u "$builder" -- env "HOME=$(home_of "$builder")" "PATH=$PATH" "$@"
     fi
 }
 
 # Gives back to the builder what root wrote while it ran tests.
 give_back() {
-    [ "$builder" = root ] || chown -R --from=root "$builder:" target "${CARGO_HOME:-target}"
+    [ "$builder" = root ] || chown -R --from=root "$builder:" target "${CARGO_HOME:-target}" || true
 }
 
 # Installs the Debian packages that are missing for each of: build, instance, check.
