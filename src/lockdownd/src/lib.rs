@@ -1,5 +1,7 @@
 //! The enforcer as a library; `main.rs` only starts it.
 
 pub mod config;
+pub mod enforce;
 pub mod host;
 pub mod keys;
+pub mod policy;

@@ -1,0 +1,3 @@
+//! Applies what policy decided.
+
+pub mod homes;

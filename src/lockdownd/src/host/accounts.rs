@@ -1,0 +1,271 @@
+//! Reads which accounts this machine has, from `/etc/passwd` and `/etc/group` (passwd(5), group(5)).
+//!
+//! Every entry counts, system accounts included: sshd lets a `nologin` account authenticate and forward ports. A bad
+//! line never stops the rest, and is never silently dropped. Nothing here asks the network.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use record::Account;
+
+/// Where accounts are listed.
+pub const PASSWD: &str = "/etc/passwd";
+/// Where groups are listed.
+pub const GROUP: &str = "/etc/group";
+/// The group whose members may reach the control socket.
+pub const OPERATORS: &str = "lockdown-operators";
+/// The longest account or group file that is read, in bytes (32 MiB: some 400,000 accounts).
+pub const MAX_FILE: u64 = 32 << 20;
+/// Skipped lines that are named; more are only counted.
+pub const MAX_NAMED_SKIPS: usize = 16;
+
+/// Why the accounts could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// The file could not be read.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is longer than [`MAX_FILE`].
+    #[error("{path}: longer than {MAX_FILE} bytes", path = path.display())]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+/// What passwd calls an account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AccountName {
+    /// A name that can be granted.
+    Named(Account),
+    /// A name that no grant and no record can hold, escaped for a screen; its home is swept all the same.
+    Odd(String),
+}
+
+impl AccountName {
+    /// The account, if a grant can name it.
+    #[must_use]
+    pub fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Named(account) => Some(account),
+            Self::Odd(_) => None,
+        }
+    }
+
+    /// The name as text, safe for a screen.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Named(account) => account.as_str(),
+            Self::Odd(escaped) => escaped,
+        }
+    }
+}
+
+/// One line of passwd(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswdEntry {
+    /// The login name.
+    pub name: AccountName,
+    /// Numeric user id.
+    pub uid: u32,
+    /// Numeric id of the primary group.
+    pub gid: u32,
+    /// Home directory: absolute, else `/` as login(1) would use.
+    pub home: PathBuf,
+    /// Login shell; empty means `/bin/sh`.
+    pub shell: PathBuf,
+}
+
+/// Every account of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accounts {
+    /// In the file's order. A name listed twice stands here twice: sshd takes the first, the sweep takes both homes.
+    pub entries: Vec<PasswdEntry>,
+    /// Lines that are no entry, as "line N: why", at most [`MAX_NAMED_SKIPS`].
+    pub skipped: Vec<String>,
+    /// How many lines were skipped in all.
+    pub skipped_count: usize,
+}
+
+impl Accounts {
+    /// Reads [`PASSWD`].
+    ///
+    /// # Errors
+    /// [`AccountsError`] if the file cannot be read whole.
+    pub fn read() -> Result<Self, AccountsError> {
+        Ok(Self::parse(&read_bounded(Path::new(PASSWD))?))
+    }
+
+    /// Parses the bytes of a passwd(5) file.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut accounts = Self::default();
+        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            match parse_line(line) {
+                Ok(entry) => accounts.entries.push(entry),
+                Err(why) => {
+                    accounts.skipped_count += 1;
+                    if accounts.skipped.len() < MAX_NAMED_SKIPS {
+                        accounts.skipped.push(format!("line {}: {why}", index + 1));
+                    }
+                }
+            }
+        }
+        accounts
+    }
+
+    /// The entry that getpwnam(3) would give for this name: the first.
+    #[must_use]
+    pub fn by_name(&self, account: &Account) -> Option<&PasswdEntry> {
+        self.entries.iter().find(|entry| entry.name.account() == Some(account))
+    }
+
+    /// The entry that getpwuid(3) would give for this user id: the first.
+    #[must_use]
+    pub fn by_uid(&self, uid: u32) -> Option<&PasswdEntry> {
+        self.entries.iter().find(|entry| entry.uid == uid)
+    }
+}
+
+fn parse_line(line: &[u8]) -> Result<PasswdEntry, &'static str> {
+    let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+    let [name, _password, uid, gid, _gecos, home, shell] = fields.as_slice() else {
+        return Err("not seven fields");
+    };
+    if name.is_empty() || matches!(name[0], b'+' | b'-') {
+        return Err("no login name");
+    }
+    let home = Path::new(OsStr::from_bytes(home));
+    Ok(PasswdEntry {
+        name: parse_name(name),
+        uid: parse_id(uid).ok_or("the user id is no number")?,
+        gid: parse_id(gid).ok_or("the group id is no number")?,
+        home: if home.is_absolute() { home.to_owned() } else { PathBuf::from("/") },
+        shell: PathBuf::from(OsStr::from_bytes(shell)),
+    })
+}
+
+fn parse_name(name: &[u8]) -> AccountName {
+    match std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
+        Some(account) => AccountName::Named(account),
+        None => AccountName::Odd(record::escape(name)),
+    }
+}
+
+fn parse_id(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Whether the user `uid` is a member of `group`, by its primary group (`gid`) or by name, in [`GROUP`]; an unknown
+/// group has no members.
+///
+/// # Errors
+/// [`AccountsError`] if a file cannot be read: then the answer must be taken as no.
+pub fn is_member(uid: u32, gid: u32, group: &str) -> Result<bool, AccountsError> {
+    let names: Vec<String> = Accounts::read()?
+        .entries
+        .into_iter()
+        .filter(|entry| entry.uid == uid)
+        .filter_map(|entry| entry.name.account().map(|name| name.as_str().to_owned()))
+        .collect();
+    Ok(group_holds(&read_bounded(Path::new(GROUP))?, group, gid, &names))
+}
+
+/// Whether `group` in the bytes of a group(5) file has the id `gid` or lists one of `names`.
+fn group_holds(bytes: &[u8], group: &str, gid: u32, names: &[String]) -> bool {
+    bytes.split(|byte| *byte == b'\n').any(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        let [name, _password, id, members] = fields.as_slice() else { return false };
+        *name == group.as_bytes()
+            && (parse_id(id) == Some(gid)
+                || members.split(|byte| *byte == b',').any(|member| names.iter().any(|name| name.as_bytes() == member)))
+    })
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, AccountsError> {
+    let failed = |source| AccountsError::Io { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(AccountsError::TooLong { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/bash\n\
+        broken line\n\
+        nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n\
+        \n# a comment\n\
+        big:x:99999999999:1::/home/big:/bin/sh\n\
+        od\xffd name:x:1001:1001::/home/odd:/bin/sh\n\
+        +@netgroup::::::\n\
+        frank:x:1000:1000:Frank:/home/frank:/bin/bash\n\
+        frank:x:1002:1002:Second:/home/frank2:\n\
+        rel:x:1003:1003::home:/bin/sh";
+
+    #[test]
+    fn a_bad_line_never_stops_the_rest() {
+        let accounts = Accounts::parse(PASSWD);
+        let names: Vec<&str> = accounts.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["root", "nobody", "od\\xffd name", "frank", "frank", "rel"]);
+        assert_eq!(accounts.skipped_count, 3);
+        assert_eq!(accounts.skipped[0], "line 2: not seven fields");
+    }
+
+    #[test]
+    fn a_name_listed_twice_means_its_first_entry_and_both_homes_are_seen() {
+        let accounts = Accounts::parse(PASSWD);
+        let frank = "frank".parse().unwrap();
+        assert_eq!(accounts.by_name(&frank).unwrap().uid, 1000);
+        assert!(accounts.entries.iter().any(|entry| entry.home == Path::new("/home/frank2")));
+        assert_eq!(accounts.by_uid(1002).unwrap().home, Path::new("/home/frank2"));
+    }
+
+    #[test]
+    fn a_relative_home_is_the_root_directory() {
+        assert_eq!(Accounts::parse(PASSWD).entries[5].home, Path::new("/"));
+    }
+
+    #[test]
+    fn many_skipped_lines_are_counted_and_only_the_first_are_named() {
+        let accounts = Accounts::parse("bad\n".repeat(1000).as_bytes());
+        assert_eq!((accounts.skipped_count, accounts.skipped.len()), (1000, MAX_NAMED_SKIPS));
+    }
+
+    #[test]
+    fn membership_is_by_primary_group_or_by_exact_name() {
+        let group = b"adm:x:4:frank\nlockdown-operators:x:990:ops,anna\nlockdown-operators2:x:1:eve\n";
+        let names = |name: &str| vec![name.to_owned()];
+        assert!(group_holds(group, OPERATORS, 990, &names("frank")));
+        assert!(group_holds(group, OPERATORS, 1000, &names("anna")));
+        assert!(!group_holds(group, OPERATORS, 1000, &names("ann")));
+        assert!(!group_holds(group, OPERATORS, 4, &names("frank")));
+        assert!(!group_holds(group, OPERATORS, 1, &names("eve")));
+        assert!(!group_holds(group, "missing", 990, &names("anna")));
+        assert!(!group_holds(b"lockdown-operators:x:990:\n", OPERATORS, 1, &[]));
+    }
+
+    #[test]
+    fn this_machines_accounts_are_read() {
+        assert!(Accounts::read().unwrap().by_uid(0).is_some());
+        assert!(!is_member(65534, 65534, "no-such-group").unwrap());
+    }
+}
