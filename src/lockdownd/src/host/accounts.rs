@@ -53,6 +53,15 @@ pub enum AccountName {
 }
 
 impl AccountName {
+    /// The name as passwd holds it, or as an escaped name is shown.
+    #[must_use]
+    pub fn parse(raw: &[u8]) -> Self {
+        match std::str::from_utf8(raw).ok().and_then(|name| name.parse().ok()) {
+            Some(account) => Self::Named(account),
+            None => Self::Odd(record::escape(raw)),
+        }
+    }
+
     /// The account, if a grant can name it.
     #[must_use]
     pub fn account(&self) -> Option<&Account> {
@@ -151,19 +160,12 @@ fn parse_line(line: &[u8]) -> Result<PasswdEntry, &'static str> {
     }
     let home = Path::new(OsStr::from_bytes(home));
     Ok(PasswdEntry {
-        name: parse_name(name),
+        name: AccountName::parse(name),
         uid: parse_id(uid).ok_or("the user id is no number")?,
         gid: parse_id(gid).ok_or("the group id is no number")?,
         home: if home.is_absolute() { home.to_owned() } else { PathBuf::from("/") },
         shell: PathBuf::from(OsStr::from_bytes(shell)),
     })
-}
-
-fn parse_name(name: &[u8]) -> AccountName {
-    match std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
-        Some(account) => AccountName::Named(account),
-        None => AccountName::Odd(record::escape(name)),
-    }
 }
 
 fn parse_id(field: &[u8]) -> Option<u32> {

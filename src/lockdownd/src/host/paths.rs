@@ -167,11 +167,7 @@ impl Root {
     /// # Errors
     /// `ELOOP` if a link stands on the way; else what openat2(2) says.
     pub fn open_directory(&self, real: &Path) -> nix::Result<OwnedFd> {
-        open_without_links(
-            self.directory.as_fd(),
-            real,
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        )
+        open_without_links(self.directory.as_fd(), real, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
     }
 
     /// What stands at `real`, a path without links, unopened.

@@ -176,7 +176,7 @@ pub struct Item {
     pub path: String,
     /// What it was.
     pub kind: ItemKind,
-    /// Owner of the inode. A file that another than the account owned is not given back to the account: it may be a
+    /// Owner of the inode; 4294967295 if that is not known. A file that another than the account owned is not given back to the account: it may be a
     /// hard link to something that the account must not read.
     pub owner: u32,
     /// Permission bits.

@@ -67,7 +67,9 @@ impl WhyRemoved {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::HoldsKeys => "it held keys that no grant puts there",
-            Self::HoldsUnreadableLines => "it held a line that is neither blank nor a comment, which sshd may read as a key",
+            Self::HoldsUnreadableLines => {
+                "it held a line that is neither blank nor a comment, which sshd may read as a key"
+            }
             Self::TooLong => "it was too long to be read, and keys may have stood anywhere in it",
             Self::CannotBeRead => "it could not be read, and may have held keys",
             Self::IsLink => "a symbolic link stood there, and may have led to keys at any time",
@@ -103,11 +105,7 @@ fn judge_lines(content: &[u8]) -> Verdict {
             Line::Unreadable(_) => unreadable = true,
         }
     }
-    if unreadable {
-        Verdict::Remove(WhyRemoved::HoldsUnreadableLines)
-    } else {
-        Verdict::Keep(WhyKept::HoldsNoKey)
-    }
+    if unreadable { Verdict::Remove(WhyRemoved::HoldsUnreadableLines) } else { Verdict::Keep(WhyKept::HoldsNoKey) }
 }
 
 #[cfg(test)]
@@ -131,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_file_with_one_key_anywhere_goes() {
-        for content in [KEY.to_owned(), format!("# me\n\n  {KEY}"), format!("junk\n{KEY}\n"), format!("\0\n{KEY}\r\n")] {
+        for content in [KEY.to_owned(), format!("# me\n\n  {KEY}"), format!("junk\n{KEY}\n"), format!("\0\n{KEY}\r\n")]
+        {
             assert_eq!(of(content.as_bytes()), Verdict::Remove(WhyRemoved::HoldsKeys), "{content:?}");
         }
     }
@@ -161,7 +160,8 @@ mod tests {
 
         #[test]
         fn a_key_is_found_whatever_stands_around_it(before in "[^\n]{0,40}\n", after in "\n[^\n]{0,40}") {
-            prop_assert!(matches!(of(format!("{before}{KEY}{after}").as_bytes()), Verdict::Remove(_)));
+            let verdict = of(format!("{before}{KEY}{after}").as_bytes());
+            prop_assert!(matches!(verdict, Verdict::Remove(_)));
         }
     }
 }

@@ -40,8 +40,10 @@ pub enum Prey<'a> {
 /// How a removal went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It is gone from its place, and what could be kept lies in `incoming/`.
-    In,
+    /// It is gone from its place, and the inode lies in `incoming/`.
+    Moved,
+    /// It is gone from its place, and in `incoming/` lies a copy as far as one could be made.
+    Copied,
     /// Its owner had already put nothing, or something that sshd does not read, in its place: that stands there still.
     Harmless,
     /// A thing that sshd does not read was moved by mistake and could not be given back; it lies in `incoming/`.
@@ -81,7 +83,9 @@ impl Intake {
             Ok(()) => self.check(directory, name, arrival),
             // Gone already; or `incoming/` itself was removed, and then the key must go without being kept.
             Err(Errno::ENOENT) => self.discard(directory, name),
-            Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSPC | Errno::EDQUOT) => self.copy_then_unlink(directory, name, arrival, prey),
+            Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSPC | Errno::EDQUOT) => {
+                self.copy_then_unlink(directory, name, arrival, prey)
+            }
             Err(error) => Err(error),
         }
     }
@@ -92,7 +96,7 @@ impl Intake {
     /// What unlinkat(2) says; it still stands then.
     pub fn discard(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<Taken, Errno> {
         match unistd::unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => Ok(Taken::In),
+            Ok(()) => Ok(Taken::Copied),
             Err(Errno::ENOENT | Errno::EISDIR) => Ok(Taken::Harmless),
             Err(error) => Err(error),
         }
@@ -103,13 +107,14 @@ impl Intake {
         let incoming = self.incoming.as_fd();
         let seen = stat::fstatat(incoming, arrival.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         if matches!(file_type(seen.st_mode), SFlag::S_IFREG | SFlag::S_IFLNK) {
-            return Ok(Taken::In);
+            return Ok(Taken::Moved);
         }
-        let back =
-            |name: &OsStr| fcntl::renameat2(incoming, arrival.as_os_str(), directory, name, RenameFlags::RENAME_NOREPLACE);
+        let back = |name: &OsStr| {
+            fcntl::renameat2(incoming, arrival.as_os_str(), directory, name, RenameFlags::RENAME_NOREPLACE)
+        };
         let mut beside = name.to_owned();
         beside.push(".");
-        beside.push(&arrival.0.as_bytes().iter().take(18).map(|b| *b as char).collect::<String>());
+        beside.push(OsStr::from_bytes(arrival.0.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default()));
         Ok(if back(name).or_else(|_| back(&beside)).is_ok() { Taken::Harmless } else { Taken::Stray })
     }
 
@@ -123,19 +128,13 @@ impl Intake {
         // Whether the copy succeeds or not, the key goes: a full disk must keep nobody's key alive.
         let _ = self.copy(directory, name, arrival, prey);
         let taken = self.discard(directory, name);
-        if !matches!(taken, Ok(Taken::In)) {
+        if !matches!(taken, Ok(Taken::Copied)) {
             let _ = unistd::unlinkat(self.incoming.as_fd(), arrival.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
         taken
     }
 
-    fn copy(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        arrival: &ArrivalName,
-        prey: Prey<'_>,
-    ) -> io::Result<()> {
+    fn copy(&self, directory: BorrowedFd<'_>, name: &OsStr, arrival: &ArrivalName, prey: Prey<'_>) -> io::Result<()> {
         let incoming = self.incoming.as_fd();
         if matches!(prey, Prey::Link) {
             let target = fcntl::readlinkat(directory, name)?;

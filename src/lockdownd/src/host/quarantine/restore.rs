@@ -125,7 +125,9 @@ fn place_of(item: &Item, to: RestoreTo<'_>) -> Result<PathBuf, RestoreError> {
     let id = || item.id.clone();
     match (&item.kind, item.content) {
         (ItemKind::File, Content::Kept) => {}
-        (ItemKind::Symlink { .. }, _) => return Err(RestoreError::NotWhole { id: id(), what: "it was a symbolic link" }),
+        (ItemKind::Symlink { .. }, _) => {
+            return Err(RestoreError::NotWhole { id: id(), what: "it was a symbolic link" });
+        }
         (_, Content::Truncated) => return Err(RestoreError::NotWhole { id: id(), what: "only its start was kept" }),
         _ => return Err(RestoreError::NotWhole { id: id(), what: "its bytes were not kept" }),
     }

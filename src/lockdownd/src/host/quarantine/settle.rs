@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The most leftovers of a crash that one start settles; more wait for the next.
-pub const MAX_LEFTOVERS: usize = 100_000;
+const MAX_LEFTOVERS: usize = 100_000;
 
 /// Something in `incoming/`, with what was known when it was taken.
 #[derive(Debug, Clone)]
@@ -53,6 +53,9 @@ pub struct Arrival {
     pub why: Option<WhyRemoved>,
     /// When it was removed, or found after a crash.
     pub removed_at: Timestamp,
+    /// Whether `incoming/` holds a copy, which is root's, of the file that was judged: then its owner is in `facts`
+    /// alone. Else it holds the very inode, which may be another than the judged one.
+    pub is_copy: bool,
 }
 
 impl Arrival {
@@ -64,7 +67,7 @@ impl Arrival {
         let id = ItemId::random()?;
         let name = ArrivalName::new(&id, account, path);
         let (account, path) = (account.to_owned(), path.to_owned());
-        Ok(Self { id, name, account, path, facts, why: Some(why), removed_at: now })
+        Ok(Self { id, name, account, path, facts, why: Some(why), removed_at: now, is_copy: false })
     }
 }
 
@@ -87,8 +90,8 @@ pub struct Settler {
 }
 
 /// What was read of an arrival.
-struct Read1 {
-    facts: Facts,
+struct Found {
+    facts: Option<Facts>,
     kind: ItemKind,
     bytes: Vec<u8>,
     content: Content,
@@ -101,15 +104,14 @@ impl Settler {
     /// [`QuarantineError`] if it cannot be made or listed.
     pub fn open(directory: &Path) -> Result<Self, QuarantineError> {
         let (own, incoming) = open_directories(directory)?;
-        let mut settler =
-            Self { path: directory.to_owned(), directory: own, incoming, shares: HashMap::new() };
+        let mut settler = Self { path: directory.to_owned(), directory: own, incoming, shares: HashMap::new() };
         for item in list(directory)? {
             settler.count(&item);
         }
         Ok(settler)
     }
 
-    /// What a crash left in `incoming/`, at most [`MAX_LEFTOVERS`]. Names that are not ours are passed over.
+    /// What a crash left in `incoming/`, at most 100,000. Names that are not ours are passed over.
     ///
     /// # Errors
     /// [`QuarantineError`] if the directory cannot be read.
@@ -122,7 +124,7 @@ impl Settler {
             let raw = OsString::from(OsStr::from_bytes(entry.map_err(failed)?.file_name().to_bytes()));
             let name = ArrivalName::from_raw(raw);
             let Some((id, account, path)) = name.parse() else { continue };
-            arrivals.push(Arrival { id, name, account, path, facts: None, why: None, removed_at: now });
+            arrivals.push(Arrival { id, name, account, path, facts: None, why: None, removed_at: now, is_copy: false });
         }
         Ok(arrivals)
     }
@@ -137,10 +139,10 @@ impl Settler {
     pub fn settle(&mut self, arrival: &Arrival) -> (Item, Result<(), QuarantineError>) {
         let found = self.read(arrival);
         let mut item = describe(arrival, &found);
-        let key = (item.path.clone(), item.sha256.clone());
+        let key = identity(&item);
         let share = self.shares.entry(item.account.clone()).or_default();
-        if found.content != Content::None
-            && let Some(mut same) = share.known.get(&key).and_then(|id| super::show(&self.path, id).ok())
+        if let Some(mut same) =
+            key.as_ref().and_then(|key| share.known.get(key)).and_then(|id| super::show(&self.path, id).ok())
         {
             same.times += 1;
             same.removed_at = item.removed_at;
@@ -168,7 +170,9 @@ impl Settler {
         share.items += 1;
         if matches!(item.content, Content::Kept | Content::Truncated) {
             share.bytes += item.size.min(MAX_KEY_FILE as u64);
-            share.known.insert((item.path.clone(), item.sha256.clone()), item.id.clone());
+        }
+        if let Some(key) = identity(item) {
+            share.known.insert(key, item.id.clone());
         }
     }
 
@@ -200,39 +204,35 @@ impl Settler {
         }
     }
 
-    fn read(&self, arrival: &Arrival) -> Read1 {
+    fn read(&self, arrival: &Arrival) -> Found {
         let name = arrival.name.as_os_str();
-        let nothing =
-            Facts { device: 0, inode: 0, uid: u32::MAX, mode: 0, links: 0, size: 0, changed: 0 };
         let Ok(seen) = stat::fstatat(&self.incoming, name, AtFlags::AT_SYMLINK_NOFOLLOW) else {
-            let facts = arrival.facts.unwrap_or(nothing);
-            return Read1 { facts, kind: ItemKind::File, bytes: Vec::new(), content: Content::None };
+            return Found { facts: arrival.facts, kind: ItemKind::File, bytes: Vec::new(), content: Content::None };
         };
-        // What was copied because of a mount between belongs to root now: the owner that counts is the original's.
-        let facts = arrival.facts.unwrap_or_else(|| Facts::from(&seen));
-        match file_type(seen.st_mode) {
+        let now = Facts::from(&seen);
+        let facts = match arrival.facts {
+            Some(judged) if arrival.is_copy => judged,
+            // The rename itself has changed the inode: how long it stood is known from the judgement only.
+            Some(judged) if (judged.device, judged.inode) == (now.device, now.inode) => {
+                Facts { changed: judged.changed, ..now }
+            }
+            _ => now,
+        };
+        let (kind, bytes, content) = match file_type(seen.st_mode) {
             SFlag::S_IFLNK => {
                 let target = fcntl::readlinkat(&self.incoming, name).unwrap_or_default();
-                let kind = ItemKind::Symlink { target: record::escape(target.as_bytes()) };
-                Read1 { facts, kind, bytes: Vec::new(), content: Content::None }
+                (ItemKind::Symlink { target: record::escape(target.as_bytes()) }, Vec::new(), Content::None)
             }
             SFlag::S_IFREG => {
-                let (bytes, content) = self.read_file(name);
-                let owner_now = seen.st_uid;
-                let moved = arrival.facts.is_none_or(|facts| facts.inode == seen.st_ino && facts.device == seen.st_dev);
-                // Another inode than the judged one, and not our copy: somebody swapped it in; believe what we hold.
-                let facts = if moved || owner_now == unistd::geteuid().as_raw() {
-                    Facts { size: facts.size.max(bytes.len() as u64), ..facts }
-                } else {
-                    Facts::from(&seen)
-                };
-                Read1 { facts, kind: ItemKind::File, bytes, content }
+                let (bytes, content) = self.read_file(name, facts.size);
+                (ItemKind::File, bytes, content)
             }
-            _ => Read1 { facts, kind: ItemKind::Other, bytes: Vec::new(), content: Content::None },
-        }
+            _ => (ItemKind::Other, Vec::new(), Content::None),
+        };
+        Found { facts: Some(facts), kind, bytes, content }
     }
 
-    fn read_file(&self, name: &OsStr) -> (Vec<u8>, Content) {
+    fn read_file(&self, name: &OsStr, size: u64) -> (Vec<u8>, Content) {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let mut bytes = Vec::new();
         let read = fcntl::openat(&self.incoming, name, flags, Mode::empty())
@@ -241,26 +241,37 @@ impl Settler {
         if read.is_err() {
             return (Vec::new(), Content::None);
         }
-        let content = if bytes.len() > MAX_KEY_FILE { Content::Truncated } else { Content::Kept };
+        // A copy of a long file has been cut when it was taken: the judged size tells.
+        let is_whole = bytes.len() <= MAX_KEY_FILE && bytes.len() as u64 >= size;
+        let content = if is_whole { Content::Kept } else { Content::Truncated };
         bytes.truncate(MAX_KEY_FILE);
         (bytes, content)
     }
 }
 
-fn describe(arrival: &Arrival, found: &Read1) -> Item {
+/// By what two removals are the same: path, and hash or target. What is not kept whole is never the same.
+fn identity(item: &Item) -> Option<(String, String)> {
+    match (&item.kind, item.content) {
+        (ItemKind::Symlink { target }, _) => Some((item.path.clone(), format!("-> {target}"))),
+        (ItemKind::File, Content::Kept) => Some((item.path.clone(), item.sha256.clone())),
+        _ => None,
+    }
+}
+
+fn describe(arrival: &Arrival, found: &Found) -> Item {
     let mut survey = survey(&found.bytes);
     let unnamed = survey.fingerprints.len().saturating_sub(MAX_FINGERPRINTS) as u64;
     survey.fingerprints.truncate(MAX_FINGERPRINTS);
     let digest = Sha256::digest(&found.bytes);
-    let stood = arrival.removed_at.as_nanosecond() - found.facts.changed;
+    let stood = found.facts.map_or(0, |facts| arrival.removed_at.as_nanosecond() - facts.changed);
     Item {
         id: arrival.id.clone(),
         account: arrival.account.clone(),
         path: record::escape(arrival.path.as_os_str().as_bytes()),
         kind: found.kind.clone(),
-        owner: found.facts.uid,
-        mode: found.facts.mode & 0o7777,
-        size: found.facts.size,
+        owner: found.facts.map_or(u32::MAX, |facts| facts.uid),
+        mode: found.facts.map_or(0, |facts| facts.mode & 0o7777),
+        size: found.facts.map_or(0, |facts| facts.size),
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         content: found.content,
         fingerprints: survey.fingerprints,

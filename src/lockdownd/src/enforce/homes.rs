@@ -1,0 +1,261 @@
+//! The homes thread: keeps every key file that sshd could read, outside of our store, free of keys.
+//!
+//! It watches, judges and removes on one thread of its own, so that a slow or hostile home never delays the gate or an
+//! expiry, and so that nothing stands between a key that appears and its removal. A second thread settles what was
+//! removed and reports; it may be as slow as the disk and the engine are. Neither ever waits for a record.
+//!
+//! One account's flood delays the others by one look per round at most: events only mark who needs a look.
+
+mod look;
+mod report;
+mod territory;
+mod worker;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use record::Fingerprint;
+
+use crate::{
+    host::{
+        accounts::AccountName,
+        home_watch::HomeWatch,
+        paths::{PathError, Root},
+        quarantine::{Intake, Item, QuarantineError, Settler},
+    },
+    policy::key_file::WhyRemoved,
+};
+
+pub use look::plan;
+pub use territory::{HomeSpec, KeyFilePath, Territory};
+
+/// How long repeated failures of one path, and repeated overflows, are only counted before they are told again.
+pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Removals of one account that may wait to be settled; past it only fingerprints are kept, and counted together.
+pub const MAX_UNSETTLED_PER_ACCOUNT: usize = 16;
+
+/// Why the homes thread could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum HomesError {
+    /// A thread, inotify or event descriptor could not be had.
+    #[error("watching homes: {0}")]
+    Start(#[from] std::io::Error),
+    /// The root directory cannot be opened.
+    #[error("watching homes: {0}")]
+    Root(#[from] PathError),
+    /// The quarantine cannot be used.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
+}
+
+/// What the homes thread is told.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// From now on this is to be kept free of keys, in this mode.
+    Territory(Arc<Territory>),
+    /// Look at everything once, as if nothing had been watched; answered by [`Finding::Swept`] with the same id.
+    Sweep {
+        /// Chosen by the caller.
+        id: u64,
+    },
+    /// Settle what was removed and end.
+    Stop,
+}
+
+/// What the homes thread tells. Each finding that a user can cause at will is bounded per account while the listener is
+/// slow, and its counts stay exact.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// A key file was removed.
+    Removed(Box<Removed>),
+    /// An account's key files were removed faster than they could be kept: hash and content are lost, these are not.
+    RemovedUnkept {
+        /// Whose; `None` for files that several accounts share.
+        whose: Option<AccountName>,
+        /// How many.
+        times: u64,
+        /// Where the last one stood.
+        path: PathBuf,
+        /// The keys in them, as far as there is room.
+        fingerprints: Vec<Fingerprint>,
+        /// Further keys.
+        more: u64,
+    },
+    /// In observe: a key file stands that enforce would remove. Told once per change of the file.
+    WouldRemove(Standing),
+    /// Something that had to be removed or watched could not be.
+    Failed {
+        /// Whose; `None` for files that several accounts share.
+        whose: Option<AccountName>,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: String,
+        /// How often since it was told last.
+        times: u64,
+    },
+    /// The kernel dropped events, so everything is being looked at again.
+    Overflow {
+        /// How often since it was told last.
+        times: u64,
+    },
+    /// A sweep is done, and everything that it removed has been told before.
+    Swept(SweepReport),
+}
+
+/// A key file that was removed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Removed {
+    /// Whose; `None` for a file that several accounts share.
+    pub whose: Option<AccountName>,
+    /// Where it stood; empty if that was lost in a crash.
+    pub path: PathBuf,
+    /// Why; `None` if it was found in the quarantine's `incoming/` after a crash.
+    pub why: Option<WhyRemoved>,
+    /// All that is known of it, and whether its bytes were kept.
+    pub item: Item,
+    /// How long it had stood.
+    pub stood: Duration,
+    /// Why it could not be kept durably, if so.
+    pub not_settled: Option<String>,
+}
+
+/// A key file that enforce would remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Whose; `None` for a file that several accounts share.
+    pub whose: Option<AccountName>,
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Why it would go.
+    pub why: WhyRemoved,
+    /// Its owner's uid; `None` for a link or what could not be read.
+    pub owner: Option<u32>,
+    /// The keys in it.
+    pub fingerprints: Vec<Fingerprint>,
+    /// Lines with further keys.
+    pub more: u64,
+    /// Lines that are neither blank, comment nor key.
+    pub unreadable_lines: u64,
+}
+
+/// What one sweep found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SweepReport {
+    /// The id it was asked for with.
+    pub id: u64,
+    /// Accounts looked at.
+    pub accounts: u64,
+    /// Key files found: regular files, links, and things that could not be read.
+    pub files: u64,
+    /// Lines that are keys in those that had to go.
+    pub keys: u64,
+    /// Files removed by the sweep itself.
+    pub removed: u64,
+    /// Files left standing because of observe.
+    pub standing: u64,
+    /// Files or directories where removal or reading of the way failed.
+    pub failed: u64,
+    /// Files that could not be read.
+    pub unreadable: u64,
+    /// Things that sshd does not read keys from: directories, FIFOs, sockets, devices.
+    pub inert: u64,
+    /// From the sweep's start to its end.
+    pub took: Duration,
+}
+
+/// What the two threads need to know.
+pub struct Setup {
+    /// The root of all paths: `/`.
+    pub root: PathBuf,
+    /// The quarantine, [`crate::host::quarantine::QUARANTINE`].
+    pub quarantine: PathBuf,
+    /// Called on the reporting thread for each finding; it may block, and then counts are kept instead of contents.
+    pub on_finding: Box<dyn FnMut(Finding) + Send>,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("root", &self.root).field("quarantine", &self.quarantine).finish_non_exhaustive()
+    }
+}
+
+/// The running homes thread. Dropping it stops it.
+#[derive(Debug)]
+pub struct Homes {
+    commands: Sender<Command>,
+    bell: Arc<EventFd>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Homes {
+    /// Starts both threads. Nothing is watched until a territory is given; what a crash left in the quarantine is
+    /// settled and told first.
+    ///
+    /// # Errors
+    /// [`HomesError`]: nothing runs then.
+    pub fn start(setup: Setup) -> Result<Self, HomesError> {
+        let Setup { root, quarantine, on_finding } = setup;
+        let settler = Settler::open(&quarantine)?;
+        let intake = Intake::open(&quarantine)?;
+        let root = Root::open(&root)?;
+        let watch = HomeWatch::open()?;
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let bell = Arc::new(EventFd::from_flags(flags).map_err(std::io::Error::from)?);
+        let (commands, orders) = mpsc::channel();
+        let (jobs, to_settle) = mpsc::channel();
+        let reporter = report::Reporter::new(settler, on_finding);
+        let leftovers = reporter.leftovers(Timestamp::now())?;
+        let reporting = thread::Builder::new()
+            .name("homes-report".to_owned())
+            .spawn(move || reporter.run(leftovers, &to_settle))?;
+        let worker = worker::Worker::new(root, watch, intake, jobs);
+        let ear = Arc::clone(&bell);
+        let working = thread::Builder::new().name("homes".to_owned()).spawn(move || worker.run(&orders, &ear))?;
+        Ok(Self { commands, bell, threads: vec![working, reporting] })
+    }
+
+    /// Tells the homes thread something; never blocks.
+    pub fn send(&self, command: Command) {
+        // Both fail only once the thread has ended, which `is_alive` shows.
+        let _ = self.commands.send(command);
+        let _ = self.bell.write(1);
+    }
+
+    /// Whether both threads run: if not, homes are unwatched, and the daemon has to end and be restarted.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Homes {
+    fn drop(&mut self) {
+        self.send(Command::Stop);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has told so itself; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The root directory of the running system, for [`plan`].
+///
+/// # Errors
+/// What open(2) says.
+pub fn system_root() -> Result<Root, PathError> {
+    Root::open(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests;

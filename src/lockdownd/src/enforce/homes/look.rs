@@ -1,0 +1,320 @@
+//! How a key file is found and looked at: the same for the watch, the sweep and `lockdownctl plan`.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode as FileMode, sys::stat::SFlag};
+
+use super::{
+    Standing, Territory,
+    territory::{HomeSpec, KeyFilePath, is_glob},
+};
+use crate::{
+    host::{
+        accounts::AccountName,
+        paths::{self, PathError, Root, Sight, file_type},
+    },
+    keys::file::{Survey, survey},
+    policy::key_file::{Observed, Verdict, WhyRemoved, judge_key_file},
+};
+
+/// The most files that one pattern names in one look, and the most names read of one directory; what lies beyond waits
+/// for the next look and is told as a failure.
+pub(super) const MAX_MATCHES: usize = 4096;
+/// See [`MAX_MATCHES`].
+pub(super) const MAX_NAMES: usize = 65_536;
+
+/// One key file path of one unit, split where following links ends.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Up to here links of root's are followed: the home, or for a file elsewhere its directory.
+    pub base: PathBuf,
+    /// From there on none is.
+    pub below: PathBuf,
+    /// Whether `below` is a pattern.
+    pub is_pattern: bool,
+    /// Where `base` really is, since the ways were last walked.
+    pub real_base: Option<PathBuf>,
+    /// `real_base` and `below`, for what is no pattern.
+    pub real_file: Option<PathBuf>,
+    /// Device of the file when it was last seen.
+    pub device: Option<u64>,
+}
+
+impl Candidate {
+    pub(super) fn new(key_file: &KeyFilePath, home: Option<&Path>) -> Self {
+        let path = key_file.path();
+        let in_home = home.and_then(|home| Some((home, path.strip_prefix(home).ok()?)));
+        let (base, below) = match in_home {
+            Some((home, below)) if is_plain(below) => (home, below),
+            _ => split_elsewhere(path, key_file.is_pattern()),
+        };
+        Self {
+            base: base.to_owned(),
+            below: below.to_owned(),
+            is_pattern: key_file.is_pattern(),
+            real_base: None,
+            real_file: None,
+            device: None,
+        }
+    }
+
+    /// Finds out where the base really is.
+    pub(super) fn resolve(&mut self, root: &Root) -> Result<(), PathError> {
+        self.real_base = None;
+        self.real_file = None;
+        let real = root.resolve(&self.base)?;
+        self.real_file = (!self.is_pattern).then(|| real.join(&self.below));
+        self.real_base = Some(real);
+        Ok(())
+    }
+
+    /// Every file it names now; `cut` says that there were more than [`MAX_MATCHES`] or [`MAX_NAMES`].
+    pub(super) fn files(&self, root: &Root) -> (Vec<PathBuf>, bool) {
+        match (&self.real_base, &self.real_file) {
+            (_, Some(file)) => (vec![file.clone()], false),
+            (Some(base), None) => expand(root, base, &self.below),
+            (None, None) => (Vec::new(), false),
+        }
+    }
+}
+
+fn is_plain(below: &Path) -> bool {
+    !below.as_os_str().is_empty() && below.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// A file outside of the home: its directory, or what stands before the first part that is a pattern.
+fn split_elsewhere(path: &Path, is_pattern: bool) -> (&Path, &Path) {
+    let mut base = path.parent().unwrap_or(path);
+    if is_pattern {
+        base = path.ancestors().skip(1).find(|above| !is_glob(above)).unwrap_or(Path::new("/"));
+    }
+    (base, path.strip_prefix(base).unwrap_or(path))
+}
+
+/// The files below the real directory `base` that match `pattern`, a directory at a time.
+pub(super) fn expand(root: &Root, base: &Path, pattern: &Path) -> (Vec<PathBuf>, bool) {
+    let mut found = vec![base.to_owned()];
+    let mut links = Vec::new();
+    let mut cut = false;
+    for part in pattern.components().map(Component::as_os_str) {
+        if !is_glob(Path::new(part)) {
+            found.iter_mut().for_each(|path| path.push(part));
+            continue;
+        }
+        let mut next = Vec::new();
+        for directory in &found {
+            let (names, too_many) = match names_in(root, directory) {
+                Ok(names) => names,
+                Err(Errno::ELOOP) => {
+                    // A link where a directory was to be listed: looked at itself, it is found out and goes.
+                    links.push(directory.clone());
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            cut |= too_many;
+            next.extend(
+                names.iter().filter(|name| matches(part.as_bytes(), name.as_bytes())).map(|n| directory.join(n)),
+            );
+        }
+        cut |= next.len() > MAX_MATCHES;
+        next.truncate(MAX_MATCHES);
+        found = next;
+    }
+    found.append(&mut links);
+    (found, cut)
+}
+
+fn names_in(root: &Root, directory: &Path) -> nix::Result<(Vec<OsString>, bool)> {
+    let mut names = Vec::new();
+    let fd = root.open_directory(directory)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut listing = Dir::openat(&fd, ".", flags, FileMode::empty())?;
+    for entry in listing.iter().flatten() {
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if names.len() == MAX_NAMES {
+            return Ok((names, true));
+        }
+        names.push(OsStr::from_bytes(name).to_owned());
+    }
+    Ok((names, false))
+}
+
+/// glob(7) for one part of a path: `*`, `?`, `[a-z]`, `[!a]` and `\` before a character; a leading dot is only matched
+/// by a dot, as glob(3) does. In doubt (a bracket that is not closed) everything matches: then it is looked at.
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    if name.first() == Some(&b'.') && !matches!(pattern.first(), Some(b'.' | b'\\')) {
+        return false;
+    }
+    let (mut p, mut n) = (0, 0);
+    // Where the last star stands, and how much of the name it has swallowed: only the last needs backtracking.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, n));
+            p += 1;
+            continue;
+        }
+        match match_one(&pattern[p.min(pattern.len())..], name[n]) {
+            Some(length) => {
+                p += length;
+                n += 1;
+            }
+            None => match star {
+                Some((at, swallowed)) => {
+                    star = Some((at, swallowed + 1));
+                    p = at + 1;
+                    n = swallowed + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p.min(pattern.len())..].iter().all(|byte| *byte == b'*')
+}
+
+/// How many bytes of the pattern match this byte; `None` if they do not.
+fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match pattern {
+        [] => None,
+        [b'?', ..] => Some(1),
+        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
+        [b'[', set @ ..] => match_set(set, byte).map(|length| length + 1),
+        [literal, ..] => (*literal == byte).then_some(1),
+    }
+}
+
+fn match_set(set: &[u8], byte: u8) -> Option<usize> {
+    let negated = matches!(set.first(), Some(b'!' | b'^'));
+    let mut at = usize::from(negated);
+    let start = at;
+    let mut hit = false;
+    loop {
+        match set.get(at..) {
+            None | Some([]) => return Some(set.len()),
+            Some([b']', ..]) if at > start => break,
+            // Classes like [:alpha:] are taken to match: too much is looked at, never too little.
+            Some([b'[', b':' | b'.' | b'=', ..]) => {
+                let end = set[at + 2..].iter().position(|b| *b == b']');
+                return Some(end.map_or(set.len(), |end| {
+                    let after = at + 2 + end + 1;
+                    set[after..].iter().position(|b| *b == b']').map_or(set.len(), |close| after + close + 1)
+                }));
+            }
+            Some([low, b'-', high, ..]) if *high != b']' => {
+                hit |= (*low..=*high).contains(&byte);
+                at += 3;
+            }
+            Some([b'\\', literal, ..]) => {
+                hit |= *literal == byte;
+                at += 2;
+            }
+            Some([literal, ..]) => {
+                hit |= *literal == byte;
+                at += 1;
+            }
+        }
+    }
+    (hit != negated).then_some(at + 1)
+}
+
+/// What policy says to what stands at `real`, and what was seen; a read file's bytes are in `content`.
+pub(super) fn examine(root: &Root, real: &Path, content: &mut Vec<u8>) -> (Sight, Verdict) {
+    let sight = root.look(real, content);
+    let observed = match sight {
+        Sight::Absent => Observed::Nothing,
+        Sight::Link => Observed::Link,
+        Sight::Inert => Observed::Inert,
+        Sight::File(_) => Observed::File(content),
+        Sight::Long(_) => Observed::LongFile,
+        Sight::Unreadable(_) => Observed::Unreadable,
+    };
+    (sight, judge_key_file(observed))
+}
+
+/// The first link on the way from `base` to `file` below it: the opened directory it stands in, where, and its name.
+pub(super) fn find_link(root: &Root, base: &Path, file: &Path) -> Result<Option<(OwnedFd, PathBuf)>, Errno> {
+    let Ok(below) = file.strip_prefix(base) else { return Ok(None) };
+    let mut here = base.to_owned();
+    let mut directory = root.open_directory(base)?;
+    for part in below.components() {
+        here.push(part);
+        let name = Path::new(part.as_os_str());
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let next = match paths::open_without_links(directory.as_fd(), name, flags) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            next => next?,
+        };
+        if file_type(nix::sys::stat::fstat(&next)?.st_mode) == SFlag::S_IFLNK {
+            return Ok(Some((directory, here)));
+        }
+        directory = next;
+    }
+    Ok(None)
+}
+
+/// What enforce would remove now, in the territory's order, whatever its mode. Errors on the way to a home are not
+/// among it: the watch tells them.
+#[must_use]
+pub fn plan(root: &Root, territory: &Territory) -> Vec<Standing> {
+    let mut standing = Vec::new();
+    let mut content = Vec::new();
+    let units = territory.homes.iter().map(|home| (Some(&home.account), candidates_of(home)));
+    let shared = (None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect());
+    for (whose, candidates) in units.chain([shared]) {
+        for mut candidate in candidates {
+            if candidate.resolve(root).is_err() {
+                continue;
+            }
+            for file in candidate.files(root).0 {
+                let (sight, verdict) = examine(root, &file, &mut content);
+                if let Verdict::Remove(why) = verdict {
+                    standing.push(standing_of(whose, &file, why, sight, &survey_of(sight, &content)));
+                }
+            }
+        }
+    }
+    standing
+}
+
+/// The account's key files, each once.
+pub(super) fn candidates_of(home: &HomeSpec) -> Vec<Candidate> {
+    home.key_files.iter().map(|file| Candidate::new(file, Some(&home.home))).collect()
+}
+
+/// The keys in a file that was read; nothing of one that was not.
+pub(super) fn survey_of(sight: Sight, content: &[u8]) -> Survey {
+    if matches!(sight, Sight::File(_)) { survey(content) } else { Survey::default() }
+}
+
+pub(super) fn standing_of(
+    whose: Option<&AccountName>,
+    path: &Path,
+    why: WhyRemoved,
+    sight: Sight,
+    survey: &Survey,
+) -> Standing {
+    let owner = match sight {
+        Sight::File(facts) | Sight::Long(facts) => Some(facts.uid),
+        _ => None,
+    };
+    Standing {
+        whose: whose.cloned(),
+        path: path.to_owned(),
+        why,
+        owner,
+        fingerprints: survey.fingerprints.clone(),
+        more: survey.more,
+        unreadable_lines: survey.unreadable,
+    }
+}

@@ -1,0 +1,72 @@
+//! Which files are to be kept free of keys.
+
+use std::path::{Path, PathBuf};
+
+use control::Mode;
+
+use crate::host::accounts::AccountName;
+
+/// Everything that the homes thread looks after. Exempt accounts are simply not in it, and neither is a file that an
+/// exempt account's patterns name too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Territory {
+    /// Whether what has to go goes, or is only told.
+    pub mode: Mode,
+    /// Every account that is not exempt.
+    pub homes: Vec<HomeSpec>,
+    /// Key files that are not one account's own, because the pattern has neither `%u`, `%U` nor `%h`.
+    pub shared: Vec<KeyFilePath>,
+}
+
+/// One account's part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeSpec {
+    /// The account.
+    pub account: AccountName,
+    /// Its uid.
+    pub uid: u32,
+    /// Its home as passwd has it, absolute. Links on the way to it are followed where root alone can change them;
+    /// below it no link is, each is removed.
+    pub home: PathBuf,
+    /// Every file from which sshd reads, or could read, its keys.
+    pub key_files: Vec<KeyFilePath>,
+}
+
+/// The absolute path of a key file, `%`-tokens already expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFilePath {
+    path: PathBuf,
+    is_pattern: bool,
+}
+
+impl KeyFilePath {
+    /// One file.
+    #[must_use]
+    pub fn file(path: PathBuf) -> Self {
+        Self { path, is_pattern: false }
+    }
+
+    /// Every file that matches, by glob(7) as OpenSSH 10 does, if the path holds one of `* ? [`; else one file.
+    #[must_use]
+    pub fn pattern(path: PathBuf) -> Self {
+        let is_pattern = is_glob(&path);
+        Self { path, is_pattern }
+    }
+
+    /// The path or pattern.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it may match several files.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.is_pattern
+    }
+}
+
+/// Whether a path has a character that means something to glob(7).
+pub(super) fn is_glob(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
+}

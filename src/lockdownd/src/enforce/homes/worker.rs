@@ -1,0 +1,275 @@
+//! The homes thread's loop: hear, look at whom it concerns, remove.
+
+mod coalesce;
+mod pass;
+mod sweep;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, TryRecvError},
+    },
+    time::Instant,
+};
+
+use control::Mode;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+};
+
+use self::{coalesce::Coalescer, sweep::Sweep};
+use super::{
+    Command, Finding, TELL_AGAIN_AFTER, Territory,
+    look::{Candidate, candidates_of},
+    report::{Backlog, Job},
+};
+use crate::host::{
+    accounts::AccountName,
+    home_watch::{HomeWatch, Need, Unit},
+    paths::Root,
+    quarantine::Intake,
+};
+
+/// Accounts that events concern, looked at between two readings of the queue.
+const URGENT_PER_ROUND: usize = 64;
+/// Accounts of a new territory, or after an overflow, between two readings of the queue.
+const ROUTINE_PER_ROUND: usize = 16;
+/// Accounts of a sweep between two readings of the queue: some hundred microseconds.
+const SWEPT_PER_ROUND: usize = 64;
+
+/// One account, or all shared files: what a pass is about.
+#[derive(Debug)]
+struct Ward {
+    /// `None`: the shared files.
+    whose: Option<AccountName>,
+    candidates: Vec<Candidate>,
+    backlog: Arc<Backlog>,
+    /// What it waits for, if it stands in a queue.
+    need: Option<Need>,
+}
+
+/// What a repeated failure is told by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Trouble {
+    Overflow,
+    Path(Unit, PathBuf),
+}
+
+/// All state of the thread.
+pub(super) struct Worker {
+    root: Root,
+    watch: HomeWatch,
+    intake: Intake,
+    jobs: Sender<Job>,
+    territory: Option<Arc<Territory>>,
+    wards: Vec<Ward>,
+    urgent: VecDeque<Unit>,
+    routine: VecDeque<Unit>,
+    sweeping: Option<Sweep>,
+    sweeps_asked: Vec<u64>,
+    troubles: Coalescer<Trouble, String>,
+    /// In observe: what was told, by path, with inode and time of change, to tell each state once.
+    told: HashMap<PathBuf, (u64, i128)>,
+    /// Reused for every file that is read.
+    content: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(root: Root, watch: HomeWatch, intake: Intake, jobs: Sender<Job>) -> Self {
+        Self {
+            root,
+            watch,
+            intake,
+            jobs,
+            territory: None,
+            wards: Vec::new(),
+            urgent: VecDeque::new(),
+            routine: VecDeque::new(),
+            sweeping: None,
+            sweeps_asked: Vec::new(),
+            troubles: Coalescer::new(TELL_AGAIN_AFTER),
+            told: HashMap::new(),
+            content: Vec::new(),
+        }
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(mut self, orders: &Receiver<Command>, bell: &EventFd) {
+        loop {
+            let timeout = self.timeout();
+            let mut fds =
+                [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN), PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
+            // Interrupted or not, what there is to hear is found out below.
+            let _ = poll(&mut fds, timeout);
+            let rung = fds[1].any().unwrap_or(true);
+            if rung {
+                let _ = bell.read();
+                if !self.take_orders(orders) {
+                    return;
+                }
+            }
+            self.hear();
+            self.work_round();
+            self.tell_troubles();
+        }
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let is_busy = !self.urgent.is_empty()
+            || !self.routine.is_empty()
+            || self.sweeping.is_some()
+            || !self.sweeps_asked.is_empty();
+        if is_busy {
+            return PollTimeout::ZERO;
+        }
+        match self.troubles.next_due() {
+            None => PollTimeout::NONE,
+            Some(due) => {
+                let wait = due.saturating_duration_since(Instant::now());
+                PollTimeout::try_from(wait + std::time::Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            }
+        }
+    }
+
+    /// Takes every waiting command; `false` means to stop.
+    fn take_orders(&mut self, orders: &Receiver<Command>) -> bool {
+        loop {
+            match orders.try_recv() {
+                Ok(Command::Territory(territory)) => self.take_territory(territory),
+                Ok(Command::Sweep { id }) => self.sweeps_asked.push(id),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn take_territory(&mut self, territory: Arc<Territory>) {
+        if self.territory.as_ref() == Some(&territory) {
+            return;
+        }
+        // New watches rather than changed ones: every way is walked anew, so nothing is missed meanwhile.
+        match HomeWatch::open() {
+            Ok(watch) => self.watch = watch,
+            Err(error) => self.trouble(Trouble::Overflow, error.to_string()),
+        }
+        self.wards = territory
+            .homes
+            .iter()
+            .map(|home| (Some(home.account.clone()), candidates_of(home)))
+            .chain([(None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect())])
+            .map(|(whose, candidates)| Ward {
+                backlog: Arc::new(Backlog::new(whose.clone())),
+                whose,
+                candidates,
+                need: None,
+            })
+            .collect();
+        self.territory = Some(territory);
+        self.told.clear();
+        self.urgent.clear();
+        self.routine.clear();
+        self.restart_sweep();
+        self.need_everything();
+    }
+
+    fn enforces(&self) -> bool {
+        self.territory.as_ref().is_some_and(|territory| territory.mode == Mode::Enforce)
+    }
+
+    /// Reads the watch's queue and marks who needs a look.
+    fn hear(&mut self) {
+        let Self { watch, wards, urgent, .. } = self;
+        let drained = watch.drain(|unit, need| {
+            let Some(ward) = wards.get_mut(unit as usize) else { return };
+            if ward.need.is_none() {
+                urgent.push_back(unit);
+            }
+            ward.need = ward.need.max(Some(need));
+        });
+        match drained {
+            Ok(drained) if !drained.overflowed => {}
+            Ok(_) => {
+                self.trouble(Trouble::Overflow, String::new());
+                self.need_everything();
+            }
+            Err(error) => {
+                self.trouble(Trouble::Overflow, error.to_string());
+                self.need_everything();
+            }
+        }
+    }
+
+    fn need_everything(&mut self) {
+        for (unit, ward) in self.wards.iter_mut().enumerate() {
+            if ward.need.is_none() {
+                self.routine.push_back(u32::try_from(unit).expect("passwd holds fewer than 2^32 accounts"));
+            }
+            ward.need = Some(Need::Ways);
+        }
+    }
+
+    /// One look for each account that events concern, in the order of their first event; then some of what can wait.
+    fn work_round(&mut self) {
+        for _ in 0..self.urgent.len().min(URGENT_PER_ROUND) {
+            if let Some(unit) = self.urgent.pop_front() {
+                self.attend(unit);
+            }
+        }
+        for _ in 0..self.routine.len().min(ROUTINE_PER_ROUND) {
+            if let Some(unit) = self.routine.pop_front() {
+                self.attend(unit);
+            }
+        }
+        self.sweep_some(SWEPT_PER_ROUND);
+    }
+
+    /// Puts `unit` among the urgent.
+    fn need_ways(&mut self, unit: Unit) {
+        let ward = &mut self.wards[unit as usize];
+        if ward.need.replace(Need::Ways).is_none() {
+            self.urgent.push_back(unit);
+        }
+    }
+
+    fn attend(&mut self, unit: Unit) {
+        let Some(need) = self.wards.get_mut(unit as usize).and_then(|ward| ward.need.take()) else { return };
+        self.pass(unit, need);
+    }
+
+    /// Notes a failure, and tells it if it has not been told lately.
+    fn trouble(&mut self, trouble: Trouble, error: String) {
+        if let Some(times) = self.troubles.note(trouble.clone(), error.clone(), Instant::now()) {
+            self.tell_trouble(trouble, error, times);
+        }
+    }
+
+    fn tell_troubles(&mut self) {
+        if self.troubles.next_due().is_some_and(|due| due <= Instant::now()) {
+            for (trouble, error, times) in self.troubles.take_due(Instant::now()) {
+                self.tell_trouble(trouble, error, times);
+            }
+        }
+    }
+
+    fn tell_trouble(&self, trouble: Trouble, error: String, times: u64) {
+        self.tell(match trouble {
+            Trouble::Overflow => Finding::Overflow { times },
+            Trouble::Path(unit, path) => {
+                let whose = self.wards.get(unit as usize).and_then(|ward| ward.whose.clone());
+                Finding::Failed { whose, path, error, times }
+            }
+        });
+    }
+
+    fn tell(&self, finding: Finding) {
+        // The reporting thread outlives this one; if it panicked, `Homes::is_alive` says so.
+        let _ = self.jobs.send(Job::Tell(finding));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+use std::{fs, path::Path, sync::mpsc::channel};
+
+use super::*;
+use crate::enforce::homes::{HomeSpec, KeyFilePath};
+
+/// More than the kernel queues for one inotify instance.
+fn more_than_the_queue_holds() -> u64 {
+    let bound = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    bound.trim().parse::<u64>().unwrap() + 10
+}
+
+fn spec(name: &str) -> HomeSpec {
+    let home = Path::new("/home").join(name);
+    let key_files = vec![KeyFilePath::file(home.join(".ssh/authorized_keys"))];
+    HomeSpec { account: AccountName::parse(name.as_bytes()), uid: 0, home, key_files }
+}
+
+#[test]
+fn after_the_queue_has_overflowed_everything_is_looked_at_again() {
+    let machine = tempfile::tempdir().unwrap();
+    for name in ["flooder", "frank"] {
+        fs::create_dir_all(machine.path().join("home").join(name).join(".ssh")).unwrap();
+    }
+    let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
+    let (jobs, told) = channel();
+    let mut worker = Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open().unwrap(), intake, jobs);
+    let homes = vec![spec("flooder"), spec("frank")];
+    worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+    worker.work_round();
+    assert_eq!(worker.watch.watched(), 4);
+    for count in 0..more_than_the_queue_holds() {
+        let path = machine.path().join(format!("home/flooder/{count}"));
+        fs::write(&path, "").unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+    let keys = machine.path().join("home/frank/.ssh/authorized_keys");
+    fs::write(&keys, "a line that is no comment").unwrap();
+    while worker.routine.is_empty() {
+        worker.hear();
+    }
+    assert!(matches!(told.try_recv(), Ok(Job::Tell(Finding::Overflow { times: 1 }))));
+    worker.work_round();
+    assert!(!keys.exists());
+}
+
+#[test]
+fn watches_do_not_pile_up_when_a_directory_is_replaced_again_and_again() {
+    let machine = tempfile::tempdir().unwrap();
+    let ssh = machine.path().join("home/frank/.ssh");
+    fs::create_dir_all(&ssh).unwrap();
+    let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
+    let (jobs, _told) = channel();
+    let mut worker = Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open().unwrap(), intake, jobs);
+    let homes = vec![spec("frank"), spec("missing"), spec("missing2")];
+    worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+    worker.work_round();
+    for count in 0..50 {
+        fs::rename(&ssh, machine.path().join(format!("home/frank/old{count}"))).unwrap();
+        fs::create_dir(&ssh).unwrap();
+        worker.hear();
+        worker.work_round();
+    }
+    assert_eq!(worker.watch.watched(), 3, "home, .ssh, and /home for those that are missing");
+}

@@ -1,0 +1,200 @@
+//! Watches directories of homes by inotify(7), and says whose key files to look at.
+//!
+//! A watch is added by descriptor, so that it is on the directory that was opened and no other; no descriptor is held
+//! afterwards, so that nothing stops a file system from being unmounted. Reads wake nobody: our own must not.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
+};
+
+/// Reads of the queue in one drain (each up to 4 KiB, some 60 to 250 events), so that a flood cannot hold the thread.
+pub const MAX_READS: usize = 32;
+
+/// `IN_MASK_ADD` of inotify(7), which nix does not name: a directory that serves two roles is watched for both.
+const IN_MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(0x2000_0000);
+/// `IN_EXCL_UNLINK` of inotify(7), which nix does not name: who still writes to a file that is gone wakes nobody.
+const IN_EXCL_UNLINK: AddWatchFlags = AddWatchFlags::from_bits_retain(0x0400_0000);
+
+/// Which account (or group of shared files) a watch serves: its place in the territory.
+pub type Unit = u32;
+
+/// What a name in a watched directory is to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A part of the way to key files: when it appears, the way has to be walked anew.
+    Way,
+    /// A key file: when it appears or is written, it has to be looked at.
+    KeyFile,
+}
+
+/// What has to be done for a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Look at its key files where they were last seen to be.
+    Files,
+    /// Walk the ways to its key files anew, then look.
+    Ways,
+}
+
+/// How a drain of the queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// The kernel dropped events: everything has to be looked at.
+    pub overflowed: bool,
+    /// There may be more to read.
+    pub unfinished: bool,
+}
+
+#[derive(Debug)]
+struct Interest {
+    unit: Unit,
+    /// `None`: every name.
+    name: Option<Box<OsStr>>,
+    role: Role,
+}
+
+/// The watches, each on behalf of one or more units.
+#[derive(Debug)]
+pub struct HomeWatch {
+    inotify: Inotify,
+    interests: HashMap<WatchDescriptor, Vec<Interest>>,
+    of_unit: HashMap<Unit, Vec<WatchDescriptor>>,
+}
+
+impl HomeWatch {
+    /// A watch on nothing yet.
+    ///
+    /// # Errors
+    /// What inotify_init1(2) says.
+    pub fn open() -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        Ok(Self { inotify, interests: HashMap::new(), of_unit: HashMap::new() })
+    }
+
+    /// How many directories are watched.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.interests.len()
+    }
+
+    /// Replaces all watches of `unit` by those that `walk` adds. Nothing is missed in between: a directory that is
+    /// watched before and after stays watched throughout.
+    pub fn rewatch<T>(&mut self, unit: Unit, walk: impl FnOnce(&mut Adding<'_>) -> T) -> T {
+        let old = self.of_unit.remove(&unit).unwrap_or_default();
+        for wd in &old {
+            if let Some(interests) = self.interests.get_mut(wd) {
+                interests.retain(|interest| interest.unit != unit);
+            }
+        }
+        let answer = walk(&mut Adding { watch: self, unit });
+        for wd in old {
+            if self.interests.get(&wd).is_some_and(Vec::is_empty) {
+                self.interests.remove(&wd);
+                // Gone by itself if the directory was deleted.
+                let _ = self.inotify.rm_watch(wd);
+            }
+        }
+        answer
+    }
+
+    /// Reads what has happened, bounded by [`MAX_READS`], and names each unit that needs something; a unit may be
+    /// named more than once.
+    ///
+    /// # Errors
+    /// What read(2) says, except that there is nothing.
+    pub fn drain(&mut self, mut wake: impl FnMut(Unit, Need)) -> io::Result<Drained> {
+        let mut overflowed = false;
+        for _ in 0..MAX_READS {
+            let events = match self.inotify.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN) => return Ok(Drained { overflowed, unfinished: false }),
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            for event in events {
+                overflowed |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                self.take_event(&event, &mut wake);
+            }
+        }
+        Ok(Drained { overflowed, unfinished: true })
+    }
+
+    fn take_event(&mut self, event: &InotifyEvent, wake: &mut impl FnMut(Unit, Need)) {
+        let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_UNMOUNT;
+        let moved = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        let Some(interests) = self.interests.get(&event.wd) else { return };
+        if event.mask.intersects(gone | moved) {
+            interests.iter().for_each(|interest| wake(interest.unit, Need::Ways));
+        } else {
+            for interest in interests.iter().filter(|interest| interest.concerns(event.name.as_ref())) {
+                wake(interest.unit, if interest.role == Role::Way { Need::Ways } else { Need::Files });
+            }
+        }
+        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+            self.interests.remove(&event.wd);
+        }
+    }
+}
+
+impl Interest {
+    fn concerns(&self, name: Option<&OsString>) -> bool {
+        match (&self.name, name) {
+            (None, _) => true,
+            (Some(wanted), Some(name)) => **wanted == **name,
+            (Some(_), None) => false,
+        }
+    }
+}
+
+impl AsFd for HomeWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// Adds watches on behalf of one unit, within [`HomeWatch::rewatch`].
+#[derive(Debug)]
+pub struct Adding<'a> {
+    watch: &'a mut HomeWatch,
+    unit: Unit,
+}
+
+impl Adding<'_> {
+    /// Watches an opened directory for `name`, or for every name.
+    ///
+    /// # Errors
+    /// What inotify_add_watch(2) says: `ENOSPC` where `fs.inotify.max_user_watches` is reached.
+    pub fn add(&mut self, directory: BorrowedFd<'_>, name: Option<&OsStr>, role: Role) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let wd = self.watch.inotify.add_watch(path.as_str(), mask(role))?;
+        let interests = self.watch.interests.entry(wd).or_default();
+        interests.push(Interest { unit: self.unit, name: name.map(Box::from), role });
+        let of_unit = self.watch.of_unit.entry(self.unit).or_default();
+        if !of_unit.contains(&wd) {
+            of_unit.push(wd);
+        }
+        Ok(())
+    }
+}
+
+/// Only a directory of key files is watched for writes: in `/dev`, the home of `sys`, everybody writes all the time.
+fn mask(role: Role) -> AddWatchFlags {
+    let way = AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_ONLYDIR
+        | IN_MASK_ADD;
+    match role {
+        Role::Way => way,
+        Role::KeyFile => way | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE | IN_EXCL_UNLINK,
+    }
+}
