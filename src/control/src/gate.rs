@@ -28,7 +28,7 @@ pub const MAX_ITEM: usize = 1024;
 /// The longest `SSH_AUTH_INFO_0`, in bytes: several methods, each with a whole key or certificate.
 pub const MAX_AUTH_INFO: usize = 64 * 1024;
 /// The longest text shown to a person who is refused, in bytes.
-pub const MAX_TEXT: usize = 2048;
+pub const MAX_TEXT: usize = 4096;
 /// The largest question or answer on the wire, in bytes of JSON: the texts above, none of which JSON can make more than six times as long.
 pub const MAX_FRAME: usize = 512 * 1024;
 /// At most this many emergency notes are kept; a login after that leaves none.
