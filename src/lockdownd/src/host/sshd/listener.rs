@@ -4,7 +4,7 @@
 //! module must never take a connection's own process (`sshd: frank [priv]`, `sshd-session`) for a listener.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -99,10 +99,18 @@ pub fn sshd_listeners() -> Result<Vec<Listener>, ProcessError> {
 /// Whether this process holds a listening socket; `None` when we may not look.
 #[must_use]
 pub fn is_listening(id: ProcessId) -> Option<bool> {
+    listening_sockets(id).map(|sockets| !sockets.is_empty())
+}
+
+/// The inodes of this process's listening sockets; `None` when we may not look, or it is gone.
+#[must_use]
+pub fn listening_sockets(id: ProcessId) -> Option<BTreeSet<Vec<u8>>> {
     let dir = ProcDir::open(id.pid)?;
-    let sockets: HashSet<Vec<u8>> = dir.descriptors()?.iter().filter_map(|link| socket_inode(link)).collect();
-    let holds = |table: &str| dir.read_whole(table).is_some_and(|text| listening(&text).any(|i| sockets.contains(i)));
-    Some(holds("net/tcp") || holds("net/tcp6") || dir.read_whole("net/unix").is_some_and(|t| unix(&t, &sockets)))
+    let held: BTreeSet<Vec<u8>> = dir.descriptors()?.iter().filter_map(|link| socket_inode(link)).collect();
+    let tables = ["net/tcp", "net/tcp6"].map(|table| dir.read_whole(table).unwrap_or_default());
+    let unix_table = dir.read_whole("net/unix").unwrap_or_default();
+    let all = tables.iter().flat_map(|table| listening(table)).chain(listening_unix(&unix_table));
+    Some(all.filter(|inode| held.contains(*inode)).map(<[u8]>::to_vec).collect())
 }
 
 fn listener(pid: i32) -> Option<Listener> {
@@ -229,11 +237,12 @@ fn listening(table: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether one of these sockets listens in `/proc/net/unix` (the flag `__SO_ACCEPTCON`).
-fn unix(table: &[u8], sockets: &HashSet<Vec<u8>>) -> bool {
-    table.split(|b| *b == b'\n').skip(1).any(|line| {
+/// The inodes of listening sockets in `/proc/net/unix` (the flag `__SO_ACCEPTCON`).
+fn listening_unix(table: &[u8]) -> impl Iterator<Item = &[u8]> {
+    table.split(|b| *b == b'\n').skip(1).filter_map(|line| {
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-        fields.nth(3) == Some(b"00010000") && fields.nth(2).is_some_and(|inode| sockets.contains(inode))
+        let flags = fields.nth(3)?;
+        (flags == b"00010000").then(|| fields.nth(2)).flatten()
     })
 }
 
@@ -300,8 +309,7 @@ mod tests {
         assert_eq!(listening(tcp).collect::<Vec<_>>(), [b"4711"]);
         let unix_table = b"Num RefCount Protocol Flags Type St Inode Path\n\
             0: 00000002 00000000 00010000 0001 01 99 /run/x\n1: 00000002 00000000 00000000 0001 01 98 /run/y\n";
-        assert!(unix(unix_table, &HashSet::from([b"99".to_vec()])));
-        assert!(!unix(unix_table, &HashSet::from([b"98".to_vec()])));
+        assert_eq!(listening_unix(unix_table).collect::<Vec<_>>(), [b"99"]);
     }
 
     #[test]

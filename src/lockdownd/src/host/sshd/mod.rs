@@ -1,7 +1,9 @@
 //! sshd as it runs here: its listeners, what their configuration says, and our drop-in in it.
 
+pub mod drop_in;
 pub mod effective;
 pub mod glob;
 pub mod listener;
+pub mod probe;
 pub mod scan;
 pub mod syntax;

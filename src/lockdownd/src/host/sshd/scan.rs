@@ -96,7 +96,7 @@ impl<F: Files> Files for Overlay<F> {
     }
 }
 
-fn path_matches(pattern: &str, path: &Path) -> bool {
+pub(super) fn path_matches(pattern: &str, path: &Path) -> bool {
     let parts = |text: &str| -> Vec<String> { text.split('/').filter(|p| !p.is_empty()).map(str::to_owned).collect() };
     let (pattern, path) = (parts(pattern), parts(&path.to_string_lossy()));
     pattern.len() == path.len() && pattern.iter().zip(&path).all(|(pattern, name)| glob::matches(pattern, name))

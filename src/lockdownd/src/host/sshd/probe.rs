@@ -1,0 +1,146 @@
+//! Configurations that are not in force, written where sshd can be asked what they would come to.
+//!
+//! A probe is sshd's own main file with our drop-in put in or taken away at the very place where `Include` reads it. It
+//! must never change the order in which sshd reads anything else.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    drop_in::{self, DropInError},
+    effective::{Effective, Spec, effective, sshd_t},
+    listener::Invocation,
+    scan::{Disk, Files, Overlay, Scan, scan},
+    syntax,
+};
+
+/// Where probes are written: a directory of root's alone.
+const DIRECTORY: &str = "/run/lockdownd/probe";
+
+/// A configuration to ask sshd about; gone when dropped.
+#[derive(Debug)]
+pub struct Probe {
+    sshd: Invocation,
+    written: Vec<PathBuf>,
+}
+
+impl Probe {
+    /// The configuration of `sshd` without our drop-in, whether or not it is there now.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read whole or the probe not be written.
+    pub fn without_drop_in(sshd: &Invocation) -> Result<Self, DropInError> {
+        Self::write(sshd, None)
+    }
+
+    /// The configuration of `sshd` with a drop-in of this content, whatever is there now.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_drop_in(sshd: &Invocation, content: &str) -> Result<Self, DropInError> {
+        Self::write(sshd, Some(content))
+    }
+
+    fn write(sshd: &Invocation, content: Option<&str>) -> Result<Self, DropInError> {
+        let overlay = Overlay { base: Disk, path: drop_in::PATH.into(), content: content.map(|text| text.into()) };
+        let scan = scan(&overlay, &sshd.config_file);
+        let mut probe = Self { sshd: sshd.clone(), written: Vec::new() };
+        let stand_in = content.map(|content| probe.put("drop-in", content.as_bytes())).transpose()?;
+        let text = Disk.read(&sshd.config_file).map_err(|e| DropInError::io(&sshd.config_file, e))?;
+        let text = rewrite(&text, &scan, &sshd.config_file, stand_in.as_deref())?;
+        probe.sshd.config_file = probe.put("config", &text)?;
+        Ok(probe)
+    }
+
+    /// What the configuration comes to, as [`effective`] tells it.
+    ///
+    /// # Errors
+    /// When sshd cannot be asked or refuses it.
+    pub fn effective(&self, spec: Option<&Spec>) -> Result<Effective, DropInError> {
+        Ok(effective(&self.sshd, spec)?)
+    }
+
+    /// Whether sshd would start with it.
+    ///
+    /// # Errors
+    /// What sshd says against it.
+    pub fn test(&self) -> Result<(), DropInError> {
+        Ok(sshd_t(&self.sshd)?)
+    }
+
+    fn put(&mut self, what: &str, content: &[u8]) -> Result<PathBuf, DropInError> {
+        use std::{
+            os::unix::fs::DirBuilderExt,
+            sync::atomic::{AtomicU32, Ordering},
+        };
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let dir = Path::new(DIRECTORY);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| DropInError::io(dir, e))?;
+        let name = format!("{what}.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = dir.join(name);
+        // What a former process of our pid may have left behind.
+        let _ = fs::remove_file(&path);
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(content)).map_err(|e| DropInError::io(&path, e))?;
+        self.written.push(path.clone());
+        Ok(path)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        for path in &self.written {
+            // In /run, and overwritten by its next use: nothing depends on it.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The main file with each `Include` that reads our drop-in spelled out, file by file, without ours or with the stand-in.
+fn rewrite(text: &[u8], scan: &Scan, main: &Path, stand_in: Option<&Path>) -> Result<Vec<u8>, DropInError> {
+    let ours = Path::new(drop_in::PATH);
+    let mut lines: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    for include in &scan.includes {
+        let reads_it = include
+            .patterns
+            .iter()
+            .any(|(pattern, found)| found.iter().any(|path| path == ours) || super::scan::path_matches(pattern, ours));
+        if !reads_it {
+            continue;
+        }
+        if include.place.file != main {
+            return Err(DropInError::IncludedElsewhere { place: include.place.clone() });
+        }
+        let files = include.patterns.iter().flat_map(|(_, found)| found).filter_map(|path| match path == ours {
+            true => stand_in,
+            false => Some(path.as_path()),
+        });
+        let quoted: Option<Vec<String>> = files.map(|path| syntax::quote(&literal(path.to_str()?))).collect();
+        let quoted = quoted.ok_or_else(|| {
+            DropInError::io(main, io::Error::other("Include of a file whose name sshd_config cannot quote"))
+        })?;
+        let line = match quoted.is_empty() {
+            true => String::new(),
+            false => format!("Include {}", quoted.join(" ")),
+        };
+        if let Some(slot) = lines.get_mut(include.place.line - 1) {
+            *slot = line.into_bytes();
+        }
+    }
+    Ok(lines.join(&b'\n'))
+}
+
+/// A path as a glob(3) pattern that stands for it alone.
+fn literal(path: &str) -> String {
+    path.chars().fold(String::new(), |mut text, c| {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+        text
+    })
+}
