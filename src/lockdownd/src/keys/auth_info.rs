@@ -104,3 +104,81 @@ impl AuthInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT};
+
+    fn single(text: &str) -> Result<String, Why> {
+        parse(text).single_plain_key().map(|fingerprint| fingerprint.to_string())
+    }
+
+    #[test]
+    fn one_plain_key_is_named_whatever_stands_beside_it() {
+        assert_eq!(single(&format!("publickey {ED25519}\n")), Ok(ED25519_FINGERPRINT.to_owned()));
+        assert_eq!(single(&format!("publickey {RSA}")), Ok(RSA_FINGERPRINT.to_owned()));
+        let beside = format!("publickey {ED25519}\nkeyboard-interactive/pam\npassword\n");
+        assert_eq!(single(&beside), Ok(ED25519_FINGERPRINT.to_owned()));
+        assert_eq!(parse(&beside).methods(), ["publickey", "keyboard-interactive/pam", "password"]);
+        assert_eq!(
+            single(&format!("hostbased {P256} root client.example\npublickey {ED25519}\n")),
+            Ok(ED25519_FINGERPRINT.to_owned())
+        );
+    }
+
+    #[test]
+    fn anything_but_one_plain_key_is_refused() {
+        assert_eq!(single(""), Err(Why::NoKey));
+        assert_eq!(single("password\n"), Err(Why::NoKey));
+        assert_eq!(single(&format!("hostbased {P256} root client.example\n")), Err(Why::NoKey));
+        assert_eq!(single(&format!("publickey {CERTIFICATE}\n")), Err(Why::Certificate));
+        assert_eq!(
+            single(&format!("publickey {}\n", CERTIFICATE.replacen("-cert-v01@openssh.com", "", 1))),
+            Err(Why::Certificate)
+        );
+        assert_eq!(single(&format!("publickey {ED25519}\npublickey {P256}\n")), Err(Why::SeveralKeys));
+        assert_eq!(single(&format!("publickey {ED25519}\npublickey {ED25519}\n")), Err(Why::SeveralKeys));
+        assert_eq!(single(&format!("publickey {ED25519}\npublickey {CERTIFICATE}\n")), Err(Why::SeveralKeys));
+    }
+
+    #[test]
+    fn what_sshd_does_not_write_is_malformed() {
+        for text in [
+            "\n".to_owned(),
+            "publickey\n".to_owned(),
+            "publickey ssh-ed25519\n".to_owned(),
+            "publickey ssh-ed25519 AAAA\n".to_owned(),
+            format!("publickey {ED25519} frank\n"),
+            format!("publickey  {ED25519}\n"),
+            format!(" publickey {ED25519}\n"),
+            format!("publickey {ED25519}\r\n"),
+            format!("publickey {ED25519}\n\n"),
+            format!("publickey {ED25519}\nPUBLICKEY {P256}\n"),
+            format!("publickey {}\n", RSA.replace("ssh-rsa ", "rsa-sha2-512 ")),
+            format!("publickey {}\n", ED25519.replace("ssh-ed25519 ", "ssh-rsa ")),
+        ] {
+            assert_eq!(single(&text), Err(Why::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn past_its_bounds_nothing_is_read() {
+        let line = format!("publickey {ED25519}\n");
+        assert_eq!(
+            single(&format!("{line}{}", "password\n".repeat(MAX_METHODS - 1))),
+            Ok(ED25519_FINGERPRINT.to_owned())
+        );
+        assert_eq!(single(&format!("{line}{}", "password\n".repeat(MAX_METHODS))), Err(Why::TooLong));
+        assert_eq!(single(&format!("{line}gssapi-with-mic {}", "x".repeat(MAX_AUTH_INFO))), Err(Why::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_taken_for_a_key_that_is_not_there(text in "(publickey|password|[a-z\n ]{0,9})(\\PC|\n){0,80}") {
+            prop_assert!(single(&text).is_err());
+        }
+    }
+}

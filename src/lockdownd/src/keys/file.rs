@@ -84,3 +84,61 @@ pub fn survey(content: &[u8]) -> Survey {
     }
     survey
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ssh_key::public::{Ed25519PublicKey, KeyData};
+
+    use super::*;
+    use crate::keys::{
+        key::Key,
+        test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, P256_FINGERPRINT, almost_lines},
+    };
+
+    #[test]
+    fn a_survey_counts_each_kind_and_names_each_key_once() {
+        let file = format!(
+            "# keys\n\n{ED25519} a\n \t\r\nrestrict {ED25519} b\ncert-authority {P256}\nunknown {P256}\n{CERTIFICATE}\n\0\n{ED25519}"
+        );
+        let survey = survey(file.as_bytes());
+        let counts =
+            (survey.entries, survey.authorities, survey.unreadable, survey.blank, survey.comments, survey.more);
+        assert_eq!(counts, (4, 1, 3, 2, 1, 0));
+        let named: Vec<&str> = survey.fingerprints.iter().map(Fingerprint::as_str).collect();
+        assert_eq!(named, [ED25519_FINGERPRINT, P256_FINGERPRINT]);
+        assert!(survey.holds_anything());
+    }
+
+    #[test]
+    fn comments_and_blank_lines_alone_hold_nothing() {
+        assert!(!survey(b"").holds_anything());
+        assert!(!survey(b"\n# put there by the image\n\r\n\t\n").holds_anything());
+        assert!(survey(b"# then this\nhello\n").holds_anything());
+        assert!(survey(b"\0").holds_anything());
+    }
+
+    #[test]
+    fn past_its_bound_a_survey_only_counts() {
+        let mut file = String::new();
+        for number in 0..=u16::try_from(MAX_FINGERPRINTS).expect("small") {
+            let mut point = [0; 32];
+            point[..2].copy_from_slice(&number.to_be_bytes());
+            let key = Key::new(KeyData::Ed25519(Ed25519PublicKey(point)));
+            file.push_str(&format!("ssh-ed25519 {}\n", key.base64()));
+        }
+        let survey = survey(file.as_bytes());
+        assert_eq!((survey.entries, survey.fingerprints.len(), survey.more), (257, 256, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn the_lines_put_together_are_the_file(content in almost_lines()) {
+            let together: Vec<u8> = lines(&content).flat_map(|line| line.raw().to_vec()).collect();
+            prop_assert_eq!(&together, &content);
+            let survey = survey(&content);
+            let counted = survey.entries + survey.unreadable + survey.blank + survey.comments;
+            prop_assert_eq!(counted, lines(&content).count() as u64);
+        }
+    }
+}

@@ -145,3 +145,93 @@ fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, RSA, almost_lines};
+
+    fn why(line: &str) -> Why {
+        match Line::parse(line.as_bytes()) {
+            Line::Unreadable(unreadable) => unreadable.why,
+            other => panic!("{line:?} was read as {other:?}"),
+        }
+    }
+
+    fn entry(line: &[u8]) -> Entry<'_> {
+        match Line::parse(line) {
+            Line::Entry(entry) => entry,
+            other => panic!("{line:?} was read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_key_and_comment_are_told_apart() {
+        let line = format!("\t restrict,command=\"a b # \\\"c\\\"\" \t{ED25519}  frank@laptop here\r\n");
+        let entry = entry(line.as_bytes());
+        assert_eq!(entry.raw, line.as_bytes());
+        assert_eq!(entry.options.raw, b"restrict,command=\"a b # \\\"c\\\"\"");
+        assert_eq!(entry.key.fingerprint().as_str(), ED25519_FINGERPRINT);
+        assert_eq!(entry.comment, b"frank@laptop here\r");
+    }
+
+    #[test]
+    fn nothing_past_a_nul_is_read() {
+        assert_eq!(entry(format!("{ED25519} frank\0{RSA}\n").as_bytes()).comment, b"frank");
+        assert_eq!(why("\0# a comment to nobody\n"), Why::Nul);
+        assert_eq!(why("restrict\0 ssh-ed25519\n"), Why::NoKey);
+    }
+
+    #[test]
+    fn white_space_is_blank_and_a_number_sign_begins_a_comment() {
+        for blank in ["", "\n", " \t\n", "\r\n", " \r \u{b}\n"] {
+            assert_eq!(Line::parse(blank.as_bytes()), Line::Blank(blank.as_bytes()), "{blank:?}");
+        }
+        for comment in ["#", "# ssh\n", " \t#\0\n"] {
+            assert_eq!(Line::parse(comment.as_bytes()), Line::Comment(comment.as_bytes()), "{comment:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_lets_nobody_in_says_why() {
+        assert_eq!(why("hello world\n"), Why::NoKey);
+        assert_eq!(why("ssh-ed25519"), Why::Blob(BlobError::Damaged));
+        assert_eq!(why("ssh-ed25519 A!\n"), Why::Blob(BlobError::Base64));
+        assert_eq!(why("command=\"x ssh-ed25519 AAAA\n"), Why::Options(OptionError::OpenQuote));
+        assert_eq!(why(&format!("unknown {ED25519}\n")), Why::Options(OptionError::Unknown));
+        assert_eq!(why(CERTIFICATE), Why::Certificate);
+        assert_eq!(why(&ED25519.replace("ssh-ed25519 ", "ssh-rsa ")), Why::OtherType);
+    }
+
+    #[test]
+    fn a_key_behind_refused_options_is_still_named() {
+        let line = format!("unknown {ED25519}\n");
+        let Line::Unreadable(Unreadable { key: Some(key), .. }) = Line::parse(line.as_bytes()) else {
+            panic!("{:?}", Line::parse(line.as_bytes()));
+        };
+        assert_eq!(key.fingerprint().as_str(), ED25519_FINGERPRINT);
+    }
+
+    #[test]
+    fn white_space_inside_base64_does_not_hide_a_key() {
+        let line = ED25519.replace("AAAA", "\rAA\u{b}\u{c}AA");
+        assert_eq!(entry(line.as_bytes()).key.fingerprint().as_str(), ED25519_FINGERPRINT);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_and_kept(raw in almost_lines()) {
+            prop_assert_eq!(Line::parse(&raw).raw(), raw.as_slice());
+        }
+
+        #[test]
+        fn the_same_key_is_found_behind_any_command(command in "[ -~]{0,40}", comment in "[ -~]{0,20}") {
+            // A backslash at the end would take the closing quote with it.
+            let quoted = command.trim_end_matches('\\').replace('"', "\\\"");
+            let line = format!("command=\"{quoted}\" {ED25519} {comment}");
+            prop_assert_eq!(entry(line.as_bytes()).key.fingerprint().to_string(), ED25519_FINGERPRINT);
+        }
+    }
+}

@@ -13,4 +13,6 @@ pub mod line;
 pub mod options;
 pub mod person;
 pub mod store;
+#[cfg(test)]
+mod test_keys;
 pub mod wire;

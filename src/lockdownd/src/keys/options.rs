@@ -223,3 +223,57 @@ fn number(value: &[u8], most: i64) -> Option<i64> {
     let text = &value[value.iter().take_while(|byte| is_space(**byte)).count()..];
     std::str::from_utf8(text).ok()?.parse().ok().filter(|number| (0..=most).contains(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sshd_takes_is_taken_up_to_the_first_blank_outside_quotes() {
+        for (text, raw) in [
+            ("", ""),
+            (" x", ""),
+            ("restrict x", "restrict"),
+            ("RESTRICT,no-PTY\tx", "RESTRICT,no-PTY"),
+            ("command=\"a b\",pty x", "command=\"a b\",pty"),
+            ("command=\"a\\\" b\" x", "command=\"a\\\" b\""),
+            (",restrict,, x", ",restrict,,"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).map(|options| options.raw), Ok(raw.as_bytes()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_sshd_refuses_is_refused_with_its_reason() {
+        for (text, error) in [
+            ("restricted", OptionError::Unknown),
+            ("no-restrict", OptionError::Unknown),
+            ("command", OptionError::Unknown),
+            ("command=x", OptionError::NoQuote),
+            ("command=\"x", OptionError::OpenQuote),
+            ("command=\"x\",Command=\"y\"", OptionError::Twice("command")),
+            ("from=\"x\",from=\"x\"", OptionError::Twice("from")),
+            ("tunnel=\"-1\"", OptionError::Value("tunnel")),
+            ("environment=\"A-B=c\"", OptionError::Value("environment")),
+            ("permitopen=\"[::1]\"", OptionError::Value("permitopen")),
+            ("permitlisten=\"0\"", OptionError::Value("permitlisten")),
+            ("expiry-time=\"20991331\"", OptionError::Value("expiry-time")),
+            ("principals=\"root\"", OptionError::PrincipalsAlone),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_told_from_a_key() {
+        let options = parse(b"Cert-Authority,principals=\"root\"").expect("sshd takes it");
+        assert!(options.cert_authority && options.principals);
+        assert!(!parse(b"restrict").expect("sshd takes it").cert_authority);
+    }
+
+    #[test]
+    fn a_host_to_forward_to_is_bounded_as_in_sshd() {
+        let of_length = |length: usize| parse(format!("permitopen=\"{}:1\"", "h".repeat(length)).as_bytes()).is_ok();
+        assert!(of_length(MAX_HOST) && !of_length(MAX_HOST + 1));
+    }
+}

@@ -136,3 +136,73 @@ impl PersonKey {
         self.0.base64()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::test_keys::{
+        CERTIFICATE, DSA, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_1024, RSA_FINGERPRINT,
+    };
+
+    fn refused(text: &str) -> KeyError {
+        PersonKey::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn the_content_of_a_pub_file_is_taken_as_it_is() {
+        for text in [ED25519.to_owned(), format!("{ED25519} frank@laptop, at home\n"), format!("  {ED25519}  x\r\n")] {
+            let key = PersonKey::parse(&text).expect(&text);
+            assert_eq!(key.fingerprint().as_str(), ED25519_FINGERPRINT);
+            assert_eq!(format!("{} {}", key.algorithm(), key.base64()), ED25519);
+            assert_eq!(Ok(key), PersonKey::parse(ED25519));
+        }
+        assert_eq!(PersonKey::parse(RSA).expect("2048 bits").fingerprint().as_str(), RSA_FINGERPRINT);
+        assert!(PersonKey::parse(P256).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_plain_strong_key_is_refused_by_name() {
+        assert_eq!(refused(" \n"), KeyError::Empty);
+        assert_eq!(refused(CERTIFICATE), KeyError::Certificate);
+        assert_eq!(refused(DSA), KeyError::Dsa);
+        assert_eq!(refused(RSA_1024), KeyError::ShortRsa(1024));
+        assert_eq!(refused(&format!("restrict {ED25519}")), KeyError::Options);
+        assert_eq!(refused(&format!("cert-authority {ED25519}")), KeyError::Options);
+        assert_eq!(refused(&format!("from=\"10.0.0.0/8\" {ED25519}")), KeyError::Options);
+        assert_eq!(refused(&format!("{ED25519}\n{P256}")), KeyError::NotOneLine);
+        assert_eq!(refused(&format!("{ED25519} x\u{85}y")), KeyError::NotOneLine);
+        assert_eq!(refused("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"), KeyError::OtherFormat);
+        assert_eq!(refused("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n"), KeyError::OtherFormat);
+        assert_eq!(refused("hello world"), KeyError::Type("hello".to_owned()));
+        assert_eq!(refused("ssh-ed25519"), KeyError::Damaged("ssh-ed25519".to_owned()));
+        assert_eq!(refused(&ED25519[..40]), KeyError::Damaged("ssh-ed25519".to_owned()));
+        assert_eq!(
+            refused(&format!("{ED25519} {}", "x".repeat(MAX_TEXT))),
+            KeyError::TooLong(MAX_TEXT + 1 + ED25519.len())
+        );
+    }
+
+    #[test]
+    fn a_spelling_that_only_sshd_takes_is_answered_with_the_right_one() {
+        assert_eq!(refused(&RSA.replace("ssh-rsa ", "rsa-sha2-512 ")), KeyError::Spelling(RSA.to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd_to_be_answered(text in "\\PC{0,200}") {
+            let _ = PersonKey::parse(&text);
+        }
+
+        #[test]
+        fn no_single_changed_byte_gives_another_spelling_of_the_key(at in 0..ED25519.len(), byte in b' '..=b'~') {
+            let mut text = ED25519.as_bytes().to_vec();
+            text[at] = byte;
+            let text = String::from_utf8(text).expect("ASCII");
+            if let Ok(key) = PersonKey::parse(&text) {
+                prop_assert_eq!(key == PersonKey::parse(ED25519).expect("a key"), text == ED25519);
+            }
+        }
+    }
+}

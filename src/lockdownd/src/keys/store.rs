@@ -74,3 +74,91 @@ fn earliest_reading(zone: &TimeZone, moment: Timestamp) -> civil::DateTime {
 fn digits(time: civil::DateTime) -> String {
     time.strftime("%Y%m%d%H%M%S").to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::{
+        line::Line,
+        test_keys::{ED25519, RSA},
+    };
+
+    const END: i64 = 1_800_000_000;
+
+    fn line(expires: Timestamp, from: &[&str], style: &ExpiryStyle) -> String {
+        let from: Vec<Cidr> = from.iter().map(|range| range.parse().expect("a range")).collect();
+        let (key, person) = (PersonKey::parse(ED25519).expect("a key"), "frank".parse().expect("a person"));
+        store_line(&key, expires, &from, &person, &"g-0123456789abcdef".parse().expect("an id"), style)
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("in range")
+    }
+
+    /// What `localtime` gives all over New York's standard and summer time.
+    fn new_york() -> TimeZone {
+        TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").expect("a POSIX time zone")
+    }
+
+    fn local(time: &str) -> String {
+        let moment: Timestamp = time.parse().expect("a time");
+        expiry_time(moment, &ExpiryStyle::LocalRoundedDown(new_york()))
+    }
+
+    #[test]
+    fn a_line_names_the_last_second_before_the_end() {
+        // 2027-01-15 08:00:00 UTC.
+        let tail = format!("{ED25519} frank/g-0123456789abcdef");
+        assert_eq!(line(at(END), &[], &ExpiryStyle::Utc), format!("expiry-time=\"20270115075959Z\" {tail}"));
+        assert_eq!(
+            line(at(END), &["10.0.0.0/8", "2001:db8::7"], &ExpiryStyle::Utc),
+            format!("expiry-time=\"20270115075959Z\",from=\"10.0.0.0/8,2001:db8::7\" {tail}")
+        );
+        let half_past = Timestamp::from_millisecond(END * 1000 + 500).expect("in range");
+        assert_eq!(line(half_past, &[], &ExpiryStyle::Utc), line(at(END), &[], &ExpiryStyle::Utc));
+    }
+
+    #[test]
+    fn an_older_sshd_never_reads_an_end_too_late() {
+        // Winter: standard time, to the second.
+        assert_eq!(local("2027-01-15T08:00:00Z"), "20270115025959");
+        // Summer: sshd reckons without summer time (mktime with tm_isdst 0), so standard time is right to the second too.
+        assert_eq!(local("2027-07-15T08:00:00Z"), "20270715025959");
+        // The hour that New York's clocks show twice on 2027-11-07: the earlier reading of 01:30 is 05:30 UTC.
+        assert_eq!(local("2027-11-07T05:30:01Z"), "20271107003000");
+        assert_eq!(local("2027-11-07T06:30:01Z"), "20271107013000");
+    }
+
+    proptest! {
+        #[test]
+        fn no_reading_of_a_local_time_is_after_the_end(seconds in 1_700_000_000i64..2_400_000_000) {
+            let written = expiry_time(at(seconds), &ExpiryStyle::LocalRoundedDown(new_york()));
+            let read = civil::DateTime::strptime("%Y%m%d%H%M%S", &written).expect("14 digits");
+            for hours in [-5, -4] {
+                let reading = jiff::tz::offset(hours).to_timestamp(read).expect("in range").as_second();
+                prop_assert!(reading < seconds && reading >= seconds - 3601, "{written}");
+            }
+        }
+
+        #[test]
+        fn what_is_written_reads_as_one_plain_entry(
+            seconds in 1_000_000_000i64..4_000_000_000,
+            person in "[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}",
+            ranges in prop::collection::vec(any::<std::net::IpAddr>(), 0..4),
+            rsa in any::<bool>(),
+        ) {
+            let text = if rsa { RSA } else { ED25519 };
+            let key = PersonKey::parse(text).expect("a key");
+            let from: Vec<Cidr> = ranges.iter().filter_map(|address| address.to_string().parse().ok()).collect();
+            let grant = "g-0123456789abcdef".parse().expect("an id");
+            let written = store_line(&key, at(seconds), &from, &person.parse().expect("a person"), &grant, &ExpiryStyle::Utc);
+            prop_assert!(!written.contains('\n'));
+            let Line::Entry(entry) = Line::parse(written.as_bytes()) else { panic!("{written}") };
+            prop_assert_eq!(entry.key.fingerprint(), key.fingerprint());
+            prop_assert!(!entry.options.cert_authority && !entry.options.principals);
+            prop_assert_eq!(String::from_utf8_lossy(entry.comment), format!("{person}/g-0123456789abcdef"));
+        }
+    }
+}
