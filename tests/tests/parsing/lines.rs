@@ -6,11 +6,11 @@ use base64ct::{Base64, Encoding as _};
 use sha2::{Digest as _, Sha256};
 
 /// How many lines are generated.
-pub const GENERATED: u32 = 600;
+pub(crate) const GENERATED: u32 = 600;
 
 /// What the table says of one of its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It lets the key's holder in.
     Live,
     /// It lets nobody in.
@@ -20,7 +20,7 @@ pub enum Verdict {
 }
 
 /// A line, or what looked like one, and the key it is about.
-pub struct Case {
+pub(crate) struct Case {
     /// Where it comes from, for messages.
     pub origin: String,
     /// What the table says; nothing for generated lines.
@@ -32,7 +32,7 @@ pub struct Case {
 }
 
 /// Every line of the table.
-pub fn table() -> Vec<Case> {
+pub(crate) fn table() -> Vec<Case> {
     let mut spare: Vec<&str> = include_str!("../../data/authorized_keys_lines/spare_keys.pub").lines().collect();
     include_str!("../../data/authorized_keys_lines/table")
         .lines()
@@ -202,19 +202,64 @@ fn digest(seed: &str, block: u32) -> [u8; 32] {
 }
 
 /// Lines put together from what matters to a reader of such lines, the same at every run.
-pub fn generated() -> Vec<Case> {
+pub(crate) fn generated() -> Vec<Case> {
     (0..GENERATED).map(generate).collect()
 }
 
 fn generate(number: u32) -> Case {
     const PIECES: [&str; 52] = [
-        " ", " ", " ", "\t", ",", ",", ",", ",", "\"", "\\\"", "\\", "=", "#", "\r", "\0", "\u{b}", "\u{e9}", "restrict",
-        "no-pty", "NO-PTY", "pty", "no-restrict", "cert-authority", "from=\"*\"", "from=\"127.0.0.1\"", "command=\"a b\"",
-        "command=\"a\\\"b\"", "command=\"#,\"", "environment=\"A=b\"", "environment=\"A\"", "permitopen=\"h:1\"",
-        "permitopen=\"h\"", "permitlisten=\"22\"", "permitlisten=\"[::1]:0\"", "tunnel=\"1\"", "tunnel=\"x\"",
-        "expiry-time=\"20991231\"", "expiry-time=\"20991231235959Z\"", "expiry-time=\"2099\"", "principals=\"x\"",
-        "user-rc", "no-touch-required", "no-verify-required", "x11-forwarding", "ssh-ed25519", "ssh-rsa", "AAAA", "unknown",
-        "unknown=\"a\"", "no-", "agent-forwarding", "port-forwarding",
+        " ",
+        " ",
+        " ",
+        "\t",
+        ",",
+        ",",
+        ",",
+        ",",
+        "\"",
+        "\\\"",
+        "\\",
+        "=",
+        "#",
+        "\r",
+        "\0",
+        "\u{b}",
+        "\u{e9}",
+        "restrict",
+        "no-pty",
+        "NO-PTY",
+        "pty",
+        "no-restrict",
+        "cert-authority",
+        "from=\"*\"",
+        "from=\"127.0.0.1\"",
+        "command=\"a b\"",
+        "command=\"a\\\"b\"",
+        "command=\"#,\"",
+        "environment=\"A=b\"",
+        "environment=\"A\"",
+        "permitopen=\"h:1\"",
+        "permitopen=\"h\"",
+        "permitlisten=\"22\"",
+        "permitlisten=\"[::1]:0\"",
+        "tunnel=\"1\"",
+        "tunnel=\"x\"",
+        "expiry-time=\"20991231\"",
+        "expiry-time=\"20991231235959Z\"",
+        "expiry-time=\"2099\"",
+        "principals=\"x\"",
+        "user-rc",
+        "no-touch-required",
+        "no-verify-required",
+        "x11-forwarding",
+        "ssh-ed25519",
+        "ssh-rsa",
+        "AAAA",
+        "unknown",
+        "unknown=\"a\"",
+        "no-",
+        "agent-forwarding",
+        "port-forwarding",
     ];
     let seed = format!("generated {number}");
     let offered = key("ed25519", &seed, &mut Vec::new());

@@ -2,10 +2,9 @@
 //!
 //! It must never write a line that outlives its grant, on any sshd.
 
+use control::Cidr;
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use record::{GrantId, Person};
-
-use control::Cidr;
 
 use super::person::PersonKey;
 
@@ -114,7 +113,7 @@ mod tests {
         assert_eq!(line(at(END), &[], &ExpiryStyle::Utc), format!("expiry-time=\"20270115075959Z\" {tail}"));
         assert_eq!(
             line(at(END), &["10.0.0.0/8", "2001:db8::7"], &ExpiryStyle::Utc),
-            format!("expiry-time=\"20270115075959Z\",from=\"10.0.0.0/8,2001:db8::7\" {tail}")
+            format!("expiry-time=\"20270115075959Z\",from=\"10.0.0.0/8,2001:db8::7/128\" {tail}")
         );
         let half_past = Timestamp::from_millisecond(END * 1000 + 500).expect("in range");
         assert_eq!(line(half_past, &[], &ExpiryStyle::Utc), line(at(END), &[], &ExpiryStyle::Utc));
