@@ -3,5 +3,7 @@
 pub mod config;
 pub mod enforce;
 pub mod host;
+pub mod journal;
 pub mod keys;
+pub mod ledger;
 pub mod policy;

@@ -5,6 +5,7 @@ pub mod async_fd;
 pub mod clock;
 pub mod connection;
 pub mod home_watch;
+pub mod identity;
 pub mod key_store;
 pub mod pam;
 pub mod paths;

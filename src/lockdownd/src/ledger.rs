@@ -1,0 +1,289 @@
+//! The host's sequence of records on disk: sign, append, sync, rotate, keep. The only holder of the signing key.
+//!
+//! It knows nothing of grants beyond their ids, never deletes but what retention has outlived (and says so first), and
+//! never signs two lines with one number: what a failed write may have left is taken back before the next.
+
+mod aside;
+mod files;
+mod inspect;
+mod key;
+mod opening;
+mod prune;
+mod segment;
+mod signer;
+
+use std::{
+    collections::VecDeque,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use record::{ArtifactType, Draft, DraftError, Hash, Host, LedgerId, Line, SealError, Stack};
+
+pub use self::{
+    files::Paths,
+    inspect::Recorded,
+    opening::{Opened, Opening},
+    prune::PRUNE_AT_MOST,
+};
+use self::{
+    inspect::{Lines, day_of},
+    segment::Segment,
+    signer::Signer,
+};
+use crate::journal::Journal;
+
+/// A segment is closed once it is this long, in bytes; and daily.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// The most statements that wait for a ledger that cannot be written. What is beyond is counted, and the count recorded.
+pub const MAX_OWED: usize = 4096;
+
+/// What went wrong with the ledger. Nothing of what was to be appended is on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The signing key cannot be used.
+    #[error(
+        "{path} is not an OpenSSH ed25519 private key without a passphrase: {why}; move it away, and a new key and ledger will begin"
+    )]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// A draft that no record can hold: a mistake in the program.
+    #[error("a statement that no record can hold")]
+    Draft(#[from] DraftError),
+    /// Signing failed, or did not hold.
+    #[error("a record could not be signed")]
+    Seal(#[from] SealError),
+}
+
+/// How far the ledger goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The last record's number.
+    pub seq: u64,
+    /// The hash of its line.
+    pub hash: Hash,
+}
+
+/// Statements that could not be written when they were made.
+#[derive(Debug, Default)]
+struct Owed {
+    drafts: VecDeque<(Timestamp, Draft)>,
+    lost: u64,
+    since: Option<(Timestamp, String)>,
+}
+
+/// The open ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    paths: Paths,
+    signer: Signer,
+    retain: Duration,
+    head: Head,
+    segment: Segment,
+    segment_bytes: u64,
+    owed: Owed,
+    journal: Option<Journal>,
+}
+
+impl Ledger {
+    /// Records these statements, in order, all or none: signed, written and synced when this returns. Statements that
+    /// are owed from before go first. Then `durable` is advanced, and each line handed to the journal.
+    ///
+    /// # Errors
+    /// Whatever keeps them from disk; then none of them is recorded, and the ledger is as it was.
+    pub fn append(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
+        let mut bodies = Vec::new();
+        let report = self.report_of_failure();
+        let owed = self.owed.drafts.iter().map(|(then, draft)| (*then, draft));
+        for (time, draft) in report.iter().map(|d| (now, d)).chain(owed).chain(drafts.iter().map(|d| (now, d))) {
+            bodies.extend(draft.bodies()?.into_iter().map(|body| (time, body)));
+        }
+        if bodies.is_empty() {
+            return Ok(self.head);
+        }
+        self.rotate_if_due(now)?;
+        let (lines, _) = self.signer.seal(self.head, &bodies)?;
+        self.segment.append(&text_of(&lines))?;
+        self.owed = Owed::default();
+        self.advance(&lines);
+        Ok(self.head)
+    }
+
+    /// The same for what has happened already and cannot be withheld: a removal, an end, a refusal. If it cannot be
+    /// written now it is owed, with its time, and goes ahead of the next that can.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`]; the statements are then owed, up to [`MAX_OWED`]. A draft that no record can hold is dropped.
+    pub fn append_or_owe(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
+        let kept = drafts.clone();
+        self.append(drafts, now).inspect_err(|error| {
+            self.owed.since.get_or_insert_with(|| (now, describe(error)));
+            for draft in kept.into_iter().filter(|d| d.bodies().is_ok()) {
+                if self.owed.drafts.len() < MAX_OWED {
+                    self.owed.drafts.push_back((now, draft));
+                } else {
+                    self.owed.lost += 1;
+                }
+            }
+        })
+    }
+
+    /// How many statements wait to be written.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.owed.drafts.len()
+    }
+
+    /// How far the ledger is on disk.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The ledger's id.
+    #[must_use]
+    pub fn id(&self) -> &LedgerId {
+        &self.signer.ledger
+    }
+
+    /// The host whose ledger it is.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.signer.host
+    }
+
+    /// The public key that verifies it, as a line of OpenSSH's format.
+    #[must_use]
+    pub fn public_key(&self) -> String {
+        self.signer.public_key()
+    }
+
+    /// Another stack or retention from here on. Another *host* is another machine: for that, open anew.
+    pub fn set_stack(&mut self, stack: Stack, retain: Duration) {
+        (self.signer.stack, self.retain) = (stack, retain);
+    }
+
+    /// Records after this number, as lines with their newlines: as many as fit in `limit` bytes, at least one if there
+    /// is one. What pruning has removed is passed over.
+    ///
+    /// # Errors
+    /// A segment that cannot be read.
+    pub fn lines_after(&self, seq: u64, limit: usize) -> Result<Vec<String>, Error> {
+        let mut out = Vec::new();
+        let mut size = 0;
+        let all = files::segments(&self.paths)?;
+        let from = all.partition_point(|first| *first <= seq + 1).saturating_sub(1);
+        for &first in all.iter().skip(from) {
+            let mut lines = Lines::open(&self.paths, first)?;
+            let mut at = first;
+            while let Some(line) = lines.next_line()?.filter(|_| at <= self.head.seq) {
+                if at > seq {
+                    size += line.len();
+                    if size > limit && !out.is_empty() {
+                        return Ok(out);
+                    }
+                    out.push(String::from_utf8_lossy(&line).into_owned());
+                }
+                at += 1;
+            }
+        }
+        Ok(out)
+    }
+
+    /// After statements could not be written: the record that says so.
+    fn report_of_failure(&self) -> Option<Draft> {
+        let (since, error) = self.owed.since.as_ref()?;
+        let (owed, lost) = (self.owed.drafts.len(), self.owed.lost);
+        let reason =
+            format!("the ledger could not be written since {since:.0}: {owed} statements follow late, {lost} are lost");
+        let draft = Draft::new(ArtifactType::LedgerOpened, reason)
+            .with("public_key", self.public_key())
+            .with("break", format!("writing failed: {error}"))
+            .with("late", owed)
+            .with("lost", lost);
+        Some(draft)
+    }
+
+    fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), Error> {
+        if self.segment.len() < self.segment_bytes && day_of(now) <= self.segment.day {
+            return Ok(());
+        }
+        let body = segment_draft(&self.public_key(), self.head)
+            .bodies()?
+            .into_iter()
+            .map(|body| (now, body))
+            .collect::<Vec<_>>();
+        let (lines, _) = self.signer.seal(self.head, &body)?;
+        self.segment = Segment::begin(&self.paths, self.head.seq + 1, day_of(now), &text_of(&lines))?;
+        self.advance(&lines);
+        Ok(())
+    }
+
+    /// The lines are on disk: the head moves, readers may read, the journal is told.
+    fn advance(&mut self, lines: &[Line]) {
+        if let Some(last) = lines.last() {
+            self.head = Head { seq: last.seq(), hash: last.hash() };
+        }
+        self.publish();
+        if let Some(journal) = &self.journal {
+            lines.iter().for_each(|line| journal.record(line));
+        }
+    }
+
+    /// Says how far the ledger is on disk. Failing to costs shipping a delay, and nothing else.
+    fn publish(&self) {
+        let path = self.paths.durable();
+        let text = serde_json::json!({ "ledger": self.signer.ledger, "seq": self.head.seq, "hash": self.head.hash.to_string() });
+        if let Err(error) = files::replace_fleeting(&path, format!("{text}\n").as_bytes()) {
+            tracing::warn!(path = %path.display(), %error, "cannot say how far the ledger is on disk");
+        }
+    }
+}
+
+/// What `durable` says: the ledger, and how far it was on disk.
+fn durable(path: &Path) -> Option<(LedgerId, u64, Hash)> {
+    let text = files::read_small(path).ok()??;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let word = |name: &str| value.get(name)?.as_str();
+    Some((word("ledger")?.parse().ok()?, value.get("seq")?.as_u64()?, word("hash")?.parse().ok()?))
+}
+
+fn text_of(lines: &[Line]) -> Vec<u8> {
+    lines.iter().flat_map(|line| line.as_str().bytes()).collect()
+}
+
+fn segment_draft(public_key: &str, head: Head) -> Draft {
+    Draft::new(ArtifactType::LedgerSegment, format!("a segment begins after record {}", head.seq))
+        .with("public_key", public_key)
+        .with("previous", serde_json::json!({ "seq": head.seq, "hash": head.hash.to_string() }))
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! What the ledger on disk says at start: whole, torn at its end, or no longer one chain. Reads; changes nothing.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Read},
+};
+
+use jiff::Timestamp;
+use record::{ArtifactType, Depth, GrantId, Hash, LedgerId, MAX_LINE, Record, Trust, Verifier};
+use ssh_key::PublicKey;
+
+use super::{
+    Error, Head,
+    files::{self, Paths, at},
+};
+
+/// How many segments are read back at start: enough that a rotation just before does not hide what came before it.
+const SEGMENTS_READ: usize = 2;
+
+/// What the last records say, for a daemon that starts over. Covers the last two segments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Which grants are recorded as created, and which as ended.
+    pub grants: BTreeSet<(ArtifactType, GrantId)>,
+    /// Whether the daemon's last word was that it stopped in good order.
+    pub stopped_cleanly: bool,
+    /// When a sweep was last attested.
+    pub last_sweep: Option<Timestamp>,
+    /// The latest time that any record gives: the wall clock was there once.
+    pub latest: Option<Timestamp>,
+    /// The boot that the last record was written in.
+    pub boot: Option<String>,
+}
+
+impl Recorded {
+    fn add(&mut self, record: &Record) {
+        let Some(kind) = record.kind() else { return };
+        match kind {
+            ArtifactType::GrantCreated | ArtifactType::GrantEnded => {
+                let grant = record.text("grant").and_then(|g| g.parse().ok());
+                self.grants.extend(grant.map(|g| (kind, g)));
+            }
+            ArtifactType::SweepAttested => self.last_sweep = Some(record.time()),
+            _ => {}
+        }
+        let of_the_ledger = [ArtifactType::LedgerSegment, ArtifactType::LedgerPruned, ArtifactType::LedgerOpened];
+        if !of_the_ledger.contains(&kind) {
+            self.stopped_cleanly = kind == ArtifactType::DaemonStopped;
+        }
+        self.latest = self.latest.max(Some(record.time()));
+        self.boot = record.text("boot").map(str::to_owned);
+    }
+}
+
+/// The state that the ledger's end is in.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// No record at all.
+    Nothing,
+    /// A chain that can be continued; `torn` says that bytes after its last record are to be put away first.
+    Whole(Whole),
+    /// Not one chain any more: it can only be put away as it is. `last` is the last record before the break.
+    Broken { why: String, last: Option<(LedgerId, Head)> },
+}
+
+/// Where a chain can be continued.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) ledger: LedgerId,
+    pub(super) head: Head,
+    /// First `seq` and day of the segment to go on with, and how long its valid part is.
+    pub(super) segment: (u64, i64, u64),
+    /// Segments in which not one record is whole: a rotation cut short.
+    pub(super) stillborn: Vec<u64>,
+    pub(super) torn: bool,
+    /// Of the last record nothing but its newline is missing.
+    pub(super) newline_missing: bool,
+    pub(super) recorded: Recorded,
+}
+
+/// Reads the end of the ledger, verifying the chain and the last signature with this key.
+pub(super) fn inspect(paths: &Paths, key: &PublicKey) -> Result<Found, Error> {
+    let mut all = files::segments(paths)?;
+    let mut stillborn = Vec::new();
+    while let Some(&last) = all.last() {
+        match read_end(paths, key, &all)? {
+            End::Stillborn if all.len() > 1 => {
+                all.pop();
+                stillborn.push(last);
+            }
+            End::Stillborn => {
+                let why = "not one whole record stands in it".to_owned();
+                return Ok(Found::Broken { why, last: None });
+            }
+            End::Broken { why, last } => return Ok(Found::Broken { why, last }),
+            End::Whole(mut whole) => {
+                whole.stillborn = stillborn;
+                return Ok(Found::Whole(*whole));
+            }
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+enum End {
+    Whole(Box<Whole>),
+    Stillborn,
+    Broken { why: String, last: Option<(LedgerId, Head)> },
+}
+
+/// Reads the last segments with one verifier.
+fn read_end(paths: &Paths, key: &PublicKey, all: &[u64]) -> Result<End, Error> {
+    let from = all.len().saturating_sub(SEGMENTS_READ);
+    let mut verifier = Verifier::new(Depth::Chain, Trust::Key(Box::new(key.clone()))).partial();
+    let mut recorded = Recorded::default();
+    let (mut last, mut segment) = (None, (0, 0, 0));
+    let (mut torn, mut newline_missing) = (false, false);
+    let broken = |why: String, last| Ok(End::Broken { why, last });
+    for (n, &first) in all[from..].iter().enumerate() {
+        let newest = from + n + 1 == all.len();
+        let mut lines = Lines::open(paths, first)?;
+        segment = (first, 0, 0);
+        while let Some(mut line) = lines.next_line()? {
+            // A whole signed record must not be written a second time under its number: it stands, with its newline.
+            if newest && !line.ends_with(b"\n") && is_signed(&line, key) {
+                line.push(b'\n');
+                newline_missing = true;
+            }
+            let (record, clean) = verifier.line(&line);
+            let Some(record) = record.filter(|_| clean) else {
+                if newest && Record::parse(&line).is_err() && !lines.any_signed_by(key)? {
+                    if segment.2 == 0 {
+                        return Ok(End::Stillborn);
+                    }
+                    torn = true;
+                    break;
+                }
+                return broken(what_is_off(verifier), last);
+            };
+            if segment.2 == 0 {
+                if record.seq() != first {
+                    return broken(format!("segment {first} begins with record {}", record.seq()), last);
+                }
+                segment.1 = day_of(record.time());
+            }
+            segment.2 += line.len() as u64;
+            recorded.add(record);
+            last = Some((record.ledger().clone(), Head { seq: record.seq(), hash: record.hash() }));
+        }
+        if segment.2 == 0 {
+            return if newest { Ok(End::Stillborn) } else { broken(format!("segment {first} is empty"), last) };
+        }
+    }
+    let mut findings = verifier.finish().findings;
+    if torn {
+        // The torn end is what the verifier found; anything else it found is a break.
+        findings.remove(0);
+    }
+    match (findings.first(), last) {
+        (Some(finding), last) => broken(finding.to_string(), last),
+        (None, None) => Ok(End::Stillborn),
+        (None, Some((ledger, head))) => Ok(End::Whole(Box::new(Whole {
+            ledger,
+            head,
+            segment,
+            stillborn: Vec::new(),
+            torn,
+            newline_missing,
+            recorded,
+        }))),
+    }
+}
+
+fn what_is_off(verifier: Verifier) -> String {
+    let verdict = verifier.finish();
+    verdict.findings.first().map_or_else(|| "its chain does not verify".to_owned(), ToString::to_string)
+}
+
+/// Days since 1970, UTC.
+pub(super) fn day_of(time: Timestamp) -> i64 {
+    time.as_second().div_euclid(24 * 60 * 60)
+}
+
+/// The lines of one segment, none read beyond the bound.
+pub(super) struct Lines {
+    reader: BufReader<std::fs::File>,
+    path: std::path::PathBuf,
+}
+
+impl Lines {
+    pub(super) fn open(paths: &Paths, first: u64) -> Result<Self, Error> {
+        let path = paths.segment(first);
+        Ok(Self { reader: BufReader::new(files::open(&path, false)?), path })
+    }
+
+    /// The next line with its newline; without one at the end of the file, or where a line is too long.
+    pub(super) fn next_line(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let mut line = Vec::new();
+        let read = (&mut self.reader).take(MAX_LINE as u64).read_until(b'\n', &mut line);
+        at("read", &self.path, read)?;
+        Ok(Some(line).filter(|l| !l.is_empty()))
+    }
+
+    /// Whether any line from here on is a record that this key signed: then what is here is no torn write.
+    fn any_signed_by(&mut self, key: &PublicKey) -> Result<bool, Error> {
+        while let Some(line) = self.next_line()? {
+            if is_signed(&line, key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn is_signed(line: &[u8], key: &PublicKey) -> bool {
+    Record::parse(line).is_ok_and(|r| r.is_signed_by(key))
+}
+
+impl Head {
+    /// Before the first record.
+    pub(super) const START: Self = Self { seq: 0, hash: Hash::ZERO };
+}
