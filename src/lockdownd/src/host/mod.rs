@@ -11,4 +11,5 @@ pub mod pam;
 pub mod paths;
 pub mod processes;
 pub mod quarantine;
+pub mod readiness;
 pub mod sshd;

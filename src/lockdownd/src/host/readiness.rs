@@ -1,0 +1,306 @@
+//! Whether enforcement may begin, and whether what it stands on still stands.
+//!
+//! Every running sshd is asked, for a login that fits each of its `Match` blocks. It must never find nothing in the way
+//! because something could not be read: what cannot be told is an [`Obstacle`].
+//!
+//! An sshd that an unprivileged user runs is none: nobody may keep a host from enforcing by starting a program.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use record::Account;
+
+use super::{
+    pam::{self, Step},
+    sshd::{
+        drop_in::{self, DropInError, ExemptKeyFiles, STORE_PATTERN},
+        effective::{Effective, Spec, effective},
+        listener::{Invocation, Listener},
+        probe::Probe,
+        scan::{self, Disk, Scan},
+    },
+};
+
+mod exempt;
+mod probes;
+
+/// The most logins that one sshd is asked about, 10 ms each. Past these, that the drop-in is read first has to do: sshd
+/// takes the first value, and the drop-in's last block holds for everybody.
+pub const MAX_PROBES: usize = 200;
+
+/// An account that is never locked down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExemptAccount {
+    /// Its name.
+    pub account: Account,
+    /// Its uid and home, as passwd has them; `None` when there is no such account.
+    pub login: Option<(u32, PathBuf)>,
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Whether enforcement may begin: the drop-in is taken as put in place.
+    Before,
+    /// Whether it still holds: the drop-in must be there.
+    InForce,
+}
+
+/// What the answer depends on besides the host itself.
+#[derive(Debug, Clone)]
+pub struct ReadinessInput<'a> {
+    /// The accounts that are never locked down.
+    pub exempt: &'a [ExemptAccount],
+    /// Whether `accounts.no_exempt` says that none is wanted.
+    pub no_exempt: bool,
+    /// Every sshd there is ([`super::sshd::listener::sshd_listeners`]).
+    pub listeners: &'a [Listener],
+    /// What is asked about.
+    pub when: When,
+}
+
+/// One thing in the way, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Obstacle {
+    /// No sshd is installed or runs: there is nothing to enforce on.
+    NoSshd,
+    /// How an sshd was started cannot be told.
+    Uncertain {
+        /// Which.
+        listener: String,
+    },
+    /// The configuration of an sshd cannot be read, or sshd refuses it.
+    Unreadable {
+        /// Which.
+        listener: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// An sshd does not run PAM, or not for this login.
+    NoPam {
+        /// Which.
+        listener: String,
+        /// The line that says so, if one does.
+        place: Option<String>,
+    },
+    /// The gate does not stand in a PAM service that an sshd uses.
+    Gate {
+        /// Which sshd.
+        listener: String,
+        /// Why not.
+        why: String,
+    },
+    /// The drop-in is not read, or not first.
+    DropIn {
+        /// Which sshd.
+        listener: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// The drop-in is missing or was edited while enforcement is on.
+    DropInGone,
+    /// An sshd reads keys from elsewhere than the store.
+    OtherKeys {
+        /// Which sshd.
+        listener: String,
+        /// For whom.
+        login: String,
+        /// Where it reads them.
+        files: Vec<String>,
+    },
+    /// No account is exempt.
+    NobodyExempt,
+    /// None of the exempt accounts could log in; each with the reason.
+    NoUsableExempt {
+        /// A sentence for each.
+        why: Vec<String>,
+    },
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSshd => f.write_str("no sshd runs or is installed: install openssh-server"),
+            Self::Uncertain { listener } => write!(
+                f,
+                "{listener}: its command line cannot be read for certain: start it with an absolute -f and put other options \
+                 into that file"
+            ),
+            Self::Unreadable { listener, what } => write!(f, "{listener}: {what}"),
+            Self::NoPam { listener, place: Some(place) } => {
+                write!(f, "{listener}: UsePAM is off: change {place} to `UsePAM yes` and reload sshd")
+            }
+            Self::NoPam { listener, place: None } => {
+                write!(f, "{listener}: UsePAM is off: add `UsePAM yes` to its configuration and reload it")
+            }
+            Self::Gate { listener, why } => write!(f, "{listener}: {why}"),
+            Self::DropIn { listener, why } => write!(f, "{listener}: {why}"),
+            Self::DropInGone => write!(
+                f,
+                "{} is missing or was changed: it is put back as long as nothing else is in the way",
+                drop_in::PATH
+            ),
+            Self::OtherKeys { listener, login, files } => write!(
+                f,
+                "{listener}: reads the keys of {login} from {}, not from {STORE_PATTERN} alone: take that AuthorizedKeysFile \
+                 setting out of its configuration or command line",
+                files.join(" ")
+            ),
+            Self::NobodyExempt => f.write_str(
+                "no account is exempt: name a break-glass account in accounts.exempt, or set accounts.no_exempt = true if none is \
+                 wanted",
+            ),
+            Self::NoUsableExempt { why } => write!(
+                f,
+                "no exempt account could log in ({}): put a key into its authorized_keys, or set accounts.no_exempt = true if none \
+                 is wanted",
+                why.join("; ")
+            ),
+        }
+    }
+}
+
+/// Everything in the way of enforcing; empty when nothing is. Takes some 10 ms for each login that is asked about.
+#[must_use]
+pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let of_root: Vec<&Listener> = input.listeners.iter().filter(|listener| listener.uid == 0).collect();
+    if of_root.is_empty() {
+        found.push(Obstacle::NoSshd);
+    }
+    let names: Vec<Account> = input.exempt.iter().map(|exempt| exempt.account.clone()).collect();
+    let plan = drop_in::exempt_key_files(&Invocation::standard(), &names)
+        .and_then(|files| drop_in::content(&files).map(|content| (files, content)));
+    let (files, content) = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            let listener = Invocation::standard().config_file.display().to_string();
+            found.push(Obstacle::DropIn { listener, why: error.to_string() });
+            return found;
+        }
+    };
+    if input.when == When::InForce && !matches!(drop_in::current(), Ok(Some(text)) if text == content) {
+        found.push(Obstacle::DropInGone);
+    }
+    let mut seen = HashSet::new();
+    for listener in of_root {
+        // Two of the same kind have the same answers.
+        if seen.insert(&listener.invocation) || !listener.certain {
+            Asking { listener, files: &files, content: &content, when: input.when }.ask(&mut found);
+        }
+    }
+    if !input.no_exempt {
+        found.extend(exempt::obstacle(input.exempt, &files));
+    }
+    found
+}
+
+/// Every PAM service under which root's listeners let anybody in, `Match` blocks aside; for one that cannot be asked, the
+/// name from its command line.
+#[must_use]
+pub fn pam_services(listeners: &[Listener]) -> BTreeSet<String> {
+    let of = |listener: &Listener| {
+        let known = effective(&listener.invocation, None).ok();
+        known.and_then(|known| known.get("pamservicename").map(str::to_owned)).unwrap_or_else(|| service(listener))
+    };
+    listeners.iter().filter(|listener| listener.uid == 0).map(of).collect()
+}
+
+/// Before OpenSSH 9.8, the name that sshd was called by is that of its PAM service.
+fn service(listener: &Listener) -> String {
+    listener.invocation.service_name.clone()
+}
+
+/// One sshd being asked.
+struct Asking<'a> {
+    listener: &'a Listener,
+    files: &'a ExemptKeyFiles,
+    content: &'a str,
+    when: When,
+}
+
+impl Asking<'_> {
+    fn ask(&self, found: &mut Vec<Obstacle>) {
+        let title = self.listener.title();
+        if !self.listener.certain {
+            found.push(Obstacle::Uncertain { listener: title });
+            return;
+        }
+        let invocation = &self.listener.invocation;
+        if let Err(error) = drop_in::check_first(invocation) {
+            found.push(Obstacle::DropIn { listener: title, why: error.to_string() });
+            return;
+        }
+        let scan = scan::scan(&Disk, &invocation.config_file);
+        if let Err(error) = self.ask_sshd(&scan, found) {
+            found.push(Obstacle::Unreadable { listener: title, what: error.to_string() });
+        }
+    }
+
+    fn ask_sshd(&self, scan: &Scan, found: &mut Vec<Obstacle>) -> Result<(), DropInError> {
+        let invocation = &self.listener.invocation;
+        let probe = match self.when {
+            When::Before => Some(Probe::with_drop_in(invocation, self.content)?),
+            When::InForce => None,
+        };
+        let (mut services, mut obstacles) = (BTreeSet::new(), Vec::new());
+        for spec in probes::specs(scan, self.files.keys().map(Account::as_str)) {
+            let effective = match &probe {
+                Some(probe) => probe.effective(Some(&spec))?,
+                None => effective(invocation, Some(&spec))?,
+            };
+            self.judge(&effective, &spec, scan, &mut obstacles);
+            services.insert(effective.get("pamservicename").map_or_else(|| service(self.listener), str::to_owned));
+        }
+        for service in services {
+            for step in [Step::Account, Step::Session] {
+                let why = pam::gate_stands_for(&service, step).err();
+                let listener = self.listener.title();
+                obstacles.extend(why.map(|why| Obstacle::Gate { listener, why: why.to_string() }));
+            }
+        }
+        let mut told = HashSet::new();
+        found.extend(obstacles.into_iter().filter(|obstacle| told.insert(obstacle.clone())));
+        Ok(())
+    }
+
+    /// What one login's configuration has against it.
+    fn judge(&self, effective: &Effective, spec: &Spec, scan: &Scan, obstacles: &mut Vec<Obstacle>) {
+        if !effective.is_yes("usepam") {
+            let place = scan.of("usepam").next().map(|setting| setting.place.to_string());
+            obstacles.push(Obstacle::NoPam { listener: self.listener.title(), place });
+        }
+        let exempt = self.files.iter().find(|(account, _)| account.as_str() == spec.user);
+        let (store, none) = (vec![STORE_PATTERN.to_owned()], vec!["none".to_owned()]);
+        let expected = match exempt {
+            None => &store,
+            Some((_, files)) if files.is_empty() => &none,
+            Some((_, files)) => files,
+        };
+        let files = effective.key_files();
+        if files != *expected {
+            let (listener, login) = (self.listener.title(), probes::describe(spec));
+            obstacles.push(Obstacle::OtherKeys { listener, login, files });
+        }
+    }
+}
+
+/// Members of a group by name, from group(5), for a login that fits `Match Group`.
+fn someone_in(group: &str) -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(super::accounts::GROUP)).ok()?;
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let entry =
+        text.lines().map(fields).find(|fields| fields.len() == 4 && super::sshd::glob::matches(group, &fields[0]))?;
+    if let Some(member) = entry[3].split(',').find(|member| !member.is_empty()) {
+        return Some(member.to_owned());
+    }
+    let gid: u32 = entry[2].parse().ok()?;
+    let accounts = super::accounts::Accounts::read().ok()?;
+    accounts.entries.iter().find(|account| account.gid == gid).map(|account| account.name.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests;
