@@ -180,7 +180,8 @@ pub struct Setup {
     pub root: PathBuf,
     /// The quarantine, [`crate::host::quarantine::QUARANTINE`].
     pub quarantine: PathBuf,
-    /// Called on the reporting thread for each finding; it may block, and then counts are kept instead of contents.
+    /// Called on the reporting thread for each finding. It may block for a while, and then counts are kept instead of
+    /// contents; dropping [`Homes`] waits for it, so whoever drops has to make it return (close the receiver first).
     pub on_finding: Box<dyn FnMut(Finding) + Send>,
 }
 

@@ -25,8 +25,6 @@ use nix::{
 use record::Fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::key_file::WhyRemoved;
-
 use super::paths::PathError;
 pub use intake::{Intake, Prey, Taken};
 pub use restore::{RESTORE_ARGUMENT, RestoreError, RestoreTo, restore, restore_as_account};
@@ -201,18 +199,6 @@ pub struct Item {
     pub stood_seconds: u64,
     /// How often the same bytes were removed from the same path and kept once.
     pub times: u64,
-}
-
-/// Why a key file was removed, as the word that a record holds.
-#[must_use]
-pub fn word(why: WhyRemoved) -> &'static str {
-    match why {
-        WhyRemoved::HoldsKeys => "holds_keys",
-        WhyRemoved::HoldsUnreadableLines => "holds_unreadable_lines",
-        WhyRemoved::TooLong => "too_long",
-        WhyRemoved::CannotBeRead => "cannot_be_read",
-        WhyRemoved::IsLink => "is_link",
-    }
 }
 
 /// Creates the quarantine at `directory` and its `incoming/`, both root's and 0700, and opens both.

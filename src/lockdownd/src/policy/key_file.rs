@@ -13,8 +13,13 @@ use crate::keys::{file, line::Line};
 pub enum Observed<'a> {
     /// Nothing.
     Nothing,
-    /// A regular file with these bytes.
-    File(&'a [u8]),
+    /// A regular file.
+    File {
+        /// Its bytes.
+        content: &'a [u8],
+        /// How many names lead to it (hard links).
+        names: u64,
+    },
     /// A regular file too long to be read.
     LongFile,
     /// Something that could not be read: sshd may yet read it.
@@ -59,6 +64,8 @@ pub enum WhyRemoved {
     CannotBeRead,
     /// A link: what it leads to can become a key file at any time.
     IsLink,
+    /// It holds nothing, but has another name, by which keys could be written into it without anybody being told.
+    HasOtherNames,
 }
 
 impl WhyRemoved {
@@ -73,6 +80,20 @@ impl WhyRemoved {
             Self::TooLong => "it was too long to be read, and keys may have stood anywhere in it",
             Self::CannotBeRead => "it could not be read, and may have held keys",
             Self::IsLink => "a symbolic link stood there, and may have led to keys at any time",
+            Self::HasOtherNames => "it had another name, by which keys could have been written into it unseen",
+        }
+    }
+
+    /// The reason as the word that a record holds.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::HoldsKeys => "holds_keys",
+            Self::HoldsUnreadableLines => "holds_unreadable_lines",
+            Self::TooLong => "too_long",
+            Self::CannotBeRead => "cannot_be_read",
+            Self::IsLink => "is_link",
+            Self::HasOtherNames => "has_other_names",
         }
     }
 }
@@ -91,7 +112,10 @@ pub fn judge_key_file(observed: Observed<'_>) -> Verdict {
         Observed::Link => Verdict::Remove(WhyRemoved::IsLink),
         Observed::LongFile => Verdict::Remove(WhyRemoved::TooLong),
         Observed::Unreadable => Verdict::Remove(WhyRemoved::CannotBeRead),
-        Observed::File(content) => judge_lines(content),
+        Observed::File { content, names } => match judge_lines(content) {
+            Verdict::Keep(_) if names > 1 => Verdict::Remove(WhyRemoved::HasOtherNames),
+            verdict => verdict,
+        },
     }
 }
 
@@ -117,7 +141,7 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIHMzbIKLxIz9G0FfFEIfFWxnh5nYVWWSF6WBRk4N7hJ frank";
 
     fn of(content: &[u8]) -> Verdict {
-        judge_key_file(Observed::File(content))
+        judge_key_file(Observed::File { content, names: 1 })
     }
 
     #[test]
@@ -140,6 +164,13 @@ mod tests {
         for content in ["ssh-new AAAA", "\0", "\u{feff}", "command=\"x ssh-ed25519"] {
             assert_eq!(of(content.as_bytes()), Verdict::Remove(WhyRemoved::HoldsUnreadableLines), "{content:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_file_with_another_name_goes_and_its_keys_are_the_better_reason() {
+        let twice = |content: &'static [u8]| judge_key_file(Observed::File { content, names: 2 });
+        assert_eq!(twice(b"# nothing"), Verdict::Remove(WhyRemoved::HasOtherNames));
+        assert_eq!(twice(KEY.as_bytes()), Verdict::Remove(WhyRemoved::HoldsKeys));
     }
 
     #[test]

@@ -235,7 +235,7 @@ pub(super) fn examine(root: &Root, real: &Path, content: &mut Vec<u8>) -> (Sight
         Sight::Absent => Observed::Nothing,
         Sight::Link => Observed::Link,
         Sight::Inert => Observed::Inert,
-        Sight::File(_) => Observed::File(content),
+        Sight::File(facts) => Observed::File { content, names: facts.links },
         Sight::Long(_) => Observed::LongFile,
         Sight::Unreadable(_) => Observed::Unreadable,
     };

@@ -59,6 +59,11 @@ enum Trouble {
     Path(Unit, PathBuf),
 }
 
+/// The place of a ward as its watches know it.
+fn as_unit(index: usize) -> Unit {
+    Unit::try_from(index).expect("passwd's bound allows fewer than 2^32 accounts")
+}
+
 /// All state of the thread.
 pub(super) struct Worker {
     root: Root,
@@ -151,10 +156,9 @@ impl Worker {
         if self.territory.as_ref() == Some(&territory) {
             return;
         }
-        // New watches rather than changed ones: every way is walked anew, so nothing is missed meanwhile.
-        match HomeWatch::open() {
-            Ok(watch) => self.watch = watch,
-            Err(error) => self.trouble(Trouble::Overflow, error.to_string()),
+        // The watches stay until each ward's ways are walked anew; those of wards that are no more end here.
+        for unit in territory.homes.len() + 1..self.wards.len() {
+            self.watch.rewatch(as_unit(unit), |_| ());
         }
         self.wards = territory
             .homes
@@ -192,12 +196,9 @@ impl Worker {
         });
         match drained {
             Ok(drained) if !drained.overflowed => {}
-            Ok(_) => {
+            // A queue that cannot be read is as good as one that dropped its events.
+            Ok(_) | Err(_) => {
                 self.trouble(Trouble::Overflow, String::new());
-                self.need_everything();
-            }
-            Err(error) => {
-                self.trouble(Trouble::Overflow, error.to_string());
                 self.need_everything();
             }
         }
@@ -206,7 +207,7 @@ impl Worker {
     fn need_everything(&mut self) {
         for (unit, ward) in self.wards.iter_mut().enumerate() {
             if ward.need.is_none() {
-                self.routine.push_back(u32::try_from(unit).expect("passwd holds fewer than 2^32 accounts"));
+                self.routine.push_back(as_unit(unit));
             }
             ward.need = Some(Need::Ways);
         }

@@ -127,6 +127,9 @@ impl Worker {
                 }
             }
             Ok(false) => {}
+            Err(Errno::EPERM) => {
+                self.fail(unit, file.to_owned(), "not permitted even to root: is it immutable? (lsattr(1))".to_owned());
+            }
             Err(error) => self.fail(unit, file.to_owned(), error.desc().to_owned()),
         }
     }

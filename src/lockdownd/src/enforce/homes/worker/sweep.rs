@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Need, Worker};
+use super::{Need, Worker, as_unit};
 use crate::enforce::homes::{Finding, SweepReport};
 
 /// A sweep that runs.
@@ -50,7 +50,7 @@ impl Worker {
             sweep.report.accounts += u64::from(self.wards[index].whose.is_some());
             // `pass` counts into the running sweep.
             self.sweeping = Some(sweep);
-            self.pass(u32::try_from(index).expect("passwd holds fewer than 2^32 accounts"), need);
+            self.pass(as_unit(index), need);
             let Some(running) = self.sweeping.take() else { return };
             sweep = running;
         }

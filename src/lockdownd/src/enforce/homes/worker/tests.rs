@@ -44,6 +44,23 @@ fn after_the_queue_has_overflowed_everything_is_looked_at_again() {
 }
 
 #[test]
+fn a_smaller_territory_leaves_no_watch_behind() {
+    let machine = tempfile::tempdir().unwrap();
+    for name in ["anna", "bob", "carl"] {
+        fs::create_dir_all(machine.path().join("home").join(name).join(".ssh")).unwrap();
+    }
+    let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
+    let (jobs, _told) = channel();
+    let mut worker = Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open().unwrap(), intake, jobs);
+    for (names, watched) in [(&["anna", "bob", "carl"][..], 6), (&["carl"], 2), (&["bob", "anna"], 4), (&[], 0)] {
+        let homes = names.iter().map(|name| spec(name)).collect();
+        worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+        worker.work_round();
+        assert_eq!(worker.watch.watched(), watched, "{names:?}");
+    }
+}
+
+#[test]
 fn watches_do_not_pile_up_when_a_directory_is_replaced_again_and_again() {
     let machine = tempfile::tempdir().unwrap();
     let ssh = machine.path().join("home/frank/.ssh");
