@@ -1,6 +1,7 @@
 //! Any bytes are read as a key file, without a panic, and none is lost.
 //!
-//! `cargo +nightly fuzz run authorized_keys fuzz/corpus/authorized_keys tests/data/authorized_keys_lines`
+//! `mkdir -p fuzz/corpus/authorized_keys && cargo +nightly fuzz run authorized_keys fuzz/corpus/authorized_keys
+//! tests/data/authorized_keys_lines`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
