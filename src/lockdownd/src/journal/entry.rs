@@ -1,6 +1,6 @@
 //! A record as an entry in journald's native protocol: every field by itself, and the signed line whole.
 
-use record::Record;
+use record::{ArtifactType, Record};
 use serde_json::{Map, Value};
 
 use super::catalog::{DROPPED_ID, Severity, message_id, severity};
@@ -20,12 +20,24 @@ const CONTEXT: &[(&str, &str)] =
 /// The entry for a signed line. Nothing for a line that is no record: the ledger writes none.
 pub(super) fn of_record(line: &str) -> Option<Vec<u8>> {
     let record = Record::parse(line.as_bytes()).ok()?;
-    let urgency = record.kind().map_or(Severity::Warning, severity);
+    let urgency = urgency(&record);
     let mut out = start(&message(&record), urgency, record.kind().map(message_id));
     put(&mut out, "LOCKDOWND_RECORD", line.trim_end());
     let mut left = MAX_FIELDS;
     put_all(&mut out, "LOCKDOWND", record.fields(), &mut left);
     Some(out)
+}
+
+/// By type, but for two: a ledger that something broke is an error, and a change that opens what enforce had closed
+/// (the engine says so in `detail.enforcement_broken`) is critical.
+fn urgency(record: &Record) -> Severity {
+    match record.kind() {
+        Some(ArtifactType::LedgerOpened) if record.detail("break").is_some() => Severity::Error,
+        Some(ArtifactType::SshdChanged) if record.detail("enforcement_broken") == Some(&Value::Bool(true)) => {
+            Severity::Critical
+        }
+        kind => kind.map_or(Severity::Warning, severity),
+    }
 }
 
 /// The entry that says how many records journald did not get.

@@ -156,19 +156,11 @@ fn read_end(paths: &Paths, key: &PublicKey, all: &[u64]) -> Result<End, Error> {
         // The torn end is what the verifier found; anything else it found is a break.
         findings.remove(0);
     }
-    match (findings.first(), last) {
-        (Some(finding), last) => broken(finding.to_string(), last),
-        (None, None) => Ok(End::Stillborn),
-        (None, Some((ledger, head))) => Ok(End::Whole(Box::new(Whole {
-            ledger,
-            head,
-            segment,
-            stillborn: Vec::new(),
-            torn,
-            newline_missing,
-            recorded,
-        }))),
+    if let Some(finding) = findings.first() {
+        return broken(finding.to_string(), last);
     }
+    let Some((ledger, head)) = last else { return Ok(End::Stillborn) };
+    Ok(End::Whole(Box::new(Whole { ledger, head, segment, stillborn: Vec::new(), torn, newline_missing, recorded })))
 }
 
 fn what_is_off(verifier: Verifier) -> String {

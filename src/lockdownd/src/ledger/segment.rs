@@ -20,9 +20,11 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// A new segment with its first lines, on disk; or none: what was begun is removed again.
+    /// A new segment with its first lines, on disk; or none: what was begun is removed again, now or at the next try.
+    /// What stands under its name can only be such a try: no record of this number has been acknowledged.
     pub(super) fn begin(paths: &Paths, first: u64, day: i64, lines: &[u8]) -> Result<Self, Error> {
         let path = paths.segment(first);
+        files::remove_if_there(&path)?;
         let file = files::create(&path, Readers::Shipper)?;
         let mut new = Self { file, path, len: 0, day, torn: false };
         if let Err(e) = new.append(lines) {
