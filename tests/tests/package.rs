@@ -37,6 +37,7 @@ on_each_release! {
         for stack in ["common-account", "common-session"] {
             instance.sh(&format!("grep -q /usr/lib/lockdownd/login-gate /etc/pam.d/{stack}"));
         }
+        instance.sh("journalctl --list-catalog | grep -qi lockdownd");
         assert_eq!(instance.sh("dpkg -V lockdownd"), "", "what lies on disk is what was packed");
     }
 
