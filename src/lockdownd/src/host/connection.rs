@@ -15,9 +15,10 @@ use rustix::process::Signal;
 
 use super::processes::{CgroupPath, PidFd, Process, ProcessError, ProcessId, audit_session, climb, identity, snapshot};
 
-/// Where a unified hierarchy, or a hybrid set-up's unified part, and systemd's own v1 hierarchy are mounted.
-const UNIFIED_ROOT: &str = "/sys/fs/cgroup";
-const LEGACY_ROOT: &str = "/sys/fs/cgroup/systemd";
+/// Where the unified hierarchy is mounted: alone, or beside those of v1.
+const UNIFIED_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Where systemd's own v1 hierarchy is mounted.
+const LEGACY_ROOTS: [&str; 1] = ["/sys/fs/cgroup/systemd"];
 /// How often a scope or a tree is looked through again for processes that were forked meanwhile.
 const MAX_ROUNDS: usize = 16;
 /// How deep a session's scope may be divided. logind does not divide it at all.
@@ -63,7 +64,8 @@ impl Spared {
 pub enum How {
     /// The monitor had ended before; nothing was done.
     AlreadyGone,
-    /// The kernel killed its session's scope in one go (`cgroup.kill`, Linux 5.14).
+    /// With its session's scope, which the kernel killed in one go (`cgroup.kill`, Linux 5.14), or which was empty once
+    /// the process tree had ended.
     Scope,
     /// Each process in its session's scope was killed, until there were none.
     ScopeMembers,
@@ -96,24 +98,32 @@ pub fn end(monitor: ProcessId, spared: &Spared) -> Result<Ended, EndError> {
     let Some(process) = Process::read(monitor.pid).filter(|process| process.id == monitor) else {
         return Ok(Ended { how: How::AlreadyGone, killed: 0 });
     };
-    let spared = spared.all(monitor);
+    let others = spared.all(monitor);
+    // Looked at while it is whole: systemd takes an empty scope away within milliseconds.
+    let scope = process.cgroup.as_ref().and_then(session_scope).filter(|scope| !scope.holds_any(&others));
     let mut killed = HashSet::new();
-    let tree = kill_tree(&process, &spared, &mut killed);
-    let scope = match process.cgroup.as_ref().and_then(session_scope) {
-        Some(scope) if !scope.holds_any(&spared) => scope.kill(&mut killed),
-        _ => Ok(How::Tree),
-    };
+    let tree = kill_tree(&process, &others, own_audit_session(&process, spared), &mut killed);
+    let scope = scope.map_or(Ok(How::Tree), |scope| scope.kill(&mut killed));
     // Both are tried whatever becomes of the other, and the monitor ends in any case.
     handle.signal(Signal::KILL)?;
     tree?;
     Ok(Ended { how: scope?, killed: killed.len() })
 }
 
+/// The audit session that this login alone has. Without `pam_loginuid` a connection has its listener's, and that of an
+/// administrator who started the listener by hand is theirs: so the two must differ, and the listener be there to tell.
+fn own_audit_session(monitor: &Process, spared: &Spared) -> Option<u32> {
+    let parent = identity(monitor.ppid).filter(|parent| spared.listeners.contains(parent))?;
+    monitor.audit_session.filter(|own| audit_session(parent) != Some(*own))
+}
+
 /// Kills the monitor, all that is below it or in its audit session, and nobody who is, or is below, one of `spared`.
-fn kill_tree(monitor: &Process, spared: &HashSet<ProcessId>, killed: &mut HashSet<ProcessId>) -> Result<(), EndError> {
-    let parent = identity(monitor.ppid);
-    // A listener that an administrator started by hand has their audit session, and everybody under it may have too.
-    let audit = monitor.audit_session.filter(|own| parent.and_then(audit_session) != Some(*own));
+fn kill_tree(
+    monitor: &Process,
+    spared: &HashSet<ProcessId>,
+    audit: Option<u32>,
+    killed: &mut HashSet<ProcessId>,
+) -> Result<(), EndError> {
     let mut stopped: HashMap<ProcessId, PidFd> = HashMap::new();
     // A process that has a signal waiting cannot fork: once a look finds nobody new, nobody new can come.
     for _ in 0..MAX_ROUNDS {
@@ -170,9 +180,9 @@ fn session_scope(cgroup: &CgroupPath) -> Option<Scope> {
     if !is_session_scope(&cgroup.path) {
         return None;
     }
-    let root = if cgroup.unified { UNIFIED_ROOT } else { LEGACY_ROOT };
-    let dir = Path::new(root).join(cgroup.path.trim_start_matches('/'));
-    dir.is_dir().then(|| Scope { dir, cgroup: cgroup.clone() })
+    let roots: &[&str] = if cgroup.unified { &UNIFIED_ROOTS } else { &LEGACY_ROOTS };
+    let mut dirs = roots.iter().map(|root| Path::new(root).join(cgroup.path.trim_start_matches('/')));
+    dirs.find(|dir| dir.join("cgroup.procs").exists()).map(|dir| Scope { dir, cgroup: cgroup.clone() })
 }
 
 fn is_session_scope(path: &str) -> bool {
@@ -195,6 +205,10 @@ impl Scope {
         let switch = fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.kill"));
         if switch.and_then(|mut file| file.write_all(b"1")).is_ok() {
             killed.extend(before);
+            return Ok(How::Scope);
+        }
+        if !self.dir.exists() {
+            // Its processes ended with the tree, and systemd was quicker.
             return Ok(How::Scope);
         }
         let mut seen = HashSet::new();

@@ -378,12 +378,12 @@ fn cgroup_of(text: &[u8]) -> Option<CgroupPath> {
             wanted(id, controllers).then(|| path.to_owned())
         })
     };
-    // systemd's own v1 hierarchy exists only where v2 is not the one it works in (legacy and hybrid set-ups).
-    let legacy = path_in(&|_, controllers| controllers == "name=systemd");
-    let unified = || path_in(&|id, controllers| id == "0" && controllers.is_empty());
-    match legacy {
-        Some(path) => Some(CgroupPath { unified: false, path }),
-        None => unified().map(|path| CgroupPath { unified: true, path }),
+    // Both may be listed. systemd works in the unified one, in hybrid set-ups too; where it does not, all are at its root.
+    let unified = path_in(&|id, controllers| id == "0" && controllers.is_empty()).filter(|path| path != "/");
+    let legacy = || path_in(&|_, controllers| controllers == "name=systemd");
+    match unified {
+        Some(path) => Some(CgroupPath { unified: true, path }),
+        None => legacy().map(|path| CgroupPath { unified: false, path }),
     }
 }
 
@@ -420,8 +420,10 @@ mod tests {
     fn the_control_group_is_found_in_each_kind_of_hierarchy() {
         let unified = cgroup_of(b"0::/user.slice/session-3.scope\n").expect("a cgroup");
         assert_eq!(unified, CgroupPath { unified: true, path: "/user.slice/session-3.scope".into() });
-        let hybrid = cgroup_of(b"5:cpu,cpuacct:/\n1:name=systemd:/a:b/session-3.scope\n0::/x\n").expect("a cgroup");
-        assert_eq!(hybrid, CgroupPath { unified: false, path: "/a:b/session-3.scope".into() });
+        let hybrid = cgroup_of(b"5:cpu:/\n1:name=systemd:/\n0::/x/session-3.scope\n").expect("a cgroup");
+        assert_eq!(hybrid, CgroupPath { unified: true, path: "/x/session-3.scope".into() });
+        let legacy = cgroup_of(b"5:cpu,cpuacct:/\n1:name=systemd:/a:b/session-3.scope\n0::/\n").expect("a cgroup");
+        assert_eq!(legacy, CgroupPath { unified: false, path: "/a:b/session-3.scope".into() });
         assert_eq!(cgroup_of(b""), None);
     }
 
