@@ -198,3 +198,66 @@ fn mask(role: Role) -> AddWatchFlags {
         Role::KeyFile => way | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE | IN_EXCL_UNLINK,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, fs::File, path::Path};
+
+    use super::*;
+
+    fn heard(watch: &mut HomeWatch) -> Vec<(Unit, Need)> {
+        let mut heard = Vec::new();
+        watch.drain(|unit, need| heard.push((unit, need))).unwrap();
+        heard.dedup();
+        heard
+    }
+
+    fn add(watch: &mut HomeWatch, unit: Unit, directory: &Path, name: &str, role: Role) {
+        let opened = File::open(directory).unwrap();
+        watch.rewatch(unit, |adding| adding.add(opened.as_fd(), Some(OsStr::new(name)), role)).unwrap();
+    }
+
+    #[test]
+    fn only_whom_a_name_concerns_is_woken_and_reading_wakes_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watch = HomeWatch::open().unwrap();
+        add(&mut watch, 1, directory.path(), "keys", Role::KeyFile);
+        add(&mut watch, 2, directory.path(), ".ssh", Role::Way);
+        assert_eq!(watch.watched(), 1);
+        fs::write(directory.path().join("other"), "x").unwrap();
+        assert_eq!(heard(&mut watch), []);
+        fs::write(directory.path().join("keys"), "x").unwrap();
+        assert_eq!(heard(&mut watch), [(1, Need::Files)]);
+        fs::read(directory.path().join("keys")).unwrap();
+        fs::read_dir(directory.path()).unwrap().for_each(drop);
+        assert_eq!(heard(&mut watch), []);
+        fs::create_dir(directory.path().join(".ssh")).unwrap();
+        assert_eq!(heard(&mut watch), [(2, Need::Ways)]);
+    }
+
+    #[test]
+    fn a_directory_that_only_leads_on_is_not_watched_for_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(".ssh"), "").unwrap();
+        let mut watch = HomeWatch::open().unwrap();
+        add(&mut watch, 1, directory.path(), ".ssh", Role::Way);
+        fs::write(directory.path().join(".ssh"), "written").unwrap();
+        assert_eq!(heard(&mut watch), []);
+    }
+
+    #[test]
+    fn a_directory_that_moves_or_goes_wakes_everybody_it_served_and_is_forgotten() {
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("home");
+        fs::create_dir(&directory).unwrap();
+        let mut watch = HomeWatch::open().unwrap();
+        for unit in [1, 2] {
+            add(&mut watch, unit, &directory, "keys", Role::KeyFile);
+        }
+        fs::rename(&directory, above.path().join("moved")).unwrap();
+        assert_eq!(heard(&mut watch), [(1, Need::Ways), (2, Need::Ways)]);
+        fs::remove_dir(above.path().join("moved")).unwrap();
+        assert!(heard(&mut watch).starts_with(&[(1, Need::Ways), (2, Need::Ways)]));
+        assert_eq!(watch.watched(), 0);
+    }
+}

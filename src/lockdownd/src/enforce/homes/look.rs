@@ -151,7 +151,7 @@ fn names_in(root: &Root, directory: &Path) -> nix::Result<(Vec<OsString>, bool)>
 }
 
 /// glob(7) for one part of a path: `*`, `?`, `[a-z]`, `[!a]` and `\` before a character; a leading dot is only matched
-/// by a dot, as glob(3) does. In doubt (a bracket that is not closed) everything matches: then it is looked at.
+/// by a dot, as glob(3) does.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && !matches!(pattern.first(), Some(b'.' | b'\\')) {
         return false;
@@ -189,27 +189,39 @@ fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
         [] => None,
         [b'?', ..] => Some(1),
         [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
-        [b'[', set @ ..] => match_set(set, byte).map(|length| length + 1),
+        [b'[', set @ ..] => match match_set(set, byte) {
+            Set::Matches(length) => Some(length + 1),
+            Set::Differs => None,
+            Set::Unclosed => (byte == b'[').then_some(1),
+        },
         [literal, ..] => (*literal == byte).then_some(1),
     }
 }
 
-fn match_set(set: &[u8], byte: u8) -> Option<usize> {
+/// What a set in brackets is to a byte.
+enum Set {
+    /// It has it, and is this long without its opening bracket.
+    Matches(usize),
+    Differs,
+    /// It never ends: then the bracket is a character like any other.
+    Unclosed,
+}
+
+fn match_set(set: &[u8], byte: u8) -> Set {
     let negated = matches!(set.first(), Some(b'!' | b'^'));
     let mut at = usize::from(negated);
     let start = at;
     let mut hit = false;
     loop {
         match set.get(at..) {
-            None | Some([]) => return Some(set.len()),
+            None | Some([]) => return Set::Unclosed,
             Some([b']', ..]) if at > start => break,
             // Classes like [:alpha:] are taken to match: too much is looked at, never too little.
             Some([b'[', b':' | b'.' | b'=', ..]) => {
-                let end = set[at + 2..].iter().position(|b| *b == b']');
-                return Some(end.map_or(set.len(), |end| {
-                    let after = at + 2 + end + 1;
-                    set[after..].iter().position(|b| *b == b']').map_or(set.len(), |close| after + close + 1)
-                }));
+                let Some(end) = set[at + 2..].iter().position(|byte| *byte == b']') else { return Set::Unclosed };
+                let after = at + 2 + end + 1;
+                let close = set[after..].iter().position(|byte| *byte == b']');
+                return close.map_or(Set::Unclosed, |close| Set::Matches(after + close + 1));
             }
             Some([low, b'-', high, ..]) if *high != b']' => {
                 hit |= (*low..=*high).contains(&byte);
@@ -225,7 +237,7 @@ fn match_set(set: &[u8], byte: u8) -> Option<usize> {
             }
         }
     }
-    (hit != negated).then_some(at + 1)
+    if hit == negated { Set::Differs } else { Set::Matches(at + 1) }
 }
 
 /// What policy says to what stands at `real`, and what was seen; a read file's bytes are in `content`.
@@ -316,5 +328,68 @@ pub(super) fn standing_of(
         fingerprints: survey.fingerprints.clone(),
         more: survey.more,
         unreadable_lines: survey.unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_glob_does() {
+        for (pattern, name, expected) in [
+            ("authorized_keys*", "authorized_keys2", true),
+            ("authorized_keys*", "authorized_key", false),
+            ("*.pub", "a.b.pub", true),
+            ("*", ".hidden", false),
+            (".*", ".hidden", true),
+            ("k?y", "kéy", false),
+            ("k[a-f]y", "key", true),
+            ("k[!a-f]y", "key", false),
+            ("k[]e]y", "key", true),
+            ("k[e", "k[e", true),
+            ("k[e", "key", false),
+            ("k[[:alpha:]]y", "key", true),
+            ("k\\*y", "k*y", true),
+            ("k\\*y", "key", false),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxbyy", false),
+            ("", "", true),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_split_where_links_of_roots_end() {
+        let split = |path: &str, home: &str| {
+            let candidate = Candidate::new(&KeyFilePath::pattern(path.into()), Some(Path::new(home)));
+            (candidate.base.to_str().unwrap().to_owned(), candidate.below.to_str().unwrap().to_owned())
+        };
+        let pair = |base: &str, below: &str| (base.to_owned(), below.to_owned());
+        assert_eq!(split("/home/a/.ssh/k", "/home/a"), pair("/home/a", ".ssh/k"));
+        assert_eq!(split("/home/a/.s*/k", "/home/a"), pair("/home/a", ".s*/k"));
+        assert_eq!(split("/home/ab/k", "/home/a"), pair("/home/ab", "k"));
+        assert_eq!(split("/home/a/../b/k", "/home/a"), pair("/home/a/../b", "k"));
+        assert_eq!(split("/etc/keys/a", "/home/a"), pair("/etc/keys", "a"));
+        assert_eq!(split("/etc/k*/a/b", "/home/a"), pair("/etc", "k*/a/b"));
+        assert_eq!(split("/k*", "/home/a"), pair("/", "k*"));
+        assert_eq!(split("/.ssh/k", "/"), pair("/", ".ssh/k"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_pattern_panics_or_takes_long(pattern in "[]\\[*?a!^:\\\\-]{0,20}", name in "[]a*b.-]{0,60}") {
+            let _ = matches(pattern.as_bytes(), name.as_bytes());
+        }
+
+        #[test]
+        fn a_name_matches_itself_escaped_and_a_star(name in "[a-z*?\\[\\]\\\\]{1,20}") {
+            let escaped: String = name.chars().flat_map(|letter| ['\\', letter]).collect();
+            prop_assert!(matches(escaped.as_bytes(), name.as_bytes()));
+            prop_assert!(matches(b"*", name.as_bytes()));
+        }
     }
 }

@@ -39,7 +39,7 @@ const URGENT_PER_ROUND: usize = 64;
 /// Accounts of a new territory, or after an overflow, between two readings of the queue.
 const ROUTINE_PER_ROUND: usize = 16;
 /// Accounts of a sweep between two readings of the queue: some hundred microseconds.
-const SWEPT_PER_ROUND: usize = 64;
+const SWEPT_PER_ROUND: usize = 16;
 
 /// One account, or all shared files: what a pass is about.
 #[derive(Debug)]
