@@ -65,11 +65,11 @@ impl Candidate {
         }
     }
 
-    /// Finds out where the base really is.
-    pub(super) fn resolve(&mut self, root: &Root) -> Result<(), PathError> {
+    /// Notes where the base really is, or that it cannot be reached.
+    pub(super) fn lead_to(&mut self, real: Result<PathBuf, PathError>) -> Result<(), PathError> {
         self.real_base = None;
         self.real_file = None;
-        let real = root.resolve(&self.base)?;
+        let real = real?;
         self.real_file = (!self.is_pattern).then(|| real.join(&self.below));
         self.real_base = Some(real);
         Ok(())
@@ -285,7 +285,8 @@ pub fn plan(root: &Root, territory: &Territory) -> Vec<Standing> {
     let shared = (None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect());
     for (whose, candidates) in units.chain([shared]) {
         for mut candidate in candidates {
-            if candidate.resolve(root).is_err() {
+            let real = root.resolve(&candidate.base);
+            if candidate.lead_to(real).is_err() {
                 continue;
             }
             for file in candidate.files(root).0 {

@@ -48,8 +48,10 @@ struct Ward {
     whose: Option<AccountName>,
     candidates: Vec<Candidate>,
     backlog: Arc<Backlog>,
-    /// What it waits for, if it stands in a queue.
+    /// What it waits for.
     need: Option<Need>,
+    /// Whether it stands in the urgent queue: at most once, however many events there are.
+    is_urgent: bool,
 }
 
 /// What a repeated failure is told by.
@@ -170,6 +172,7 @@ impl Worker {
                 whose,
                 candidates,
                 need: None,
+                is_urgent: false,
             })
             .collect();
         self.territory = Some(territory);
@@ -189,10 +192,11 @@ impl Worker {
         let Self { watch, wards, urgent, .. } = self;
         let drained = watch.drain(|unit, need| {
             let Some(ward) = wards.get_mut(unit as usize) else { return };
-            if ward.need.is_none() {
+            ward.need = ward.need.max(Some(need));
+            // One that waits for a routine look overtakes: something happens there now.
+            if !std::mem::replace(&mut ward.is_urgent, true) {
                 urgent.push_back(unit);
             }
-            ward.need = ward.need.max(Some(need));
         });
         match drained {
             Ok(drained) if !drained.overflowed => {}
@@ -217,6 +221,7 @@ impl Worker {
     fn work_round(&mut self) {
         for _ in 0..self.urgent.len().min(URGENT_PER_ROUND) {
             if let Some(unit) = self.urgent.pop_front() {
+                self.wards[unit as usize].is_urgent = false;
                 self.attend(unit);
             }
         }
@@ -231,11 +236,13 @@ impl Worker {
     /// Puts `unit` among the urgent.
     fn need_ways(&mut self, unit: Unit) {
         let ward = &mut self.wards[unit as usize];
-        if ward.need.replace(Need::Ways).is_none() {
+        ward.need = Some(Need::Ways);
+        if !std::mem::replace(&mut ward.is_urgent, true) {
             self.urgent.push_back(unit);
         }
     }
 
+    /// Does what `unit` waits for, if another look has not done it already.
     fn attend(&mut self, unit: Unit) {
         let Some(need) = self.wards.get_mut(unit as usize).and_then(|ward| ward.need.take()) else { return };
         self.pass(unit, need);

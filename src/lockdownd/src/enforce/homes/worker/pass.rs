@@ -206,9 +206,15 @@ impl Worker {
         let Self { root, watch, wards, .. } = self;
         let candidates = &mut wards[unit as usize].candidates;
         watch.rewatch(unit, |adding| {
+            let mut known: Option<(PathBuf, PathBuf)> = None;
             for candidate in candidates {
                 let base = candidate.base.clone();
-                if let Err(error) = candidate.resolve(root) {
+                let real = match known.take() {
+                    Some((same, real)) if same == base => Ok(real),
+                    _ => root.resolve(&base),
+                };
+                let real = real.inspect(|real| known = Some((base.clone(), real.clone())));
+                if let Err(error) = candidate.lead_to(real) {
                     failures.push((base, error.to_string()));
                     continue;
                 }

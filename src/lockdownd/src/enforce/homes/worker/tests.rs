@@ -79,3 +79,30 @@ fn watches_do_not_pile_up_when_a_directory_is_replaced_again_and_again() {
     }
     assert_eq!(worker.watch.watched(), 3, "home, .ssh, and /home for those that are missing");
 }
+
+#[test]
+fn who_writes_now_overtakes_those_who_wait_for_a_routine_look() {
+    let machine = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..3 * ROUTINE_PER_ROUND).map(|number| format!("u{number}")).collect();
+    for name in &names {
+        fs::create_dir_all(machine.path().join("home").join(name).join(".ssh")).unwrap();
+    }
+    let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
+    let (jobs, _told) = channel();
+    let mut worker = Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open().unwrap(), intake, jobs);
+    let homes = names.iter().map(|name| spec(name)).collect();
+    worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+    while !worker.routine.is_empty() {
+        worker.work_round();
+    }
+    worker.need_everything();
+    let keys = machine.path().join("home").join(names.last().unwrap()).join(".ssh/authorized_keys");
+    fs::write(&keys, "a line that is no comment").unwrap();
+    worker.hear();
+    worker.work_round();
+    assert!(!keys.exists());
+    while !worker.routine.is_empty() {
+        worker.work_round();
+    }
+    assert!(worker.wards.iter().all(|ward| ward.need.is_none() && !ward.is_urgent));
+}
