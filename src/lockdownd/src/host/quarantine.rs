@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::paths::PathError;
 pub use intake::{Intake, Prey, Taken};
-pub use restore::{RESTORE_ARGUMENT, RestoreError, RestoreTo, restore, restore_as_account};
+pub use restore::{PATIENCE, RESTORE_ARGUMENT, RestoreError, RestoreTo, restore, restore_as_account};
 pub use settle::{Arrival, Settler};
 
 /// Where removed files are kept.

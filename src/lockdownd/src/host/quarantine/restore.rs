@@ -7,7 +7,9 @@ use std::{
     io::{self, Read, Write},
     os::unix::{ffi::OsStrExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -23,6 +25,11 @@ use crate::host::paths::{MAX_KEY_FILE, PathError, Root, unescape};
 pub const RESTORE_ARGUMENT: &str = "--restore-as-account";
 /// The longest complaint of the child that is passed on, in bytes.
 const MAX_COMPLAINT: u64 = 1024;
+
+/// How long the child may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How often we look whether it is done.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// Why an item was not given back.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +90,7 @@ pub struct RestoreTo<'a> {
 
 /// Writes the bytes of item `id` of the quarantine at `directory` back into the account's home, mode 0600, as the
 /// account, never over anything, and says where. `program` is the daemon's own. The item stays in the quarantine.
+/// Takes up to [`PATIENCE`] if the home stands still: not for a thread that others wait for.
 ///
 /// # Errors
 /// [`RestoreError`]; nothing was written then, or the child says what stopped it.
@@ -90,10 +98,7 @@ pub fn restore(directory: &Path, id: &ItemId, to: RestoreTo<'_>, program: &Path)
     let item = show(directory, id)?;
     let place = place_of(&item, to)?;
     let content = directory.join(id.as_str());
-    let mut bytes = Vec::new();
-    File::open(&content)
-        .and_then(|file| file.take(MAX_KEY_FILE as u64).read_to_end(&mut bytes))
-        .map_err(|source| QuarantineError::io(content, source))?;
+    let bytes = File::open(&content).map_err(|source| QuarantineError::io(content, source))?;
     let mut child = Command::new(program)
         .args([OsStr::new(RESTORE_ARGUMENT), OsStr::new(&to.uid.to_string()), OsStr::new(&to.gid.to_string())])
         .arg(&place)
@@ -102,22 +107,34 @@ pub fn restore(directory: &Path, id: &ItemId, to: RestoreTo<'_>, program: &Path)
         // std drops the supplementary groups before it takes the user id, as root; the child checks all three.
         .gid(to.gid)
         .uid(to.uid)
-        .stdin(Stdio::piped())
+        .stdin(bytes)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(RestoreError::Child)?;
-    let sent = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&bytes));
+    let status = wait_for(&mut child).map_err(RestoreError::Child)?;
+    if status.success() {
+        return Ok(place);
+    }
     let mut complaint = String::new();
     if let Some(stderr) = child.stderr.take() {
         let _ = stderr.take(MAX_COMPLAINT).read_to_string(&mut complaint);
     }
-    let status = child.wait().map_err(RestoreError::Child)?;
-    if !status.success() {
-        return Err(RestoreError::Refused(record::escape(complaint.trim_end().as_bytes())));
+    Err(RestoreError::Refused(record::escape(complaint.trim_end().as_bytes())))
+}
+
+/// Waits at most [`PATIENCE`]: the home may be a file system that its owner has made to hang.
+fn wait_for(child: &mut Child) -> io::Result<ExitStatus> {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(GLANCE);
     }
-    sent.map_err(RestoreError::Child)?;
-    Ok(place)
+    child.kill()?;
+    child.wait()?;
+    Err(io::Error::new(io::ErrorKind::TimedOut, "the home did not answer in time"))
 }
 
 /// Whether the item may be given back, and where to: in the real home, by the item's path below it.
