@@ -134,7 +134,8 @@ impl fmt::Display for Obstacle {
                 write!(f, "{listener}: UsePAM is off: change {place} to `UsePAM yes` and reload sshd")
             }
             Self::NoPam { listener, place: None } => {
-                write!(f, "{listener}: UsePAM is off: add `UsePAM yes` to its configuration and reload it")
+                write!(f, "{listener}: UsePAM is off: add `UsePAM yes` to its configuration, take any such option off its command line, and \
+                     start it again")
             }
             Self::Gate { listener, why } => write!(f, "{listener}: {why}"),
             Self::DropIn { listener, why } => write!(f, "{listener}: {why}"),
@@ -182,14 +183,17 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
             return found;
         }
     };
-    if input.when == When::InForce && !matches!(drop_in::current(), Ok(Some(text)) if text == content) {
+    let mut when = input.when;
+    if when == When::InForce && !matches!(drop_in::current(), Ok(Some(text)) if text == content) {
         found.push(Obstacle::DropInGone);
+        // What else is in the way is what would be in the way of putting it back.
+        when = When::Before;
     }
     let mut seen = HashSet::new();
     for listener in of_root {
         // Two of the same kind have the same answers.
         if seen.insert(&listener.invocation) || !listener.certain {
-            Asking { listener, files: &files, content: &content, when: input.when }.ask(&mut found);
+            Asking { listener, files: &files, content: &content, when }.ask(&mut found);
         }
     }
     if !input.no_exempt {
@@ -203,7 +207,7 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
 #[must_use]
 pub fn pam_services(listeners: &[Listener]) -> BTreeSet<String> {
     let of = |listener: &Listener| {
-        let known = effective(&listener.invocation, None).ok();
+        let known = effective(&listener.invocation, &Spec::of_anybody()).ok();
         known.and_then(|known| known.get("pamservicename").map(str::to_owned)).unwrap_or_else(|| service(listener))
     };
     listeners.iter().filter(|listener| listener.uid == 0).map(of).collect()
@@ -249,8 +253,8 @@ impl Asking<'_> {
         let (mut services, mut obstacles) = (BTreeSet::new(), Vec::new());
         for spec in probes::specs(scan, self.files.keys().map(Account::as_str)) {
             let effective = match &probe {
-                Some(probe) => probe.effective(Some(&spec))?,
-                None => effective(invocation, Some(&spec))?,
+                Some(probe) => probe.effective(&spec)?,
+                None => effective(invocation, &spec)?,
             };
             self.judge(&effective, &spec, scan, &mut obstacles);
             services.insert(effective.get("pamservicename").map_or_else(|| service(self.listener), str::to_owned));
@@ -270,7 +274,8 @@ impl Asking<'_> {
     /// What one login's configuration has against it.
     fn judge(&self, effective: &Effective, spec: &Spec, scan: &Scan, obstacles: &mut Vec<Obstacle>) {
         if !effective.is_yes("usepam") {
-            let place = scan.of("usepam").next().map(|setting| setting.place.to_string());
+            let place = scan.of("usepam").next().filter(|setting| setting.args == ["no"]);
+            let place = place.map(|setting| setting.place.to_string());
             obstacles.push(Obstacle::NoPam { listener: self.listener.title(), place });
         }
         let exempt = self.files.iter().find(|(account, _)| account.as_str() == spec.user);

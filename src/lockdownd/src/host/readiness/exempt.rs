@@ -35,7 +35,7 @@ pub(super) fn obstacle(exempt: &[ExemptAccount], files: &ExemptKeyFiles) -> Opti
 fn usable(exempt: &ExemptAccount, patterns: &[String]) -> Result<(), String> {
     let name = exempt.account.as_str();
     let (uid, home) = exempt.login.as_ref().ok_or("there is no such account")?;
-    let effective = effective(&Invocation::standard(), Some(&Spec::of(name))).map_err(|error| error.to_string())?;
+    let effective = effective(&Invocation::standard(), &Spec::of(name)).map_err(|error| error.to_string())?;
     may_log_in(&effective, name, *uid)?;
     let root = Root::open(Path::new("/")).map_err(|error| error.to_string())?;
     let mut reasons = Vec::new();

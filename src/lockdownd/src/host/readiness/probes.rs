@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 
 use super::{MAX_PROBES, someone_in};
 use crate::host::sshd::{
-    effective::Spec,
+    effective::{ANYBODY, Spec},
     scan::{Criterion, Scan},
 };
 
-/// A login of nobody in particular.
-const ANYBODY: &str = "lockdownd-probe";
 /// The most patterns of one list that are tried.
 const MAX_ALTERNATIVES: usize = 8;
 
 /// A login of anybody, of each exempt account, and for each block some that fit it: each once, at most [`MAX_PROBES`].
 pub(super) fn specs<'a>(scan: &Scan, exempt: impl Iterator<Item = &'a str>) -> Vec<Spec> {
-    let mut specs = vec![Spec::of(ANYBODY)];
+    let mut specs = vec![Spec::of_anybody()];
     specs.extend(exempt.map(Spec::of));
     for index in 0..scan.blocks.len() {
         let around = |index: &usize| scan.blocks[*index].within;
@@ -50,7 +48,7 @@ fn askable(spec: &Spec) -> bool {
 
 /// Logins that fit all of these conditions, one for each alternative of each.
 fn fitting(criteria: &[&Criterion]) -> Vec<Spec> {
-    let mut specs = vec![Spec::of(ANYBODY)];
+    let mut specs = vec![Spec::of_anybody()];
     for criterion in criteria {
         let values = alternatives(&criterion.value);
         let values: Vec<String> = match criterion.name.as_str() {

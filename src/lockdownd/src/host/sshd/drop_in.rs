@@ -16,7 +16,7 @@ use record::Account;
 use rustix::process::Signal;
 
 use super::{
-    effective::{Effective, EffectiveError, Spec, effective, sshd_t},
+    effective::{ANYBODY, Effective, EffectiveError, Spec, effective, sshd_t},
     listener::{Invocation, Listener, listening_sockets},
     probe::Probe,
     scan::{Disk, Overlay, Place, Scan, scan},
@@ -38,8 +38,6 @@ const RELOAD_TIME: Duration = Duration::from_millis(1000);
 const SAME_SOCKETS_TIME: Duration = Duration::from_millis(150);
 /// How often it is looked at meanwhile.
 const RELOAD_STEP: Duration = Duration::from_millis(5);
-/// An account that does not exist: what sshd says for it, it says for everybody without a block of their own.
-const NOBODY_IN_PARTICULAR: &str = "lockdownd-probe";
 
 /// The drop-in could not be put in, or taken out.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +186,7 @@ pub fn exempt_key_files(sshd: &Invocation, exempt: &[Account]) -> Result<ExemptK
     let probe = Probe::without_drop_in(sshd)?;
     let of = |account: &Account| {
         check_name(account)?;
-        let files = probe.effective(Some(&Spec::of(account.as_str())))?.key_files();
+        let files = probe.effective(&Spec::of(account.as_str()))?.key_files();
         Ok((account.clone(), files.into_iter().filter(|file| !file.eq_ignore_ascii_case("none")).collect()))
     };
     exempt.iter().map(of).collect()
@@ -307,11 +305,11 @@ fn reads_drop_in(sshd: &Invocation) -> bool {
 /// Asks the sshd that serves logins whether it does what the drop-in on the disk says.
 fn check_effect(sshd: &Invocation, exempt: &ExemptKeyFiles) -> Result<(), DropInError> {
     sshd_t(sshd)?;
-    expect_key_files(&effective(sshd, Some(&Spec::of(NOBODY_IN_PARTICULAR)))?, sshd, NOBODY_IN_PARTICULAR, &store())?;
+    expect_key_files(&effective(sshd, &Spec::of_anybody())?, sshd, ANYBODY, &store())?;
     for (account, files) in exempt {
         let none = vec!["none".to_owned()];
         let expected = if files.is_empty() { &none } else { files };
-        let found = effective(sshd, Some(&Spec::of(account.as_str())))?;
+        let found = effective(sshd, &Spec::of(account.as_str()))?;
         expect_key_files(&found, sshd, account.as_str(), expected)?;
     }
     Ok(())

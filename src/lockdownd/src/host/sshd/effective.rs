@@ -63,7 +63,14 @@ pub enum EffectiveError {
     },
 }
 
-/// A connection, as `sshd -C` describes it; the defaults are those of a login over the loopback.
+/// An address and a name that no client has (RFC 5737, RFC 2606): no `Match` block is about them in particular.
+const ANY_CLIENT: (&str, &str) = ("192.0.2.1", "client.invalid");
+/// An address that no host has.
+const ANY_HOST: &str = "192.0.2.2";
+/// A name that no account has.
+pub const ANYBODY: &str = "lockdownd-probe";
+
+/// A connection, as `sshd -C` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Spec {
     /// The account.
@@ -81,11 +88,17 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A login to this account over the loopback.
+    /// A login to this account, from nowhere in particular, to port 22.
     #[must_use]
     pub fn of(user: &str) -> Self {
-        let (host, addr) = ("localhost".to_owned(), "127.0.0.1".to_owned());
-        Self { user: user.to_owned(), host, laddr: addr.clone(), addr, lport: 22, rdomain: None }
+        let [user, host, addr, laddr] = [user, ANY_CLIENT.1, ANY_CLIENT.0, ANY_HOST].map(str::to_owned);
+        Self { user, host, addr, laddr, lport: 22, rdomain: None }
+    }
+
+    /// A login of nobody in particular: what holds for it, holds where no `Match` block does.
+    #[must_use]
+    pub fn of_anybody() -> Self {
+        Self::of(ANYBODY)
     }
 
     fn argument(&self) -> Result<String, EffectiveError> {
@@ -140,17 +153,14 @@ impl Effective {
     }
 }
 
-/// What an sshd that was started like this has as its configuration: for everybody, or for one connection, with the
-/// `Match` blocks that hold for it. Takes some 10 ms.
+/// What an sshd that was started like this has as its configuration for one connection, with the `Match` blocks that hold
+/// for it. Takes some 10 ms.
 ///
 /// # Errors
 /// When sshd cannot be run or refuses its configuration.
-pub fn effective(sshd: &Invocation, spec: Option<&Spec>) -> Result<Effective, EffectiveError> {
-    let mut args: Vec<OsString> = vec!["-T".into()];
-    if let Some(spec) = spec {
-        args.extend(["-C".into(), spec.argument()?.into()]);
-    }
-    Ok(Effective::parse(&ask(sshd, args)?))
+pub fn effective(sshd: &Invocation, spec: &Spec) -> Result<Effective, EffectiveError> {
+    // Without -C, sshd refuses a configuration that has `Match LocalPort` or the like.
+    Ok(Effective::parse(&ask(sshd, vec!["-T".into(), "-C".into(), spec.argument()?.into()])?))
 }
 
 /// Whether sshd would start with its configuration.
@@ -293,7 +303,7 @@ mod tests {
     #[test]
     fn a_connection_that_sshd_would_misread_is_not_asked_for() {
         assert!(Spec::of("a,addr=1.2.3.4").argument().is_err());
-        let expected = "user=frank,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22";
+        let expected = "user=frank,host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22";
         assert_eq!(Spec::of("frank").argument().expect("askable"), expected);
     }
 

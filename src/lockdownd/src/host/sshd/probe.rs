@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     drop_in::{self, DropInError},
-    effective::{Effective, Spec, effective, sshd_t},
+    effective::{Effective, EffectiveError, Spec, effective, sshd_t},
     listener::Invocation,
     scan::{Disk, Files, Overlay, Scan, scan},
     syntax,
@@ -25,6 +25,10 @@ const DIRECTORY: &str = "/run/lockdownd/probe";
 #[derive(Debug)]
 pub struct Probe {
     sshd: Invocation,
+    /// The main file that it stands for.
+    original: PathBuf,
+    /// What stands for the drop-in; empty when none does.
+    stand_in: PathBuf,
     written: Vec<PathBuf>,
 }
 
@@ -48,8 +52,10 @@ impl Probe {
     fn write(sshd: &Invocation, content: Option<&str>) -> Result<Self, DropInError> {
         let overlay = Overlay { base: Disk, path: drop_in::PATH.into(), content: content.map(|text| text.into()) };
         let scan = scan(&overlay, &sshd.config_file);
-        let mut probe = Self { sshd: sshd.clone(), written: Vec::new() };
+        let original = sshd.config_file.clone();
+        let mut probe = Self { sshd: sshd.clone(), original, stand_in: PathBuf::new(), written: Vec::new() };
         let stand_in = content.map(|content| probe.put("drop-in", content.as_bytes())).transpose()?;
+        probe.stand_in = stand_in.clone().unwrap_or_default();
         let text = Disk.read(&sshd.config_file).map_err(|e| DropInError::io(&sshd.config_file, e))?;
         let text = rewrite(&text, &scan, &sshd.config_file, stand_in.as_deref())?;
         probe.sshd.config_file = probe.put("config", &text)?;
@@ -60,8 +66,8 @@ impl Probe {
     ///
     /// # Errors
     /// When sshd cannot be asked or refuses it.
-    pub fn effective(&self, spec: Option<&Spec>) -> Result<Effective, DropInError> {
-        Ok(effective(&self.sshd, spec)?)
+    pub fn effective(&self, spec: &Spec) -> Result<Effective, DropInError> {
+        effective(&self.sshd, spec).map_err(|error| self.as_of_the_original(error))
     }
 
     /// Whether sshd would start with it.
@@ -69,7 +75,19 @@ impl Probe {
     /// # Errors
     /// What sshd says against it.
     pub fn test(&self) -> Result<(), DropInError> {
-        Ok(sshd_t(&self.sshd)?)
+        sshd_t(&self.sshd).map_err(|error| self.as_of_the_original(error))
+    }
+
+    /// A complaint of sshd's with the files' own names: lines are the same in both.
+    fn as_of_the_original(&self, error: EffectiveError) -> DropInError {
+        let EffectiveError::Refused { binary, mut complaint, .. } = error else { return error.into() };
+        let originals = [(&self.sshd.config_file, self.original.as_path()), (&self.stand_in, Path::new(drop_in::PATH))];
+        for (written, original) in originals {
+            if let Some(written) = written.to_str().filter(|written| !written.is_empty()) {
+                complaint = complaint.replace(written, &original.to_string_lossy());
+            }
+        }
+        EffectiveError::Refused { binary, config: self.original.clone(), complaint }.into()
     }
 
     fn put(&mut self, what: &str, content: &[u8]) -> Result<PathBuf, DropInError> {
