@@ -106,8 +106,13 @@ pub fn end(monitor: ProcessId, spared: &Spared) -> Result<Ended, EndError> {
     let scope = scope.map_or(Ok(How::Tree), |scope| scope.kill(&mut killed));
     // Both are tried whatever becomes of the other, and the monitor ends in any case.
     handle.signal(Signal::KILL)?;
-    tree?;
-    Ok(Ended { how: scope?, killed: killed.len() })
+    let how = scope?;
+    match (tree, how) {
+        // Whoever forked faster than the tree was stopped was in the scope.
+        (Err(EndError::StillForking { .. }), How::Scope | How::ScopeMembers) | (Ok(()), _) => {}
+        (Err(error), _) => return Err(error),
+    }
+    Ok(Ended { how, killed: killed.len() })
 }
 
 /// The audit session that this login alone has. Without `pam_loginuid` a connection has its listener's, and that of an

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 
 use super::{
     effective::{ANYBODY, Effective, EffectiveError, Spec, effective, sshd_t},
-    listener::{Invocation, Listener, listening_sockets},
+    listener::{Invocation, Listener, is_started_on_demand, listening_sockets},
     probe::Probe,
     scan::{Disk, Overlay, Place, Scan, scan},
     syntax,
@@ -126,7 +126,7 @@ pub struct Reload {
     pub listener: String,
     /// Its process.
     pub process: ProcessId,
-    /// Whether it is listening again.
+    /// Whether it is listening again, or systemd is for it.
     pub well: bool,
 }
 
@@ -376,7 +376,9 @@ pub fn reload(listeners: &[&Listener]) -> Result<Vec<Reload>, DropInError> {
     }
     let deadline = Instant::now() + RELOAD_TIME;
     for (before, reload) in &mut told {
-        reload.well = reload.well && listens_again(reload.process, before.as_ref(), deadline);
+        // One that systemd gave its socket ends at SIGHUP (seen with OpenSSH 9.2 and 10.0); the next connection starts it.
+        let restarts = || !reload.process.is_alive() && is_started_on_demand();
+        reload.well = reload.well && (listens_again(reload.process, before.as_ref(), deadline) || restarts());
     }
     Ok(told.into_iter().map(|(_, reload)| reload).collect())
 }

@@ -196,7 +196,11 @@ fn ask(sshd: &Invocation, mut args: Vec<OsString>) -> Result<String, EffectiveEr
     for port in &sshd.ports {
         args.extend(["-p".into(), port.to_string().into()]);
     }
-    let output = run(&sshd.binary, &args)?;
+    let mut output = run(&sshd.binary, &args)?;
+    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains(PRIVSEP_DIR) {
+        // systemd takes the directory away with its service: it may have done so just now.
+        output = run(&sshd.binary, &args)?;
+    }
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -218,10 +218,18 @@ fn in_our_root(pid: i32) -> bool {
 }
 
 fn has_socket_unit() -> bool {
-    SOCKET_WANTS.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().filter_map(Result::ok).any(|entry| {
-        let name = entry.file_name();
-        name.as_bytes().starts_with(b"ssh") && name.as_bytes().ends_with(b".socket")
-    })
+    socket_units().any(|name| name.starts_with("ssh"))
+}
+
+/// Whether systemd itself listens for Debian's sshd and starts it when somebody connects (`ssh.socket`).
+#[must_use]
+pub fn is_started_on_demand() -> bool {
+    socket_units().any(|name| matches!(name.as_str(), "ssh.socket" | "sshd.socket"))
+}
+
+fn socket_units() -> impl Iterator<Item = String> {
+    let entries = SOCKET_WANTS.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".socket"))
 }
 
 fn socket_inode(link: &OsStr) -> Option<Vec<u8>> {
