@@ -320,7 +320,8 @@ mod tests {
         assert!(below.iter().all(|id| !id.is_alive()));
         assert!(identity(pid(&other)).expect("running").is_alive());
         assert_eq!(end(monitor, &Spared::default()).expect("gone").how, How::AlreadyGone);
-        other.kill().expect("ended");
+        let other_monitor = identity(pid(&other)).expect("running");
+        assert_eq!(end(other_monitor, &Spared::default()).expect("an end").how, How::Tree);
         other.wait().expect("reaped");
     }
 }
