@@ -1,4 +1,11 @@
-//! Decides, without touching anything: what is seen and the time come in as arguments, a decision with its reason
-//! comes out.
+//! The decisions: grants, people, observed files and now, to what is to be done, each with its reason.
+//!
+//! Nothing here does I/O, reads a clock or awaits. Whoever asks "why was this key removed", "why was this login
+//! refused" or "when does this grant end" finds the answer in one function of this room.
 
+pub mod grant;
 pub mod key_file;
+pub mod login;
+pub mod rendered;
+pub mod session;
+pub mod store;
