@@ -1,0 +1,185 @@
+//! Live sessions: what each is bound to, and ending them.
+//!
+//! A session is one SSH connection, known by sshd's process for it (pid and start time). The table lives in
+//! `/run/lockdownd/sessions.json`, so that connections survive a restart of the daemon and stay bound to their grants.
+//! This room ends exactly the connection it is told to end, and never decides which: `policy` and the engine do.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use record::{Account, Fingerprint, GrantId, Person, SessionId, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{
+    paths::{self, read_path},
+    processes::ProcessId,
+};
+
+/// The most sessions that are kept in the table; a login past it is refused.
+pub const MAX_SESSIONS: usize = 10_000;
+/// The largest `sessions.json` that is read.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// What a session stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "standing", rename_all = "snake_case")]
+pub enum Standing {
+    /// A grant: the session ends with it.
+    Granted {
+        /// Which.
+        grant: GrantId,
+        /// Whose.
+        person: Person,
+        /// The key that was verified.
+        fingerprint: Fingerprint,
+    },
+    /// The account is exempt: an emergency.
+    Emergency,
+    /// It was let by in observe, where enforce would have refused it.
+    Unbacked {
+        /// The person, where the key named one.
+        person: Option<Person>,
+        /// The key, where there was one.
+        fingerprint: Option<Fingerprint>,
+    },
+}
+
+/// One live SSH connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The account that was logged in to.
+    pub account: Account,
+    /// What it stands on.
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// Where it comes from.
+    pub source: Source,
+    /// When the gate let it in.
+    pub opened_at: Timestamp,
+    /// sshd's process for this connection.
+    pub monitor: ProcessId,
+    /// Why it is being ended, once it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ending: Option<String>,
+}
+
+impl Session {
+    /// The grant it stands on.
+    #[must_use]
+    pub fn grant(&self) -> Option<&GrantId> {
+        match &self.standing {
+            Standing::Granted { grant, .. } => Some(grant),
+            _ => None,
+        }
+    }
+
+    /// The person whose session it is, as far as known.
+    #[must_use]
+    pub fn person(&self) -> Option<&Person> {
+        match &self.standing {
+            Standing::Granted { person, .. } => Some(person),
+            Standing::Unbacked { person, .. } => person.as_ref(),
+            Standing::Emergency => None,
+        }
+    }
+
+    /// The key that was verified, as far as known.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        match &self.standing {
+            Standing::Granted { fingerprint, .. } => Some(fingerprint),
+            Standing::Unbacked { fingerprint, .. } => fingerprint.as_ref(),
+            Standing::Emergency => None,
+        }
+    }
+}
+
+/// The table of live sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    path: PathBuf,
+    live: Vec<Session>,
+}
+
+impl Sessions {
+    /// Reads the table that the last run left. One that cannot be read is an empty one, with the error beside it:
+    /// its connections are then unknown, and the caller says so.
+    #[must_use]
+    pub fn open(path: &Path) -> (Self, Option<io::Error>) {
+        let mut sessions = Self { path: path.to_owned(), live: Vec::new() };
+        match read_path(path, MAX_FILE).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+            Ok(live) => sessions.live = live,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return (sessions, Some(error)),
+        }
+        (sessions, None)
+    }
+
+    /// Every live session, oldest first.
+    #[must_use]
+    pub fn live(&self) -> &[Session] {
+        &self.live
+    }
+
+    /// One session.
+    #[must_use]
+    pub fn get(&self, id: &SessionId) -> Option<&Session> {
+        self.live.iter().find(|session| session.id == *id)
+    }
+
+    /// Whether the bound is reached.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.live.len() >= MAX_SESSIONS
+    }
+
+    /// The session whose connection is one of these processes.
+    #[must_use]
+    pub fn of_any(&self, processes: &[ProcessId]) -> Option<&Session> {
+        self.live.iter().find(|session| processes.contains(&session.monitor))
+    }
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    /// The table cannot be written; the session is then not in it.
+    pub fn add(&mut self, session: Session) -> io::Result<()> {
+        self.live.push(session);
+        self.save().inspect_err(|_| {
+            self.live.pop();
+        })
+    }
+
+    /// Takes a session out whose connection is gone.
+    pub fn remove(&mut self, id: &SessionId) -> Option<Session> {
+        let index = self.live.iter().position(|session| session.id == *id)?;
+        let gone = self.live.remove(index);
+        self.save_or_warn();
+        Some(gone)
+    }
+
+    /// Marks a session as being ended; the one sentence says why.
+    pub fn mark_ending(&mut self, id: &SessionId, reason: &str) {
+        if let Some(session) = self.live.iter_mut().find(|session| session.id == *id) {
+            session.ending = Some(reason.to_owned());
+            self.save_or_warn();
+        }
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let bytes = serde_json::to_vec(&self.live).expect("sessions have string keys only");
+        paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Volatile).map_err(io::Error::other)
+    }
+
+    /// A table that is behind names a connection that is gone: harmless, since its process is checked at the next start.
+    fn save_or_warn(&self) {
+        if let Err(error) = self.save() {
+            tracing::warn!(path = %self.path.display(), %error, "the table of live sessions could not be written");
+        }
+    }
+}
