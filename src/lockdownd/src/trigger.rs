@@ -1,0 +1,159 @@
+//! Every reason to act, as one stream: logins, operators, deadlines, cron, signals, and what the watches saw.
+//!
+//! Nothing is decided here and nothing is delayed on purpose: no debouncing, since a debouncer's delay is the window
+//! an attacker gets. Logins and deadlines come before the findings of homes, so that nobody can crowd them out.
+
+mod cron;
+mod signals;
+mod sockets;
+mod watch;
+
+use std::time::Duration;
+
+use control::gate;
+use jiff::Timestamp;
+use record::SessionId;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::{
+    cron::Cron,
+    signals::listen_for_signals,
+    sockets::{SocketError, serve},
+    watch::Watch,
+};
+use crate::{
+    enforce::homes::Finding,
+    host::{
+        clock::{DeadlineTimer, Woke},
+        readiness::Obstacle,
+    },
+    operator::{Asker, RestoreOutcome},
+};
+
+/// How many reasons may wait; those who send them wait in turn.
+pub const MAX_QUEUED: usize = 1_024;
+
+/// One reason to act.
+#[derive(Debug)]
+pub enum Reason {
+    /// PAM asks about a login.
+    Login {
+        /// What it asks.
+        question: gate::Question,
+        /// The gate that asks: its parent is the connection's sshd.
+        gate: u32,
+        /// Where the answer goes.
+        answer: oneshot::Sender<gate::Answer>,
+    },
+    /// An operator asks.
+    Asked {
+        /// What.
+        request: control::Request,
+        /// Who.
+        peer: Peer,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+    /// A deadline has passed, or may have.
+    Deadline,
+    /// The wall clock was set.
+    ClockSet,
+    /// The schedule says that a sweep is due.
+    Sweep,
+    /// The schedule says that a lockdown is due.
+    Lockdown,
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGTERM or SIGINT: stop in good order.
+    Stop,
+    /// The homes thread has found something.
+    Found(Finding),
+    /// A place that only root writes was touched.
+    Touched(Place),
+    /// A session's connection is gone.
+    Gone(SessionId),
+    /// It is time to look whether a connection that was ended is really gone.
+    LookAgain(SessionId),
+    /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
+    Checked(Vec<Obstacle>),
+    /// A restore from quarantine is done, beside the main thread because it writes into a home.
+    Restored {
+        /// What came of it.
+        outcome: Box<RestoreOutcome>,
+        /// Who asked.
+        asker: Asker,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+}
+
+/// Where an operator's answer goes.
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<control::Response>);
+
+impl Reply {
+    /// Answers. Whoever asked may have given up; that changes nothing of what was done.
+    pub fn send(self, response: control::Response) {
+        let _ = self.0.send(response);
+    }
+}
+
+/// Who asks on `control.sock`: what the kernel says of the peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its process.
+    pub pid: u32,
+    /// Its user id.
+    pub uid: u32,
+}
+
+/// A place that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The key store.
+    Store,
+    /// `/etc/passwd` and `/etc/group`.
+    Accounts,
+    /// sshd's configuration.
+    Sshd,
+    /// PAM's configuration.
+    Pam,
+    /// Something of it may have been missed: look everywhere.
+    Anywhere,
+}
+
+/// The stream of reasons.
+pub struct Triggers {
+    reasons: mpsc::Receiver<Reason>,
+    findings: mpsc::Receiver<Finding>,
+    timer: DeadlineTimer,
+}
+
+impl Triggers {
+    /// Joins what the sockets, signals, schedules and watches send with the homes thread's findings and the clock.
+    #[must_use]
+    pub fn new(reasons: mpsc::Receiver<Reason>, findings: mpsc::Receiver<Finding>, timer: DeadlineTimer) -> Self {
+        Self { reasons, findings, timer }
+    }
+
+    /// The next reason to act, given when the next deadline passes on each clock. Never ends: every sender is kept by
+    /// somebody for as long as the daemon runs.
+    pub async fn next(&mut self, wall: Option<Timestamp>, boot: Option<Duration>) -> Reason {
+        tokio::select! {
+            biased;
+            woke = self.timer.wait(wall, boot) => match woke {
+                Ok(Woke::ClockSet) => Reason::ClockSet,
+                Ok(Woke::Deadline) => Reason::Deadline,
+                Err(error) => {
+                    // Without a timer nothing would end on time: act on every deadline now, then try again.
+                    tracing::error!(%error, "the timer failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Reason::Deadline
+                }
+            },
+            Some(reason) = self.reasons.recv() => reason,
+            Some(finding) = self.findings.recv() => Reason::Found(finding),
+            else => Reason::Stop,
+        }
+    }
+}

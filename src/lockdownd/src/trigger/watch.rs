@@ -1,0 +1,128 @@
+//! Watches the places that only root writes: key store, accounts, sshd's and PAM's configuration.
+//!
+//! Homes are not watched here: their directories can be moved and replaced by their owners, so they are watched by
+//! descriptor in `host::home_watch`. A symbolic link in these places was made by root.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind, event::AccessMode};
+use tokio::sync::mpsc;
+
+use super::{Place, Reason};
+use crate::host::key_store::KEY_STORE;
+
+/// Files in `/etc` that say which accounts there are.
+const ACCOUNT_FILES: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
+/// PAM's directory.
+const PAM: &str = "/etc/pam.d";
+
+/// The watches.
+pub struct Watch {
+    watcher: RecommendedWatcher,
+    failing: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    /// Starts watching nothing yet.
+    ///
+    /// # Errors
+    /// No inotify instance can be had (inotify(7): `max_user_instances`).
+    pub fn new(reasons: mpsc::Sender<Reason>) -> notify::Result<Self> {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            for place in touched(event) {
+                // The watcher's own thread may wait: what is not read yet stays in the kernel's queue.
+                let _ = reasons.blocking_send(Reason::Touched(place));
+            }
+        })?;
+        Ok(Self { watcher, failing: BTreeSet::new() })
+    }
+
+    /// Watches these directories besides the fixed ones, and anew those that were replaced.
+    pub fn renew(&mut self, directories: &[PathBuf]) {
+        let fixed = ["/etc", PAM, "/run/lockdownd", KEY_STORE].map(PathBuf::from);
+        for directory in fixed.iter().chain(directories) {
+            // Adding a watch again to what is watched already changes nothing.
+            match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.failing.remove(directory)),
+                Err(error) if self.failing.insert(directory.clone()) => {
+                    tracing::warn!(path = %directory.display(), %error, "cannot be watched; sweeps look at it all the same");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// What an event means. Reading and opening mean nothing, or our own reading would wake us for ever.
+fn touched(event: notify::Result<Event>) -> BTreeSet<Place> {
+    let Ok(event) = event else { return BTreeSet::from([Place::Anywhere]) };
+    if event.need_rescan() {
+        return BTreeSet::from([Place::Anywhere]);
+    }
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+        EventKind::Access(_) => return BTreeSet::new(),
+        _ => {}
+    }
+    event.paths.iter().filter_map(|path| place_of(path)).collect()
+}
+
+fn place_of(path: &Path) -> Option<Place> {
+    let store = Path::new(KEY_STORE);
+    if path.starts_with(store) {
+        return Some(Place::Store);
+    }
+    if path.starts_with("/run/lockdownd") {
+        return None;
+    }
+    if path.starts_with(PAM) {
+        return Some(Place::Pam);
+    }
+    if path.parent() == Some(Path::new("/etc")) {
+        let name = path.file_name()?.to_str()?;
+        return match name {
+            _ if ACCOUNT_FILES.contains(&name) => Some(Place::Accounts),
+            "ssh" => Some(Place::Sshd),
+            "pam.d" | "pam.conf" => Some(Place::Pam),
+            _ => None,
+        };
+    }
+    Some(Place::Sshd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_means_its_place() {
+        for (path, place) in [
+            ("/run/lockdownd/keys/ubuntu", Some(Place::Store)),
+            ("/run/lockdownd/keys", Some(Place::Store)),
+            ("/run/lockdownd/sessions.json", None),
+            ("/etc/passwd", Some(Place::Accounts)),
+            ("/etc/passwd.lock", None),
+            ("/etc/hosts", None),
+            ("/etc/ssh/sshd_config", Some(Place::Sshd)),
+            ("/etc/ssh/sshd_config.d/50-cloud-init.conf", Some(Place::Sshd)),
+            ("/etc/pam.d/common-session", Some(Place::Pam)),
+            ("/opt/sshd/second.conf", Some(Place::Sshd)),
+        ] {
+            assert_eq!(place_of(Path::new(path)), place, "{path}");
+        }
+    }
+
+    #[test]
+    fn reading_wakes_nobody_and_a_full_queue_wakes_for_everything() {
+        let at = |kind| Event::new(kind).add_path("/etc/passwd".into());
+        let opened = at(EventKind::Access(AccessKind::Open(AccessMode::Any)));
+        assert!(touched(Ok(opened)).is_empty());
+        let written = at(EventKind::Access(AccessKind::Close(AccessMode::Write)));
+        assert_eq!(touched(Ok(written)), BTreeSet::from([Place::Accounts]));
+        let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        assert_eq!(touched(Ok(overflow)), BTreeSet::from([Place::Anywhere]));
+    }
+}
