@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, LedgerId, Person, SessionId, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::{Mode, Obstacle};
+use crate::Mode;
 
 /// A trial of enforce began or was prolonged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,8 +99,6 @@ pub struct KeyView {
     pub fingerprint: Fingerprint,
     /// Its algorithm as in the key line, such as `ssh-ed25519`.
     pub algorithm: String,
-    /// Its comment.
-    pub comment: String,
 }
 
 /// What enforce would change now, and why.
@@ -109,7 +107,7 @@ pub struct PlanAnswer {
     /// The mode in force.
     pub mode: Mode,
     /// What stands in the way of enforce.
-    pub obstacles: Vec<Obstacle>,
+    pub obstacles: Vec<String>,
     /// What would change; in enforce: what the next sweep would.
     pub changes: Vec<Change>,
     /// How many more changes there are than this answer holds.
@@ -212,12 +210,8 @@ pub struct QuarantineDetail {
     pub link_target: Option<String>,
     /// Its owner's user id.
     pub uid: u32,
-    /// Its group id.
-    pub gid: u32,
     /// Its permission bits.
     pub mode: u32,
-    /// When it was last written.
-    pub modified_at: Option<Timestamp>,
     /// SHA-256 of its content, in hex; `None`: it was too large to be read.
     pub sha256: Option<String>,
     /// Its lines, escaped, as far as they fit.

@@ -61,7 +61,7 @@ pub struct Status {
     /// How many removed files are kept.
     pub quarantined: u64,
     /// What stands in the way of enforce; in enforce: what has broken since, which is among `problems` too.
-    pub obstacles: Vec<Obstacle>,
+    pub obstacles: Vec<String>,
     /// Where the ledger stands.
     pub ledger: LedgerState,
     /// Everything that an operator should act on, `failing`, `refused` and what broke in enforce included.
@@ -85,15 +85,6 @@ pub struct ConfigState {
     pub last_good: bool,
     /// Why the files on disk were refused, with file, line and column; `None`: they are in force.
     pub refused: Option<String>,
-}
-
-/// One thing that stands in the way of enforce, or broke while it was on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Obstacle {
-    /// What is wrong and where.
-    pub what: String,
-    /// What to do about it.
-    pub remedy: String,
 }
 
 /// Where the ledger stands.

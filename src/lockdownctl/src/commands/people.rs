@@ -21,18 +21,18 @@ fn words(answer: &PeopleAnswer) -> String {
     if answer.people.is_empty() {
         return "nobody: add [[person]] to /etc/lockdownd/config.toml or a file in /etc/lockdownd/conf.d\n".to_owned();
     }
-    let mut table = Table::new(&["PERSON", "ACCOUNTS", "GRANTS", "KEY", "COMMENT"]);
+    let mut table = Table::new(&["PERSON", "ACCOUNTS", "GRANTS", "KEY"]);
     for person in &answer.people {
         let grants: Vec<String> = person.grants.iter().map(ToString::to_string).collect();
         let grants = if grants.is_empty() { "-".to_owned() } else { grants.join(" ") };
         let mut first = [person.name.to_string(), accounts(person), grants];
         for key in &person.keys {
             let [name, accounts, grants] = std::mem::take(&mut first);
-            table.row([name, accounts, grants, format!("{} {}", key.algorithm, key.fingerprint), key.comment.clone()]);
+            table.row([name, accounts, grants, format!("{} {}", key.algorithm, key.fingerprint)]);
         }
         if person.keys.is_empty() {
             let [name, accounts, grants] = first;
-            table.row([name, accounts, grants, "no key".to_owned(), String::new()]);
+            table.row([name, accounts, grants, "no key".to_owned()]);
         }
     }
     table.render() + &left_off(answer.left_off)
@@ -55,14 +55,13 @@ mod tests {
 
     #[test]
     fn each_key_has_a_line_and_a_missing_account_is_marked() {
-        let key = |comment: &str| KeyView {
-            fingerprint: format!("SHA256:{}", "A".repeat(43)).parse().unwrap(),
+        let key = |letter: &str| KeyView {
+            fingerprint: format!("SHA256:{}", letter.repeat(43)).parse().unwrap(),
             algorithm: "ssh-ed25519".to_owned(),
-            comment: comment.to_owned(),
         };
         let frank = PersonView {
             name: "frank".parse().unwrap(),
-            keys: vec![key("laptop"), key("desk\rroot")],
+            keys: vec![key("A"), key("B")],
             accounts: vec!["ubuntu".parse().unwrap(), "deploy".parse().unwrap()],
             missing_accounts: vec!["deploy".parse().unwrap()],
             grants: Vec::new(),
@@ -74,17 +73,17 @@ mod tests {
             missing_accounts: Vec::new(),
             grants: vec!["g-0123456789abcdef".parse().unwrap()],
         };
-        let key = format!("ssh-ed25519 SHA256:{}", "A".repeat(43));
         assert_eq!(
             words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }),
             format!(
                 "\
-PERSON  ACCOUNTS                          GRANTS              {:<62}  COMMENT
-frank   ubuntu deploy (not on this host)  -                   {key}  laptop
-                                                              {key}  desk\\x0droot
+PERSON  ACCOUNTS                          GRANTS              KEY
+frank   ubuntu deploy (not on this host)  -                   ssh-ed25519 SHA256:{}
+                                                              ssh-ed25519 SHA256:{}
 ann     none                              g-0123456789abcdef  no key
 ",
-                "KEY"
+                "A".repeat(43),
+                "B".repeat(43)
             )
         );
     }

@@ -1,6 +1,6 @@
 //! `plan`: what enforce would change now, and why.
 
-use control::{Answer, Change, ChangeKind, Exit, Mode, Obstacle, PlanAnswer, Request};
+use control::{Answer, Change, ChangeKind, Exit, Mode, PlanAnswer, Request};
 
 use super::{Context, count, left_off};
 use crate::{
@@ -75,8 +75,8 @@ fn verb(kind: ChangeKind) -> &'static str {
 }
 
 /// Each obstacle with what to do about it.
-pub(crate) fn obstacles(list: &[Obstacle]) -> String {
-    list.iter().map(|o| format!("  - {}\n      {}\n", plain(&o.what), plain(&o.remedy))).collect()
+pub(crate) fn obstacles(list: &[String]) -> String {
+    list.iter().map(|obstacle| format!("  - {}\n", plain(obstacle))).collect()
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
             session: None,
             why: "no grant backs its keys".to_owned(),
         };
-        let obstacle = Obstacle { what: "UsePAM is off".to_owned(), remedy: "set UsePAM yes".to_owned() };
+        let obstacle = "UsePAM is off: set UsePAM yes".to_owned();
         let answer = PlanAnswer { obstacles: vec![obstacle], changes: vec![change], ..plan(Mode::Observe) };
         let (_, done) = against(vec![Ok(Answer::Plan(answer))], run);
         let done = done.unwrap();
@@ -107,7 +107,7 @@ mod tests {
             format!(
                 "mode observe: nothing is changed. Enforce would\n  \
                  remove key file of ubuntu /home/ubuntu/.ssh/authorized_keys: no grant backs its keys\n      \
-                 SHA256:{}\nIn the way of enforce: 1 thing\n  - UsePAM is off\n      set UsePAM yes\n",
+                 SHA256:{}\nIn the way of enforce: 1 thing\n  - UsePAM is off: set UsePAM yes\n",
                 "A".repeat(43)
             )
         );

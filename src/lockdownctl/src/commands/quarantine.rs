@@ -56,15 +56,8 @@ fn detail(detail: &QuarantineDetail, now: Timestamp) -> String {
         ("path", item.path.clone()),
         ("removed", both(item.removed_at, now)),
         ("why", item.why.clone()),
-        (
-            "was",
-            format!(
-                "{}, {} bytes, mode {:04o}, uid {}, gid {}",
-                detail.file_type, item.size, detail.mode, detail.uid, detail.gid
-            ),
-        ),
+        ("was", format!("{}, {} bytes, mode {:04o}, uid {}", detail.file_type, item.size, detail.mode, detail.uid)),
     ];
-    lines.extend(detail.modified_at.map(|moment| ("written", both(moment, now))));
     lines.extend(detail.link_target.clone().map(|target| ("target", target)));
     lines.extend(detail.sha256.clone().map(|hash| ("sha256", hash)));
     lines.extend(item.fingerprints.iter().map(|fingerprint| ("key", fingerprint.to_string())));
@@ -137,9 +130,7 @@ q-2  2026-11-23 17:00:00 UTC  ubuntu   /home/ubuntu/.ssh/authorized_keys  0     
             file_type: "file".to_owned(),
             link_target: None,
             uid: 1000,
-            gid: 1000,
             mode: 0o600,
-            modified_at: None,
             sha256: Some("ab".repeat(32)),
             lines: vec!["ssh-ed25519 AAAA\x1b[2J".to_owned()],
             cut: true,

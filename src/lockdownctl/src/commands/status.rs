@@ -94,7 +94,7 @@ fn attention(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use control::{ConfigState, LedgerState, Obstacle, Problem};
+    use control::{ConfigState, LedgerState, Problem};
 
     use super::*;
     use crate::commands::testing::*;
@@ -173,7 +173,7 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH_9.2p1
             remedy: remedy.map(str::to_owned),
         };
         status.problems = vec![problem(Severity::Warning, "small", None), problem(Severity::Crit, "big", Some("act"))];
-        status.obstacles = vec![Obstacle { what: "UsePAM is off".to_owned(), remedy: "set it".to_owned() }];
+        status.obstacles = vec!["UsePAM is off: set it".to_owned()];
         let problems = "\nCRIT: big\n  act\n\nWARNING: small\n";
         assert_eq!(attention(&status), problems, "in enforce the daemon lists what broke among the problems");
         status.mode = Mode::Observe;
