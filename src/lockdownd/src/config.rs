@@ -34,6 +34,7 @@ pub use judge::{MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_WAR
 pub use merge::MAX_ADDRESS;
 pub use place::Place;
 pub use table::MAX_LIST;
+pub(crate) use write::grant as written_grant;
 
 use control::Cidr;
 

@@ -1,3 +1,243 @@
-//! Applies what policy decided.
+//! Enforcement: one owner of all state, one reason to act at a time, and one pass that reads top to bottom.
+//!
+//! What takes access away comes first and waits for nobody: the key leaves the store, the connection ends, and only then
+//! are files written and records made. What gives access is on disk and on record before it takes effect.
 
+mod emergency;
+mod ending;
+mod found;
+mod giving;
 pub mod homes;
+mod mode;
+mod schedule;
+mod start;
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use record::{Account, Fingerprint, GrantId, Person, SessionId};
+use tokio::sync::mpsc;
+
+pub use self::{ending::Ending, start::StartError};
+use self::{homes::Homes, mode::ModeState, schedule::Schedule, world::World};
+use crate::{
+    config::Config,
+    grants::Grants,
+    host::{clock::Now, key_store::KeyStore},
+    policy,
+    recorder::Recorder,
+    sessions::Sessions,
+    trigger::{Place, Reason},
+};
+
+/// Whether the daemon goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// It waits for the next reason.
+    GoOn,
+    /// It stops.
+    Stop,
+}
+
+/// The owner of all state. Every method is synchronous; whoever waits does so outside.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) config_state: ConfigState,
+    pub(crate) people: BTreeMap<Fingerprint, Person>,
+    pub(crate) world: World,
+    pub(crate) mode: ModeState,
+    pub(crate) schedule: Schedule,
+    pub(crate) grants: Grants,
+    pub(crate) grants_unsaved: bool,
+    pub(crate) sessions: Sessions,
+    pub(crate) recorder: Recorder,
+    pub(crate) store: KeyStore,
+    pub(crate) homes: Homes,
+    pub(crate) reasons: mpsc::Sender<Reason>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) clock_offset: i128,
+    pub(crate) last_sweep: Option<Timestamp>,
+}
+
+/// Which configuration is in force, and since when.
+#[derive(Debug, Clone)]
+pub struct ConfigState {
+    /// Since when.
+    pub loaded_at: Timestamp,
+    /// It is the last good one: the files do not check out.
+    pub last_good: bool,
+    /// Why the files were refused, where they were.
+    pub refused: Option<String>,
+}
+
+impl Engine {
+    /// Acts on one reason.
+    pub fn act(&mut self, reason: Reason, now: Now) -> Next {
+        match reason {
+            Reason::Login { question, gate, answer } => {
+                // Whoever asked may have given up; that changes nothing here.
+                let _ = answer.send(self.answer_login(&question, gate, now));
+            }
+            Reason::Asked { request, peer, reply } => self.answer_operator(request, peer, reply, now),
+            Reason::Deadline => self.meet_deadlines(now),
+            Reason::ClockSet => self.clock_was_set(now),
+            Reason::Sweep => self.sweep(now),
+            Reason::Lockdown => self.scheduled_lockdown(now),
+            Reason::Reload => self.reload(now),
+            Reason::Stop => {
+                self.stop(now);
+                return Next::Stop;
+            }
+            Reason::Found(finding) => self.found(finding, now),
+            Reason::Touched(Place::Store) => self.pass(now),
+            Reason::Touched(place) => self.world_changed(place, now),
+            Reason::Checked(obstacles) => self.checked(obstacles, now),
+            Reason::Gone(session) => self.session_gone(&session, now),
+            Reason::LookAgain(session) => self.look_again(&session),
+            Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
+        }
+        Next::GoOn
+    }
+
+    /// One pass over grants, key store and sessions: observe, decide, apply, record.
+    pub fn pass(&mut self, now: Now) {
+        let over = self.grants.over(now);
+        self.end_grants(&over, &Ending::expired(), now);
+        self.set_store_right(now);
+        self.end_unbacked_sessions(now);
+        self.recorder.close_windows(now, false);
+        self.save_grants(now);
+        self.commit(now);
+    }
+
+    /// Puts the key store right: exactly the keys of active grants in enforce, and nothing in observe.
+    fn set_store_right(&mut self, now: Now) {
+        let wanted = if self.enforces() { self.wanted_store(now) } else { BTreeMap::new() };
+        if !self.store.still_stands() {
+            match KeyStore::open() {
+                Ok(store) => self.store = store,
+                Err(error) => return tracing::error!(%error, "the key store cannot be made anew: nobody gets in"),
+            }
+        }
+        let observed = match self.store.observe() {
+            Ok(observed) => observed,
+            Err(error) => return tracing::error!(%error, "the key store cannot be read"),
+        };
+        for name in observed.keys().filter(|name| !is_wanted(&wanted, name)) {
+            if let Err(error) = self.store.remove(name) {
+                tracing::error!(%error, "a file in the key store cannot be removed");
+            }
+        }
+        for (account, bytes) in &wanted {
+            let stands = observed.get(OsStr::new(account.as_str()));
+            if stands.is_some_and(|stored| stored.sound && stored.bytes == *bytes) {
+                continue;
+            }
+            if let Err(error) = self.store.put(account, bytes) {
+                tracing::error!(%error, "a file in the key store cannot be written");
+            }
+        }
+    }
+
+    fn wanted_store(&self, now: Now) -> BTreeMap<Account, Vec<u8>> {
+        let keys_of = |person: &Person| self.config.people.get(person).map_or(&[][..], |entry| entry.keys.as_slice());
+        policy::store::wanted(self.grants.open_ones(), keys_of, &self.world.expiry_style(), now)
+    }
+
+    /// The next moment at which something is due, on the wall clock and on the boot clock.
+    #[must_use]
+    pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
+        let (wall, boot) = self.grants.next_change(now);
+        let boots =
+            [boot, self.mode.trial_ends().map(|d| d.boot), self.recorder.next_close(), self.schedule.next_boot()];
+        let walls = [wall, self.mode.trial_ends().map(|d| d.wall)];
+        (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
+    }
+
+    /// A deadline has passed on one of the clocks: everything that may be due is looked at.
+    fn meet_deadlines(&mut self, now: Now) {
+        self.pass(now);
+        if self.mode.trial_ends().is_some_and(|end| end.has_passed(now)) {
+            self.end_trial(now);
+        }
+        self.overdue(now);
+    }
+
+    /// Writes the grants if they changed. A failure leaves them changed in memory, and is tried again by the next pass.
+    fn save_grants(&mut self, now: Now) {
+        if !self.grants_unsaved {
+            return;
+        }
+        match self.grants.save(now) {
+            Ok(()) => self.grants_unsaved = false,
+            Err(error) => tracing::error!(%error, "the grants could not be saved"),
+        }
+    }
+
+    /// Writes what waits to be recorded; the recorder itself says when it cannot.
+    fn commit(&mut self, now: Now) {
+        if self.recorder.commit(now) {
+            self.grants_unsaved |= self.grants.mark_ends_recorded();
+        }
+    }
+
+    /// Whether enforce is on, by configuration or for a trial.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        self.mode.enforces()
+    }
+
+    /// The user id of an account as passwd(5) lists it now.
+    #[must_use]
+    pub fn uid_of(&self, account: &Account) -> Option<u32> {
+        self.world.uid_of(account)
+    }
+
+    /// When the next scheduled lockdown comes.
+    #[must_use]
+    pub fn next_lockdown(&self) -> Option<Timestamp> {
+        self.schedule.next_lockdown()
+    }
+
+    /// A grant's id that no grant has yet.
+    pub(crate) fn new_grant_id(&self) -> GrantId {
+        loop {
+            let id: GrantId = format!("g-{:016x}", crate::host::random()).parse().expect("16 hex digits are an id");
+            if self.grants.get(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// A session's id that no live session has.
+    pub(crate) fn new_session_id(&self) -> SessionId {
+        loop {
+            let id: SessionId = format!("s-{:016x}", crate::host::random()).parse().expect("16 hex digits are an id");
+            if self.sessions.get(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// The fingerprints of everybody's keys, and whose they are; the configuration has refused a key that two claim.
+    fn index_people(config: &Config) -> BTreeMap<Fingerprint, Person> {
+        let people = config.people.iter();
+        people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone()))).collect()
+    }
+
+    /// Exempt accounts as the configuration names them.
+    fn exempt(&self) -> &BTreeSet<Account> {
+        &self.config.accounts.exempt
+    }
+}
+
+/// Whether a file of this name belongs into the store.
+fn is_wanted(wanted: &BTreeMap<Account, Vec<u8>>, name: &OsStr) -> bool {
+    name.to_str().and_then(|name| name.parse().ok()).is_some_and(|account: Account| wanted.contains_key(&account))
+}

@@ -1,9 +1,16 @@
-//! The enforcer as a library; `main.rs` only starts it.
+//! The enforcer as a library; `main.rs` only starts it. `docs/ARCHITECTURE.md` has the picture.
 
 pub mod config;
 pub mod enforce;
+pub mod gate;
+pub mod grants;
 pub mod host;
 pub mod journal;
 pub mod keys;
 pub mod ledger;
+pub mod operator;
 pub mod policy;
+pub mod recorder;
+pub mod run;
+pub mod sessions;
+pub mod trigger;

@@ -61,7 +61,7 @@ fn person(out: &mut String, name: &str, entry: &PersonEntry) {
 }
 
 /// One `[[grant]]`: two that read the same here are the same grant.
-pub(super) fn grant(grant: &RenderedGrant) -> String {
+pub(crate) fn grant(grant: &RenderedGrant) -> String {
     let mut out = "[[grant]]\n".to_owned();
     key(&mut out, "person", text(grant.person.as_str()));
     key(&mut out, "account", text(grant.account.as_str()));

@@ -73,6 +73,19 @@ pub enum How {
     Tree,
 }
 
+impl How {
+    /// One fixed word for the record.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AlreadyGone => "already_gone",
+            Self::Scope => "scope",
+            Self::ScopeMembers => "scope_members",
+            Self::Tree => "tree",
+        }
+    }
+}
+
 /// What ending a connection did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

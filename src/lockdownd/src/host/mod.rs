@@ -13,3 +13,15 @@ pub mod processes;
 pub mod quarantine;
 pub mod readiness;
 pub mod sshd;
+
+/// A random number from the kernel (getrandom(2)), for ids that nobody has used before.
+#[must_use]
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    loop {
+        // Once the kernel's generator has been seeded, eight bytes are never cut short; before, and on a signal, ask again.
+        if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) == Ok(bytes.len()) {
+            return u64::from_ne_bytes(bytes);
+        }
+    }
+}

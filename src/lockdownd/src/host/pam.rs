@@ -4,9 +4,12 @@
 //! never call a gate standing that some way through the stack avoids: what it cannot follow is a reason to say no.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
     path::{Path, PathBuf},
 };
+
+use sha2::{Digest as _, Sha256};
 
 use super::sshd::scan::{Disk, Files, Place};
 
@@ -239,6 +242,26 @@ fn serves_the_user(line: &Line) -> bool {
     let reads_a_file_of_theirs = line.module == "pam_env.so" && line.args.iter().any(|arg| arg == "user_readenv=1");
     STARTS_THINGS.contains(&line.module.as_str()) || reads_a_file_of_theirs
 }
+
+/// SHA-256 over every file's name and content in PAM's directories: equal digests, equal configuration.
+#[must_use]
+pub fn digest() -> [u8; 32] {
+    let listed =
+        directories().into_iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+    let files: BTreeSet<PathBuf> = listed.map(|entry| entry.path()).collect();
+    let mut digest = Sha256::new();
+    for file in files {
+        let content = super::paths::read_path(&file, MAX_DIGESTED).unwrap_or_default();
+        for part in [file.as_os_str().as_encoded_bytes(), &content] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+    }
+    digest.finalize().into()
+}
+
+/// The most bytes of one file that count for [`digest`].
+const MAX_DIGESTED: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,14 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::OpenOptionsExt,
+        },
     },
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -399,6 +402,32 @@ fn create_temporary(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OsSt
         }
     }
     Err(Errno::EEXIST.into())
+}
+
+/// [`replace_file`] for a path in a place that only root writes.
+///
+/// # Errors
+/// [`PathError`]; what stood there before still does.
+pub fn replace_path(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<(), PathError> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(PathError::io(path, io::ErrorKind::InvalidFilename));
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = fcntl::open(directory, flags, Mode::empty()).map_err(|errno| PathError::io(directory, errno))?;
+    replace_file(directory.as_fd(), name, bytes, mode, durability)
+}
+
+/// A whole file from a place that only root writes: never a link, never waiting for a FIFO's writer, never more than
+/// `most` bytes.
+///
+/// # Errors
+/// What open(2) and read(2) say; [`io::ErrorKind::FileTooLarge`].
+pub fn read_path(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Flushes a directory's names to disk, for descriptors opened with `O_PATH` too.

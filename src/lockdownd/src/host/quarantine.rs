@@ -201,6 +201,18 @@ pub struct Item {
     pub times: u64,
 }
 
+/// What is kept of an item's bytes: nothing, where only its hash is.
+///
+/// # Errors
+/// The file that holds them cannot be read.
+pub fn content(directory: &Path, id: &ItemId) -> Result<Vec<u8>, QuarantineError> {
+    let path = directory.join(id.as_str());
+    match super::paths::read_path(&path, super::paths::MAX_KEY_FILE as u64) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(|source| QuarantineError::io(path, source)),
+    }
+}
+
 /// Creates the quarantine at `directory` and its `incoming/`, both root's and 0700, and opens both.
 fn open_directories(directory: &Path) -> Result<(OwnedFd, OwnedFd), QuarantineError> {
     let open = |path: &Path| -> Result<OwnedFd, QuarantineError> {

@@ -3,7 +3,10 @@
 //! A power cut at any moment in between is survived: what is being done is written to `succession` first, is done again
 //! from there at the next start, and is over when the new identity file names it.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use record::{LedgerId, Record};
@@ -89,7 +92,7 @@ impl Succession {
         for name in own.into_iter().chain(machine.into_iter().filter(|_| self.machine_changed)) {
             let from = paths.state.join(name);
             if from.symlink_metadata().is_ok() {
-                at("put away", &from, fs::rename(&from, free(&dir, name)))?;
+                at("put away", &from, relocate(&from, &free(&dir, name)))?;
             }
         }
         files::sync_parent(&dir.join("any"))?;
@@ -103,8 +106,24 @@ impl Succession {
     }
 }
 
+/// Moves a file or directory. Where the file system cannot move a directory itself (one that stands in the lower layer of
+/// an overlay gives EXDEV), what is in it is moved, and it stays behind empty.
+fn relocate(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices && from.is_dir() => {
+            fs::create_dir_all(to)?;
+            for entry in fs::read_dir(from)? {
+                let name = entry?.file_name();
+                relocate(&from.join(&name), &to.join(&name))?;
+            }
+            Ok(())
+        }
+        moved => moved,
+    }
+}
+
 /// A name that is free: what a crash left half-made is kept beside what it was to replace.
-fn free(dir: &std::path::Path, name: &str) -> PathBuf {
+fn free(dir: &Path, name: &str) -> PathBuf {
     let numbered = (1..).map(|n| dir.join(format!("{name}.{n}")));
     let mut names = std::iter::once(dir.join(name)).chain(numbered);
     names.find(|p| p.symlink_metadata().is_err()).expect("one of all numbers is free")
@@ -132,7 +151,8 @@ pub(super) fn last_legible(paths: &Paths) -> Result<Option<(LedgerId, Head)>, Er
     Ok(None)
 }
 
-/// Whether there is anything that a ledger may have left.
-pub(super) fn anything_there(paths: &Paths) -> bool {
-    [paths.ledger(), paths.key(), paths.public_key(), paths.identity()].iter().any(|p| p.symlink_metadata().is_ok())
+/// Whether there is anything that a ledger, or a host with grants, may have left. The package makes an empty `ledger/`.
+pub(super) fn anything_there(paths: &Paths) -> Result<bool, Error> {
+    let left = [paths.key(), paths.public_key(), paths.identity(), paths.state.join("grants.json")];
+    Ok(left.iter().any(|path| path.symlink_metadata().is_ok()) || !files::segments(paths)?.is_empty())
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -105,6 +105,7 @@ pub(super) fn create(path: &Path, readers: Readers) -> Result<File, Error> {
     {
         at("give to the group of", path, fchown(&file, None, Some(gid)))?;
     }
+    at("set the mode of", path, set_mode(&file, readers.mode()))?;
     sync_parent(path)?;
     Ok(file)
 }
@@ -144,6 +145,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(),
 pub(super) fn replace_fleeting(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = options().write(true).create(true).truncate(true).mode(Readers::All.mode()).open(&new)?;
+    set_mode(&file, Readers::All.mode())?;
     file.write_all(bytes)?;
     fs::rename(&new, path)
 }
@@ -164,12 +166,19 @@ pub(super) fn make_dir(path: &Path, mode: u32, readers: Readers) -> Result<(), E
         make_dir(parent, 0o755, Readers::All)?;
     }
     at("make the directory", path, fs::DirBuilder::new().mode(mode).create(path))?;
+    let made = at("open", path, File::open(path))?;
     if readers == Readers::Shipper
         && let Some(gid) = group()
     {
-        at("give to the group of", path, fchown(&at("open", path, File::open(path))?, None, Some(gid)))?;
+        at("give to the group of", path, fchown(&made, None, Some(gid)))?;
     }
+    at("set the mode of", path, set_mode(&made, mode))?;
     sync_parent(path)
+}
+
+/// The mode whatever the umask is: the daemon's own is 0077.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 pub(super) fn sync_parent(path: &Path) -> Result<(), Error> {

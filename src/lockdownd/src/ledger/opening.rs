@@ -97,7 +97,7 @@ fn plan(opening: &Opening<'_>) -> Result<Plan, Error> {
     }
     let key = key::load(paths)?;
     let Some(bound) = Bound::read(paths)? else {
-        if !aside::anything_there(paths) {
+        if !aside::anything_there(paths)? {
             return Ok(Plan::First);
         }
         let why = "no identity file binds what was here to this machine".to_owned();

@@ -1,0 +1,82 @@
+//! Logins to exempt accounts that the gate let by while the daemon did not answer: it left a note for each.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
+use record::{ArtifactType, Draft};
+
+use super::Engine;
+use crate::{
+    gate,
+    host::{clock::Now, paths},
+};
+
+impl Engine {
+    /// Records every note that the gate has left. A note goes once its record is on disk, and not before.
+    pub(super) fn record_emergency_notes(&mut self, now: Now) {
+        let notes = notes();
+        if notes.is_empty() {
+            return;
+        }
+        for path in &notes {
+            self.recorder.note(match read(path) {
+                Ok(note) => recorded(&note),
+                Err(why) => Draft::new(
+                    ArtifactType::EmergencyLogin,
+                    "a login to an exempt account while the daemon was down left a note that cannot be read",
+                )
+                .with("note", path.display().to_string())
+                .with("why", why),
+            });
+        }
+        if !self.recorder.commit(now) {
+            return;
+        }
+        for path in notes {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "the note of an emergency login is recorded and could not be removed");
+            }
+        }
+    }
+}
+
+/// The notes that are whole, oldest name first.
+fn notes() -> Vec<PathBuf> {
+    let listed = match fs::read_dir(EMERGENCY) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::error!(%error, "{EMERGENCY} cannot be listed");
+            return Vec::new();
+        }
+    };
+    let whole = listed.flatten().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    let mut paths: Vec<PathBuf> = whole.take(MAX_NOTES).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn read(path: &Path) -> Result<EmergencyNote, String> {
+    let bytes = paths::read_path(path, MAX_NOTE).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+fn recorded(note: &EmergencyNote) -> Draft {
+    let account = &note.question.account;
+    let sentence =
+        format!("login to the exempt account {account} at {:.0}, while the daemon did not answer", note.time);
+    let mut draft = Draft::new(ArtifactType::EmergencyLogin, sentence)
+        .with("at", note.time.to_string())
+        .with("daemon", "did not answer")
+        .with("pid", note.sshd)
+        .with("methods", gate::methods(&note.question));
+    if let Some(boot) = &note.boot {
+        draft = draft.with("note_boot", boot.as_str());
+    }
+    draft.account = account.parse().ok();
+    draft.source = Some(gate::source_of(&note.question));
+    draft
+}

@@ -1,0 +1,94 @@
+//! What the homes thread has found becomes a record.
+
+use record::{ArtifactType, Draft, Fingerprint};
+use serde_json::Value;
+
+use super::{
+    Engine,
+    homes::{Finding, Removed, Standing},
+};
+use crate::host::{accounts::AccountName, clock::Now, quarantine};
+
+impl Engine {
+    /// Notes one finding. A flood of them is summed up per account and minute.
+    pub(super) fn found(&mut self, finding: Finding, now: Now) {
+        match finding {
+            Finding::Removed(removed) => {
+                self.recorder.note_often(key_removed(&removed), removed.item.times.max(1), now)
+            }
+            Finding::RemovedUnkept { whose, times, path, fingerprints, more } => {
+                let sentence = format!(
+                    "{times} key files were removed faster than they could be kept, the last {}",
+                    path.display()
+                );
+                let draft = about(Draft::new(ArtifactType::KeyRemoved, sentence), whose.as_ref(), &path);
+                let draft = named(draft, &fingerprints, more).with("kept", "none").with("count", times);
+                self.recorder.note_often(draft, times, now);
+            }
+            Finding::WouldRemove(standing) => would_remove(&standing),
+            Finding::Failed { whose, path, error, times } => {
+                let sentence = format!("{} could not be removed or looked at: {error}", path.display());
+                tracing::error!("{sentence}");
+                let draft = about(Draft::new(ArtifactType::RemovalFailed, sentence), whose.as_ref(), &path);
+                self.recorder.note_often(draft.with("error", error), times, now);
+            }
+            Finding::Overflow { times } => {
+                tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
+            }
+            Finding::Swept(report) => return self.attest(&report, now),
+        }
+        self.commit(now);
+    }
+}
+
+fn key_removed(removed: &Removed) -> Draft {
+    let item = &removed.item;
+    let why = removed.why.map_or("it stood in the quarantine's way in after a crash", |why| why.sentence());
+    let sentence = format!("{} was removed: {why}", removed.path.display());
+    let mut draft = about(Draft::new(ArtifactType::KeyRemoved, sentence), removed.whose.as_ref(), &removed.path);
+    draft = named(draft, &item.fingerprints, item.more)
+        .with("quarantine", item.id.as_str())
+        .with("owner_uid", item.owner)
+        .with("size", item.size)
+        .with("sha256", item.sha256.as_str())
+        .with("kept", kept(item.content))
+        .with("unreadable_lines", item.unreadable_lines)
+        .with("stood_milliseconds", u64::try_from(removed.stood.as_millis()).unwrap_or(u64::MAX))
+        .with("writer", "unknown");
+    if let quarantine::ItemKind::Symlink { target } = &item.kind {
+        draft = draft.with("link_target", target.as_str());
+    }
+    if let Some(error) = &removed.not_settled {
+        draft = draft.with("not_settled", error.as_str());
+    }
+    if let ([only], 0) = (item.fingerprints.as_slice(), item.more) {
+        draft.fingerprint = Some(only.clone());
+    }
+    draft
+}
+
+fn kept(content: quarantine::Content) -> &'static str {
+    match content {
+        quarantine::Content::Kept => "whole",
+        quarantine::Content::Truncated => "start",
+        quarantine::Content::OverQuota => "hash",
+        quarantine::Content::None => "none",
+    }
+}
+
+fn named(draft: Draft, fingerprints: &[Fingerprint], more: u64) -> Draft {
+    let list: Vec<Value> = fingerprints.iter().map(|fingerprint| fingerprint.as_str().into()).collect();
+    draft.with("fingerprints", list).with("more_fingerprints", more)
+}
+
+fn about(mut draft: Draft, whose: Option<&AccountName>, path: &std::path::Path) -> Draft {
+    draft.account = whose.and_then(AccountName::account).cloned();
+    draft.with("path", record::outside(path.as_os_str().as_encoded_bytes()))
+}
+
+/// Observe changes nothing and says what enforce would do.
+fn would_remove(standing: &Standing) {
+    let path = record::escape(standing.path.as_os_str().as_encoded_bytes());
+    let whose = standing.whose.as_ref().map_or("several accounts", AccountName::as_str);
+    tracing::warn!(account = whose, "enforce would remove {path}: {}", standing.why);
+}

@@ -1,0 +1,104 @@
+//! Giving access: a grant takes effect, a session is let in. Durable first, then effective.
+
+use record::{Draft, SessionId};
+
+use super::Engine;
+use crate::{host::clock::Now, policy::grant::Grant, sessions::Session, trigger::Reason};
+
+/// Why a grant did not take effect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotInForce {
+    /// The store of grants.
+    #[error(transparent)]
+    Grants(#[from] crate::grants::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::Error),
+}
+
+impl Engine {
+    /// Puts a new grant in force: saved, then on record, then in the key store. If any of it fails, nothing was granted;
+    /// one that was saved and not recorded is dropped by the next start.
+    ///
+    /// # Errors
+    /// The disk would not take it.
+    pub(crate) fn put_in_force(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
+        let id = grant.id.clone();
+        self.grants.add(grant)?;
+        let done = self
+            .grants
+            .save(now)
+            .map_err(NotInForce::from)
+            .and_then(|()| Ok(self.recorder.record_first(draft, now)?));
+        if let Err(error) = done {
+            self.grants.take_back(&id);
+            self.grants_unsaved = true;
+            self.save_grants(now);
+            return Err(error);
+        }
+        if let Some(grant) = self.grants.get_mut(&id) {
+            grant.recorded = true;
+        }
+        self.grants_unsaved = true;
+        self.pass(now);
+        Ok(())
+    }
+
+    /// Gives a grant that is in force a later end: on record, then saved, then in the key store.
+    ///
+    /// # Errors
+    /// The disk would not take it; the grant then ends when it would have.
+    pub(crate) fn prolong(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
+        self.recorder.record_first(draft, now)?;
+        let Some(slot) = self.grants.get_mut(&grant.id) else { return Ok(()) };
+        let before = std::mem::replace(slot, grant.clone());
+        if let Err(error) = self.grants.save(now) {
+            if let Some(slot) = self.grants.get_mut(&grant.id) {
+                *slot = before;
+            }
+            return Err(error.into());
+        }
+        self.pass(now);
+        Ok(())
+    }
+
+    /// Puts a session into the table and watches its connection; false if it cannot be kept.
+    pub(crate) fn keep_session(&mut self, session: Session) -> bool {
+        if self.sessions.is_full() {
+            tracing::error!(
+                "{} sessions are live, and that is the bound: no more are let in",
+                crate::sessions::MAX_SESSIONS
+            );
+            return false;
+        }
+        let (id, monitor) = (session.id.clone(), session.monitor);
+        if let Err(error) = self.sessions.add(session) {
+            tracing::error!(%error, "a session could not be put into the table of live sessions");
+            return false;
+        }
+        self.watch_session(id, monitor);
+        true
+    }
+
+    /// Tells the engine when a connection is gone. One that is gone already is told at once.
+    pub(super) fn watch_session(&self, id: SessionId, monitor: crate::host::processes::ProcessId) {
+        let reasons = self.reasons.clone();
+        tokio::spawn(async move {
+            match monitor.open() {
+                Ok(Some(held)) => {
+                    if let Err(error) = held.exited().await {
+                        tracing::error!(session = %id, %error, "the end of a connection cannot be waited for");
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(session = %id, %error, "a connection cannot be watched");
+                    return;
+                }
+            }
+            // Nobody receives once the daemon stops; the next start looks at every session anyway.
+            let _ = reasons.send(Reason::Gone(id)).await;
+        });
+    }
+}

@@ -1,0 +1,318 @@
+//! Starting, reloading and stopping: in which order state is taken up, so that a crash at any moment leaves no grant
+//! living past its end and none lost.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use record::{ArtifactType, Draft};
+use tokio::sync::mpsc;
+
+use super::{
+    ConfigState, Engine,
+    ending::grant_ended,
+    homes::{Finding, Homes, HomesError, Setup},
+    mode::ModeState,
+    schedule::{self, Schedule},
+    world::World,
+};
+use crate::{
+    config::{self, Config, HostName},
+    grants::Grants,
+    host::{
+        clock::{self, Now},
+        identity::{self, Identity},
+        key_store::KeyStore,
+        paths::{self, Durability, PathError},
+        quarantine::QUARANTINE,
+    },
+    journal::Journal,
+    ledger::{self, Ledger, Opened, Opening, Recorded},
+    policy::grant::{End, EndCause, Grant},
+    recorder::Recorder,
+    sessions::Sessions,
+    trigger::Reason,
+};
+
+/// The configuration in force, to start from when the files are broken.
+pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
+/// The store of grants.
+pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
+/// The table of live sessions.
+pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
+
+/// The daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Neither the files nor the last good configuration check out.
+    #[error(
+        "{0}\nand there is no last good configuration to start from: mend the file, then systemctl start lockdownd"
+    )]
+    Config(#[source] config::Error),
+    /// The boot id.
+    #[error(transparent)]
+    Clock(#[from] clock::ClockError),
+    /// Which machine this is.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The thread that tells journald.
+    #[error("the thread that tells journald cannot be started: {0}")]
+    Journal(#[source] io::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The key store.
+    #[error(transparent)]
+    Store(#[from] PathError),
+    /// The homes thread.
+    #[error(transparent)]
+    Homes(#[from] HomesError),
+}
+
+impl Engine {
+    /// Takes up the state that the last run left and brings the host in line with it: when this returns, the key store
+    /// holds exactly what it must, and logins can be answered.
+    ///
+    /// # Errors
+    /// What the daemon cannot do without is missing. Nobody gets in then but to exempt accounts.
+    pub fn start(reasons: mpsc::Sender<Reason>, findings: mpsc::Sender<Finding>, now: Now) -> Result<Self, StartError> {
+        let (config, config_state) = load_config(now)?;
+        let boot_id = clock::boot_id()?;
+        let opened = open_ledger(&config, &boot_id, now)?;
+        let (grants, woken) = open_grants(&boot_id, now);
+        let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
+        let Opened { ledger, set_aside, recorded, .. } = opened;
+        let mut engine = Self {
+            people: Self::index_people(&config),
+            schedule: Schedule::new(&config, now),
+            config,
+            config_state,
+            world: World::read(&boot_id),
+            mode: ModeState::default(),
+            grants,
+            grants_unsaved: true,
+            sessions,
+            recorder: Recorder::new(ledger),
+            store: KeyStore::open()?,
+            homes: start_homes(findings)?,
+            reasons,
+            started_at: now.wall,
+            clock_offset: schedule::offset(now),
+            last_sweep: None,
+        };
+        engine.note_start(sessions_error.as_ref(), woken.clock_was_set_back, &recorded);
+        if let Some(directory) = set_aside {
+            engine.end_by_identity(&directory, now);
+        }
+        engine.reconcile_with_ledger(&recorded);
+        engine.put_config_in_force(now);
+        engine.resume_mode(&boot_id, now);
+        engine.take_up_sessions(now);
+        engine.record_emergency_notes(now);
+        engine.pass(now);
+        engine.tell_homes();
+        engine.begin_sweep(now);
+        Ok(engine)
+    }
+
+    fn note_start(&mut self, sessions_error: Option<&io::Error>, clock_was_set_back: bool, recorded: &Recorded) {
+        let mut draft = Draft::new(ArtifactType::DaemonStarted, "the daemon started")
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("stopped_in_order", recorded.stopped_cleanly);
+        if let Some(error) = sessions_error {
+            tracing::error!(%error, "{SESSIONS} cannot be read: connections from before are not known any more");
+            draft = draft.with("sessions_lost", error.to_string());
+        }
+        self.recorder.note(draft);
+        if clock_was_set_back {
+            let sentence = "the wall clock stands further back than before the boot: every grant was ended";
+            self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence));
+        }
+    }
+
+    /// The host is not the one the state was made on: every grant that it held is void, and that is put on record.
+    fn end_by_identity(&mut self, set_aside: &Path, now: Now) {
+        let path = set_aside.join("grants.json");
+        let old = match Grants::open(&path, self.world.boot_id(), now) {
+            Ok((old, _)) => old,
+            Err(error) => return tracing::warn!(%error, "the grants of the host that this one was cannot be read"),
+        };
+        for grant in old.open_ones() {
+            let reason = "it was given on another host, whose disk or image this one has".to_owned();
+            let end = End { cause: EndCause::Identity, at: now.wall, reason, actor: None, recorded: false };
+            if let Some(draft) = grant_ended(&Grant { end: Some(end), ..grant.clone() }) {
+                self.recorder.note(draft);
+            }
+        }
+    }
+
+    /// After a crash: a grant that is not on record was never given; an end that is not on record is recorded now.
+    fn reconcile_with_ledger(&mut self, recorded: &Recorded) {
+        let unrecorded: Vec<_> = self.grants.all().iter().filter(|g| !g.recorded).map(|g| g.id.clone()).collect();
+        for id in unrecorded {
+            if recorded.grants.contains(&(ArtifactType::GrantCreated, id.clone())) {
+                self.grants.mark_created_recorded(&id);
+            } else {
+                tracing::warn!(grant = %id, "a grant that had not been put on record before a crash is dropped: it never took effect");
+                self.grants.take_back(&id);
+            }
+        }
+        let ended: Vec<_> = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded)).collect();
+        let missing =
+            ended.into_iter().filter(|grant| !recorded.grants.contains(&(ArtifactType::GrantEnded, grant.id.clone())));
+        let drafts: Vec<Draft> = missing.filter_map(grant_ended).collect();
+        drafts.into_iter().for_each(|draft| self.recorder.note(draft));
+        self.grants_unsaved = true;
+    }
+
+    /// Sessions from before: those whose connection is gone are closed, the others are watched again.
+    fn take_up_sessions(&mut self, now: Now) {
+        for session in self.sessions.live().to_vec() {
+            if session.monitor.is_alive() {
+                self.watch_session(session.id.clone(), session.monitor);
+                if session.ending.is_some() {
+                    self.look_again(&session.id);
+                }
+            } else {
+                self.session_gone(&session.id, now);
+            }
+        }
+    }
+
+    /// SIGHUP: a configuration that does not check out never replaces the one in force.
+    pub(super) fn reload(&mut self, now: Now) {
+        match config::load(Path::new(config::CONFIG_DIR)) {
+            Ok(config) => {
+                let same = config.digest == self.config.digest && self.config_state.refused.is_none();
+                // Places may have moved even where the settings have not.
+                self.people = Self::index_people(&config);
+                self.schedule = Schedule::new(&config, now);
+                self.config = config;
+                if !same {
+                    self.config_state = ConfigState { loaded_at: now.wall, last_good: false, refused: None };
+                }
+                self.put_config_in_force(now);
+                self.settle_mode(now);
+                self.tell_homes();
+            }
+            Err(error) => {
+                tracing::error!("the configuration is refused, and the one from before stays in force:\n{error}");
+                let draft = refused(&error);
+                self.config_state.refused = Some(error.summary());
+                self.recorder.note(draft);
+            }
+        }
+        self.pass(now);
+    }
+
+    /// Brings grants, sessions and files in line with the configuration that is now in force.
+    fn put_config_in_force(&mut self, now: Now) {
+        if let Some(refusal) = self.config_state.refused.clone() {
+            self.recorder.note(Draft::new(
+                ArtifactType::ConfigRefused,
+                format!("started on the last good configuration: {refusal}"),
+            ));
+        }
+        if self.config_state.loaded_at == now.wall {
+            let sentence = if self.config_state.last_good {
+                "the last good configuration is in force"
+            } else {
+                "the configuration is in force"
+            };
+            self.recorder.note(
+                Draft::new(ArtifactType::ConfigLoaded, sentence)
+                    .with("digest", self.config.digest.as_str())
+                    .with("mode", self.config.mode.as_str())
+                    .with("people", self.config.people.len() as u64)
+                    .with("grants", self.config.rendered.len() as u64),
+            );
+            tracing::info!(digest = %self.config.digest, "{sentence}");
+        }
+        if !self.config_state.last_good {
+            write_state(LAST_GOOD, self.config.to_toml().as_bytes());
+        }
+        let exempt: String = self.exempt().iter().map(|account| format!("{account}\n")).collect();
+        write_state(control::gate::EXEMPT, exempt.as_bytes());
+        self.back_grants(now);
+    }
+
+    /// Stops in good order. Nothing is taken down: keys stay until their end, sessions live on.
+    pub(super) fn stop(&mut self, now: Now) {
+        self.recorder.close_windows(now, true);
+        self.recorder.note(Draft::new(ArtifactType::DaemonStopped, "the daemon stopped in good order"));
+        self.grants_unsaved = true;
+        self.save_grants(now);
+        self.commit(now);
+    }
+}
+
+fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
+    let error = match config::load(Path::new(config::CONFIG_DIR)) {
+        Ok(config) => return Ok((config, ConfigState { loaded_at: now.wall, last_good: false, refused: None })),
+        Err(error) => error,
+    };
+    tracing::error!("the configuration is refused:\n{error}");
+    match config::load_file(Path::new(LAST_GOOD)) {
+        Ok(config) => {
+            tracing::warn!("the daemon starts on the last good configuration");
+            let state = ConfigState { loaded_at: now.wall, last_good: true, refused: Some(error.summary()) };
+            Ok((config, state))
+        }
+        Err(_) => Err(StartError::Config(error)),
+    }
+}
+
+fn open_ledger(config: &Config, boot: &str, now: Now) -> Result<Opened, StartError> {
+    let identity = Identity::read(match &config.host.name {
+        HostName::Auto => None,
+        HostName::Fixed(name) => Some(name),
+    })?;
+    Ok(Ledger::open(Opening {
+        paths: ledger::Paths::default(),
+        host: identity.name.clone(),
+        stack: config.host.stack.clone(),
+        identity: &identity,
+        boot: boot.to_owned(),
+        retain: config.ledger.retain,
+        now: now.wall,
+        journal: Some(Journal::start().map_err(StartError::Journal)?),
+    })?)
+}
+
+fn start_homes(findings: mpsc::Sender<Finding>) -> Result<Homes, HomesError> {
+    let on_finding = Box::new(move |finding| {
+        // Nobody receives once the daemon stops.
+        let _ = findings.blocking_send(finding);
+    });
+    Homes::start(Setup { root: PathBuf::from("/"), quarantine: PathBuf::from(QUARANTINE), on_finding })
+}
+
+/// The store of grants; one that cannot be understood is set aside, and nobody has a grant.
+fn open_grants(boot_id: &str, now: Now) -> (Grants, crate::grants::Woken) {
+    let path = PathBuf::from(GRANTS);
+    match Grants::open(&path, boot_id, now) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let aside = path.with_extension(format!("broken-{}", now.wall.as_second()));
+            tracing::error!(%error, aside = %aside.display(), "the grants cannot be read: every one is void, and the file is kept aside");
+            if let Err(error) = fs::rename(&path, &aside) {
+                tracing::error!(%error, "it could not be set aside");
+            }
+            (Grants::empty(&path, boot_id), crate::grants::Woken::default())
+        }
+    }
+}
+
+fn refused(error: &config::Error) -> Draft {
+    let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
+    Draft::new(ArtifactType::ConfigRefused, format!("the configuration was refused: {}", error.summary()))
+        .with("problems", problems)
+        .with("count", error.count() as u64)
+}
+
+fn write_state(path: &str, bytes: &[u8]) {
+    if let Err(error) = paths::replace_path(Path::new(path), bytes, 0o600, Durability::Flushed) {
+        tracing::error!(%error, "{path} could not be written");
+    }
+}

@@ -1,0 +1,187 @@
+//! The answer to a login.
+//!
+//! The gate asks twice (see `policy::login`); this room finds out which connection it asks about, puts what was decided on
+//! record, and only then answers. It never answers "allow" for a session that is not on record and in the table.
+
+use std::net::IpAddr;
+
+use control::gate::{Answer, Question, Step};
+use record::{Account, ArtifactType, Draft, Source};
+
+use crate::{
+    enforce::Engine,
+    host::{
+        clock::Now,
+        processes::{self, Process, ProcessId},
+    },
+    policy::login::{self, Admitted, Attempt, Refused},
+    sessions::{Session, Standing},
+};
+
+impl Engine {
+    /// Answers the gate: its process id tells which connection it asks about.
+    pub fn answer_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
+        let Ok(account) = question.account.parse::<Account>() else {
+            return self.refuse(question, None, &Refused::UnknownAccount, now);
+        };
+        let exempt = self.config.accounts.exempt.contains(&account);
+        match question.step {
+            // An exempt account is recorded once, when its session opens.
+            Step::Account if exempt => Answer::Allow {},
+            Step::Account => {
+                let judged = login::judge_account(&account, self.uid_of(&account), self.grants.open_ones(), now);
+                match judged {
+                    Err(why) if self.enforces() => self.refuse(question, Some(&account), &why, now),
+                    // Observe lets everybody pass; what enforce would have done is recorded in the session step.
+                    _ => Answer::Allow {},
+                }
+            }
+            Step::Session => self.answer_session(question, account, exempt, gate, now),
+        }
+    }
+
+    fn answer_session(&mut self, question: &Question, account: Account, exempt: bool, gate: u32, now: Now) -> Answer {
+        let source = source_of(question);
+        let judged = if exempt { Ok(None) } else { self.judge(question, &account, &source, now).map(Some) };
+        let standing = match judged {
+            Ok(None) => Standing::Emergency,
+            Ok(Some(Admitted { person, grant, fingerprint })) => Standing::Granted { grant, person, fingerprint },
+            Err(why) if self.enforces() => return self.refuse(question, Some(&account), &why, now),
+            Err(why) => Standing::Unbacked { person: why.person().cloned(), fingerprint: why.fingerprint().cloned() },
+        };
+        let Some(monitor) = connection_of(gate) else {
+            return match standing {
+                // Break-glass works whatever else does not: PAM lets it by anyway, so it is recorded even unbound.
+                Standing::Emergency => {
+                    self.record_emergency(question, &account, &source, now);
+                    Answer::Allow {}
+                }
+                _ if self.enforces() => self.refuse(question, Some(&account), &Refused::UnknownConnection, now),
+                _ => Answer::Allow {},
+            };
+        };
+        let session = Session {
+            id: self.new_session_id(),
+            account: account.clone(),
+            standing,
+            source,
+            opened_at: now.wall,
+            monitor,
+            ending: None,
+        };
+        self.open_session(question, session, now)
+    }
+
+    fn judge(&self, question: &Question, account: &Account, source: &Source, now: Now) -> Result<Admitted, Refused> {
+        let auth_info = question.auth_info.as_deref().unwrap_or_default();
+        let attempt = Attempt { account, uid: self.uid_of(account), auth_info, address: source.address };
+        login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)
+    }
+
+    /// Table, then record, then answer: a session that is let in is always known, and on record. Break-glass and
+    /// observe let it in all the same; what could not be recorded is then owed.
+    fn open_session(&mut self, question: &Question, session: Session, now: Now) -> Answer {
+        let must_be_recorded = self.enforces() && session.standing != Standing::Emergency;
+        let (id, account, draft) = (session.id.clone(), session.account.clone(), opened(question, &session));
+        let kept = self.keep_session(session);
+        if !must_be_recorded {
+            self.recorder.note(draft);
+            self.recorder.commit(now);
+            return Answer::Allow {};
+        }
+        if kept && self.recorder.record_first(draft, now).is_ok() {
+            return Answer::Allow {};
+        }
+        self.sessions.remove(&id);
+        self.refuse(question, Some(&account), &Refused::NotRecorded, now)
+    }
+
+    fn record_emergency(&mut self, question: &Question, account: &Account, source: &Source, now: Now) {
+        let mut draft = Draft::new(ArtifactType::EmergencyLogin, format!("login to the exempt account {account}"))
+            .with("methods", methods(question));
+        draft.account = Some(account.clone());
+        draft.source = Some(source.clone());
+        self.recorder.note(draft);
+        self.recorder.commit(now);
+    }
+
+    fn refuse(&mut self, question: &Question, account: Option<&Account>, why: &Refused, now: Now) -> Answer {
+        let step = match question.step {
+            Step::Account => "account",
+            Step::Session => "session",
+        };
+        let mut draft = Draft::new(ArtifactType::SessionRefused, format!("login refused: {why}"))
+            .with("why", why.word())
+            .with("step", step)
+            .with("methods", methods(question));
+        if account.is_none() {
+            draft = draft.with("given_account", question.account.as_str());
+        }
+        draft.account = account.cloned();
+        draft.person = why.person().cloned();
+        draft.fingerprint = why.fingerprint().cloned();
+        draft.source = Some(source_of(question));
+        self.recorder.note_often(draft, 1, now);
+        self.recorder.commit(now);
+        Answer::Refuse { text: told(&question.account, why) }
+    }
+}
+
+/// What a refused person reads on their terminal.
+fn told(account: &str, why: &Refused) -> String {
+    let account = record::escape(account.as_bytes());
+    let person = why.person().map_or("PERSON", |person| person.as_str());
+    let remedy = match why {
+        Refused::NotRecorded => "An operator has to look at this instance: lockdownctl status".to_owned(),
+        Refused::UnknownKey(_) => "Ask an operator to add your key to the configuration.".to_owned(),
+        _ => format!("Ask an operator: lockdownctl allow {person} --account {account} --for 2h --reason TICKET"),
+    };
+    format!("lockdownd: login to {account} refused: {why}.\n{remedy}\n")
+}
+
+fn opened(question: &Question, session: &Session) -> Draft {
+    let account = &session.account;
+    let (kind, reason) = match &session.standing {
+        Standing::Granted { grant, person, .. } => {
+            (ArtifactType::SessionOpened, format!("{person} logged in to {account} on grant {grant}"))
+        }
+        Standing::Emergency => (ArtifactType::EmergencyLogin, format!("login to the exempt account {account}")),
+        Standing::Unbacked { person, .. } => {
+            let who = person.as_ref().map_or("somebody", |person| person.as_str());
+            let reason = format!("{who} logged in to {account} without a grant; enforce would have refused");
+            (ArtifactType::SessionOpened, reason)
+        }
+    };
+    let mut draft = Draft::new(kind, reason).with("methods", methods(question)).with("pid", session.monitor.pid);
+    if matches!(session.standing, Standing::Unbacked { .. }) {
+        draft = draft.with("would_refuse", true);
+    }
+    draft.person = session.person().cloned();
+    draft.account = Some(account.clone());
+    draft.grant = session.grant().cloned();
+    draft.session = Some(session.id.clone());
+    draft.fingerprint = session.fingerprint().cloned();
+    draft.source = Some(session.source.clone());
+    draft
+}
+
+/// The names of the methods that succeeded, without the keys.
+pub(crate) fn methods(question: &Question) -> Vec<String> {
+    let lines = question.auth_info.as_deref().unwrap_or_default().lines();
+    lines.take(8).map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// Where the connection comes from, as sshd put it into PAM's environment before any user's file could.
+pub(crate) fn source_of(question: &Question) -> Source {
+    let mut words = question.connection.as_deref().unwrap_or_default().split(' ');
+    let address = words.next().and_then(|word| word.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
+    let port = words.next().and_then(|word| word.parse().ok());
+    let told = question.remote_host.as_deref().and_then(|host| host.parse::<IpAddr>().ok());
+    Source { address: address.or(told), port }
+}
+
+/// The process that stands for the connection: the gate's parent, which waits for the gate and so cannot be another.
+fn connection_of(gate: u32) -> Option<ProcessId> {
+    let parent = Process::read(i32::try_from(gate).ok()?)?.ppid;
+    if parent <= 1 { None } else { processes::identity(parent) }
+}

@@ -1,0 +1,48 @@
+//! The answer to an operator.
+//!
+//! Who may ask is decided here once for every request; each request is then one function. What changes something is on
+//! record, with who asked, before the answer goes out.
+
+pub(crate) mod allow;
+pub(crate) mod look;
+mod peer;
+mod quarantine;
+mod revoke;
+
+use control::{Answer, Refusal, RefusalCode, Request, Response};
+
+pub use self::{peer::Asker, quarantine::RestoreOutcome};
+use crate::{
+    enforce::Engine,
+    host::clock::Now,
+    trigger::{Peer, Reply},
+};
+
+impl Engine {
+    /// Answers one request; a few are answered later, by a thread that reads homes.
+    pub fn answer_operator(&mut self, request: Request, peer: Peer, reply: Reply, now: Now) {
+        if let Err(error) = request.check() {
+            return reply.send(Err(Refusal::new(RefusalCode::Malformed, error.to_string())));
+        }
+        let asker = match self.who_asks(peer) {
+            Ok(asker) => asker,
+            Err(refusal) => return reply.send(Err(refusal)),
+        };
+        let answer: Response = match request {
+            Request::Plan => return self.plan(reply, now),
+            Request::QuarantineRestore(item) => return self.restore(item, asker, reply),
+            Request::Status => Ok(Answer::Status(Box::new(self.status(now)))),
+            Request::Allow(allow) => self.allow(allow, asker, now),
+            Request::Revoke(revoke) => self.revoke(&revoke, asker, now),
+            Request::Lockdown(lockdown) => self.lockdown_asked(lockdown, asker, now),
+            Request::Enforce(enforce) => self.try_enforce(&enforce, asker, now),
+            Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
+            Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
+            Request::People => Ok(Answer::People(self.list_people(now))),
+            Request::Records(records) => self.read_records(&records),
+            Request::QuarantineList => self.list_quarantine(),
+            Request::QuarantineShow(item) => self.show_quarantined(&item),
+        };
+        reply.send(answer);
+    }
+}

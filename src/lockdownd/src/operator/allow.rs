@@ -1,0 +1,241 @@
+//! `lockdownctl allow`: leave for one person to log in to one account, until a moment.
+
+use std::time::Duration;
+
+use control::{Allow, AllowedAnswer, Answer, EffectiveEnd, EndCause, Refusal, RefusalCode, Response};
+use jiff::Timestamp;
+use record::{Account, ArtifactType, Draft, Person};
+
+use super::{Asker, look};
+use crate::{
+    enforce::Engine,
+    host::clock::Now,
+    policy::grant::{Deadline, Grant, Origin},
+};
+
+/// The furthest ahead that a grant may begin.
+pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(31 * 86_400);
+
+/// A request that has been judged: what is to be granted.
+struct Terms {
+    person: Person,
+    account: Account,
+    uid: u32,
+    reason: String,
+    starts_at: Timestamp,
+    span: Duration,
+}
+
+impl Engine {
+    /// Grants, or extends the same grant.
+    pub(super) fn allow(&mut self, asked: Allow, asker: Asker, now: Now) -> Response {
+        let terms = self.judge_terms(&asked, &asker, now)?;
+        let same = self.grants.open_ones().find(|grant| {
+            // One that begins later is another grant: extending it would not let anybody in earlier.
+            grant.person == terms.person
+                && grant.account == terms.account
+                && grant.uid == terms.uid
+                && grant.from == asked.from
+                && !grant.ends.has_passed(now)
+                && matches!(grant.origin, Origin::Operator { .. })
+                && grant.starts_at <= terms.starts_at
+        });
+        let before = same.cloned();
+        let grant = match &before {
+            Some(grant) => extended(grant.clone(), &terms, now),
+            None => self.new_grant(&asked, &terms, &asker, now),
+        };
+        let draft = created(&grant, before.as_ref(), &asker, &terms.reason);
+        let done = match before {
+            Some(_) => self.prolong(grant.clone(), draft, now),
+            None => self.put_in_force(grant.clone(), draft, now),
+        };
+        done.map_err(|why| {
+            Refusal::new(RefusalCode::LedgerUnavailable, format!("nothing was granted: {why}"))
+                .hint("make room on the disk that holds /var/lib/lockdownd, then ask again")
+        })?;
+        let grant = self.grants.get(&grant.id).cloned().unwrap_or(grant);
+        Ok(Answer::Allow(Box::new(self.allowed(&asked, &grant, before.as_ref(), now))))
+    }
+
+    /// Every check that does not touch the disk, in the order in which a person would mend them.
+    fn judge_terms(&self, asked: &Allow, asker: &Asker, now: Now) -> Result<Terms, Refusal> {
+        let config = &self.config;
+        let Some(entry) = config.people.get(&asked.person) else {
+            let mut refusal = Refusal::new(RefusalCode::UnknownPerson, format!("nobody is named {}", asked.person))
+                .hint("these people exist (lockdownctl people):");
+            for name in config.people.keys().take(look::MAX_LISTED) {
+                refusal = refusal.detail(name.as_str());
+            }
+            return Err(refusal);
+        };
+        if asker.person() == Some(&asked.person) && !config.grants.self_grants {
+            return Err(Refusal::new(RefusalCode::NotPermitted, "nobody grants themselves access here")
+                .hint("ask another operator, or set grants.self = true in the configuration"));
+        }
+        if entry.keys.is_empty() {
+            return Err(Refusal::new(RefusalCode::NoKey, format!("{} has no key in the configuration", asked.person))
+                .hint("add one to their [[person]] and reload"));
+        }
+        let account = self.account_for(asked)?;
+        let uid = self.uid_of(&account).ok_or_else(|| {
+            Refusal::new(RefusalCode::UnknownAccount, format!("there is no account {account} on this host"))
+                .hint("create it first (useradd), or name another with --account")
+        })?;
+        let reason = asked.reason.clone().unwrap_or_default();
+        if reason.trim().is_empty() && config.grants.require_reason {
+            return Err(Refusal::new(RefusalCode::ReasonRequired, "a reason is required")
+                .hint("add --reason, such as --reason INC-42"));
+        }
+        let starts_at = self.begin(asked, now)?;
+        let span = self.span(asked)?;
+        Ok(Terms { person: asked.person.clone(), account, uid, reason, starts_at, span })
+    }
+
+    /// The account asked for, else the one named as the person, else the only one they may have.
+    fn account_for(&self, asked: &Allow) -> Result<Account, Refusal> {
+        let allowed = self.config.people.get(&asked.person).map(|entry| &entry.accounts);
+        let allowed: Vec<&Account> = allowed.into_iter().flatten().collect();
+        let list = |mut refusal: Refusal| {
+            for account in allowed.iter().take(look::MAX_LISTED) {
+                refusal = refusal.detail(account.as_str());
+            }
+            refusal
+        };
+        match &asked.account {
+            Some(account) if self.config.accounts.exempt.contains(account) => {
+                let message = format!("{account} is exempt: it keeps its own keys and takes no grants");
+                Err(list(Refusal::new(RefusalCode::ExemptAccount, message).hint("name one of these with --account:")))
+            }
+            Some(account) if allowed.contains(&account) => Ok(account.clone()),
+            Some(account) => {
+                let message = format!("{} may not be given the account {account}", asked.person);
+                Err(list(Refusal::new(RefusalCode::AccountNotGranted, message).hint("they may be given these:")))
+            }
+            None => match allowed.as_slice() {
+                [only] => Ok((*only).clone()),
+                several => match several.iter().find(|account| account.as_str() == asked.person.as_str()) {
+                    Some(own) => Ok((*own).clone()),
+                    None if several.is_empty() => {
+                        let message = format!("{} may be given no account", asked.person);
+                        Err(Refusal::new(RefusalCode::WhichAccount, message)
+                            .hint("list accounts in their [[person]] and reload"))
+                    }
+                    None => {
+                        let message = format!("{} may be given several accounts: say which", asked.person);
+                        Err(list(Refusal::new(RefusalCode::WhichAccount, message).hint("name one with --account:")))
+                    }
+                },
+            },
+        }
+    }
+
+    fn begin(&self, asked: &Allow, now: Now) -> Result<Timestamp, Refusal> {
+        let Some(at) = asked.at.filter(|at| *at > now.wall) else { return Ok(now.wall) };
+        let ahead = Duration::try_from(at.duration_since(now.wall)).unwrap_or(Duration::MAX);
+        if ahead <= MAX_AHEAD {
+            return Ok(at);
+        }
+        let most = control::format_duration(MAX_AHEAD);
+        Err(Refusal::new(RefusalCode::BadTime, format!("{at} is too far ahead"))
+            .hint(format!("a grant may begin at most {most} from now")))
+    }
+
+    fn span(&self, asked: &Allow) -> Result<Duration, Refusal> {
+        let bounds = &self.config.grants;
+        let span = asked.duration.map_or(bounds.default_duration, Duration::from_secs);
+        if span <= bounds.max_duration {
+            return Ok(span);
+        }
+        let (asked, most) = (control::format_duration(span), control::format_duration(bounds.max_duration));
+        Err(Refusal::new(RefusalCode::BadTime, format!("{asked} is longer than a grant may live"))
+            .hint(format!("grants.max_duration is {most}: ask for that or less")))
+    }
+
+    fn new_grant(&self, asked: &Allow, terms: &Terms, asker: &Asker, now: Now) -> Grant {
+        let ahead = Duration::try_from(terms.starts_at.duration_since(now.wall)).unwrap_or_default();
+        // `max_duration` bounds what a grant lets in for; one that begins later has that much from its beginning.
+        Grant {
+            id: self.new_grant_id(),
+            person: terms.person.clone(),
+            account: terms.account.clone(),
+            uid: terms.uid,
+            from: asked.from.clone(),
+            reason: terms.reason.clone(),
+            origin: Origin::Operator { actor: asker.actor.clone() },
+            created_at: now.wall,
+            starts_at: terms.starts_at,
+            ends: Deadline::after(ahead.saturating_add(terms.span), now),
+            ceiling: Deadline::after(ahead.saturating_add(self.config.grants.max_duration), now),
+            recorded: false,
+            end: None,
+        }
+    }
+
+    fn allowed(&self, asked: &Allow, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
+        let mut notes = Vec::new();
+        let unchanged = before.is_some_and(|before| before.ends == grant.ends);
+        let asked_span = asked.duration.map_or(self.config.grants.default_duration, Duration::from_secs);
+        let asked_end = Deadline::after(asked_span, now);
+        if before.is_some() && !unchanged && grant.ends.remaining(now) < asked_end.remaining(now) {
+            let most = control::format_duration(self.config.grants.max_duration);
+            notes.push(format!(
+                "grants.max_duration ({most}) counts from the grant's creation and ends it earlier than asked"
+            ));
+        }
+        if !self.enforces() {
+            notes.push("this host only observes: the key is put in place once mode is \"enforce\"".to_owned());
+        }
+        let lockdown = self.next_lockdown().filter(|at| *at < grant.ends.wall && *at > grant.starts_at);
+        let ends = match lockdown {
+            Some(at) => EffectiveEnd { at, cause: EndCause::ScheduledLockdown },
+            None if unchanged => EffectiveEnd { at: grant.ends.wall, cause: EndCause::AlreadyLater },
+            None if asked.duration.is_none() => EffectiveEnd { at: grant.ends.wall, cause: EndCause::DefaultDuration },
+            None => EffectiveEnd { at: grant.ends.wall, cause: EndCause::Asked },
+        };
+        AllowedAnswer { grant: look::grant_view(grant, now), extended: before.is_some(), ends, notes }
+    }
+}
+
+/// The same grant with a later end, never an earlier one, and never past its ceiling.
+fn extended(mut grant: Grant, terms: &Terms, now: Now) -> Grant {
+    let ahead = Duration::try_from(terms.starts_at.duration_since(now.wall)).unwrap_or_default();
+    let asked = Deadline::after(ahead.saturating_add(terms.span), now).min(grant.ceiling);
+    if asked.remaining(now) > grant.ends.remaining(now) {
+        grant.ends = asked;
+    }
+    grant.reason.clone_from(&terms.reason);
+    grant
+}
+
+/// The record of a grant given, or extended by `asker`.
+fn created(grant: &Grant, before: Option<&Grant>, asker: &Asker, reason: &str) -> Draft {
+    let (person, account, until) = (&grant.person, &grant.account, grant.ends.wall);
+    let said = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let sentence = match before {
+        Some(_) => format!("{person}'s grant on {account} now lasts until {until:.0}{said}"),
+        None => format!("{person} may log in to {account} until {until:.0}{said}"),
+    };
+    let mut draft = grant_created(grant, sentence);
+    if let Some(before) = before {
+        draft = draft.with("extends", before.ends.wall.to_string());
+    }
+    draft.actor = Some(asker.actor.clone());
+    draft
+}
+
+/// A `grant.created` record of this grant.
+pub(crate) fn grant_created(grant: &Grant, sentence: String) -> Draft {
+    let mut draft = Draft::new(ArtifactType::GrantCreated, sentence)
+        .with("starts_at", grant.starts_at.to_string())
+        .with("expires_at", grant.ends.wall.to_string())
+        .with("why", grant.reason.as_str())
+        .with("from", grant.from.iter().map(ToString::to_string).collect::<Vec<_>>());
+    if let Origin::Config { place, .. } = &grant.origin {
+        draft = draft.with("place", place.as_str());
+    }
+    draft.person = Some(grant.person.clone());
+    draft.account = Some(grant.account.clone());
+    draft.grant = Some(grant.id.clone());
+    draft
+}

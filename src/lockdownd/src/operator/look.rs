@@ -1,0 +1,222 @@
+//! What an operator can look at: status, grants, sessions, people, plan, records, quarantine. Changes nothing.
+
+use std::path::Path;
+
+use control::{
+    Answer, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES,
+    Origin as OriginView, PeopleAnswer, PersonView, Problem, Records, RecordsAnswer, Refusal, RefusalCode, Response,
+    SessionKind, SessionView, SessionsAnswer, Severity, Status,
+};
+use record::{GrantId, Record};
+
+use crate::{
+    enforce::Engine,
+    host::{
+        clock::Now,
+        quarantine::{self, QUARANTINE},
+    },
+    policy::grant::{EndCause, Grant, Origin, Standing},
+    sessions::{self, Session},
+};
+
+/// How many bytes of the ledger one request looks through.
+const MAX_STRETCH: usize = 4 << 20;
+/// How many names a refusal lists.
+pub(crate) const MAX_LISTED: usize = 50;
+
+impl Engine {
+    pub(super) fn list_grants(&self, asked: &control::Grants, now: Now) -> GrantsAnswer {
+        let shown = self.grants.all().iter().filter(|grant| asked.all || grant.standing(now) != Standing::Over);
+        GrantsAnswer { grants: shown.map(|grant| grant_view(grant, now)).collect(), left_off: 0 }
+    }
+
+    pub(super) fn list_sessions(&self) -> SessionsAnswer {
+        let views = self
+            .sessions
+            .live()
+            .iter()
+            .map(|session| session_view(session, session.grant().and_then(|id| self.grants.get(id))));
+        SessionsAnswer { sessions: views.collect(), left_off: 0 }
+    }
+
+    pub(super) fn list_people(&self, now: Now) -> PeopleAnswer {
+        let people = self.config.people.iter().map(|(name, entry)| PersonView {
+            name: name.clone(),
+            keys: entry
+                .keys
+                .iter()
+                .map(|key| KeyView { fingerprint: key.fingerprint(), algorithm: key.algorithm() })
+                .collect(),
+            accounts: entry.accounts.iter().cloned().collect(),
+            missing_accounts: entry.accounts.iter().filter(|account| self.uid_of(account).is_none()).cloned().collect(),
+            grants: self.live_grants_of(name, now),
+        });
+        PeopleAnswer { people: people.collect(), left_off: 0 }
+    }
+
+    fn live_grants_of(&self, person: &record::Person, now: Now) -> Vec<GrantId> {
+        let theirs = self.grants.open_ones().filter(|grant| grant.person == *person);
+        theirs.filter(|grant| grant.standing(now) != Standing::Over).map(|grant| grant.id.clone()).collect()
+    }
+
+    pub(super) fn status(&self, now: Now) -> Status {
+        let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
+        let head = self.recorder.ledger().head();
+        Status {
+            mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
+            trial_until: self.mode.trial_ends().map(|end| end.wall),
+            configured_mode: self.config.mode,
+            host: self.recorder.ledger().host().clone(),
+            stack: Some(self.config.host.stack.clone()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            openssh: self.world.version(),
+            started_at: self.started_at,
+            config: control::ConfigState {
+                loaded_at: self.config_state.loaded_at,
+                hash: self.config.digest.clone(),
+                last_good: self.config_state.last_good,
+                refused: self.config_state.refused.clone(),
+            },
+            accounts: self.world.accounts_count(),
+            exempt: self.config.accounts.exempt.iter().cloned().collect(),
+            people: self.config.people.len() as u64,
+            active_grants: standing(Standing::Active),
+            waiting_grants: standing(Standing::Waiting),
+            sessions: self.sessions.live().len() as u64,
+            quarantined: quarantine::list(Path::new(QUARANTINE)).map_or(0, |items| items.len() as u64),
+            obstacles: self.obstacle_views(),
+            ledger: LedgerState {
+                id: self.recorder.ledger().id().clone(),
+                seq: head.seq,
+                hash: head.hash.to_string(),
+                durable: head.seq,
+                failing: self.recorder.failing().map(str::to_owned),
+            },
+            problems: self.problems(),
+            last_sweep: self.last_sweep,
+            next_sweep: self.schedule.next_sweep(),
+            next_lockdown: self.next_lockdown(),
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut say = |severity, what: String, remedy: Option<&str>| {
+            problems.push(Problem { severity, what, remedy: remedy.map(str::to_owned) });
+        };
+        if let Some(why) = self.recorder.failing() {
+            let remedy = "make room on the disk that holds /var/lib/lockdownd, or see what the file system says";
+            say(Severity::Crit, format!("the ledger cannot be written, so nobody is let in: {why}"), Some(remedy));
+        }
+        if self.enforces() {
+            for obstacle in self.obstacle_views() {
+                say(Severity::Crit, format!("enforce is weakened: {obstacle}"), None);
+            }
+        } else if self.config.mode == control::Mode::Enforce {
+            let remedy = "lockdownctl plan lists what stands in the way";
+            say(Severity::Crit, "the configuration says enforce, and this host only observes".to_owned(), Some(remedy));
+        }
+        if let Some(why) = &self.config_state.refused {
+            let remedy = "mend it, then systemctl reload lockdownd";
+            say(Severity::Err, format!("the configuration was refused: {why}"), Some(remedy));
+        }
+        problems
+    }
+
+    /// What stands in the way of enforcing, or weakens it, as an operator sees it.
+    pub(crate) fn obstacle_views(&self) -> Vec<String> {
+        self.obstacles().iter().map(ToString::to_string).collect()
+    }
+
+    /// Looks through the ledger for matching records, a bounded stretch at a time: `after` says how far it got.
+    pub(super) fn read_records(&self, asked: &Records) -> Response {
+        let ledger = self.recorder.ledger();
+        let stretch = ledger
+            .lines_after(asked.after, MAX_STRETCH)
+            .map_err(|error| Refusal::new(RefusalCode::Failed, format!("the ledger cannot be read: {error}")))?;
+        let (mut lines, mut bytes, mut after) = (Vec::new(), 0, asked.after);
+        for line in stretch {
+            let Ok(record) = Record::parse(line.as_bytes()) else { continue };
+            if wanted(&record, asked) {
+                if lines.len() >= asked.limit as usize || bytes + line.len() > MAX_RECORDS_BYTES {
+                    break;
+                }
+                bytes += line.len();
+                lines.push(line.trim_end().to_owned());
+            }
+            after = record.seq();
+        }
+        let more = after < ledger.head().seq;
+        Ok(Answer::Records(RecordsAnswer { lines, after, more, ledger: ledger.id().clone() }))
+    }
+}
+
+fn wanted(record: &Record, asked: &Records) -> bool {
+    asked.since.is_none_or(|since| record.time() >= since)
+        && asked.kind.is_none_or(|kind| record.kind() == Some(kind))
+        && asked.person.as_ref().is_none_or(|person| record.text("person") == Some(person.as_str()))
+        && asked.account.as_ref().is_none_or(|account| record.text("account") == Some(account.as_str()))
+}
+
+/// A grant as an operator sees it.
+pub(crate) fn grant_view(grant: &Grant, now: Now) -> GrantView {
+    let state = match grant.standing(now) {
+        Standing::Waiting => GrantState::Waiting,
+        Standing::Active => GrantState::Active,
+        Standing::Over => GrantState::Ended,
+    };
+    let origin = match &grant.origin {
+        Origin::Operator { actor } => OriginView::Operator(actor.clone()),
+        Origin::Config { place, .. } => {
+            let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
+            OriginView::Config { file: file.to_owned(), line: line.parse().ok() }
+        }
+    };
+    GrantView {
+        id: grant.id.clone(),
+        person: grant.person.clone(),
+        account: grant.account.clone(),
+        state,
+        created_at: grant.created_at,
+        starts_at: grant.starts_at,
+        expires_at: grant.ends.wall,
+        from: grant.from.clone(),
+        reason: Some(grant.reason.clone()).filter(|reason| !reason.is_empty()),
+        origin,
+        end: grant.end.as_ref().map(|end| EndView {
+            why: why(end.cause),
+            at: end.at,
+            reason: Some(end.reason.clone()),
+        }),
+    }
+}
+
+fn why(cause: EndCause) -> EndWhy {
+    match cause {
+        EndCause::Expired => EndWhy::Expired,
+        EndCause::Revoked => EndWhy::Revoked,
+        EndCause::Lockdown => EndWhy::Lockdown,
+        EndCause::Config => EndWhy::Config,
+        EndCause::Identity => EndWhy::Identity,
+    }
+}
+
+/// A session as an operator sees it.
+pub(crate) fn session_view(session: &Session, grant: Option<&Grant>) -> SessionView {
+    SessionView {
+        id: session.id.clone(),
+        kind: match session.standing {
+            sessions::Standing::Granted { .. } => SessionKind::Granted,
+            sessions::Standing::Emergency => SessionKind::Emergency,
+            sessions::Standing::Unbacked { .. } => SessionKind::Observed,
+        },
+        person: session.person().cloned(),
+        account: session.account.clone(),
+        grant: session.grant().cloned(),
+        fingerprint: session.fingerprint().cloned(),
+        source: Some(session.source.clone()),
+        opened_at: session.opened_at,
+        ends_at: grant.map(|grant| grant.ends.wall),
+        pid: session.monitor.pid.unsigned_abs(),
+    }
+}

@@ -1,0 +1,96 @@
+//! `lockdownctl revoke`, `lockdown` and `enforce --for`: what ends access, and what tries the ending out.
+
+use std::time::Duration;
+
+use control::{
+    Answer, Enforce, EnforceAnswer, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target,
+};
+use record::GrantId;
+
+use super::{Asker, look};
+use crate::{
+    enforce::{Ending, Engine},
+    host::clock::Now,
+    policy::grant::{Deadline, EndCause, Origin},
+};
+
+/// The longest trial of enforce.
+pub(super) const MAX_TRIAL: Duration = Duration::from_secs(86_400);
+
+impl Engine {
+    pub(super) fn revoke(&mut self, asked: &Revoke, asker: Asker, now: Now) -> Response {
+        let target = asked.target().map_err(|e| Refusal::new(RefusalCode::Malformed, e.to_string()))?;
+        let ids: Vec<GrantId> = match &target {
+            Target::Grant(id) => self.grants.open_ones().map(|g| &g.id).filter(|open| *open == id).cloned().collect(),
+            Target::Person(person) => {
+                self.grants.open_ones().filter(|g| g.person == *person).map(|g| g.id.clone()).collect()
+            }
+        };
+        if ids.is_empty() {
+            let message = match &target {
+                Target::Grant(id) => match self.grants.get(id) {
+                    Some(_) => format!("the grant {id} has ended already"),
+                    None => format!("there is no grant {id}"),
+                },
+                Target::Person(person) => format!("{person} has no grant"),
+            };
+            return Err(
+                Refusal::new(RefusalCode::UnknownGrant, message).hint("lockdownctl grants lists those there are")
+            );
+        }
+        let who = asker.person().map_or_else(|| "an operator".to_owned(), ToString::to_string);
+        let said = asked.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let ending =
+            Ending { cause: EndCause::Revoked, reason: format!("revoked by {who}{said}"), actor: Some(asker.actor) };
+        let sessions = self.end_grants(&ids, &ending, now);
+        self.pass(now);
+        let notes = self.where_rendered(&ids);
+        Ok(Answer::Revoke(RevokeAnswer { grants: self.views(&ids, now), sessions, left_off: 0, notes }))
+    }
+
+    /// For rendered grants: where to remove them for good.
+    fn where_rendered(&self, ids: &[GrantId]) -> Vec<String> {
+        let origins = ids.iter().filter_map(|id| self.grants.get(id)).map(|grant| (&grant.id, &grant.origin));
+        origins
+            .filter_map(|(id, origin)| match origin {
+                Origin::Config { place, .. } => Some(format!(
+                    "{id} is rendered by {place}: it stays ended until its content changes; remove it there for good"
+                )),
+                Origin::Operator { .. } => None,
+            })
+            .collect()
+    }
+
+    fn views(&self, ids: &[GrantId], now: Now) -> Vec<control::GrantView> {
+        ids.iter().filter_map(|id| self.grants.get(id)).map(|grant| look::grant_view(grant, now)).collect()
+    }
+
+    pub(super) fn lockdown_asked(&mut self, asked: control::Lockdown, asker: Asker, now: Now) -> Response {
+        let said = asked.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let who = asker.person().map_or_else(|| "an operator".to_owned(), ToString::to_string);
+        let (ids, sessions) = self.lockdown(format!("lockdown by {who}{said}"), Some(asker.actor), now);
+        let notes = self.where_rendered(&ids);
+        Ok(Answer::Lockdown(LockdownAnswer { grants: self.views(&ids, now), sessions, left_off: 0, notes }))
+    }
+
+    pub(super) fn try_enforce(&mut self, asked: &Enforce, asker: Asker, now: Now) -> Response {
+        let span = Duration::from_secs(asked.seconds);
+        if span > MAX_TRIAL {
+            let most = control::format_duration(MAX_TRIAL);
+            return Err(Refusal::new(RefusalCode::BadTime, "that is no trial any more")
+                .hint(format!("try at most {most}; set mode = \"enforce\" in the configuration to make it last")));
+        }
+        if self.config.mode == control::Mode::Enforce {
+            return Err(Refusal::new(RefusalCode::NothingToDo, "the configuration says enforce already")
+                .hint("lockdownctl status shows whether it is in force"));
+        }
+        let until = Deadline::after(span, now);
+        let changed = self.begin_trial(until, asker.actor, now).map_err(|obstacles| {
+            let refusal = Refusal::new(RefusalCode::NotReady, "enforce would not be safe on this host yet")
+                .hint("mend these, then try again:");
+            obstacles.into_iter().fold(refusal, Refusal::detail)
+        })?;
+        let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
+        Ok(Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }))
+    }
+}

@@ -1,0 +1,112 @@
+//! What the program does when it is started: serve, or check a configuration.
+//!
+//! Start order: log, watches and sockets, then the engine, which fills the key store; only then READY=1.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+
+use crate::{
+    config,
+    enforce::{Engine, Next},
+    host::clock::{DeadlineTimer, Now},
+    journal, ledger,
+    trigger::{self, Cron, MAX_QUEUED, Reason, Triggers, Watch},
+};
+
+/// Exit status for a bad configuration (`EX_CONFIG`, sysexits.h(3head)).
+const BAD_CONFIG: u8 = 78;
+
+/// Anything that ends the daemon before or while it serves.
+type Failure = Box<dyn std::error::Error>;
+
+/// `lockdownd --check [FILE]`: says whether a configuration checks out. 0 or 78.
+#[must_use]
+pub fn check(file: Option<&Path>) -> ExitCode {
+    match config::check(file) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+/// Serves until it is told to stop.
+#[must_use]
+pub fn daemon() -> ExitCode {
+    if let Err(error) = journal::start_log() {
+        eprintln!("lockdownd goes on without its own log: {error}");
+    }
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(serve()));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("lockdownd cannot go on: {}", ledger::describe(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Failure> {
+    let (send, reasons) = mpsc::channel(MAX_QUEUED);
+    let (found, findings) = mpsc::channel(MAX_QUEUED);
+    let mut triggers = Triggers::new(reasons, findings, DeadlineTimer::new()?);
+    trigger::listen_for_signals(&send)?;
+    let mut watch = Watch::new(send.clone())?;
+    let mut cron = Cron::new(send.clone());
+    let mut engine = Engine::start(send.clone(), found, Now::read())?;
+    watch.renew(&engine.watched_directories());
+    keep_schedule(&mut cron, &engine).await;
+    trigger::serve(&send)?;
+    keep_watchdog();
+    sd_notify::notify(&[NotifyState::Ready])?;
+    loop {
+        let (wall, boot) = engine.next_deadline(Now::read());
+        let reason = triggers.next(wall, boot).await;
+        let reloads = matches!(reason, Reason::Reload);
+        let moved = reloads || matches!(reason, Reason::Touched(_));
+        if reloads {
+            sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
+        }
+        if !engine.homes.is_alive() {
+            return Err("the threads that look after homes have ended".into());
+        }
+        if engine.act(reason, Now::read()) == Next::Stop {
+            break;
+        }
+        if moved {
+            watch.renew(&engine.watched_directories());
+            keep_schedule(&mut cron, &engine).await;
+        }
+        if reloads {
+            sd_notify::notify(&[NotifyState::Ready])?;
+        }
+    }
+    sd_notify::notify(&[NotifyState::Stopping])?;
+    Ok(())
+}
+
+async fn keep_schedule(cron: &mut Cron, engine: &Engine) {
+    let schedule = &engine.config.schedule;
+    cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
+}
+
+/// Tells systemd that the main thread still turns, twice as often as it asks for.
+fn keep_watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval((period / 2).max(Duration::from_secs(1)));
+        loop {
+            ticks.tick().await;
+            if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+                tracing::warn!(%error, "systemd's watchdog could not be told");
+            }
+        }
+    });
+}
