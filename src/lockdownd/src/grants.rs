@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     host::{clock::Now, paths},
-    policy::grant::{BELIEVED_STEP_BACK, End, EndCause, Grant, Standing},
+    policy::grant::{End, EndCause, Grant, Standing},
+    policy::time::BELIEVED_STEP_BACK,
 };
 
 /// The most grants that may be open at once.

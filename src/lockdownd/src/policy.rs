@@ -9,3 +9,4 @@ pub mod login;
 pub mod rendered;
 pub mod session;
 pub mod store;
+pub mod time;

@@ -71,6 +71,9 @@ async fn serve() -> Result<(), Failure> {
         let reason = triggers.next(wall, boot).await;
         let reloads = matches!(reason, Reason::Reload);
         let moved = reloads || matches!(reason, Reason::Touched(_));
+        if let Reason::Touched(place) = reason {
+            watch.seen(place);
+        }
         if reloads {
             sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
         }
@@ -89,6 +92,8 @@ async fn serve() -> Result<(), Failure> {
         }
     }
     sd_notify::notify(&[NotifyState::Stopping])?;
+    // The homes threads end with the engine; they must not wait for somebody to receive what they still find.
+    drop(triggers);
     Ok(())
 }
 

@@ -17,35 +17,12 @@ use crate::host::{
     paths::{self, read_path},
     processes::ProcessId,
 };
+pub use crate::policy::session::Standing;
 
 /// The most sessions that are kept in the table; a login past it is refused.
 pub const MAX_SESSIONS: usize = 10_000;
 /// The largest `sessions.json` that is read.
 pub const MAX_FILE: u64 = 16 << 20;
-
-/// What a session stands on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "standing", rename_all = "snake_case")]
-pub enum Standing {
-    /// A grant: the session ends with it.
-    Granted {
-        /// Which.
-        grant: GrantId,
-        /// Whose.
-        person: Person,
-        /// The key that was verified.
-        fingerprint: Fingerprint,
-    },
-    /// The account is exempt: an emergency.
-    Emergency,
-    /// It was let by in observe, where enforce would have refused it.
-    Unbacked {
-        /// The person, where the key named one.
-        person: Option<Person>,
-        /// The key, where there was one.
-        fingerprint: Option<Fingerprint>,
-    },
-}
 
 /// One live SSH connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

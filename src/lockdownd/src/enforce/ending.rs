@@ -81,7 +81,7 @@ impl Engine {
         }
         let judged = self.sessions.live().iter().filter(|session| session.ending.is_none()).filter_map(|session| {
             let grant = session.grant().and_then(|id| self.grants.get(id));
-            match session::judge(session, grant, &self.people, now) {
+            match session::judge(&session.standing, grant, &self.people, now) {
                 Verdict::Keep => None,
                 Verdict::End(reason) => Some((session.id.clone(), reason)),
             }

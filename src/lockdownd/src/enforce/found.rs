@@ -13,9 +13,7 @@ impl Engine {
     /// Notes one finding. A flood of them is summed up per account and minute.
     pub(super) fn found(&mut self, finding: Finding, now: Now) {
         match finding {
-            Finding::Removed(removed) => {
-                self.recorder.note_often(key_removed(&removed), removed.item.times.max(1), now)
-            }
+            Finding::Removed(removed) => self.recorder.note_often(key_removed(&removed), 1, now),
             Finding::RemovedUnkept { whose, times, path, fingerprints, more } => {
                 let sentence = format!(
                     "{times} key files were removed faster than they could be kept, the last {}",

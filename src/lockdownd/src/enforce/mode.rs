@@ -19,7 +19,7 @@ use crate::{
             listener::{self, Listener},
         },
     },
-    policy::grant::Deadline,
+    policy::time::Deadline,
     trigger::Reason,
 };
 

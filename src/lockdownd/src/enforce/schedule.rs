@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{Config, Cron},
     host::clock::Now,
-    policy::grant::Deadline,
+    policy::time::Deadline,
     trigger::Place,
 };
 

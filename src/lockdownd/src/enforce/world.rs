@@ -15,7 +15,7 @@ use super::{
 use crate::{
     host::{
         accounts::{Accounts, PasswdEntry},
-        clock::Now,
+        clock::{Now, local_zone},
         key_store::KEY_STORE,
         pam,
         sshd::{
@@ -25,8 +25,9 @@ use crate::{
     },
     keys::store::ExpiryStyle,
     policy::{
-        grant::{Deadline, Grant, Origin},
+        grant::{Grant, Origin},
         rendered,
+        time::Deadline,
     },
     trigger::Place,
 };
@@ -88,7 +89,7 @@ impl World {
     pub(crate) fn expiry_style(&self) -> ExpiryStyle {
         match self.version {
             Some(version) if version >= UTC_EXPIRY => ExpiryStyle::Utc,
-            _ => ExpiryStyle::LocalRoundedDown(jiff::tz::TimeZone::system()),
+            _ => ExpiryStyle::LocalRoundedDown(local_zone()),
         }
     }
 

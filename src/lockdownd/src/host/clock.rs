@@ -6,7 +6,10 @@
 
 use std::{io, os::fd::OwnedFd, path::Path, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{
+    Timestamp,
+    tz::{Offset, TimeZone},
+};
 use rustix::{
     io::Errno,
     time::{
@@ -17,6 +20,11 @@ use rustix::{
 use tokio::io::unix::AsyncFd;
 
 use super::async_fd;
+
+pub use crate::policy::time::Now;
+
+/// The host's time zone (localtime(5)).
+const LOCALTIME: &str = "/etc/localtime";
 
 /// Where the kernel shows the id of this boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -33,15 +41,6 @@ pub enum ClockError {
     /// A timer descriptor could not be made, armed or read.
     #[error("timerfd: {0}")]
     Timer(#[source] io::Error),
-}
-
-/// One reading of both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// `CLOCK_REALTIME`: what a person's watch says; can be set.
-    pub wall: Timestamp,
-    /// `CLOCK_BOOTTIME`: since this boot, suspension included; cannot be set.
-    pub boot: Duration,
 }
 
 impl Now {
@@ -65,6 +64,20 @@ pub fn boot_id() -> Result<String, ClockError> {
     let id = text.trim_end();
     let uuid = id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if uuid { Ok(id.to_owned()) } else { Err(ClockError::NotAUuid(id.chars().take(64).collect())) }
+}
+
+/// The time zone that programs on this host run in (localtime(5)), for an sshd that reads an end as local time.
+///
+/// No `/etc/localtime` is UTC, as for glibc. One that cannot be read is taken for the zone that is furthest behind: a
+/// key that ends by it then ends early, and never late.
+#[must_use]
+pub fn local_zone() -> TimeZone {
+    const FURTHEST_BEHIND: Offset = Offset::constant(-12);
+    match std::fs::read(LOCALTIME) {
+        Ok(bytes) => TimeZone::tzif("local", &bytes).unwrap_or_else(|_| TimeZone::fixed(FURTHEST_BEHIND)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => TimeZone::UTC,
+        Err(_) => TimeZone::fixed(FURTHEST_BEHIND),
+    }
 }
 
 /// Why [`DeadlineTimer::wait`] returned.

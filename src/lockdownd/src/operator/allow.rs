@@ -10,7 +10,8 @@ use super::{Asker, look};
 use crate::{
     enforce::Engine,
     host::clock::Now,
-    policy::grant::{Deadline, Grant, Origin},
+    policy::grant::{Grant, Origin},
+    policy::time::Deadline,
 };
 
 /// The furthest ahead that a grant may begin.

@@ -11,7 +11,8 @@ use super::{Asker, look};
 use crate::{
     enforce::{Ending, Engine},
     host::clock::Now,
-    policy::grant::{Deadline, EndCause, Origin},
+    policy::grant::{EndCause, Origin},
+    policy::time::Deadline,
 };
 
 /// The longest trial of enforce.

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use record::{Account, Fingerprint, GrantId, Person};
 
 use super::grant::Grant;
-use crate::{host::clock::Now, keys::auth_info};
+use super::time::Now;
+use crate::keys::auth_info;
 
 /// A login that goes on: whose it is and on which grant it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use record::{Account, Person};
 
-use super::grant::Grant;
-use crate::{
-    host::clock::Now,
-    keys::{
-        person::PersonKey,
-        store::{ExpiryStyle, store_line},
-    },
+use super::{grant::Grant, time::Now};
+use crate::keys::{
+    person::PersonKey,
+    store::{ExpiryStyle, store_line},
 };
 
 /// The key store as it has to be now: the bytes of each account's file. No grant: no file.

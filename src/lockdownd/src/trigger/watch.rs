@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind, event::AccessMode};
@@ -23,6 +24,7 @@ const PAM: &str = "/etc/pam.d";
 pub struct Watch {
     watcher: RecommendedWatcher,
     failing: BTreeSet<PathBuf>,
+    told: Arc<Mutex<BTreeSet<Place>>>,
 }
 
 impl Watch {
@@ -31,13 +33,23 @@ impl Watch {
     /// # Errors
     /// No inotify instance can be had (inotify(7): `max_user_instances`).
     pub fn new(reasons: mpsc::Sender<Reason>) -> notify::Result<Self> {
+        let told = Arc::new(Mutex::new(BTreeSet::new()));
+        let already = Arc::clone(&told);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             for place in touched(event) {
-                // The watcher's own thread may wait: what is not read yet stays in the kernel's queue.
-                let _ = reasons.blocking_send(Reason::Touched(place));
+                // One that is on its way already will be looked at after this event.
+                if already.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+                    // The watcher's own thread may wait: what is not read yet stays in the kernel's queue.
+                    let _ = reasons.blocking_send(Reason::Touched(place));
+                }
             }
         })?;
-        Ok(Self { watcher, failing: BTreeSet::new() })
+        Ok(Self { watcher, failing: BTreeSet::new(), told })
+    }
+
+    /// A place is about to be looked at: what touches it from now on is told again.
+    pub fn seen(&self, place: Place) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
     }
 
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
