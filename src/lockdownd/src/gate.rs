@@ -60,6 +60,10 @@ impl Engine {
                 _ => Answer::Allow {},
             };
         };
+        if self.sessions.of_any(&[monitor]).is_some_and(|known| known.account == account && known.recorded) {
+            // The gate asks again because the daemon was replaced before it could answer; it has just been judged anew.
+            return Answer::Allow {};
+        }
         let session = Session {
             id: self.new_session_id(),
             account: account.clone(),
@@ -67,6 +71,7 @@ impl Engine {
             source,
             opened_at: now.wall,
             monitor,
+            recorded: false,
             ending: None,
         };
         self.open_session(question, session, now)
@@ -84,12 +89,15 @@ impl Engine {
         let must_be_recorded = self.enforces() && session.standing != Standing::Emergency;
         let (id, account, draft) = (session.id.clone(), session.account.clone(), opened(question, &session));
         let kept = self.keep_session(session);
-        if !must_be_recorded {
+        let recorded = if must_be_recorded {
+            kept && self.recorder.record_first(draft, now).is_ok()
+        } else {
             self.recorder.note(draft);
             self.recorder.commit(now);
-            return Answer::Allow {};
-        }
-        if kept && self.recorder.record_first(draft, now).is_ok() {
+            true
+        };
+        if recorded {
+            self.sessions.mark_recorded(&id);
             return Answer::Allow {};
         }
         self.sessions.remove(&id);

@@ -40,6 +40,8 @@ pub struct Session {
     pub opened_at: Timestamp,
     /// sshd's process for this connection.
     pub monitor: ProcessId,
+    /// Whether its opening is on record (or owed, where it must not wait): the gate was not answered before.
+    pub recorded: bool,
     /// Why it is being ended, once it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ending: Option<String>,
@@ -138,6 +140,20 @@ impl Sessions {
         let gone = self.live.remove(index);
         self.save_or_warn();
         Some(gone)
+    }
+
+    /// Drops what was never let in: a crash came before its opening was on record.
+    pub fn drop_unrecorded(&mut self) {
+        self.live.retain(|session| session.recorded);
+        self.save_or_warn();
+    }
+
+    /// Marks a session's opening as on record.
+    pub fn mark_recorded(&mut self, id: &SessionId) {
+        if let Some(session) = self.live.iter_mut().find(|session| session.id == *id) {
+            session.recorded = true;
+            self.save_or_warn();
+        }
     }
 
     /// Marks a session as being ended; the one sentence says why.

@@ -168,6 +168,7 @@ impl Engine {
 
     /// Sessions from before: those whose connection is gone are closed, the others are watched again.
     fn take_up_sessions(&mut self, now: Now) {
+        self.sessions.drop_unrecorded();
         for session in self.sessions.live().to_vec() {
             if session.monitor.is_alive() {
                 self.watch_session(session.id.clone(), session.monitor);
