@@ -2,12 +2,15 @@
 //!
 //! The socket lies in a directory that only root writes, so whoever listens there is root.
 
-use std::{os::unix::net::UnixStream, path::Path, sync::mpsc, thread, time::Duration};
+use std::{io, os::unix::net::UnixStream, path::Path, sync::mpsc, thread, time::Duration};
 
 use control::{
     frame::{self, FrameError},
     gate::{self, Answer, Question},
 };
+
+/// How long to wait before asking a daemon again that hung up.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// The daemon did not answer in time, or not with an answer.
 #[derive(Debug)]
@@ -26,11 +29,26 @@ pub(crate) fn daemon(question: &Question) -> Result<Answer, NoAnswer> {
 fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, NoAnswer> {
     let (answers, answer) = mpsc::sync_channel(1);
     let (socket, question) = (socket.to_owned(), question.clone());
-    thread::Builder::new().spawn(move || answers.send(talk(&socket, &question))).map_err(|_| NoAnswer)?;
+    thread::Builder::new().spawn(move || answers.send(talk_until_heard(&socket, &question))).map_err(|_| NoAnswer)?;
     match answer.recv_timeout(patience) {
         Ok(Ok(answer)) => Ok(answer),
         _ => Err(NoAnswer),
     }
+}
+
+/// Asks again where the daemon hung up: it is being replaced, and its successor answers on the same socket.
+fn talk_until_heard(socket: &Path, question: &Question) -> Result<Answer, FrameError> {
+    loop {
+        match talk(socket, question) {
+            Err(FrameError::Io(error)) if hung_up(&error) => thread::sleep(RETRY),
+            heard => return heard,
+        }
+    }
+}
+
+fn hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn talk(socket: &Path, question: &Question) -> Result<Answer, FrameError> {
@@ -97,6 +115,20 @@ mod tests {
             let _ = stream.read(&mut [0; 64]);
         })
         .unwrap_err();
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_up_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gate.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            drop(listener.accept().unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            frame::read::<Question>(&mut stream, gate::MAX_FRAME).unwrap();
+            frame::write(&mut stream, &Answer::Allow {}, gate::MAX_FRAME).unwrap();
+        });
+        assert_eq!(ask(&path, &question(), SHORT * 10).unwrap(), Answer::Allow {});
     }
 
     #[test]
