@@ -1,0 +1,124 @@
+//! Measures lockdownd on a real instance, side by side with the floor that the machine sets, and prints one table:
+//! what `benches/run` runs. See benches/README.md.
+//!
+//! It measures and judges nothing but the bounds: a missed one is printed, and the exit status stays 0.
+
+mod phases;
+mod samples;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use instance_tests::{House, Release};
+
+use crate::table::Row;
+
+/// Where the probe stands inside the instance.
+const PROBE: &str = "/usr/local/bin/probe";
+/// Accounts that are watched in every phase but the sweep.
+const WATCHED: u32 = 1_000;
+/// Accounts that are swept.
+const SWEPT: u32 = 10_000;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// Keys written in each way.
+    removals: u32,
+    /// Grants that end; the floor has as many ends.
+    ends: u32,
+    /// Logins of each kind.
+    logins: u32,
+    /// Seconds of doing nothing.
+    idle: u64,
+    /// Sweeps, and walks.
+    sweeps: u32,
+}
+
+/// The whole run.
+const FULL: Effort = Effort { removals: 1_000, ends: 200, logins: 60, idle: 60, sweeps: 12 };
+/// With `--quick`.
+const QUICK: Effort = Effort { removals: 200, ends: 50, logins: 20, idle: 20, sweeps: 5 };
+
+/// What every phase works with.
+struct Bench {
+    house: House,
+    effort: Effort,
+}
+
+impl Bench {
+    /// Runs the probe inside, for at most `seconds`, and gives what it printed.
+    fn probe(&self, seconds: u64, words: &str) -> String {
+        self.house.run_for(std::time::Duration::from_secs(seconds), &format!("{PROBE} {words}"), b"").expect_ok()
+    }
+
+    /// Process id of the daemon, inside.
+    fn daemon(&self) -> String {
+        self.house.sh("systemctl show -p MainPID --value lockdownd")
+    }
+
+    /// Puts a configuration in force: enforce, with frank and `accounts` that he may be given, and `more`.
+    fn configure(&self, accounts: &[String], more: &str) {
+        let config = self.house.config("enforce", more);
+        let own = "accounts = [\"ubuntu\", \"frank\"]";
+        let named: Vec<String> = accounts.iter().map(|account| format!(", \"{account}\"")).collect();
+        let config = config.replacen(own, &format!("accounts = [\"ubuntu\", \"frank\"{}]", named.concat()), 1);
+        self.house.configure(&config);
+        self.house.await_mode("enforce");
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(probe) = arguments.next().map(PathBuf::from) else { return usage() };
+    let (mut effort, mut release) = (FULL, Release::Trixie);
+    for argument in arguments {
+        match argument.as_str() {
+            "--quick" => effort = QUICK,
+            "--bookworm" => release = Release::Bookworm,
+            _ => return usage(),
+        }
+    }
+    let start = Instant::now();
+    let rows = measure(&probe, effort, release);
+    println!("\nDebian {release}, {} s, {}", start.elapsed().as_secs(), machine());
+    println!("{}", table::render(&rows));
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: sudo benches/run [--quick] [--bookworm]");
+    ExitCode::from(2)
+}
+
+fn measure(probe: &Path, effort: Effort, release: Release) -> Vec<Row> {
+    note(&format!("booting Debian {release} with the package and {WATCHED} accounts"));
+    let house = House::enforcing(release);
+    house.copy_in(probe, PROBE);
+    house.sh(&format!("chmod 755 {PROBE}"));
+    let bench = Bench { house, effort };
+    bench.probe(60, &format!("accounts {WATCHED}"));
+    phases::removals::await_watches(&bench);
+
+    let mut rows = phases::removals::measure(&bench);
+    rows.extend(phases::deadlines::measure(&bench));
+    rows.extend(phases::logins::measure(&bench));
+    // After all that work, so that what it left in memory counts.
+    rows.extend(phases::idle::measure(&bench));
+    rows.extend(phases::sweeps::measure(&bench));
+    rows
+}
+
+/// Says on standard error what is being done.
+fn note(what: &str) {
+    eprintln!("-- {what}");
+}
+
+/// Processors and load: what the numbers were measured on and beside.
+fn machine() -> String {
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("{processors} processors, load of the last minute {}", load.split(' ').next().unwrap_or("unknown"))
+}

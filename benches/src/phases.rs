@@ -1,0 +1,7 @@
+//! What is measured, a module each.
+
+pub(crate) mod deadlines;
+pub(crate) mod idle;
+pub(crate) mod logins;
+pub(crate) mod removals;
+pub(crate) mod sweeps;
