@@ -38,9 +38,9 @@ struct Effort {
 }
 
 /// The whole run.
-const FULL: Effort = Effort { removals: 1_000, ends: 200, logins: 60, idle: 60, sweeps: 12 };
+const FULL: Effort = Effort { removals: 500, ends: 200, logins: 60, idle: 60, sweeps: 12 };
 /// With `--quick`.
-const QUICK: Effort = Effort { removals: 200, ends: 50, logins: 20, idle: 20, sweeps: 5 };
+const QUICK: Effort = Effort { removals: 150, ends: 50, logins: 20, idle: 20, sweeps: 5 };
 
 /// What every phase works with.
 struct Bench {

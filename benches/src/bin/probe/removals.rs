@@ -22,8 +22,9 @@ const KEY: &str =
 const STAGED: &str = "/home/.floor/staged";
 /// How long a key may stand before something is wrong.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Between two keys: long enough for both sides to fall asleep and for the daemon to put away what it took.
-const REST: Duration = Duration::from_millis(8);
+/// Between two keys: long enough for both sides to fall asleep, and for the daemon to have put away and recorded what it
+/// took, several flushes to the disk that would slow down whoever comes next.
+const REST: Duration = Duration::from_millis(30);
 
 /// Writes `rounds` keys in each of the two ways, for both sides, over accounts 0 to `count`.
 pub(crate) fn run(count: u32, rounds: u32) -> Result<(), Failure> {
@@ -39,7 +40,7 @@ pub(crate) fn run(count: u32, rounds: u32) -> Result<(), Failure> {
         let index = round * 7919 % count;
         let ours = format!("{}/.ssh/authorized_keys", home(index));
         let floor = format!("{}/authorized_keys", floor_directory(index));
-        // Whoever comes second may find the machine warm: they take turns.
+        // Whoever comes second may find the machine warm, or busy with the first: they take turns.
         let mut sides = [("ours", &ours), ("floor", &floor)];
         if round % 2 == 1 {
             sides.reverse();
@@ -47,6 +48,8 @@ pub(crate) fn run(count: u32, rounds: u32) -> Result<(), Failure> {
         for (side, file) in sides {
             println!("written-{side} {}", written(Path::new(file))?.as_nanos());
             thread::sleep(REST);
+        }
+        for (side, file) in sides {
             println!("moved-{side} {}", moved(Path::new(file))?.as_nanos());
             thread::sleep(REST);
         }
@@ -66,7 +69,6 @@ fn written(file: &Path) -> Result<Duration, Failure> {
 /// From before a finished file is moved into place until it is gone.
 fn moved(file: &Path) -> Result<Duration, Failure> {
     fs::write(STAGED, KEY)?;
-    thread::sleep(REST);
     let start = Instant::now();
     fs::rename(STAGED, file)?;
     gone(file, start)
