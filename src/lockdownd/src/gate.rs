@@ -60,7 +60,7 @@ impl Engine {
                 _ => Answer::Allow {},
             };
         };
-        if self.sessions.of_any(&[monitor]).is_some_and(|known| known.account == account && known.recorded) {
+        if self.sessions.nearest(&[monitor]).is_some_and(|known| known.account == account && known.recorded) {
             // The gate asks again because the daemon was replaced before it could answer; it has just been judged anew.
             return Answer::Allow {};
         }

@@ -24,7 +24,7 @@ impl Engine {
         if let Err(error) = request.check() {
             return reply.send(Err(Refusal::new(RefusalCode::Malformed, error.to_string())));
         }
-        let asker = match self.who_asks(peer) {
+        let asker = match self.who_asks(peer, now) {
             Ok(asker) => asker,
             Err(refusal) => return reply.send(Err(refusal)),
         };

@@ -117,10 +117,16 @@ impl Sessions {
         self.live.len() >= MAX_SESSIONS
     }
 
-    /// The session whose connection is one of these processes.
+    /// The session whose connection comes first among these processes.
     #[must_use]
-    pub fn of_any(&self, processes: &[ProcessId]) -> Option<&Session> {
-        self.live.iter().find(|session| processes.contains(&session.monitor))
+    pub fn nearest(&self, processes: &[ProcessId]) -> Option<&Session> {
+        processes.iter().find_map(|id| self.live.iter().find(|session| session.monitor == *id))
+    }
+
+    /// Every session whose connection is among these processes, oldest first.
+    #[must_use]
+    pub fn all_of(&self, processes: &[ProcessId]) -> Vec<&Session> {
+        self.live.iter().filter(|session| processes.contains(&session.monitor)).collect()
     }
 
     /// Adds a session.

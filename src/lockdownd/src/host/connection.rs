@@ -203,6 +203,14 @@ fn session_scope(cgroup: &CgroupPath) -> Option<Scope> {
     dirs.find(|dir| dir.join("cgroup.procs").exists()).map(|dir| Scope { dir, cgroup: cgroup.clone() })
 }
 
+/// Every process in the login session's own scope that `process` is in, itself included; none when it is in no such scope.
+/// Only root can move a process into another's.
+#[must_use]
+pub fn scope_members(process: &Process) -> Vec<ProcessId> {
+    let scope = process.cgroup.as_ref().and_then(session_scope);
+    scope.and_then(|scope| scope.members()).unwrap_or_default()
+}
+
 fn is_session_scope(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let id = parts.next().and_then(|name| name.strip_prefix("session-")?.strip_suffix(".scope"));
