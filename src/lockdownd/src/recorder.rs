@@ -29,7 +29,10 @@ type Subject = (ArtifactType, Option<Account>, String);
 #[derive(Debug)]
 struct Window {
     opened: Now,
+    /// The first statement, and what of it holds for all the others.
     like: Draft,
+    /// Whether all say the same sentence.
+    alike: bool,
     times: u64,
     named: BTreeSet<Fingerprint>,
     unnamed: u64,
@@ -87,7 +90,7 @@ impl Recorder {
             return;
         }
         let like = draft.clone();
-        let window = Window { opened: now, like, times: times - 1, named: BTreeSet::new(), unnamed: 0 };
+        let window = Window { opened: now, like, alike: true, times: times - 1, named: BTreeSet::new(), unnamed: 0 };
         self.windows.insert(subject, window);
         self.note(draft);
     }
@@ -148,6 +151,15 @@ impl Recorder {
 
 impl Window {
     fn learn(&mut self, draft: &Draft) {
+        // A sum names only what holds for each statement in it: two people may share an address, all share the last window.
+        self.alike &= self.like.reason == draft.reason;
+        if self.like.person != draft.person {
+            self.like.person = None;
+        }
+        let address = |draft: &Draft| draft.source.as_ref().and_then(|source| source.address);
+        if address(&self.like) != address(draft) {
+            self.like.source = None;
+        }
         let listed = draft.detail.get("fingerprints").and_then(Value::as_array).into_iter().flatten();
         let listed = listed.filter_map(|value| value.as_str()?.parse().ok());
         for fingerprint in draft.fingerprint.iter().cloned().chain(listed) {
@@ -161,12 +173,16 @@ impl Window {
 
     /// The statement that sums the window up: the like of its first draft, how many more there were, and which keys.
     fn sum(self, (kind, account, _): Subject) -> Draft {
-        let mut sum =
-            Draft::new(kind, format!("{} more like record before, within a minute: {}", self.times, self.like.reason))
-                .with("count", self.times)
-                .with("since", self.opened.wall.to_string())
-                .with("fingerprints", self.named.iter().map(|f| Value::from(f.as_str())).collect::<Vec<_>>())
-                .with("more_fingerprints", self.unnamed);
+        let (times, first) = (self.times, &self.like.reason);
+        let sentence = match self.alike {
+            true => format!("{times} more like record before, within a minute: {first}"),
+            false => format!("{times} more for various reasons, within a minute of this one: {first}"),
+        };
+        let mut sum = Draft::new(kind, sentence)
+            .with("count", times)
+            .with("since", self.opened.wall.to_string())
+            .with("fingerprints", self.named.iter().map(|f| Value::from(f.as_str())).collect::<Vec<_>>())
+            .with("more_fingerprints", self.unnamed);
         sum.source = self.like.source.map(|mut source| {
             source.port = None;
             source
