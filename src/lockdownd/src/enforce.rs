@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
+pub(crate) use self::start::renamed;
 pub use self::{ending::Ending, start::StartError};
 use self::{homes::Homes, mode::ModeState, schedule::Schedule, world::World};
 use crate::{

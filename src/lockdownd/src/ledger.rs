@@ -174,6 +174,12 @@ impl Ledger {
         self.signer.public_key()
     }
 
+    /// Waits until journald has taken every record so far, or this long. Whether it has.
+    #[must_use]
+    pub fn flush_journal(&self, most: Duration) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.flush(most))
+    }
+
     /// Another stack or retention from here on. Another *host* is another machine: for that, open anew.
     pub fn set_stack(&mut self, stack: Stack, retain: Duration) {
         (self.signer.stack, self.retain) = (stack, retain);

@@ -40,7 +40,7 @@ pub struct Status {
     pub stack: Option<Stack>,
     /// The daemon's version.
     pub version: String,
-    /// The version of OpenSSH on the host, as `sshd -V` prints it; `None`: not found.
+    /// The version of OpenSSH on the host, such as `OpenSSH 9.2`; `None`: not found.
     pub openssh: Option<String>,
     /// When the daemon started.
     pub started_at: Timestamp,

@@ -2,6 +2,7 @@
 
 use control::{Answer, GrantState, GrantView, GrantsAnswer, Origin, Request};
 use jiff::Timestamp;
+use record::Actor;
 
 use super::{Context, left_off};
 use crate::{
@@ -66,27 +67,30 @@ fn when(grant: &GrantView, now: Timestamp) -> String {
     }
 }
 
-/// On whose word: a person where one is known, else the login uid, else the uid; or the place in the configuration.
+/// On whose word: an operator's, or the place in the configuration.
 fn origin(origin: &Origin) -> String {
     match origin {
         Origin::Config { file, line: Some(line) } => format!("{file}:{line}"),
         Origin::Config { file, line: None } => file.clone(),
-        Origin::Operator(actor) => match (&actor.person, actor.login_uid, actor.uid) {
-            (Some(person), _, _) => person.to_string(),
-            (None, Some(login), Some(uid)) if login != uid => format!("uid {uid} (login uid {login})"),
-            (None, _, Some(uid)) => format!("uid {uid}"),
-            (None, login, None) => or_dash(login.map(|login| format!("login uid {login}"))),
-        },
+        Origin::Operator(actor) => who(actor),
+    }
+}
+
+/// A person where one is known, else the login uid, else the uid.
+pub(super) fn who(actor: &Actor) -> String {
+    match (&actor.person, actor.login_uid, actor.uid) {
+        (Some(person), _, _) => person.to_string(),
+        (None, Some(login), Some(uid)) if login != uid => format!("uid {uid} (login uid {login})"),
+        (None, _, Some(uid)) => format!("uid {uid}"),
+        (None, login, None) => or_dash(login.map(|login| format!("login uid {login}"))),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use control::{EndView, EndWhy};
-    use record::Actor;
-
     use super::*;
     use crate::commands::testing::*;
+    use control::{EndView, EndWhy};
 
     pub(crate) fn grant() -> GrantView {
         GrantView {

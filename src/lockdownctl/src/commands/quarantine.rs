@@ -140,7 +140,7 @@ q-2  2026-11-23 17:00:00 UTC  ubuntu   /home/ubuntu/.ssh/authorized_keys  0     
             format!(
                 "id       q-1\naccount  ubuntu\npath     /home/ubuntu/.ssh/authorized_keys\n\
                  removed  2026-11-23 17:00:00 UTC (1 h ago)\nwhy      no grant backs its keys\n\
-                 was      file, 81 bytes, mode 0600, uid 1000, gid 1000\nsha256   {}\ncontent\n  \
+                 was      file, 81 bytes, mode 0600, uid 1000\nsha256   {}\ncontent\n  \
                  ssh-ed25519 AAAA\\x1b[2J\n  and more that did not fit the answer\n",
                 "ab".repeat(32)
             )

@@ -6,10 +6,11 @@ use std::{
 };
 
 use control::{Answer, DEFAULT_RECORDS, Exit, RecordsAnswer, Request};
-use record::LedgerId;
+use record::{Actor, LedgerId};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Context;
+use super::{Context, grants::who};
 use crate::{
     ask::Failure,
     cli,
@@ -115,9 +116,21 @@ fn one(line: &str, json: bool) -> String {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("-");
     let when = text("time").parse().map_or_else(|_| text("time").to_owned(), absolute);
     let seq = fields.get("seq").and_then(Value::as_u64).unwrap_or(0);
-    let who = format!("{}/{}", text("person"), text("account"));
-    let words = format!("{when} {seq:>7}  {:<19}  {who:<16}  {}", text("type"), text("reason"));
+    let whom = match (text("person"), text("account")) {
+        ("-", "-") => "-".to_owned(),
+        (person, account) => format!("{person}/{account}"),
+    };
+    let words = format!("{when} {seq:>7}  {:<19}  {whom:<16}  {}{}", text("type"), text("reason"), by(&fields));
     format!("{}\n", plain(&words))
+}
+
+/// On whose word and from where, in brackets, where the record knows it.
+fn by(fields: &Map<String, Value>) -> String {
+    let actor = fields.get("actor").and_then(|actor| Actor::deserialize(actor).ok());
+    let address = fields.get("source").and_then(|source| source.get("address")).and_then(Value::as_str);
+    let known = [actor.map(|actor| format!("by {}", who(&actor))), address.map(|address| format!("from {address}"))];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
 }
 
 #[cfg(test)]
@@ -149,6 +162,9 @@ mod tests {
             one(LINE, false),
             "2026-11-23 18:00:00 UTC       7  grant.created        frank/ubuntu      frank may log in\\x0a\n"
         );
+        let told =
+            LINE.replacen('{', r#"{"actor":{"uid":0,"login_uid":1000},"source":{"address":"192.0.2.7","port":5},"#, 1);
+        assert!(one(&told, false).ends_with("log in\\x0a (by uid 0 (login uid 1000), from 192.0.2.7)\n"));
         assert_eq!(one("{\x1b[2J", false), "not a record: {\\x1b[2J\n");
     }
 

@@ -3,7 +3,7 @@
 use control::{Answer, Mode, Request, Severity, Status};
 use jiff::Timestamp;
 
-use super::{Context, plan::obstacles};
+use super::{Context, count, plan::obstacles};
 use crate::{
     ask::Failure,
     moment::{absolute, both},
@@ -39,7 +39,13 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ("people", status.people.to_string()),
         ("grants", format!("{} active, {} waiting", status.active_grants, status.waiting_grants)),
         ("sessions", status.sessions.to_string()),
-        ("kept", format!("{} removed files in quarantine", status.quarantined)),
+        (
+            "kept",
+            format!(
+                "{} in quarantine",
+                count(usize::try_from(status.quarantined).unwrap_or(usize::MAX), "removed file")
+            ),
+        ),
         ("sweep", format!("last {}, next {}", moment(status.last_sweep, "never"), moment(status.next_sweep, "none"))),
         ("lockdown", moment(status.next_lockdown, "none scheduled")),
         ("ledger", format!("{} at {}, on disk to {}, head {}", ledger.id, ledger.seq, ledger.durable, ledger.hash)),
@@ -107,7 +113,7 @@ mod tests {
             host: "i-0abc".parse().unwrap(),
             stack: Some("web".parse().unwrap()),
             version: "0.1.0".to_owned(),
-            openssh: Some("OpenSSH_9.2p1".to_owned()),
+            openssh: Some("OpenSSH 9.2".to_owned()),
             started_at: at("2026-11-23T06:00:00Z"),
             config: ConfigState {
                 loaded_at: at("2026-11-23T06:00:00Z"),
@@ -156,7 +162,7 @@ kept      3 removed files in quarantine
 sweep     last 2026-11-23 17:45:00 UTC (15 min ago), next 2026-11-23 18:15:00 UTC (in 15 min)
 lockdown  none scheduled
 ledger    {} at 90, on disk to 89, head {}
-daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH_9.2p1
+daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
 ",
                 "0".repeat(32),
                 "cd".repeat(32)
@@ -177,7 +183,7 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH_9.2p1
         let problems = "\nCRIT: big\n  act\n\nWARNING: small\n";
         assert_eq!(attention(&status), problems, "in enforce the daemon lists what broke among the problems");
         status.mode = Mode::Observe;
-        let in_the_way = "\nIn the way of enforce:\n  - UsePAM is off\n      set it\n";
+        let in_the_way = "\nIn the way of enforce:\n  - UsePAM is off: set it\n";
         assert_eq!(attention(&status), format!("{problems}{in_the_way}"));
     }
 

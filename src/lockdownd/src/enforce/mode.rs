@@ -262,7 +262,6 @@ impl Engine {
         }
         let what = if self.enforces() { "weakens enforce" } else { "stands in the way of enforce" };
         for broken in after.difference(&before) {
-            tracing::error!(priority = "crit", "{what}: {broken}");
             let draft = Draft::new(ArtifactType::SshdChanged, format!("something {what}: {broken}"));
             self.recorder.note(draft.with("broken", broken.as_str()).with("enforces", self.enforces()));
         }
@@ -281,7 +280,6 @@ impl Engine {
         }
         draft.actor = actor;
         self.recorder.note(draft);
-        tracing::info!(mode, reason, "mode changed");
     }
 }
 

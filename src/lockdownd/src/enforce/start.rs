@@ -4,9 +4,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use record::{ArtifactType, Draft};
+use record::{ArtifactType, Draft, Host};
 use tokio::sync::mpsc;
 
 use super::{
@@ -41,6 +42,9 @@ pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
 pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
 /// The table of live sessions.
 pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
+
+/// How long a stop waits for journald to take the last records; one that stands still has them in the ledger only.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +193,7 @@ impl Engine {
                 // Places may have moved even where the settings have not.
                 self.people = Self::index_people(&config);
                 self.schedule = Schedule::new(&config, now);
+                self.recorder.ledger_mut().set_stack(config.host.stack.clone(), config.ledger.retain);
                 self.config = config;
                 if !same {
                     self.config_state = ConfigState { loaded_at: now.wall, last_good: false, refused: None };
@@ -221,14 +226,16 @@ impl Engine {
             } else {
                 "the configuration is in force"
             };
-            self.recorder.note(
-                Draft::new(ArtifactType::ConfigLoaded, sentence)
-                    .with("digest", self.config.digest.as_str())
-                    .with("mode", self.config.mode.as_str())
-                    .with("people", self.config.people.len() as u64)
-                    .with("grants", self.config.rendered.len() as u64),
-            );
-            tracing::info!(digest = %self.config.digest, "{sentence}");
+            let mut draft = Draft::new(ArtifactType::ConfigLoaded, sentence)
+                .with("digest", self.config.digest.as_str())
+                .with("mode", self.config.mode.as_str())
+                .with("people", self.config.people.len() as u64)
+                .with("grants", self.config.rendered.len() as u64);
+            if let Some(name) = self.next_name() {
+                draft.reason = format!("{sentence}, but for host.name: {}", renamed(&name));
+                draft = draft.with("host_name_at_restart", name.as_str());
+            }
+            self.recorder.note(draft);
         }
         if !self.config_state.last_good {
             write_state(LAST_GOOD, self.config.to_toml().as_bytes());
@@ -245,7 +252,36 @@ impl Engine {
         self.grants_unsaved = true;
         self.save_grants(now);
         self.commit(now);
+        if !self.recorder.ledger().flush_journal(JOURNAL_LIMIT) {
+            eprintln!("journald did not take the last records in time; the ledger has them");
+        }
     }
+
+    /// The name that the configuration gives this host, where its records still bear another: a name belongs to the
+    /// identity that a ledger is bound to, so that it changes at a start only.
+    pub(crate) fn next_name(&self) -> Option<Host> {
+        let name = name_of(&self.config)?;
+        (name != *self.recorder.ledger().host()).then_some(name)
+    }
+}
+
+/// What a changed `host.name` comes to.
+pub(crate) fn renamed(name: &Host) -> String {
+    format!(
+        "the records' host becomes {name} when the daemon is restarted, which ends every grant and begins a new ledger"
+    )
+}
+
+/// The host's name by this configuration; nothing where none is to be had.
+fn name_of(config: &Config) -> Option<Host> {
+    identity_by(config).ok().map(|identity| identity.name)
+}
+
+fn identity_by(config: &Config) -> Result<Identity, identity::Error> {
+    Identity::read(match &config.host.name {
+        HostName::Auto => None,
+        HostName::Fixed(name) => Some(name),
+    })
 }
 
 fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
@@ -265,10 +301,7 @@ fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
 }
 
 fn open_ledger(config: &Config, boot: &str, now: Now) -> Result<Opened, StartError> {
-    let identity = Identity::read(match &config.host.name {
-        HostName::Auto => None,
-        HostName::Fixed(name) => Some(name),
-    })?;
+    let identity = identity_by(config)?;
     Ok(Ledger::open(Opening {
         paths: ledger::Paths::default(),
         host: identity.name.clone(),

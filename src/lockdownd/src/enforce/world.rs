@@ -82,7 +82,7 @@ impl World {
     }
 
     pub(crate) fn version(&self) -> Option<String> {
-        self.version.map(|(major, minor)| format!("{major}.{minor}"))
+        self.version.map(|(major, minor)| format!("OpenSSH {major}.{minor}"))
     }
 
     /// How an end is written so that this host's sshd reads it right (sshd(8), `expiry-time`).
@@ -146,6 +146,16 @@ impl World {
     }
 }
 
+/// What a word of [`World::differs_from`] stands for.
+fn named(part: &str) -> &str {
+    match part {
+        "accounts" => "the accounts in passwd",
+        "sshd" => "sshd's configuration",
+        "pam" => "PAM's configuration",
+        other => other,
+    }
+}
+
 /// Whether a pattern means another file for each account.
 fn is_per_account(pattern: &str) -> bool {
     !pattern.starts_with('/') || ["%h", "%u", "%U"].iter().any(|token| pattern.contains(token))
@@ -169,7 +179,10 @@ impl Engine {
         let before = std::mem::replace(&mut self.world, read);
         let changed = self.world.differs_from(&before);
         if !changed.is_empty() {
-            let sentence = format!("the configuration of {} changed", changed.join(", "));
+            let sentence = format!(
+                "changed on this host: {}",
+                changed.iter().map(|part| named(part)).collect::<Vec<_>>().join(", ")
+            );
             self.recorder.note(Draft::new(ArtifactType::SshdChanged, sentence).with("changed", changed));
             self.back_grants(now);
             self.tell_homes();

@@ -28,14 +28,12 @@ pub(super) fn of_record(line: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// By type, but for two: a ledger that something broke is an error, and a change that opens what enforce had closed
-/// (the engine says so in `detail.enforcement_broken`) is critical.
+/// By type, but for two: a ledger that something broke is an error, and a change that weakens enforce or keeps it from
+/// coming into force (the engine says so in `detail.broken`) is critical.
 fn urgency(record: &Record) -> Severity {
     match record.kind() {
         Some(ArtifactType::LedgerOpened) if record.detail("break").is_some() => Severity::Error,
-        Some(ArtifactType::SshdChanged) if record.detail("enforcement_broken") == Some(&Value::Bool(true)) => {
-            Severity::Critical
-        }
+        Some(ArtifactType::SshdChanged) if record.detail("broken").is_some() => Severity::Critical,
         kind => kind.map_or(Severity::Warning, severity),
     }
 }

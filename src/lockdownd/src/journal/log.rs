@@ -25,8 +25,8 @@ use super::entry::IDENTIFIER;
 const LOG_QUEUE: usize = 1024;
 /// The most fields of an event that are kept: what tracing can play back.
 const MAX_FIELDS: usize = 32;
-/// What is logged unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "info";
+/// What is logged unless `RUST_LOG` says otherwise. The cron library tells of its own insides at `info`.
+const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=warn";
 
 /// A log that could not be started.
 #[derive(Debug, thiserror::Error)]

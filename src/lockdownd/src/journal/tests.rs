@@ -78,7 +78,7 @@ fn a_record_arrives_with_every_field_and_the_signed_line() {
 fn what_breaks_enforcement_or_the_ledger_is_more_urgent_than_its_type() {
     let priority = |draft: Draft| fields(&entry::of_record(line(&draft).as_str()).unwrap())["PRIORITY"].join("");
     assert_eq!(priority(Draft::new(ArtifactType::SshdChanged, "x")), "4");
-    assert_eq!(priority(Draft::new(ArtifactType::SshdChanged, "x").with("enforcement_broken", true)), "2");
+    assert_eq!(priority(Draft::new(ArtifactType::SshdChanged, "x").with("broken", "UsePAM is off")), "2");
     assert_eq!(priority(Draft::new(ArtifactType::LedgerOpened, "x")), "5");
     assert_eq!(priority(Draft::new(ArtifactType::LedgerOpened, "x").with("break", "torn")), "3");
 }

@@ -10,7 +10,7 @@ use control::{
 use record::{GrantId, Record};
 
 use crate::{
-    enforce::Engine,
+    enforce::{Engine, renamed},
     host::{
         clock::Now,
         quarantine::{self, QUARANTINE},
@@ -115,6 +115,10 @@ impl Engine {
         } else if self.config.mode == control::Mode::Enforce {
             let remedy = "lockdownctl plan lists what stands in the way";
             say(Severity::Crit, "the configuration says enforce, and this host only observes".to_owned(), Some(remedy));
+        }
+        if let Some(name) = self.next_name() {
+            let remedy = "systemctl restart lockdownd, when that may happen; or put the old name back and reload";
+            say(Severity::Warning, format!("host.name has changed: {}", renamed(&name)), Some(remedy));
         }
         if let Some(why) = &self.config_state.refused {
             let remedy = "mend it, then systemctl reload lockdownd";
