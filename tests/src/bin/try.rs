@@ -24,12 +24,28 @@ tail -n 1 "$ledger" | jq -r .signature >record.sig
 tail -n 1 "$ledger" | jq -cjS 'del(.signature)' |
     ssh-keygen -Y verify -n ssh-access-record -I "$host" -f allowed_signers -s record.sig"#;
 
+/// The same for all records, in a copy: with the script of `docs/RECORDS.md`.
+const STOCK_VERIFY_ALL: &str = r#"mkdir copy && cd copy && cp -r /var/lib/lockdownd/ledger .
+export HOST=$(head -qn 1 ledger/*.jsonl | head -n 1 | jq -r .host)
+echo "$HOST $(cat /var/lib/lockdownd/signing_key.pub)" >allowed_signers
+sh ../verify.sh"#;
+
+/// Changes one word in that copy and verifies it.
+const FORGE: &str = r"sed -i '/grant.created/s/grace/frank/' copy/ledger/*.jsonl
+lockdownctl verify --ledger copy/ledger";
+
+/// What the newest removal says.
+const KEY_REMOVED: &str = r"lockdownctl --json records --type key.removed | tail -n 1 |
+    jq '{time, account, fingerprint, reason, stood_milliseconds: .detail.stood_milliseconds}'";
+
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--clean") {
         remove_leftovers();
         return;
     }
     say("A throwaway Debian 13 boots (its root is made once and kept), with the package installed.");
+    say("frank and grace have laptops and ssh keys; breakglass is the account for emergencies. Every command below is");
+    say("run, what it prints is what it printed, and the walk ends with an error where a promise does not hold.");
     let house = House::observing(Release::Trixie);
     the_start(&house);
     refused(&house);
@@ -60,7 +76,16 @@ fn the_start(house: &House) {
 fn refused(house: &House) {
     step("Refused: nobody has a grant");
     ssh(house, "frank", &house.frank, "ubuntu", false);
-    inside(house, "ls -A /home/ubuntu/.ssh");
+    note("The key is not in his home any more; it is kept in quarantine:");
+    inside(house, "ls -lA /home/ubuntu/.ssh");
+    note("A password that sshd accepts does not help either: the login gate asks for a grant.");
+    inside(house, "echo ubuntu:correct-horse | chpasswd");
+    let output = house.ssh("ubuntu").password("correct-horse").run("id -un");
+    show_login("frank", "ubuntu", "id -un", &output);
+    demand(
+        "the right password is refused",
+        !output.ok() && output.stderr.contains("lockdownd: login to ubuntu refused"),
+    );
     note("But the break-glass account, whose every login is recorded as an emergency:");
     ssh(house, "breakglass", &house.breakglass, "breakglass", true);
 }
@@ -70,14 +95,16 @@ fn allowed(house: &House) {
     let allow = "lockdownctl allow frank --account ubuntu --for 2h --reason INC-42";
     demand("the grant is given", inside(house, allow).ok());
     ssh(house, "frank", &house.frank, "ubuntu", true);
-    note("grace has no grant, and it is his keys, not the account, that are let in:");
+    note("grace has no grant: the account is open to frank's keys, and to nobody else's.");
     ssh(house, "grace", &house.grace, "ubuntu", false);
 }
 
 fn tampered(house: &House) {
     step("Tampered: a key is written where nobody granted one");
     let plant = format!("cd; mkdir -p .ssh; echo '{}' >.ssh/authorized_keys", house.grace.public());
-    note("grace, by some hole in a program, writes her key into ubuntu's home:");
+    note(
+        "grace, by some hole in a program, writes her key into ubuntu's home, where sshd would look for it by default:",
+    );
     println!("  ubuntu@web1:~$ echo 'ssh-ed25519 AAAA... grace@laptop' >>.ssh/authorized_keys");
     demand("she can write there", house.run_as("ubuntu", &plant).ok());
     let start = Instant::now();
@@ -85,8 +112,11 @@ fn tampered(house: &House) {
         demand("the key is gone soon", start.elapsed() < GONE_LIMIT);
         sleep(Duration::from_millis(1));
     }
-    inside(house, "ls -A /home/ubuntu/.ssh");
+    inside(house, "ls -lA /home/ubuntu/.ssh");
     inside(house, "lockdownctl quarantine list");
+    note("On record, with the key's fingerprint and how long it stood there:");
+    let removed = inside(house, KEY_REMOVED);
+    demand("the record names her key", removed.stdout.contains(&house.grace.fingerprint()));
     ssh(house, "grace", &house.grace, "ubuntu", false);
 }
 
@@ -110,12 +140,19 @@ fn expired(house: &House) {
 
 fn recorded(house: &House) {
     step("Recorded: signed, chained, and verified with stock tools");
-    inside(house, "journalctl -u lockdownd -o cat --no-pager | tail -n 25");
+    inside(house, "journalctl -u lockdownd SYSLOG_FACILITY=10 -o cat --no-pager | tail -n 12");
     inside(house, "lockdownctl records --person grace");
     demand("the ledger verifies", inside(house, "lockdownctl verify").ok());
     note("The newest record, with nothing but jq and ssh-keygen:");
     let verified = inside(house, STOCK_VERIFY);
     demand("ssh-keygen finds the signature good", verified.stdout.contains("Good \"ssh-access-record\" signature"));
+    note("All of them and their order, by the script in docs/RECORDS.md (jq, cmp, sha256sum, ssh-keygen):");
+    let script =
+        include_str!("../../../docs/RECORDS.md").split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    house.write("/root/verify.sh", script.expect("docs/RECORDS.md has the script"));
+    demand("stock tools verify the ledger", inside(house, STOCK_VERIFY_ALL).ok());
+    note("And if somebody who was root for a moment puts frank's name in the place of hers, in one record?");
+    demand("the forgery is found", !inside(house, FORGE).ok());
 }
 
 fn offer_a_shell(house: &House) {
@@ -143,13 +180,16 @@ fn offer_a_shell(house: &House) {
 /// Logs in as `who` with their key and shows it; `welcome` says how it has to end.
 fn ssh(house: &House, who: &str, key: &Key, account: &str, welcome: bool) {
     let command = "id -un; date -u +%T";
-    println!("  {who}@laptop:~$ ssh {account}@web1 '{command}'");
-    let start = Instant::now();
-    let mut output = house.ssh(account).key(key).run(command);
-    output.stderr = quiet(&output.stderr);
-    print!("{}{}", indented(&output.stdout), indented(&output.stderr));
-    println!("    (status {}, {:.1} s)", output.status, start.elapsed().as_secs_f32());
+    let output = house.ssh(account).key(key).run(command);
+    show_login(who, account, command, &output);
     demand(if welcome { "this login succeeds" } else { "this login is refused" }, output.ok() == welcome);
+}
+
+/// Shows a login as its terminal would.
+fn show_login(who: &str, account: &str, command: &str, output: &Output) {
+    println!("  {who}@laptop:~$ ssh {account}@web1 '{command}'");
+    print!("{}{}", indented(&output.stdout), indented(&quiet(&output.stderr)));
+    println!("    (status {})", output.status);
 }
 
 /// Runs a command inside as root and shows it.
@@ -163,7 +203,7 @@ fn inside(house: &House, command: &str) -> Output {
 /// What ssh says, less what it says to everybody who keeps no known_hosts.
 fn quiet(said: &str) -> String {
     said.lines()
-        .filter(|line| !line.starts_with("Warning: Permanently added"))
+        .filter(|line| !line.starts_with("Warning: Permanently added") && !line.is_empty())
         .map(|line| format!("{line}\n"))
         .collect()
 }
