@@ -192,3 +192,47 @@ impl Window {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use record::Source;
+
+    use super::*;
+
+    fn refused(person: &str, address: &str, port: u16) -> Draft {
+        let mut draft = Draft::new(ArtifactType::SessionRefused, format!("login refused: {person} has no grant"));
+        draft.person = Some(person.parse().expect("a name"));
+        draft.source = Some(Source { address: Some(address.parse().expect("an address")), port: Some(port) });
+        draft
+    }
+
+    /// The sum of a window that `drafts` fell into, the first of which was recorded by itself.
+    fn sum_of(drafts: &[Draft]) -> Draft {
+        let opened = Now { wall: Timestamp::UNIX_EPOCH, boot: Duration::ZERO };
+        let like = drafts[0].clone();
+        let mut window = Window { opened, like, alike: true, times: 0, named: BTreeSet::new(), unnamed: 0 };
+        for draft in &drafts[1..] {
+            window.times += 1;
+            window.learn(draft);
+        }
+        window.sum((ArtifactType::SessionRefused, None, String::new()))
+    }
+
+    #[test]
+    fn a_sum_names_the_person_and_the_address_that_all_have_but_no_port() {
+        let sum = sum_of(&[refused("frank", "192.0.2.1", 1), refused("frank", "192.0.2.1", 2)]);
+        assert_eq!(sum.person, Some("frank".parse().expect("a name")));
+        assert_eq!(sum.source, Some(Source { address: "192.0.2.1".parse().ok(), port: None }));
+        assert!(sum.reason.starts_with("1 more like record before"), "{}", sum.reason);
+    }
+
+    #[test]
+    fn a_sum_blames_nobody_for_what_another_did() {
+        let sum = sum_of(&[refused("frank", "192.0.2.1", 1), refused("grace", "192.0.2.1", 2)]);
+        assert_eq!((sum.person, sum.detail["count"].as_u64()), (None, Some(1)));
+        assert!(sum.source.is_some() && sum.reason.contains("for various reasons"), "{}", sum.reason);
+        let sum = sum_of(&[refused("frank", "192.0.2.1", 1), refused("frank", "192.0.2.2", 2)]);
+        assert!(sum.source.is_none() && sum.person.is_some());
+    }
+}
