@@ -11,11 +11,12 @@ pub mod homes;
 mod mode;
 mod schedule;
 mod start;
+mod state;
+mod store;
 mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
     time::Duration,
 };
 
@@ -30,7 +31,6 @@ use crate::{
     config::Config,
     grants::Grants,
     host::{clock::Now, key_store::KeyStore},
-    policy,
     recorder::Recorder,
     sessions::Sessions,
     trigger::{Place, Reason},
@@ -59,6 +59,8 @@ pub struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) recorder: Recorder,
     pub(crate) store: KeyStore,
+    /// What the store was left holding; `None` while that is not known.
+    pub(crate) stored: Option<BTreeMap<Account, Vec<u8>>>,
     pub(crate) homes: Homes,
     pub(crate) reasons: mpsc::Sender<Reason>,
     pub(crate) started_at: Timestamp,
@@ -97,6 +99,7 @@ impl Engine {
             }
             Reason::Found(finding) => self.found(finding, now),
             Reason::Touched(Place::Store) => self.pass(now),
+            Reason::Touched(Place::State) => self.keep_state_files(),
             Reason::Touched(place) => self.world_changed(place, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::Gone(session) => self.session_gone(&session, now),
@@ -115,40 +118,6 @@ impl Engine {
         self.recorder.close_windows(now, false);
         self.save_grants(now);
         self.commit(now);
-    }
-
-    /// Puts the key store right: exactly the keys of active grants in enforce, and nothing in observe.
-    fn set_store_right(&mut self, now: Now) {
-        let wanted = if self.enforces() { self.wanted_store(now) } else { BTreeMap::new() };
-        if !self.store.still_stands() {
-            match KeyStore::open() {
-                Ok(store) => self.store = store,
-                Err(error) => return tracing::error!(%error, "the key store cannot be made anew: nobody gets in"),
-            }
-        }
-        let observed = match self.store.observe() {
-            Ok(observed) => observed,
-            Err(error) => return tracing::error!(%error, "the key store cannot be read"),
-        };
-        for name in observed.keys().filter(|name| !is_wanted(&wanted, name)) {
-            if let Err(error) = self.store.remove(name) {
-                tracing::error!(%error, "a file in the key store cannot be removed");
-            }
-        }
-        for (account, bytes) in &wanted {
-            let stands = observed.get(OsStr::new(account.as_str()));
-            if stands.is_some_and(|stored| stored.sound && stored.bytes == *bytes) {
-                continue;
-            }
-            if let Err(error) = self.store.put(account, bytes) {
-                tracing::error!(%error, "a file in the key store cannot be written");
-            }
-        }
-    }
-
-    fn wanted_store(&self, now: Now) -> BTreeMap<Account, Vec<u8>> {
-        let keys_of = |person: &Person| self.config.people.get(person).map_or(&[][..], |entry| entry.keys.as_slice());
-        policy::store::wanted(self.grants.open_ones(), keys_of, &self.world.expiry_style(), now)
     }
 
     /// The next moment at which something is due, on the wall clock and on the boot clock.
@@ -236,9 +205,4 @@ impl Engine {
     fn exempt(&self) -> &BTreeSet<Account> {
         &self.config.accounts.exempt
     }
-}
-
-/// Whether a file of this name belongs into the store.
-fn is_wanted(wanted: &BTreeMap<Account, Vec<u8>>, name: &OsStr) -> bool {
-    name.to_str().and_then(|name| name.parse().ok()).is_some_and(|account: Account| wanted.contains_key(&account))
 }

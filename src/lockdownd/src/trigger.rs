@@ -112,6 +112,8 @@ pub struct Peer {
 pub enum Place {
     /// The key store.
     Store,
+    /// What PAM and the gate read when the daemon is down: the exempt accounts, the marker of enforce.
+    State,
     /// `/etc/passwd` and `/etc/group`.
     Accounts,
     /// sshd's configuration.

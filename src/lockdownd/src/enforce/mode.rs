@@ -8,11 +8,10 @@ use std::{collections::BTreeSet, fs, io};
 use record::{Account, Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::{Engine, state::remove_marker};
 use crate::{
     host::{
         clock::Now,
-        paths::{self, Durability},
         readiness::{self, ExemptAccount, Obstacle, ReadinessInput, When},
         sshd::{
             drop_in,
@@ -204,9 +203,7 @@ impl Engine {
         if let Err(error) = drop_in::remove(&self.listeners()) {
             tracing::error!(%error, "sshd's drop-in could not be removed: keys in homes stay without effect");
         }
-        if let Err(error) = fs::remove_file(control::gate::ENFORCING)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove_marker() {
             tracing::error!(%error, "the marker of enforce could not be removed: the gate refuses when the daemon is down");
         }
         self.mode.enforces = false;
@@ -214,18 +211,9 @@ impl Engine {
         self.set_store_right(now);
     }
 
-    fn write_marker(&self) -> io::Result<()> {
-        let trial = self.mode.trial.map(|until| Trial { until, boot_id: self.world.boot_id().to_owned() });
-        let bytes = serde_json::to_vec(&Marker { trial }).expect("a marker has string keys only");
-        paths::replace_path(control::gate::ENFORCING.as_ref(), &bytes, 0o600, Durability::Flushed)
-            .map_err(io::Error::other)
-    }
-
     /// Enforce is on: the drop-in and the marker are as they must be, whoever took them away.
     fn keep_in_force(&mut self) {
-        if let Err(error) = self.write_marker() {
-            tracing::error!(%error, "the marker of enforce cannot be written");
-        }
+        self.keep_state_files();
         if let Err(error) = self.put_drop_in() {
             tracing::error!(%error, "sshd's drop-in could not be put right");
         }
@@ -270,6 +258,12 @@ impl Engine {
             self.recorder.note(draft.with("mended", mended.as_str()).with("enforces", self.enforces()));
         }
         self.commit(now);
+    }
+
+    /// What the marker of enforce says.
+    pub(super) fn marker(&self) -> Vec<u8> {
+        let trial = self.mode.trial.map(|until| Trial { until, boot_id: self.world.boot_id().to_owned() });
+        serde_json::to_vec(&Marker { trial }).expect("a marker has string keys only")
     }
 
     fn note_mode(&mut self, mode: &str, reason: &str, trial: Option<Deadline>, actor: Option<Actor>) {

@@ -170,6 +170,7 @@ impl Engine {
     /// what it found is attested when the homes are done.
     pub(super) fn begin_sweep(&mut self, now: Now) {
         self.world_changed(Place::Anywhere, now);
+        self.keep_state_files();
         self.back_grants(now);
         for session in self.sessions.live().to_vec() {
             if !session.monitor.is_alive() {

@@ -99,6 +99,7 @@ impl Engine {
             sessions,
             recorder: Recorder::new(ledger),
             store: KeyStore::open()?,
+            stored: None,
             homes: start_homes(findings)?,
             reasons,
             started_at: now.wall,
@@ -240,8 +241,7 @@ impl Engine {
         if !self.config_state.last_good {
             write_state(LAST_GOOD, self.config.to_toml().as_bytes());
         }
-        let exempt: String = self.exempt().iter().map(|account| format!("{account}\n")).collect();
-        write_state(control::gate::EXEMPT, exempt.as_bytes());
+        self.keep_exempt_file();
         self.back_grants(now);
     }
 

@@ -19,6 +19,8 @@ use crate::host::key_store::KEY_STORE;
 const ACCOUNT_FILES: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
 /// PAM's directory.
 const PAM: &str = "/etc/pam.d";
+/// The daemon's own directory: most of what changes there is its own doing.
+const STATE: &str = "/var/lib/lockdownd";
 
 /// The watches.
 pub struct Watch {
@@ -54,7 +56,7 @@ impl Watch {
 
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
     pub fn renew(&mut self, directories: &[PathBuf]) {
-        let fixed = ["/etc", PAM, "/run/lockdownd", KEY_STORE].map(PathBuf::from);
+        let fixed = ["/etc", PAM, "/run/lockdownd", KEY_STORE, STATE].map(PathBuf::from);
         for directory in fixed.iter().chain(directories) {
             // Adding a watch again to what is watched already changes nothing.
             match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
@@ -90,6 +92,10 @@ fn place_of(path: &Path) -> Option<Place> {
     if path.starts_with("/run/lockdownd") {
         return None;
     }
+    if path.starts_with(STATE) {
+        let is_read_elsewhere = [control::gate::EXEMPT, control::gate::ENFORCING].map(Path::new).contains(&path);
+        return is_read_elsewhere.then_some(Place::State);
+    }
     if path.starts_with(PAM) {
         return Some(Place::Pam);
     }
@@ -115,6 +121,9 @@ mod tests {
             ("/run/lockdownd/keys/ubuntu", Some(Place::Store)),
             ("/run/lockdownd/keys", Some(Place::Store)),
             ("/run/lockdownd/sessions.json", None),
+            ("/var/lib/lockdownd/exempt", Some(Place::State)),
+            ("/var/lib/lockdownd/enforcing", Some(Place::State)),
+            ("/var/lib/lockdownd/grants.json", None),
             ("/etc/passwd", Some(Place::Accounts)),
             ("/etc/passwd.lock", None),
             ("/etc/hosts", None),
