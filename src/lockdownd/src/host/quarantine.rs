@@ -195,8 +195,8 @@ pub struct Item {
     pub why: Option<String>,
     /// When.
     pub removed_at: Timestamp,
-    /// Seconds from the inode's last change to the removal.
-    pub stood_seconds: u64,
+    /// Milliseconds from the inode's last change to the removal.
+    pub stood_milliseconds: u64,
     /// How often the same bytes were removed from the same path and kept once.
     pub times: u64,
 }

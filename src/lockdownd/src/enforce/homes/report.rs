@@ -139,7 +139,7 @@ impl Reporter {
             whose,
             path: arrival.path.clone(),
             why: arrival.why,
-            stood: Duration::from_secs(item.stood_seconds),
+            stood: Duration::from_millis(item.stood_milliseconds),
             item,
             not_settled: settled.err().map(|error| error.to_string()),
         };

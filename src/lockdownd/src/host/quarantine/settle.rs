@@ -146,7 +146,7 @@ impl Settler {
         {
             same.times += 1;
             same.removed_at = item.removed_at;
-            same.stood_seconds = item.stood_seconds;
+            same.stood_milliseconds = item.stood_milliseconds;
             let done = self.write_description(&same).and_then(|()| self.let_go(arrival));
             return (same, done);
         }
@@ -279,7 +279,7 @@ fn describe(arrival: &Arrival, found: &Found) -> Item {
         unreadable_lines: survey.unreadable,
         why: arrival.why.map(|why| why.sentence().to_owned()),
         removed_at: arrival.removed_at,
-        stood_seconds: u64::try_from(stood / 1_000_000_000).unwrap_or(0),
+        stood_milliseconds: u64::try_from(stood / 1_000_000).unwrap_or(0),
         times: 1,
     }
 }
