@@ -1,6 +1,7 @@
 //! How a key file is found and looked at: the same for the watch, the sweep and `lockdownctl plan`.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     os::{
         fd::{AsFd, OwnedFd},
@@ -280,6 +281,7 @@ pub(super) fn find_link(root: &Root, base: &Path, file: &Path) -> Result<Option<
 #[must_use]
 pub fn plan(root: &Root, territory: &Territory) -> Vec<Standing> {
     let mut standing = Vec::new();
+    let mut named = HashSet::new();
     let mut content = Vec::new();
     let units = territory.homes.iter().map(|home| (Some(&home.account), candidates_of(home)));
     let shared = (None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect());
@@ -291,13 +293,24 @@ pub fn plan(root: &Root, territory: &Territory) -> Vec<Standing> {
             }
             for file in candidate.files(root).0 {
                 let (sight, verdict) = examine(root, &file, &mut content);
-                if let Verdict::Remove(why) = verdict {
-                    standing.push(standing_of(whose, &file, why, sight, &survey_of(sight, &content)));
+                let Verdict::Remove(why) = verdict else { continue };
+                let goes = what_goes(root, &candidate, file, sight);
+                // One link may stand on the way to several files.
+                if named.insert(goes.clone()) {
+                    standing.push(standing_of(whose, &goes, why, sight, &survey_of(sight, &content)));
                 }
             }
         }
     }
     standing
+}
+
+/// What would be removed: the file, or the link on the way to it.
+fn what_goes(root: &Root, candidate: &Candidate, file: PathBuf, sight: Sight) -> PathBuf {
+    match (sight, &candidate.real_base) {
+        (Sight::Link, Some(base)) => find_link(root, base, &file).ok().flatten().map_or(file, |(_, link)| link),
+        _ => file,
+    }
 }
 
 /// The account's key files, each once.
