@@ -173,10 +173,10 @@ impl Engine {
     }
 }
 
-/// sshd's listeners. When they cannot be found the answer is empty: a session's own scope never holds one that was
-/// started as a service.
+/// The listeners of root's sshds: whoever names a process of their own like one must not save it by that. When they
+/// cannot be found the answer is empty: a session's own scope never holds one that was started as a service.
 fn listener_processes() -> std::collections::HashSet<crate::host::processes::ProcessId> {
-    listener::sshd_listeners().into_iter().flatten().filter_map(|listener| listener.process).collect()
+    listener::running_as_root().into_iter().flatten().filter_map(|listener| listener.process).collect()
 }
 
 /// The `grant.ended` record of a grant that has ended.

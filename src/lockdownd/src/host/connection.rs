@@ -115,7 +115,10 @@ pub fn end(monitor: ProcessId, spared: &Spared) -> Result<Ended, EndError> {
     // Looked at while it is whole: systemd takes an empty scope away within milliseconds.
     let scope = process.cgroup.as_ref().and_then(session_scope).filter(|scope| !scope.holds_any(&others));
     let mut killed = HashSet::new();
-    let tree = kill_tree(&process, &others, own_audit_session(&process, spared), &mut killed);
+    let mut tree = Tree { monitor, spared: &others, audit: own_audit_session(&process, spared), left: Left::none() };
+    // What the kernel ends in one go is not stopped one by one: somebody may have thousands of processes there.
+    tree.left = scope.as_ref().filter(|scope| scope.has_switch()).map_or(Left::none(), Left::to);
+    let tree = tree.kill(&mut killed);
     let scope = scope.map_or(Ok(How::Tree), |scope| scope.kill(&mut killed));
     // Both are tried whatever becomes of the other, and the monitor ends in any case.
     handle.signal(Signal::KILL)?;
@@ -135,40 +138,75 @@ fn own_audit_session(monitor: &Process, spared: &Spared) -> Option<u32> {
     monitor.audit_session.filter(|own| audit_session(parent) != Some(*own))
 }
 
-/// Kills the monitor, all that is below it or in its audit session, and nobody who is, or is below, one of `spared`.
-fn kill_tree(
-    monitor: &Process,
-    spared: &HashSet<ProcessId>,
+/// The monitor, all that is below it or in its audit session, and nobody who is, or is below, one of `spared`.
+struct Tree<'a> {
+    monitor: ProcessId,
+    spared: &'a HashSet<ProcessId>,
     audit: Option<u32>,
-    killed: &mut HashSet<ProcessId>,
-) -> Result<(), EndError> {
-    let mut stopped: HashMap<ProcessId, PidFd> = HashMap::new();
-    // A process that has a signal waiting cannot fork: once a look finds nobody new, nobody new can come.
-    for _ in 0..MAX_ROUNDS {
-        let all = snapshot()?;
-        let new = all.values().map(|(id, _)| *id).filter(|id| !stopped.contains_key(id));
-        let new: Vec<_> = new.filter(|id| belongs(*id, &all, monitor.id, spared, audit)).collect();
-        if new.is_empty() {
-            break;
-        }
-        for id in new {
-            if let Some(handle) = id.open()? {
-                handle.signal(Signal::STOP)?;
-                stopped.insert(id, handle);
+    left: Left<'a>,
+}
+
+impl Tree<'_> {
+    /// Kills everybody in it who is not left to the scope.
+    fn kill(mut self, killed: &mut HashSet<ProcessId>) -> Result<(), EndError> {
+        let mut stopped: HashMap<ProcessId, PidFd> = HashMap::new();
+        let mut all_stopped = false;
+        // A process that has a signal waiting cannot fork: once a look finds nobody new, nobody new can come.
+        for _ in 0..MAX_ROUNDS {
+            let new = self.members_but(&stopped)?;
+            all_stopped = new.is_empty();
+            if all_stopped {
+                break;
+            }
+            for id in new {
+                if let Some(handle) = id.open()? {
+                    handle.signal(Signal::STOP)?;
+                    stopped.insert(id, handle);
+                }
             }
         }
-    }
-    for (id, handle) in &stopped {
-        if handle.signal(Signal::KILL)? {
-            killed.insert(*id);
+        for (id, handle) in &stopped {
+            if handle.signal(Signal::KILL)? {
+                killed.insert(*id);
+            }
+        }
+        match all_stopped || self.members_but(&stopped)?.is_empty() {
+            true => Ok(()),
+            false => Err(EndError::StillForking { pid: self.monitor.pid }),
         }
     }
-    let all = snapshot()?;
-    let missed =
-        |(id, _): &(ProcessId, i32)| !stopped.contains_key(id) && belongs(*id, &all, monitor.id, spared, audit);
-    match all.values().any(missed) {
-        true => Err(EndError::StillForking { pid: monitor.id.pid }),
-        false => Ok(()),
+
+    fn members_but(&mut self, stopped: &HashMap<ProcessId, PidFd>) -> Result<Vec<ProcessId>, EndError> {
+        let all = snapshot()?;
+        let others = all.values().map(|(id, _)| *id).filter(|id| !stopped.contains_key(id) && !self.left.knows(*id));
+        let ours = others.filter(|id| belongs(*id, &all, self.monitor, self.spared, self.audit));
+        Ok(ours.collect::<Vec<_>>().into_iter().filter(|id| !self.left.takes(*id)).collect())
+    }
+}
+
+/// Whose end is left to a scope that ends all of its processes in one go.
+struct Left<'a> {
+    scope: Option<&'a Scope>,
+    pids: HashSet<i32>,
+}
+
+impl<'a> Left<'a> {
+    fn none() -> Self {
+        Self { scope: None, pids: HashSet::new() }
+    }
+
+    fn to(scope: &'a Scope) -> Self {
+        Self { scope: Some(scope), pids: scope.pids().unwrap_or_default().into_iter().collect() }
+    }
+
+    fn knows(&self, id: ProcessId) -> bool {
+        self.pids.contains(&id.pid)
+    }
+
+    /// Whether the scope has this process, which may have been forked since it was looked through.
+    fn takes(&mut self, id: ProcessId) -> bool {
+        let within = |scope: &Scope| Process::read(id.pid).is_some_and(|now| now.id == id && scope.is_around(&now));
+        self.scope.is_some_and(within) && self.pids.insert(id.pid)
     }
 }
 
@@ -222,14 +260,24 @@ fn is_session_scope(path: &str) -> bool {
 impl Scope {
     /// Whether one of these is in the scope; also when that cannot be told.
     fn holds_any(&self, spared: &HashSet<ProcessId>) -> bool {
-        self.members().is_none_or(|members| members.iter().any(|id| spared.contains(id)))
+        let Some(pids) = self.pids() else { return true };
+        let pids: HashSet<i32> = pids.into_iter().collect();
+        spared.iter().any(|id| pids.contains(&id.pid) && identity(id.pid) == Some(*id))
+    }
+
+    /// Whether the kernel can end all of it in one go.
+    fn has_switch(&self) -> bool {
+        self.switch().is_ok()
+    }
+
+    /// Fails on v1, before Linux 5.14, and where the control groups are mounted read-only for us.
+    fn switch(&self) -> io::Result<fs::File> {
+        fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.kill"))
     }
 
     fn kill(&self, killed: &mut HashSet<ProcessId>) -> Result<How, EndError> {
         let before = self.members().unwrap_or_default();
-        // Fails on v1, before Linux 5.14, and where the control groups are mounted read-only for us.
-        let switch = fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.kill"));
-        if switch.and_then(|mut file| file.write_all(b"1")).is_ok() {
+        if self.switch().and_then(|mut file| file.write_all(b"1")).is_ok() {
             killed.extend(before);
             return Ok(How::Scope);
         }
@@ -264,20 +312,25 @@ impl Scope {
 
     /// Who is in it and below it; `None` when that cannot be told.
     fn members(&self) -> Option<Vec<ProcessId>> {
+        Some(self.pids()?.into_iter().filter_map(identity).collect())
+    }
+
+    /// The same by pid alone, which is quick.
+    fn pids(&self) -> Option<Vec<i32>> {
         let mut found = Vec::new();
-        collect_members(&self.dir, MAX_CGROUP_DEPTH, &mut found).ok()?;
+        collect_pids(&self.dir, MAX_CGROUP_DEPTH, &mut found).ok()?;
         Some(found)
     }
 }
 
-fn collect_members(dir: &Path, depth: usize, found: &mut Vec<ProcessId>) -> io::Result<()> {
+fn collect_pids(dir: &Path, depth: usize, found: &mut Vec<i32>) -> io::Result<()> {
     let pids = fs::read_to_string(dir.join("cgroup.procs"))?;
-    found.extend(pids.lines().filter_map(|pid| identity(pid.parse().ok()?)));
+    found.extend(pids.lines().filter_map(|pid| pid.parse::<i32>().ok()));
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             let Some(depth) = depth.checked_sub(1) else { return Err(rustix::io::Errno::LOOP.into()) };
-            collect_members(&entry.path(), depth, found)?;
+            collect_pids(&entry.path(), depth, found)?;
         }
     }
     Ok(())

@@ -209,6 +209,12 @@ pub fn identity(pid: i32) -> Option<ProcessId> {
     Some(ProcessId { pid, start_time: stat.start_time })
 }
 
+/// The real user id of the process that has this pid now.
+#[must_use]
+pub fn real_uid(pid: i32) -> Option<u32> {
+    uids(&ProcDir::open(pid)?.read("status")?).map(|(real, _)| real)
+}
+
 /// Every pid there is now. Bounded by the kernel's `pid_max`.
 ///
 /// # Errors
