@@ -2,9 +2,16 @@
 //!
 //! One question, one answer per connection. Everything that comes in is bounded: connections, bytes and time.
 
-use std::{io, os::unix::net::UnixListener as StdListener, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::net::UnixListener as StdListener,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use control::{Request, frame, gate};
+use control::{Refusal, RefusalCode, Request, frame, gate};
 use listenfd::ListenFd;
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -18,8 +25,11 @@ use super::{Peer, Reason, Reply};
 
 /// How many gates are answered at a time; others wait in the socket's backlog.
 pub(super) const MAX_GATES: usize = 256;
-/// How many operators are answered at a time; others wait in the socket's backlog.
-pub(super) const MAX_OPERATORS: usize = 32;
+/// How many requests of root are answered at a time; a further one is refused.
+pub(super) const MAX_OF_ROOT: usize = 256;
+/// How many requests of each other user are answered at a time; a further one is refused at once, so that no operator,
+/// and no job that one has left behind, keeps root from being heard.
+pub(super) const MAX_PER_OPERATOR: usize = 8;
 /// How long a peer has to send its question, and to take its answer.
 pub(super) const PEER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again when there are no descriptors left.
@@ -57,7 +67,7 @@ pub fn serve(reasons: &mpsc::Sender<Reason>) -> Result<(), SocketError> {
     let gate = take(gate::SOCKET)?;
     let control = take(control::SOCKET)?;
     tokio::spawn(accept(gate, MAX_GATES, reasons.clone(), answer_gate));
-    tokio::spawn(accept(control, MAX_OPERATORS, reasons.clone(), answer_operator));
+    tokio::spawn(accept_operators(control, reasons.clone()));
     Ok(())
 }
 
@@ -88,6 +98,68 @@ where
                 tracing::error!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Nobody waits for a place here: who has too many already is told so.
+async fn accept_operators(listener: UnixListener, reasons: mpsc::Sender<Reason>) {
+    let desk = Desk::default();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(Peer { uid, .. }) = peer(&stream) else { continue };
+        let Some(place) = desk.place(uid) else {
+            let refusal = Refusal::new(RefusalCode::LimitReached, "too many of your requests are under way already")
+                .hint("wait for their answers, then ask again");
+            // Into a fresh socket's empty buffer; a peer that does not take it is not waited for.
+            let _ = stream.try_write(&control::encode_response(Err(refusal)));
+            continue;
+        };
+        let answering = answer_operator(stream, reasons.clone());
+        tokio::spawn(async move {
+            if let Err(error) = answering.await {
+                tracing::debug!(%error, "a peer was not answered");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// How many requests each user has under way.
+#[derive(Clone, Default)]
+struct Desk(Arc<Mutex<HashMap<u32, usize>>>);
+
+/// One request under way; dropped when it is over.
+struct DeskPlace {
+    desk: Desk,
+    uid: u32,
+}
+
+impl Desk {
+    fn place(&self, uid: u32) -> Option<DeskPlace> {
+        let most = if uid == 0 { MAX_OF_ROOT } else { MAX_PER_OPERATOR };
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(uid).or_default();
+        (*count < most).then(|| {
+            *count += 1;
+            DeskPlace { desk: self.clone(), uid }
+        })
+    }
+}
+
+impl Drop for DeskPlace {
+    fn drop(&mut self) {
+        let mut taken = self.desk.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.uid)),
         }
     }
 }
