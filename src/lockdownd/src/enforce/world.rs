@@ -183,7 +183,14 @@ impl Engine {
                 "changed on this host: {}",
                 changed.iter().map(|part| named(part)).collect::<Vec<_>>().join(", ")
             );
-            self.recorder.note(Draft::new(ArtifactType::SshdChanged, sentence).with("changed", changed));
+            let only_accounts = changed == ["accounts"];
+            let draft = Draft::new(ArtifactType::SshdChanged, sentence).with("changed", changed);
+            if only_accounts {
+                // Anybody can change their own entry as often as they like (chfn(1), chsh(1)).
+                self.recorder.note_often(draft, 1, now);
+            } else {
+                self.recorder.note(draft);
+            }
             self.back_grants(now);
             self.tell_homes();
         }
