@@ -22,7 +22,7 @@ impl Engine {
     /// Answers the gate: its process id tells which connection it asks about.
     pub fn answer_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
         let Ok(account) = question.account.parse::<Account>() else {
-            return self.refuse(question, None, &Refused::UnknownAccount, now);
+            return self.answer_unnameable(question, now);
         };
         let exempt = self.config.accounts.exempt.contains(&account);
         match question.step {
@@ -38,6 +38,24 @@ impl Engine {
             }
             Step::Session => self.answer_session(question, account, exempt, gate, now),
         }
+    }
+
+    /// A login to an account whose name no grant can hold. Observe lets it by as it does everybody.
+    fn answer_unnameable(&mut self, question: &Question, now: Now) -> Answer {
+        if self.enforces() {
+            return self.refuse(question, None, &Refused::UnknownAccount, now);
+        }
+        if question.step == Step::Session {
+            let sentence = "somebody logged in to an account that no grant can name; enforce would have refused";
+            let mut draft = Draft::new(ArtifactType::SessionOpened, sentence)
+                .with("methods", methods(question))
+                .with("given_account", question.account.as_str())
+                .with("would_refuse", true);
+            draft.source = Some(source_of(question));
+            self.recorder.note_often(draft, 1, now);
+            self.recorder.commit(now);
+        }
+        Answer::Allow {}
     }
 
     fn answer_session(&mut self, question: &Question, account: Account, exempt: bool, gate: u32, now: Now) -> Answer {
