@@ -27,12 +27,25 @@ struct Terms {
     span: Duration,
 }
 
+impl Terms {
+    /// How long until it begins.
+    fn ahead(&self, now: Now) -> Duration {
+        Duration::try_from(self.starts_at.duration_since(now.wall)).unwrap_or_default()
+    }
+
+    /// When it is to end.
+    fn ends(&self, now: Now) -> Deadline {
+        Deadline::after(self.ahead(now).saturating_add(self.span), now)
+    }
+}
+
 impl Engine {
     /// Grants, or extends the same grant.
     pub(super) fn allow(&mut self, asked: Allow, asker: Asker, now: Now) -> Response {
         let terms = self.judge_terms(&asked, &asker, now)?;
         let same = self.grants.open_ones().find(|grant| {
-            // One that begins later is another grant: extending it would not let anybody in earlier.
+            // One that begins later is another grant: extending it would not let anybody in earlier. So is one that has
+            // ended by then: extending it would let them in between.
             grant.person == terms.person
                 && grant.account == terms.account
                 && grant.uid == terms.uid
@@ -40,6 +53,7 @@ impl Engine {
                 && !grant.ends.has_passed(now)
                 && matches!(grant.origin, Origin::Operator { .. })
                 && grant.starts_at <= terms.starts_at
+                && terms.starts_at <= grant.ends.wall
         });
         let before = same.cloned();
         let grant = match &before {
@@ -56,7 +70,7 @@ impl Engine {
                 .hint("make room on the disk that holds /var/lib/lockdownd, then ask again")
         })?;
         let grant = self.grants.get(&grant.id).cloned().unwrap_or(grant);
-        Ok(Answer::Allow(Box::new(self.allowed(&asked, &grant, before.as_ref(), now))))
+        Ok(Answer::Allow(Box::new(self.allowed(&asked, &terms, &grant, before.as_ref(), now))))
     }
 
     /// Every check that does not touch the disk, in the order in which a person would mend them.
@@ -154,7 +168,6 @@ impl Engine {
     }
 
     fn new_grant(&self, asked: &Allow, terms: &Terms, asker: &Asker, now: Now) -> Grant {
-        let ahead = Duration::try_from(terms.starts_at.duration_since(now.wall)).unwrap_or_default();
         // `max_duration` bounds what a grant lets in for; one that begins later has that much from its beginning.
         Grant {
             id: self.new_grant_id(),
@@ -166,19 +179,18 @@ impl Engine {
             origin: Origin::Operator { actor: asker.actor.clone() },
             created_at: now.wall,
             starts_at: terms.starts_at,
-            ends: Deadline::after(ahead.saturating_add(terms.span), now),
-            ceiling: Deadline::after(ahead.saturating_add(self.config.grants.max_duration), now),
+            ends: terms.ends(now),
+            ceiling: Deadline::after(terms.ahead(now).saturating_add(self.config.grants.max_duration), now),
             recorded: false,
             end: None,
         }
     }
 
-    fn allowed(&self, asked: &Allow, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
+    fn allowed(&self, asked: &Allow, terms: &Terms, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
         let mut notes = Vec::new();
-        let unchanged = before.is_some_and(|before| before.ends == grant.ends);
-        let asked_span = asked.duration.map_or(self.config.grants.default_duration, Duration::from_secs);
-        let asked_end = Deadline::after(asked_span, now);
-        if before.is_some() && !unchanged && grant.ends.remaining(now) < asked_end.remaining(now) {
+        let bounded = grant.ends.remaining(now) < terms.ends(now).remaining(now);
+        let already_later = !bounded && before.is_some_and(|before| before.ends == grant.ends);
+        if before.is_some() && bounded {
             let most = control::format_duration(self.config.grants.max_duration);
             notes.push(format!(
                 "grants.max_duration ({most}) counts from the grant's creation and ends it earlier than asked"
@@ -190,7 +202,7 @@ impl Engine {
         let lockdown = self.next_lockdown().filter(|at| *at < grant.ends.wall && *at > grant.starts_at);
         let ends = match lockdown {
             Some(at) => EffectiveEnd { at, cause: EndCause::ScheduledLockdown },
-            None if unchanged => EffectiveEnd { at: grant.ends.wall, cause: EndCause::AlreadyLater },
+            None if already_later => EffectiveEnd { at: grant.ends.wall, cause: EndCause::AlreadyLater },
             None if asked.duration.is_none() => EffectiveEnd { at: grant.ends.wall, cause: EndCause::DefaultDuration },
             None => EffectiveEnd { at: grant.ends.wall, cause: EndCause::Asked },
         };
@@ -200,8 +212,7 @@ impl Engine {
 
 /// The same grant with a later end, never an earlier one, and never past its ceiling.
 fn extended(mut grant: Grant, terms: &Terms, now: Now) -> Grant {
-    let ahead = Duration::try_from(terms.starts_at.duration_since(now.wall)).unwrap_or_default();
-    let asked = Deadline::after(ahead.saturating_add(terms.span), now).min(grant.ceiling);
+    let asked = terms.ends(now).min(grant.ceiling);
     if asked.remaining(now) > grant.ends.remaining(now) {
         grant.ends = asked;
     }
