@@ -172,8 +172,8 @@ pub(crate) fn grant_view(grant: &Grant, now: Now) -> GrantView {
     let origin = match &grant.origin {
         Origin::Operator { actor } => OriginView::Operator(actor.clone()),
         Origin::Config { place, .. } => {
-            let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
-            OriginView::Config { file: file.to_owned(), line: line.parse().ok() }
+            let (file, line) = file_and_line(place);
+            OriginView::Config { file: file.to_owned(), line }
         }
     };
     GrantView {
@@ -192,6 +192,15 @@ pub(crate) fn grant_view(grant: &Grant, now: Now) -> GrantView {
             at: end.at,
             reason: Some(end.reason.clone()),
         }),
+    }
+}
+
+/// A place as the configuration prints it, `FILE:LINE:COLUMN` or `FILE`, taken apart.
+fn file_and_line(place: &str) -> (&str, Option<u64>) {
+    let number = |text: &str| text.parse::<u64>().ok();
+    match place.rsplitn(3, ':').collect::<Vec<_>>()[..] {
+        [column, line, file] if number(column).is_some() && number(line).is_some() => (file, number(line)),
+        _ => (place, None),
     }
 }
 
@@ -222,5 +231,20 @@ pub(crate) fn session_view(session: &Session, grant: Option<&Grant>) -> SessionV
         opened_at: session.opened_at,
         ends_at: grant.map(|grant| grant.ends.wall),
         pid: session.monitor.pid.unsigned_abs(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_apart_as_it_was_put_together() {
+        assert_eq!(
+            file_and_line("/etc/lockdownd/conf.d/a:1:b.toml:12:3"),
+            ("/etc/lockdownd/conf.d/a:1:b.toml", Some(12))
+        );
+        assert_eq!(file_and_line("/etc/lockdownd/config.toml"), ("/etc/lockdownd/config.toml", None));
+        assert_eq!(file_and_line("a:b:c"), ("a:b:c", None));
     }
 }
