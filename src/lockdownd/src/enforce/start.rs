@@ -110,7 +110,7 @@ impl Engine {
         if let Some(directory) = set_aside {
             engine.end_by_identity(&directory, now);
         }
-        engine.reconcile_with_ledger(&recorded);
+        engine.reconcile_with_ledger(&recorded, now);
         engine.put_config_in_force(now);
         engine.resume_mode(&boot_id, now);
         engine.take_up_sessions(now);
@@ -152,8 +152,9 @@ impl Engine {
         }
     }
 
-    /// After a crash: a grant that is not on record was never given; an end that is not on record is recorded now.
-    fn reconcile_with_ledger(&mut self, recorded: &Recorded) {
+    /// After a crash: a grant that is not on record was never given; an end that is not on record is recorded now, and
+    /// one that is on record, but could not be saved, stands.
+    fn reconcile_with_ledger(&mut self, recorded: &Recorded, now: Now) {
         let unrecorded: Vec<_> = self.grants.all().iter().filter(|g| !g.recorded).map(|g| g.id.clone()).collect();
         for id in unrecorded {
             if recorded.grants.contains(&(ArtifactType::GrantCreated, id.clone())) {
@@ -162,6 +163,15 @@ impl Engine {
                 tracing::warn!(grant = %id, "a grant that had not been put on record before a crash is dropped: it never took effect");
                 self.grants.take_back(&id);
             }
+        }
+        let on_record = |grant: &&Grant| recorded.grants.contains(&(ArtifactType::GrantEnded, grant.id.clone()));
+        let over: Vec<_> = self.grants.open_ones().filter(on_record).map(|grant| grant.id.clone()).collect();
+        for id in over {
+            tracing::warn!(grant = %id, "a grant whose end is on record had not been saved as ended; it stays ended");
+            // The cause that brings nothing back: what it was, the ledger says.
+            let reason = "its end is on record from before a crash".to_owned();
+            let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: true };
+            self.grants.end(&id, end);
         }
         let ended: Vec<_> = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded)).collect();
         let missing =
