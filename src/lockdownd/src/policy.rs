@@ -9,4 +9,6 @@ pub mod login;
 pub mod rendered;
 pub mod session;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod test_grants;
 pub mod time;

@@ -194,6 +194,8 @@ impl Window {
 }
 
 #[cfg(test)]
+mod on_disk;
+#[cfg(test)]
 mod tests {
     use jiff::Timestamp;
     use record::Source;

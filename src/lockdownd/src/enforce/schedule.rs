@@ -239,3 +239,90 @@ impl Engine {
 pub(super) fn offset(now: Now) -> i128 {
     now.wall.as_nanosecond() - i128::try_from(now.boot.as_nanos()).unwrap_or(i128::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::test_grants::{later, now};
+
+    /// Every ten seconds; now is such a moment.
+    fn every_ten() -> Recurring {
+        Recurring::new("*/10 * * * * *".parse().expect("a pattern"), now())
+    }
+
+    /// The same boot, with the wall clock this far off.
+    fn set(by: i64, at: Now) -> Now {
+        Now { wall: at.wall + SignedDuration::from_secs(by), boot: at.boot }
+    }
+
+    #[test]
+    fn a_tick_counts_at_its_time_or_a_little_early_and_only_once() {
+        let mut recurring = every_ten();
+        assert_eq!(recurring.due.map(|due| due.wall), Some(later(10).wall));
+        assert!(!recurring.tick(later(8)), "too early");
+        assert!(recurring.tick(later(9)), "as early as the library may be");
+        assert_eq!(recurring.due.map(|due| due.wall), Some(later(20).wall), "not the same moment again");
+        assert!(!recurring.tick(later(10)), "the moment that has been");
+        assert!(recurring.tick(later(24)), "late");
+        assert_eq!(recurring.due.map(|due| due.wall), Some(later(30).wall));
+    }
+
+    #[test]
+    fn a_tick_that_does_not_come_is_given_up_on_the_boot_clock_even_if_the_wall_clock_was_set_back() {
+        let mut recurring = every_ten();
+        assert_eq!(recurring.watchdog(), Some(later(10).boot + GRACE));
+        assert!(!recurring.overdue(later(14)));
+        assert!(recurring.overdue(set(-3_600, later(15))));
+        assert!(recurring.due.is_some_and(|due| due.wall > later(10).wall));
+        assert!(!recurring.overdue(set(-3_600, later(15))), "once");
+    }
+
+    #[test]
+    fn a_schedule_is_planned_anew_when_the_clock_is_set() {
+        let text = "mode = \"observe\"\n[schedule]\nsweep = \"0 0 * * * *\"\nlockdown = \"0 30 * * * *\"";
+        let config = Config::parse(&[("c.toml", text)]).expect("good");
+        let mut schedule = Schedule::new(&config, now());
+        let (hour, half) = (later(3_600).wall, later(1_800).wall);
+        assert_eq!((schedule.next_sweep(), schedule.next_lockdown()), (Some(hour), Some(half)));
+        assert_eq!(schedule.next_boot(), Some(later(1_800).boot + GRACE));
+        let ahead = set(3_000, now());
+        schedule.clock_was_set(ahead);
+        assert_eq!((schedule.next_sweep(), schedule.next_lockdown()), (Some(hour), Some(later(5_400).wall)));
+        assert_eq!(schedule.next_boot(), Some(later(600).boot + GRACE), "ten minutes are left to the hour");
+        assert!(!schedule.sweep_ticked(ahead) && !schedule.lockdown_ticked(ahead));
+        let none = Config::parse(&[("c.toml", "mode = \"observe\"")]).expect("good");
+        let mut schedule = Schedule::new(&none, now());
+        assert!(
+            schedule.next_lockdown().is_none() && !schedule.lockdown_ticked(now()) && !schedule.lockdown_overdue(now())
+        );
+    }
+
+    #[test]
+    fn the_offset_of_the_clocks_changes_exactly_when_the_wall_clock_is_set() {
+        assert_eq!(offset(now()), offset(later(1_000_000)));
+        assert_eq!(offset(set(-7, now())) - offset(now()), -7_000_000_000);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_ticks_and_the_wall_clock_do_nothing_is_done_twice_for_one_moment_and_none_is_later_than_grace(
+            steps in prop::collection::vec((1u64..8, prop::bool::ANY), 1..100),
+        ) {
+            let mut recurring = every_ten();
+            let (mut elapsed, mut done) = (0, 0u64);
+            for (wait, ticks) in steps {
+                elapsed += wait;
+                let now = later(elapsed);
+                let due = recurring.due.expect("it recurs for ever");
+                let did = (ticks && recurring.tick(now)) || recurring.overdue(now);
+                done += u64::from(did);
+                if now.boot >= due.boot + GRACE {
+                    prop_assert!(did, "overdue at {elapsed}");
+                }
+                prop_assert!(done <= (elapsed + 1) / 10);
+            }
+        }
+    }
+}

@@ -14,5 +14,5 @@ pub mod options;
 pub mod person;
 pub mod store;
 #[cfg(test)]
-mod test_keys;
+pub(crate) mod test_keys;
 pub mod wire;

@@ -154,3 +154,120 @@ pub fn judge_session<'a>(
 pub fn holds_from(grant: &Grant, address: Option<IpAddr>) -> bool {
     grant.from.is_empty() || address.is_some_and(|address| grant.from.iter().any(|range| range.contains(address)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT},
+        policy::{
+            grant::EndCause,
+            test_grants::{ended, grant, id, lasts, later, now},
+        },
+    };
+
+    /// frank has the Ed25519 key, grace the RSA key.
+    fn people() -> BTreeMap<Fingerprint, Person> {
+        [(ED25519_FINGERPRINT, "frank"), (RSA_FINGERPRINT, "grace")]
+            .map(|(key, name)| (key.parse().expect("a fingerprint"), name.parse().expect("a person")))
+            .into()
+    }
+
+    fn session(auth_info: &str, address: Option<&str>, uid: Option<u32>, grants: &[Grant]) -> Result<u64, String> {
+        let account = "ubuntu".parse().expect("an account");
+        let address = address.map(|text| text.parse().expect("an address"));
+        let attempt = Attempt { account: &account, uid, auth_info, address };
+        let admitted = judge_session(&attempt, &people(), grants, now()).map_err(|why| why.word().to_owned())?;
+        Ok(u64::from_str_radix(&admitted.grant.as_str()[2..], 16).expect("hex"))
+    }
+
+    #[test]
+    fn only_an_active_grant_of_this_person_on_this_very_account_lets_in() {
+        let frank = format!("publickey {ED25519}\n");
+        let good = || grant(1, "frank", "ubuntu");
+        let refused = [
+            ("no grant", vec![]),
+            ("another person's", vec![grant(1, "grace", "ubuntu")]),
+            ("another account's", vec![grant(1, "frank", "frank")]),
+            ("one of the account before it was made anew", vec![Grant { uid: 1_001, ..good() }]),
+            ("one that is not on record", vec![Grant { recorded: false, ..good() }]),
+            ("one that begins later", vec![Grant { starts_at: later(1).wall, ..good() }]),
+            ("one that was revoked", vec![ended(good(), EndCause::Revoked, true)]),
+            ("one whose time is over", vec![Grant { ends: lasts(0), ..good() }]),
+        ];
+        for (what, grants) in refused {
+            assert_eq!(session(&frank, None, Some(1_000), &grants), Err("no_grant_for_person".to_owned()), "{what}");
+        }
+        assert_eq!(session(&frank, None, Some(1_000), &[good()]), Ok(1));
+        assert_eq!(session(&frank, None, None, &[good()]), Err("unknown_account".to_owned()));
+    }
+
+    #[test]
+    fn what_sshd_verified_is_exactly_one_plain_key_of_somebody() {
+        let grants = [grant(1, "frank", "ubuntu")];
+        let login = |auth_info: &str| session(auth_info, None, Some(1_000), &grants);
+        assert_eq!(login(&format!("publickey {ED25519}\npassword\n")), Ok(1));
+        assert_eq!(login(&format!("publickey {RSA}\n")), Err("no_grant_for_person".to_owned()), "it is grace's");
+        assert_eq!(login(&format!("publickey {P256}\n")), Err("unknown_key".to_owned()));
+        let both = format!("publickey {ED25519}\npublickey {RSA}\n");
+        for doubtful in ["", "password\n", &both, &format!("publickey {CERTIFICATE}\n"), "publickey nonsense\n"] {
+            assert_eq!(login(doubtful), Err("not_one_plain_key".to_owned()), "{doubtful:?}");
+        }
+    }
+
+    #[test]
+    fn the_grant_that_ends_last_carries_the_session_and_from_is_kept() {
+        let frank = format!("publickey {ED25519}\n");
+        let from = |range: &str| vec![range.parse().expect("a range")];
+        let longer = lasts(7_200);
+        let anywhere = grant(1, "frank", "ubuntu");
+        let office = Grant { from: from("10.1.0.0/16"), ends: longer, ..grant(2, "frank", "ubuntu") };
+        let both = [anywhere, office.clone()];
+        assert_eq!(session(&frank, Some("10.1.2.3"), Some(1_000), &both), Ok(2));
+        assert_eq!(session(&frank, Some("10.2.2.3"), Some(1_000), &both), Ok(1));
+        for unknown in [Some("10.2.2.3"), Some("::1"), None] {
+            let refused = session(&frank, unknown, Some(1_000), std::slice::from_ref(&office));
+            assert_eq!(refused, Err("other_address".to_owned()), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn the_account_step_asks_for_anybodys_active_grant_on_the_account() {
+        let account = "ubuntu".parse().expect("an account");
+        let judge = |uid, grants: &[Grant], now| judge_account(&account, uid, grants, now);
+        let grants = [grant(1, "frank", "ubuntu"), grant(2, "grace", "frank")];
+        assert_eq!(judge(Some(1_000), &grants, now()), Ok(()));
+        assert_eq!(judge(Some(1_000), &grants, later(3_599)), Ok(()));
+        assert_eq!(judge(Some(1_000), &grants, later(3_600)), Err(Refused::NoGrantOnAccount));
+        assert_eq!(judge(Some(1_001), &grants, now()), Err(Refused::NoGrantOnAccount));
+        assert_eq!(judge(Some(1_000), &grants[1..], now()), Err(Refused::NoGrantOnAccount));
+        assert_eq!(judge(None, &grants, now()), Err(Refused::UnknownAccount));
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_passes_the_session_step_would_pass_the_account_step(
+            owners in prop::collection::vec((prop::bool::ANY, prop::bool::ANY, 999u32..1_002, 0u64..7_200), 0..6),
+            at in 0u64..7_200,
+        ) {
+            let grants: Vec<Grant> = owners.iter().zip(1..).map(|((frank, ubuntu, uid, span), number)| {
+                let (person, account) = (if *frank { "frank" } else { "grace" }, if *ubuntu { "ubuntu" } else { "root" });
+                let ends = lasts(*span);
+                Grant { uid: *uid, ends, ..grant(number, person, account) }
+            }).collect();
+            let account = "ubuntu".parse().expect("an account");
+            let auth_info = format!("publickey {ED25519}");
+            let attempt = Attempt { account: &account, uid: Some(1_000), auth_info: &auth_info, address: None };
+            let admitted = judge_session(&attempt, &people(), &grants, later(at));
+            let expected = owners.iter().any(|(frank, ubuntu, uid, span)| *frank && *ubuntu && *uid == 1_000 && *span > at);
+            prop_assert_eq!(admitted.is_ok(), expected);
+            if let Ok(admitted) = admitted {
+                prop_assert!(judge_account(&account, Some(1_000), &grants, later(at)).is_ok());
+                let grant = grants.iter().find(|grant| grant.id == admitted.grant).expect("one of them");
+                prop_assert!(grant.is_active(later(at)) && grant.id != id(0));
+            }
+        }
+    }
+}

@@ -83,3 +83,113 @@ pub fn content(grant: &RenderedGrant) -> String {
         hex
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        keys::test_keys::ED25519,
+        policy::test_grants::{ended, grant, id, now},
+    };
+
+    const RENDERED: &str = "[[grant]]\nperson = \"frank\"\naccount = \"ubuntu\"\nexpires_at = \"2027-01-15T18:00:00Z\"\nreason = \"INC-42\"\n";
+
+    fn config(exempt: &str, accounts: &str, grants: &str) -> Config {
+        let text = format!(
+            "mode = \"enforce\"\n[accounts]\nexempt = [{exempt}]\n[[person]]\nname = \"frank\"\nkeys = [\"{ED25519}\"]\n\
+             accounts = [{accounts}]\n{grants}"
+        );
+        Config::parse(&[("config.toml", &text)]).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn usual(grants: &str) -> Config {
+        config("\"breakglass\"", "\"ubuntu\", \"frank\"", grants)
+    }
+
+    fn accounts() -> BTreeMap<Account, u32> {
+        ["ubuntu", "frank"].map(|name| (name.parse().expect("an account"), 1_000)).into()
+    }
+
+    /// What is made, and what is ended with which reason.
+    fn judged(config: &Config, accounts: &BTreeMap<Account, u32>, grants: &[Grant]) -> (usize, Vec<String>) {
+        let changes = judge(config, accounts, grants, now().wall);
+        (changes.make.len(), changes.end.into_iter().map(|(_, reason)| reason).collect())
+    }
+
+    /// The grant that [`RENDERED`] asks for.
+    fn made() -> Grant {
+        let origin =
+            Origin::Config { place: "config.toml:9:1".to_owned(), content: content(&usual(RENDERED).rendered[0]) };
+        Grant { origin, ..grant(1, "frank", "ubuntu") }
+    }
+
+    #[test]
+    fn a_rendered_grant_is_made_once_and_ends_when_it_is_no_longer_rendered() {
+        assert_eq!(judged(&usual(RENDERED), &accounts(), &[]), (1, vec![]));
+        assert_eq!(judged(&usual(RENDERED), &accounts(), &[made()]), (0, vec![]));
+        let (made_now, reasons) = judged(&usual(""), &accounts(), &[made()]);
+        assert!(made_now == 0 && reasons[0].contains("config.toml:9:1"), "{reasons:?}");
+        let changed = RENDERED.replace("INC-42", "INC-43");
+        let (made_now, reasons) = judged(&usual(&changed), &accounts(), &[made()]);
+        assert_eq!((made_now, reasons.len()), (1, 1), "another content is another grant");
+        let over = RENDERED.replace("2027-01-15T18", "2027-01-15T07");
+        assert_eq!(judged(&usual(&over), &accounts(), &[]), (0, vec![]), "it is over already");
+    }
+
+    #[test]
+    fn what_was_ended_on_somebodys_word_or_by_time_never_comes_back_while_it_is_rendered_the_same() {
+        for cause in [EndCause::Expired, EndCause::Revoked, EndCause::Lockdown, EndCause::Identity] {
+            assert_eq!(judged(&usual(RENDERED), &accounts(), &[ended(made(), cause, true)]), (0, vec![]), "{cause}");
+        }
+        // What the configuration ended it brings back, and its longest life counts from the first time.
+        let before = ended(
+            Grant { created_at: "2027-01-15T01:00:00Z".parse().expect("a time"), ..made() },
+            EndCause::Config,
+            true,
+        );
+        let again = ended(Grant { id: id(2), ..made() }, EndCause::Config, true);
+        let (config, grants) = (usual(RENDERED), [before.clone(), again]);
+        let changes = judge(&config, &accounts(), &grants, now().wall);
+        assert_eq!(changes.make.iter().map(|(_, since)| *since).collect::<Vec<_>>(), [Some(before.created_at)]);
+    }
+
+    #[test]
+    fn any_grant_ends_that_config_or_accounts_no_longer_back() {
+        let operators = [grant(1, "frank", "ubuntu")];
+        assert_eq!(judged(&usual(""), &accounts(), &operators), (0, vec![]));
+        let nobody = Config::parse(&[("config.toml", "mode = \"observe\"")]).expect("good");
+        let anew = BTreeMap::from([("ubuntu".parse().expect("an account"), 1_001)]);
+        for (config, accounts, why) in [
+            (nobody, accounts(), "no longer names frank"),
+            (config("\"ubuntu\"", "\"frank\"", ""), accounts(), "is now exempt"),
+            (config("", "\"frank\"", ""), accounts(), "no longer lets frank be given the account ubuntu"),
+            (usual(""), BTreeMap::new(), "was deleted"),
+            (usual(""), anew, "made anew"),
+        ] {
+            let (_, reasons) = judged(&config, &accounts, &operators);
+            assert!(reasons.len() == 1 && reasons[0].contains(why), "{why}: {reasons:?}");
+        }
+    }
+
+    #[test]
+    fn a_rendered_grant_waits_for_its_account() {
+        assert_eq!(judged(&usual(RENDERED), &BTreeMap::new(), &[]), (0, vec![]));
+    }
+
+    #[test]
+    fn equal_terms_have_one_digest_wherever_they_stand_and_every_term_counts() {
+        let digest = |text: &str| content(&usual(text).rendered[0]);
+        let first = digest(RENDERED);
+        assert_eq!(first, digest(&format!("\n# moved\n{}", RENDERED.replace("18:00:00Z", "18:00:00.000Z"))));
+        let others = [
+            RENDERED.replace("\"ubuntu\"", "\"frank\""),
+            RENDERED.replace("18:00:00Z", "18:00:01Z"),
+            RENDERED.replace("INC-42", "INC-43"),
+            format!("{RENDERED}from = [\"10.0.0.0/8\"]\n"),
+            format!("{RENDERED}starts_at = \"2027-01-15T09:00:00Z\"\n"),
+        ];
+        for other in others {
+            assert_ne!(first, digest(&other), "{other}");
+        }
+    }
+}

@@ -57,3 +57,52 @@ pub fn judge(standing: &Standing, grant: Option<&Grant>, people: &BTreeMap<Finge
     }
     Verdict::Keep
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        keys::test_keys::{ED25519_FINGERPRINT, RSA_FINGERPRINT},
+        policy::{
+            grant::EndCause,
+            test_grants::{ended, grant, id, later, now},
+        },
+    };
+
+    fn key(fingerprint: &str) -> Fingerprint {
+        fingerprint.parse().expect("a fingerprint")
+    }
+
+    fn people(owner: &str) -> BTreeMap<Fingerprint, Person> {
+        BTreeMap::from([(key(ED25519_FINGERPRINT), owner.parse().expect("a person"))])
+    }
+
+    #[test]
+    fn a_granted_session_ends_with_its_grant_or_its_key() {
+        let granted = Standing::Granted {
+            grant: id(1),
+            person: "frank".parse().expect("a person"),
+            fingerprint: key(ED25519_FINGERPRINT),
+        };
+        let good = grant(1, "frank", "ubuntu");
+        let other_key = BTreeMap::from([(key(RSA_FINGERPRINT), "frank".parse().expect("a person"))]);
+        for (grant, people, now, why) in [
+            (None, people("frank"), now(), "is not known any more"),
+            (Some(ended(good.clone(), EndCause::Revoked, true)), people("frank"), now(), "its grant ended: over"),
+            (Some(good.clone()), people("frank"), later(3_600), "time is over"),
+            (Some(good.clone()), people("grace"), now(), "no longer says that this key is frank's"),
+            (Some(good.clone()), other_key, now(), "no longer says that this key is frank's"),
+        ] {
+            let verdict = judge(&granted, grant.as_ref(), &people, now);
+            assert!(matches!(&verdict, Verdict::End(reason) if reason.contains(why)), "{why}: {verdict:?}");
+        }
+        assert_eq!(judge(&granted, Some(&good), &people("frank"), later(3_599)), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_session_that_stands_on_no_grant_is_not_ended_here() {
+        for standing in [Standing::Emergency, Standing::Unbacked { person: None, fingerprint: None }] {
+            assert_eq!(judge(&standing, None, &BTreeMap::new(), later(1_000_000)), Verdict::Keep);
+        }
+    }
+}

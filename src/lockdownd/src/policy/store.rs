@@ -29,3 +29,75 @@ pub fn wanted<'a>(
     }
     store
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        keys::test_keys::{ED25519, P256, RSA},
+        policy::{
+            grant::EndCause,
+            test_grants::{ended, grant, lasts, later, now},
+        },
+    };
+
+    fn keys(texts: &[&str]) -> Vec<PersonKey> {
+        texts.iter().map(|text| PersonKey::parse(text).expect("a key")).collect()
+    }
+
+    fn stored<'a>(
+        grants: &'a [Grant],
+        frank: &'a [PersonKey],
+        grace: &'a [PersonKey],
+        now: Now,
+    ) -> BTreeMap<String, String> {
+        let keys_of = |person: &Person| if person.as_str() == "frank" { frank } else { grace };
+        let store = wanted(grants, keys_of, &ExpiryStyle::Utc, now);
+        store
+            .into_iter()
+            .map(|(name, bytes)| (name.as_str().to_owned(), String::from_utf8(bytes).expect("text")))
+            .collect()
+    }
+
+    #[test]
+    fn the_store_holds_each_key_of_each_active_grant_and_no_file_for_anybody_else() {
+        let (frank, grace) = (keys(&[ED25519, P256]), keys(&[RSA]));
+        let grants = [
+            grant(1, "frank", "ubuntu"),
+            grant(2, "grace", "ubuntu"),
+            Grant { starts_at: later(1).wall, ..grant(3, "grace", "grace") },
+            ended(grant(4, "frank", "root"), EndCause::Revoked, false),
+            Grant { recorded: false, ..grant(5, "frank", "frank") },
+        ];
+        let store = stored(&grants, &frank, &grace, now());
+        assert_eq!(store.keys().collect::<Vec<_>>(), ["ubuntu"]);
+        let lines: Vec<&str> = store["ubuntu"].lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|line| line.starts_with("expiry-time=\"20270115085959Z\"")), "{lines:?}");
+        assert!(lines[0].contains(ED25519) && lines[1].contains(P256) && lines[2].contains(RSA));
+        assert_eq!(stored(&grants, &frank, &grace, later(1)).keys().collect::<Vec<_>>(), ["grace", "ubuntu"]);
+        assert_eq!(stored(&grants, &frank, &[], later(1)).keys().collect::<Vec<_>>(), ["ubuntu"], "no key, no file");
+        assert!(stored(&grants, &frank, &grace, later(3_600)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_there_before_its_grant_begins_or_after_it_ends(
+            spans in prop::collection::vec((0u64..200, 1u64..200), 0..8), at in 0u64..400,
+        ) {
+            let grants: Vec<Grant> = spans.iter().zip(1..).map(|((begin, length), number)| {
+                let ends = lasts(begin + length);
+                Grant { starts_at: later(*begin).wall, ends, ..grant(number, "frank", "ubuntu") }
+            }).collect();
+            let key = keys(&[ED25519]);
+            let store = stored(&grants, &key, &[], later(at));
+            let text = store.get("ubuntu").cloned().unwrap_or_default();
+            for (grant, (begin, length)) in grants.iter().zip(&spans) {
+                let there = text.contains(&format!("frank/{}\n", grant.id));
+                prop_assert_eq!(there, (*begin..begin + length).contains(&at));
+            }
+        }
+    }
+}
