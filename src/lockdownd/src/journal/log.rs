@@ -17,7 +17,13 @@ use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Value, Visit},
 };
-use tracing_subscriber::{EnvFilter, Layer, layer::Context, prelude::*, util::TryInitError};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::Context,
+    prelude::*,
+    util::TryInitError,
+};
 
 use super::entry::IDENTIFIER;
 
@@ -25,8 +31,10 @@ use super::entry::IDENTIFIER;
 const LOG_QUEUE: usize = 1024;
 /// The most fields of an event that are kept: what tracing can play back.
 const MAX_FIELDS: usize = 32;
-/// What is logged unless `RUST_LOG` says otherwise. The cron library tells of its own insides at `info`.
-const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=warn";
+/// What is logged unless `RUST_LOG` says otherwise (`TARGET=LEVEL`, comma-separated).
+const DEFAULT_LEVEL: LevelFilter = LevelFilter::INFO;
+/// It tells of its own insides at `info`.
+const TALKATIVE: &str = "tokio_cron_scheduler";
 
 /// A log that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +52,9 @@ pub enum LogError {
 /// # Errors
 /// No thread to be had; a second start.
 pub fn start_log() -> Result<(), LogError> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter =
+        asked.unwrap_or_else(|| Targets::new().with_default(DEFAULT_LEVEL).with_target(TALKATIVE, LevelFilter::WARN));
     let registry = tracing_subscriber::registry().with(filter);
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     match tracing_journald::layer() {
