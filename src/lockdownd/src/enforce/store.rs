@@ -73,8 +73,12 @@ impl Engine {
             None => found.fingerprints.iter().any(|fingerprint| !self.people.contains_key(fingerprint)),
         };
         if foreign {
-            let ours = self.stored.as_ref().and_then(|stored| in_store(stored, name));
-            self.recorder.note_often(foreign_key(name, found, ours), 1, now);
+            let (why, ours) = match &self.stored {
+                Some(stored) => ("it was not as the daemon had left it", in_store(stored, name)),
+                None => ("it held a key that is nobody's by the configuration in force", None),
+            };
+            let draft = foreign_key(name, why, found, ours);
+            self.recorder.note_often(draft, 1, now);
         }
     }
 
@@ -91,7 +95,7 @@ fn in_store<'a>(store: &'a BTreeMap<Account, Vec<u8>>, name: &OsStr) -> Option<&
 }
 
 /// The statement on what stood at `name` in place of `ours`; the keys that stand there by right are not named.
-fn foreign_key(name: &OsStr, found: Survey, ours: Option<&Vec<u8>>) -> Draft {
+fn foreign_key(name: &OsStr, why: &str, found: Survey, ours: Option<&Vec<u8>>) -> Draft {
     let path = record::outside(Path::new(KEY_STORE).join(name).as_os_str().as_encoded_bytes());
     let by_right: BTreeSet<Fingerprint> =
         ours.map(|bytes| survey(bytes).fingerprints.into_iter().collect()).unwrap_or_default();
@@ -101,7 +105,7 @@ fn foreign_key(name: &OsStr, found: Survey, ours: Option<&Vec<u8>>) -> Draft {
         .filter(|fingerprint| !by_right.contains(fingerprint))
         .map(|fingerprint| fingerprint.as_str().into())
         .collect();
-    let sentence = format!("{path} was not as the daemon had left it, and was put right: only root writes there");
+    let sentence = format!("{path} was put right: {why}");
     let mut draft = Draft::new(ArtifactType::KeyRemoved, sentence)
         .with("path", path)
         .with("fingerprints", keys)
