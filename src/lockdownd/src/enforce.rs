@@ -132,6 +132,7 @@ impl Engine {
 
     /// A deadline has passed on one of the clocks: everything that may be due is looked at.
     fn meet_deadlines(&mut self, now: Now) {
+        self.grants_unsaved |= self.grants.is_stale(now);
         self.pass(now);
         if self.mode.trial_ends().is_some_and(|end| end.has_passed(now)) {
             self.end_trial(now);

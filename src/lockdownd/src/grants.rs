@@ -27,6 +27,8 @@ use crate::{
 pub const MAX_OPEN: usize = 10_000;
 /// How many ended grants are kept for `lockdownctl grants --all`; the ledger keeps them all.
 pub const MAX_ENDED_KEPT: usize = 1_000;
+/// How often the clocks are written while a grant is open: what a power cut and a clock set back can lengthen it by.
+pub const HEARTBEAT: Duration = Duration::from_secs(60);
 /// The largest `grants.json` that is read: [`MAX_OPEN`] and [`MAX_ENDED_KEPT`] grants at their largest fit well.
 pub const MAX_FILE: u64 = 64 << 20;
 
@@ -93,6 +95,7 @@ pub struct Grants {
     rendered: BTreeSet<String>,
     unsaved_ends: Vec<GrantId>,
     ended_room: EndedRoom,
+    seen: Duration,
 }
 
 impl Grants {
@@ -125,6 +128,7 @@ impl Grants {
             rendered: BTreeSet::new(),
             unsaved_ends: Vec::new(),
             ended_room: EndedRoom::beside(path).0,
+            seen: Duration::ZERO,
         }
     }
 
@@ -230,7 +234,14 @@ impl Grants {
     pub fn next_change(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let starts = self.open_ones().map(|grant| grant.starts_at).filter(|start| *start > now.wall);
         let wall = self.open_ones().map(|grant| grant.ends.wall).chain(starts).min();
-        (wall, self.open_ones().map(|grant| grant.ends.boot).min())
+        let boot = self.open_ones().map(|grant| grant.ends.boot.min(self.seen.saturating_add(HEARTBEAT))).min();
+        (wall, boot)
+    }
+
+    /// Whether the clocks in the file are a [`HEARTBEAT`] old while a grant is open.
+    #[must_use]
+    pub fn is_stale(&self, now: Now) -> bool {
+        now.boot.saturating_sub(self.seen) >= HEARTBEAT && self.open_ones().next().is_some()
     }
 
     /// Says which contents the configuration renders now: these are never forgotten, so that what was revoked stays
@@ -246,6 +257,8 @@ impl Grants {
     /// for that.
     pub fn save(&mut self, now: Now) -> Result<(), Error> {
         self.forget_old();
+        // Whether it succeeds or not: a full disk is not tried again at once.
+        self.seen = now.boot;
         let seen = Seen { wall: now.wall, boot: now.boot, boot_id: self.boot_id.clone() };
         let file = File { version: 1, seen, grants: self.all.clone() };
         let bytes = serde_json::to_vec(&file).expect("grants have string keys only");

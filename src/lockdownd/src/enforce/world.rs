@@ -55,8 +55,13 @@ impl World {
             tracing::error!(%error, "the accounts cannot be read: nobody gets in");
             Accounts::default()
         });
-        let uids =
-            accounts.entries.iter().filter_map(|entry| Some((entry.name.account()?.clone(), entry.uid))).collect();
+        let mut uids = BTreeMap::new();
+        for entry in &accounts.entries {
+            // Of two lines with one name the first counts, as for getpwnam(3) and so for sshd.
+            if let Some(account) = entry.name.account() {
+                uids.entry(account.clone()).or_insert(entry.uid);
+            }
+        }
         let sshd = config_files().iter().map(|file| scan::scan(&scan::Disk, file)).collect();
         let version = effective::openssh_version(Path::new(listener::DEFAULT_BINARY));
         if let Err(error) = &version {

@@ -51,7 +51,10 @@ impl Engine {
             uid: Some(peer.uid),
             login_uid: process.as_ref().and_then(|process| process.login_uid),
             person: session.and_then(|session| session.person().cloned()),
-            exe: process.as_ref().and_then(|process| process.exe.as_ref()).map(|exe| exe.display().to_string()),
+            exe: process
+                .as_ref()
+                .and_then(|process| process.exe.as_ref())
+                .map(|exe| record::outside(exe.as_os_str().as_encoded_bytes())),
             pid: Some(peer.pid),
         };
         Ok(Asker { actor })
