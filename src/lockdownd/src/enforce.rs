@@ -124,15 +124,15 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let (wall, boot) = self.grants.next_change(now);
-        let boots =
-            [boot, self.mode.trial_ends().map(|d| d.boot), self.recorder.next_close(), self.schedule.next_boot()];
+        let trial = self.mode.trial_ends().map(|end| end.boot);
+        let boots = [boot, self.grants.next_heartbeat(), trial, self.recorder.next_close(), self.schedule.next_boot()];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall)];
         (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
     }
 
     /// A deadline has passed on one of the clocks: everything that may be due is looked at.
     fn meet_deadlines(&mut self, now: Now) {
-        self.grants_unsaved |= self.grants.is_stale(now);
+        self.grants_unsaved |= self.grants.next_heartbeat().is_some_and(|due| now.boot >= due);
         self.pass(now);
         if self.mode.trial_ends().is_some_and(|end| end.has_passed(now)) {
             self.end_trial(now);

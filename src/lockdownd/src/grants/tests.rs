@@ -1,0 +1,196 @@
+//! The store of grants on a real disk: crashes, reboots, bounds.
+
+use super::*;
+use crate::policy::test_grants::{ended, grant, id, later, now};
+
+const BOOT: &str = "boot-1";
+
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir_in("/dev/shm").expect("a directory in memory") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("grants.json")
+    }
+
+    fn open(&self, boot: &str, now: Now) -> (Grants, Woken) {
+        Grants::open(&self.path(), boot, now).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+fn with(disk: &Disk, grants: impl IntoIterator<Item = Grant>) -> Grants {
+    let (mut store, _) = disk.open(BOOT, now());
+    for grant in grants {
+        store.add(grant).expect("there is room");
+    }
+    store.save(now()).expect("it is written");
+    store
+}
+
+fn ids(grants: &Grants) -> Vec<&str> {
+    grants.open_ones().map(|grant| grant.id.as_str()).collect()
+}
+
+#[test]
+fn what_was_saved_is_there_after_a_crash_and_what_was_not_is_not() {
+    let disk = Disk::new();
+    let mut store = with(&disk, [grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu")]);
+    store.add(grant(3, "frank", "frank")).expect("there is room");
+    drop(store);
+    let (store, woken) = disk.open(BOOT, later(10));
+    assert_eq!(store.all(), [grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu")]);
+    assert!(!woken.clock_was_set_back);
+}
+
+#[test]
+fn a_reboot_never_leaves_more_time_and_a_clock_far_behind_ends_everything() {
+    let disk = Disk::new();
+    with(&disk, [grant(1, "frank", "ubuntu")]);
+    let after = |seconds: i64, boot: u64| Now {
+        wall: now().wall + jiff::SignedDuration::from_secs(seconds),
+        boot: Duration::from_secs(boot),
+    };
+    let (store, woken) = disk.open("boot-2", after(600, 7));
+    assert_eq!(store.all()[0].ends.remaining(after(600, 7)), Duration::from_secs(3_000));
+    assert!(!woken.clock_was_set_back);
+    let (store, woken) = disk.open("boot-2", after(-3, 7));
+    assert_eq!(store.all()[0].ends.remaining(after(-3, 7)), Duration::from_secs(3_600), "what NTP corrects");
+    assert!(!woken.clock_was_set_back);
+    let (store, woken) = disk.open("boot-2", after(-6, 7));
+    assert!(woken.clock_was_set_back && ids(&store).is_empty());
+    let (store, _) = disk.open("boot-2", after(7_200, 7));
+    assert_eq!(store.over(after(7_200, 7)), [id(1)]);
+}
+
+#[test]
+fn a_file_that_is_not_ours_or_too_new_is_refused_and_a_missing_one_is_empty() {
+    let disk = Disk::new();
+    assert!(disk.open(BOOT, now()).0.all().is_empty());
+    for content in ["", "{}", "[]", "{\"version\":1}", "\0"] {
+        std::fs::write(disk.path(), content).expect("own directory");
+        let error = Grants::open(&disk.path(), BOOT, now()).expect_err("broken").to_string();
+        assert!(error.contains("grants.json cannot be understood"), "{content:?}: {error}");
+    }
+    with(&Disk::new(), []);
+    let newer = Disk::new();
+    with(&newer, [grant(1, "frank", "ubuntu")]);
+    let text = std::fs::read_to_string(newer.path()).expect("own file").replace("\"version\":1", "\"version\":2");
+    std::fs::write(newer.path(), text).expect("own file");
+    assert!(
+        matches!(Grants::open(&newer.path(), BOOT, now()), Err(Error::Broken { why, .. }) if why.contains("version 2"))
+    );
+}
+
+#[test]
+fn a_grant_ends_once_and_the_first_end_stands() {
+    let disk = Disk::new();
+    let mut store = with(&disk, [grant(1, "frank", "ubuntu")]);
+    let end = |cause| ended(grant(1, "frank", "ubuntu"), cause, false).end.expect("ended");
+    assert!(store.end(&id(1), end(EndCause::Revoked)));
+    assert!(!store.end(&id(1), end(EndCause::Expired)) && !store.end(&id(2), end(EndCause::Expired)));
+    assert_eq!(store.get(&id(1)).and_then(|grant| grant.end.clone()).map(|end| end.cause), Some(EndCause::Revoked));
+    assert!(store.mark_ends_recorded() && !store.mark_ends_recorded());
+}
+
+#[test]
+fn only_a_grant_that_is_not_on_record_is_taken_back() {
+    let disk = Disk::new();
+    let mut store =
+        with(&disk, [grant(1, "frank", "ubuntu"), Grant { recorded: false, ..grant(2, "grace", "ubuntu") }]);
+    store.take_back(&id(1));
+    store.take_back(&id(2));
+    assert_eq!(ids(&store), [id(1).as_str()]);
+    store.add(Grant { recorded: false, ..grant(3, "grace", "ubuntu") }).expect("there is room");
+    store.mark_created_recorded(&id(3));
+    store.take_back(&id(3));
+    assert_eq!(ids(&store).len(), 2);
+}
+
+#[test]
+fn the_clocks_are_due_a_minute_after_they_were_written_and_only_while_a_grant_is_open() {
+    let disk = Disk::new();
+    let mut store = Grants::empty(&disk.path(), BOOT);
+    store.save(now()).expect("there is room");
+    assert_eq!(store.next_heartbeat(), None);
+    store.add(grant(1, "frank", "ubuntu")).expect("there is room");
+    assert_eq!(store.next_heartbeat(), Some(now().boot + HEARTBEAT));
+}
+
+#[test]
+fn the_next_change_is_the_first_beginning_or_end() {
+    let disk = Disk::new();
+    let mut store = with(&disk, [grant(1, "frank", "ubuntu")]);
+    let end = later(3_600);
+    assert_eq!(store.next_change(now()), (Some(end.wall), Some(end.boot)));
+    store.add(Grant { starts_at: later(60).wall, ..grant(2, "grace", "ubuntu") }).expect("there is room");
+    assert_eq!(store.next_change(now()), (Some(later(60).wall), Some(end.boot)));
+    assert_eq!(store.next_change(later(60)), (Some(end.wall), Some(end.boot)), "it has begun");
+}
+
+#[test]
+fn the_bound_on_open_grants_holds_and_ended_ones_make_room() {
+    let mut store = Grants::empty(Path::new("/nonexistent"), BOOT);
+    store.all = (0..MAX_OPEN as u64).map(|number| grant(number, "frank", "ubuntu")).collect();
+    assert!(matches!(store.add(grant(999_999, "frank", "ubuntu")), Err(Error::Full)));
+    store.all[0] = ended(store.all[0].clone(), EndCause::Expired, true);
+    store.add(grant(999_999, "frank", "ubuntu")).expect("one has ended");
+}
+
+#[test]
+fn old_ended_grants_are_forgotten_but_none_that_must_not_come_back_or_is_not_on_record() {
+    let disk = Disk::new();
+    let rendered = |number, content: &str| Grant {
+        origin: crate::policy::grant::Origin::Config { place: "c:1:1".to_owned(), content: content.to_owned() },
+        ..ended(grant(number, "frank", "ubuntu"), EndCause::Revoked, true)
+    };
+    let (mut store, _) = disk.open(BOOT, now());
+    store.all.push(rendered(1, "still there"));
+    store.all.push(rendered(2, "no longer there"));
+    store.all.push(ended(grant(3, "frank", "ubuntu"), EndCause::Expired, false));
+    store.all.push(grant(4, "frank", "ubuntu"));
+    let filler = (10..).map(|number| ended(grant(number, "frank", "ubuntu"), EndCause::Expired, true));
+    store.all.extend(filler.take(MAX_ENDED_KEPT));
+    store.keep_contents(["still there".to_owned()].into());
+    store.save(now()).expect("it is written");
+    let (store, _) = disk.open(BOOT, now());
+    let is_kept = |number| store.get(&id(number)).is_some();
+    assert!(is_kept(1) && !is_kept(2) && is_kept(3) && is_kept(4) && !is_kept(10) && !is_kept(11) && is_kept(12));
+    assert_eq!(store.all().iter().filter(|grant| !grant.is_open()).count(), MAX_ENDED_KEPT);
+}
+
+#[test]
+fn what_ended_while_the_store_could_not_be_written_stays_ended_after_a_crash() {
+    let disk = Disk::new();
+    let mut store = with(&disk, [grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu")]);
+    // A directory of this name keeps the new file from being put in place.
+    let (file, aside) = (disk.path(), disk.dir.path().join("aside"));
+    std::fs::rename(&file, &aside).expect("own directory");
+    std::fs::create_dir_all(file.join("in the way")).expect("own directory");
+    let end = ended(grant(1, "frank", "ubuntu"), EndCause::Expired, false).end.expect("ended");
+    assert!(store.end(&id(1), end) && store.save(now()).is_err());
+    std::fs::remove_dir_all(&file).expect("own directory");
+    std::fs::rename(&aside, &file).expect("own directory");
+
+    let (mut store, _) = disk.open(BOOT, now());
+    assert_eq!(ids(&store), [id(2).as_str()]);
+    assert!(store.get(&id(1)).and_then(|grant| grant.end.as_ref()).is_some_and(|end| !end.recorded));
+    store.save(now()).expect("there is room again");
+    let room = std::fs::read(disk.path().with_extension("ended")).expect("the room is kept");
+    assert!(room.len() == MAX_OPEN * 19 && room.iter().all(|byte| *byte == 0), "and holds nothing");
+    assert_eq!(ids(&disk.open(BOOT, now()).0), [id(2).as_str()]);
+}
+
+#[test]
+fn what_cannot_be_written_leaves_what_stood_there() {
+    let disk = Disk::new();
+    let mut store = with(&disk, [grant(1, "frank", "ubuntu")]);
+    store.path = disk.dir.path().join("missing/grants.json");
+    let error = store.save(now()).expect_err("no directory").to_string();
+    assert!(error.contains("no grant takes effect until it can be written"), "{error}");
+    assert_eq!(disk.open(BOOT, now()).0.all().len(), 1);
+}
