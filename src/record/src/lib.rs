@@ -8,6 +8,7 @@ mod escape;
 mod kind;
 mod line;
 mod names;
+mod receipt;
 mod signers;
 mod verify;
 
@@ -19,5 +20,6 @@ pub use line::{
     Hash, Line, MAX_INTEGER, MAX_LINE, Malformed, NAMESPACE, NotAHash, Position, Record, SealError, VERSION, seal,
 };
 pub use names::{Account, Fingerprint, GrantId, Host, LedgerId, NameError, Person, SessionId, Stack};
+pub use receipt::{MAX_RECEIPT, RECEIPT_NAMESPACE, Receipt, ReceiptError, SignedReceipt};
 pub use signers::{AllowedSigner, SignersError};
 pub use verify::{Depth, Fault, Finding, MAX_FINDINGS, Trust, Verdict, Verifier};

@@ -181,12 +181,12 @@ pub fn seal(body: &Body, at: &Position<'_>, key: &PrivateKey) -> Result<Line, Se
 }
 
 /// RFC 3339 in UTC with exactly six digits of a second.
-fn time_text(time: Timestamp) -> String {
+pub(crate) fn time_text(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
 /// RFC 8785. It equals `jq -cS` here: keys are ASCII words, numbers small integers, and U+007F is always escaped.
-fn canonical(fields: &Map<String, Value>) -> String {
+pub(crate) fn canonical(fields: &Map<String, Value>) -> String {
     serde_json_canonicalizer::to_string(fields).expect("integers, strings and words can always be written")
 }
 

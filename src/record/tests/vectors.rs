@@ -8,7 +8,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::{Actor, ArtifactType, Depth, Draft, Hash, Line, Position, Source, Trust, Verifier, outside, seal};
+use record::{
+    Actor, ArtifactType, Depth, Draft, Hash, Line, Position, Receipt, SignedReceipt, Source, Trust, Verifier, outside,
+    seal,
+};
 use ssh_key::{PrivateKey, private::Ed25519Keypair};
 
 const PAGE: &str = include_str!("../../../docs/RECORDS.md");
@@ -94,16 +97,48 @@ fn the_page_names_every_artifact_type() {
     }
 }
 
-/// The script of the page: the only program that the stock-tools test runs.
-fn script() -> &'static str {
-    let from = PAGE.find("```sh\n").expect("a script") + "```sh\n".len();
-    let length = PAGE[from..].find("```").expect("the script's end");
-    &PAGE[from..from + length]
+/// The server's published key of the vectors: its seed is the bytes 32 to 63.
+fn server_key() -> PrivateKey {
+    let seed: [u8; 32] = std::array::from_fn(|n| 32 + u8::try_from(n).expect("under 32"));
+    PrivateKey::from(Ed25519Keypair::from_seed(&seed))
+}
+
+/// The server's receipt for a ledger that ends in this line.
+fn receipt(ledger: &str, last: &str) -> SignedReceipt {
+    let seq = serde_json::from_str::<serde_json::Value>(last).expect("a record")["seq"].as_u64().expect("a number");
+    let receipt = Receipt {
+        ledger: ledger.parse().expect("a ledger id"),
+        seq,
+        hash: Hash::of(last.as_bytes()),
+        received: "2026-05-26T12:00:04.123456Z".parse().expect("a time"),
+    };
+    receipt.seal(&server_key()).expect("a receipt")
+}
+
+const LEDGER: &str = "000102030405060708090a0b0c0d0e0f";
+
+#[test]
+fn the_pages_receipt_is_what_this_library_writes() {
+    let public = server_key().public_key().to_openssh().expect("a key can be written");
+    let lines = vectors();
+    let receipt = receipt(LEDGER, lines.last().expect("three lines").as_str());
+    let block = format!("```text\n{public}\n```\n\n```json\n{}\n```\n", receipt.as_str());
+    assert!(PAGE.contains(&block), "docs/RECORDS.md has to have exactly this:\n{block}");
+}
+
+/// The page's n-th script: the only program that the stock-tools tests run.
+fn script(n: usize) -> &'static str {
+    let text = PAGE.split("```sh\n").nth(n + 1).expect("a script");
+    &text[..text.find("```").expect("the script's end")]
 }
 
 fn run(dir: &Path) -> Output {
+    run_script(dir, script(0))
+}
+
+fn run_script(dir: &Path, script: &str) -> Output {
     Command::new("sh")
-        .args(["-euc", script()])
+        .args(["-euc", script])
         .current_dir(dir)
         .env("HOST", "i-0123456789abcdef0")
         .output()
@@ -163,5 +198,29 @@ fn stock_tools_verify_a_ledger_and_find_what_we_find() {
         assert!(!run(ledger_dir(&bad, bad.len()).path()).status.success(), "stock tools: {what}");
         let mut verifier = Verifier::new(Depth::Full, Trust::FirstKey);
         assert!(!bad.iter().all(|l| verifier.line(l.as_bytes()).1), "our verifier: {what}");
+    }
+}
+
+#[test]
+fn stock_tools_hold_a_ledger_against_the_servers_receipts() {
+    let lines = odd_ledger();
+    let dir = ledger_dir(&lines, lines.len());
+    let public = server_key().public_key().to_openssh().expect("a key can be written");
+    fs::write(dir.path().join("server_signers"), format!("server {public}\n")).expect("a file");
+    fs::write(dir.path().join("all"), lines.concat()).expect("a file");
+    let verdict = |receipts: &[&SignedReceipt]| {
+        let text: String = receipts.iter().map(|r| format!("{}\n", r.as_str())).collect();
+        fs::write(dir.path().join("receipts"), text).expect("a file");
+        run_script(dir.path(), script(1))
+    };
+    let (early, last) = (receipt(LEDGER, &lines[3]), receipt(LEDGER, &lines[lines.len() - 1]));
+    let good = verdict(&[&early, &last]);
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    assert!(String::from_utf8_lossy(&good.stdout).contains(&format!("acknowledged to {}", lines.len())));
+    let touched = receipt(LEDGER, &lines[3].replacen("key", "KEY", 1));
+    let forged = SignedReceipt::parse(last.as_str().replacen("04.1", "05.1", 1).as_bytes()).expect("a receipt");
+    let beyond = receipt(LEDGER, &lines[3].replacen("\"seq\":4,", "\"seq\":4444,", 1));
+    for (what, receipts) in [("another hash", touched), ("forged", forged), ("cut off", beyond)] {
+        assert!(!verdict(&[&early, &receipts]).status.success(), "{what}");
     }
 }
