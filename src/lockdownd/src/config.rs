@@ -10,6 +10,7 @@ mod files;
 mod judge;
 mod merge;
 mod place;
+mod shipping;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,9 +31,11 @@ pub use control::Mode;
 pub use cron::{Cron, CronError, MAX_CRON_TEXT};
 pub use error::{Error, MAX_PROBLEMS, Problem};
 pub use files::{MAX_FILE, MAX_FILES, MAX_LAST_GOOD, MAX_TOTAL};
-pub use judge::{MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_WARNING, MIN_GRANT, MIN_RETAIN};
-pub use merge::MAX_ADDRESS;
+pub use judge::{
+    MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_SIZE, MAX_WARNING, MIN_GRANT, MIN_RETAIN, MIN_SIZE,
+};
 pub use place::Place;
+pub use shipping::{MAX_ADDRESS, MAX_RECEIPT_KEYS, Ship, ShipApi, WhenFull};
 pub use table::MAX_LIST;
 pub(crate) use write::grant as written_grant;
 
@@ -71,7 +74,7 @@ pub struct Config {
     /// Grants that the config renders, in the order of the files; no two are the same. Their times are not judged: one
     /// that is over, or longer than `max_duration`, is for whoever knows the time.
     pub rendered: Vec<RenderedGrant>,
-    /// How long records are kept.
+    /// How long, and how many, records are kept.
     pub ledger: LedgerConfig,
     /// Where records are shipped to. Kept as data: the shipper reads it.
     pub ship: Ship,
@@ -173,15 +176,10 @@ pub struct RenderedGrant {
 pub struct LedgerConfig {
     /// How long records are kept on this host.
     pub retain: Duration,
-}
-
-/// `[ship.…]`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ship {
-    /// `ship.syslog.address`: `unix:` and the path of a socket.
-    pub syslog: Option<String>,
-    /// `ship.api.url`: the compliance API, https.
-    pub api: Option<String>,
+    /// How many bytes of records are kept at most, the reserve for what cannot be withheld aside.
+    pub max_size: u64,
+    /// What happens then.
+    pub when_full: WhenFull,
 }
 
 /// Loads what stands in a configuration directory (`/etc/lockdownd`): `config.toml`, which must be there, then

@@ -10,6 +10,7 @@ mod giving;
 pub mod homes;
 mod mode;
 mod schedule;
+mod shipping;
 mod start;
 mod state;
 mod store;

@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Accounts, Config, Cron, GrantRules, HostConfig, HostName, LedgerConfig, Mode, PersonEntry, PersonKey,
-    RenderedGrant, Schedule, Sessions, Ship,
+    RenderedGrant, Schedule, Sessions, Ship, ShipApi, WhenFull,
     error::Problems,
     merge::{GrantTable, PersonTable, Settings},
     place::{Located, Place},
+    shipping::{MAX_RECEIPT_KEYS, written_size},
 };
 
 /// The most people.
@@ -34,6 +35,11 @@ pub const MIN_RETAIN: Duration = Duration::from_secs(86_400);
 /// The longest time that the ledger keeps records: ten years.
 pub const MAX_RETAIN: Duration = Duration::from_secs(3_660 * 86_400);
 
+/// The smallest `max_size` of the ledger.
+pub const MIN_SIZE: u64 = 1 << 20;
+/// The largest `max_size` of the ledger.
+pub const MAX_SIZE: u64 = 16 << 40;
+
 /// When the sweep runs unless the config says otherwise.
 const DEFAULT_SWEEP: &str = "0 */15 * * * *";
 /// The stack's name unless the config says otherwise.
@@ -42,6 +48,7 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(3_600);
 const DEFAULT_MAX_DURATION: Duration = Duration::from_secs(12 * 3_600);
 const DEFAULT_WARNING: Duration = Duration::from_secs(300);
 const DEFAULT_RETAIN: Duration = Duration::from_secs(400 * 86_400);
+const DEFAULT_SIZE: u64 = 4 << 30;
 
 /// How much of the configuration the settings are.
 pub(super) enum Scope<'c> {
@@ -61,7 +68,8 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
     let grants = grant_rules(&settings, scope, p);
     let accounts = accounts(&settings, p);
     let warn_before = within("warn_before", &settings.warn_before, DEFAULT_WARNING, Duration::ZERO, MAX_WARNING, p);
-    let retain = within("retain", &settings.retain, DEFAULT_RETAIN, MIN_RETAIN, MAX_RETAIN, p);
+    let ledger = ledger(&settings, p);
+    let api = ship_api(&settings, scope, p);
     let people = people(settings.people, &accounts, p);
     let rendered = rendered(settings.grants, &people, &accounts, &grants, scope, p);
     let mut config = Config {
@@ -82,8 +90,8 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
         },
         people,
         rendered,
-        ledger: LedgerConfig { retain },
-        ship: Ship { syslog: settings.syslog.map(|s| s.value), api: settings.api.map(|a| a.value) },
+        ledger,
+        ship: Ship { syslog: settings.syslog.map(|s| s.value), api },
         digest: String::new(),
     };
     config.digest = Sha256::digest(config.to_toml()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -104,6 +112,47 @@ fn within(
         p.add(place, format!("{key} is {}", format_duration(*value)), format!("{least} to {most} works"));
     }
     *value
+}
+
+fn ledger(settings: &Settings, p: &mut Problems) -> LedgerConfig {
+    let retain = within("retain", &settings.retain, DEFAULT_RETAIN, MIN_RETAIN, MAX_RETAIN, p);
+    let max_size = settings.max_size.as_ref().map_or(DEFAULT_SIZE, |size| size.value);
+    if let Some(Located { value, place }) = &settings.max_size
+        && !(MIN_SIZE..=MAX_SIZE).contains(value)
+    {
+        let (least, most) = (written_size(MIN_SIZE), written_size(MAX_SIZE));
+        p.add(place, format!("max_size is {}", written_size(*value)), format!("{least} to {most} works"));
+    }
+    let when_full = settings.when_full.as_ref().map_or(WhenFull::RefuseGrants, |policy| policy.value);
+    LedgerConfig { retain, max_size, when_full }
+}
+
+fn ship_api(settings: &Settings, scope: &Scope<'_>, p: &mut Problems) -> Option<ShipApi> {
+    let keys = settings.receipt_keys.as_ref();
+    if let Some(Located { value, place }) = keys.filter(|keys| keys.value.len() > MAX_RECEIPT_KEYS) {
+        p.add(
+            place,
+            format!("there are {} receipt_keys", value.len()),
+            format!("at most {MAX_RECEIPT_KEYS} are taken"),
+        );
+    }
+    let Some(url) = &settings.api else {
+        let files = [&settings.ca_file, &settings.client_certificate];
+        let first = files.into_iter().flatten().map(|file| &file.place).chain(keys.map(|keys| &keys.place)).next();
+        // In a file alone the others may have it.
+        if let Some(place) = first.filter(|_| matches!(scope, Scope::Whole) && !p.some_file_is_missing()) {
+            let remedy = "add url = \"https://compliance.example.com\", or drop the rest of [ship.api]";
+            p.add(place, "[ship.api] has no url, so nothing is sent", remedy);
+        }
+        return None;
+    };
+    let text = |found: &Option<Located<String>>| found.as_ref().map(|found| found.value.clone());
+    Some(ShipApi {
+        url: url.value.clone(),
+        ca_file: text(&settings.ca_file),
+        client_certificate: text(&settings.client_certificate),
+        receipt_keys: keys.map_or_else(Vec::new, |keys| keys.value.iter().map(|key| key.value.clone()).collect()),
+    })
 }
 
 fn grant_rules(settings: &Settings, scope: &Scope<'_>, p: &mut Problems) -> GrantRules {

@@ -6,22 +6,18 @@ use std::{str::FromStr, time::Duration};
 use control::{MAX_FROM, MAX_REASON, parse_duration};
 use jiff::Timestamp;
 use record::{Account, Person};
+use ssh_key::PublicKey;
 
 use super::{
-    Cron, HostName, Mode,
+    Cron, HostName, Mode, WhenFull,
     error::{Problems, quoted},
     place::{Located, Place, Source},
+    shipping,
     table::{Table, parse},
 };
 use control::Cidr;
 
 use crate::keys::person::PersonKey;
-
-/// The longest address or URL, in bytes.
-pub const MAX_ADDRESS: usize = 1024;
-
-/// The longest path of a Unix socket, in bytes, as unix(7) has it.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// Everything that the files say, each setting from the last file that has it.
 #[derive(Debug, Default)]
@@ -43,7 +39,12 @@ pub(super) struct Settings {
     pub(super) warn_before: Option<Located<Duration>>,
     pub(super) retain: Option<Located<Duration>>,
     pub(super) syslog: Option<Located<String>>,
+    pub(super) max_size: Option<Located<u64>>,
+    pub(super) when_full: Option<Located<WhenFull>>,
     pub(super) api: Option<Located<String>>,
+    pub(super) ca_file: Option<Located<String>>,
+    pub(super) client_certificate: Option<Located<String>>,
+    pub(super) receipt_keys: Option<Located<Vec<Located<PublicKey>>>>,
     pub(super) people: Vec<PersonTable>,
     pub(super) grants: Vec<GrantTable>,
     /// Every key that was asked for, with its heading: what this code accepts.
@@ -135,17 +136,25 @@ impl Settings {
     fn ledger(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
         let Some(mut table) = table else { return };
         put(&mut self.retain, word(table.string("retain", problems), parse_duration, problems));
+        put(&mut self.max_size, word(table.string("max_size", problems), shipping::size, problems));
+        put(&mut self.when_full, word(table.string("when_full", problems), shipping::when_full, problems));
         self.end(table, problems);
     }
 
     fn ship(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
         let Some(mut table) = table else { return };
         if let Some(mut syslog) = table.table("syslog", "[ship.syslog]", problems) {
-            put(&mut self.syslog, word(syslog.string("address", problems), syslog_address, problems));
+            put(&mut self.syslog, word(syslog.string("address", problems), shipping::syslog_address, problems));
             self.end(syslog, problems);
         }
         if let Some(mut api) = table.table("api", "[ship.api]", problems) {
-            put(&mut self.api, word(api.string("url", problems), api_url, problems));
+            put(&mut self.api, word(api.string("url", problems), shipping::api_url, problems));
+            put(&mut self.ca_file, word(api.string("ca_file", problems), shipping::pem_file, problems));
+            let certificate = api.string("client_certificate", problems);
+            put(&mut self.client_certificate, word(certificate, shipping::pem_file, problems));
+            if let Some(Located { value, place }) = api.strings("receipt_keys", problems) {
+                self.receipt_keys = Some(Located { value: words(value, shipping::receipt_key, problems), place });
+            }
             self.end(api, problems);
         }
         self.end(table, problems);
@@ -295,27 +304,4 @@ fn sentence(text: &str) -> Result<String, String> {
         return Err(format!("reason {} has control characters; write it in one line", quoted(text)));
     }
     Ok(text.to_owned())
-}
-
-fn plain(text: &str) -> bool {
-    text.len() <= MAX_ADDRESS && text.bytes().all(|b| b.is_ascii_graphic())
-}
-
-fn syslog_address(text: &str) -> Result<String, String> {
-    let path = text.strip_prefix("unix:").filter(|path| path.starts_with('/') && path.len() <= MAX_SOCKET_PATH);
-    match path {
-        Some(_) if plain(text) => Ok(text.to_owned()),
-        _ => Err(format!("{} is no socket; write it like unix:/run/systemd/journal/syslog", quoted(text))),
-    }
-}
-
-fn api_url(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("https://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
-    match host {
-        Some(rest) if plain(text) && !rest.contains('@') => Ok(text.to_owned()),
-        _ => Err(format!(
-            "{} is no https URL without credentials; write it like https://compliance.example.com",
-            quoted(text)
-        )),
-    }
 }

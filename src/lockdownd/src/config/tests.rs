@@ -235,9 +235,29 @@ fn shipping_addresses_name_a_socket_and_an_https_url() {
     for bad in ["http://a", "https://", "https:///x", "https://u:p@a", "ftp://a", "https://a b"] {
         refused(
             &format!("mode = \"observe\"\n[ship.api]\nurl = \"{bad}\""),
-            &["is no https URL", "https://compliance"],
+            &["is no https URL", if bad == "http://a" { "http://127.0.0.1" } else { "https://compliance" }],
         );
     }
+}
+
+#[test]
+fn what_belongs_to_a_url_needs_one_and_the_ledgers_bounds_hold() {
+    for key in ["ca_file = \"/a\"", "client_certificate = \"/a\"", "receipt_keys = []"] {
+        refused(&format!("mode = \"observe\"\n[ship.api]\n{key}"), &["c.toml:3:", "has no url", "https://compliance"]);
+    }
+    for (key, what) in [
+        ("max_size = \"1KiB\"", "max_size is 1KiB; 1MiB to 16TiB works"),
+        ("max_size = \"17TiB\"", "max_size is 17TiB"),
+        ("max_size = \"4GB\"", "whole number of KiB, MiB, GiB or TiB"),
+        ("when_full = \"stop\"", "write \\\"refuse_grants\\\" or"),
+    ] {
+        refused(&format!("mode = \"observe\"\n[ledger]\n{key}"), &[&what.replace("\\\"", "\"")]);
+    }
+    let keys: Vec<String> = (0..=MAX_RECEIPT_KEYS).map(|_| format!("{:?}", KEYS[0])).collect();
+    refused(
+        &format!("mode = \"observe\"\n[ship.api]\nurl = \"https://a\"\nreceipt_keys = [{}]", keys.join(",")),
+        &["there are 17 receipt_keys; at most 16"],
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::{fmt::Display, fmt::Write, time::Duration};
 
 use control::format_duration;
 
-use super::{Config, HostName, PersonEntry, RenderedGrant};
+use ssh_key::PublicKey;
+
+use super::{Config, HostName, PersonEntry, RenderedGrant, ShipApi, shipping::written_size};
 
 /// Every setting with its value in force, people by name, grants in the order of the files; no comments, no places.
 pub(super) fn config(config: &Config) -> String {
@@ -35,13 +37,14 @@ pub(super) fn config(config: &Config) -> String {
     key(&mut out, "warn_before", length(config.sessions.warn_before.unwrap_or_default()));
     section(&mut out, "[ledger]");
     key(&mut out, "retain", length(config.ledger.retain));
+    key(&mut out, "max_size", text(&written_size(config.ledger.max_size)));
+    key(&mut out, "when_full", text(config.ledger.when_full.as_str()));
     if let Some(address) = &config.ship.syslog {
         section(&mut out, "[ship.syslog]");
         key(&mut out, "address", text(address));
     }
-    if let Some(url) = &config.ship.api {
-        section(&mut out, "[ship.api]");
-        key(&mut out, "url", text(url));
+    if let Some(api) = &config.ship.api {
+        ship_api(&mut out, api);
     }
     for (name, entry) in &config.people {
         person(&mut out, name.as_str(), entry);
@@ -51,6 +54,20 @@ pub(super) fn config(config: &Config) -> String {
         out.push_str(&grant(rendered));
     }
     out
+}
+
+fn ship_api(out: &mut String, api: &ShipApi) {
+    section(out, "[ship.api]");
+    key(out, "url", text(&api.url));
+    for (name, file) in [("ca_file", &api.ca_file), ("client_certificate", &api.client_certificate)] {
+        if let Some(file) = file {
+            key(out, name, text(file));
+        }
+    }
+    if !api.receipt_keys.is_empty() {
+        let written = |key: &PublicKey| key.to_openssh().expect("a key that was read can be written");
+        key(out, "receipt_keys", list(api.receipt_keys.iter().map(written)));
+    }
 }
 
 fn person(out: &mut String, name: &str, entry: &PersonEntry) {

@@ -252,6 +252,7 @@ impl Engine {
             write_state(LAST_GOOD, self.config.to_toml().as_bytes());
         }
         self.keep_exempt_file();
+        self.publish_shipping();
         self.back_grants(now);
     }
 

@@ -55,12 +55,23 @@ fn grant(people: Vec<(Person, Account)>) -> impl Strategy<Value = RenderedGrant>
     )
 }
 
+fn api() -> impl Strategy<Value = ShipApi> {
+    let keys = select(vec![0, 1]).prop_map(|count| {
+        let keys = KEYS.iter().filter(|key| key.starts_with("ssh-ed25519"));
+        keys.take(count).map(|key| shipping::receipt_key(key).expect("valid")).collect()
+    });
+    let file = || option::of("(/[a-zA-Z0-9_\"'-]{1,9}){1,4}\\.pem");
+    ("https?://(localhost|127\\.0\\.0\\.1)(:[1-9]{2})?/[!-?A-~]{0,80}", file(), file(), keys).prop_map(
+        |(url, ca_file, client_certificate, receipt_keys)| ShipApi { url, ca_file, client_certificate, receipt_keys },
+    )
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let rest = (
         (select(vec![Mode::Observe, Mode::Enforce]), option::of("[A-Za-z0-9.-]{1,64}"), "[A-Za-z0-9._-]{1,64}"),
         (cron(), option::of(cron()), seconds(1, 3600), seconds(3600, 366 * 86_400), any::<[bool; 3]>()),
         (btree_set("x[^\\s\\p{Cc}/:]{0,20}", 0..3), option::of(seconds(1, 86_400)), seconds(86_400, 3660 * 86_400)),
-        (option::of("unix:/[!-~]{0,80}"), option::of("https://[a-z]{1,9}/[!-?A-~]{0,80}")),
+        (option::of("unix:/[!-~]{0,80}"), option::of(api()), 1_u64 << 10..1 << 34, any::<bool>()),
     );
     let grants = people().prop_flat_map(|people| {
         let pairs: Vec<_> =
@@ -88,7 +99,11 @@ fn config() -> impl Strategy<Value = Config> {
             sessions: Sessions { end_with_grant: rules.4[2], warn_before: keep.1 },
             people,
             rendered,
-            ledger: LedgerConfig { retain: keep.2 },
+            ledger: LedgerConfig {
+                retain: keep.2,
+                max_size: ship.2 << 10,
+                when_full: if ship.3 { WhenFull::DropOldest } else { WhenFull::RefuseGrants },
+            },
             ship: Ship { syslog: ship.0, api: ship.1 },
             digest: String::new(),
         }
