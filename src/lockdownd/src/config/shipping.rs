@@ -79,7 +79,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 /// A size as [`size`] reads it again; parts of a KiB are left out.
 pub(super) fn written_size(bytes: u64) -> String {
-    let (name, unit) = UNITS.iter().rev().find(|(_, unit)| bytes >= *unit && bytes % unit == 0).unwrap_or(&UNITS[0]);
+    let (name, unit) =
+        UNITS.iter().rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)).unwrap_or(&UNITS[0]);
     format!("{}{name}", bytes / unit)
 }
 
