@@ -345,6 +345,8 @@ fn read_regular(fd: OwnedFd, content: &mut Vec<u8>) -> Result<Sight, Errno> {
 pub enum Durability {
     /// File and directory are flushed before the call returns.
     Flushed,
+    /// The bytes are flushed, and the name with whatever flushes the directory next: for the first of two files.
+    BytesFlushed,
     /// Nothing is flushed: for `/run`, and for what is rebuilt after a boot.
     Volatile,
 }
@@ -369,7 +371,7 @@ pub fn replace_file(
         file.write_all(bytes)?;
         stat::fchmod(&file, Mode::from_bits_truncate(mode))?;
         unistd::fchown(&file, Some(unistd::geteuid()), Some(unistd::getegid()))?;
-        if durability == Durability::Flushed {
+        if durability != Durability::Volatile {
             file.sync_all()?;
         }
         fcntl::renameat2(directory, temporary.as_os_str(), directory, name, RenameFlags::empty())?;

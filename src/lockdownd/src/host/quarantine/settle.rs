@@ -179,7 +179,8 @@ impl Settler {
     fn keep(&self, item: &Item, bytes: &[u8]) -> Result<(), QuarantineError> {
         if matches!(item.content, Content::Kept | Content::Truncated) {
             let name = OsStr::new(item.id.as_str());
-            paths::replace_file(self.directory.as_fd(), name, bytes, 0o600, Durability::Flushed)?;
+            // Each flush holds up the next removal, so the name waits for the description's.
+            paths::replace_file(self.directory.as_fd(), name, bytes, 0o600, Durability::BytesFlushed)?;
         }
         self.write_description(item)
     }
