@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    Draft,
+    Draft, Person,
     escape::{cut, escape_text, json_len},
     line::{MAX_INTEGER, MAX_LINE},
 };
@@ -45,6 +45,28 @@ pub enum DraftError {
 #[must_use]
 pub struct Body(pub(crate) Map<String, Value>);
 
+impl Body {
+    /// A statement of a type that is not a host's: the compliance API's own ledger has words of its own. Text is raw, and
+    /// escaped here, once; otherwise as [`Draft::bodies`].
+    ///
+    /// # Errors
+    /// As [`Draft::bodies`].
+    pub fn statement(
+        word: &'static str,
+        person: Option<&Person>,
+        reason: &str,
+        detail: &Map<String, Value>,
+    ) -> Result<Vec<Self>, DraftError> {
+        let mut head = Map::new();
+        head.insert("type".to_owned(), word.into());
+        if let Some(person) = person {
+            head.insert("person".to_owned(), escape_text(person.as_str()).into());
+        }
+        head.insert("reason".to_owned(), cut(&escape_text(reason), MAX_REASON).into());
+        bodies(head, detail)
+    }
+}
+
 impl Draft {
     /// What stands in the records of this statement: one body, or numbered parts where one line cannot hold it.
     ///
@@ -55,25 +77,7 @@ impl Draft {
     /// # Errors
     /// Only for what no input can cause: a key that is not a fixed word, a float, bottomless nesting.
     pub fn bodies(&self) -> Result<Vec<Body>, DraftError> {
-        for own in ["part", "parts", "left_out"] {
-            if self.detail.contains_key(own) {
-                return Err(DraftError::Reserved(own.to_owned()));
-            }
-        }
-        let head = self.head();
-        let detail = escaped_map(&self.detail, "", 0)?;
-        let room = MAX_LINE - 1 - POSITION_BYTES - size(&Value::Object(head.clone()));
-        if detail.is_empty() {
-            return Ok(vec![Body(head)]);
-        }
-        let whole = Value::Object(detail);
-        if size(&whole) + PART_BYTES <= room {
-            let mut body = head;
-            body.insert("detail".to_owned(), whole);
-            return Ok(vec![Body(body)]);
-        }
-        let Value::Object(detail) = whole else { unreachable!("made an object above") };
-        Ok(split(&head, detail, room.saturating_sub(PART_BYTES)))
+        bodies(self.head(), &self.detail)
     }
 
     /// Every field but `detail`. Each is bounded: names by their types, text here.
@@ -112,6 +116,27 @@ impl Draft {
         );
         head
     }
+}
+
+fn bodies(head: Map<String, Value>, detail: &Map<String, Value>) -> Result<Vec<Body>, DraftError> {
+    for own in ["part", "parts", "left_out"] {
+        if detail.contains_key(own) {
+            return Err(DraftError::Reserved(own.to_owned()));
+        }
+    }
+    let detail = escaped_map(detail, "", 0)?;
+    let room = MAX_LINE - 1 - POSITION_BYTES - size(&Value::Object(head.clone()));
+    if detail.is_empty() {
+        return Ok(vec![Body(head)]);
+    }
+    let whole = Value::Object(detail);
+    if size(&whole) + PART_BYTES <= room {
+        let mut body = head;
+        body.insert("detail".to_owned(), whole);
+        return Ok(vec![Body(body)]);
+    }
+    let Value::Object(detail) = whole else { unreachable!("made an object above") };
+    Ok(split(&head, detail, room.saturating_sub(PART_BYTES)))
 }
 
 fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {

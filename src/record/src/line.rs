@@ -35,6 +35,18 @@ impl Hash {
     pub fn of(line_with_newline: &[u8]) -> Self {
         Self(Sha256::digest(line_with_newline).into())
     }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Hash {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 impl fmt::Display for Hash {

@@ -1,0 +1,98 @@
+//! Who asks: the bearer token of a request, looked up by its hash, and what its role lets it do.
+//!
+//! It never says whether a token exists: unknown, ended and revoked ones are answered alike.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{StatusCode, header, request::Parts},
+};
+use jiff::Timestamp;
+
+use crate::{
+    App,
+    own_ledger::By,
+    problem::Problem,
+    store::tokens::{self, TokenRow},
+    token::{Role, Token},
+};
+
+/// The other end of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// The bearer of a token in force, of any role.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its token, as kept.
+    pub token: TokenRow,
+}
+
+impl Caller {
+    /// How the server's own ledger names it.
+    #[must_use]
+    pub fn by(&self) -> By {
+        By::Token { id: self.token.id.clone(), role: self.token.role, name: self.token.name.clone() }
+    }
+
+    /// Looks up a request's token; none is `Ok(None)`.
+    ///
+    /// # Errors
+    /// 401 for a token that is not in force; 503 when that cannot be found out.
+    pub async fn find(app: &App, parts: &Parts) -> Result<Option<Self>, Problem> {
+        let Some(header) = parts.headers.get(header::AUTHORIZATION) else { return Ok(None) };
+        let text = header.to_str().ok().and_then(|h| h.split_once(' '));
+        let token: Token = text
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .and_then(|(_, token)| token.trim().parse().ok())
+            .ok_or_else(|| {
+                bad_token("the Authorization header holds no token; send `Bearer ca_ROLE_…` as it was made")
+            })?;
+        let (hash, claimed) = (token.hash(), token.role());
+        let found = app.store.readers().run(move |c| tokens::find(c, hash)).await?;
+        match found.filter(|t| t.role == claimed && t.is_good_at(Timestamp::now())) {
+            Some(token) => Ok(Some(Self { token })),
+            None => Err(bad_token("this token is unknown, has ended or was revoked; ask an admin for a new one")),
+        }
+    }
+
+    async fn one_of(parts: &Parts, app: &App, roles: &[Role]) -> Result<Self, Problem> {
+        let words = roles.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
+        let caller = Self::find(app, parts).await?;
+        let caller = caller
+            .ok_or_else(|| bad_token(format!("this takes an Authorization header with a token of role {words}")))?;
+        if roles.contains(&caller.token.role) {
+            return Ok(caller);
+        }
+        let detail = format!("this takes a token of role {words}; the one sent is of role {}", caller.token.role);
+        Err(Problem::new(StatusCode::FORBIDDEN, "role", detail))
+    }
+}
+
+/// 401 with code `bad_token`.
+pub fn bad_token(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "bad_token", detail)
+}
+
+/// Somebody who may read evidence: an auditor or an admin.
+#[derive(Debug, Clone)]
+pub struct Auditor(pub Caller);
+
+/// An admin.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<Arc<App>> for Auditor {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        Caller::one_of(parts, app, &[Role::Auditor, Role::Admin]).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        Caller::one_of(parts, app, &[Role::Admin]).await.map(Self)
+    }
+}

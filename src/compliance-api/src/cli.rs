@@ -1,0 +1,52 @@
+//! The command line: `serve`, and tokens on the same database.
+//!
+//! A token's text goes to standard output once, and nowhere else.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{config::Config, problem::describe, serve};
+
+/// A configuration that does not check out, sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Verifies, keeps and serves access records as evidence")]
+struct Cli {
+    /// The configuration file [default: /etc/compliance-api/config.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until stopped
+    Serve,
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_ansi(false).init();
+    let config = match Config::load(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("compliance-api: {}", describe(&error));
+            return EXIT_CONFIG.into();
+        }
+    };
+    let done = match cli.command {
+        Command::Serve => serve::run(config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compliance-api: {}", describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The configuration: TOML into a checked [`Config`]. Unknown keys are refused; every bound has a name and a default.
+//!
+//! With no file at all it describes a server for this machine alone: SQLite in the state directory, plain HTTP on
+//! loopback. Plain HTTP on any other address is refused: records and tokens would cross the network in the clear.
+
+use std::{
+    env, fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use record::Host;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Where the configuration is looked for when none is named. It need not be there.
+pub const DEFAULT_PATH: &str = "/etc/compliance-api/config.toml";
+/// The largest configuration file, in bytes.
+const MAX_CONFIG: u64 = 256 * 1024;
+/// The port when the configuration names none.
+pub const DEFAULT_PORT: u16 = 8448;
+
+/// What the server was told to be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address it listens on.
+    pub listen: SocketAddr,
+    /// Its name: `host` in its own records, and the principal of its key.
+    pub name: Host,
+    /// The directory of the database and the server's key.
+    pub state: PathBuf,
+    /// TLS; needed for every address but loopback.
+    pub tls: Option<Tls>,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// Certificates.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the server's certificate and what leads to its root.
+    pub certificate: PathBuf,
+    /// PEM file with its key.
+    pub key: PathBuf,
+    /// PEM file with the authorities of client certificates.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients have to show one.
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients have to show a certificate. One that is shown is always checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// They may.
+    #[default]
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// Every bound, with its default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Connections at a time from one address; more are closed at once.
+    pub connections_per_address: usize,
+    /// From connecting, or from the last answer, until a request's header is there, TLS included.
+    #[serde(deserialize_with = "duration")]
+    pub header_timeout: Duration,
+    /// From the header until the answer begins, body included.
+    #[serde(deserialize_with = "duration")]
+    pub request_timeout: Duration,
+    /// How long a client may take nothing of an answer, or an answer give nothing.
+    #[serde(deserialize_with = "duration")]
+    pub stall_timeout: Duration,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Events of one batch.
+    pub batch: usize,
+    /// Batches that wait for the writer; more are answered 503.
+    pub write_queue: usize,
+    /// Connections to the database that read.
+    pub readers: usize,
+    /// Forked records kept per ledger; more are counted.
+    pub forks_per_ledger: u64,
+    /// Open incidents; more of a kind are counted as one.
+    pub incidents: u64,
+    /// How far a record's time may be from this server's clock before it is flagged.
+    #[serde(deserialize_with = "duration")]
+    pub clock_ahead: Duration,
+    /// How long after its `next_by` a host counts as silent.
+    #[serde(deserialize_with = "duration")]
+    pub silence_grace: Duration,
+    /// After how long a host that never named a `next_by` counts as silent.
+    #[serde(deserialize_with = "duration")]
+    pub silent_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            connections_per_address: 256,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
+            body: 1024 * 1024,
+            batch: 500,
+            write_queue: 256,
+            readers: 4,
+            forks_per_ledger: 1000,
+            incidents: 10_000,
+            clock_ahead: Duration::from_secs(300),
+            silence_grace: Duration::from_secs(300),
+            silent_after: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            name: "compliance-api".parse().expect("a valid name"),
+            state: env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from("compliance-api"), PathBuf::from),
+            tls: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It is larger than any configuration.
+    #[error("{0} is over {MAX_CONFIG} bytes: no configuration of this server")]
+    TooLarge(PathBuf),
+    /// It is not as it has to be.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what is wrong.
+        source: Box<toml::de::Error>,
+    },
+    /// Plain HTTP to other machines.
+    #[error(
+        "listening on {0} takes TLS: set [tls] certificate and key, or listen on 127.0.0.1 behind something that does TLS"
+    )]
+    Plain(SocketAddr),
+    /// Client certificates without authorities.
+    #[error(
+        "tls.client_certificates = \"required\" takes tls.client_ca: the PEM file with the authorities that sign them"
+    )]
+    NoAuthority,
+    /// A bound of zero.
+    #[error("limits.{0} is 0: nothing could ever pass")]
+    Zero(&'static str),
+}
+
+impl Config {
+    /// The configuration in this file; without one, what [`DEFAULT_PATH`] holds, or the defaults.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not check out.
+    pub fn load(named: Option<&Path>) -> Result<Self, Error> {
+        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        let size = match fs::metadata(path) {
+            Ok(meta) => meta.len(),
+            Err(e) if named.is_none() && e.kind() == io::ErrorKind::NotFound => return Self::default().checked(),
+            Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+        };
+        if size > MAX_CONFIG {
+            return Err(Error::TooLarge(path.to_owned()));
+        }
+        let text = fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let parsed: Self =
+            toml::from_str(&text).map_err(|e| Error::Parse { path: path.to_owned(), source: Box::new(e) })?;
+        parsed.checked()
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        if self.tls.is_none() && !self.listen.ip().is_loopback() {
+            return Err(Error::Plain(self.listen));
+        }
+        if self
+            .tls
+            .as_ref()
+            .is_some_and(|t| t.client_ca.is_none() && t.client_certificates == ClientCertificates::Required)
+        {
+            return Err(Error::NoAuthority);
+        }
+        let limits = &self.limits;
+        for (name, value) in [
+            ("connections", limits.connections),
+            ("connections_per_address", limits.connections_per_address),
+            ("body", limits.body),
+            ("batch", limits.batch),
+            ("write_queue", limits.write_queue),
+            ("readers", limits.readers),
+        ] {
+            if value == 0 {
+                return Err(Error::Zero(name));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// A duration as a person writes it: `"30s"`, `"5m"`, `"1h"`.
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| D::Error::custom(format!("{text:?} is no duration; write it as \"30s\", \"5m\" or \"1h\"")))?;
+    Duration::try_from(parsed)
+        .ok()
+        .filter(|d| !d.is_zero())
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is no time that anything could take")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, text).unwrap();
+        Config::load(Some(&path)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_shipped_example_is_read_and_says_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml");
+        let example = Config::load(Some(&path)).unwrap();
+        assert_eq!(format!("{:?}", example.limits), format!("{:?}", Limits::default()));
+        let bare: Config = toml::from_str("").unwrap();
+        assert_eq!((example.listen, example.name), (bare.listen, bare.name));
+    }
+
+    #[test]
+    fn unknown_keys_and_values_that_mean_nothing_are_refused_with_their_line() {
+        for (text, why) in [
+            ("liste = \"127.0.0.1:1\"", "unknown field"),
+            ("[limits]\nbodyy = 1", "unknown field"),
+            ("[limits]\nheader_timeout = \"soon\"", "is no duration"),
+            ("[limits]\nheader_timeout = \"-1s\"", "no time that anything could take"),
+            ("[limits]\nbatch = 0", "limits.batch is 0"),
+            ("listen = \"somewhere\"", "line 1"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_alone() {
+        assert!(read("listen = \"127.0.0.2:80\"").is_ok());
+        assert!(read("listen = \"[::1]:80\"").is_ok());
+        assert!(read("listen = \"0.0.0.0:80\"").unwrap_err().contains("takes TLS"));
+        let tls = "listen = \"0.0.0.0:443\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+        assert!(read(tls).is_ok());
+        assert!(read(&format!("{tls}client_certificates = \"required\"")).unwrap_err().contains("client_ca"));
+    }
+}

@@ -1,0 +1,132 @@
+//! The server's own key: signs receipts and the server's own ledger. Made at the first start, OpenSSH format, ed25519.
+//!
+//! It never replaces a key that is there, and never uses one that others can read.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
+
+/// The key's file in the state directory; `.pub` beside it is for people.
+pub const KEY_FILE: &str = "server_key";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is not such a key.
+    #[error(
+        "{path} is not an OpenSSH ed25519 private key without a passphrase: {why}; receipts are signed with it: restore it from a backup"
+    )]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// Others can read it.
+    #[error("{path} has mode {mode:o}: others can read the server's key; make it 0600")]
+    Exposed {
+        /// The key's file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// The key in this state directory, made if there is none.
+///
+/// # Errors
+/// A key that cannot be read, made or trusted.
+pub fn load_or_make(state: &Path) -> Result<PrivateKey, Error> {
+    let path = state.join(KEY_FILE);
+    match fs::metadata(&path) {
+        Ok(meta) if meta.mode() & 0o077 != 0 => Err(Error::Exposed { path, mode: meta.mode() & 0o7777 }),
+        Ok(_) => load(&path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => make(&path),
+        Err(source) => Err(Error::Io { doing: "look at", path, source }),
+    }
+}
+
+fn load(path: &Path) -> Result<PrivateKey, Error> {
+    let text = fs::read_to_string(path).map_err(|source| Error::Io { doing: "read", path: path.to_owned(), source })?;
+    let refused = |why: String| Error::Key { path: path.to_owned(), why };
+    let key = PrivateKey::from_openssh(&text).map_err(|e| refused(e.to_string()))?;
+    if key.is_encrypted() || key.algorithm() != Algorithm::Ed25519 {
+        return Err(refused(format!("it is an {} key, or has a passphrase", key.algorithm())));
+    }
+    Ok(key)
+}
+
+fn make(path: &Path) -> Result<PrivateKey, Error> {
+    let refused = |e: ssh_key::Error| Error::Key { path: path.to_owned(), why: e.to_string() };
+    let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(refused)?;
+    key.set_comment("compliance-api");
+    let text = key.to_openssh(LineEnding::LF).map_err(refused)?;
+    let public = key.public_key().to_openssh().map_err(refused)?;
+    write_new(&path.with_extension("pub"), 0o644, format!("{public}\n").as_bytes())?;
+    write_new(path, 0o600, text.as_bytes())?;
+    Ok(key)
+}
+
+/// Written beside and renamed into place, so that half a key is never found.
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let beside = PathBuf::from(name);
+    let io = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { doing, path, source }
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)
+        .map_err(io("make", &beside))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io("write", &beside))?;
+    fs::rename(&beside, path).map_err(io("put in place", path))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(directory).and_then(|d| d.sync_all()).map_err(io("sync", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_key_is_made_once_and_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = load_or_make(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path().join(KEY_FILE)).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(load_or_make(dir.path()).unwrap().public_key(), made.public_key());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_or_that_is_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(KEY_FILE);
+        load_or_make(dir.path()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(load_or_make(dir.path()), Err(Error::Exposed { mode: 0o640, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "nonsense").unwrap();
+        assert!(matches!(load_or_make(dir.path()), Err(Error::Key { .. })));
+    }
+}

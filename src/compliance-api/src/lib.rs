@@ -1,0 +1,30 @@
+//! The compliance API: takes signed records from hosts and artifacts from other clients, verifies them, keeps them for
+//! good, answers with receipts, and serves them as evidence by requirement.
+//!
+//! It never trusts a record that it has not verified, never answers before what it took is on disk, and never changes or
+//! removes what is stored.
+
+pub mod admin;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod identity;
+pub mod ingest;
+pub mod own_ledger;
+pub mod problem;
+pub mod read;
+pub mod serve;
+pub mod store;
+pub mod token;
+
+use config::Config;
+use store::Store;
+
+/// What every request works with.
+#[derive(Debug)]
+pub struct App {
+    /// The configuration in force.
+    pub config: Config,
+    /// The store.
+    pub store: Store,
+}

@@ -1,0 +1,5 @@
+//! The server's and its operator's command: see `compliance-api --help`.
+
+fn main() -> std::process::ExitCode {
+    compliance_api::cli::run()
+}

@@ -1,0 +1,251 @@
+//! The server's own signed ledger: what was done to and with the evidence, in the format of docs/RECORDS.md with types
+//! of its own, in the same database as a chain of its own. So somebody watches the server too.
+//!
+//! It never states that something was done which was not: a statement is part of the transaction that does it.
+
+use std::fs;
+
+use record::{Body, Hash, LedgerId, Position, seal};
+use serde_json::{Map, Value, json};
+use ssh_key::rand_core::{OsRng, RngCore};
+
+use crate::{
+    problem::Problem,
+    store::{
+        Error, Store, Writing,
+        ledgers::{self, Artifact, Kind, Ledger},
+    },
+    token::Role,
+};
+
+/// `stack` of the server's own records.
+pub const STACK: &str = "compliance-api";
+/// Heads in one `server.checkpoint`: what fits in one record.
+const HEADS_PER_RECORD: usize = 30;
+
+/// What the server states about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The ledger began; carries the server's public key.
+    Opened,
+    /// The server started.
+    Started,
+    /// It stopped in good order.
+    Stopped,
+    /// Hourly: where every chain stands.
+    Checkpoint,
+    /// A token was made.
+    TokenCreated,
+    /// A token was revoked.
+    TokenRevoked,
+    /// A host's ledger was bound to its key, or waits for an admin.
+    LedgerEnrolled,
+    /// An admin approved a ledger.
+    LedgerApproved,
+    /// A person's key may sign reviews from now on.
+    ReviewerAdded,
+    /// Evidence was read: by whom, and what was asked.
+    EvidenceRead,
+    /// Something is not as it should be; the incident is listed.
+    IncidentOpened,
+}
+
+impl Word {
+    /// Every word.
+    pub const ALL: &[Self] = &[
+        Self::Opened,
+        Self::Started,
+        Self::Stopped,
+        Self::Checkpoint,
+        Self::TokenCreated,
+        Self::TokenRevoked,
+        Self::LedgerEnrolled,
+        Self::LedgerApproved,
+        Self::ReviewerAdded,
+        Self::EvidenceRead,
+        Self::IncidentOpened,
+    ];
+
+    /// The artifact type.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            // The same word as a host's, so that `lockdownctl verify` finds the key.
+            Self::Opened => "ledger.opened",
+            Self::Started => "server.started",
+            Self::Stopped => "server.stopped",
+            Self::Checkpoint => "server.checkpoint",
+            Self::TokenCreated => "token.created",
+            Self::TokenRevoked => "token.revoked",
+            Self::LedgerEnrolled => "ledger.enrolled",
+            Self::LedgerApproved => "ledger.approved",
+            Self::ReviewerAdded => "reviewer.added",
+            Self::EvidenceRead => "evidence.read",
+            Self::IncidentOpened => "incident.opened",
+        }
+    }
+}
+
+/// Who did it, as far as a token tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// The server itself.
+    Server,
+    /// Somebody with a shell on the server's machine.
+    CommandLine,
+    /// The bearer of this token.
+    Token {
+        /// Its id.
+        id: String,
+        /// Its role.
+        role: Role,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl By {
+    fn value(&self) -> Value {
+        match self {
+            Self::Server => json!({"who": "server"}),
+            Self::CommandLine => json!({"who": "command_line"}),
+            Self::Token { id, role, name } => json!({"who": "token", "token": id, "role": role.as_str(), "name": name}),
+        }
+    }
+}
+
+/// States something in the server's own ledger, as part of this transaction.
+///
+/// # Errors
+/// A record that cannot be sealed or stored.
+pub fn state(
+    writing: &Writing<'_>,
+    word: Word,
+    by: &By,
+    reason: &str,
+    mut detail: Map<String, Value>,
+) -> Result<(), Error> {
+    let mut ledger = open(writing)?;
+    detail.insert("by".to_owned(), by.value());
+    append(writing, &mut ledger, word, reason, &detail)
+}
+
+/// The server's ledger; begun if there is none.
+fn open(writing: &Writing<'_>) -> Result<Ledger, Error> {
+    if let Some(ledger) = ledgers::find_of_kind(writing.connection, Kind::Server)? {
+        return Ok(ledger);
+    }
+    let mut ledger = ledgers::begin(writing, Kind::Server, &random_ledger(), writing.name.as_str(), false)?;
+    let public_key = public_key_line(writing);
+    ledgers::add_key(writing, &ledger, 1, &public_key)?;
+    let mut detail = Map::new();
+    detail.insert("public_key".to_owned(), public_key.into());
+    append(writing, &mut ledger, Word::Opened, "this server's own ledger begins", &detail)?;
+    Ok(ledger)
+}
+
+fn public_key_line(writing: &Writing<'_>) -> String {
+    let key = ssh_key::PublicKey::from(writing.key.public_key().key_data().clone());
+    key.to_openssh().expect("an ed25519 key can always be written")
+}
+
+/// A new ledger's id.
+#[must_use]
+pub fn random_ledger() -> LedgerId {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    hex.parse().expect("32 hex digits")
+}
+
+fn append(
+    writing: &Writing<'_>,
+    ledger: &mut Ledger,
+    word: Word,
+    reason: &str,
+    detail: &Map<String, Value>,
+) -> Result<(), Error> {
+    let stack = STACK.parse().expect("a valid name");
+    let boot = boot_id();
+    for body in Body::statement(word.as_str(), None, reason, detail)? {
+        let at = Position {
+            ledger: &ledger.id,
+            seq: ledger.head_seq + 1,
+            host: writing.name,
+            stack: &stack,
+            boot: &boot,
+            time: writing.now,
+            prev: ledger.head_hash,
+        };
+        let line = seal(&body, &at, writing.key)?;
+        let artifact = Artifact {
+            seq: line.seq(),
+            hash: line.hash(),
+            word: word.as_str(),
+            stack: STACK,
+            time: writing.now,
+            person: None,
+            account: None,
+            fingerprint: None,
+            flags: 0,
+            next_by: None,
+            bytes: line.as_str().trim_end_matches('\n').as_bytes(),
+            kept: None,
+        };
+        ledgers::append(writing, ledger, &[artifact])?;
+    }
+    Ok(())
+}
+
+/// The kernel's boot id, or that it is not known: no reason not to state something.
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = id.trim();
+    if id.is_empty() { "unknown".to_owned() } else { id.to_owned() }
+}
+
+/// Records that evidence was read, durably, and only then lets the caller go on: no record, no read.
+///
+/// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, as text.
+///
+/// # Errors
+/// A [`Problem`] to answer with, when it could not be recorded.
+pub async fn audit(store: &Store, by: By, what: &'static str, query: &str) -> Result<(), Problem> {
+    let query: String = query.chars().take(512).collect();
+    let stated = store.write(move |writing| {
+        let mut detail = Map::new();
+        detail.insert("what".to_owned(), what.into());
+        detail.insert("query".to_owned(), query.into());
+        state(writing, Word::EvidenceRead, &by, "evidence was read", detail)
+    });
+    Ok(stated.await?)
+}
+
+/// Hourly: every head that has moved since the last checkpoint, and a digest over all of them.
+///
+/// # Errors
+/// SQLite's; a record that cannot be sealed.
+pub fn checkpoint(writing: &Writing<'_>) -> Result<(), Error> {
+    let mut own = open(writing)?;
+    let since = ledgers::last_of_type(writing.connection, own.row, Word::Checkpoint.as_str())?;
+    let heads = ledgers::heads(writing.connection, own.row)?;
+    let all: String = heads.iter().map(|h| format!("{} {} {}\n", h.id, h.seq, h.hash)).collect();
+    let digest = Hash::of(all.as_bytes()).to_string();
+    let moved: Vec<&ledgers::Head> = heads.iter().filter(|h| since.is_none_or(|s| h.received >= s)).collect();
+    let records = moved.chunks(HEADS_PER_RECORD).map(Some);
+    let none = moved.is_empty().then_some(None);
+    for chunk in records.chain(none) {
+        let listed: Vec<Value> = chunk
+            .unwrap_or_default()
+            .iter()
+            .map(|h| json!({"ledger": h.id.as_str(), "seq": h.seq, "hash": h.hash.to_string()}))
+            .collect();
+        let mut detail = Map::new();
+        detail.insert("by".to_owned(), By::Server.value());
+        detail.insert("ledgers".to_owned(), heads.len().into());
+        detail.insert("digest".to_owned(), digest.clone().into());
+        detail.insert("heads".to_owned(), listed.into());
+        append(writing, &mut own, Word::Checkpoint, "where every ledger stands", &detail)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The server: from an address to answered requests.
+//!
+//! Every bound of a connection is set here. It never lets one client keep another from being served.
+
+mod accept;
+mod router;
+mod stall;
+mod tls;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use serde_json::Map;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+pub use self::{accept::Bounds, tls::Error as TlsError};
+use crate::{
+    App,
+    config::Config,
+    own_ledger::{self, By, Word},
+    store::{self, Store},
+};
+
+/// Why the server does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error("the store cannot be opened")]
+    Store(#[from] store::Error),
+    /// Certificates or keys.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Signals, threads.
+    #[error("cannot {doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(config: Config) -> Result<(), Error> {
+    let system = |doing| move |source| Error::System { doing, source };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system("start its threads"))?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("wait for signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("wait for signals"))?;
+        let (stop, stopped) = watch::channel(false);
+        let serving = serve(config, stopped, |address| {
+            tracing::info!(%address, "serving");
+            // Nobody waits for it outside of systemd.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        });
+        tokio::pin!(serving);
+        tokio::select! {
+            done = &mut serving => return done,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("stopping");
+        // Fails only when nobody listens: then it has stopped.
+        let _ = stop.send(true);
+        serving.await
+    })
+}
+
+/// Serves until `stop` turns true; calls `ready` with the address once it listens.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn serve(config: Config, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+    let opening = config.clone();
+    let store =
+        tokio::task::spawn_blocking(move || Store::open(&opening)).await.map_err(|_| store::Error::Closed)??;
+    let app = Arc::new(App { config, store });
+    state(&app, Word::Started, "the server started").await?;
+    ready(address);
+    let bounds = Bounds::new(&app.config.limits);
+    accept::accept(listener, tls, router::router(Arc::clone(&app)), bounds, stop).await;
+    state(&app, Word::Stopped, "the server stopped in good order").await?;
+    let closing = app.store.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.map_err(|_| store::Error::Closed)?;
+    Ok(())
+}
+
+async fn state(app: &App, word: Word, reason: &'static str) -> Result<(), store::Error> {
+    let mut detail = Map::new();
+    detail.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+    app.store.write(move |writing| own_ledger::state(writing, word, &By::Server, reason, detail)).await
+}

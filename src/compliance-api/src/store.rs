@@ -1,0 +1,203 @@
+//! Where everything is kept: one SQLite file. The only room that knows SQL (readers aside, which ask it read-only);
+//! another database would be another module with these functions.
+//!
+//! Acknowledged means durable: WAL with `synchronous = FULL`, and nothing is answered before its transaction is
+//! committed. Stored bytes are never changed or removed.
+
+pub mod ledgers;
+mod migrate;
+mod readers;
+pub mod tokens;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use ssh_key::PrivateKey;
+
+pub use self::{readers::Readers, writer::Writing};
+use crate::{config::Config, identity};
+
+/// The database in the state directory.
+pub const FILE: &str = "compliance-api.sqlite";
+/// How long another process may hold the database before we give up, in milliseconds.
+const BUSY_MILLISECONDS: u32 = 10_000;
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 128;
+/// Bytes of a page, for a new database: records take about 1 KiB, and a transaction writes whole pages.
+const PAGE_BYTES: u32 = 8192;
+/// Pages in the write-ahead log before they are moved into the database: 32 MiB.
+const CHECKPOINT_PAGES: u32 = 4096;
+/// What a connection caches, in KiB.
+const CACHE_KIB: u32 = 16 * 1024;
+
+/// What went wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite failed.
+    #[error("the database failed while {doing}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The state directory.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server's key.
+    #[error("the server has no usable key")]
+    Identity(#[from] identity::Error),
+    /// The database was written by a later version.
+    #[error("the database has version {found}, and this program knows up to {known}: use the program that wrote it")]
+    Newer {
+        /// Its version.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
+    /// More waits to be written than may.
+    #[error("too much waits to be written")]
+    Full,
+    /// The writer is gone: the server stops, or its thread ended.
+    #[error("the store is closed")]
+    Closed,
+    /// A transaction that this was part of could not be committed. Nothing of it is stored.
+    #[error("the transaction was not committed: {0}")]
+    NotCommitted(String),
+    /// What is stored cannot be: somebody else wrote to the database.
+    #[error("the database holds {0}")]
+    Unsound(String),
+    /// The server's own record could not be made.
+    #[error("the server's own record could not be sealed")]
+    Seal(#[from] record::SealError),
+    /// Likewise: a mistake in the program.
+    #[error("a statement that no record can hold")]
+    Draft(#[from] record::DraftError),
+    /// A receipt could not be signed.
+    #[error("a receipt could not be signed")]
+    Receipt(#[from] record::ReceiptError),
+}
+
+impl Error {
+    /// Whether the same may work a little later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Full | Self::Closed | Self::NotCommitted(_) => true,
+            Self::Sqlite { source: rusqlite::Error::SqliteFailure(why, _), .. } => {
+                use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+                matches!(why.code, DatabaseBusy | DatabaseLocked | DiskFull)
+            }
+            _ => false,
+        }
+    }
+
+    /// Wraps what SQLite said, for `map_err`.
+    pub fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Sqlite { doing, source }
+    }
+}
+
+/// A moment as it stands in the database.
+#[must_use]
+pub fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// A moment from the database.
+///
+/// # Errors
+/// A number beyond what a timestamp can be.
+pub fn moment(micros: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_microsecond(micros).map_err(|_| Error::Unsound(format!("{micros} where a moment has to be")))
+}
+
+/// The open store. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct Store {
+    readers: Readers,
+    writer: writer::Writer,
+    key: Arc<PrivateKey>,
+}
+
+impl Store {
+    /// Opens or makes the database and the key in the configuration's state directory, and brings it up to date.
+    ///
+    /// # Errors
+    /// A directory, key or database that cannot be used.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let state = &config.state;
+        std::fs::create_dir_all(state).map_err(|source| Error::Io { doing: "make", path: state.clone(), source })?;
+        let key = Arc::new(identity::load_or_make(state)?);
+        let path = state.join(FILE);
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        migrate::up(&mut connection)?;
+        let readers = Readers::open(&path, config.limits.readers)?;
+        let writer = writer::Writer::start(connection, config, Arc::clone(&key))?;
+        Ok(Self { readers, writer, key })
+    }
+
+    /// For reading: see [`Readers::run`].
+    #[must_use]
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// The server's key.
+    #[must_use]
+    pub fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// Runs this in the writer's next transaction, together with what else waits, and returns once it is on disk. What
+    /// fails is rolled back by itself.
+    ///
+    /// # Errors
+    /// What `job` returns; a full queue; a transaction that could not be committed.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.write(job).await
+    }
+
+    /// The same from a thread that may block; never call it from an async function.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.write_blocking(job)
+    }
+
+    /// Writes what waits, and closes the database. Later writes fail.
+    pub fn close(&self) {
+        self.writer.close();
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(Error::sqlite("opening it"))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let pragmas = format!(
+        "PRAGMA busy_timeout = {BUSY_MILLISECONDS}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA trusted_schema = OFF;"
+    );
+    connection.execute_batch(&pragmas).map_err(Error::sqlite("setting it up"))?;
+    Ok(connection)
+}

@@ -1,0 +1,331 @@
+//! Chains in the store: where each stands, which keys sign it, and adding to it.
+
+use jiff::Timestamp;
+use record::{Hash, LedgerId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Error, Writing, micros, moment};
+
+/// Whose chain it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A host's own ledger.
+    Host,
+    /// Kept by this server for a client.
+    Client,
+    /// Kept by this server for a person's reviews.
+    Person,
+    /// This server's own.
+    Server,
+}
+
+impl Kind {
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Client => "client",
+            Self::Person => "person",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// One chain, as far as adding to it needs.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    /// Its row.
+    pub row: i64,
+    /// Its id.
+    pub id: LedgerId,
+    /// The host's, client's, person's or server's name.
+    pub name: String,
+    /// Whether an admin has yet to approve it.
+    pub pending: bool,
+    /// The last record's number; 0 before the first.
+    pub head_seq: u64,
+    /// The hash of its line.
+    pub head_hash: Hash,
+    /// When that was stored.
+    pub head_received: Timestamp,
+}
+
+const COLUMNS: &str = "id, ledger, name, state = 'pending', head_seq, head_hash, head_received";
+
+fn ledger(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Ledger, Error>> {
+    let (id, hash, received): (String, [u8; 32], i64) = (row.get(1)?, row.get(5)?, row.get(6)?);
+    let (row, name, pending, head_seq) = (row.get(0)?, row.get(2)?, row.get(3)?, row.get(4)?);
+    Ok((|| {
+        Ok(Ledger {
+            row,
+            id: id.parse().map_err(|_| Error::Unsound(format!("a ledger called {id:?}")))?,
+            name,
+            pending,
+            head_seq,
+            head_hash: Hash::from(hash),
+            head_received: moment(received)?,
+        })
+    })())
+}
+
+/// The chain with this id.
+///
+/// # Errors
+/// SQLite's.
+pub fn find(connection: &Connection, id: &LedgerId) -> Result<Option<Ledger>, Error> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE ledger = ?1"))
+        .and_then(|mut s| s.query_row([id.as_str()], ledger).optional())
+        .map_err(Error::sqlite("looking up a ledger"))?
+        .transpose()
+}
+
+/// The chain that this server keeps under this name, if there is one; for a host, its newest.
+///
+/// # Errors
+/// SQLite's.
+pub fn find_named(connection: &Connection, kind: Kind, name: &str) -> Result<Option<Ledger>, Error> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM ledgers WHERE kind = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1"
+        ))
+        .and_then(|mut s| s.query_row([kind.as_str(), name], ledger).optional())
+        .map_err(Error::sqlite("looking up a ledger"))?
+        .transpose()
+}
+
+/// Begins a chain, without a record yet.
+///
+/// # Errors
+/// SQLite's.
+pub fn begin(writing: &Writing<'_>, kind: Kind, id: &LedgerId, name: &str, pending: bool) -> Result<Ledger, Error> {
+    let now = micros(writing.now);
+    let state = if pending { "pending" } else { "enrolled" };
+    writing
+        .connection
+        .prepare_cached(
+            "INSERT INTO ledgers (ledger, kind, name, stack, state, created, head_seq, head_hash, head_received,
+             last_type, last_time) VALUES (?1, ?2, ?3, '', ?4, ?5, 0, ?6, ?5, '', ?5)",
+        )
+        .and_then(|mut s| s.execute(params![id.as_str(), kind.as_str(), name, state, now, Hash::ZERO.as_bytes()]))
+        .map_err(Error::sqlite("beginning a ledger"))?;
+    Ok(Ledger {
+        row: writing.connection.last_insert_rowid(),
+        id: id.clone(),
+        name: name.to_owned(),
+        pending,
+        head_seq: 0,
+        head_hash: Hash::ZERO,
+        head_received: writing.now,
+    })
+}
+
+/// What is stored of one artifact beside its bytes.
+#[derive(Debug, Clone)]
+pub struct Artifact<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of its line.
+    pub hash: Hash,
+    /// Its type.
+    pub word: &'a str,
+    /// Its stack; empty where there is none.
+    pub stack: &'a str,
+    /// Its own time.
+    pub time: Timestamp,
+    /// The person it concerns.
+    pub person: Option<&'a str>,
+    /// The account it concerns.
+    pub account: Option<&'a str>,
+    /// The key it concerns.
+    pub fingerprint: Option<&'a str>,
+    /// See [`CLOCK_OFF`] and [`UNKNOWN_TYPE`].
+    pub flags: u32,
+    /// When the next sweep must have come, by a `sweep.attested`.
+    pub next_by: Option<Timestamp>,
+    /// A host's record: its line without the newline. Else what was posted.
+    pub bytes: &'a [u8],
+    /// Where this server keeps the chain: the event's id, and the chain's line.
+    pub kept: Option<(&'a str, &'a [u8])>,
+}
+
+/// Flag: its time is far ahead of this server's clock.
+pub const CLOCK_OFF: u32 = 1;
+/// Flag: a type that this server does not know.
+pub const UNKNOWN_TYPE: u32 = 2;
+
+/// Adds artifacts, which have been checked to follow the head, moves the head, and keeps what a receipt says.
+///
+/// # Errors
+/// SQLite's; then nothing of it is stored.
+pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<(), Error> {
+    let Some(last) = artifacts.last() else { return Ok(()) };
+    let storing = "storing an artifact";
+    let mut insert = writing
+        .connection
+        .prepare_cached(
+            "INSERT INTO artifacts (ledger, seq, type, stack, time, received, person, account, fingerprint, flags, bytes,
+             client_id, entry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )
+        .map_err(Error::sqlite(storing))?;
+    let received = micros(writing.now);
+    let mut words = Words::default();
+    for a in artifacts {
+        let (word, stack) = (words.id(writing, a.word)?, words.id(writing, a.stack)?);
+        let (client_id, entry) = a.kept.unzip();
+        insert
+            .execute(params![
+                ledger.row,
+                a.seq,
+                word,
+                stack,
+                micros(a.time),
+                received,
+                a.person,
+                a.account,
+                a.fingerprint,
+                a.flags,
+                a.bytes,
+                client_id,
+                entry
+            ])
+            .map_err(Error::sqlite(storing))?;
+    }
+    let next_by = artifacts.iter().rev().find_map(|a| a.next_by).map(micros);
+    writing
+        .connection
+        .prepare_cached(
+            "UPDATE ledgers SET stack = ?2, head_seq = ?3, head_hash = ?4, head_received = ?5, last_type = ?6,
+             last_time = ?7, next_by = coalesce(?8, next_by), records = records + ?9 WHERE id = ?1",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                ledger.row,
+                last.stack,
+                last.seq,
+                last.hash.as_bytes(),
+                received,
+                last.word,
+                micros(last.time),
+                next_by,
+                artifacts.len()
+            ])
+        })
+        .map_err(Error::sqlite("moving a ledger's head"))?;
+    (ledger.head_seq, ledger.head_hash, ledger.head_received) = (last.seq, last.hash, writing.now);
+    keep_receipt(writing, ledger)
+}
+
+fn keep_receipt(writing: &Writing<'_>, ledger: &Ledger) -> Result<(), Error> {
+    writing
+        .connection
+        .prepare_cached("INSERT INTO receipts (ledger, seq, hash, received) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut s| {
+            s.execute(params![ledger.row, ledger.head_seq, ledger.head_hash.as_bytes(), micros(ledger.head_received)])
+        })
+        .map_err(Error::sqlite("keeping a receipt"))?;
+    Ok(())
+}
+
+/// Rows of words, remembered for one call: a batch repeats few.
+#[derive(Default)]
+struct Words<'a>(Vec<(&'a str, i64)>);
+
+impl<'a> Words<'a> {
+    fn id(&mut self, writing: &Writing<'_>, word: &'a str) -> Result<i64, Error> {
+        if let Some((_, id)) = self.0.iter().find(|(known, _)| *known == word) {
+            return Ok(*id);
+        }
+        let keeping = "keeping a word";
+        let found = writing
+            .connection
+            .prepare_cached("SELECT id FROM words WHERE word = ?1")
+            .and_then(|mut s| s.query_row([word], |row| row.get(0)).optional())
+            .map_err(Error::sqlite(keeping))?;
+        let id = match found {
+            Some(id) => id,
+            None => {
+                writing
+                    .connection
+                    .prepare_cached("INSERT INTO words (word) VALUES (?1)")
+                    .and_then(|mut s| s.execute([word]))
+                    .map_err(Error::sqlite(keeping))?;
+                writing.connection.last_insert_rowid()
+            }
+        };
+        self.0.push((word, id));
+        Ok(id)
+    }
+}
+
+/// The one chain of this kind, where there can be but one: the server's.
+///
+/// # Errors
+/// SQLite's.
+pub fn find_of_kind(connection: &Connection, kind: Kind) -> Result<Option<Ledger>, Error> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE kind = ?1 ORDER BY id LIMIT 1"))
+        .and_then(|mut s| s.query_row([kind.as_str()], ledger).optional())
+        .map_err(Error::sqlite("looking up a ledger"))?
+        .transpose()
+}
+
+/// Binds a key to a chain, from this record on.
+///
+/// # Errors
+/// SQLite's.
+pub fn add_key(writing: &Writing<'_>, ledger: &Ledger, first_seq: u64, public_key: &str) -> Result<(), Error> {
+    writing
+        .connection
+        .prepare_cached("INSERT INTO keys (ledger, first_seq, public_key) VALUES (?1, ?2, ?3)")
+        .and_then(|mut s| s.execute(params![ledger.row, first_seq, public_key]))
+        .map_err(Error::sqlite("binding a key"))?;
+    Ok(())
+}
+
+/// Where one chain stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The chain.
+    pub id: LedgerId,
+    /// Its last record's number.
+    pub seq: u64,
+    /// The hash of that record's line.
+    pub hash: Hash,
+    /// When it was stored.
+    pub received: Timestamp,
+}
+
+/// Where every chain stands but this one, in order of their ids.
+///
+/// # Errors
+/// SQLite's.
+pub fn heads(connection: &Connection, but: i64) -> Result<Vec<Head>, Error> {
+    let listing = "listing heads";
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE id <> ?1 AND head_seq > 0 ORDER BY ledger"))
+        .map_err(Error::sqlite(listing))?;
+    let rows = statement.query_map([but], ledger).map_err(Error::sqlite(listing))?;
+    rows.map(|row| {
+        let ledger = row.map_err(Error::sqlite(listing))??;
+        Ok(Head { id: ledger.id, seq: ledger.head_seq, hash: ledger.head_hash, received: ledger.head_received })
+    })
+    .collect()
+}
+
+/// When this chain's newest artifact of a type was stored.
+///
+/// # Errors
+/// SQLite's.
+pub fn last_of_type(connection: &Connection, row: i64, word: &str) -> Result<Option<Timestamp>, Error> {
+    connection
+        .prepare_cached(
+            "SELECT received FROM artifacts WHERE type = (SELECT id FROM words WHERE word = ?2) AND ledger = ?1
+             ORDER BY time DESC LIMIT 1",
+        )
+        .and_then(|mut s| s.query_row(params![row, word], |r| r.get::<_, i64>(0)).optional())
+        .map_err(Error::sqlite("looking up the newest of a type"))?
+        .map(moment)
+        .transpose()
+}

@@ -1,0 +1,80 @@
+//! Connections that only read, a few, each used by one question at a time on a thread that may block.
+//!
+//! They never write: SQLite itself refuses. A question holds a snapshot, and the write-ahead log grows behind it: so
+//! long answers are asked for page by page, never as one statement left open.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use super::{Error, connect};
+
+/// The pool. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path, count: usize) -> Result<Self, Error> {
+        let all = (0..count).map(|_| open_one(path)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(all)), turns: Arc::new(Semaphore::new(count)) })
+    }
+
+    /// Asks on a blocking thread, when a connection is free. `question` sees a connection that cannot write; use
+    /// `prepare_cached`, and view `records` for artifacts in words.
+    ///
+    /// # Errors
+    /// What `question` returns.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let idle = Arc::clone(&self.idle);
+        let asked = tokio::task::spawn_blocking(move || {
+            let connection = Borrowed::take(idle)?;
+            let answer = question(connection.get());
+            drop(connection);
+            drop(turn);
+            answer
+        });
+        asked.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// A connection that goes back when it is dropped, a panic of the question included.
+struct Borrowed {
+    connection: Option<Connection>,
+    home: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Borrowed {
+    fn take(home: Arc<Mutex<Vec<Connection>>>) -> Result<Self, Error> {
+        let connection = home.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or(Error::Closed)?;
+        Ok(Self { connection: Some(connection), home })
+    }
+
+    fn get(&self) -> &Connection {
+        self.connection.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.home.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+}
+
+fn open_one(path: &Path) -> Result<Connection, Error> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(Error::sqlite("setting it up"))?;
+    Ok(connection)
+}

@@ -1,0 +1,148 @@
+//! Tokens in the store: by their hash alone.
+
+use jiff::Timestamp;
+use record::Stack;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+
+use super::{Error, Writing, micros, moment};
+use crate::token::{Role, TokenHash};
+
+/// A token as kept: everything but its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenRow {
+    /// Names it in lists, records and `token revoke`; no secret.
+    pub id: String,
+    /// What it lets its bearer do.
+    pub role: Role,
+    /// A client's name; else what it is for.
+    pub name: String,
+    /// For enrolment: of this stack's hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Stack>,
+    /// For a client: the only types that it may post.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<Vec<String>>,
+    /// For enrolment: how many are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// When it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Timestamp>,
+}
+
+impl TokenRow {
+    /// Whether it opens anything at this moment. Uses are counted where one is used.
+    #[must_use]
+    pub fn is_good_at(&self, now: Timestamp) -> bool {
+        self.revoked.is_none() && self.expires.is_none_or(|end| now < end)
+    }
+}
+
+const COLUMNS: &str = "id, role, name, stack, types, uses, created, expires, revoked";
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
+    let unsound = |what: &str| Error::Unsound(format!("a token with {what} that cannot be read"));
+    let (role, stack, types): (String, Option<String>, Option<String>) = (row.get(1)?, row.get(3)?, row.get(4)?);
+    let (id, name, uses): (String, String, Option<u64>) = (row.get(0)?, row.get(2)?, row.get(5)?);
+    let (created, expires, revoked): (i64, Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?, row.get(8)?);
+    Ok((|| {
+        Ok(TokenRow {
+            id,
+            role: role.parse().map_err(|_| unsound("a role"))?,
+            name,
+            stack: stack.map(|s| s.parse()).transpose().map_err(|_| unsound("a stack"))?,
+            types: types.map(|t| serde_json::from_str(&t)).transpose().map_err(|_| unsound("types"))?,
+            uses,
+            created: moment(created)?,
+            expires: expires.map(moment).transpose()?,
+            revoked: revoked.map(moment).transpose()?,
+        })
+    })())
+}
+
+/// The token with this hash, whatever its state.
+///
+/// # Errors
+/// SQLite's.
+pub fn find(connection: &Connection, hash: TokenHash) -> Result<Option<TokenRow>, Error> {
+    let looking = "looking up a token";
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1"))
+        .and_then(|mut s| s.query_row(params![hash.0], row).optional())
+        .map_err(Error::sqlite(looking))?
+        .transpose()
+}
+
+/// Every token there ever was, newest first.
+///
+/// # Errors
+/// SQLite's.
+pub fn list(connection: &Connection) -> Result<Vec<TokenRow>, Error> {
+    let listing = "listing tokens";
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM tokens ORDER BY created DESC, id"))
+        .map_err(Error::sqlite(listing))?;
+    let rows = statement.query_map([], row).map_err(Error::sqlite(listing))?;
+    rows.map(|r| r.map_err(Error::sqlite(listing))?).collect()
+}
+
+/// Keeps a new token.
+///
+/// # Errors
+/// SQLite's.
+pub fn insert(writing: &Writing<'_>, token: &TokenRow, hash: TokenHash) -> Result<(), Error> {
+    let types = token.types.as_ref().map(|t| serde_json::Value::from(t.clone()).to_string());
+    writing
+        .connection
+        .execute(
+            "INSERT INTO tokens (id, hash, role, name, stack, types, uses, created, expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                token.id,
+                hash.0,
+                token.role.as_str(),
+                token.name,
+                token.stack.as_ref().map(Stack::as_str),
+                types,
+                token.uses,
+                micros(token.created),
+                token.expires.map(micros),
+            ],
+        )
+        .map_err(Error::sqlite("keeping a token"))?;
+    Ok(())
+}
+
+/// Ends a token. Whether it was there and in force.
+///
+/// # Errors
+/// SQLite's.
+pub fn revoke(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
+    let changed = writing
+        .connection
+        .execute("UPDATE tokens SET revoked = ?1 WHERE id = ?2 AND revoked IS NULL", params![micros(writing.now), id])
+        .map_err(Error::sqlite("revoking a token"))?;
+    Ok(changed == 1)
+}
+
+/// Takes one use of an enrolment token, if it is in force and has one left. Whether it had.
+///
+/// # Errors
+/// SQLite's.
+pub fn take_use(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
+    let changed = writing
+        .connection
+        .execute(
+            "UPDATE tokens SET uses = uses - 1 WHERE id = ?1 AND role = 'enrol' AND revoked IS NULL
+             AND (expires IS NULL OR expires > ?2) AND (uses IS NULL OR uses > 0)",
+            params![id, micros(writing.now)],
+        )
+        .map_err(Error::sqlite("using a token"))?;
+    Ok(changed == 1)
+}

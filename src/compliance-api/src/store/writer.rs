@@ -1,0 +1,190 @@
+//! The one thread that writes. It takes all that waits, up to a bound, into one transaction, and answers after the
+//! commit: many requests share one fsync.
+//!
+//! It never answers before the commit, and one job's failure never takes another's work with it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use jiff::Timestamp;
+use record::Host;
+use rusqlite::Connection;
+use ssh_key::PrivateKey;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Error;
+use crate::{config::Config, config::Limits};
+
+/// Jobs of one transaction. More wait for the next: a commit should not keep its first job waiting long.
+const JOBS_PER_COMMIT: usize = 64;
+
+/// What a job works with, inside the transaction.
+pub struct Writing<'a> {
+    /// The connection, in a transaction.
+    pub connection: &'a Connection,
+    /// The moment of this transaction: `received` of all that it stores.
+    pub now: Timestamp,
+    /// The server's key.
+    pub key: &'a PrivateKey,
+    /// The server's name.
+    pub name: &'a Host,
+    /// The bounds in force.
+    pub limits: &'a Limits,
+}
+
+impl fmt::Debug for Writing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writing").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Runs inside the transaction, and leaves behind what is to be done once it is known whether that was committed.
+type Job = Box<dyn FnOnce(&Writing<'_>) -> Finish + Send>;
+type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// The way to the thread. Cloning it is cheap.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
+    thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, config: &Config, key: Arc<PrivateKey>) -> Result<Self, Error> {
+        let (send, receive) = mpsc::channel(config.limits.write_queue);
+        let desk = Desk { connection, key, name: config.name.clone(), limits: config.limits.clone() };
+        let thread =
+            thread::Builder::new().name("writer".to_owned()).spawn(move || desk.work(receive)).map_err(|source| {
+                Error::Io { doing: "start the thread that writes to", path: super::FILE.into(), source }
+            })?;
+        Ok(Self { queue: Arc::new(Mutex::new(Some(send))), thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.hand_in(job)?.await.map_err(|_| Error::Closed)?
+    }
+
+    pub(super) fn write_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.hand_in(job)?.blocking_recv().map_err(|_| Error::Closed)?
+    }
+
+    fn hand_in<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |writing| {
+            let result = by_itself(writing, job);
+            Box::new(move |committed| {
+                let result = match committed {
+                    Ok(()) => result,
+                    Err(why) => Err(Error::NotCommitted(why)),
+                };
+                // Nobody waits any more: what was stored stays stored.
+                let _ = answer.send(result);
+            })
+        });
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().ok_or(Error::Closed)?.try_send(job).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Error::Full,
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
+        Ok(answered)
+    }
+
+    pub(super) fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the thread is in the log already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs one job in a savepoint: what fails leaves nothing behind.
+fn by_itself<T>(writing: &Writing<'_>, job: impl FnOnce(&Writing<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let run = |sql: &str| {
+        writing
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut s| s.execute([]))
+            .map_err(Error::sqlite("keeping jobs apart"))
+    };
+    run("SAVEPOINT job")?;
+    let result = job(writing);
+    if result.is_err() {
+        run("ROLLBACK TO job")?;
+    }
+    run("RELEASE job")?;
+    result
+}
+
+/// All that the thread owns.
+struct Desk {
+    connection: Connection,
+    key: Arc<PrivateKey>,
+    name: Host,
+    limits: Limits,
+}
+
+impl Desk {
+    fn work(self, mut queue: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(JOBS_PER_COMMIT);
+        loop {
+            jobs.clear();
+            if queue.blocking_recv_many(&mut jobs, JOBS_PER_COMMIT) == 0 {
+                break;
+            }
+            self.commit(&mut jobs);
+        }
+        if let Err(error) = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);") {
+            tracing::warn!(%error, "the database was closed without moving the write-ahead log into it");
+        }
+    }
+
+    fn commit(&self, jobs: &mut Vec<Job>) {
+        let mut finishes: Vec<Finish> = Vec::with_capacity(jobs.len());
+        let committed = self.transaction(jobs, &mut finishes).map_err(|error| {
+            let why = crate::problem::describe(&error);
+            tracing::error!(error = %why, jobs = finishes.len() + jobs.len(), "a transaction was not committed");
+            why
+        });
+        for finish in finishes {
+            finish(committed.clone());
+        }
+        // What was not begun is dropped, and its sender told that the store is closed.
+        jobs.clear();
+    }
+
+    fn transaction(&self, jobs: &mut Vec<Job>, finishes: &mut Vec<Finish>) -> Result<(), Error> {
+        let transaction =
+            rusqlite::Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate)
+                .map_err(Error::sqlite("beginning a transaction"))?;
+        let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("the clock's own time");
+        let writing = Writing { connection: &transaction, now, key: &self.key, name: &self.name, limits: &self.limits };
+        for job in jobs.drain(..) {
+            finishes.push(job(&writing));
+            if transaction.is_autocommit() {
+                // A full disk and the like: SQLite has rolled back everything by itself.
+                return Err(Error::NotCommitted("the database rolled it back".to_owned()));
+            }
+        }
+        transaction.commit().map_err(Error::sqlite("committing a transaction"))
+    }
+}
