@@ -15,6 +15,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Where the configuration is looked for when none is named. It need not be there.
 pub const DEFAULT_PATH: &str = "/etc/compliance-api/config.toml";
+/// Where requirements of one's own are looked for.
+pub const REQUIREMENTS: &str = "/etc/compliance-api/requirements.d";
 /// The largest configuration file, in bytes.
 const MAX_CONFIG: u64 = 256 * 1024;
 /// The port when the configuration names none.
@@ -30,6 +32,8 @@ pub struct Config {
     pub name: Host,
     /// The directory of the database and the server's key.
     pub state: PathBuf,
+    /// The directory of requirements of one's own: its `*.toml` files add to what is built in. It need not be there.
+    pub requirements: PathBuf,
     /// TLS; needed for every address but loopback.
     pub tls: Option<Tls>,
     /// Every bound.
@@ -130,6 +134,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             name: "compliance-api".parse().expect("a valid name"),
             state: env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from("compliance-api"), PathBuf::from),
+            requirements: PathBuf::from(REQUIREMENTS),
             tls: None,
             limits: Limits::default(),
         }

@@ -8,16 +8,21 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod evidence;
 pub mod identity;
 pub mod ingest;
+pub mod moment;
 pub mod own_ledger;
 pub mod problem;
 pub mod read;
+pub mod requirements;
+pub mod review;
 pub mod serve;
 pub mod store;
 pub mod token;
 
 use config::Config;
+use requirements::Catalog;
 use store::Store;
 
 /// What every request works with.
@@ -27,4 +32,6 @@ pub struct App {
     pub config: Config,
     /// The store.
     pub store: Store,
+    /// What asks for evidence, and which artifacts are evidence of what.
+    pub catalog: Catalog,
 }

@@ -21,6 +21,7 @@ use crate::{
     App,
     config::Config,
     own_ledger::{self, By, Word},
+    requirements::{Catalog, RequirementsError},
     store::{self, Store},
 };
 
@@ -30,6 +31,9 @@ pub enum Error {
     /// The store.
     #[error("the store cannot be opened")]
     Store(#[from] store::Error),
+    /// A file of requirements.
+    #[error("the requirements cannot be used")]
+    Requirements(#[from] RequirementsError),
     /// Certificates or keys.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -87,6 +91,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 /// # Errors
 /// What keeps it from starting.
 pub async fn serve(config: Config, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+    let catalog = Catalog::load(Some(&config.requirements))?;
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
@@ -94,7 +99,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>, ready: impl FnOn
     let opening = config.clone();
     let store =
         tokio::task::spawn_blocking(move || Store::open(&opening)).await.map_err(|_| store::Error::Closed)??;
-    let app = Arc::new(App { config, store });
+    let app = Arc::new(App { config, store, catalog });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
     let bounds = Bounds::new(&app.config.limits);

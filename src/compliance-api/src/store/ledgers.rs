@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use record::{Hash, LedgerId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, Writing, micros, moment};
+use super::{Error, Writing, micros, moment, tallies::Tallies};
 
 /// Whose chain it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +171,10 @@ pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<
         .map_err(Error::sqlite(storing))?;
     let received = micros(writing.now);
     let mut words = Words::default();
+    let mut tallies = Tallies::default();
     for a in artifacts {
         let (word, stack) = (words.id(writing, a.word)?, words.id(writing, a.stack)?);
+        tallies.count(word, micros(a.time));
         let (client_id, entry) = a.kept.unzip();
         insert
             .execute(params![
@@ -192,6 +194,7 @@ pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<
             ])
             .map_err(Error::sqlite(storing))?;
     }
+    tallies.keep(writing.connection, ledger.row)?;
     let next_by = artifacts.iter().rev().find_map(|a| a.next_by).map(micros);
     writing
         .connection

@@ -53,9 +53,31 @@ CREATE TABLE artifacts (
 ) STRICT;
 CREATE UNIQUE INDEX artifacts_ledger ON artifacts (ledger, seq);
 CREATE INDEX artifacts_type ON artifacts (type, time);
+CREATE INDEX artifacts_ledger_time ON artifacts (ledger, time);
 CREATE INDEX artifacts_person ON artifacts (person, time) WHERE person IS NOT NULL;
 CREATE INDEX artifacts_account ON artifacts (account, time) WHERE account IS NOT NULL;
 CREATE UNIQUE INDEX artifacts_client_id ON artifacts (ledger, client_id) WHERE client_id IS NOT NULL;
+
+-- How many artifacts of a type each chain holds for each day of their own time: counting millions would take too long.
+CREATE TABLE tallies (
+    type     INTEGER NOT NULL REFERENCES words,
+    day      INTEGER NOT NULL,                       -- days since 1970, UTC
+    ledger   INTEGER NOT NULL REFERENCES ledgers,
+    count    INTEGER NOT NULL,
+    first    INTEGER NOT NULL,
+    last     INTEGER NOT NULL,
+    PRIMARY KEY (type, day, ledger)
+) STRICT, WITHOUT ROWID;
+
+-- Which window each stored review is of.
+CREATE TABLE reviews (
+    artifact    INTEGER PRIMARY KEY REFERENCES artifacts,
+    person      TEXT NOT NULL,
+    window_from INTEGER NOT NULL,
+    window_to   INTEGER NOT NULL,
+    signed      INTEGER NOT NULL,                    -- when, as the person says
+    stack       TEXT                                 -- the one it is about; NULL for all
+) STRICT;
 
 -- What was answered: each row can be sealed again to the very same receipt, as ed25519 is deterministic.
 CREATE TABLE receipts (
