@@ -103,6 +103,11 @@ fn must_hide(c: char) -> bool {
         || FORMAT.iter().any(|&(first, last)| (first..=last).contains(&code))
 }
 
+/// Whether a character stands for itself in escaped text; a backslash never does.
+pub(crate) fn is_plain(c: char) -> bool {
+    c != '\\' && !must_hide(c) && carried(c).is_none()
+}
+
 /// What marks a string that was cut: `\cut:` and how many bytes of escaped text are missing. No escaped text holds it.
 pub(crate) const CUT: &str = "\\cut:";
 

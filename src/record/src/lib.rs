@@ -5,21 +5,25 @@
 mod body;
 mod draft;
 mod escape;
+mod in_place;
 mod kind;
 mod line;
 mod names;
 mod receipt;
+mod signatory;
 mod signers;
 mod verify;
 
 pub use body::{Body, DraftError, MAX_DEPTH, MAX_EXE, MAX_PARTS, MAX_REASON, MAX_SPLIT_STRING};
 pub use draft::{Actor, Draft, Source};
 pub use escape::{escape, outside};
+pub use in_place::InPlace;
 pub use kind::{ArtifactType, UnknownType};
 pub use line::{
     Hash, Line, MAX_INTEGER, MAX_LINE, Malformed, NAMESPACE, NotAHash, Position, Record, SealError, VERSION, seal,
 };
 pub use names::{Account, Fingerprint, GrantId, Host, LedgerId, NameError, Person, SessionId, Stack};
 pub use receipt::{MAX_RECEIPT, RECEIPT_NAMESPACE, Receipt, ReceiptError, SignedReceipt};
+pub use signatory::Signatory;
 pub use signers::{AllowedSigner, SignersError};
 pub use verify::{Depth, Fault, Finding, MAX_FINDINGS, Trust, Verdict, Verifier};

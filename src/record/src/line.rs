@@ -36,6 +36,12 @@ impl Hash {
         Self(Sha256::digest(line_with_newline).into())
     }
 
+    /// The hash of a line, given without its newline.
+    #[must_use]
+    pub fn of_unended(line: &[u8]) -> Self {
+        Self(Sha256::new().chain_update(line).chain_update(b"\n").finalize().into())
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -267,8 +273,6 @@ impl Record {
         for name in ["boot", "reason"] {
             text(name)?;
         }
-        let mut with_newline = line.to_vec();
-        with_newline.push(b'\n');
         Ok(Self {
             seq: fields.get("seq").and_then(Value::as_u64).filter(|n| *n > 0).ok_or(Malformed::Field("seq"))?,
             ledger: text("ledger")?.parse().map_err(|_| Malformed::Field("ledger"))?,
@@ -277,7 +281,7 @@ impl Record {
             prev: text("prev")?.parse().map_err(|_| Malformed::Field("prev"))?,
             kind: text("type")?.to_owned(),
             signature: text("signature")?.to_owned(),
-            hash: Hash::of(&with_newline),
+            hash: Hash::of_unended(line),
             fields,
         })
     }

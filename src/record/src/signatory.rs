@@ -1,0 +1,183 @@
+//! One ed25519 key made ready for checking the signatures of a great many records read [`InPlace`].
+//!
+//! It says what [`Record::is_signed_by`](crate::Record::is_signed_by) says. A signature that is not laid out as
+//! `ssh-keygen` and this library lay it out is left to that.
+
+use std::fmt;
+
+use base64ct::{Base64, Encoding};
+use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
+use ssh_key::PublicKey;
+
+use crate::{InPlace, line::NAMESPACE};
+
+/// The armour as it stands in a record: each newline is `\n` in JSON, two characters.
+const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\\n";
+const END: &str = "\\n-----END SSH SIGNATURE-----\\n";
+/// Base64 characters of a line of armour.
+const WIDTH: usize = 70;
+/// Bytes of an ed25519 signature in an SSHSIG over SHA-512 with our namespace, and as base64.
+const BLOB: usize = 187;
+const BLOB_BASE64: usize = 252;
+/// Bytes of the signature proper.
+const SIGNATURE: usize = 64;
+
+/// A key that signs records.
+#[derive(Clone)]
+pub struct Signatory {
+    public: PublicKey,
+    key: VerifyingKey,
+    /// All of the SSHSIG before the signature proper: the same for each signature by this key.
+    before: [u8; BLOB - SIGNATURE],
+}
+
+impl fmt::Debug for Signatory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Signatory").field(&self.public).finish()
+    }
+}
+
+impl Signatory {
+    /// Makes an ed25519 key ready; none for any other key.
+    #[must_use]
+    pub fn new(public: &PublicKey) -> Option<Self> {
+        let bytes = public.key_data().ed25519()?.0;
+        let key = VerifyingKey::from_bytes(&bytes).ok()?;
+        let mut blob = Vec::with_capacity(BLOB);
+        blob.extend_from_slice(b"SSHSIG");
+        blob.extend_from_slice(&1u32.to_be_bytes());
+        let mut public_blob = Vec::new();
+        string(&mut public_blob, b"ssh-ed25519");
+        string(&mut public_blob, &bytes);
+        string(&mut blob, &public_blob);
+        string(&mut blob, NAMESPACE.as_bytes());
+        string(&mut blob, b"");
+        string(&mut blob, b"sha512");
+        // The length of what follows: the algorithm's name and 64 bytes, each with its own length.
+        blob.extend_from_slice(&83u32.to_be_bytes());
+        string(&mut blob, b"ssh-ed25519");
+        blob.extend_from_slice(&64u32.to_be_bytes());
+        let public = PublicKey::from(public.key_data().clone());
+        Some(Self { public, key, before: blob.try_into().ok()? })
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Whether this record's signature is this key's, over exactly its bytes.
+    #[must_use]
+    pub fn signed(&self, record: &InPlace<'_>) -> bool {
+        match self.laid_out(record.armored()) {
+            Some(signature) => self.key.verify(&signed_data(&record.message_digest()), &signature).is_ok(),
+            None => record.to_record().is_signed_by(&self.public),
+        }
+    }
+
+    /// The signature proper, from armour laid out as usual, in an SSHSIG that names this key.
+    fn laid_out(&self, armored: &str) -> Option<Signature> {
+        let lines = armored.strip_prefix(BEGIN)?.strip_suffix(END)?.as_bytes();
+        let mut base64 = [0; BLOB_BASE64];
+        let mut rest = lines;
+        for (n, line) in base64.chunks_mut(WIDTH).enumerate() {
+            if n > 0 {
+                rest = rest.strip_prefix(b"\\n")?;
+            }
+            line.copy_from_slice(rest.get(..line.len())?);
+            rest = &rest[line.len()..];
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+        // A little longer than the blob: the decoder wants room for the padding.
+        let mut blob = [0; BLOB + 2];
+        let blob = Base64::decode(base64, &mut blob).ok()?;
+        let signature = blob.strip_prefix(&self.before)?;
+        Some(Signature::from_bytes(signature.try_into().ok()?))
+    }
+}
+
+/// A string as SSH writes one: its length, then its bytes.
+fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&u32::try_from(bytes.len()).expect("a few dozen bytes").to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// What is signed, PROTOCOL.sshsig of OpenSSH: the namespace, the hash's name, and the hash of the message.
+fn signed_data(digest: &[u8; 64]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.extend_from_slice(b"SSHSIG");
+    for part in [NAMESPACE.as_bytes(), b"", b"sha512", digest] {
+        string(&mut out, part);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ssh_key::{
+        PrivateKey,
+        private::{Ed25519Keypair, KeypairData},
+    };
+
+    use super::*;
+    use crate::{ArtifactType, Draft, Hash, Position, Record, seal};
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "").unwrap()
+    }
+
+    fn line() -> String {
+        let at = Position {
+            ledger: &"0123456789abcdef0123456789abcdef".parse().unwrap(),
+            seq: 7,
+            host: &"i-0123".parse().unwrap(),
+            stack: &"web".parse().unwrap(),
+            boot: "b",
+            time: jiff::Timestamp::UNIX_EPOCH,
+            prev: Hash::ZERO,
+        };
+        let draft = Draft::new(ArtifactType::SessionOpened, "frank logged in");
+        seal(&draft.bodies().unwrap()[0], &at, &key(7)).unwrap().as_str().trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_record_is_signed_by_its_key_alone_and_the_fast_way_is_taken() {
+        let line = line();
+        let record = InPlace::parse(line.as_bytes()).unwrap();
+        let (own, other) = (Signatory::new(key(7).public_key()).unwrap(), Signatory::new(key(8).public_key()).unwrap());
+        assert!(own.laid_out(record.armored()).is_some());
+        assert!(own.signed(&record));
+        assert!(!other.signed(&record));
+    }
+
+    #[test]
+    fn armour_laid_out_otherwise_is_judged_by_the_careful_reader() {
+        let line = line();
+        let at = line.find("U1NI").unwrap() + 10;
+        for put in ["\\n", "\\n\\n", " ", "\\r\\n"] {
+            let other = format!("{}{put}{}", &line[..at], &line[at..]);
+            let Ok(record) = InPlace::parse(other.as_bytes()) else { continue };
+            let signatory = Signatory::new(key(7).public_key()).unwrap();
+            assert!(signatory.laid_out(record.armored()).is_none());
+            assert_eq!(signatory.signed(&record), record.to_record().is_signed_by(key(7).public_key()), "{put}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_byte_is_judged_as_the_careful_reader_does(at in any::<prop::sample::Index>(), byte in 0x20u8..0x7f) {
+            let mut bytes = line().into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let (Ok(fast), Ok(careful)) = (InPlace::parse(&bytes), Record::parse(&bytes)) {
+                let key = key(7);
+                let signatory = Signatory::new(key.public_key()).unwrap();
+                prop_assert_eq!(signatory.signed(&fast), careful.is_signed_by(key.public_key()));
+            }
+        }
+    }
+}
