@@ -190,11 +190,18 @@ pub(crate) enum QuarantineCommand {
 
 /// Check a configuration; exit status 78 if it does not check out
 ///
-/// For Chef: verify 'lockdownctl check %{path}'
+/// With --as the whole configuration is judged as it would be with FILE at DESTINATION, which may be
+/// /etc/lockdownd/config.toml or /etc/lockdownd/conf.d/NAME.toml, there yet or not. Files whose name begins with a dot are
+/// no part of the configuration, so that a draft may lie beside them. For Chef: verify 'lockdownctl check --as
+/// /etc/lockdownd/conf.d/people.toml %{path}'
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The file; without it, /etc/lockdownd/config.toml and /etc/lockdownd/conf.d/*.toml together
+    /// One file, judged alone but for the people who are installed; without it, /etc/lockdownd/config.toml and
+    /// /etc/lockdownd/conf.d/*.toml together
     pub(crate) file: Option<PathBuf>,
+    /// Judge the whole as if FILE stood at DESTINATION; may be given several times, for files that change together
+    #[arg(long = "as", num_args = 2, value_names = ["DESTINATION", "FILE"], conflicts_with = "file")]
+    pub(crate) proposed: Vec<PathBuf>,
 }
 
 /// Write man pages or shell completions, for packaging
@@ -274,6 +281,18 @@ mod tests {
             assert!(said.contains(named), "{line}: {said}");
             assert_eq!(parse(line).unwrap_err().exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn files_are_proposed_in_pairs() {
+        let read = |line: &str| {
+            let Command::Check(check) = parse(line).unwrap().command else { panic!("{line}") };
+            (check.file, check.proposed.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(read("lockdownctl check --as /d/a /t/a"), (None, vec!["/d/a".to_owned(), "/t/a".to_owned()]));
+        assert_eq!(read("lockdownctl check --as /d/a /t/a --as /d/b /t/b").1.len(), 4);
+        assert!(error("lockdownctl check --as /d/a").contains("2 values required"));
+        assert!(error("lockdownctl check --as /d/a /t/a /t/b").contains("cannot be used with"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! mistakes at once as can be told. A `Config` that exists has been checked whole: the inside never re-checks it.
 //! This never changes anything, never reads a clock, and never puts a configuration in force: that is for its caller.
 
+mod check;
 mod cron;
 mod error;
 mod files;
@@ -18,7 +19,6 @@ mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     path::Path,
     str::FromStr,
     time::Duration,
@@ -27,6 +27,7 @@ use std::{
 use jiff::Timestamp;
 use record::{Account, Host, NameError, Person, Stack};
 
+pub use check::{Checked, Proposed, check, check_as};
 pub use control::Mode;
 pub use cron::{Cron, CronError, MAX_CRON_TEXT};
 pub use error::{Error, MAX_PROBLEMS, Problem};
@@ -196,11 +197,21 @@ pub fn load(dir: &Path) -> Result<Config, Error> {
 }
 
 fn load_of(dir: &Path, owner: Owner) -> Result<Config, Error> {
-    let mut problems = Problems::default();
+    load_with(dir, owner, &[], Problems::default())
+}
+
+/// As [`load_of`], with the proposed files in the place of those that stand at their destinations, if any do.
+fn load_with(dir: &Path, owner: Owner, proposed: &[Proposed], mut problems: Problems) -> Result<Config, Error> {
     let mut settings = Settings::default();
     let mut left = MAX_TOTAL;
-    for path in files::list(dir, owner, &mut problems) {
-        let Some(text) = files::read(&path, owner, MAX_FILE, &mut problems) else { continue };
+    let also: Vec<&Path> = proposed.iter().map(|proposed| proposed.destination.as_path()).collect();
+    for path in files::list(dir, owner, &also, &mut problems) {
+        // What is only proposed may be anybody's.
+        let (content, owner) = match proposed.iter().find(|proposed| proposed.destination == path) {
+            Some(proposed) => (&proposed.file, Owner::Any),
+            None => (&path, owner),
+        };
+        let Some(text) = files::read(content, owner, MAX_FILE, &mut problems) else { continue };
         let source = Source::new(&path.to_string_lossy(), &text);
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         if length > left {
@@ -230,51 +241,6 @@ fn load_file_of(path: &Path, owner: Owner) -> Result<Config, Error> {
         settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
     }
     judge(settings, &Scope::Whole, problems)
-}
-
-/// Checks a configuration without putting it in force, for `lockdownd --check [FILE]`. The result prints as one line.
-///
-/// Without `path`: all of [`CONFIG_DIR`], as [`load`] does. With it: that one file, which may be `config.toml` or one of
-/// `conf.d`, wherever it lies and whoever owns it, for Chef's `verify` works on a temporary copy. People whom the file's
-/// grants name and whom the file does not know, and whether a grant needs a reason, are looked up in what is installed. What only shows in the whole (a key
-/// that another file's person claims, say) is found when the whole is checked.
-///
-/// # Errors
-/// As [`load`].
-pub fn check(path: Option<&Path>) -> Result<Checked, Error> {
-    let installed = Path::new(CONFIG_DIR);
-    match path {
-        None => load(installed).map(|config| Checked::of(installed, &config)),
-        Some(path) => check_file(path, load_of(installed, Owner::Any).ok().as_ref()).map(|c| Checked::of(path, &c)),
-    }
-}
-
-fn check_file(path: &Path, installed: Option<&Config>) -> Result<Config, Error> {
-    let mut problems = Problems::default();
-    let mut settings = Settings::default();
-    if let Some(text) = files::read(path, Owner::Any, MAX_FILE, &mut problems) {
-        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
-    }
-    judge(settings, &Scope::OneFile(installed), problems)
-}
-
-/// What a good configuration amounts to, in one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked(String);
-
-impl Checked {
-    fn of(path: &Path, config: &Config) -> Self {
-        let place = Place::whole(&path.to_string_lossy());
-        let (people, grants) = (config.people.len(), config.rendered.len());
-        let mode = config.mode.as_str();
-        Self(format!("{place}: good; mode {mode}, people: {people}, grants: {grants}, sha256 {}", config.digest))
-    }
-}
-
-impl fmt::Display for Checked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl Config {

@@ -1,6 +1,8 @@
 //! lockdownd: makes SSH on this instance deny-by-default, temporary, attributable and provable. See lockdownd(8).
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
+
+use lockdownd::config::Proposed;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -8,6 +10,9 @@ fn main() -> ExitCode {
         [] => lockdownd::run::daemon(),
         [Some("--check")] => lockdownd::run::check(None),
         [Some("--check"), Some(file)] => lockdownd::run::check(Some(file.as_ref())),
+        [Some("--check"), Some("--as"), ..] => {
+            proposed(&arguments[1..]).map_or_else(usage, |proposed| lockdownd::run::check_as(&proposed))
+        }
         [Some("--version")] => {
             println!("lockdownd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -15,11 +20,25 @@ fn main() -> ExitCode {
         [Some(lockdownd::host::quarantine::RESTORE_ARGUMENT), ..] => {
             lockdownd::host::quarantine::restore_as_account(&arguments[1..])
         }
-        _ => {
-            eprintln!(
-                "usage: lockdownd [--check [FILE] | --version]\nIt is started by systemd: systemctl start lockdownd"
-            );
-            ExitCode::from(2)
-        }
+        _ => usage(),
     }
+}
+
+fn usage() -> ExitCode {
+    eprintln!(
+        "usage: lockdownd [--check [FILE | --as DESTINATION FILE]... | --version]\n\
+         It is started by systemd: systemctl start lockdownd"
+    );
+    ExitCode::from(2)
+}
+
+/// `--as DESTINATION FILE`, again and again.
+fn proposed(arguments: &[OsString]) -> Option<Vec<Proposed>> {
+    let one = |group: &[OsString]| match group {
+        [option, destination, file] if option == "--as" => {
+            Some(Proposed { destination: destination.into(), file: file.into() })
+        }
+        _ => None,
+    };
+    arguments.chunks(3).map(one).collect()
 }

@@ -24,7 +24,17 @@ type Failure = Box<dyn std::error::Error>;
 /// `lockdownd --check [FILE]`: says whether a configuration checks out. 0 or 78.
 #[must_use]
 pub fn check(file: Option<&Path>) -> ExitCode {
-    match config::check(file) {
+    say(config::check(file))
+}
+
+/// `lockdownd --check --as DESTINATION FILE`: says whether the configuration would check out with these files. 0 or 78.
+#[must_use]
+pub fn check_as(proposed: &[config::Proposed]) -> ExitCode {
+    say(config::check_as(proposed))
+}
+
+fn say(checked: Result<config::Checked, config::Error>) -> ExitCode {
+    match checked {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

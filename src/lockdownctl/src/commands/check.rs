@@ -17,11 +17,13 @@ const LOCKDOWND: &str = "/usr/sbin/lockdownd";
 
 /// Asks it, and passes on what it says.
 pub(crate) fn run(args: &cli::Check, context: &Context<'_>) -> Result<Done, Failure> {
-    check_by(Path::new(LOCKDOWND), args.file.as_deref(), context.json)
+    let proposed = args.proposed.chunks_exact(2).flat_map(|pair| [Path::new("--as"), &pair[0], &pair[1]]);
+    let arguments: Vec<&Path> = args.file.as_deref().into_iter().chain(proposed).collect();
+    check_by(Path::new(LOCKDOWND), &arguments, context.json)
 }
 
-fn check_by(program: &Path, file: Option<&Path>, json: bool) -> Result<Done, Failure> {
-    let output = Command::new(program).arg("--check").args(file).output().map_err(|error| Failure::Here {
+fn check_by(program: &Path, arguments: &[&Path], json: bool) -> Result<Done, Failure> {
+    let output = Command::new(program).arg("--check").args(arguments).output().map_err(|error| Failure::Here {
         message: format!("{}: {error}", program.display()),
         hint: (error.kind() == io::ErrorKind::NotFound)
             .then(|| "the package lockdownd is not installed whole: apt-get install --reinstall lockdownd".to_owned()),
@@ -65,20 +67,20 @@ mod tests {
     fn what_the_reader_says_and_its_status_are_passed_on() {
         let dir = tempfile::tempdir().unwrap();
         let bad = program(dir.path(), r#"echo "$1 $2:3:5: unknown key" >&2; exit 78"#);
-        let done = check_by(&bad, Some(Path::new("/etc/c.toml")), false).unwrap();
+        let done = check_by(&bad, &[Path::new("/etc/c.toml")], false).unwrap();
         assert_eq!(done, Done::new("--check /etc/c.toml:3:5: unknown key\n".to_owned()).exiting(Exit::Config));
-        let done = check_by(&bad, Some(Path::new("c")), true).unwrap();
+        let done = check_by(&bad, &[Path::new("c")], true).unwrap();
         assert_eq!(done.text, "{\n  \"good\": false,\n  \"said\": [\n    \"--check c:3:5: unknown key\"\n  ]\n}\n");
         let good = program(dir.path(), r#"echo "$#""#);
-        assert_eq!(check_by(&good, None, false).unwrap(), Done::new("1\n".to_owned()));
+        assert_eq!(check_by(&good, &[], false).unwrap(), Done::new("1\n".to_owned()));
     }
 
     #[test]
     fn a_reader_that_is_missing_or_fails_is_never_taken_for_a_good_config() {
-        let missing = check_by(Path::new("/nonexistent/lockdownd"), None, false).unwrap_err();
+        let missing = check_by(Path::new("/nonexistent/lockdownd"), &[], false).unwrap_err();
         assert_eq!(missing.exit(), Exit::Unavailable);
         let dir = tempfile::tempdir().unwrap();
-        let killed = check_by(&program(dir.path(), "kill -9 $$"), None, false).unwrap_err();
+        let killed = check_by(&program(dir.path(), "kill -9 $$"), &[], false).unwrap_err();
         assert_eq!(killed.exit(), Exit::Refused);
         assert!(killed.words().contains("signal: 9"), "{}", killed.words());
     }

@@ -2,6 +2,7 @@
 //! only those that root alone can write. This never looks at what they say.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -34,39 +35,42 @@ pub(super) enum Owner {
 }
 
 /// The files of a configuration directory in the order in which they are merged: `config.toml`, then `conf.d/*.toml` by
-/// name. Files whose name begins with a dot, or ends otherwise, are somebody's work in progress and left alone.
-pub(super) fn list(dir: &Path, owner: Owner, problems: &mut Problems) -> Vec<PathBuf> {
-    let mut files = vec![dir.join("config.toml")];
+/// name, and among them `also`, paths of such files that need not be there. Files whose name begins with a dot, or ends
+/// otherwise, are somebody's work in progress and left alone.
+pub(super) fn list(dir: &Path, owner: Owner, also: &[&Path], problems: &mut Problems) -> Vec<PathBuf> {
+    let config = dir.join("config.toml");
     believe_directory(dir, owner, problems);
     let conf_d = dir.join("conf.d");
-    let entries = match fs::read_dir(&conf_d) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return files,
-        Err(error) => {
-            unreadable(&conf_d, &error, problems);
-            return files;
+    let mut names: Vec<OsString> =
+        also.iter().filter(|path| **path != config).filter_map(|p| p.file_name()).map(Into::into).collect();
+    match fs::read_dir(&conf_d) {
+        Ok(entries) => {
+            believe_directory(&conf_d, owner, problems);
+            for entry in entries {
+                match entry {
+                    Ok(entry) => names.push(entry.file_name()),
+                    Err(error) => unreadable(&conf_d, &error, problems),
+                }
+            }
         }
-    };
-    believe_directory(&conf_d, owner, problems);
-    let mut names = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => names.push(entry.file_name()),
-            Err(error) => unreadable(&conf_d, &error, problems),
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => unreadable(&conf_d, &error, problems),
     }
-    names.retain(|name| {
-        let name = name.as_encoded_bytes();
-        !name.starts_with(b".") && name.ends_with(b".toml")
-    });
+    names.retain(|name| is_read(name));
     names.sort();
+    names.dedup();
     if names.len() >= MAX_FILES {
         let what = format!("there are {} files", names.len() + 1);
         problems.add_unread(&whole(&conf_d), what, format!("at most {MAX_FILES} are read: merge some"));
         names.truncate(MAX_FILES - 1);
     }
-    files.extend(names.into_iter().map(|name| conf_d.join(name)));
-    files
+    std::iter::once(config).chain(names.into_iter().map(|name| conf_d.join(name))).collect()
+}
+
+/// Whether a file of this name in `conf.d` is part of the configuration.
+pub(super) fn is_read(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    !name.starts_with(b".") && name.ends_with(b".toml")
 }
 
 fn believe_directory(dir: &Path, owner: Owner, problems: &mut Problems) {

@@ -8,6 +8,7 @@ use std::{
 use nix::{sys::stat::Mode as FileMode, unistd::mkfifo};
 use tempfile::TempDir;
 
+use super::super::check::{check_as_in, check_file};
 use super::*;
 
 /// A configuration directory that belongs to whoever runs the test.
@@ -169,6 +170,68 @@ fn one_file_is_checked_with_the_people_who_are_installed() {
     dir.put("bad.toml", grant.replace("ubuntu", "root").as_bytes());
     let error = check_file(&dir.0.path().join("bad.toml"), Some(&installed)).expect_err("refused").to_string();
     assert!(error.contains("frank may not be given root"), "{error}");
+}
+
+/// What is said of the configuration in `dir` with these texts at these names.
+fn proposed(dir: &Dir, files: &[(&str, &str)]) -> Result<Checked, Error> {
+    let at = |(i, (destination, text)): (usize, &(&str, &str))| {
+        // As Chef has it: beside the destination, hidden, anybody's.
+        let name = format!("conf.d/.chef-{i}.toml");
+        dir.put(&name, text.as_bytes());
+        dir.chmod(&name, 0o666);
+        Proposed { destination: dir.0.path().join(destination), file: dir.0.path().join(name) }
+    };
+    let proposed: Vec<Proposed> = files.iter().enumerate().map(at).collect();
+    check_as_in(dir.0.path(), Owner::Only(dir.owner()), &proposed)
+}
+
+#[test]
+fn a_file_is_judged_in_the_whole_at_the_place_where_it_would_stand() {
+    let person = |name: &str, key: usize| format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", KEYS[key]);
+    let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", &person("a", 0))]);
+    assert!(proposed(&dir, &[("conf.d/b.toml", &person("b", 1))]).is_ok(), "it need not be there yet");
+    assert!(proposed(&dir, &[("conf.d/a.toml", &person("b", 0))]).is_ok(), "what stands there now does not count");
+    let error = proposed(&dir, &[("conf.d/b.toml", &person("b", 0))]).expect_err("claimed twice").to_string();
+    assert!(error.contains("conf.d/b.toml:3:9: key SHA256:") && error.contains("conf.d/a.toml:3:9"), "{error}");
+    let error =
+        proposed(&dir, &[("config.toml", &format!("{ENFORCE}{}", person("a", 1)))]).expect_err("twice").to_string();
+    assert!(error.contains("conf.d/a.toml:2:8: a is a person already at"), "{error}");
+    let error = proposed(&dir, &[("config.toml", "")]).expect_err("no mode").to_string();
+    assert!(error.contains("mode is missing"), "{error}");
+    assert!(dir.load().is_ok(), "nothing was changed, and drafts are no part of it");
+}
+
+#[test]
+fn files_that_only_hold_together_are_judged_together() {
+    let frank = |accounts: &str| format!("[[person]]\nname = \"frank\"\naccounts = [{accounts}]\n");
+    let exempt = |account: &str| format!("{ENFORCE}[accounts]\nexempt = [\"{account}\"]\n");
+    let dir = Dir::new(&[("config.toml", &exempt("x")), ("conf.d/a.toml", &frank("\"y\""))]);
+    // Neither goes first: frank would have an exempt account in between.
+    let (config, people) = (exempt("y"), frank("\"x\""));
+    assert!(proposed(&dir, &[("config.toml", &config)]).is_err());
+    assert!(proposed(&dir, &[("conf.d/a.toml", &people)]).is_err());
+    assert!(proposed(&dir, &[("config.toml", &config), ("conf.d/a.toml", &people)]).is_ok());
+    let error = proposed(&dir, &[("conf.d/a.toml", ""), ("conf.d/a.toml", "")]).expect_err("twice").to_string();
+    assert!(error.contains("two files are to stand here"), "{error}");
+}
+
+#[test]
+fn a_destination_is_a_file_that_would_be_read() {
+    let dir = Dir::new(&[("config.toml", ENFORCE)]);
+    for elsewhere in ["other.toml", "conf.d/.a.toml", "conf.d/a", "conf.d/b/a.toml", "conf.d/../config.toml", "conf.d"]
+    {
+        let error = proposed(&dir, &[(elsewhere, "")]).expect_err(elsewhere).to_string();
+        assert!(error.contains("no file of the configuration") && error.contains("conf.d/NAME.toml"), "{error}");
+    }
+    // The first file of all, where there is not even a directory for it.
+    fs::remove_dir_all(dir.0.path().join("conf.d")).expect("removed");
+    dir.put("people", b"");
+    let people = Proposed { destination: dir.0.path().join("conf.d/a.toml"), file: dir.0.path().join("people") };
+    let check = || check_as_in(dir.0.path(), Owner::Only(dir.owner()), std::slice::from_ref(&people));
+    assert!(check().is_ok());
+    fs::remove_file(dir.0.path().join("config.toml")).expect("removed");
+    let error = check().expect_err("no config.toml").to_string();
+    assert!(error.contains("it is not there yet; write it first, or check both together: --as "), "{error}");
 }
 
 #[test]

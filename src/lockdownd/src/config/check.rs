@@ -1,0 +1,112 @@
+//! Checks a configuration without putting it in force, for `lockdownd --check`. This never changes anything.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    CONFIG_DIR, Config, Error, ROOT,
+    error::Problems,
+    files,
+    files::{MAX_FILE, Owner},
+    judge::{Scope, judge},
+    load, load_of, load_with,
+    merge::Settings,
+    place::{Place, Source},
+};
+
+/// A file that is judged as if it stood at its destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Where it would stand: `/etc/lockdownd/config.toml` or `/etc/lockdownd/conf.d/NAME.toml`, there yet or not.
+    pub destination: PathBuf,
+    /// Where it is now, whoever owns it.
+    pub file: PathBuf,
+}
+
+/// What a good configuration amounts to, in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked(String);
+
+/// Checks the configuration, for `lockdownd --check [FILE]`. The result prints as one line.
+///
+/// Without `path`: all of [`CONFIG_DIR`], as [`load`] does. With it: that one file, which may be `config.toml` or one of
+/// `conf.d`, wherever it lies and whoever owns it. People whom the file's grants name and whom the file does not know,
+/// and whether a grant needs a reason, are looked up in what is installed. What only shows in the whole (a key that
+/// another file's person claims, say) is found by [`check_as`], or when the whole is checked.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(path: Option<&Path>) -> Result<Checked, Error> {
+    let installed = Path::new(CONFIG_DIR);
+    match path {
+        None => load(installed).map(|config| Checked::of(installed, &config)),
+        Some(path) => check_file(path, load_of(installed, Owner::Any).ok().as_ref()).map(|c| Checked::of(path, &c)),
+    }
+}
+
+/// Checks the whole configuration as it would be with these files at their destinations, for
+/// `lockdownd --check --as DESTINATION FILE`: what [`load`] would say then. Places in the answer are destinations.
+///
+/// # Errors
+/// As [`load`]; also for a destination that is no file of the configuration, or is named twice.
+pub fn check_as(proposed: &[Proposed]) -> Result<Checked, Error> {
+    check_as_in(Path::new(CONFIG_DIR), Owner::Only(ROOT), proposed)
+}
+
+pub(super) fn check_as_in(dir: &Path, owner: Owner, proposed: &[Proposed]) -> Result<Checked, Error> {
+    let mut problems = Problems::default();
+    for (i, Proposed { destination, .. }) in proposed.iter().enumerate() {
+        let place = Place::whole(&destination.to_string_lossy());
+        if !is_destination(dir, destination) {
+            let dir = dir.display();
+            problems.add_unread(
+                &place,
+                "this is no file of the configuration",
+                format!("{dir}/config.toml works, and {dir}/conf.d/NAME.toml where NAME begins with no dot"),
+            );
+        } else if proposed[..i].iter().any(|earlier| earlier.destination == *destination) {
+            problems.add_unread(&place, "two files are to stand here", "name each destination once");
+        }
+    }
+    let main = dir.join("config.toml");
+    if !main.exists() && !proposed.iter().any(|proposed| proposed.destination == main) {
+        let name = main.display();
+        problems.add_unread(
+            &Place::whole(&main.to_string_lossy()),
+            "it is not there yet",
+            format!("write it first, or check both together: --as {name} FILE --as DESTINATION FILE"),
+        );
+    }
+    load_with(dir, owner, proposed, problems).map(|config| Checked::of(dir, &config))
+}
+
+fn is_destination(dir: &Path, path: &Path) -> bool {
+    let in_conf_d = || path.parent() == Some(&dir.join("conf.d")) && path.file_name().is_some_and(files::is_read);
+    path == dir.join("config.toml") || in_conf_d()
+}
+
+pub(super) fn check_file(path: &Path, installed: Option<&Config>) -> Result<Config, Error> {
+    let mut problems = Problems::default();
+    let mut settings = Settings::default();
+    if let Some(text) = files::read(path, Owner::Any, MAX_FILE, &mut problems) {
+        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+    }
+    judge(settings, &Scope::OneFile(installed), problems)
+}
+
+impl Checked {
+    fn of(path: &Path, config: &Config) -> Self {
+        let place = Place::whole(&path.to_string_lossy());
+        let (people, grants) = (config.people.len(), config.rendered.len());
+        let mode = config.mode.as_str();
+        Self(format!("{place}: good; mode {mode}, people: {people}, grants: {grants}, sha256 {}", config.digest))
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
