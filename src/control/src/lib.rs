@@ -25,7 +25,7 @@ pub use response::{
     AllowedAnswer, Answer, Change, ChangeKind, ConfigState, EffectiveEnd, EndCause, EndView, EndWhy, EnforceAnswer,
     GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode, Origin, PeopleAnswer, PersonView,
     PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, RecordsAnswer, Response, RestoreAnswer,
-    RevokeAnswer, SessionKind, SessionView, SessionsAnswer, Severity, Status, encode_response,
+    RevokeAnswer, SessionKind, SessionView, SessionsAnswer, Severity, SinkState, Status, encode_response,
 };
 
 /// Where lockdownd listens for operators: `root:lockdown-operators`, mode 0660.

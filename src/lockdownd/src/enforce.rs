@@ -10,6 +10,7 @@ mod giving;
 pub mod homes;
 mod mode;
 mod schedule;
+mod shipped;
 mod shipping;
 mod start;
 mod state;
@@ -25,9 +26,9 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
-pub(crate) use self::start::renamed;
 pub use self::{ending::Ending, start::StartError};
-use self::{homes::Homes, mode::ModeState, schedule::Schedule, world::World};
+pub(crate) use self::{giving::NotInForce, start::renamed};
+use self::{homes::Homes, mode::ModeState, schedule::Schedule, shipped::Shipped, world::World};
 use crate::{
     config::Config,
     grants::Grants,
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
     pub(crate) recorder: Recorder,
+    pub(crate) shipped: Shipped,
     pub(crate) store: KeyStore,
     /// What the store was left holding; `None` while that is not known.
     pub(crate) stored: Option<BTreeMap<Account, Vec<u8>>>,
@@ -101,13 +103,14 @@ impl Engine {
             Reason::Found(finding) => self.found(finding, now),
             Reason::Touched(Place::Store) => self.pass(now),
             Reason::Touched(Place::State) => self.keep_state_files(),
+            Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
             Reason::Touched(place) => self.world_changed(place, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::Gone(session) => self.session_gone(&session, now),
             Reason::LookAgain(session) => self.look_again(&session),
             Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
         }
-        Next::GoOn
+        if self.shipped.in_pieces { Next::Stop } else { Next::GoOn }
     }
 
     /// One pass over grants, key store and sessions: observe, decide, apply, record.
@@ -119,6 +122,7 @@ impl Engine {
         self.recorder.close_windows(now, false);
         self.save_grants(now);
         self.commit(now);
+        self.keep_room(now);
     }
 
     /// The next moment at which something is due, on the wall clock and on the boot clock.

@@ -108,7 +108,7 @@ impl Engine {
         let (id, account, draft) = (session.id.clone(), session.account.clone(), opened(question, &session));
         let kept = self.keep_session(session);
         let recorded = if must_be_recorded {
-            kept && self.recorder.record_first(draft, now).is_ok()
+            kept && self.recorder.record_login(draft, now).is_ok()
         } else {
             self.recorder.note(draft);
             self.recorder.commit(now);

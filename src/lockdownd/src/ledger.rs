@@ -6,6 +6,7 @@
 mod aside;
 mod files;
 mod inspect;
+mod keeping;
 mod key;
 mod opening;
 mod prune;
@@ -20,16 +21,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::{ArtifactType, Draft, DraftError, Hash, Host, LedgerId, Line, SealError, Stack};
+use record::{ArtifactType, Draft, DraftError, Hash, Host, LedgerId, Line, Record, SealError};
 
 pub use self::{
     files::Paths,
     inspect::Recorded,
+    keeping::{DISK_RESERVE, Full, Keeping, MIN_RESERVE},
     opening::{Opened, Opening},
     prune::PRUNE_AT_MOST,
 };
 use self::{
     inspect::{Lines, day_of},
+    keeping::Reserve,
     segment::Segment,
     signer::Signer,
 };
@@ -69,6 +72,9 @@ pub enum Error {
     /// Signing failed, or did not hold.
     #[error("a record could not be signed")]
     Seal(#[from] SealError),
+    /// There is no room for what may be withheld, or for anything at all.
+    #[error(transparent)]
+    Full(#[from] Full),
 }
 
 /// How far the ledger goes.
@@ -78,6 +84,23 @@ pub struct Head {
     pub seq: u64,
     /// The hash of its line.
     pub hash: Hash,
+}
+
+/// What a statement may use of the room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// It can be withheld: nothing that is reserved.
+    Withholdable,
+    /// What it states happens in any case: what is reserved, and no more.
+    Unavoidable,
+    /// It says what goes: room comes of it.
+    ToMakeRoom,
+}
+
+impl Need {
+    fn may_spend(self) -> bool {
+        self != Self::Withholdable
+    }
 }
 
 /// Statements that could not be written when they were made.
@@ -93,34 +116,59 @@ struct Owed {
 pub struct Ledger {
     paths: Paths,
     signer: Signer,
-    retain: Duration,
+    keeping: Keeping,
+    acknowledged: u64,
     head: Head,
     segment: Segment,
     segment_bytes: u64,
+    /// Bytes of every segment but the open one.
+    closed_bytes: u64,
+    reserve: Reserve,
     owed: Owed,
     journal: Option<Journal>,
 }
 
 impl Ledger {
     /// Records these statements, in order, all or none: signed, written and synced when this returns. Statements that
-    /// are owed from before go first. Then `durable` is advanced, and each line handed to the journal.
+    /// are owed from before go first. Then `durable` is advanced, and each line handed to the journal. For what can be
+    /// withheld, a new grant: it never touches what is reserved.
     ///
     /// # Errors
     /// Whatever keeps them from disk; then none of them is recorded, and the ledger is as it was.
     pub fn append(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
+        self.room_for_grants()?;
+        self.put(drafts, now, Need::Withholdable)
+    }
+
+    /// The same for what may use the reserve: what happens in any case, and a login that a grant of before backs.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub fn append_needed(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
+        self.put(drafts, now, Need::Unavoidable)
+    }
+
+    fn put(&mut self, drafts: Vec<Draft>, now: Timestamp, need: Need) -> Result<Head, Error> {
         let mut bodies = Vec::new();
-        let report = self.report_of_failure();
-        let owed = self.owed.drafts.iter().map(|(then, draft)| (*then, draft));
+        let with_owed = need != Need::ToMakeRoom;
+        let report = self.report_of_failure().filter(|_| with_owed);
+        let owed = self.owed.drafts.iter().filter(|_| with_owed).map(|(then, draft)| (*then, draft));
         for (time, draft) in report.iter().map(|d| (now, d)).chain(owed).chain(drafts.iter().map(|d| (now, d))) {
             bodies.extend(draft.bodies()?.into_iter().map(|body| (time, body)));
         }
         if bodies.is_empty() {
             return Ok(self.head);
         }
-        self.rotate_if_due(now)?;
+        self.rotate_if_due(now, need)?;
         let (lines, _) = self.signer.seal(self.head, &bodies)?;
-        self.segment.append(&text_of(&lines))?;
-        self.owed = Owed::default();
+        let text = text_of(&lines);
+        if need != Need::ToMakeRoom && self.is_beyond(text.len()) {
+            return Err(Full::MaxSize.into());
+        }
+        self.write(&text, need)?;
+        if with_owed {
+            self.owed = Owed::default();
+        }
         self.advance(&lines);
         Ok(self.head)
     }
@@ -132,7 +180,7 @@ impl Ledger {
     /// As [`Ledger::append`]; the statements are then owed, up to [`MAX_OWED`]. A draft that no record can hold is dropped.
     pub fn append_or_owe(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
         let kept = drafts.clone();
-        self.append(drafts, now).inspect_err(|error| {
+        self.append_needed(drafts, now).inspect_err(|error| {
             self.owed.since.get_or_insert_with(|| (now, describe(error)));
             for draft in kept.into_iter().filter(|d| d.bodies().is_ok()) {
                 if self.owed.drafts.len() < MAX_OWED {
@@ -180,9 +228,24 @@ impl Ledger {
         self.journal.as_ref().is_none_or(|journal| journal.flush(most))
     }
 
-    /// Another stack or retention from here on. Another *host* is another machine: for that, open anew.
-    pub fn set_stack(&mut self, stack: Stack, retain: Duration) {
-        (self.signer.stack, self.retain) = (stack, retain);
+    /// The hash of the record with this number; nothing where it is not here (any more).
+    ///
+    /// # Errors
+    /// A segment that cannot be read.
+    pub fn hash_at(&self, seq: u64) -> Result<Option<Hash>, Error> {
+        if seq == self.head.seq {
+            return Ok(Some(self.head.hash));
+        }
+        let all = files::segments(&self.paths)?;
+        let Some(&first) = all.iter().rfind(|first| **first <= seq).filter(|_| seq < self.head.seq) else {
+            return Ok(None);
+        };
+        let mut lines = Lines::open(&self.paths, first)?;
+        for _ in first..seq {
+            lines.next_line()?;
+        }
+        let line = lines.next_line()?.and_then(|line| Record::parse(&line).ok());
+        Ok(line.filter(|record| record.seq() == seq).map(|record| record.hash()))
     }
 
     /// Records after this number, as lines with their newlines: as many as fit in `limit` bytes, at least one if there
@@ -226,7 +289,7 @@ impl Ledger {
         Some(draft)
     }
 
-    fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), Error> {
+    fn rotate_if_due(&mut self, now: Timestamp, need: Need) -> Result<(), Error> {
         if self.segment.len() < self.segment_bytes && day_of(now) <= self.segment.day {
             return Ok(());
         }
@@ -236,7 +299,15 @@ impl Ledger {
             .map(|body| (now, body))
             .collect::<Vec<_>>();
         let (lines, _) = self.signer.seal(self.head, &body)?;
-        self.segment = Segment::begin(&self.paths, self.head.seq + 1, day_of(now), &text_of(&lines))?;
+        let (next, day, text) = (self.head.seq + 1, day_of(now), text_of(&lines));
+        let begun = match Segment::begin(&self.paths, next, day, &text) {
+            Err(error) if need.may_spend() && error.is_full_disk() && self.reserve.spend() => {
+                Segment::begin(&self.paths, next, day, &text)?
+            }
+            begun => begun?,
+        };
+        self.closed_bytes += self.segment.len();
+        self.segment = begun;
         self.advance(&lines);
         Ok(())
     }

@@ -31,7 +31,11 @@ impl Engine {
         let answer: Response = match request {
             Request::Plan => return self.plan(reply, now),
             Request::QuarantineRestore(item) => return self.restore(item, asker, reply),
-            Request::Status => Ok(Answer::Status(Box::new(self.status(now)))),
+            Request::Status => {
+                // How far it is acknowledged is told as of now, not as of the last sweep.
+                self.look_at_shipper(now);
+                Ok(Answer::Status(Box::new(self.status(now))))
+            }
             Request::Allow(allow) => self.allow(allow, asker, now),
             Request::Revoke(revoke) => self.revoke(&revoke, asker, now),
             Request::Lockdown(lockdown) => self.lockdown_asked(lockdown, asker, now),

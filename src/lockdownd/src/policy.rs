@@ -6,6 +6,7 @@
 pub mod grant;
 pub mod key_file;
 pub mod login;
+pub mod receipt;
 pub mod rendered;
 pub mod session;
 pub mod store;

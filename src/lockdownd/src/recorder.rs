@@ -124,13 +124,28 @@ impl Recorder {
         self.tell(written).is_ok()
     }
 
-    /// Writes one statement, behind everything that was noted, and waits until it is on disk.
+    /// Writes one statement of new access, behind everything that was noted, and waits until it is on disk. A ledger
+    /// that is full takes none: what is reserved in it is for what cannot be withheld.
     ///
     /// # Errors
-    /// It is not, and never will be: what it states must not happen.
+    /// It is not on disk, and never will be: what it states must not happen.
     pub fn record_first(&mut self, draft: Draft, now: Now) -> Result<(), ledger::Error> {
         self.commit(now);
         let written = self.ledger.append(vec![draft], now.wall).map(drop);
+        match written {
+            // What is reserved works: the ledger does not fail, it is full, which is told elsewhere.
+            Err(full @ ledger::Error::Full(_)) => Err(full),
+            written => self.tell(written),
+        }
+    }
+
+    /// The same for a login that a grant of before backs: it may use what is reserved.
+    ///
+    /// # Errors
+    /// As [`Recorder::record_first`].
+    pub fn record_login(&mut self, draft: Draft, now: Now) -> Result<(), ledger::Error> {
+        self.commit(now);
+        let written = self.ledger.append_needed(vec![draft], now.wall).map(drop);
         self.tell(written)
     }
 

@@ -120,6 +120,8 @@ pub enum Place {
     Sshd,
     /// PAM's configuration.
     Pam,
+    /// The shipper's directory: it has left a hint.
+    Shipper,
     /// Something of it may have been missed: look everywhere.
     Anywhere,
 }

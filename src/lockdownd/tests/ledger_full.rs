@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Duration};
 use jiff::Timestamp;
 use lockdownd::{
     host::identity::Identity,
-    ledger::{Error, Ledger, Opening, Paths},
+    ledger::{Error, Keeping, Ledger, Opening, Paths},
 };
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
@@ -25,7 +25,12 @@ fn open(dir: &Path, identity: &Identity, now: Timestamp) -> Ledger {
         stack: "web".parse().expect("a stack"),
         identity,
         boot: "b".to_owned(),
-        retain: Duration::from_secs(86_400),
+        keeping: Keeping {
+            retain: Duration::from_secs(86_400),
+            max_size: 1 << 30,
+            drop_oldest: false,
+            acknowledged_first: false,
+        },
         now,
         journal: None,
     };

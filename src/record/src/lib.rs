@@ -2,6 +2,7 @@
 //!
 //! This library never does I/O and never reads a clock: time and bytes come in as arguments.
 
+mod armor;
 mod body;
 mod draft;
 mod escape;
@@ -14,6 +15,7 @@ mod signatory;
 mod signers;
 mod verify;
 
+pub use armor::{read_armored, verify_armored};
 pub use body::{Body, DraftError, MAX_DEPTH, MAX_EXE, MAX_PARTS, MAX_REASON, MAX_SPLIT_STRING};
 pub use draft::{Actor, Draft, Source};
 pub use escape::{escape, outside};

@@ -5,10 +5,11 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::{
     ArtifactType, Host, LedgerId, Stack,
+    armor::verify_armored,
     body::{Body, fits, is_word},
     escape::is_escaped,
 };
@@ -187,7 +188,7 @@ pub fn seal(body: &Body, at: &Position<'_>, key: &PrivateKey) -> Result<Line, Se
     let sign = |source| SealError::Sign { seq, source };
     let signature = key.sign(NAMESPACE, HashAlg::Sha512, message.as_bytes()).map_err(sign)?;
     let armored = signature.to_pem(LineEnding::LF).map_err(sign)?;
-    verify_armored(key.public_key(), &armored, message.as_bytes())
+    verify_armored(key.public_key(), NAMESPACE, &armored, message.as_bytes())
         .map_err(|source| SealError::Unsound { seq, source })?;
     fields.insert("signature".to_owned(), armored.into());
     let mut text = canonical(&fields);
@@ -206,10 +207,6 @@ pub(crate) fn time_text(time: Timestamp) -> String {
 /// RFC 8785. It equals `jq -cS` here: keys are ASCII words, numbers small integers, and U+007F is always escaped.
 pub(crate) fn canonical(fields: &Map<String, Value>) -> String {
     serde_json_canonicalizer::to_string(fields).expect("integers, strings and words can always be written")
-}
-
-fn verify_armored(key: &PublicKey, armored: &str, message: &[u8]) -> Result<(), ssh_key::Error> {
-    key.verify(NAMESPACE, message, &SshSig::from_pem(armored)?)
 }
 
 /// Why a line is not a record.
@@ -364,7 +361,7 @@ impl Record {
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         let mut message = self.fields.clone();
         message.remove("signature");
-        verify_armored(key, &self.signature, canonical(&message).as_bytes()).is_ok()
+        verify_armored(key, NAMESPACE, &self.signature, canonical(&message).as_bytes()).is_ok()
     }
 }
 

@@ -5,10 +5,11 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::{
     LedgerId,
+    armor::{read_armored, verify_armored},
     line::{Hash, MAX_INTEGER, VERSION, canonical, time_text},
 };
 
@@ -163,12 +164,20 @@ impl SignedReceipt {
         &self.text
     }
 
+    /// The key that its signature names, where that is an ed25519 key. Whether it signed this,
+    /// [`SignedReceipt::is_signed_by`] says, and whose key it is, nobody but whoever is asked elsewhere.
+    #[must_use]
+    pub fn signer(&self) -> Option<PublicKey> {
+        let signature = read_armored(&self.signature).ok()?;
+        let key = PublicKey::from(signature.public_key().clone());
+        (key.algorithm() == Algorithm::Ed25519).then_some(key)
+    }
+
     /// Whether its signature is this key's, over exactly what it says.
     #[must_use]
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         let message = canonical(&self.receipt.fields());
-        SshSig::from_pem(&self.signature)
-            .is_ok_and(|signature| key.verify(RECEIPT_NAMESPACE, message.as_bytes(), &signature).is_ok())
+        verify_armored(key, RECEIPT_NAMESPACE, &self.signature, message.as_bytes()).is_ok()
     }
 }
 

@@ -72,6 +72,33 @@ pub struct Status {
     pub next_sweep: Option<Timestamp>,
     /// When the next scheduled lockdown is due; `None`: none is scheduled.
     pub next_lockdown: Option<Timestamp>,
+    /// Where records are shipped to, and how far they have got; empty: nowhere.
+    #[serde(default)]
+    pub shipping: Vec<SinkState>,
+}
+
+/// One place that records are shipped to. All but `name`, `to` and `acknowledged` is what the shipper says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkState {
+    /// `syslog` or `api`.
+    pub name: String,
+    /// Its address or URL.
+    pub to: String,
+    /// The shipper's word for how it stands; `None`: the shipper says nothing.
+    pub state: Option<String>,
+    /// Up to which record it was sent.
+    pub sent: u64,
+    /// How many records wait to be sent.
+    pub waiting: u64,
+    /// Since when they wait.
+    pub since: Option<Timestamp>,
+    /// Why they wait.
+    pub why: Option<String>,
+    /// Whether the server has enrolled this host's key, in its word.
+    pub enrolment: Option<String>,
+    /// Up to which record the server has acknowledged everything, as the daemon has checked by its receipt; `None`: such a
+    /// place acknowledges nothing.
+    pub acknowledged: Option<u64>,
 }
 
 /// The configuration in force.

@@ -1,6 +1,6 @@
 //! `status`: how things stand, the worst first.
 
-use control::{Answer, Mode, Request, Severity, Status};
+use control::{Answer, Mode, Request, Severity, SinkState, Status};
 use jiff::Timestamp;
 
 use super::{Context, count, plan::obstacles};
@@ -31,7 +31,7 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     let exempt: Vec<&str> = status.exempt.iter().map(|account| account.as_str()).collect();
     let exempt = if exempt.is_empty() { "none".to_owned() } else { exempt.join(" ") };
     let ledger = &status.ledger;
-    vec![
+    let mut lines = vec![
         ("mode", mode(status, now)),
         ("host", format!("{}, stack {}", status.host, status.stack.as_ref().map_or("(none)", |stack| stack.as_str()))),
         ("config", config(status)),
@@ -53,7 +53,35 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
             let sshd = status.openssh.as_deref().unwrap_or("no OpenSSH found");
             format!("{} since {}, with {sshd}", status.version, absolute(status.started_at))
         }),
-    ]
+    ];
+    let at = lines.len() - 1;
+    lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, now))));
+    lines
+}
+
+/// What waits to be shipped to one place, since when and why, and how far a server has acknowledged it.
+fn shipping(sink: &SinkState, now: Timestamp) -> String {
+    let mut text = format!("{} {}: ", sink.name, sink.to);
+    match &sink.state {
+        None => text.push_str("lockdownd-shipper says nothing (systemctl status lockdownd-shipper)"),
+        Some(_) if sink.waiting == 0 => text.push_str(&format!("all sent, to {}", sink.sent)),
+        Some(state) => {
+            text.push_str(&format!("{state}, sent to {}, {} waiting", sink.sent, sink.waiting));
+            if let Some(since) = sink.since {
+                text.push_str(&format!(" since {}", both(since, now)));
+            }
+            if let Some(why) = &sink.why {
+                text.push_str(&format!(": {why}"));
+            }
+        }
+    }
+    if let Some(to) = sink.acknowledged {
+        text.push_str(&format!("; acknowledged to {to}"));
+    }
+    if let Some(enrolment) = sink.enrolment.as_ref().filter(|word| *word != "enrolled") {
+        text.push_str(&format!("; enrolment {enrolment}"));
+    }
+    text
 }
 
 fn mode(status: &Status, now: Timestamp) -> String {
@@ -140,6 +168,7 @@ mod tests {
             last_sweep: Some(at("2026-11-23T17:45:00Z")),
             next_sweep: Some(at("2026-11-23T18:15:00Z")),
             next_lockdown: None,
+            shipping: Vec::new(),
         }
     }
 
@@ -168,6 +197,42 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
                 "cd".repeat(32)
             )
         );
+    }
+
+    #[test]
+    fn what_waits_to_be_shipped_is_told_with_since_when_and_why() {
+        let quiet = SinkState {
+            name: "syslog".to_owned(),
+            to: "unix:/run/x".to_owned(),
+            state: Some("ok".to_owned()),
+            sent: 90,
+            waiting: 0,
+            since: None,
+            why: None,
+            enrolment: None,
+            acknowledged: None,
+        };
+        let waiting = SinkState {
+            name: "api".to_owned(),
+            to: "https://c".to_owned(),
+            state: Some("retrying".to_owned()),
+            sent: 78,
+            waiting: 12,
+            since: Some(at("2026-11-23T17:57:00Z")),
+            why: Some("connection refused".to_owned()),
+            enrolment: Some("pending".to_owned()),
+            acknowledged: Some(78),
+        };
+        let silent = SinkState { state: None, ..waiting.clone() };
+        let status = Status { shipping: vec![quiet, waiting, silent], ..status() };
+        let text = words(&status, at(NOW));
+        for line in [
+            "shipping  syslog unix:/run/x: all sent, to 90\n",
+            "shipping  api https://c: retrying, sent to 78, 12 waiting since 2026-11-23 17:57:00 UTC (3 min ago): connection refused; acknowledged to 78; enrolment pending\n",
+            "shipping  api https://c: lockdownd-shipper says nothing (systemctl status lockdownd-shipper); acknowledged to 78; enrolment pending\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

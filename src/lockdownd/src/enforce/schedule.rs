@@ -169,6 +169,7 @@ impl Engine {
     /// Re-reads the world as if nothing had been watched, checks every live connection, and has every home looked at;
     /// what it found is attested when the homes are done.
     pub(super) fn begin_sweep(&mut self, now: Now) {
+        self.heed_shipper(now);
         self.world_changed(Place::Anywhere, now);
         self.keep_state_files();
         self.back_grants(now);
@@ -180,9 +181,7 @@ impl Engine {
         self.record_emergency_notes(now);
         self.grants_unsaved = true;
         self.pass(now);
-        if let Err(error) = self.recorder.ledger_mut().prune(now.wall) {
-            tracing::error!(%error, "old segments of the ledger could not be pruned");
-        }
+        self.prune(now);
         self.homes.send(Command::Sweep { id: 0 });
     }
 
@@ -212,6 +211,12 @@ impl Engine {
             .with("weakened_by", obstacles)
             .with("config", self.config.digest.as_str())
             .with("milliseconds", u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX));
+        if self.config.ship.api.is_some() {
+            draft = draft.with("acknowledged", self.recorder.ledger().acknowledged());
+        }
+        if let Some(full) = self.shipped.full {
+            draft = draft.with("ledger_full", full.to_string());
+        }
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
         }

@@ -1,8 +1,11 @@
-//! What the daemon tells the shipper: where records are to be sent, by the configuration in force. The two share files
-//! and nothing else: the shipper parses no configuration, the daemon opens no connection.
+//! What the daemon tells the shipper, where records are to be sent, and what the shipper tells of itself. The two share
+//! files and nothing else: the shipper parses no configuration, the daemon opens no connection.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
+use control::SinkState;
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
@@ -17,6 +20,8 @@ const SHIP: &str = "/run/lockdownd/ship.json";
 const VERSION: u64 = 1;
 /// The most that is read of it, in bytes, to see whether it says the same already.
 const MAX_SHIP: u64 = 64 * 1024;
+/// The most characters that are shown of anything the shipper says.
+const MAX_SAID: usize = 300;
 
 impl Engine {
     /// Says where records are to be sent, unless that stands there already: each writing wakes the shipper.
@@ -28,6 +33,54 @@ impl Engine {
         if let Err(error) = paths::replace_path(path, text.as_bytes(), 0o644, Durability::Volatile) {
             tracing::error!(%error, "the shipper cannot be told where to send records");
         }
+    }
+}
+
+/// What the shipper says of itself: shown to operators, believed in nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    sinks: BTreeMap<String, SaidOfSink>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfSink {
+    state: String,
+    seq: u64,
+    waiting_since: Option<Timestamp>,
+    why: Option<String>,
+    enrolment: Option<String>,
+}
+
+impl Engine {
+    /// Where records are shipped to, and how far they have got.
+    pub(crate) fn sinks(&self) -> Vec<SinkState> {
+        let text = self.shipped.shipper.status().ok().flatten();
+        let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let ledger = self.recorder.ledger();
+        let head = ledger.head().seq;
+        let ship = &self.config.ship;
+        let syslog = ship.syslog.as_ref().map(|address| sink("syslog", address, None, head, &said));
+        let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged()), head, &said));
+        syslog.into_iter().chain(api).collect()
+    }
+}
+
+fn sink(name: &str, to: &str, acknowledged: Option<u64>, head: u64, said: &Said) -> SinkState {
+    let short = |text: &String| text.chars().take(MAX_SAID).collect::<String>();
+    let said = said.sinks.get(name);
+    let sent = said.map_or(0, |said| said.seq.min(head));
+    SinkState {
+        name: name.to_owned(),
+        to: to.to_owned(),
+        state: said.map(|said| short(&said.state)),
+        sent,
+        waiting: head - sent,
+        since: said.and_then(|said| said.waiting_since),
+        why: said.and_then(|said| said.why.as_ref()).map(short),
+        enrolment: said.and_then(|said| said.enrolment.as_ref()).map(short),
+        acknowledged,
     }
 }
 
@@ -58,6 +111,22 @@ mod tests {
 
     fn told(ship: &str) -> String {
         ship_json(&Config::parse(&[("c.toml", &format!("mode = \"observe\"\n{ship}"))]).expect("good"))
+    }
+
+    #[test]
+    fn what_the_shipper_says_is_shown_within_bounds_and_no_lie_makes_a_number_wrong() {
+        let said = format!(
+            "{{\"v\":1,\"sinks\":{{\"api\":{{\"state\":\"retrying\",\"seq\":7,\"waiting_since\":\"2026-11-23T18:00:00Z\",\"why\":\"{}\",\"more\":1}}}}}}",
+            "x".repeat(1_000)
+        );
+        let said: Said = serde_json::from_str(&said).expect("good");
+        let seen = sink("api", "https://a", Some(5), 9, &said);
+        assert_eq!((seen.sent, seen.waiting, seen.acknowledged), (7, 2, Some(5)));
+        assert_eq!((seen.why.map(|why| why.len()), seen.state.as_deref()), (Some(MAX_SAID), Some("retrying")));
+        let seen = sink("api", "https://a", Some(5), 3, &said);
+        assert_eq!((seen.sent, seen.waiting), (3, 0));
+        let seen = sink("syslog", "unix:/x", None, 9, &said);
+        assert_eq!((seen.sent, seen.waiting, seen.state), (0, 9, None));
     }
 
     #[test]

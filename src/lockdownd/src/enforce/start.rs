@@ -16,10 +16,11 @@ use super::{
     homes::{Finding, Homes, HomesError, Setup},
     mode::ModeState,
     schedule::{self, Schedule},
+    shipped::Shipped,
     world::World,
 };
 use crate::{
-    config::{self, Config, HostName},
+    config::{self, Config, HostName, WhenFull},
     grants::Grants,
     host::{
         clock::{self, Now},
@@ -29,7 +30,7 @@ use crate::{
         quarantine::QUARANTINE,
     },
     journal::Journal,
-    ledger::{self, Ledger, Opened, Opening, Recorded},
+    ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
     policy::grant::{End, EndCause, Grant},
     recorder::Recorder,
     sessions::Sessions,
@@ -98,6 +99,7 @@ impl Engine {
             grants_unsaved: true,
             sessions,
             recorder: Recorder::new(ledger),
+            shipped: Shipped::open(),
             store: KeyStore::open()?,
             stored: None,
             homes: start_homes(findings)?,
@@ -111,6 +113,8 @@ impl Engine {
             engine.end_by_identity(&directory, now);
         }
         engine.reconcile_with_ledger(&recorded, now);
+        // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
+        engine.heed_shipper(now);
         engine.put_config_in_force(now);
         engine.resume_mode(&boot_id, now);
         engine.take_up_sessions(now);
@@ -204,7 +208,7 @@ impl Engine {
                 // Places may have moved even where the settings have not.
                 self.people = Self::index_people(&config);
                 self.schedule = Schedule::new(&config, now);
-                self.recorder.ledger_mut().set_stack(config.host.stack.clone(), config.ledger.retain);
+                self.recorder.ledger_mut().set(config.host.stack.clone(), keeping(&config));
                 self.config = config;
                 if !same {
                     self.config_state = ConfigState { loaded_at: now.wall, last_good: false, refused: None };
@@ -288,7 +292,7 @@ fn name_of(config: &Config) -> Option<Host> {
     identity_by(config).ok().map(|identity| identity.name)
 }
 
-fn identity_by(config: &Config) -> Result<Identity, identity::Error> {
+pub(super) fn identity_by(config: &Config) -> Result<Identity, identity::Error> {
     Identity::read(match &config.host.name {
         HostName::Auto => None,
         HostName::Fixed(name) => Some(name),
@@ -319,10 +323,19 @@ fn open_ledger(config: &Config, boot: &str, now: Now) -> Result<Opened, StartErr
         stack: config.host.stack.clone(),
         identity: &identity,
         boot: boot.to_owned(),
-        retain: config.ledger.retain,
+        keeping: keeping(config),
         now: now.wall,
         journal: Some(Journal::start().map_err(StartError::Journal)?),
     })?)
+}
+
+fn keeping(config: &Config) -> Keeping {
+    Keeping {
+        retain: config.ledger.retain,
+        max_size: config.ledger.max_size,
+        drop_oldest: config.ledger.when_full == WhenFull::DropOldest,
+        acknowledged_first: config.ship.api.is_some(),
+    }
 }
 
 fn start_homes(findings: mpsc::Sender<Finding>) -> Result<Homes, HomesError> {

@@ -12,6 +12,7 @@ pub mod paths;
 pub mod processes;
 pub mod quarantine;
 pub mod readiness;
+pub mod shipper;
 pub mod sshd;
 
 /// A random number from the kernel (getrandom(2)), for ids that nobody has used before.

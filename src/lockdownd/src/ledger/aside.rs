@@ -28,6 +28,9 @@ pub(super) struct Succession {
     pub(super) why: String,
     /// Whether it is another machine now: then grants and quarantine go too.
     pub(super) machine_changed: bool,
+    /// Whether every grant is void although they stay where they are: the caller has ended them.
+    #[serde(default)]
+    pub(super) grants_void: bool,
     /// The last record of the ledger before, where one could be read.
     pub(super) ancestor: Option<Ancestor>,
 }
@@ -66,7 +69,7 @@ impl Succession {
         let old = ancestor.as_ref().map_or("unknown", |a| a.ledger.as_str());
         // Nanoseconds, so that two in one second do not meet.
         let time = now.strftime("%Y%m%dT%H%M%S.%9fZ");
-        Self { dir: format!("{time}-{old}"), why, machine_changed, ancestor }
+        Self { dir: format!("{time}-{old}"), why, machine_changed, grants_void: machine_changed, ancestor }
     }
 
     /// One that was begun and not finished.
@@ -87,7 +90,7 @@ impl Succession {
         files::make_dir(&paths.set_aside(), 0o700, Readers::Root)?;
         let dir = paths.set_aside().join(&self.dir);
         files::make_dir(&dir, 0o700, Readers::Root)?;
-        let machine = ["grants.json", "quarantine"];
+        let machine = ["grants.json", "quarantine", "receipt_key.pub"];
         let own = ["ledger", "signing_key", "signing_key.pub", "identity"];
         for name in own.into_iter().chain(machine.into_iter().filter(|_| self.machine_changed)) {
             let from = paths.state.join(name);

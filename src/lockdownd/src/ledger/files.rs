@@ -52,6 +52,9 @@ impl Paths {
     pub(super) fn succession(&self) -> PathBuf {
         self.state.join("succession")
     }
+    pub(super) fn reserve(&self) -> PathBuf {
+        self.state.join("reserve")
+    }
     pub(super) fn durable(&self) -> PathBuf {
         self.run.join("durable")
     }

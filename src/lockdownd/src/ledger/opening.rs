@@ -3,7 +3,6 @@
 use std::{
     io::{Read, Seek, SeekFrom, Write},
     path::PathBuf,
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -11,11 +10,12 @@ use record::{ArtifactType, Draft, Host, LedgerId, Stack};
 use ssh_key::PrivateKey;
 
 use super::{
-    Error, Head, Ledger, Owed, SEGMENT_BYTES,
+    Error, Head, Keeping, Ledger, Owed,
     aside::{self, Bound, Succession},
     durable,
     files::{self, Paths, Readers, at},
     inspect::{Found, Recorded, Whole, day_of, inspect},
+    keeping::Reserve,
     key,
     segment::Segment,
     segment_draft,
@@ -37,8 +37,8 @@ pub struct Opening<'a> {
     pub identity: &'a Identity,
     /// The kernel's boot id.
     pub boot: String,
-    /// How long records are kept.
-    pub retain: Duration,
+    /// How long, and how many, records are kept.
+    pub keeping: Keeping,
     /// The time.
     pub now: Timestamp,
     /// Where each record is told; nowhere in a test.
@@ -87,6 +87,34 @@ impl Ledger {
                 begin(opening, Some((succession, dir)))
             }
         }
+    }
+}
+
+impl Ledger {
+    /// Ends this ledger and begins another, while the daemon runs: the old one is put away whole, and the new one says
+    /// why. Every grant is void by it: the caller has ended them all. What is owed is owed by the new one.
+    ///
+    /// # Errors
+    /// A file system that will not have it. The ledger is then in pieces on disk, and takes nothing any more: the
+    /// daemon has to start again, which takes it up where it was left.
+    pub fn succeed(&mut self, identity: &Identity, why: String, now: Timestamp) -> Result<(), Error> {
+        let last = Some((self.signer.ledger.clone(), self.head));
+        let succession = Succession { grants_void: true, ..Succession::new(now, why, false, last) };
+        let dir = succession.put_away(&self.paths)?;
+        let opening = Opening {
+            paths: self.paths.clone(),
+            host: self.signer.host.clone(),
+            stack: self.signer.stack.clone(),
+            identity,
+            boot: self.signer.boot.clone(),
+            keeping: self.keeping,
+            now,
+            journal: self.journal.take(),
+        };
+        let new = begin(opening, Some((succession, dir)))?.ledger;
+        let old = std::mem::replace(self, new);
+        self.owed = old.owed;
+        Ok(())
     }
 }
 
@@ -154,8 +182,9 @@ fn resume(opening: Opening<'_>, whole: Whole, key: PrivateKey) -> Result<Opened,
         Segment::resume(&opening.paths, first, day, len)?
     };
     let now = opening.now;
+    let closed_bytes = closed_bytes(&opening.paths, first)?;
     let signer = signer(&opening, key, whole.ledger);
-    let mut ledger = assemble(opening, signer, whole.head, segment);
+    let mut ledger = assemble(opening, signer, whole.head, segment, closed_bytes);
     let broke = (!torn.is_empty()).then(|| {
         let bytes: u64 = torn.iter().map(|(_, bytes)| bytes).sum();
         format!(
@@ -171,7 +200,7 @@ fn resume(opening: Opening<'_>, whole: Whole, key: PrivateKey) -> Result<Opened,
             .with("break", "torn")
             .with("bytes", torn.iter().map(|(_, bytes)| bytes).sum::<u64>())
             .with("kept_in", files);
-        ledger.append(vec![draft], now)?;
+        ledger.append_needed(vec![draft], now)?;
     } else {
         ledger.publish();
     }
@@ -222,7 +251,7 @@ fn begin(opening: Opening<'_>, succession: Option<(Succession, PathBuf)>) -> Res
     let segment = Segment::begin(&paths, 1, day_of(now), &text_of(&lines))?;
     bound.write(&paths)?;
     Succession::over(&paths)?;
-    let mut ledger = assemble(opening, signer, head, segment);
+    let mut ledger = assemble(opening, signer, head, segment, 0);
     ledger.advance(&lines);
     let broke = succession.as_ref().map(|(s, _)| s.why.clone());
     let set_aside = succession.filter(|(s, _)| s.machine_changed).map(|(_, dir)| dir);
@@ -241,19 +270,23 @@ fn opened_draft(public_key: &str, identity: &Identity, succession: Option<&Succe
         .with("public_key", public_key)
         .with("identity", identity)
         .with("break", succession.why.clone())
-        .with("grants_void", succession.machine_changed)
+        .with("grants_void", succession.grants_void)
         .with("kept_in", format!("set-aside/{}", succession.dir))
         .with("ancestor", serde_json::to_value(&succession.ancestor).expect("an ancestor is text and numbers"))
 }
 
-fn assemble(opening: Opening<'_>, signer: Signer, head: Head, segment: Segment) -> Ledger {
+fn assemble(opening: Opening<'_>, signer: Signer, head: Head, segment: Segment, closed_bytes: u64) -> Ledger {
+    let reserve = Reserve::take(&opening.paths);
     Ledger {
         paths: opening.paths,
         signer,
-        retain: opening.retain,
+        keeping: opening.keeping,
+        acknowledged: 0,
         head,
         segment,
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes: opening.keeping.segment_bytes(),
+        closed_bytes,
+        reserve,
         owed: Owed::default(),
         journal: opening.journal,
     }
@@ -261,6 +294,16 @@ fn assemble(opening: Opening<'_>, signer: Signer, head: Head, segment: Segment) 
 
 fn signer(opening: &Opening<'_>, key: PrivateKey, ledger: LedgerId) -> Signer {
     Signer { key, ledger, host: opening.host.clone(), stack: opening.stack.clone(), boot: opening.boot.clone() }
+}
+
+/// Bytes of every segment before this one.
+fn closed_bytes(paths: &Paths, open: u64) -> Result<u64, Error> {
+    let mut sum = 0;
+    for first in files::segments(paths)?.into_iter().filter(|first| *first < open) {
+        let path = paths.segment(first);
+        sum += at("examine", &path, path.symlink_metadata())?.len();
+    }
+    Ok(sum)
 }
 
 /// 128 random bits.

@@ -7,6 +7,8 @@ use record::{Depth, GrantId, Trust, Verdict, Verifier};
 use super::*;
 use crate::host::identity::Identity;
 
+mod keeping;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 struct Host1 {
@@ -41,7 +43,7 @@ impl Host1 {
             stack: "web".parse().unwrap(),
             identity: &self.identity,
             boot: "00000000-0000-0000-0000-000000000001".to_owned(),
-            retain: 10 * DAY,
+            keeping: Keeping { retain: 10 * DAY, max_size: 1 << 30, drop_oldest: false, acknowledged_first: false },
             now: self.now,
             journal: None,
         })

@@ -8,8 +8,9 @@ use record::{Account, ArtifactType, Draft, Person};
 
 use super::{Asker, look};
 use crate::{
-    enforce::Engine,
+    enforce::{Engine, NotInForce},
     host::clock::Now,
+    ledger::{self, Full},
     policy::grant::{Grant, Origin},
     policy::time::Deadline,
 };
@@ -66,8 +67,12 @@ impl Engine {
             None => self.put_in_force(grant.clone(), draft, now),
         };
         done.map_err(|why| {
+            let remedy = match &why {
+                NotInForce::Ledger(ledger::Error::Full(full)) => full.remedy(),
+                _ => Full::Disk.remedy(),
+            };
             Refusal::new(RefusalCode::LedgerUnavailable, format!("nothing was granted: {why}"))
-                .hint("make room on the disk that holds /var/lib/lockdownd, then ask again")
+                .hint(format!("{remedy}, then ask again"))
         })?;
         let grant = self.grants.get(&grant.id).cloned().unwrap_or(grant);
         Ok(Answer::Allow(Box::new(self.allowed(&asked, &terms, &grant, before.as_ref(), now))))

@@ -96,6 +96,7 @@ impl Engine {
             last_sweep: self.last_sweep,
             next_sweep: self.schedule.next_sweep(),
             next_lockdown: self.next_lockdown(),
+            shipping: self.sinks(),
         }
     }
 
@@ -115,6 +116,14 @@ impl Engine {
         } else if self.config.mode == control::Mode::Enforce {
             let remedy = "lockdownctl plan lists what stands in the way";
             say(Severity::Crit, "the configuration says enforce, and this host only observes".to_owned(), Some(remedy));
+        }
+        if let Some(full) = self.shipped.full {
+            say(Severity::Crit, format!("no new grant is given: {full}"), Some(full.remedy()));
+        }
+        for key in &self.shipped.other_keys {
+            let remedy = "if the server has a new key: put it into ship.api.receipt_keys and reload; else find out who signs in its name";
+            let what = format!("a receipt is signed by {key}, which is not the server's key as {}", self.trusted_by());
+            say(Severity::Err, what, Some(remedy));
         }
         if let Some(name) = self.next_name() {
             let remedy = "systemctl restart lockdownd, when that may happen; or put the old name back and reload";

@@ -28,7 +28,12 @@ impl Desk {
             stack: "web".parse().expect("a stack"),
             identity: &identity,
             boot: "b".to_owned(),
-            retain: Duration::from_secs(86_400),
+            keeping: crate::ledger::Keeping {
+                retain: Duration::from_secs(86_400),
+                max_size: 1 << 30,
+                drop_oldest: false,
+                acknowledged_first: false,
+            },
             now: now().wall,
             journal: None,
         };

@@ -13,7 +13,10 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event
 use tokio::sync::mpsc;
 
 use super::{Place, Reason};
-use crate::host::key_store::KEY_STORE;
+use crate::host::{
+    key_store::KEY_STORE,
+    shipper::{HINT, SHIPPER},
+};
 
 /// Files in `/etc` that say which accounts there are.
 const ACCOUNT_FILES: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
@@ -57,7 +60,9 @@ impl Watch {
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
     pub fn renew(&mut self, directories: &[PathBuf]) {
         let fixed = ["/etc", PAM, "/run/lockdownd", KEY_STORE, STATE].map(PathBuf::from);
-        for directory in fixed.iter().chain(directories) {
+        // Another user's directory, which root made: absent where nothing was ever shipped.
+        let shipper = Path::new(SHIPPER).is_dir().then(|| PathBuf::from(SHIPPER));
+        for directory in fixed.iter().chain(&shipper).chain(directories) {
             // Adding a watch again to what is watched already changes nothing.
             match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.failing.remove(directory)),
@@ -88,6 +93,10 @@ fn place_of(path: &Path) -> Option<Place> {
     let store = Path::new(KEY_STORE);
     if path.starts_with(store) {
         return Some(Place::Store);
+    }
+    if path.starts_with(SHIPPER) {
+        // Its cursors move all the time; only the hint asks for something.
+        return (path.parent() == Some(Path::new(SHIPPER)) && path.ends_with(HINT)).then_some(Place::Shipper);
     }
     if path.starts_with("/run/lockdownd") {
         return None;
@@ -124,6 +133,9 @@ mod tests {
             ("/var/lib/lockdownd/exempt", Some(Place::State)),
             ("/var/lib/lockdownd/enforcing", Some(Place::State)),
             ("/var/lib/lockdownd/grants.json", None),
+            ("/var/lib/lockdownd-shipper/hint.json", Some(Place::Shipper)),
+            ("/var/lib/lockdownd-shipper/api.cursor", None),
+            ("/var/lib/lockdownd-shipper/receipts/hint.json", None),
             ("/etc/passwd", Some(Place::Accounts)),
             ("/etc/passwd.lock", None),
             ("/etc/hosts", None),

@@ -31,6 +31,7 @@ fn a_receipt_reads_back_as_it_was_sealed_and_is_its_keys_alone() {
     assert_eq!(sealed.receipt(), &receipt());
     assert!(sealed.is_signed_by(key(1).public_key()));
     assert!(!sealed.is_signed_by(key(2).public_key()));
+    assert_eq!(sealed.signer().unwrap().key_data(), key(1).public_key().key_data());
     assert!(!sealed.as_str().ends_with('\n'));
     for line in [sealed.as_str().to_owned(), format!("{}\n", sealed.as_str())] {
         assert_eq!(SignedReceipt::parse(line.as_bytes()).unwrap(), sealed);

@@ -1,0 +1,290 @@
+//! What comes back from shipping: how far a server has acknowledged the ledger, and the hint that it knows another one.
+//!
+//! Nothing that the shipper says is believed. A receipt counts if a trusted key signed it, and by the host's own record
+//! under its number. What a server outage, a broken shipper or a lie can do is keep records here for longer.
+
+use std::{collections::BTreeSet, path::Path};
+
+use record::{ArtifactType, Draft, Hash, SignedReceipt};
+use serde_json::Value;
+use ssh_key::{HashAlg, PublicKey};
+
+use super::{Ending, Engine, StartError};
+use crate::{
+    host::{
+        clock::Now,
+        paths::{self, Durability},
+        shipper::Shipper,
+    },
+    ledger::Full,
+    policy::{
+        grant::EndCause,
+        receipt::{Says, Signer, Trust, says},
+    },
+};
+
+/// The server's key, as pinned by the first receipt that held.
+const PINNED: &str = "/var/lib/lockdownd/receipt_key.pub";
+/// The most that is read of it, in bytes.
+const MAX_PINNED: u64 = 4096;
+/// How many receipts are looked at in one go, the newest first.
+const MAX_LOOKED_AT: usize = 16;
+/// How many keys that are not trusted are told of.
+const MAX_OTHER_KEYS: usize = 16;
+
+/// What is known about shipping.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    pub(crate) shipper: Shipper,
+    /// The pinned key; `Err` where there is one that cannot be read: then nobody's receipts count.
+    pinned: Result<Option<PublicKey>, String>,
+    /// Keys that signed receipts and are not trusted.
+    pub(crate) other_keys: BTreeSet<String>,
+    /// The hint that was last found to prove nothing.
+    told: Option<Hash>,
+    /// Why no new grants are given, as told.
+    pub(crate) full: Option<Full>,
+    /// Whether the ledger is in pieces, so that only another start can mend it.
+    pub(super) in_pieces: bool,
+}
+
+impl Shipped {
+    /// Reads the pinned key.
+    pub(super) fn open() -> Self {
+        let pinned = pinned(Path::new(PINNED));
+        if let Err(why) = &pinned {
+            tracing::error!("{PINNED} is no key: {why}; no receipt counts until it is mended, or removed to pin anew");
+        }
+        Self {
+            shipper: Shipper::default(),
+            pinned,
+            other_keys: BTreeSet::new(),
+            told: None,
+            full: None,
+            in_pieces: false,
+        }
+    }
+}
+
+fn pinned(path: &Path) -> Result<Option<PublicKey>, String> {
+    let bytes = match paths::read_path(path, MAX_PINNED) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| error.to_string())?,
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
+    PublicKey::from_openssh(text).map(Some).map_err(|error| error.to_string())
+}
+
+impl Engine {
+    /// Looks at what the shipper has left; if another ledger begins by it, that one says at once how things stand.
+    pub(crate) fn look_at_shipper(&mut self, now: Now) {
+        if self.heed_shipper(now) {
+            self.begin_sweep(now);
+        }
+    }
+
+    /// Looks at receipts and hint. Whether another ledger began by it.
+    pub(super) fn heed_shipper(&mut self, now: Now) -> bool {
+        if self.config.ship.api.is_none() || self.shipped.in_pieces {
+            return false;
+        }
+        let contradicting = self.contradicting_hint(now).or_else(|| self.heed_receipts(now));
+        let Some(receipt) = contradicting else { return false };
+        match self.begin_anew(&receipt, now) {
+            Ok(()) => true,
+            Err(error) => {
+                let why = crate::ledger::describe(&error);
+                tracing::error!("the ledger could not be begun anew, and the daemon has to start again for it: {why}");
+                self.shipped.in_pieces = true;
+                false
+            }
+        }
+    }
+
+    /// Takes note of how far the newest receipt that holds covers the ledger. Answers with one that contradicts it.
+    fn heed_receipts(&mut self, now: Now) -> Option<SignedReceipt> {
+        let ledger = self.recorder.ledger();
+        let bytes = match self.shipped.shipper.receipts(ledger.id()) {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(%error, "the shipper's receipts cannot be read");
+                return None;
+            }
+        };
+        for line in bytes.split_inclusive(|byte| *byte == b'\n').rev().take(MAX_LOOKED_AT) {
+            let Ok(receipt) = SignedReceipt::parse(line) else { continue };
+            if receipt.receipt().seq <= self.recorder.ledger().acknowledged() {
+                return None;
+            }
+            match self.weigh(&receipt, now) {
+                Some(Says::Acknowledged) => {
+                    self.recorder.ledger_mut().acknowledge(receipt.receipt().seq);
+                    return None;
+                }
+                Some(Says::Contradicted) => return Some(receipt),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The receipt in the hint, where it is one that counts and contradicts the ledger; told once where it is not.
+    fn contradicting_hint(&mut self, now: Now) -> Option<SignedReceipt> {
+        let bytes = match self.shipped.shipper.hint() {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(%error, "the shipper's hint cannot be read");
+                return None;
+            }
+        };
+        let receipt = receipt_in(&bytes);
+        if let Some(receipt) = &receipt
+            && self.weigh(receipt, now) == Some(Says::Contradicted)
+        {
+            return Some(receipt.clone());
+        }
+        let hash = Hash::of(&bytes);
+        if self.shipped.told.replace(hash) != Some(hash) {
+            tracing::warn!(
+                "a hint of the shipper is ignored: it holds no receipt of a trusted server that contradicts this ledger"
+            );
+        }
+        None
+    }
+
+    /// What a receipt says, if it counts. The first one that holds has its key pinned; one by another key is told of.
+    fn weigh(&mut self, receipt: &SignedReceipt, now: Now) -> Option<Says> {
+        let ledger = self.recorder.ledger();
+        let stated = receipt.receipt();
+        if stated.ledger != *ledger.id() {
+            return Some(Says::OtherLedger);
+        }
+        let configured = self.config.ship.api.as_ref().map_or(&[][..], |api| &api.receipt_keys);
+        let pinned = match &self.shipped.pinned {
+            Err(_) if configured.is_empty() => return None,
+            Err(_) => None,
+            Ok(pinned) => pinned.as_ref(),
+        };
+        let signer = Trust { configured, pinned }.signer(receipt);
+        let own = || {
+            let own = ledger.hash_at(stated.seq);
+            own.inspect_err(|error| tracing::warn!(%error, "a receipt cannot be held against the ledger")).ok()
+        };
+        match signer {
+            Signer::Nobody => None,
+            Signer::Trusted => Some(says(stated, ledger.id(), ledger.head().seq, own()?)),
+            Signer::First(key) => {
+                let acknowledged = says(stated, ledger.id(), ledger.head().seq, own()?) == Says::Acknowledged;
+                (acknowledged && self.pin(key, now)).then_some(Says::Acknowledged)
+            }
+            Signer::Other(fingerprint) => {
+                self.refuse_key(fingerprint, now);
+                None
+            }
+        }
+    }
+
+    /// Pins the server's key. Whether it is pinned.
+    fn pin(&mut self, key: PublicKey, now: Now) -> bool {
+        let line = key.to_openssh().expect("an ed25519 key can always be written");
+        if let Err(error) =
+            paths::replace_path(Path::new(PINNED), format!("{line}\n").as_bytes(), 0o644, Durability::Flushed)
+        {
+            tracing::error!(%error, "the server's key cannot be pinned, so its receipts do not count");
+            return false;
+        }
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let sentence = format!("the server's key for receipts is pinned, {fingerprint}: from now on no other counts");
+        tracing::info!("{sentence}");
+        let draft = Draft::new(ArtifactType::ConfigLoaded, sentence)
+            .with("digest", self.config.digest.as_str())
+            .with("mode", self.config.mode.as_str())
+            .with("people", self.config.people.len() as u64)
+            .with("grants", self.config.rendered.len() as u64)
+            .with("receipt_key", line);
+        self.shipped.pinned = Ok(Some(key));
+        self.recorder.note(draft);
+        self.commit(now);
+        true
+    }
+
+    /// Tells of a key that signed a receipt and is not trusted, once.
+    fn refuse_key(&mut self, fingerprint: String, now: Now) {
+        if self.shipped.other_keys.len() >= MAX_OTHER_KEYS || self.shipped.other_keys.contains(&fingerprint) {
+            return;
+        }
+        let sentence =
+            format!("a receipt is signed by {fingerprint}, which is not the server's key as {}", self.trusted_by());
+        tracing::error!("{sentence}; it counts for nothing");
+        self.recorder.note(
+            Draft::new(ArtifactType::ConfigRefused, sentence.clone()).with("problems", vec![sentence]).with("count", 1),
+        );
+        self.shipped.other_keys.insert(fingerprint);
+        self.commit(now);
+    }
+
+    /// What says which key is the server's.
+    pub(crate) fn trusted_by(&self) -> &'static str {
+        match self.config.ship.api.as_ref().is_some_and(|api| !api.receipt_keys.is_empty()) {
+            true => "ship.api.receipt_keys names it",
+            false => "/var/lib/lockdownd/receipt_key.pub has it pinned",
+        }
+    }
+
+    /// What stands here is not what the server has: the disk went back to an earlier day, or somebody wrote the ledger
+    /// anew. Every grant ends, for what was revoked since cannot be known; the ledger is put away whole, and another begins.
+    fn begin_anew(&mut self, receipt: &SignedReceipt, now: Now) -> Result<(), StartError> {
+        let (seq, head) = (receipt.receipt().seq, self.recorder.ledger().head().seq);
+        let found = if seq > head { format!("ends at record {head}") } else { "has another there".to_owned() };
+        let why = format!(
+            "the server has acknowledged record {seq}, and the ledger here {found}: the disk went back to an earlier day, or the ledger was written anew"
+        );
+        tracing::error!("every grant ends and a new ledger begins: {why}");
+        let mut identity = super::start::identity_by(&self.config)?;
+        identity.name = self.recorder.ledger().host().clone();
+        let open: Vec<_> = self.grants.open_ones().map(|grant| grant.id.clone()).collect();
+        let reason = "this host's state is not the latest: what was revoked since cannot be known".to_owned();
+        self.end_grants(&open, &Ending { cause: EndCause::Identity, reason, actor: None }, now);
+        self.save_grants(now);
+        self.recorder.ledger_mut().succeed(&identity, why, now.wall)?;
+        if let Err(error) = self.shipped.shipper.remove_hint() {
+            tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
+        }
+        self.commit(now);
+        Ok(())
+    }
+
+    /// Removes what has been kept for long enough, and makes room where there is none.
+    pub(super) fn prune(&mut self, now: Now) {
+        if let Err(error) = self.recorder.ledger_mut().prune(now.wall) {
+            tracing::error!(%error, "old segments of the ledger could not be pruned");
+        }
+        self.keep_room(now);
+    }
+
+    /// Sees to it that the ledger has room, as the policy says, and tells when it has none for new grants.
+    pub(super) fn keep_room(&mut self, now: Now) {
+        let ledger = self.recorder.ledger_mut();
+        if ledger.full().is_some()
+            && let Err(error) = ledger.make_room(now.wall)
+        {
+            tracing::error!(%error, "no room could be made in the ledger");
+        }
+        let full = ledger.room_for_grants().err();
+        if full != self.shipped.full {
+            match full {
+                Some(full) => tracing::error!("no new grant is given: {full}; {}", full.remedy()),
+                None => tracing::info!("the ledger has room for new grants again"),
+            }
+            self.shipped.full = full;
+        }
+    }
+}
+
+/// The receipt in a hint of the kind `fork`.
+fn receipt_in(hint: &[u8]) -> Option<SignedReceipt> {
+    let hint: Value = serde_json::from_slice(hint).ok()?;
+    let known = hint.get("v")?.as_u64() == Some(1) && hint.get("kind")?.as_str() == Some("fork");
+    let receipt = known.then(|| hint.get("receipt"))??;
+    SignedReceipt::parse(receipt.to_string().as_bytes()).ok()
+}
