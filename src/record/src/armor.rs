@@ -9,7 +9,8 @@ use ssh_key::{LineEnding, PublicKey, SshSig};
 /// inner fields, which ssh-keygen refuses.
 pub fn read_armored(armored: &str) -> Result<SshSig, ssh_key::Error> {
     let signature = SshSig::from_pem(armored)?;
-    if signature.to_pem(LineEnding::LF)? == armored { Ok(signature) } else { Err(ssh_key::Error::FormatEncoding) }
+    let strict = signature.version() == SshSig::VERSION && signature.to_pem(LineEnding::LF)? == armored;
+    if strict { Ok(signature) } else { Err(ssh_key::Error::FormatEncoding) }
 }
 
 /// Whether an armored SSHSIG is this key's, in this namespace, over exactly this message.

@@ -25,8 +25,8 @@ fn small(drop_oldest: bool) -> Keeping {
 
 fn last_reason(host: &Host1, kind: &str) -> Option<record::Record> {
     let text = String::from_utf8(host.bytes()).unwrap();
-    let records = text.lines().map(|l| record::Record::parse(l.as_bytes()).unwrap());
-    records.filter(|r| r.type_word() == kind).next_back()
+    let mut records = text.lines().map(|l| record::Record::parse(l.as_bytes()).unwrap());
+    records.rfind(|r| r.type_word() == kind)
 }
 
 #[test]
