@@ -7,7 +7,7 @@ mod coverage;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use coverage::{Coverage, ReviewSpan, Span};
@@ -137,7 +137,7 @@ impl Facts<'_> {
 }
 
 /// What there is for a requirement, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Direct evidence that the safeguard operated, within the scopes given with it.

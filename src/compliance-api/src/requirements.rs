@@ -99,7 +99,7 @@ pub struct TypePattern(String);
 
 impl TypePattern {
     /// `[a-z0-9_]+` parted by dots, the last of which may be `*`.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let stem = text.strip_suffix(".*").unwrap_or(text);
         let word =
             |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');

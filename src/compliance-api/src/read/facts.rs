@@ -1,0 +1,162 @@
+//! What judging rests on, read from the store: sources, counts and reviews within a window.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::artifacts::every_type;
+use crate::{
+    evidence::{Facts, ReviewSpan, Source, SourceKind, Tally, Window},
+    requirements::TypePattern,
+    store::{Error, micros, moment, tallies},
+};
+
+/// The most reviews that are read for one answer, newest first.
+const MAX_REVIEWS: usize = 10_000;
+
+/// Which facts are wanted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    /// The types that matter; none for all.
+    pub(super) types: Option<Vec<TypePattern>>,
+    /// Only this stack's hosts, and reviews that are of it or of all. Clients belong to no stack.
+    pub(super) stack: Option<String>,
+    /// Within this window.
+    pub(super) window: Window,
+    /// Also from ledgers that an admin has yet to approve.
+    pub(super) pending: bool,
+}
+
+/// Facts, owned.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    sources: Vec<Source>,
+    tallies: Vec<Tally>,
+    reviews: Vec<ReviewSpan>,
+    window: Window,
+}
+
+impl Gathered {
+    /// For judging, as of this moment.
+    pub(super) fn facts(&self, now: Timestamp) -> Facts<'_> {
+        Facts { sources: &self.sources, tallies: &self.tallies, reviews: &self.reviews, window: self.window, now }
+    }
+}
+
+/// Reads them.
+pub(super) fn gather(connection: &Connection, scope: &Scope) -> Result<Gathered, Error> {
+    let (sources, of_ledger) = sources(connection, scope)?;
+    let from = scope.window.from.map_or(i64::MIN, micros);
+    let to = scope.window.to.map_or(i64::MAX, micros);
+    let is_wanted = |word: &str| scope.types.as_ref().is_none_or(|all| all.iter().any(|t| t.matches(word)));
+    let mut all = Vec::new();
+    for (row, kind) in every_type(connection)?.into_iter().filter(|(_, word)| is_wanted(word)) {
+        let mut by_source: BTreeMap<usize, Tally> = BTreeMap::new();
+        for (ledger, found) in tallies::within(connection, row, from, to)? {
+            let Some(source) = of_ledger.get(&ledger).copied() else { continue };
+            let (first, last) = (moment(found.first)?, moment(found.last)?);
+            let one = Tally { kind: kind.clone(), source, count: found.count, first, last };
+            by_source
+                .entry(source)
+                .and_modify(|t| {
+                    (t.count, t.first, t.last) = (t.count + one.count, t.first.min(first), t.last.max(last));
+                })
+                .or_insert(one);
+        }
+        all.extend(by_source.into_values());
+    }
+    let reviews = reviews(connection, scope, from, to)?;
+    Ok(Gathered { sources, tallies: all, reviews, window: scope.window })
+}
+
+/// One chain, as it matters for its source.
+struct Chain {
+    row: i64,
+    kind: SourceKind,
+    name: String,
+    stack: String,
+    created: i64,
+    last_type: String,
+    last_time: i64,
+}
+
+/// Sources, and which chain belongs to which.
+fn sources(connection: &Connection, scope: &Scope) -> Result<(Vec<Source>, HashMap<i64, usize>), Error> {
+    let listing = "listing sources";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT id, kind, name, stack, created, last_type, last_time FROM ledgers
+             WHERE kind <> 'server' AND (state = 'enrolled' OR ?1) ORDER BY id",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let rows = statement.query_map([scope.pending], chain).map_err(Error::sqlite(listing))?;
+    let mut sources: Vec<Source> = Vec::new();
+    let (mut of_name, mut of_ledger) = (HashMap::new(), HashMap::new());
+    for row in rows {
+        let chain = row.map_err(Error::sqlite(listing))?;
+        let is_host = chain.kind == SourceKind::Host;
+        let left_out = match (&scope.stack, chain.kind) {
+            (Some(stack), SourceKind::Host) => *stack != chain.stack,
+            (Some(_), kind) => kind != SourceKind::Person,
+            (None, _) => false,
+        };
+        if left_out {
+            continue;
+        }
+        let at = *of_name.entry((chain.kind, chain.name.clone())).or_insert(sources.len());
+        of_ledger.insert(chain.row, at);
+        if at == sources.len() {
+            sources.push(Source {
+                kind: chain.kind,
+                name: chain.name,
+                stack: None,
+                begun: moment(chain.created)?,
+                stopped: None,
+            });
+        }
+        // The newest chain says where its host is, and whether it stopped.
+        let source = &mut sources[at];
+        source.stack = is_host.then_some(chain.stack);
+        let stopped = is_host && chain.last_type == record::ArtifactType::DaemonStopped.as_str();
+        source.stopped = if stopped { Some(moment(chain.last_time)?) } else { None };
+    }
+    Ok((sources, of_ledger))
+}
+
+fn chain(row: &Row<'_>) -> rusqlite::Result<Chain> {
+    let kind = match row.get_ref(1)?.as_str()? {
+        "host" => SourceKind::Host,
+        "client" => SourceKind::Client,
+        _ => SourceKind::Person,
+    };
+    Ok(Chain {
+        row: row.get(0)?,
+        kind,
+        name: row.get(2)?,
+        stack: row.get(3)?,
+        created: row.get(4)?,
+        last_type: row.get(5)?,
+        last_time: row.get(6)?,
+    })
+}
+
+fn reviews(connection: &Connection, scope: &Scope, from: i64, to: i64) -> Result<Vec<ReviewSpan>, Error> {
+    let listing = "listing reviews";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT person, window_from, window_to, signed, stack FROM reviews
+             WHERE window_to > ?1 AND window_from < ?2 AND (?3 IS NULL OR stack IS NULL OR stack = ?3)
+             ORDER BY artifact DESC LIMIT ?4",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+    let rows = statement
+        .query_map(params![from, to, scope.stack, i64::try_from(MAX_REVIEWS).expect("a small number")], read)
+        .map_err(Error::sqlite(listing))?;
+    rows.map(|row| {
+        let (person, from, to, signed, stack) = row.map_err(Error::sqlite(listing))?;
+        Ok(ReviewSpan { person, from: moment(from)?, to: moment(to)?, signed: moment(signed)?, stack })
+    })
+    .collect()
+}

@@ -1,0 +1,268 @@
+//! `GET /v1/hosts`: every host, its ledgers, and how it stands.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use jiff::Timestamp;
+use record::{Host, Stack};
+use rusqlite::{Connection, Row, params as bind};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Asked, params,
+    standing::{LedgerFacts, Standing, standing},
+    stated,
+};
+use crate::{
+    App,
+    auth::Auditor,
+    config::Limits,
+    moment::Moment,
+    problem::Problem,
+    store::{Error, moment},
+};
+
+/// A host's ledgers that are listed, newest first; more are counted.
+const MAX_LEDGERS: usize = 100;
+
+/// Which hosts.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Query {
+    /// Only this one.
+    #[param(max_length = 64)]
+    host: Option<String>,
+    /// Only this stack's.
+    #[param(max_length = 64)]
+    stack: Option<String>,
+    /// Only those that stand so. A page then has fewer rows than its limit.
+    state: Option<Standing>,
+    /// Only those after this name: `next` of the page before.
+    #[param(max_length = 64)]
+    after: Option<String>,
+    /// The most rows of a page.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// One page of hosts, in order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Hosts {
+    /// When it was asked.
+    as_of: Moment,
+    /// The hosts.
+    hosts: Vec<HostStanding>,
+    /// There, when there are more: the next page's `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// One host.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HostStanding {
+    /// Its name.
+    host: String,
+    /// Its stack.
+    stack: String,
+    /// How it stands: as its newest approved ledger does.
+    state: Standing,
+    /// The same in a sentence.
+    says: &'static str,
+    /// Its ledgers, newest first. More than one: its disk or image was copied, set back or moved, or it was renamed.
+    ledgers: Vec<LedgerStanding>,
+    /// How many are not listed.
+    more_ledgers: usize,
+}
+
+/// One ledger.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct LedgerStanding {
+    /// Its id.
+    ledger: String,
+    /// How it stands.
+    state: Standing,
+    /// The last record's number.
+    #[schema(minimum = 0)]
+    seq: i64,
+    /// SHA-256 of its line, in hex.
+    hash: String,
+    /// How many of its records are stored.
+    #[schema(minimum = 0)]
+    records: i64,
+    /// When it was enrolled.
+    enrolled: Moment,
+    /// When an admin approved it, where one had to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approved: Option<Moment>,
+    /// When the last record was stored.
+    last_received: Moment,
+    /// The last record's own time.
+    last_time: Moment,
+    /// The last record's type.
+    last_type: String,
+    /// When the next sweep has to come, as the newest one said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_by: Option<Moment>,
+    /// How many records the host pruned before they came here.
+    #[schema(minimum = 0)]
+    never_received: i64,
+    /// How many authentic records contradict what is stored.
+    #[schema(minimum = 0)]
+    forked: i64,
+}
+
+/// Every host, its ledgers, and how it stands.
+#[utoipa::path(
+    get,
+    path = "/v1/hosts",
+    tag = "reading",
+    params(Query),
+    responses((status = 200, description = "A page of hosts", body = Hosts)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    auditor: Auditor,
+    asked: Asked<Query>,
+) -> Result<Json<Hosts>, Problem> {
+    let query = asked.query;
+    let wanted = Wanted {
+        host: params::name(query.host.as_deref())?,
+        stack: params::name(query.stack.as_deref())?,
+        after: params::name(query.after.as_deref())?,
+        limit: params::limit(query.limit)?,
+    };
+    stated(&app, &auditor, "hosts", &asked.text).await?;
+    let now = Timestamp::now();
+    let limits = app.config.limits.clone();
+    let (mut hosts, next) = app.store.readers().run(move |c| page(c, &wanted, &limits, now)).await?;
+    if let Some(state) = query.state {
+        hosts.retain(|h| h.state == state);
+    }
+    Ok(Json(Hosts { as_of: Moment(now), hosts, next }))
+}
+
+struct Wanted {
+    host: Option<Host>,
+    stack: Option<Stack>,
+    after: Option<Host>,
+    limit: u32,
+}
+
+fn page(
+    connection: &Connection,
+    wanted: &Wanted,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<(Vec<HostStanding>, Option<String>), Error> {
+    let listing = "listing hosts";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT DISTINCT name FROM ledgers WHERE kind = 'host' AND name > ?1 AND (?2 IS NULL OR name = ?2)
+             AND (?3 IS NULL OR stack = ?3) ORDER BY name LIMIT ?4",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let name = |n: &Option<Host>| n.as_ref().map(|n| n.as_str().to_owned());
+    let stack = wanted.stack.as_ref().map(|s| s.as_str().to_owned());
+    let after = name(&wanted.after).unwrap_or_default();
+    let rows = statement
+        .query_map(bind![after, name(&wanted.host), stack, wanted.limit + 1], |row| row.get(0))
+        .map_err(Error::sqlite(listing))?;
+    let mut names: Vec<String> = rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))?;
+    let more = names.len() > wanted.limit as usize;
+    names.truncate(wanted.limit as usize);
+    let next = names.last().filter(|_| more).cloned();
+    let hosts = names.into_iter().map(|name| host(connection, name, limits, now)).collect::<Result<_, _>>()?;
+    Ok((hosts, next))
+}
+
+fn host(connection: &Connection, name: String, limits: &Limits, now: Timestamp) -> Result<HostStanding, Error> {
+    let listing = "listing a host's ledgers";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT l.ledger, l.state = 'pending', l.head_seq, l.head_hash, l.records, l.created, l.approved,
+             l.head_received, l.last_time, l.last_type, l.next_by, l.stack,
+             (SELECT coalesce(sum(g.last - g.first + 1), 0) FROM gaps g WHERE g.ledger = l.id),
+             (SELECT count(*) FROM forks f WHERE f.ledger = l.id)
+             FROM ledgers l WHERE l.kind = 'host' AND l.name = ?1 ORDER BY l.id DESC",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let mut rows = statement.query([&name]).map_err(Error::sqlite(listing))?;
+    let (mut ledgers, mut stack, mut more, mut superseded) = (Vec::new(), None, 0, false);
+    let mut state = None;
+    while let Some(row) = rows.next().map_err(Error::sqlite(listing))? {
+        let raw = RawLedger::read(row).map_err(Error::sqlite(listing))?;
+        let ledger = raw.stands(limits, now, superseded)?;
+        // A pending ledger says nothing about the one before it: it may be a copy of it.
+        superseded |= !raw.pending;
+        stack.get_or_insert(raw.stack);
+        if ledger.state != Standing::Pending {
+            state.get_or_insert(ledger.state);
+        }
+        if ledgers.len() < MAX_LEDGERS { ledgers.push(ledger) } else { more += 1 }
+    }
+    let state = state.unwrap_or(Standing::Pending);
+    let stack = stack.unwrap_or_default();
+    Ok(HostStanding { host: name, stack, state, says: state.sentence(), ledgers, more_ledgers: more })
+}
+
+/// A ledger as it stands in the database.
+struct RawLedger {
+    ledger: String,
+    pending: bool,
+    seq: i64,
+    hash: [u8; 32],
+    records: i64,
+    created: i64,
+    approved: Option<i64>,
+    received: i64,
+    last_time: i64,
+    last_type: String,
+    next_by: Option<i64>,
+    stack: String,
+    never_received: i64,
+    forked: i64,
+}
+
+impl RawLedger {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            ledger: row.get(0)?,
+            pending: row.get(1)?,
+            seq: row.get(2)?,
+            hash: row.get(3)?,
+            records: row.get(4)?,
+            created: row.get(5)?,
+            approved: row.get(6)?,
+            received: row.get(7)?,
+            last_time: row.get(8)?,
+            last_type: row.get(9)?,
+            next_by: row.get(10)?,
+            stack: row.get(11)?,
+            never_received: row.get(12)?,
+            forked: row.get(13)?,
+        })
+    }
+
+    fn stands(&self, limits: &Limits, now: Timestamp, superseded: bool) -> Result<LedgerStanding, Error> {
+        let (received, next_by) = (moment(self.received)?, self.next_by.map(moment).transpose()?);
+        let facts = LedgerFacts { pending: self.pending, last_type: &self.last_type, received, next_by, superseded };
+        Ok(LedgerStanding {
+            ledger: self.ledger.clone(),
+            state: standing(&facts, now, limits.silence_grace, limits.silent_after),
+            seq: self.seq,
+            hash: record::Hash::from(self.hash).to_string(),
+            records: self.records,
+            enrolled: Moment(moment(self.created)?),
+            approved: self.approved.map(moment).transpose()?.map(Moment),
+            last_received: Moment(received),
+            last_time: Moment(moment(self.last_time)?),
+            last_type: self.last_type.clone(),
+            next_by: next_by.map(Moment),
+            never_received: self.never_received,
+            forked: self.forked,
+        })
+    }
+}

@@ -1,0 +1,165 @@
+//! `GET /v1/incidents`: what was not as it should be, each explained.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use record::{Host, LedgerId};
+use rusqlite::{Connection, Row, params as bind};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Asked, params, stated};
+use crate::{
+    App,
+    auth::Auditor,
+    moment::Moment,
+    problem::Problem,
+    store::{Error, moment},
+};
+
+/// Which incidents.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Query {
+    /// Only those that are open, or only those that are over.
+    open: Option<bool>,
+    /// Only of this kind.
+    #[param(max_length = 64)]
+    kind: Option<String>,
+    /// Only about this host.
+    #[param(max_length = 64)]
+    host: Option<String>,
+    /// Only about this ledger.
+    #[param(max_length = 32)]
+    ledger: Option<String>,
+    /// Only those before this number: `next` of the page before.
+    #[param(minimum = 1)]
+    before: Option<i64>,
+    /// The most rows of a page.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// One page of incidents, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Incidents {
+    /// The incidents.
+    incidents: Vec<Incident>,
+    /// There, when there are more: the next page's `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+/// One thing that was not as it should be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Incident {
+    /// Its number.
+    id: i64,
+    /// Its kind, a word.
+    kind: String,
+    /// What it is about.
+    subject: String,
+    /// The host, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    /// The ledger, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<String>,
+    /// When it was first seen.
+    first_seen: Moment,
+    /// When it was last seen.
+    last_seen: Moment,
+    /// How often.
+    #[schema(minimum = 1)]
+    count: i64,
+    /// When it was over, where that can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Moment>,
+    /// What is known of its newest occurrence.
+    #[schema(value_type = Object)]
+    detail: Map<String, Value>,
+}
+
+/// What was not as it should be, each explained; newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/incidents",
+    tag = "reading",
+    params(Query),
+    responses((status = 200, description = "A page of incidents", body = Incidents)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    auditor: Auditor,
+    asked: Asked<Query>,
+) -> Result<Json<Incidents>, Problem> {
+    let query = asked.query;
+    let host: Option<Host> = params::name(query.host.as_deref())?;
+    let ledger: Option<LedgerId> = params::name(query.ledger.as_deref())?;
+    let limit = params::limit(query.limit)?;
+    stated(&app, &auditor, "incidents", &asked.text).await?;
+    let wanted = Wanted {
+        open: query.open,
+        kind: query.kind,
+        host: host.map(Into::into),
+        ledger: ledger.map(Into::into),
+        before: query.before.unwrap_or(i64::MAX),
+        limit,
+    };
+    let incidents = app.store.readers().run(move |c| page(c, &wanted)).await?;
+    Ok(Json(incidents))
+}
+
+struct Wanted {
+    open: Option<bool>,
+    kind: Option<String>,
+    host: Option<String>,
+    ledger: Option<String>,
+    before: i64,
+    limit: u32,
+}
+
+fn page(connection: &Connection, wanted: &Wanted) -> Result<Incidents, Error> {
+    let listing = "listing incidents";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT id, kind, subject, host, ledger, first_seen, last_seen, count, ended, detail FROM incidents
+             WHERE id < ?1 AND (?2 IS NULL OR (ended IS NULL) = ?2) AND (?3 IS NULL OR kind = ?3)
+             AND (?4 IS NULL OR host = ?4) AND (?5 IS NULL OR ledger = ?5) ORDER BY id DESC LIMIT ?6",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let asked = bind![wanted.before, wanted.open, wanted.kind, wanted.host, wanted.ledger, wanted.limit + 1];
+    let mut rows = statement.query(asked).map_err(Error::sqlite(listing))?;
+    let mut incidents = Vec::new();
+    while let Some(row) = rows.next().map_err(Error::sqlite(listing))? {
+        incidents.push(incident(row)?);
+    }
+    let more = incidents.len() > wanted.limit as usize;
+    incidents.truncate(wanted.limit as usize);
+    let next = incidents.last().filter(|_| more).map(|i| i.id);
+    Ok(Incidents { incidents, next })
+}
+
+fn incident(row: &Row<'_>) -> Result<Incident, Error> {
+    let listing = || Error::sqlite("listing incidents");
+    let at = |column: usize| moment(row.get(column).map_err(listing())?).map(Moment);
+    let kind: String = row.get(1).map_err(listing())?;
+    let detail: String = row.get(9).map_err(listing())?;
+    let ended: Option<i64> = row.get(8).map_err(listing())?;
+    Ok(Incident {
+        id: row.get(0).map_err(listing())?,
+        kind,
+        subject: row.get(2).map_err(listing())?,
+        host: row.get(3).map_err(listing())?,
+        ledger: row.get(4).map_err(listing())?,
+        first_seen: at(5)?,
+        last_seen: at(6)?,
+        count: row.get(7).map_err(listing())?,
+        ended: ended.map(moment).transpose()?.map(Moment),
+        detail: serde_json::from_str(&detail)
+            .map_err(|_| Error::Unsound("an incident's detail that is not JSON".to_owned()))?,
+    })
+}

@@ -1,0 +1,131 @@
+//! `GET /v1/receipts`: every receipt that was given for a ledger, as JSON lines, for `lockdownctl verify --receipts FILE`.
+
+use std::sync::Arc;
+
+use axum::{Extension, extract::State, response::Response};
+use record::{Hash, Host, LedgerId, Receipt};
+use rusqlite::{Connection, params as bind};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Asked, params, stated,
+    stream::{self, Chunk, Maker, Streams},
+};
+use crate::{
+    App,
+    auth::Auditor,
+    problem::Problem,
+    store::{Error, moment},
+};
+
+/// Receipts in one chunk: each is signed anew, which takes time.
+const PER_CHUNK: u32 = 128;
+
+/// Of which ledger, or of which host's.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Query {
+    /// The ledger.
+    #[param(max_length = 32)]
+    ledger: Option<String>,
+    /// The host: all its ledgers.
+    #[param(max_length = 64)]
+    host: Option<String>,
+}
+
+/// Every receipt that was given for a ledger, oldest first; one canonical JSON object a line.
+///
+/// One of `ledger` and `host` has to be given.
+#[utoipa::path(
+    get,
+    path = "/v1/receipts",
+    tag = "reading",
+    params(Query),
+    responses((status = 200, description = "Receipts, one a line", body = String, content_type = "application/x-ndjson")),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    auditor: Auditor,
+    Extension(streams): Extension<Streams>,
+    asked: Asked<Query>,
+) -> Result<Response, Problem> {
+    let ledger: Option<LedgerId> = params::name(asked.query.ledger.as_deref())?;
+    let host: Option<Host> = params::name(asked.query.host.as_deref())?;
+    if ledger.is_some() == host.is_some() {
+        return Err(Problem::malformed("give one of ledger=LEDGER and host=HOST; GET /v1/hosts lists both"));
+    }
+    stated(&app, &auditor, "receipts", &asked.text).await?;
+    let chains = app.store.readers().run(move |c| chains(c, ledger.as_ref(), host.as_ref())).await?;
+    if chains.is_empty() {
+        return Err(Problem::not_found("no such ledger or host is known; GET /v1/hosts lists both"));
+    }
+    let maker = Sealer { app: Arc::clone(&app), chains, after: 0 };
+    stream::answer(&streams, app.store.readers(), maker).await
+}
+
+fn chains(
+    connection: &Connection,
+    ledger: Option<&LedgerId>,
+    host: Option<&Host>,
+) -> Result<Vec<(i64, LedgerId)>, Error> {
+    let listing = "looking up a ledger";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT id, ledger FROM ledgers WHERE (?1 IS NOT NULL AND ledger = ?1)
+             OR (?2 IS NOT NULL AND kind = 'host' AND name = ?2) ORDER BY id DESC",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let named = bind![ledger.map(LedgerId::as_str), host.map(Host::as_str)];
+    let rows = statement
+        .query_map(named, |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .map_err(Error::sqlite(listing))?;
+    rows.map(|row| {
+        let (id, ledger) = row.map_err(Error::sqlite(listing))?;
+        let ledger = ledger.parse().map_err(|_| Error::Unsound(format!("a ledger called {ledger:?}")))?;
+        Ok((id, ledger))
+    })
+    .collect()
+}
+
+/// Seals receipts again: the same bytes as were answered, as ed25519 is deterministic.
+struct Sealer {
+    app: Arc<App>,
+    /// What is left, the next one last.
+    chains: Vec<(i64, LedgerId)>,
+    after: i64,
+}
+
+impl Maker for Sealer {
+    fn chunk(&mut self, connection: &Connection) -> Result<Chunk, Error> {
+        let listing = "listing receipts";
+        let mut lines = Vec::new();
+        let Some((row, ledger)) = self.chains.last().cloned() else { return Ok(Chunk { lines, end: true }) };
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT seq, hash, received FROM receipts WHERE ledger = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+            )
+            .map_err(Error::sqlite(listing))?;
+        let rows = statement
+            .query_map(bind![row, self.after, PER_CHUNK], |r| Ok((r.get(0)?, r.get::<_, [u8; 32]>(1)?, r.get(2)?)))
+            .map_err(Error::sqlite(listing))?;
+        let mut count = 0;
+        for row in rows {
+            let (seq, hash, received): (i64, _, i64) = row.map_err(Error::sqlite(listing))?;
+            let number = u64::try_from(seq).map_err(|_| Error::Unsound(format!("a record numbered {seq}")))?;
+            let receipt =
+                Receipt { ledger: ledger.clone(), seq: number, hash: Hash::from(hash), received: moment(received)? };
+            lines.extend_from_slice(receipt.seal(self.app.store.key())?.as_str().as_bytes());
+            lines.push(b'\n');
+            self.after = seq;
+            count += 1;
+        }
+        if count < PER_CHUNK {
+            self.chains.pop();
+            self.after = 0;
+        }
+        Ok(Chunk { lines, end: self.chains.is_empty() })
+    }
+}
