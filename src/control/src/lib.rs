@@ -22,10 +22,11 @@ pub use request::{
     Target,
 };
 pub use response::{
-    AllowedAnswer, Answer, Change, ChangeKind, ConfigState, EffectiveEnd, EndCause, EndView, EndWhy, EnforceAnswer,
-    GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode, Origin, PeopleAnswer, PersonView,
-    PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, RecordsAnswer, Response, RestoreAnswer,
-    RevokeAnswer, SessionKind, SessionView, SessionsAnswer, Severity, SinkState, Status, encode_response,
+    AllowedAnswer, Answer, Change, ChangeKind, ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView, EndWhy,
+    EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode, Origin,
+    PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem,
+    RecordsAnswer, Response, RestoreAnswer, RevokeAnswer, SessionKind, SessionView, SessionsAnswer, Severity,
+    SinkState, Status, encode_response,
 };
 
 /// Where lockdownd listens for operators: `root:lockdown-operators`, mode 0660.

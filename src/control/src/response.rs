@@ -22,7 +22,9 @@ pub use listed::{
     Change, ChangeKind, EnforceAnswer, KeyView, PeopleAnswer, PersonView, PlanAnswer, QuarantineAnswer,
     QuarantineDetail, QuarantineItem, RecordsAnswer, RestoreAnswer, SessionKind, SessionView, SessionsAnswer,
 };
-pub use status::{ConfigState, LedgerState, Mode, Problem, Severity, SinkState, Status};
+pub use status::{
+    ConfigSource, ConfigState, GrantLine, LedgerState, Mode, PersonLine, Problem, Severity, SinkState, Status,
+};
 
 /// What comes back for one [`crate::Request`].
 pub type Response = Result<Answer, Refusal>;

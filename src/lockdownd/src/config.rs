@@ -12,6 +12,7 @@ mod judge;
 mod merge;
 mod place;
 mod shipping;
+mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use judge::{
 };
 pub use place::Place;
 pub use shipping::{MAX_ADDRESS, MAX_RECEIPT_KEYS, Ship, ShipApi, WhenFull};
+pub use sources::Holds;
 pub use table::MAX_LIST;
 pub(crate) use write::grant as written_grant;
 

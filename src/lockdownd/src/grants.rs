@@ -6,7 +6,7 @@
 mod ended;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use self::ended::EndedRoom;
 use crate::{
     host::{clock::Now, paths},
-    policy::grant::{End, EndCause, Grant, Standing},
+    policy::grant::{End, EndCause, Grant, Origin, Standing},
     policy::time::BELIEVED_STEP_BACK,
 };
 
@@ -176,6 +176,18 @@ impl Grants {
     /// One grant, to be changed; call [`Grants::save`] afterwards.
     pub fn get_mut(&mut self, id: &GrantId) -> Option<&mut Grant> {
         self.all.iter_mut().find(|grant| grant.id == *id)
+    }
+
+    /// Says where rendered grants stand now.
+    pub fn stand_at(&mut self, places: Vec<(GrantId, String)>) {
+        let mut places: BTreeMap<GrantId, String> = places.into_iter().collect();
+        for grant in &mut self.all {
+            if let Origin::Config { place, .. } = &mut grant.origin
+                && let Some(now_at) = places.remove(&grant.id)
+            {
+                *place = now_at;
+            }
+        }
     }
 
     /// Adds a grant; call [`Grants::save`] before it takes effect.

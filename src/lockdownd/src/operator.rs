@@ -8,6 +8,7 @@ pub(crate) mod look;
 mod peer;
 mod quarantine;
 mod revoke;
+pub(crate) mod sources;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
 

@@ -90,6 +90,12 @@ pub struct PersonView {
     /// The grants they have now, active or waiting.
     #[serde(default)]
     pub grants: Vec<GrantId>,
+    /// The file of the configuration that they stand in.
+    #[serde(default)]
+    pub file: String,
+    /// The line there, from 1.
+    #[serde(default)]
+    pub line: u64,
 }
 
 /// One public key, never its body.

@@ -1,7 +1,7 @@
 //! How the daemon and its host stand.
 
 use jiff::Timestamp;
-use record::{Account, Host, LedgerId, Stack};
+use record::{Account, Host, LedgerId, Person, Stack};
 use serde::{Deserialize, Serialize};
 
 /// Whether the daemon acts on what it sees.
@@ -52,6 +52,12 @@ pub struct Status {
     pub exempt: Vec<Account>,
     /// How many persons the configuration knows.
     pub people: u64,
+    /// Where the people and the grants of the configuration stand, file by file.
+    #[serde(default)]
+    pub sources: Vec<ConfigSource>,
+    /// How many people and grants `sources` leaves off.
+    #[serde(default)]
+    pub sources_left_off: u64,
     /// How many grants are in force now.
     pub active_grants: u64,
     /// How many grants begin later.
@@ -112,6 +118,39 @@ pub struct ConfigState {
     pub last_good: bool,
     /// Why the files on disk were refused, with file, line and column; `None`: they are in force.
     pub refused: Option<String>,
+}
+
+/// Who and what stands in one file of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigSource {
+    /// The file.
+    pub file: String,
+    /// Its people, by line.
+    #[serde(default)]
+    pub people: Vec<PersonLine>,
+    /// Its grants, by line, whether or not they are in force.
+    #[serde(default)]
+    pub grants: Vec<GrantLine>,
+}
+
+/// Where a person stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonLine {
+    /// The line, from 1.
+    pub line: u64,
+    /// The person.
+    pub person: Person,
+}
+
+/// Where a grant that the configuration renders stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantLine {
+    /// The line that it begins at, from 1.
+    pub line: u64,
+    /// Who.
+    pub person: Person,
+    /// To which account.
+    pub account: Account,
 }
 
 /// Where the ledger stands.

@@ -21,18 +21,19 @@ fn words(answer: &PeopleAnswer) -> String {
     if answer.people.is_empty() {
         return "nobody: add [[person]] to /etc/lockdownd/config.toml or a file in /etc/lockdownd/conf.d\n".to_owned();
     }
-    let mut table = Table::new(&["PERSON", "ACCOUNTS", "GRANTS", "KEY"]);
+    let mut table = Table::new(&["PERSON", "ACCOUNTS", "GRANTS", "FROM", "KEY"]);
     for person in &answer.people {
         let grants: Vec<String> = person.grants.iter().map(ToString::to_string).collect();
         let grants = if grants.is_empty() { "-".to_owned() } else { grants.join(" ") };
-        let mut first = [person.name.to_string(), accounts(person), grants];
+        let from = format!("{}:{}", person.file, person.line);
+        let mut first = [person.name.to_string(), accounts(person), grants, from];
         for key in &person.keys {
-            let [name, accounts, grants] = std::mem::take(&mut first);
-            table.row([name, accounts, grants, format!("{} {}", key.algorithm, key.fingerprint)]);
+            let [name, accounts, grants, from] = std::mem::take(&mut first);
+            table.row([name, accounts, grants, from, format!("{} {}", key.algorithm, key.fingerprint)]);
         }
         if person.keys.is_empty() {
-            let [name, accounts, grants] = first;
-            table.row([name, accounts, grants, "no key".to_owned()]);
+            let [name, accounts, grants, from] = first;
+            table.row([name, accounts, grants, from, "no key".to_owned()]);
         }
     }
     table.render() + &left_off(answer.left_off)
@@ -65,6 +66,8 @@ mod tests {
             accounts: vec!["ubuntu".parse().unwrap(), "deploy".parse().unwrap()],
             missing_accounts: vec!["deploy".parse().unwrap()],
             grants: Vec::new(),
+            file: "/etc/lockdownd/config.toml".to_owned(),
+            line: 12,
         };
         let ann = PersonView {
             name: "ann".parse().unwrap(),
@@ -72,15 +75,17 @@ mod tests {
             accounts: Vec::new(),
             missing_accounts: Vec::new(),
             grants: vec!["g-0123456789abcdef".parse().unwrap()],
+            file: "/etc/lockdownd/conf.d/a.toml".to_owned(),
+            line: 3,
         };
         assert_eq!(
             words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }),
             format!(
                 "\
-PERSON  ACCOUNTS                          GRANTS              KEY
-frank   ubuntu deploy (not on this host)  -                   ssh-ed25519 SHA256:{}
-                                                              ssh-ed25519 SHA256:{}
-ann     none                              g-0123456789abcdef  no key
+PERSON  ACCOUNTS                          GRANTS              FROM                            KEY
+frank   ubuntu deploy (not on this host)  -                   /etc/lockdownd/config.toml:12   ssh-ed25519 SHA256:{}
+                                                                                              ssh-ed25519 SHA256:{}
+ann     none                              g-0123456789abcdef  /etc/lockdownd/conf.d/a.toml:3  no key
 ",
                 "A".repeat(43),
                 "B".repeat(43)

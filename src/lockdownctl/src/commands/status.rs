@@ -10,6 +10,10 @@ use crate::{
     output::{Done, plain, show},
 };
 
+/// How many files are shown that people and grants come from, and how many names of each.
+const SHOWN_FILES: usize = 8;
+const SHOWN_NAMES: usize = 6;
+
 /// Shows it.
 pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Status)? {
@@ -37,6 +41,9 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ("config", config(status)),
         ("accounts", format!("{} watched, exempt: {exempt}", status.accounts)),
         ("people", status.people.to_string()),
+    ];
+    lines.extend(sources(status).into_iter().enumerate().map(|(n, line)| (if n == 0 { "from" } else { "" }, line)));
+    lines.extend([
         ("grants", format!("{} active, {} waiting", status.active_grants, status.waiting_grants)),
         ("sessions", status.sessions.to_string()),
         (
@@ -53,7 +60,7 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
             let sshd = status.openssh.as_deref().unwrap_or("no OpenSSH found");
             format!("{} since {}, with {sshd}", status.version, absolute(status.started_at))
         }),
-    ];
+    ]);
     let at = lines.len() - 1;
     lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, now))));
     lines
@@ -82,6 +89,33 @@ fn shipping(sink: &SinkState, now: Timestamp) -> String {
         text.push_str(&format!("; enrolment {enrolment}"));
     }
     text
+}
+
+/// Where people and grants came from: a line for each file, with the first few of each.
+fn sources(status: &Status) -> Vec<String> {
+    fn some<'n>(mut names: impl ExactSizeIterator<Item = String> + 'n) -> String {
+        let count = names.len();
+        let shown = names.by_ref().take(SHOWN_NAMES).collect::<Vec<_>>().join(", ");
+        if count > SHOWN_NAMES { format!("{shown} and {} more", count - SHOWN_NAMES) } else { shown }
+    }
+    let mut lines: Vec<String> = status
+        .sources
+        .iter()
+        .map(|source| {
+            let people = some(source.people.iter().map(|at| format!("{}:{}", at.person, at.line)));
+            let grants = some(source.grants.iter().map(|at| format!("{} as {}:{}", at.person, at.account, at.line)));
+            let parts = [("people", people), ("grants", grants)];
+            let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+            let parts: Vec<String> = parts.map(|(what, names)| format!("{what} {names}")).collect();
+            format!("{}: {}", source.file, parts.join("; "))
+        })
+        .collect();
+    let more = lines.len().saturating_sub(SHOWN_FILES);
+    lines.truncate(SHOWN_FILES);
+    if more > 0 || status.sources_left_off > 0 {
+        lines.push("and more: lockdownctl people, lockdownctl grants".to_owned());
+    }
+    lines
 }
 
 fn mode(status: &Status, now: Timestamp) -> String {
@@ -128,7 +162,7 @@ fn attention(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use control::{ConfigState, LedgerState, Problem};
+    use control::{ConfigSource, ConfigState, GrantLine, LedgerState, PersonLine, Problem};
 
     use super::*;
     use crate::commands::testing::*;
@@ -152,6 +186,25 @@ mod tests {
             accounts: 31,
             exempt: vec!["breakglass".parse().unwrap()],
             people: 4,
+            sources: vec![
+                ConfigSource {
+                    file: "/etc/lockdownd/conf.d/chef.toml".to_owned(),
+                    people: (1..=8)
+                        .map(|n| PersonLine { line: 10 * n, person: format!("p{n}").parse().unwrap() })
+                        .collect(),
+                    grants: vec![GrantLine {
+                        line: 95,
+                        person: "p1".parse().unwrap(),
+                        account: "ubuntu".parse().unwrap(),
+                    }],
+                },
+                ConfigSource {
+                    file: "/etc/lockdownd/config.toml".to_owned(),
+                    people: vec![PersonLine { line: 12, person: "frank".parse().unwrap() }],
+                    grants: Vec::new(),
+                },
+            ],
+            sources_left_off: 0,
             active_grants: 2,
             waiting_grants: 1,
             sessions: 2,
@@ -173,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_in_order_fits_a_dozen_lines() {
+    fn a_host_in_order_takes_a_line_for_each_thing_and_each_file() {
         let (asked, done) = against(vec![Ok(Answer::Status(Box::new(status())))], run);
         assert_eq!(asked, [Request::Status]);
         assert_eq!(
@@ -185,6 +238,8 @@ host      i-0abc, stack web
 config    abababababab in force since 2026-11-23 06:00:00 UTC
 accounts  31 watched, exempt: breakglass
 people    4
+from      /etc/lockdownd/conf.d/chef.toml: people p1:10, p2:20, p3:30, p4:40, p5:50, p6:60 and 2 more; grants p1 as ubuntu:95
+          /etc/lockdownd/config.toml: people frank:12
 grants    2 active, 1 waiting
 sessions  2
 kept      3 removed files in quarantine

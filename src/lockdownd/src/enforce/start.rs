@@ -204,8 +204,8 @@ impl Engine {
     pub(super) fn reload(&mut self, now: Now) {
         match config::load(Path::new(config::CONFIG_DIR)) {
             Ok(config) => {
-                let same = config.digest == self.config.digest && self.config_state.refused.is_none();
-                // Places may have moved even where the settings have not.
+                // Places count too: what the same settings came from may have moved to another template.
+                let same = config == self.config && self.config_state.refused.is_none();
                 self.people = Self::index_people(&config);
                 self.schedule = Schedule::new(&config, now);
                 self.recorder.ledger_mut().set(config.host.stack.clone(), keeping(&config));
@@ -245,7 +245,8 @@ impl Engine {
                 .with("digest", self.config.digest.as_str())
                 .with("mode", self.config.mode.as_str())
                 .with("people", self.config.people.len() as u64)
-                .with("grants", self.config.rendered.len() as u64);
+                .with("grants", self.config.rendered.len() as u64)
+                .with("sources", crate::operator::sources::detail(&self.config));
             if let Some(name) = self.next_name() {
                 draft.reason = format!("{sentence}, but for host.name: {}", renamed(&name));
                 draft = draft.with("host_name_at_restart", name.as_str());

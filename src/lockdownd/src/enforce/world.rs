@@ -209,6 +209,8 @@ impl Engine {
     pub(crate) fn back_grants(&mut self, now: Now) {
         let config = self.config.clone();
         let changes = rendered::judge(&config, &self.world.uids, self.grants.all(), now.wall);
+        self.grants_unsaved |= !changes.moved.is_empty();
+        self.grants.stand_at(changes.moved);
         for (id, reason) in changes.end {
             self.end_grants(&[id], &Ending::by_config(reason), now);
         }

@@ -50,6 +50,8 @@ impl Engine {
             accounts: entry.accounts.iter().cloned().collect(),
             missing_accounts: entry.accounts.iter().filter(|account| self.uid_of(account).is_none()).cloned().collect(),
             grants: self.live_grants_of(name, now),
+            file: entry.place.file.to_string(),
+            line: u64::from(entry.place.line),
         });
         PeopleAnswer { people: people.collect(), left_off: 0 }
     }
@@ -60,6 +62,7 @@ impl Engine {
     }
 
     pub(super) fn status(&self, now: Now) -> Status {
+        let (sources, sources_left_off) = super::sources::views(&self.config);
         let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
         let head = self.recorder.ledger().head();
         Status {
@@ -80,6 +83,8 @@ impl Engine {
             accounts: self.world.accounts_count(),
             exempt: self.config.accounts.exempt.iter().cloned().collect(),
             people: self.config.people.len() as u64,
+            sources,
+            sources_left_off,
             active_grants: standing(Standing::Active),
             waiting_grants: standing(Standing::Waiting),
             sessions: self.sessions.live().len() as u64,

@@ -18,6 +18,8 @@ pub struct Changes<'a> {
     pub make: Vec<(&'a RenderedGrant, Option<Timestamp>)>,
     /// Grants to end, each with its reason.
     pub end: Vec<(GrantId, String)>,
+    /// Grants, ended ones too, whose content now stands elsewhere, each with its place.
+    pub moved: Vec<(GrantId, String)>,
 }
 
 /// Judges every grant against the configuration and the accounts there are (name and user id).
@@ -32,6 +34,14 @@ pub fn judge<'a>(
     for grant in grants.iter().filter(|grant| grant.is_open()) {
         if let Some(reason) = no_longer_backed(config, accounts, &rendered, grant) {
             changes.end.push((grant.id.clone(), reason));
+        }
+    }
+    for grant in grants {
+        if let Origin::Config { content, place } = &grant.origin
+            && let Some(now_at) = rendered.get(content).map(|wanted| wanted.place.to_string())
+            && now_at != *place
+        {
+            changes.moved.push((grant.id.clone(), now_at));
         }
     }
     for (content, wanted) in rendered {
@@ -169,6 +179,17 @@ mod tests {
             let (_, reasons) = judged(&config, &accounts, &operators);
             assert!(reasons.len() == 1 && reasons[0].contains(why), "{why}: {reasons:?}");
         }
+    }
+
+    #[test]
+    fn a_grant_whose_template_has_moved_is_named_by_its_new_place() {
+        let moved = usual(&format!("\n\n{RENDERED}"));
+        let revoked = ended(Grant { id: id(2), ..made() }, EndCause::Revoked, true);
+        let (grants, accounts) = ([made(), revoked, grant(3, "frank", "ubuntu")], accounts());
+        let changes = judge(&moved, &accounts, &grants, now().wall);
+        let place = moved.rendered[0].place.to_string();
+        assert_eq!(changes.moved, [(id(1), place.clone()), (id(2), place)]);
+        assert!(changes.make.is_empty() && changes.end.is_empty());
     }
 
     #[test]
