@@ -160,6 +160,14 @@ pub(crate) struct Verify {
     /// An allowed_signers file (ssh-keygen(1)) with the keys to trust; without it, the host's own signing_key.pub
     #[arg(long, value_name = "FILE")]
     pub(crate) signers: Option<PathBuf>,
+    /// The server's receipts for this host, one a line, as GET /v1/receipts?host=HOST of the compliance API gives them:
+    /// they find what root on the host has signed anew
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipts: Option<PathBuf>,
+    /// The server's public key, or an allowed_signers file with it (GET /v1/server); without it, the key that the daemon
+    /// has pinned, which root on the host can change
+    #[arg(long, value_name = "FILE", requires = "receipts")]
+    pub(crate) server_key: Option<PathBuf>,
 }
 
 /// Look at what was removed, and put it back

@@ -28,4 +28,4 @@ pub use names::{Account, Fingerprint, GrantId, Host, LedgerId, NameError, Person
 pub use receipt::{MAX_RECEIPT, RECEIPT_NAMESPACE, Receipt, ReceiptError, SignedReceipt};
 pub use signatory::Signatory;
 pub use signers::{AllowedSigner, SignersError};
-pub use verify::{Depth, Fault, Finding, MAX_FINDINGS, Trust, Verdict, Verifier};
+pub use verify::{BadReceipt, Depth, Fault, Finding, MAX_FINDINGS, MAX_RECEIPTS, Receipts, Trust, Verdict, Verifier};

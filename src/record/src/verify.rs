@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::Value;
 use ssh_key::PublicKey;
 
+pub use self::receipts::{BadReceipt, MAX_RECEIPTS, Receipts};
 use crate::{
     AllowedSigner, ArtifactType, Host, LedgerId,
     line::{Hash, Malformed, Record},
 };
+
+mod receipts;
 
 /// The most findings that are kept; more are counted.
 pub const MAX_FINDINGS: usize = 1000;
@@ -90,6 +93,48 @@ pub enum Fault {
     /// The start is gone, and no `ledger.pruned` accounts for it.
     #[error("records 1 to {0} are missing, and no ledger.pruned accounts for them")]
     Unaccounted(u64),
+    /// The server has another record under this number.
+    #[error(
+        "the server has acknowledged another record under this number: after record {after}, up to this one, records were changed, dropped, added or signed anew"
+    )]
+    NotAsAcknowledged {
+        /// The last record that is as acknowledged.
+        after: u64,
+    },
+    /// A record that the server has is not here, while earlier and later ones are.
+    #[error("the server has acknowledged record {seq}, and it is not here")]
+    AcknowledgedMissing {
+        /// The record's number.
+        seq: u64,
+    },
+    /// The server has records beyond the last one here.
+    #[error(
+        "the server has acknowledged records to {acknowledged}, and this is the last one here: the end was cut off"
+    )]
+    CutOff {
+        /// The last record that is acknowledged.
+        acknowledged: u64,
+    },
+    /// There are receipts, and none is for this ledger or the one before.
+    #[error(
+        "none of the receipts, which are for {ledgers} other ledgers, is for this one or the one before: signed anew as another?"
+    )]
+    OtherLedgersOnly {
+        /// How many ledgers they are for.
+        ledgers: usize,
+    },
+    /// The server has more, or other, of the ledger before than this one says.
+    #[error(
+        "of the ledger before, {ledger}, the server has acknowledged records to {acknowledged}, and this one says that it ended otherwise at {said}"
+    )]
+    AncestorCut {
+        /// The ledger before.
+        ledger: LedgerId,
+        /// The last record of it that is acknowledged.
+        acknowledged: u64,
+        /// The last record of it by this ledger's word.
+        said: u64,
+    },
     /// Nothing to verify.
     #[error("there is no record")]
     Empty,
@@ -137,6 +182,8 @@ pub struct Verdict {
     pub lines: u64,
     /// The key in force at the end.
     pub key: Option<PublicKey>,
+    /// Up to which record it is as the receipts say, 0 where no receipt is at hand: "acknowledged to".
+    pub acknowledged: u64,
 }
 
 impl Verdict {
@@ -161,6 +208,7 @@ pub struct Verifier {
     ends: BTreeMap<u64, Hash>,
     /// The furthest that a `ledger.pruned` accounts for.
     pruned: Option<(u64, Hash)>,
+    receipts: Receipts,
     findings: Vec<Finding>,
     more: u64,
 }
@@ -179,6 +227,7 @@ impl Verifier {
             key: None,
             ends: BTreeMap::new(),
             pruned: None,
+            receipts: Receipts::default(),
             findings: Vec::new(),
             more: 0,
         }
@@ -188,6 +237,13 @@ impl Verifier {
     #[must_use]
     pub fn partial(mut self) -> Self {
         self.whole = false;
+        self
+    }
+
+    /// Holds the ledger against these receipts too.
+    #[must_use]
+    pub fn against(mut self, receipts: Receipts) -> Self {
+        self.receipts = receipts;
         self
     }
 
@@ -203,6 +259,9 @@ impl Verifier {
         match Record::parse(line) {
             Ok(record) => {
                 self.judge(&record);
+                if let Some(fault) = self.receipts.meet(&record) {
+                    self.find(Some(record.seq()), fault);
+                }
                 self.last = Some(record);
                 (self.last.as_ref(), self.found() == before)
             }
@@ -228,8 +287,13 @@ impl Verifier {
             },
             _ => {}
         }
+        let (first, end) = (self.first.map_or(0, |(seq, _)| seq), self.last.as_ref().map_or(0, Record::seq));
+        for fault in self.receipts.missing(first, end) {
+            self.find(Some(end), fault);
+        }
         let last = self.last.as_ref();
         Verdict {
+            acknowledged: self.receipts.met(),
             more: self.more,
             ledger: last.map(|r| r.ledger().clone()),
             host: last.map(|r| r.host().clone()),

@@ -1,6 +1,7 @@
 //! `verify`: whether the ledger on this disk is one untouched, signed chain. Offline: it asks nobody and trusts only the
 //! key that it was told to trust.
 
+mod receipts;
 mod segments;
 
 use std::{
@@ -14,6 +15,7 @@ use record::{AllowedSigner, Depth, Trust, Verdict, Verifier};
 use serde::Serialize;
 use ssh_key::{HashAlg, PublicKey};
 
+use self::receipts::Given;
 use super::{Context, count};
 use crate::{
     ask::Failure,
@@ -25,6 +27,8 @@ use crate::{
 pub(crate) const LEDGER: &str = "/var/lib/lockdownd/ledger";
 /// The key that is trusted where no other is named: the host's own, which the daemon made at its first start.
 const SIGNING_KEY: &str = "/var/lib/lockdownd/signing_key.pub";
+/// The server's key where no other is named: the one that the daemon pinned.
+const SERVER_KEY: &str = "/var/lib/lockdownd/receipt_key.pub";
 /// The most bytes of a file of keys that are read.
 const MAX_KEYS: u64 = 1024 * 1024;
 
@@ -39,8 +43,13 @@ struct Report {
     first: u64,
     /// Up to which record the chain holds together, if it is good.
     complete_to: u64,
-    /// Up to which record a server's receipt is at hand; no server has given this host one.
+    /// Up to which record it is as a server's receipts say; 0 where none was given.
     acknowledged_to: u64,
+    /// How many receipts it was held against.
+    receipts: u64,
+    /// The file whose keys the receipts had to be signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_key: Option<String>,
     head: String,
     /// The fingerprint of the key in force at the end.
     key: Option<String>,
@@ -53,24 +62,34 @@ struct Report {
 
 /// Verifies; exit status 1 if anything is off.
 pub(crate) fn run(args: &cli::Verify, context: &Context<'_>) -> Result<Done, Failure> {
-    let report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY))?;
+    let given = match &args.receipts {
+        Some(file) => Some(receipts::read(file, args.server_key.as_deref().unwrap_or(Path::new(SERVER_KEY)))?),
+        None => None,
+    };
+    let report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY), given)?;
     let exit = if report.good { Exit::Done } else { Exit::Refused };
     Ok(show(context.json, &report, words).exiting(exit))
 }
 
-fn report(ledger: &Path, signers: Option<&Path>, own_key: &Path) -> Result<Report, Failure> {
+fn report(ledger: &Path, signers: Option<&Path>, own_key: &Path, given: Option<Given>) -> Result<Report, Failure> {
     let (trust, own) = match signers {
         Some(file) => (Trust::Signers(allowed(file)?), None),
         // The key of today may have been introduced by the one of the first day: what counts is that it is in force at the end.
         None => (Trust::FirstKey, Some(public_key(own_key)?)),
     };
     let mut verifier = Verifier::new(Depth::Full, trust);
+    let (mut count, mut server_key, mut bad) = (0, None, Vec::new());
+    if let Some(given) = given {
+        (count, server_key, bad) = (given.receipts.count() as u64, Some(given.server_key), given.bad);
+        verifier = verifier.against(given.receipts);
+    }
     let misplaced = segments::feed(ledger, &mut verifier)
         .map_err(|error| Failure::here(error.to_string()).but(unreadable(&error.error)))?;
     let verdict = verifier.finish();
     let trusted = signers.unwrap_or(own_key).display().to_string();
-    let mut report = Report { trusted, ..summary(&verdict) };
+    let mut report = Report { trusted, receipts: count, server_key, ..summary(&verdict) };
     report.findings.extend(misplaced);
+    report.findings.extend(bad);
     if let (Some(own), Some(key)) = (own, &verdict.key)
         && own.key_data() != key.key_data()
     {
@@ -93,7 +112,9 @@ fn summary(verdict: &Verdict) -> Report {
         records: verdict.lines,
         first: verdict.first,
         complete_to: verdict.last,
-        acknowledged_to: 0,
+        acknowledged_to: verdict.acknowledged,
+        receipts: 0,
+        server_key: None,
         head: verdict.last_hash.to_string(),
         key: verdict.key.as_ref().map(|key| key.fingerprint(HashAlg::Sha256).to_string()),
         trusted: String::new(),
@@ -115,14 +136,16 @@ fn words(report: &Report) -> String {
         report.trusted,
         report.head
     );
+    if let Some(key) = &report.server_key {
+        let held = count(usize::try_from(report.receipts).unwrap_or(usize::MAX), "receipt");
+        text.push_str(&format!("held   against {held}, signed as {key} says\n"));
+    }
     if report.good {
         text.push_str(&format!(
             "good: every record's form, number, place in the chain and signature\ncomplete to {}, acknowledged to {}\n",
             report.complete_to, report.acknowledged_to
         ));
-        if report.acknowledged_to == 0 {
-            text.push_str("No server has acknowledged any of it: root on this host could have rewritten it all.\n");
-        }
+        text.push_str(unproven(report));
         return text;
     }
     let found = report.findings.len() as u64 + report.more;
@@ -131,7 +154,22 @@ fn words(report: &Report) -> String {
     if report.more > 0 {
         text.push_str(&format!("  and {} more\n", report.more));
     }
+    if report.server_key.is_some() {
+        text.push_str(&format!("acknowledged to {} is as the server has it\n", report.acknowledged_to));
+    }
     text
+}
+
+/// What a good verdict does not show.
+fn unproven(report: &Report) -> &'static str {
+    if report.server_key.is_none() {
+        return "No receipts were given (--receipts FILE): root on this host could have rewritten it all.\n";
+    }
+    match report.acknowledged_to {
+        0 => "No server has acknowledged any of it: root on this host could have rewritten it all.\n",
+        to if to < report.complete_to => "What comes after that, root on this host could have rewritten.\n",
+        _ => "",
+    }
 }
 
 fn allowed(file: &Path) -> Result<Vec<AllowedSigner>, Failure> {

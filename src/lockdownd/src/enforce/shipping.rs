@@ -47,7 +47,10 @@ struct Said {
 #[serde(default)]
 struct SaidOfSink {
     state: String,
+    /// Whose numbers these are: the shipper may still be sending the ledger before.
+    ledger: Option<String>,
     seq: u64,
+    waiting: u64,
     waiting_since: Option<Timestamp>,
     why: Option<String>,
     enrolment: Option<String>,
@@ -59,24 +62,26 @@ impl Engine {
         let text = self.shipped.shipper.status().ok().flatten();
         let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let ledger = self.recorder.ledger();
-        let head = ledger.head().seq;
+        let own = (ledger.id().as_str(), ledger.head().seq);
         let ship = &self.config.ship;
-        let syslog = ship.syslog.as_ref().map(|address| sink("syslog", address, None, head, &said));
-        let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged()), head, &said));
+        let syslog = ship.syslog.as_ref().map(|address| sink("syslog", address, None, own, &said));
+        let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged()), own, &said));
         syslog.into_iter().chain(api).collect()
     }
 }
 
-fn sink(name: &str, to: &str, acknowledged: Option<u64>, head: u64, said: &Said) -> SinkState {
+fn sink(name: &str, to: &str, acknowledged: Option<u64>, own: (&str, u64), said: &Said) -> SinkState {
     let short = |text: &String| text.chars().take(MAX_SAID).collect::<String>();
     let said = said.sinks.get(name);
-    let sent = said.map_or(0, |said| said.seq.min(head));
+    let (ledger, head) = own;
+    let of_this = said.filter(|said| said.ledger.as_deref().is_none_or(|its| its == ledger));
+    let sent = of_this.map_or(0, |said| said.seq.min(head));
     SinkState {
         name: name.to_owned(),
         to: to.to_owned(),
         state: said.map(|said| short(&said.state)),
         sent,
-        waiting: head - sent,
+        waiting: if of_this.is_some() { head - sent } else { said.map_or(head, |said| said.waiting.max(head)) },
         since: said.and_then(|said| said.waiting_since),
         why: said.and_then(|said| said.why.as_ref()).map(short),
         enrolment: said.and_then(|said| said.enrolment.as_ref()).map(short),
@@ -116,16 +121,18 @@ mod tests {
     #[test]
     fn what_the_shipper_says_is_shown_within_bounds_and_no_lie_makes_a_number_wrong() {
         let said = format!(
-            "{{\"v\":1,\"sinks\":{{\"api\":{{\"state\":\"retrying\",\"seq\":7,\"waiting_since\":\"2026-11-23T18:00:00Z\",\"why\":\"{}\",\"more\":1}}}}}}",
+            "{{\"v\":1,\"sinks\":{{\"api\":{{\"state\":\"retrying\",\"ledger\":\"ab\",\"seq\":7,\"waiting_since\":\"2026-11-23T18:00:00Z\",\"why\":\"{}\",\"more\":1}}}}}}",
             "x".repeat(1_000)
         );
         let said: Said = serde_json::from_str(&said).expect("good");
-        let seen = sink("api", "https://a", Some(5), 9, &said);
+        let seen = sink("api", "https://a", Some(5), ("ab", 9), &said);
         assert_eq!((seen.sent, seen.waiting, seen.acknowledged), (7, 2, Some(5)));
         assert_eq!((seen.why.map(|why| why.len()), seen.state.as_deref()), (Some(MAX_SAID), Some("retrying")));
-        let seen = sink("api", "https://a", Some(5), 3, &said);
+        let seen = sink("api", "https://a", Some(5), ("ab", 3), &said);
         assert_eq!((seen.sent, seen.waiting), (3, 0));
-        let seen = sink("syslog", "unix:/x", None, 9, &said);
+        let seen = sink("api", "https://a", Some(5), ("cd", 3), &said);
+        assert_eq!((seen.sent, seen.waiting), (0, 3), "the number is one of another ledger");
+        let seen = sink("syslog", "unix:/x", None, ("ab", 9), &said);
         assert_eq!((seen.sent, seen.waiting, seen.state), (0, 9, None));
     }
 

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use ssh_key::{PrivateKey, private::Ed25519Keypair};
 
 use super::*;
+
+mod acknowledged;
 use crate::{Draft, Position, seal};
 
 fn key(seed: u8) -> PrivateKey {

@@ -71,14 +71,38 @@ impl Disk {
     }
 
     fn verify(&self) -> Report {
-        report(&self.ledger(), None, &self.own_key()).unwrap()
+        report(&self.ledger(), None, &self.own_key(), None).unwrap()
+    }
+
+    /// Verifies against receipts for these records as they stand in `lines`, by the server's key 9.
+    fn against(&self, lines: &str, seqs: &[usize], more: &str) -> Result<Report, Failure> {
+        let lines: Vec<&str> = lines.split_inclusive('\n').collect();
+        let receipts: String = seqs.iter().map(|seq| receipt(lines[seq - 1], *seq as u64)).collect();
+        let (file, server) = (self.dir.path().join("receipts"), self.dir.path().join("server"));
+        fs::write(&file, receipts + more).unwrap();
+        fs::write(&server, format!("# the server's\nserver {}\n", public(&key(9)))).unwrap();
+        report(&self.ledger(), None, &self.own_key(), Some(receipts::read(&file, &server)?))
+    }
+
+    fn lines(&self) -> String {
+        [1, 4].map(|first| fs::read_to_string(self.segment(first)).unwrap()).concat()
     }
 
     fn signers(&self, text: &str) -> Result<Report, Failure> {
         let file = self.dir.path().join("allowed_signers");
         fs::write(&file, text).unwrap();
-        report(&self.ledger(), Some(&file), Path::new("/nonexistent"))
+        report(&self.ledger(), Some(&file), Path::new("/nonexistent"), None)
     }
+}
+
+fn receipt(line: &str, seq: u64) -> String {
+    let receipt = record::Receipt {
+        ledger: "0".repeat(32).parse().unwrap(),
+        seq,
+        hash: Hash::of(line.as_bytes()),
+        received: "2026-11-23T18:00:01Z".parse().unwrap(),
+    };
+    receipt.seal(&key(9)).unwrap().as_str().to_owned() + "\n"
 }
 
 fn plain_draft() -> Draft {
@@ -161,11 +185,56 @@ fn only_signers_that_the_file_lists_for_this_host_are_trusted() {
 #[test]
 fn what_cannot_be_read_is_never_good() {
     let disk = Disk::new();
-    let missing = report(&disk.dir.path().join("none"), None, &disk.own_key()).unwrap_err();
+    let missing = report(&disk.dir.path().join("none"), None, &disk.own_key(), None).unwrap_err();
     assert_eq!(missing.exit(), Exit::Refused);
     assert!(missing.words().contains("none: No such file"), "{}", missing.words());
-    let keyless = report(&disk.ledger(), None, Path::new("/nonexistent.pub")).unwrap_err();
+    let keyless = report(&disk.ledger(), None, Path::new("/nonexistent.pub"), None).unwrap_err();
     assert_eq!(keyless.exit(), Exit::Refused);
     let empty = tempfile::tempdir().unwrap();
-    assert!(!report(empty.path(), None, &disk.own_key()).unwrap().good);
+    assert!(!report(empty.path(), None, &disk.own_key(), None).unwrap().good);
+}
+
+#[test]
+fn a_ledger_is_held_against_the_servers_receipts() {
+    let disk = Disk::new();
+    let lines = disk.lines();
+    let report = disk.against(&lines, &[2, 5], "").unwrap();
+    let text = words(&report);
+    assert!(report.good && text.contains("complete to 6, acknowledged to 5\n"), "{text}");
+    assert!(text.contains("held   against 2 receipts") && text.contains("What comes after that"), "{text}");
+    let report = disk.against(&lines, &[6], "").unwrap();
+    assert!(report.good && words(&report).ends_with("complete to 6, acknowledged to 6\n"), "{}", words(&report));
+}
+
+#[test]
+fn what_root_signed_anew_or_cut_off_is_named_with_its_place() {
+    let (disk, mut other) = (Disk::new(), Disk::new());
+    // The same host's key, other words, every hash and signature made anew.
+    other.seq = 4;
+    other.prev = Hash::of(disk.lines().split_inclusive('\n').nth(3).unwrap().as_bytes());
+    let anew: String =
+        ["one", "two"].map(|word| other.seal(&Draft::new(ArtifactType::SweepAttested, word.to_owned()))).concat();
+    let lines = disk.lines();
+    disk.edit(4, |text| text.split_inclusive('\n').next().unwrap().to_owned() + &anew);
+    assert!(disk.verify().good, "without receipts nothing can be seen");
+    let text = words(&disk.against(&lines, &[3, 6], "").unwrap());
+    assert!(text.contains("record 6 (line 6)") && text.contains("after record 3, up to this one"), "{text}");
+    assert!(text.contains("acknowledged to 3 is as the server has it"), "{text}");
+    fs::remove_file(disk.segment(4)).unwrap();
+    let text = words(&disk.against(&lines, &[3, 6], "").unwrap());
+    assert!(text.contains("acknowledged records to 6") && text.contains("the end was cut off"), "{text}");
+}
+
+#[test]
+fn a_receipt_that_does_not_count_is_a_finding_and_a_file_without_keys_a_failure() {
+    let disk = Disk::new();
+    let lines = disk.lines();
+    let forged = receipt(&lines, 6).replace("\"seq\":6,", "\"seq\":5,");
+    for more in [forged, "nonsense\n".to_owned(), "x".repeat(5_000)] {
+        let report = disk.against(&lines, &[3], &more).unwrap();
+        assert!(!report.good && report.findings[0].contains("receipts line 2: "), "{:?}", report.findings);
+    }
+    fs::write(disk.dir.path().join("empty"), "\n").unwrap();
+    let failure = receipts::read(&disk.dir.path().join("receipts"), &disk.dir.path().join("empty")).err().unwrap();
+    assert!(failure.words().contains("no key stands in it"), "{}", failure.words());
 }
