@@ -11,6 +11,7 @@ mod kind;
 mod line;
 mod names;
 mod receipt;
+mod severity;
 mod signatory;
 mod signers;
 mod verify;
@@ -26,6 +27,7 @@ pub use line::{
 };
 pub use names::{Account, Fingerprint, GrantId, Host, LedgerId, NameError, Person, SessionId, Stack};
 pub use receipt::{MAX_RECEIPT, RECEIPT_NAMESPACE, Receipt, ReceiptError, SignedReceipt};
+pub use severity::Severity;
 pub use signatory::Signatory;
 pub use signers::{AllowedSigner, SignersError};
 pub use verify::{BadReceipt, Depth, Fault, Finding, MAX_FINDINGS, MAX_RECEIPTS, Receipts, Trust, Verdict, Verifier};

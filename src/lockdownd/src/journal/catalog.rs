@@ -1,25 +1,10 @@
-//! What journald is told about each type of record beside its fields: the fixed MESSAGE_ID, by which the catalog explains
-//! it (`journalctl -x`), and how urgent it is. The ids never change; `systemd/lockdownd.catalog` has an entry for each.
+//! The fixed MESSAGE_ID of each type of record, by which the catalog explains it (`journalctl -x`). The ids never change;
+//! `systemd/lockdownd.catalog` has an entry for each.
 
 use record::ArtifactType;
 
 /// The MESSAGE_ID of "records did not reach the journal", which is no record itself.
 pub const DROPPED_ID: &str = "7a750000370d4f48ae1ef90e9dae545a";
-
-/// syslog(3) severities, by their numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Severity {
-    /// Somebody should come.
-    Critical = 2,
-    /// Something failed.
-    Error = 3,
-    /// An operator should look.
-    Warning = 4,
-    /// Normal, and worth knowing.
-    Notice = 5,
-    /// All else.
-    Info = 6,
-}
 
 /// The fixed MESSAGE_ID of a type, sd_journal_send(3).
 #[must_use]
@@ -51,36 +36,5 @@ pub fn message_id(kind: ArtifactType) -> &'static str {
         ArtifactType::SshdChanged => "4e7cd585efb8400ae8806736efd75ca9",
         ArtifactType::SweepAttested => "d1f51d3ee1092f8e4bd2c17df862eea8",
         ArtifactType::EmergencyLogin => "41cfe46999919f01d8ad369cfeff1007",
-    }
-}
-
-/// How urgent a record of this type is.
-pub(super) fn severity(kind: ArtifactType) -> Severity {
-    match kind {
-        ArtifactType::EmergencyLogin => Severity::Critical,
-        ArtifactType::RemovalFailed
-        | ArtifactType::ConfigRefused
-        | ArtifactType::JournalGap
-        | ArtifactType::ShipDropped => Severity::Error,
-        ArtifactType::KeyRemoved
-        | ArtifactType::SessionRefused
-        | ArtifactType::SessionTerminated
-        | ArtifactType::LoginFailed
-        | ArtifactType::SshdChanged
-        | ArtifactType::ClockStepped
-        | ArtifactType::KeyRotated
-        | ArtifactType::QuarantineRestored => Severity::Warning,
-        ArtifactType::LedgerOpened
-        | ArtifactType::LedgerPruned
-        | ArtifactType::DaemonStarted
-        | ArtifactType::DaemonStopped
-        | ArtifactType::ConfigLoaded
-        | ArtifactType::ModeChanged
-        | ArtifactType::GrantCreated
-        | ArtifactType::GrantEnded
-        | ArtifactType::Lockdown
-        | ArtifactType::SessionOpened
-        | ArtifactType::SessionClosed => Severity::Notice,
-        ArtifactType::LedgerSegment | ArtifactType::SweepAttested => Severity::Info,
     }
 }

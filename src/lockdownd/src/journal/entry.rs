@@ -1,9 +1,9 @@
 //! A record as an entry in journald's native protocol: every field by itself, and the signed line whole.
 
-use record::{ArtifactType, Record};
+use record::{Record, Severity};
 use serde_json::{Map, Value};
 
-use super::catalog::{DROPPED_ID, Severity, message_id, severity};
+use super::catalog::{DROPPED_ID, message_id};
 
 /// syslog's facility `authpriv`.
 const FACILITY: &str = "10";
@@ -20,22 +20,12 @@ const CONTEXT: &[(&str, &str)] =
 /// The entry for a signed line. Nothing for a line that is no record: the ledger writes none.
 pub(super) fn of_record(line: &str) -> Option<Vec<u8>> {
     let record = Record::parse(line.as_bytes()).ok()?;
-    let urgency = urgency(&record);
+    let urgency = Severity::of_record(&record);
     let mut out = start(&message(&record), urgency, record.kind().map(message_id));
     put(&mut out, "LOCKDOWND_RECORD", line.trim_end());
     let mut left = MAX_FIELDS;
     put_all(&mut out, "LOCKDOWND", record.fields(), &mut left);
     Some(out)
-}
-
-/// By type, but for two: a ledger that something broke is an error, and a change that weakens enforce or keeps it from
-/// coming into force (the engine says so in `detail.broken`) is critical.
-fn urgency(record: &Record) -> Severity {
-    match record.kind() {
-        Some(ArtifactType::LedgerOpened) if record.detail("break").is_some() => Severity::Error,
-        Some(ArtifactType::SshdChanged) if record.detail("broken").is_some() => Severity::Critical,
-        kind => kind.map_or(Severity::Warning, severity),
-    }
 }
 
 /// The entry that says how many records journald did not get.

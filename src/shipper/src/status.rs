@@ -1,0 +1,205 @@
+//! `status.json`: for each sink, how far it is, what waits, since when, and why. For `lockdownctl status`.
+//!
+//! What somebody should know is written at once; numbers, and whether something is on its way just now, at most once a
+//! second.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{files, log, paths::Paths};
+
+/// How often numbers alone are written.
+const EVERY: Duration = Duration::from_secs(1);
+/// The longest `why`, in characters: part of it comes from the server.
+const MAX_WHY: usize = 500;
+
+/// What a sink is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// Nothing waits.
+    Idle,
+    /// Records are on their way.
+    Shipping,
+    /// The sink is out of reach, or asks for patience; `why` says which. It goes on by itself.
+    Waiting,
+    /// It does not go on before somebody changes something; `why` says what. Tried again now and then.
+    Refused,
+    /// The server holds another history of this ledger. The daemon is asked to begin a new one.
+    Fork,
+}
+
+impl State {
+    fn is_healthy(self) -> bool {
+        matches!(self, Self::Idle | Self::Shipping)
+    }
+}
+
+/// One sink's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct SinkStatus {
+    pub(crate) state: State,
+    pub(crate) ledger: Option<String>,
+    /// The last record that it has.
+    pub(crate) seq: u64,
+    /// How many records of the present ledger wait.
+    pub(crate) waiting: u64,
+    /// The time of the first that waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting_since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) acknowledged_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enrolment: Option<String>,
+}
+
+impl SinkStatus {
+    pub(crate) fn new(state: State) -> Self {
+        Self {
+            state,
+            ledger: None,
+            seq: 0,
+            waiting: 0,
+            waiting_since: None,
+            why: None,
+            acknowledged_seq: None,
+            enrolment: None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    sinks: BTreeMap<&'static str, SinkStatus>,
+    written: Option<Instant>,
+    dirty: bool,
+    failed: bool,
+}
+
+/// All sinks' status, and the file.
+#[derive(Debug)]
+pub(crate) struct Status {
+    paths: Paths,
+    board: Mutex<Board>,
+}
+
+impl Status {
+    pub(crate) fn new(paths: Paths) -> Self {
+        Self { paths, board: Mutex::default() }
+    }
+
+    /// A sink's status is this now; or it is not configured.
+    pub(crate) fn set(&self, sink: &'static str, status: Option<SinkStatus>) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = status.map(|mut status| {
+            status.why = status.why.map(|why| why.chars().take(MAX_WHY).collect());
+            status
+        });
+        let before = board.sinks.get(sink);
+        if before == status.as_ref() && board.written.is_some() {
+            return;
+        }
+        let told = |status: Option<&SinkStatus>| {
+            status.map(|s| ((!s.state.is_healthy()).then_some(s.state), s.why.clone(), s.enrolment.clone()))
+        };
+        let news = told(before) != told(status.as_ref()) || board.written.is_none();
+        if news {
+            say(sink, before, status.as_ref());
+        }
+        match status {
+            Some(status) => board.sinks.insert(sink, status),
+            None => board.sinks.remove(sink),
+        };
+        board.dirty = true;
+        if news || board.written.is_none_or(|then| then.elapsed() >= EVERY) {
+            self.write(&mut board);
+        }
+    }
+
+    /// Writes what was held back. Returns when to be called again.
+    pub(crate) fn flush(&self) -> Option<Duration> {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = board.written.map_or(EVERY, |then| then.elapsed());
+        if board.dirty && since >= EVERY {
+            self.write(&mut board);
+        }
+        board.dirty.then(|| EVERY.saturating_sub(since).max(Duration::from_millis(1)))
+    }
+
+    fn write(&self, board: &mut Board) {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            v: u64,
+            time: String,
+            sinks: &'a BTreeMap<&'static str, SinkStatus>,
+        }
+        let written = Written { v: 1, time: format!("{:.6}", Timestamp::now()), sinks: &board.sinks };
+        let mut bytes = serde_json::to_vec(&written).expect("text and numbers can always be written");
+        bytes.push(b'\n');
+        let result = files::replace_fleeting(&self.paths.status(), &bytes);
+        if let Err(error) = &result
+            && !board.failed
+        {
+            log::warn(format_args!("{error}"));
+        }
+        board.failed = result.is_err();
+        (board.dirty, board.written) = (false, Some(Instant::now()));
+    }
+}
+
+/// Each change of state is a line in the log.
+fn say(sink: &str, before: Option<&SinkStatus>, now: Option<&SinkStatus>) {
+    let Some(now) = now else {
+        if before.is_some() {
+            log::info(format_args!("{sink}: not configured any more"));
+        }
+        return;
+    };
+    let why = now.why.as_deref().unwrap_or("no reason known");
+    match now.state {
+        State::Idle | State::Shipping => {
+            if before.is_none_or(|before| !before.state.is_healthy()) {
+                log::info(format_args!("{sink}: shipping, record {} is there", now.seq));
+            }
+        }
+        State::Waiting => log::warn(format_args!("{sink}: waits: {why}")),
+        State::Refused | State::Fork => log::error(format_args!("{sink}: does not go on: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(paths: &Paths) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(paths.status()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn states_are_written_at_once_and_numbers_once_a_second() {
+        let (_dir, paths) = crate::testing::paths();
+        let status = Status::new(paths.clone());
+        status.set("api", Some(SinkStatus { seq: 1, ..SinkStatus::new(State::Shipping) }));
+        assert_eq!(written(&paths)["sinks"]["api"]["seq"], 1);
+        status.set("api", Some(SinkStatus { seq: 2, ..SinkStatus::new(State::Shipping) }));
+        assert_eq!(written(&paths)["sinks"]["api"]["seq"], 1);
+        assert!(status.flush().is_some_and(|again| again <= EVERY));
+        let why = Some("w".repeat(MAX_WHY + 1));
+        status.set("api", Some(SinkStatus { seq: 3, why, ..SinkStatus::new(State::Waiting) }));
+        let now = written(&paths);
+        assert_eq!((&now["sinks"]["api"]["seq"], &now["sinks"]["api"]["state"]), (&3.into(), &"waiting".into()));
+        assert_eq!(now["sinks"]["api"]["why"].as_str().unwrap().len(), MAX_WHY);
+        assert!(now["sinks"].get("syslog").is_none() && now["v"] == 1);
+        assert_eq!(status.flush(), None);
+        status.set("api", None);
+        assert_eq!(written(&paths)["sinks"], serde_json::json!({}));
+    }
+}
