@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -87,9 +88,11 @@ impl Succession {
     /// Puts the old state away. May be called again after a crash at any point of it.
     pub(super) fn put_away(&self, paths: &Paths) -> Result<PathBuf, Error> {
         files::replace(&paths.succession(), &json(self), Readers::Root)?;
-        files::make_dir(&paths.set_aside(), 0o700, Readers::Root)?;
+        // The shipper may look in: what it has not shipped of the ledger yet, it still ships. Everything but the ledger is
+        // root's alone by its own mode.
+        files::make_dir(&paths.set_aside(), 0o750, Readers::Shipper)?;
         let dir = paths.set_aside().join(&self.dir);
-        files::make_dir(&dir, 0o700, Readers::Root)?;
+        files::make_dir(&dir, 0o750, Readers::Shipper)?;
         let machine = ["grants.json", "quarantine", "receipt_key.pub"];
         let own = ["ledger", "signing_key", "signing_key.pub", "identity"];
         for name in own.into_iter().chain(machine.into_iter().filter(|_| self.machine_changed)) {
@@ -115,6 +118,9 @@ fn relocate(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices && from.is_dir() => {
             fs::create_dir_all(to)?;
+            let as_before = from.metadata()?;
+            chown(to, None, Some(as_before.gid()))?;
+            fs::set_permissions(to, as_before.permissions())?;
             for entry in fs::read_dir(from)? {
                 let name = entry?.file_name();
                 relocate(&from.join(&name), &to.join(&name))?;
