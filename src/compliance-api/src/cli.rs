@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::Config, problem::describe, serve};
+use crate::{config::Config, openapi, problem::describe, serve};
 
 /// A configuration that does not check out, sysexits.h.
 const EXIT_CONFIG: u8 = 78;
@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Serve until stopped
     Serve,
+    /// Print the description of the HTTP interface (OpenAPI 3.1, JSON)
+    Openapi,
 }
 
 /// Parses the command line and does what it says.
@@ -32,6 +34,10 @@ enum Command {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_ansi(false).init();
+    if let Command::Openapi = cli.command {
+        println!("{}", openapi::text());
+        return ExitCode::SUCCESS;
+    }
     let config = match Config::load(cli.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -40,7 +46,7 @@ pub fn run() -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Serve => serve::run(config),
+        Command::Serve | Command::Openapi => serve::run(config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,17 +6,20 @@
 
 pub mod admin;
 pub mod auth;
+mod body;
 pub mod cli;
 pub mod config;
 pub mod evidence;
 pub mod identity;
 pub mod ingest;
 pub mod moment;
+pub mod openapi;
 pub mod own_ledger;
 pub mod problem;
 pub mod read;
 pub mod requirements;
 pub mod review;
+pub mod reviewers;
 pub mod serve;
 pub mod store;
 pub mod token;

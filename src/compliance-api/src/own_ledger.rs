@@ -44,6 +44,8 @@ pub enum Word {
     LedgerApproved,
     /// A person's key may sign reviews from now on.
     ReviewerAdded,
+    /// A person's keys may sign reviews no longer.
+    ReviewerRevoked,
     /// Evidence was read: by whom, and what was asked.
     EvidenceRead,
     /// Something is not as it should be; the incident is listed.
@@ -62,6 +64,7 @@ impl Word {
         Self::LedgerEnrolled,
         Self::LedgerApproved,
         Self::ReviewerAdded,
+        Self::ReviewerRevoked,
         Self::EvidenceRead,
         Self::IncidentOpened,
     ];
@@ -80,6 +83,7 @@ impl Word {
             Self::LedgerEnrolled => "ledger.enrolled",
             Self::LedgerApproved => "ledger.approved",
             Self::ReviewerAdded => "reviewer.added",
+            Self::ReviewerRevoked => "reviewer.revoked",
             Self::EvidenceRead => "evidence.read",
             Self::IncidentOpened => "incident.opened",
         }

@@ -26,7 +26,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 pub use self::standing::{LedgerFacts, Standing, standing};
-use crate::{App, auth::Auditor, own_ledger, problem::Problem};
+use crate::{App, auth::Auditor, evidence::Status, own_ledger, problem::Problem};
 
 /// The endpoints of this module.
 pub fn router() -> Router<Arc<App>> {
@@ -42,7 +42,10 @@ pub fn router() -> Router<Arc<App>> {
 
 /// Everything that is described in /openapi.json of this module.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(artifacts::list, hosts::list, incidents::list, receipts::list, requirements::list, requirements::one))]
+#[openapi(
+    paths(artifacts::list, hosts::list, incidents::list, receipts::list, requirements::list, requirements::one),
+    components(schemas(artifacts::Form, Standing, Status))
+)]
 pub struct Described;
 
 /// A request's query, with the words of the refusal in our own form, and as text for the server's own ledger.

@@ -4,9 +4,9 @@
 //! were signed.
 
 use jiff::Timestamp;
-use record::{Person, Stack, escape};
+use record::{Person, Stack, escape, verify_armored};
 use serde_json::{Map, Value};
-use ssh_key::{Algorithm, PublicKey, SshSig};
+use ssh_key::{Algorithm, PublicKey};
 
 /// The artifact type.
 pub use crate::evidence::REVIEW_COMPLETED as TYPE;
@@ -98,9 +98,7 @@ impl Review {
         let signature = fields.remove("signature");
         let message = canonical(&fields).map_err(malformed)?;
         let signature = signature.as_ref().and_then(Value::as_str).unwrap_or_default();
-        let signed_by = |key: &&PublicKey| {
-            SshSig::from_pem(signature).is_ok_and(|sig| key.verify(NAMESPACE, message.as_bytes(), &sig).is_ok())
-        };
+        let signed_by = |key: &&PublicKey| verify_armored(key, NAMESPACE, signature, message.as_bytes()).is_ok();
         let key = keys.iter().find(signed_by).ok_or(ReviewError::NotAuthentic { person: review.person.clone() })?;
         Ok(Self { fingerprint: key.fingerprint(ssh_key::HashAlg::Sha256).to_string(), ..review })
     }

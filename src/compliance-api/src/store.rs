@@ -7,6 +7,7 @@
 pub mod ledgers;
 mod migrate;
 mod readers;
+pub mod reviewers;
 pub mod tallies;
 pub mod tokens;
 mod writer;

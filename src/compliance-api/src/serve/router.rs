@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{App, admin, ingest, problem::Problem, read};
+use crate::{App, admin, ingest, openapi, problem::Problem, read, reviewers};
 
 /// All endpoints.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -23,6 +23,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .merge(ingest::router())
         .merge(admin::router())
         .merge(read::router())
+        .merge(reviewers::router())
+        .route("/openapi.json", get(openapi::serve))
         .fallback(async || Problem::not_found("there is nothing at this path; /openapi.json lists what there is"))
         .method_not_allowed_fallback(async || {
             Problem::new(

@@ -1,0 +1,104 @@
+//! People whose signed reviews are taken, and the windows of the reviews that were.
+
+use record::Person;
+use rusqlite::{Connection, params};
+use ssh_key::PublicKey;
+
+use super::{Error, Writing, micros, moment};
+use crate::review::Review;
+
+/// Keys of one person that are in force at a time.
+pub const MAX_KEYS: usize = 16;
+
+/// One key of one person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewer {
+    /// Who.
+    pub person: String,
+    /// A line of OpenSSH's format, without comment.
+    pub public_key: PublicKey,
+    /// When it was registered.
+    pub added: jiff::Timestamp,
+    /// When it was taken back.
+    pub revoked: Option<jiff::Timestamp>,
+}
+
+/// Registers a key. False when it is in force already.
+///
+/// # Errors
+/// SQLite's.
+pub fn add(writing: &Writing<'_>, person: &Person, public_key: &str) -> Result<bool, Error> {
+    let changed = writing
+        .connection
+        .prepare_cached(
+            "INSERT INTO reviewers (person, public_key, added) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET added = excluded.added, revoked = NULL WHERE revoked IS NOT NULL",
+        )
+        .and_then(|mut s| s.execute(params![person.as_str(), public_key, micros(writing.now)]))
+        .map_err(Error::sqlite("registering a reviewer"))?;
+    Ok(changed == 1)
+}
+
+/// Takes all keys of a person back; how many there were. Reviews that were taken before stay.
+///
+/// # Errors
+/// SQLite's.
+pub fn revoke(writing: &Writing<'_>, person: &Person) -> Result<usize, Error> {
+    writing
+        .connection
+        .prepare_cached("UPDATE reviewers SET revoked = ?2 WHERE person = ?1 AND revoked IS NULL")
+        .and_then(|mut s| s.execute(params![person.as_str(), micros(writing.now)]))
+        .map_err(Error::sqlite("revoking a reviewer"))
+}
+
+/// Every key that was ever registered, of one person or of all, in order of their names.
+///
+/// # Errors
+/// SQLite's; a key that cannot be read.
+pub fn list(connection: &Connection, person: Option<&Person>) -> Result<Vec<Reviewer>, Error> {
+    let listing = "listing reviewers";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT person, public_key, added, revoked FROM reviewers WHERE ?1 IS NULL OR person = ?1
+             ORDER BY person, added, public_key",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let read = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?, r.get::<_, Option<i64>>(3)?));
+    let rows = statement.query_map([person.map(Person::as_str)], read).map_err(Error::sqlite(listing))?;
+    rows.map(|row| {
+        let (person, text, added, revoked) = row.map_err(Error::sqlite(listing))?;
+        let public_key =
+            PublicKey::from_openssh(&text).map_err(|_| Error::Unsound(format!("a key that is none: {text:?}")))?;
+        Ok(Reviewer { person, public_key, added: moment(added)?, revoked: revoked.map(moment).transpose()? })
+    })
+    .collect()
+}
+
+/// The keys of one person that are in force.
+///
+/// # Errors
+/// As [`list`].
+pub fn keys(connection: &Connection, person: &Person) -> Result<Vec<PublicKey>, Error> {
+    let all = list(connection, Some(person))?;
+    Ok(all.into_iter().filter(|r| r.revoked.is_none()).map(|r| r.public_key).collect())
+}
+
+/// Keeps which window a stored review is of.
+///
+/// # Errors
+/// SQLite's.
+pub fn keep_review(writing: &Writing<'_>, artifact: i64, review: &Review) -> Result<(), Error> {
+    let stack = review.stack.as_ref().map(record::Stack::as_str);
+    writing
+        .connection
+        .prepare_cached(
+            "INSERT INTO reviews (artifact, person, window_from, window_to, signed, stack)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .and_then(|mut s| {
+            let (from, to, signed) = (micros(review.from), micros(review.to), micros(review.time));
+            s.execute(params![artifact, review.person.as_str(), from, to, signed, stack])
+        })
+        .map_err(Error::sqlite("keeping a review"))?;
+    Ok(())
+}
