@@ -1,12 +1,225 @@
-//! What an admin does over HTTP: tokens and enrolments.
+//! What an admin does over HTTP: tokens and enrolments. Each change is in the server's own ledger, in the transaction
+//! that makes it.
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{
+    Json, Router,
+    extract::{FromRequest, Path, Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use jiff::Timestamp;
+use record::{LedgerId, Stack};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+use ssh_key::rand_core::{OsRng, RngCore};
 
-use crate::App;
+use crate::{
+    App,
+    auth::Admin,
+    incidents::Kind,
+    own_ledger::{self, By, Word},
+    problem::Problem,
+    store::{
+        Error, Writing, hosts, incidents,
+        tokens::{self, TokenRow},
+    },
+    token::{Role, Token},
+};
+
+/// Bytes of a token's name.
+const MAX_NAME: usize = 64;
+/// Types that a client's token may list.
+const MAX_TYPES: usize = 64;
+/// Enrolments that are listed.
+const MAX_ENROLMENTS: usize = 10_000;
 
 /// The endpoints.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
+        .route("/v1/tokens", post(create_token).get(list_tokens))
+        .route("/v1/tokens/{id}", delete(revoke_token))
+        .route("/v1/enrolments", get(list_enrolments))
+        .route("/v1/enrolments/{ledger}/approve", post(approve))
+}
+
+/// A token that is wanted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// What it lets its bearer do.
+    pub role: Role,
+    /// A client's name (`/clients/NAME`); else what it is for.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// For enrolment: of this stack's hosts.
+    #[serde(default)]
+    pub stack: Option<Stack>,
+    /// For a client: the only types that it may post.
+    #[serde(default)]
+    pub types: Option<Vec<String>>,
+    /// For enrolment: how many hosts it binds; any number without it.
+    #[serde(default)]
+    pub uses: Option<u64>,
+    /// When it ends; never without it.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+}
+
+impl Wanted {
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// A sentence that says what would.
+    pub fn check(&self, now: Timestamp) -> Result<(), String> {
+        let enrols = self.role == Role::Enrol;
+        if enrols != self.stack.is_some() {
+            return Err("a token of role enrol takes a stack, and no other does".to_owned());
+        }
+        if self.uses.is_some() && !enrols || self.uses == Some(0) || self.uses.is_some_and(|n| n > i64::MAX as u64) {
+            return Err("uses is for tokens of role enrol, from 1 up".to_owned());
+        }
+        let client = self.role == Role::Client;
+        if self.types.is_some() && !client || self.types.as_ref().is_some_and(|t| t.is_empty() || t.len() > MAX_TYPES) {
+            return Err(format!("types is for tokens of role client: 1 to {MAX_TYPES} of them"));
+        }
+        let plain = |name: &str| {
+            (1..=MAX_NAME).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
+        };
+        if client && self.name.is_none() || self.name.as_deref().is_some_and(|name| !plain(name)) {
+            return Err(format!(
+                "name has to be 1 to {MAX_NAME} of A-Z a-z 0-9 . _ - @; a token of role client takes one"
+            ));
+        }
+        if self.expires.is_some_and(|end| end <= now) {
+            return Err("expires has passed already".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Makes a token, which has been checked. Its text is nowhere but in what this returns.
+///
+/// # Errors
+/// SQLite's.
+pub fn make_token(writing: &Writing<'_>, by: &By, wanted: Wanted) -> Result<(TokenRow, Token), Error> {
+    let token = Token::random(wanted.role);
+    let mut id = [0; 8];
+    OsRng.fill_bytes(&mut id);
+    let row = TokenRow {
+        id: id.iter().map(|b| format!("{b:02x}")).collect(),
+        role: wanted.role,
+        name: wanted.name.unwrap_or_else(|| wanted.role.to_string()),
+        stack: wanted.stack,
+        types: wanted.types,
+        uses: wanted.uses,
+        created: writing.now,
+        expires: wanted.expires,
+        revoked: None,
+    };
+    tokens::insert(writing, &row, token.hash())?;
+    let mut detail = Map::new();
+    detail.insert("token".to_owned(), row.id.clone().into());
+    detail.insert("role".to_owned(), row.role.as_str().into());
+    detail.insert("name".to_owned(), row.name.clone().into());
+    for (name, value) in [
+        ("stack", row.stack.as_ref().map(|s| Value::from(s.as_str()))),
+        ("types", row.types.clone().map(Value::from)),
+        ("uses", row.uses.map(Value::from)),
+        ("expires", row.expires.map(|t| t.to_string().into())),
+    ] {
+        if let Some(value) = value {
+            detail.insert(name.to_owned(), value);
+        }
+    }
+    own_ledger::state(writing, Word::TokenCreated, by, "a token was made", detail)?;
+    Ok((row, token))
+}
+
+/// Ends a token. Whether it was in force.
+///
+/// # Errors
+/// SQLite's.
+pub fn end_token(writing: &Writing<'_>, by: &By, id: &str) -> Result<bool, Error> {
+    let revoked = tokens::revoke(writing, id)?;
+    if revoked {
+        let mut detail = Map::new();
+        detail.insert("token".to_owned(), id.into());
+        own_ledger::state(writing, Word::TokenRevoked, by, "a token was revoked", detail)?;
+    }
+    Ok(revoked)
+}
+
+/// A request's body as JSON, refused as a [`Problem`].
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let said = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !said.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+            let detail = "send `Content-Type: application/json`";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+        }
+        let body = crate::ingest::read_body(request.into_body(), app.config.limits.body).await?;
+        let parsed = serde_json::from_slice(&body);
+        parsed.map(Self).map_err(|e| Problem::malformed(format!("the body is not as it has to be: {e}")))
+    }
+}
+
+async fn create_token(
+    State(app): State<Arc<App>>,
+    Admin(caller): Admin,
+    Body(wanted): Body<Wanted>,
+) -> Result<Response, Problem> {
+    wanted.check(Timestamp::now()).map_err(Problem::malformed)?;
+    let (row, token) = app.store.write(move |writing| make_token(writing, &caller.by(), wanted)).await?;
+    let mut body = json!(row);
+    body["token"] = token.reveal().into();
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+async fn list_tokens(State(app): State<Arc<App>>, Admin(_): Admin) -> Result<Json<Value>, Problem> {
+    let all = app.store.readers().run(tokens::list).await?;
+    Ok(Json(json!({"tokens": all})))
+}
+
+async fn revoke_token(
+    State(app): State<Arc<App>>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if app.store.write(move |writing| end_token(writing, &caller.by(), &id)).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::not_found("no token in force has this id; GET /v1/tokens lists them"))
+}
+
+async fn list_enrolments(State(app): State<Arc<App>>, Admin(_): Admin) -> Result<Json<Value>, Problem> {
+    let all = app.store.readers().run(|connection| hosts::enrolments(connection, MAX_ENROLMENTS)).await?;
+    Ok(Json(json!({"enrolments": all})))
+}
+
+async fn approve(
+    State(app): State<Arc<App>>,
+    Admin(caller): Admin,
+    Path(ledger): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let none = || Problem::not_found("no ledger with this id waits for approval; GET /v1/enrolments lists them");
+    let id: LedgerId = ledger.parse().map_err(|_| none())?;
+    let approved = app.store.write(move |writing| {
+        let approved = hosts::approve(writing, &id)?;
+        if approved {
+            incidents::end(writing, Kind::SecondLedger, id.as_str())?;
+            let mut detail = Map::new();
+            detail.insert("ledger".to_owned(), id.as_str().into());
+            own_ledger::state(writing, Word::LedgerApproved, &caller.by(), "a ledger was approved", detail)?;
+        }
+        Ok(approved)
+    });
+    if approved.await? { Ok(Json(json!({"ledger": ledger, "enrolment": "enrolled"}))) } else { Err(none()) }
 }

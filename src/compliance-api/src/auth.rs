@@ -22,6 +22,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+impl FromRequestParts<Arc<App>> for Peer {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Self>().copied();
+        peer.ok_or_else(|| Problem::malformed("the request came over no connection"))
+    }
+}
+
 /// The bearer of a token in force, of any role.
 #[derive(Debug, Clone)]
 pub struct Caller {

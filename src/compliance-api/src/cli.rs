@@ -1,6 +1,11 @@
-//! The command line: `serve`, and tokens on the same database.
+//! The command line: `serve`, `check`, and tokens on the same database.
 //!
-//! A token's text goes to standard output once, and nowhere else.
+//! A token's text goes to standard output once, and nowhere else. Nothing opens the database as another user than the
+//! one it belongs to.
+
+mod log;
+mod owner;
+mod tokens;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -25,6 +30,11 @@ struct Cli {
 enum Command {
     /// Serve until stopped
     Serve,
+    /// Say whether the configuration checks out
+    Check,
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(tokens::Command),
     /// Print the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
 }
@@ -33,26 +43,33 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_ansi(false).init();
+    log::start();
     if let Command::Openapi = cli.command {
         println!("{}", openapi::text());
         return ExitCode::SUCCESS;
     }
     let config = match Config::load(cli.config.as_deref()) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("compliance-api: {}", describe(&error));
-            return EXIT_CONFIG.into();
-        }
+        Err(error) => return failed(&error, EXIT_CONFIG.into()),
     };
-    let done = match cli.command {
-        Command::Serve | Command::Openapi => serve::run(config),
-    };
+    match cli.command {
+        Command::Check | Command::Openapi => ExitCode::SUCCESS,
+        Command::Serve => ended(serve::run(config)),
+        Command::Token(command) => match owner::become_owner_of(&config.state) {
+            Ok(()) => ended(tokens::run(command, &config)),
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
+    }
+}
+
+fn ended(done: Result<(), impl std::error::Error>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("compliance-api: {}", describe(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error, ExitCode::FAILURE),
     }
+}
+
+fn failed(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
+    eprintln!("compliance-api: {}", describe(error));
+    code
 }

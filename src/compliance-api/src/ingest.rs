@@ -1,12 +1,160 @@
-//! `POST /v1/artifacts`: what hosts, clients and reviewers state.
+//! `POST /v1/artifacts`: what hosts, clients and reviewers state. Verified, stored durably, then answered with a receipt.
+//!
+//! The longest valid prefix of a batch is stored before any answer. What is not authentic is counted, and nothing more.
 
-use std::sync::Arc;
+mod answer;
+mod batch;
+mod event;
+mod host;
+mod json;
+mod kept;
+mod settle;
+mod verify;
 
-use axum::Router;
+use std::{net::IpAddr, sync::Arc};
 
-use crate::App;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{FromRequestParts, Request, State},
+    http::{StatusCode, header, request::Parts},
+    response::Response,
+    routing::post,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use rusqlite::Connection;
+
+use self::{answer::Outcome, batch::Batch, kept::Statements};
+use crate::{
+    App,
+    auth::{Caller, Peer},
+    incidents::{Incident, Kind},
+    problem::Problem,
+    store::tokens::TokenRow,
+};
 
 /// The endpoint.
 pub fn router() -> Router<Arc<App>> {
-    Router::new()
+    Router::new().route("/v1/artifacts", post(take))
+}
+
+/// Takes a batch.
+async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let address = Peer::from_request_parts(&mut parts, &app).await.map(|peer| peer.0.ip())?;
+    let taken = batch(&app, &parts, body).await;
+    let (problem, events) = match taken {
+        Ok(outcome) => match outcome.answer(app.store.key()) {
+            Ok(response) => return Ok(response),
+            Err(problem) => (problem, true),
+        },
+        Err(problem) => (problem, false),
+    };
+    note(&app, &problem, address, events);
+    Err(problem)
+}
+
+async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Outcome, Problem> {
+    check_media_type(parts)?;
+    let caller = Caller::find(app, parts).await?;
+    let body = read_body(body, app.config.limits.body).await?;
+    let most = app.config.limits.batch;
+    let judged = app.store.checkers().run_with_helpers(move |connection, helpers| {
+        Ok(judge(connection, &body, most, caller.as_ref().map(|c| &c.token), helpers))
+    });
+    match judged.await?? {
+        Judged::Host(batch) => Ok(app.store.write(move |writing| settle::settle(writing, batch)).await?),
+        Judged::Kept(all) => Ok(app.store.write(move |writing| kept::settle(writing, all)).await?),
+    }
+}
+
+/// What goes to the writer.
+enum Judged {
+    Host(Batch),
+    Kept(Statements),
+}
+
+/// Reads a batch and judges it by who states it.
+fn judge(
+    connection: &Connection,
+    body: &Bytes,
+    most: usize,
+    token: Option<&TokenRow>,
+    helpers: usize,
+) -> Result<Judged, Problem> {
+    let (events, broken) = event::read(body).map_err(|why| {
+        Problem::malformed(format!(
+            "the body is no JSON array of CloudEvents: {why}; docs/COMPLIANCE_API.md has an example"
+        ))
+    })?;
+    if events.len() > most {
+        let detail = format!("the batch has {} events; at most {most} are taken: send half as many", events.len());
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+    }
+    let source = events.first().map_or("", |e| &*e.source);
+    let mut judged = if source.starts_with("/stacks/") {
+        Judged::Host(host::judge(connection, body, &events, token, helpers)?)
+    } else if source.starts_with("/clients/") {
+        Judged::Kept(kept::client(body, &events, token)?)
+    } else if let Some(person) = source.strip_prefix("/people/") {
+        Judged::Kept(kept::person(connection, body, &events, person)?)
+    } else {
+        let detail = match (events.is_empty(), &broken) {
+            (true, Some(why)) => format!("the first event cannot be read: {why}"),
+            (true, None) => "the batch is empty: send at least one event".to_owned(),
+            _ => "`source` has to be /stacks/STACK/hosts/HOST, /clients/NAME or /people/PERSON".to_owned(),
+        };
+        return Err(Problem::malformed(detail).with("index", 0));
+    };
+    if let Some(why) = broken {
+        let problem = Problem::malformed(format!("an event cannot be read: {why}"));
+        judged.or_refuse(events.len(), problem);
+    }
+    Ok(judged)
+}
+
+impl Judged {
+    /// The event behind all that could be read is refused, if nothing before it is.
+    fn or_refuse(&mut self, index: usize, problem: Problem) {
+        let refusal = match self {
+            Self::Host(batch) => &mut batch.refusal,
+            Self::Kept(all) => &mut all.refusal,
+        };
+        refusal.get_or_insert(batch::Refusal { index, id: None, problem });
+    }
+}
+
+fn check_media_type(parts: &Parts) -> Result<(), Problem> {
+    let said = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(event::MEDIA_TYPE) {
+        return Ok(());
+    }
+    let detail = format!("send `Content-Type: {}`", event::MEDIA_TYPE);
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail))
+}
+
+pub(crate) async fn read_body(body: axum::body::Body, most: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, most).collect().await {
+        Ok(all) => Ok(all.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(most)),
+        Err(error) => Err(Problem::malformed(format!("the body did not come whole: {error}"))),
+    }
+}
+
+/// What a refusal says about whoever sent it. `stated`: it is about one event of a batch that was judged.
+fn note(app: &App, problem: &Problem, address: IpAddr, stated: bool) {
+    let text = |name: &str| problem.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let incident = match problem.code() {
+        "bad_token" => Incident::new(Kind::BadToken, &address.to_string()),
+        "unknown_ledger" => Incident::new(Kind::UnknownSigner, &text("ledger")).ledger(&text("ledger")),
+        "wrong_host" => Incident::new(Kind::WrongHost, &address.to_string()).with("why", problem.detail()),
+        "not_authentic" | "not_canonical" if stated => {
+            let id = text("id");
+            let ledger = id.split('/').next().unwrap_or_default().to_owned();
+            Incident::new(Kind::NotAuthentic, &ledger).ledger(&ledger).with("id", id)
+        }
+        _ => return,
+    };
+    app.gathered.note(incident.from(address));
 }

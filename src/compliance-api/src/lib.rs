@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod evidence;
 pub mod identity;
+pub mod incidents;
 pub mod ingest;
 pub mod moment;
 pub mod openapi;
@@ -23,8 +24,10 @@ pub mod reviewers;
 pub mod serve;
 pub mod store;
 pub mod token;
+pub mod watch;
 
 use config::Config;
+use incidents::Gathered;
 use requirements::Catalog;
 use store::Store;
 
@@ -35,6 +38,8 @@ pub struct App {
     pub config: Config,
     /// The store.
     pub store: Store,
+    /// Incidents that wait to be written.
+    pub gathered: Gathered,
     /// What asks for evidence, and which artifacts are evidence of what.
     pub catalog: Catalog,
 }

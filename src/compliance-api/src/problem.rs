@@ -64,10 +64,28 @@ impl Problem {
         self
     }
 
+    /// 413: the body is over its bound.
+    pub fn too_large(most: usize) -> Self {
+        let detail = format!("the body is over {most} bytes; send half as many events at a time");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
     /// The status it is answered with.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// A member beside the standard ones.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.more.get(name)
     }
 
     /// The word for programs.

@@ -13,16 +13,18 @@ use serde_json::Map;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::watch::{Receiver, channel},
 };
 
 pub use self::{accept::Bounds, tls::Error as TlsError};
 use crate::{
     App,
     config::Config,
+    incidents::Gathered,
     own_ledger::{self, By, Word},
     requirements::{Catalog, RequirementsError},
     store::{self, Store},
+    watch::watch,
 };
 
 /// Why the server does not serve.
@@ -66,7 +68,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("wait for signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("wait for signals"))?;
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = channel(false);
         let serving = serve(config, stopped, |address| {
             tracing::info!(%address, "serving");
             // Nobody waits for it outside of systemd.
@@ -90,7 +92,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub async fn serve(config: Config, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     let catalog = Catalog::load(Some(&config.requirements))?;
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let address = config.listen;
@@ -99,11 +101,14 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>, ready: impl FnOn
     let opening = config.clone();
     let store =
         tokio::task::spawn_blocking(move || Store::open(&opening)).await.map_err(|_| store::Error::Closed)??;
-    let app = Arc::new(App { config, store, catalog });
+    let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
     let bounds = Bounds::new(&app.config.limits);
+    let watching = tokio::spawn(watch(Arc::clone(&app), stop.clone()));
     accept::accept(listener, tls, router::router(Arc::clone(&app)), bounds, stop).await;
+    // Stopped by the same word; a panic of it is in the log.
+    let _ = watching.await;
     state(&app, Word::Stopped, "the server stopped in good order").await?;
     let closing = app.store.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(|_| store::Error::Closed)?;

@@ -4,10 +4,14 @@
 //! Acknowledged means durable: WAL with `synchronous = FULL`, and nothing is answered before its transaction is
 //! committed. Stored bytes are never changed or removed.
 
+pub mod hosts;
+pub mod incidents;
+pub mod kept;
 pub mod ledgers;
 mod migrate;
 mod readers;
 pub mod reviewers;
+pub mod silence;
 pub mod tallies;
 pub mod tokens;
 mod writer;
@@ -131,6 +135,7 @@ pub fn moment(micros: i64) -> Result<Timestamp, Error> {
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: Readers,
+    checkers: Readers,
     writer: writer::Writer,
     key: Arc<PrivateKey>,
 }
@@ -148,14 +153,22 @@ impl Store {
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate::up(&mut connection)?;
         let readers = Readers::open(&path, config.limits.readers)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let checkers = Readers::open(&path, cores)?;
         let writer = writer::Writer::start(connection, config, Arc::clone(&key))?;
-        Ok(Self { readers, writer, key })
+        Ok(Self { readers, checkers, writer, key })
     }
 
     /// For reading: see [`Readers::run`].
     #[must_use]
     pub fn readers(&self) -> &Readers {
         &self.readers
+    }
+
+    /// For judging what comes in: as many at a time as there are cores, so that signatures never starve the rest.
+    #[must_use]
+    pub fn checkers(&self) -> &Readers {
+        &self.checkers
     }
 
     /// The server's key.

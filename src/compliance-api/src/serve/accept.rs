@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::stall::Stall;
-use crate::{auth::Peer, config::Limits};
+use crate::{auth::Peer, config::Limits, watch::stopped};
 
 /// Headers of a request; more are refused with 431.
 const MAX_HEADERS: usize = 64;
@@ -127,11 +127,6 @@ pub(super) async fn accept(
     if timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!(count = connections.len(), "requests were cut off");
     }
-}
-
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that whoever could stop us is gone: the same.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn connection(

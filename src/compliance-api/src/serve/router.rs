@@ -55,7 +55,7 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
 async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let limits = &app.config.limits;
     let mut response = if said_length(&request).is_some_and(|length| length > limits.body as u64) {
-        too_large(limits.body).into_response()
+        Problem::too_large(limits.body).into_response()
     } else {
         match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
             Ok(response) => response,
@@ -70,12 +70,6 @@ async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 
 fn said_length(request: &Request) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// 413: the body is over its bound.
-pub(crate) fn too_large(most: usize) -> Problem {
-    let detail = format!("the body is over {most} bytes; send half as many events at a time");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
 fn too_slow(most: Duration) -> Problem {

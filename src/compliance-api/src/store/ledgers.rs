@@ -81,6 +81,17 @@ pub fn find(connection: &Connection, id: &LedgerId) -> Result<Option<Ledger>, Er
         .transpose()
 }
 
+/// Whether there is a chain with this id.
+///
+/// # Errors
+/// SQLite's.
+pub fn is_there(connection: &Connection, id: &str) -> Result<bool, Error> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM ledgers WHERE ledger = ?1)")
+        .and_then(|mut s| s.query_row([id], |r| r.get(0)))
+        .map_err(Error::sqlite("looking up a ledger"))
+}
+
 /// The chain that this server keeps under this name, if there is one; for a host, its newest.
 ///
 /// # Errors
@@ -155,12 +166,23 @@ pub const CLOCK_OFF: u32 = 1;
 /// Flag: a type that this server does not know.
 pub const UNKNOWN_TYPE: u32 = 2;
 
-/// Adds artifacts, which have been checked to follow the head, moves the head, and keeps what a receipt says.
+/// Adds artifacts as [`add`] does, and keeps what a receipt over the last says.
 ///
 /// # Errors
 /// SQLite's; then nothing of it is stored.
 pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<(), Error> {
-    let Some(last) = artifacts.last() else { return Ok(()) };
+    match add(writing, ledger, artifacts)? {
+        Some(_) => keep_receipt(writing, ledger),
+        None => Ok(()),
+    }
+}
+
+/// Adds artifacts, which have been checked to follow the head, and moves the head. Returns the last one's row.
+///
+/// # Errors
+/// SQLite's; then nothing of it is stored.
+pub fn add(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<Option<i64>, Error> {
+    let Some(last) = artifacts.last() else { return Ok(None) };
     let storing = "storing an artifact";
     let mut insert = writing
         .connection
@@ -194,6 +216,7 @@ pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<
             ])
             .map_err(Error::sqlite(storing))?;
     }
+    let row = writing.connection.last_insert_rowid();
     tallies.keep(writing.connection, ledger.row)?;
     let next_by = artifacts.iter().rev().find_map(|a| a.next_by).map(micros);
     writing
@@ -217,10 +240,14 @@ pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<
         })
         .map_err(Error::sqlite("moving a ledger's head"))?;
     (ledger.head_seq, ledger.head_hash, ledger.head_received) = (last.seq, last.hash, writing.now);
-    keep_receipt(writing, ledger)
+    Ok(Some(row))
 }
 
-fn keep_receipt(writing: &Writing<'_>, ledger: &Ledger) -> Result<(), Error> {
+/// Keeps what the receipt over the head says.
+///
+/// # Errors
+/// SQLite's.
+pub fn keep_receipt(writing: &Writing<'_>, ledger: &Ledger) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("INSERT INTO receipts (ledger, seq, hash, received) VALUES (?1, ?2, ?3, ?4)")

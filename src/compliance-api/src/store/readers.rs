@@ -35,11 +35,23 @@ impl Readers {
         &self,
         question: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.run_with_helpers(move |connection, _| question(connection)).await
+    }
+
+    /// The same; `question` is also told how many more are free at the moment, for work that can be shared out.
+    ///
+    /// # Errors
+    /// What `question` returns.
+    pub async fn run_with_helpers<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection, usize) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let free = self.turns.available_permits();
         let idle = Arc::clone(&self.idle);
         let asked = tokio::task::spawn_blocking(move || {
             let connection = Borrowed::take(idle)?;
-            let answer = question(connection.get());
+            let answer = question(connection.get(), free);
             drop(connection);
             drop(turn);
             answer

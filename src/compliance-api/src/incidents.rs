@@ -1,0 +1,245 @@
+//! Incidents: what is not as it should be, found by the server, with what it means and what to do.
+//!
+//! One that comes again is counted, not listed again: nobody can fill the list. What anybody can cause at will is
+//! gathered in memory first, and written once a second.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value};
+
+use crate::store::{self, Store};
+
+/// Kinds and subjects that are gathered between two writings; more are counted under their kind alone.
+const MAX_GATHERED: usize = 1000;
+/// How long an unknown ledger has for its enrolment, which begins with a request that is refused.
+const ENROLMENT_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a subject.
+const MAX_SUBJECT: usize = 128;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident => $word:literal, $title:literal, $means:literal, $act:literal;)*) => {
+        /// What kind of thing is wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The word in the database and in answers.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// What happened, in a few words.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub fn means(self) -> &'static str {
+                match self { $(Self::$variant => $means,)* }
+            }
+
+            /// What to do about it.
+            #[must_use]
+            pub fn what_to_do(self) -> &'static str {
+                match self { $(Self::$variant => $act,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Authentic records that contradict stored ones.
+    Fork => "fork", "a ledger has forked",
+        "The host's own key signed records that contradict records this server had acknowledged: the host was restored from an earlier state, its image runs twice, or somebody with root there rewrote its ledger. The stored records stand; the others are kept apart.",
+        "Find out whether the host was restored or cloned. The daemon opens a new ledger by itself when its shipper meets the fork; approve it once you know why. Otherwise treat the host as compromised from the first contradicted record on.";
+    /// Records that were pruned before they came.
+    Pruned => "pruned", "records were pruned before this server had them",
+        "The host removed old records from its disk before they had been shipped. Its ledger.pruned accounts for the range, so the chain goes on; what those records said is lost here.",
+        "See whether the host has a copy of the segments elsewhere, and give it more space (ledger.max_size), or mend what kept it from shipping.";
+    /// Somebody sends records of a ledger that nobody enrolled.
+    UnknownSigner => "unknown_signer", "records of a ledger that nobody enrolled",
+        "Something sent records signed by a key that this server does not know, and did not enrol it.",
+        "If it is a host of yours, give it a working enrolment token. If not, somebody tries to pass off records: find out who has the address.";
+    /// Signatures or bytes that do not hold.
+    NotAuthentic => "not_authentic", "records that do not hold",
+        "Records came under a known ledger whose signature or form does not hold. None of them was stored.",
+        "Compare the host's ledger with what is stored: `lockdownctl verify --receipts`. Something between the host's ledger and this server changes records, or somebody forges them.";
+    /// Records sent as another host's.
+    WrongHost => "wrong_host", "records sent under another host's name",
+        "Records of one host were sent as those of another: a replay, or a host with another's state.",
+        "Find out who sent them; if a disk or image was moved, the daemon there begins a new ledger by itself at its next start.";
+    /// A second ledger for a known host.
+    SecondLedger => "second_ledger", "another key for a known host",
+        "A host that is known came with a new key and a new ledger: it was reinstalled, restored or cloned, or somebody uses its name. Its records are stored, and left out of what is read until an admin approves.",
+        "Find out why the host has a new ledger (`ledger.opened` says what broke), then approve it: POST /v1/enrolments/LEDGER/approve.";
+    /// A host's clock is far off.
+    ClockOff => "clock_off", "a clock is far off",
+        "Records carry a time that is far from this server's. They are stored and flagged; their order is by number, not by time.",
+        "Mend the host's time synchronisation.";
+    /// A type that this server does not know.
+    UnknownType => "unknown_type", "a type of record that this server does not know",
+        "A host sent records of a type that this version does not know. They are stored and flagged, and are no evidence yet.",
+        "Bring this server up to the version of the hosts' packages.";
+    /// A client's other bytes under a known id.
+    Conflict => "conflict", "other bytes under a known id",
+        "A client sent an artifact under an id that it had used for other bytes. The first one stands.",
+        "Mend the client: an id names one artifact for ever.";
+    /// A host that said when it would be heard of next, and was not.
+    Silent => "silent", "a host is silent",
+        "The host did not stop in good order and has not been heard of since it should have been. What happened there since its last record is unknown.",
+        "See whether the host is up, and whether its shipper reaches this server (`lockdownctl status` there).";
+    /// Tokens that open nothing.
+    BadToken => "bad_token", "requests with tokens that open nothing",
+        "Requests came with tokens that are unknown, have ended, were revoked, or have no use left.",
+        "Give whoever it is a new token, or find out who tries.";
+}
+
+/// One occurrence, or several alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incident {
+    /// What kind.
+    pub kind: Kind,
+    /// What it is about: a ledger, a host, a client, an address. Open incidents are one per kind and subject.
+    pub subject: String,
+    /// The host, where one is known.
+    pub host: Option<String>,
+    /// The ledger, where one is known.
+    pub ledger: Option<String>,
+    /// How often.
+    pub count: u64,
+    /// What can be said of the newest.
+    pub detail: Map<String, Value>,
+}
+
+impl Incident {
+    /// One occurrence.
+    #[must_use]
+    pub fn new(kind: Kind, subject: &str) -> Self {
+        let mut end = subject.len().min(MAX_SUBJECT);
+        while !subject.is_char_boundary(end) {
+            end -= 1;
+        }
+        let subject = subject[..end].to_owned();
+        Self { kind, subject, host: None, ledger: None, count: 1, detail: Map::new() }
+    }
+
+    /// About this host.
+    #[must_use]
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
+    }
+
+    /// About this ledger.
+    #[must_use]
+    pub fn ledger(mut self, ledger: &str) -> Self {
+        self.ledger = Some(ledger.to_owned());
+        self
+    }
+
+    /// Adds what can be said of it.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.detail.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// From this address.
+    #[must_use]
+    pub fn from(self, address: IpAddr) -> Self {
+        self.with("address", address.to_string())
+    }
+}
+
+/// What anybody can cause, gathered until the next writing.
+#[derive(Debug, Default)]
+pub struct Gathered(Mutex<HashMap<(Kind, String), (Instant, Incident)>>);
+
+impl Gathered {
+    /// Counts one.
+    pub fn note(&self, incident: Incident) {
+        self.put(Instant::now(), incident);
+    }
+
+    fn put(&self, since: Instant, incident: Incident) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut key = (incident.kind, incident.subject.clone());
+        if all.len() >= MAX_GATHERED && !all.contains_key(&key) {
+            key.1 = store::incidents::OTHERS.to_owned();
+        }
+        let mut incident = Incident { subject: key.1.clone(), ..incident };
+        let (_, known) = all.entry(key).or_insert_with(|| (since, Incident { count: 0, ..incident.clone() }));
+        incident.count = incident.count.saturating_add(known.count);
+        *known = incident;
+    }
+
+    fn take_ripe(&self) -> Vec<(Instant, Incident)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extract_if(|(kind, _), (since, _)| *kind != Kind::UnknownSigner || since.elapsed() >= ENROLMENT_TIME)
+            .map(|(_, gathered)| gathered)
+            .collect()
+    }
+
+    /// Writes what was gathered. What cannot be written is kept for the next time, as far as there is room.
+    pub async fn write(&self, store: &Store) {
+        let all = self.take_ripe();
+        if all.is_empty() {
+            return;
+        }
+        let again = all.clone();
+        let written = store.write(move |w| {
+            for (_, incident) in &all {
+                let enrolled =
+                    incident.kind == Kind::UnknownSigner && store::ledgers::is_there(w.connection, &incident.subject)?;
+                if !enrolled {
+                    store::incidents::note(w, incident)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(error = %crate::problem::describe(&error), "incidents could not be written");
+            again.into_iter().for_each(|(since, incident)| self.put(since, incident));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_again_is_counted_and_what_is_too_much_is_counted_together() {
+        let gathered = Gathered::default();
+        (0..3).for_each(|_| gathered.note(Incident::new(Kind::BadToken, "192.0.2.1")));
+        (0..5000).for_each(|n| gathered.note(Incident::new(Kind::BadToken, &n.to_string())));
+        let all = gathered.take_ripe();
+        assert_eq!(all.len(), MAX_GATHERED + 1);
+        let count = |subject: &str| all.iter().find(|(_, i)| i.subject == subject).unwrap().1.count;
+        assert_eq!(count("192.0.2.1"), 3);
+        assert_eq!(count(store::incidents::OTHERS), 5000 - (MAX_GATHERED as u64 - 1));
+    }
+
+    #[test]
+    fn an_unknown_ledger_has_a_minute_to_be_enrolled() {
+        let gathered = Gathered::default();
+        gathered.note(Incident::new(Kind::UnknownSigner, "ledger"));
+        assert_eq!(gathered.take_ripe(), []);
+        let Some(then) = Instant::now().checked_sub(ENROLMENT_TIME) else { return };
+        gathered.put(then, Incident::new(Kind::UnknownSigner, "another"));
+        assert_eq!(gathered.take_ripe().len(), 1);
+    }
+}

@@ -1,0 +1,280 @@
+//! Artifacts of clients and people, whose chain this server keeps: it numbers them and links each to the one before by a
+//! line of its own. For a client's the receipt over that chain is the only proof; a person's review carries a signature.
+//!
+//! The first under an id stands for ever.
+
+use std::ops::Range;
+
+use axum::{body::Bytes, http::StatusCode};
+use jiff::Timestamp;
+use record::{ArtifactType, Hash, Person};
+use rusqlite::Connection;
+use serde_json::{Map, Value};
+
+use super::{answer::Outcome, batch::Refusal, event::Event, json};
+use crate::{
+    auth::bad_token,
+    incidents::{Incident, Kind},
+    own_ledger,
+    problem::Problem,
+    review::{self, Review, ReviewError},
+    store::{
+        Error, Writing, incidents,
+        kept::{self, Kept},
+        ledgers::{self, Artifact, Ledger},
+        reviewers,
+        tokens::TokenRow,
+    },
+    token::Role,
+};
+
+/// The longest id of an event, in bytes.
+const MAX_ID: usize = 128;
+/// The longest type of an event, in bytes.
+const MAX_TYPE: usize = 64;
+/// First words of types that are the server's own or people's.
+const RESERVED: &[&str] = &["review", "server", "token", "evidence", "incident", "reviewer"];
+
+/// One artifact on its way into the store.
+#[derive(Debug)]
+pub(super) struct Statement {
+    id: String,
+    word: String,
+    time: Option<Timestamp>,
+    data: Range<usize>,
+    found: json::Found,
+    review: Option<Review>,
+}
+
+/// The artifacts of one client or person, judged.
+#[derive(Debug)]
+pub(super) struct Statements {
+    body: Bytes,
+    kind: ledgers::Kind,
+    name: String,
+    all: Vec<Statement>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Judges a client's events.
+///
+/// # Errors
+/// When none can be taken: no token, or another's name.
+pub(super) fn client(body: &Bytes, events: &[Event<'_>], token: Option<&TokenRow>) -> Result<Statements, Problem> {
+    let token = token.ok_or_else(|| {
+        bad_token("posting under /clients/NAME takes a client token: `Authorization: Bearer ca_client_…`")
+    })?;
+    if token.role != Role::Client {
+        let detail =
+            format!("posting under /clients/NAME takes a token of role client; the one sent is of role {}", token.role);
+        return Err(Problem::new(StatusCode::FORBIDDEN, "role", detail));
+    }
+    let source = format!("/clients/{}", token.name);
+    let judge = |event: &Event<'_>| {
+        if event.source != source {
+            let detail = format!("this token posts as {source}; `source` has to be that");
+            return Err(Problem::new(StatusCode::FORBIDDEN, "role", detail));
+        }
+        check_type(&event.kind, token)?;
+        Ok((json::check(event.data).map_err(unprocessable)?, None))
+    };
+    Ok(each(body, events, ledgers::Kind::Client, &token.name, judge))
+}
+
+/// Judges a person's reviews. The signature is the proof: no token is needed.
+///
+/// # Errors
+/// A name that no person can have; SQLite's.
+pub(super) fn person(
+    connection: &Connection,
+    body: &Bytes,
+    events: &[Event<'_>],
+    name: &str,
+) -> Result<Statements, Problem> {
+    let person: Person = name.parse().map_err(|e| unprocessable(format!("`source` names no person: {e}")))?;
+    let keys = reviewers::keys(connection, &person)?;
+    let source = format!("/people/{person}");
+    let judge = |event: &Event<'_>| {
+        if event.source != source || event.kind != review::TYPE {
+            let detail = format!("under {source} there are events of type {} alone, one person a batch", review::TYPE);
+            return Err(unprocessable(detail));
+        }
+        let mut found = json::check(event.data).map_err(unprocessable)?;
+        let review =
+            Review::parse_and_verify(event.data.as_bytes(), &person, &keys, Timestamp::now()).map_err(|e| {
+                let code =
+                    if matches!(e, ReviewError::NotAuthentic { .. }) { "not_authentic" } else { "malformed_review" };
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, e.to_string())
+            })?;
+        found.fingerprint = Some(review.fingerprint.clone());
+        Ok((found, Some(review)))
+    };
+    Ok(each(body, events, ledgers::Kind::Person, person.as_str(), judge))
+}
+
+/// Judges event after event until one does not pass.
+fn each(
+    body: &Bytes,
+    events: &[Event<'_>],
+    kind: ledgers::Kind,
+    name: &str,
+    judge: impl Fn(&Event<'_>) -> Result<(json::Found, Option<Review>), Problem>,
+) -> Statements {
+    let mut all = Vec::with_capacity(events.len());
+    let mut refusal = None;
+    for (index, event) in events.iter().enumerate() {
+        let judged = check_id(&event.id).and_then(|()| Ok((judge(event)?, time(event)?)));
+        match judged {
+            Ok(((found, review), time)) => {
+                let start = event.data.as_ptr() as usize - body.as_ptr() as usize;
+                let time = review.as_ref().map(|r| r.time).or(time);
+                all.push(Statement {
+                    id: event.id.to_string(),
+                    word: event.kind.to_string(),
+                    time,
+                    data: start..start + event.data.len(),
+                    found,
+                    review,
+                });
+            }
+            Err(problem) => {
+                refusal = Some(Refusal { index, id: Some(event.id.chars().take(MAX_ID).collect()), problem });
+                break;
+            }
+        }
+    }
+    Statements { body: body.clone(), kind, name: name.to_owned(), all, refusal }
+}
+
+fn unprocessable(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed", detail)
+}
+
+fn check_id(id: &str) -> Result<(), Problem> {
+    if id.len() > MAX_ID || id.chars().any(char::is_control) {
+        return Err(unprocessable(format!("`id` has to be 1 to {MAX_ID} bytes without control characters")));
+    }
+    Ok(())
+}
+
+fn time(event: &Event<'_>) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = &event.time else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| unprocessable("`time` has to be RFC 3339, as 2026-11-01T12:00:00Z"))
+}
+
+/// Whether a client may post this type: one of its own, in words as `app.authentication`.
+fn check_type(kind: &str, token: &TokenRow) -> Result<(), Problem> {
+    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if kind.len() > MAX_TYPE || !kind.contains('.') || !kind.split('.').all(word) {
+        return Err(unprocessable(format!(
+            "`type` has to be two or more words [a-z0-9_]+ with dots between them, at most {MAX_TYPE} bytes: app.authentication"
+        )));
+    }
+    let first = |kind: &str| kind.split('.').next().unwrap_or_default().to_owned();
+    let own = first(kind);
+    if RESERVED.contains(&own.as_str()) || ArtifactType::ALL.iter().any(|t| first(t.as_str()) == own) {
+        return Err(unprocessable(format!(
+            "types that begin with {own:?} are stated by hosts, people or this server; use one of your own: app.…"
+        )));
+    }
+    match &token.types {
+        Some(types) if !types.iter().any(|t| t == kind) => {
+            let detail = format!("this token may post {}; not {kind}", types.join(", "));
+            Err(Problem::new(StatusCode::FORBIDDEN, "role", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Stores what is new of it.
+///
+/// # Errors
+/// SQLite's; then nothing is.
+pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Result<Outcome, Error> {
+    let mut refusal = statements.refusal.take();
+    let found = ledgers::find_named(writing.connection, statements.kind, &statements.name)?;
+    if statements.all.is_empty() {
+        return Ok(Outcome { accepted: 0, stored: 0, head: found, refusal });
+    }
+    let mut ledger = match found {
+        Some(ledger) => ledger,
+        None => ledgers::begin(writing, statements.kind, &own_ledger::random_ledger(), &statements.name, false)?,
+    };
+    let (mut accepted, mut stored) = (0, 0);
+    for statement in &statements.all {
+        let data = &statements.body[statement.data.clone()];
+        match kept::find(writing.connection, ledger.row, &statement.id)? {
+            None => {
+                add(writing, &statements, statement, &mut ledger)?;
+                stored += 1;
+            }
+            Some(Kept { word, bytes }) if word == statement.word && bytes == data => {}
+            Some(_) => {
+                refusal = Some(conflict(writing, &statements, statement, accepted)?);
+                break;
+            }
+        }
+        accepted += 1;
+    }
+    if stored > 0 {
+        ledgers::keep_receipt(writing, &ledger)?;
+    }
+    Ok(Outcome { accepted, stored, head: Some(ledger), refusal })
+}
+
+fn add(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &mut Ledger) -> Result<(), Error> {
+    let data = &all.body[statement.data.clone()];
+    let time = statement.time.unwrap_or(writing.now);
+    let entry = entry(writing, all, statement, ledger, time);
+    let artifact = Artifact {
+        seq: ledger.head_seq + 1,
+        hash: Hash::of_unended(entry.as_bytes()),
+        word: &statement.word,
+        stack: statement.review.as_ref().and_then(|r| r.stack.as_ref()).map_or("", |s| s.as_str()),
+        time,
+        person: statement.review.as_ref().map(|r| r.person.as_str()).or(statement.found.person.as_deref()),
+        account: statement.found.account.as_deref(),
+        fingerprint: statement.found.fingerprint.as_deref(),
+        flags: 0,
+        next_by: None,
+        bytes: data,
+        kept: Some((&statement.id, entry.as_bytes())),
+    };
+    let row = ledgers::add(writing, ledger, &[artifact])?;
+    match (row, &statement.review) {
+        (Some(row), Some(review)) => reviewers::keep_review(writing, row, review),
+        _ => Ok(()),
+    }
+}
+
+/// The chain's line over one artifact, canonical, without its newline: see docs/COMPLIANCE_API.md.
+fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &Ledger, time: Timestamp) -> String {
+    let data = &all.body[statement.data.clone()];
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(data);
+    let sha256 = Hash::from(<[u8; 32]>::from(digest)).to_string();
+    let root = if all.kind == ledgers::Kind::Person { "people" } else { "clients" };
+    let fields: Map<String, Value> = [
+        ("v", Value::from(1)),
+        ("ledger", ledger.id.as_str().into()),
+        ("seq", (ledger.head_seq + 1).into()),
+        ("prev", ledger.head_hash.to_string().into()),
+        ("id", statement.id.as_str().into()),
+        ("source", format!("/{root}/{}", all.name).into()),
+        ("type", statement.word.as_str().into()),
+        ("time", format!("{time:.6}").into()),
+        ("received", format!("{:.6}", writing.now).into()),
+        ("data_sha256", sha256.into()),
+    ]
+    .into_iter()
+    .map(|(name, value): (&str, Value)| (name.to_owned(), value))
+    .collect();
+    serde_json_canonicalizer::to_string(&fields).expect("strings and small integers can always be written")
+}
+
+fn conflict(writing: &Writing<'_>, all: &Statements, statement: &Statement, index: usize) -> Result<Refusal, Error> {
+    let subject = format!("{} {}", all.name, statement.id);
+    incidents::note(writing, &Incident::new(Kind::Conflict, &subject).with("id", statement.id.as_str()))?;
+    let detail = "other bytes are stored under this id, and stand; give each artifact an id of its own";
+    let problem = Problem::new(StatusCode::CONFLICT, "conflict", detail);
+    Ok(Refusal { index, id: Some(statement.id.clone()), problem })
+}

@@ -1,0 +1,250 @@
+//! Putting a judged batch of a host into the store, inside the writer's transaction: what is new and follows is stored,
+//! what is there already is accepted, what contradicts it is kept apart.
+//!
+//! It never takes a record that does not follow the stored head, and never changes one that is stored.
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Map, json};
+
+use super::{
+    answer::Outcome,
+    batch::{Batch, Enrol, Pruned, Refusal, Row},
+    verify,
+};
+use crate::{
+    auth::bad_token,
+    incidents::{Incident, Kind},
+    own_ledger::{self, By, Word},
+    problem::Problem,
+    store::{
+        Error, Writing, hosts, incidents,
+        ledgers::{self, Artifact, CLOCK_OFF, Ledger, UNKNOWN_TYPE},
+        tokens,
+    },
+};
+
+/// No record is older: before this, a clock was never set.
+const EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
+
+/// Stores what can be stored of it.
+///
+/// # Errors
+/// SQLite's; then nothing is.
+pub(super) fn settle(writing: &Writing<'_>, mut batch: Batch) -> Result<Outcome, Error> {
+    let refusal = batch.refusal.take();
+    let found = ledgers::find(writing.connection, &batch.ledger)?;
+    if batch.rows.is_empty() {
+        return Ok(Outcome { accepted: 0, stored: 0, head: found, refusal });
+    }
+    let mut ledger = match (found, &batch.enrol) {
+        (Some(ledger), None) => ledger,
+        (Some(ledger), Some(enrol)) if is_its_key(writing, &ledger, enrol)? => ledger,
+        (None, Some(enrol)) => match begin(writing, &batch, enrol)? {
+            Ok(ledger) => ledger,
+            Err(problem) => return Ok(refused(&batch, 0, 0, None, problem)),
+        },
+        (ledger, _) => {
+            let problem = Problem::busy("this ledger was enrolled at the same moment; send the same again");
+            return Ok(refused(&batch, 0, 0, ledger, problem));
+        }
+    };
+    let settled = rows(writing, &batch, &mut ledger)?;
+    incidents::end(writing, Kind::Silent, &ledger.name)?;
+    // What is beside the rows in the body, but was taken with them.
+    let accepted = if settled.accepted > 0 { settled.accepted + batch.preface.len() } else { 0 };
+    let refusal = match settled.problem {
+        Some(problem) => return Ok(refused(&batch, accepted, settled.stored, Some(ledger), problem)),
+        None => refusal,
+    };
+    Ok(Outcome { accepted, stored: settled.stored, head: Some(ledger), refusal })
+}
+
+fn refused(batch: &Batch, accepted: usize, stored: usize, head: Option<Ledger>, problem: Problem) -> Outcome {
+    let row = batch.rows.get(accepted.saturating_sub(batch.preface.len()));
+    let id = row.map(|row| format!("{}/{}", batch.ledger, row.seq));
+    let index = if accepted == 0 { batch.preface.len() } else { accepted };
+    Outcome { accepted, stored, head, refusal: Some(Refusal { index, id, problem }) }
+}
+
+/// How far one got with the rows.
+struct Settled {
+    accepted: usize,
+    stored: usize,
+    problem: Option<Problem>,
+}
+
+fn rows(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger) -> Result<Settled, Error> {
+    let mut at = 0;
+    while let Some(row) = batch.rows.get(at).filter(|row| row.seq <= ledger.head_seq) {
+        match hosts::bytes_at(writing.connection, ledger.row, row.seq)? {
+            Some(stored) if stored == row.bytes(&batch.body) => at += 1,
+            Some(_) => return fork(writing, batch, ledger, at, 0),
+            None => return Ok(Settled { accepted: at, stored: 0, problem: Some(pruned_long_ago(row)) }),
+        }
+    }
+    let Some(next) = batch.rows.get(at) else { return Ok(Settled { accepted: at, stored: 0, problem: None }) };
+    if next.seq > ledger.head_seq + 1 {
+        if !covered(&batch.preface, ledger.head_seq, next) {
+            return Ok(Settled { accepted: at, stored: 0, problem: Some(gap(ledger, next)) });
+        }
+        leap(writing, batch, ledger, next)?;
+    }
+    if next.prev != ledger.head_hash {
+        return fork(writing, batch, ledger, at, 0);
+    }
+    let end = batch.fork.filter(|fork| *fork > at).unwrap_or(batch.rows.len());
+    append(writing, batch, ledger, &batch.rows[at..end])?;
+    if end < batch.rows.len() {
+        return fork(writing, batch, ledger, end, end - at);
+    }
+    Ok(Settled { accepted: end, stored: end - at, problem: None })
+}
+
+fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> Result<(), Error> {
+    let ahead = writing.now.saturating_add(writing.limits.clock_ahead).unwrap_or(Timestamp::MAX);
+    let flags = |row: &Row| {
+        let off = row.time > ahead || row.time < EPOCH;
+        (if off { CLOCK_OFF } else { 0 }) | if row.known { 0 } else { UNKNOWN_TYPE }
+    };
+    let artifacts: Vec<Artifact<'_>> = rows.iter().map(|row| row.artifact(&batch.body, flags(row))).collect();
+    ledgers::append(writing, ledger, &artifacts)?;
+    for row in rows {
+        if let Some(key) = row.next_key.as_ref().filter(|text| verify::signatory(text).is_some()) {
+            ledgers::add_key(writing, ledger, row.seq + 1, key)?;
+        }
+    }
+    let off = artifacts.iter().filter(|a| a.flags & CLOCK_OFF != 0);
+    if let Some(last) = off.clone().next_back() {
+        let incident = about(batch, Kind::ClockOff, &batch.host)
+            .with("seq", last.seq)
+            .with("time", last.time.to_string())
+            .with("received", writing.now.to_string());
+        incidents::note(writing, &Incident { count: off.count() as u64, ..incident })?;
+    }
+    for row in artifacts.iter().filter(|a| a.flags & UNKNOWN_TYPE != 0) {
+        incidents::note(writing, &about(batch, Kind::UnknownType, row.word).with("seq", row.seq))?;
+    }
+    Ok(())
+}
+
+fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
+    Incident::new(kind, subject).host(&batch.host).ledger(batch.ledger.as_str())
+}
+
+/// Keeps what is authentic and contradicts the store, from this row on, and says so.
+fn fork(writing: &Writing<'_>, batch: &Batch, ledger: &Ledger, at: usize, stored: usize) -> Result<Settled, Error> {
+    let first = batch.rows[at].seq;
+    for row in &batch.rows[at..] {
+        let bytes = row.bytes(&batch.body);
+        let same = row.seq <= ledger.head_seq
+            && hosts::bytes_at(writing.connection, ledger.row, row.seq)?.is_some_and(|stored| stored == bytes);
+        if !same {
+            hosts::keep_fork(writing, ledger, row.seq, row.hash, bytes)?;
+        }
+    }
+    let incident = about(batch, Kind::Fork, batch.ledger.as_str())
+        .with("first_seq", first)
+        .with("head_seq", ledger.head_seq)
+        .with("head_hash", ledger.head_hash.to_string());
+    incidents::note(writing, &incident)?;
+    let detail = format!(
+        "record {first} contradicts what is stored, which goes to {} and stands; it is kept apart. This ledger is at an \
+         end: begin a new one",
+        ledger.head_seq
+    );
+    let problem = Problem::new(StatusCode::CONFLICT, "fork", detail);
+    Ok(Settled { accepted: at, stored, problem: Some(problem) })
+}
+
+fn gap(ledger: &Ledger, next: &Row) -> Problem {
+    let detail = format!(
+        "record {} cannot come after record {}, the last one stored: send from {} on, or first the ledger.pruned \
+         records that account for what is missing",
+        next.seq,
+        ledger.head_seq,
+        ledger.head_seq + 1
+    );
+    Problem::new(StatusCode::CONFLICT, "gap", detail)
+}
+
+/// A record of a range that was passed over: what comes now would have no place in the chain.
+fn pruned_long_ago(row: &Row) -> Problem {
+    let detail = format!(
+        "record {} lies in a range that the host's ledger.pruned accounted for; it is passed over for good: go on after \
+         the head",
+        row.seq
+    );
+    Problem::new(StatusCode::CONFLICT, "gap", detail)
+}
+
+/// Whether these `ledger.pruned` account for all from behind the head to before this row, which names the last one's hash.
+fn covered(preface: &[Row], head: u64, next: &Row) -> bool {
+    let ranges: Vec<Pruned> = preface.iter().filter_map(|row| row.pruned).collect();
+    let last = next.seq - 1;
+    let mut reached = head;
+    while reached < last {
+        let furthest = ranges.iter().filter(|r| r.first <= reached + 1 && r.last > reached).map(|r| r.last).max();
+        match furthest {
+            Some(furthest) => reached = furthest,
+            None => return false,
+        }
+    }
+    reached == last && ranges.iter().any(|r| r.last == last && r.last_hash == next.prev)
+}
+
+/// Moves the head over a range that will never come.
+fn leap(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, next: &Row) -> Result<(), Error> {
+    let last = next.seq - 1;
+    let accounts = batch.preface.iter().find(|row| row.pruned.is_some_and(|p| p.last == last));
+    let bytes = accounts.map_or(&[][..], |row| row.bytes(&batch.body));
+    hosts::keep_gap(writing, ledger, last, next.prev, bytes)?;
+    let incident =
+        about(batch, Kind::Pruned, batch.ledger.as_str()).with("first_seq", ledger.head_seq + 1).with("last_seq", last);
+    incidents::note(writing, &incident)?;
+    (ledger.head_seq, ledger.head_hash) = (last, next.prev);
+    Ok(())
+}
+
+fn is_its_key(writing: &Writing<'_>, ledger: &Ledger, enrol: &Enrol) -> Result<bool, Error> {
+    let keys = hosts::keys(writing.connection, ledger.row)?;
+    Ok(keys.first().is_some_and(|(_, key)| key.to_openssh().is_ok_and(|text| text == enrol.public_key)))
+}
+
+/// Binds a new ledger to its key, by one use of the token. For a host that is known already it waits for an admin.
+fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<Ledger, Problem>, Error> {
+    if let Some(first) = batch.rows.first().filter(|r| r.seq > 1 && !covered(&batch.preface, 0, r)) {
+        let nothing = json!({"ledger": batch.ledger.as_str(), "seq": 0, "hash": record::Hash::ZERO.to_string()});
+        let detail = format!(
+            "nothing of this ledger is stored, and record {} is not its first: send from 1 on, or first the ledger.pruned \
+             records that account for what is missing",
+            first.seq
+        );
+        return Ok(Err(Problem::new(StatusCode::CONFLICT, "gap", detail).with("head", nothing)));
+    }
+    if !tokens::take_use(writing, &enrol.token)? {
+        return Ok(Err(bad_token("this enrolment token has ended or has no use left; ask an admin for a new one")));
+    }
+    let pending = hosts::is_known(writing.connection, &batch.host)?;
+    let ledger = ledgers::begin(writing, ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
+    ledgers::add_key(writing, &ledger, 1, &enrol.public_key)?;
+    let mut detail = Map::new();
+    for (name, value) in [
+        ("ledger", batch.ledger.as_str()),
+        ("host", &batch.host),
+        ("stack", &batch.stack),
+        ("fingerprint", &enrol.fingerprint),
+        ("token", &enrol.token),
+        ("enrolment", if pending { "pending" } else { "enrolled" }),
+    ] {
+        detail.insert(name.to_owned(), value.into());
+    }
+    let reason = if pending { "another ledger of a known host waits for approval" } else { "a host was enrolled" };
+    own_ledger::state(writing, Word::LedgerEnrolled, &By::Server, reason, detail)?;
+    if pending {
+        let incident =
+            about(batch, Kind::SecondLedger, batch.ledger.as_str()).with("fingerprint", enrol.fingerprint.as_str());
+        incidents::note(writing, &incident)?;
+    }
+    Ok(Ok(ledger))
+}

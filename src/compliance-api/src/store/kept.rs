@@ -1,0 +1,28 @@
+//! Artifacts of the chains that this server keeps, by the id that their client gave them.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Error;
+
+/// What is stored under an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its type.
+    pub word: String,
+    /// Its `data`, byte by byte.
+    pub bytes: Vec<u8>,
+}
+
+/// What is stored under this id in this chain.
+///
+/// # Errors
+/// SQLite's.
+pub fn find(connection: &Connection, row: i64, id: &str) -> Result<Option<Kept>, Error> {
+    connection
+        .prepare_cached(
+            "SELECT w.word, a.bytes FROM artifacts a JOIN words w ON w.id = a.type
+             WHERE a.ledger = ?1 AND a.client_id = ?2",
+        )
+        .and_then(|mut s| s.query_row(params![row, id], |r| Ok(Kept { word: r.get(0)?, bytes: r.get(1)? })).optional())
+        .map_err(Error::sqlite("looking up an artifact"))
+}

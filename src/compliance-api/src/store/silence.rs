@@ -1,0 +1,55 @@
+//! Which hosts should have been heard of, and were not.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::params;
+
+use super::{Error, Writing, micros, moment};
+
+/// A host that is overdue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    /// Its name.
+    pub name: String,
+    /// Its newest ledger that counts.
+    pub ledger: String,
+    /// The last record there.
+    pub head_seq: u64,
+    /// When that came.
+    pub heard: Timestamp,
+    /// When the next should have come.
+    pub due: Timestamp,
+}
+
+/// Hosts whose newest approved ledger does not end in `daemon.stopped`, and is overdue: past its `next_by` and the
+/// grace, or, where none was ever named, not heard of for as long as the configuration says.
+///
+/// # Errors
+/// SQLite's.
+pub fn silent(writing: &Writing<'_>) -> Result<Vec<Silent>, Error> {
+    let looking = "looking for silent hosts";
+    let after =
+        |duration: std::time::Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX).as_micros();
+    let (grace, without) = (after(writing.limits.silence_grace), after(writing.limits.silent_after));
+    let limits = |n: i128| i64::try_from(n).unwrap_or(i64::MAX / 4);
+    let mut statement = writing
+        .connection
+        .prepare_cached(
+            "SELECT name, ledger, head_seq, head_received, due FROM (
+               SELECT id, name, ledger, head_seq, head_received, last_type,
+                      max(coalesce(next_by + ?1, 0), head_received + CASE WHEN next_by IS NULL THEN ?2 ELSE ?1 END) AS due
+               FROM ledgers l WHERE kind = 'host' AND state = 'enrolled' AND head_seq > 0 AND id =
+                 (SELECT max(id) FROM ledgers n WHERE n.kind = 'host' AND n.name = l.name AND n.state = 'enrolled')
+             ) WHERE last_type <> 'daemon.stopped' AND due < ?3",
+        )
+        .map_err(Error::sqlite(looking))?;
+    let rows = statement
+        .query_map(params![limits(grace), limits(without), micros(writing.now)], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get::<_, i64>(3)?, r.get::<_, i64>(4)?))
+        })
+        .map_err(Error::sqlite(looking))?;
+    rows.map(|row| {
+        let (name, ledger, head_seq, heard, due) = row.map_err(Error::sqlite(looking))?;
+        Ok(Silent { name, ledger, head_seq, heard: moment(heard)?, due: moment(due)? })
+    })
+    .collect()
+}

@@ -1,0 +1,73 @@
+//! What the server does by the clock: writes gathered incidents each second, looks for silent hosts each minute, and
+//! states where every chain stands each hour.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::MissedTickBehavior};
+
+use crate::{
+    App,
+    incidents::{Incident, Kind},
+    own_ledger,
+    problem::describe,
+    store::{Error, Writing, incidents, silence},
+};
+
+/// How often gathered incidents are written.
+const GATHERED: Duration = Duration::from_secs(1);
+/// How often silent hosts are looked for.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How often the server states where every chain stands.
+const CHECKPOINT: Duration = Duration::from_secs(3600);
+
+/// Goes on until `stop` turns true; then writes what was gathered, and a last checkpoint.
+pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let every = |period| {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut gathered, mut silent, mut checkpoint) = (every(GATHERED), every(SILENCE), every(CHECKPOINT));
+    loop {
+        tokio::select! {
+            _ = gathered.tick() => app.gathered.write(&app.store).await,
+            _ = silent.tick() => complain(app.store.write(note_silent).await),
+            _ = checkpoint.tick() => complain(app.store.write(own_ledger::checkpoint).await),
+            () = stopped(&mut stop) => break,
+        }
+    }
+    app.gathered.write(&app.store).await;
+    complain(app.store.write(own_ledger::checkpoint).await);
+}
+
+/// Waits until `stop` turns true.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that whoever could stop us is gone: the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn complain(done: Result<(), Error>) {
+    if let Err(error) = done {
+        tracing::error!(error = %describe(&error), "what is due by the clock was not done; it is tried again");
+    }
+}
+
+/// Opens an incident for each host that should have been heard of. It ends when the host is heard of again.
+///
+/// # Errors
+/// SQLite's.
+pub fn note_silent(writing: &Writing<'_>) -> Result<(), Error> {
+    for host in silence::silent(writing)? {
+        if incidents::is_open(writing.connection, Kind::Silent, &host.name)? {
+            continue;
+        }
+        let incident = Incident::new(Kind::Silent, &host.name)
+            .host(&host.name)
+            .ledger(&host.ledger)
+            .with("last_seq", host.head_seq)
+            .with("last_heard", host.heard.to_string())
+            .with("due", host.due.to_string());
+        incidents::note(writing, &incident)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! A server in this process, on a port of its own.
+
+use std::{net::SocketAddr, path::Path, thread};
+
+use compliance_api::{
+    admin::{self, Wanted},
+    config::Config,
+    own_ledger::By,
+    serve,
+    store::{FILE, Store},
+    token::Role,
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::{Client, Host};
+
+/// A server, stopped when dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    pub state: TempDir,
+    pub config: Config,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// With this changed in its configuration.
+    pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        Self::start_in(tempfile::tempdir().unwrap(), config)
+    }
+
+    fn start_in(state: TempDir, mut config: Config) -> Self {
+        config.state = state.path().to_owned();
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        config.requirements = state.path().join("no-more-requirements");
+        let (stop, stopped) = watch::channel(false);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let serving = config.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
+            runtime.block_on(serve::serve(serving, stopped, |address| ready.send(address).unwrap())).unwrap();
+        });
+        let address = is_ready.recv().expect("the server came up");
+        Self { address, state, config, stop, thread: Some(thread) }
+    }
+
+    /// Stops in good order, and starts again on the same database.
+    pub fn restart(mut self) -> Self {
+        self.end();
+        let state = std::mem::replace(&mut self.state, tempfile::tempdir().unwrap());
+        Self::start_in(state, self.config.clone())
+    }
+
+    fn end(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server ended in good order");
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client { address: self.address, token: None }
+    }
+
+    /// A new token, made as the command line makes it.
+    pub fn token(&self, wanted: Wanted) -> String {
+        make_token(&self.config, wanted)
+    }
+
+    /// An enrolment token for this stack, for any number of hosts.
+    pub fn enrol_token(&self, stack: &str) -> String {
+        self.token(Wanted { stack: Some(stack.parse().unwrap()), ..wanted(Role::Enrol) })
+    }
+
+    pub fn admin(&self) -> Client {
+        self.client().with(&self.token(wanted(Role::Admin)))
+    }
+
+    /// A host that is enrolled, with its first two records stored.
+    pub fn host(&self, name: &str) -> Host {
+        let host = Host::new(name, "web");
+        let answer = self.client().with(&self.enrol_token("web")).ingest(&host.all());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        host
+    }
+
+    /// A look into the database.
+    pub fn database(&self) -> Connection {
+        database(self.state.path())
+    }
+
+    /// How many of something the database has.
+    pub fn count(&self, sql: &str) -> u64 {
+        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A wish for a token of this role and nothing else.
+pub fn wanted(role: Role) -> Wanted {
+    Wanted { role, name: None, stack: None, types: None, uses: None, expires: None }
+}
+
+pub fn make_token(config: &Config, wanted: Wanted) -> String {
+    let store = Store::open(config).unwrap();
+    let (_, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted)).unwrap();
+    store.close();
+    token.reveal().to_owned()
+}
+
+pub fn database(state: &Path) -> Connection {
+    Connection::open(state.join(FILE)).unwrap()
+}

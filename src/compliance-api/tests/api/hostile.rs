@@ -1,0 +1,250 @@
+//! Clients that mean no good, or are broken: each is refused clearly or cut off, and the others are served.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::common::{Client, Server, http::read_answer, server::wanted};
+use compliance_api::{admin::Wanted, token::Role};
+
+/// Whether the server answers within two seconds.
+fn is_served(client: &Client) -> bool {
+    let begin = Instant::now();
+    client.get("/healthz").status == 200 && begin.elapsed() < Duration::from_secs(2)
+}
+
+/// Waits for the other end to close, at most so long. How long that took.
+fn closed(stream: &mut TcpStream) -> Duration {
+    let begin = Instant::now();
+    // A reset is as good as an end.
+    let _ = stream.read_to_end(&mut Vec::new());
+    begin.elapsed()
+}
+
+#[test]
+fn half_open_connections_and_slow_headers_are_cut_off_and_others_are_served() {
+    let server = Server::start_with(|c| {
+        c.limits.header_timeout = Duration::from_millis(600);
+        c.limits.connections = 64;
+    });
+    let client = server.client();
+    let mut open: Vec<TcpStream> = (0..40).map(|_| client.connect()).collect();
+    for (n, stream) in open.iter_mut().enumerate() {
+        if n % 2 == 0 {
+            stream.write_all(b"POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nX-Slow: ").unwrap();
+        }
+    }
+    assert!(is_served(&client));
+    for mut stream in open {
+        assert!(closed(&mut stream) < Duration::from_secs(3));
+    }
+    assert!(is_served(&client));
+}
+
+#[test]
+fn a_connection_that_drips_bytes_has_no_longer_than_others() {
+    let server = Server::start_with(|c| c.limits.header_timeout = Duration::from_millis(600));
+    let mut stream = server.client().connect();
+    let begin = Instant::now();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nX: ").unwrap();
+    while begin.elapsed() < Duration::from_secs(5) && stream.write_all(b"a").is_ok() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_slow_body_is_answered_with_408_and_stores_nothing() {
+    let server = Server::start_with(|c| c.limits.request_timeout = Duration::from_millis(500));
+    let mut stream = server.client().connect();
+    let head = "POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents-batch+json\r\nContent-Length: 1000\r\n\r\n[{";
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = read_answer(&mut stream).unwrap();
+    assert_eq!(answer.outcome(), (408, "too_slow".to_owned()), "{answer:?}");
+    assert!(is_served(&server.client()));
+}
+
+#[test]
+fn one_address_cannot_take_every_place() {
+    let server = Server::start_with(|c| {
+        c.limits.connections_per_address = 4;
+        c.limits.connections = 8;
+    });
+    let mut open: Vec<TcpStream> = (0..4).map(|_| server.client().connect()).collect();
+    thread::sleep(Duration::from_millis(200));
+    let mut more = server.client().connect();
+    assert!(closed(&mut more) < Duration::from_secs(1));
+    open.pop();
+    thread::sleep(Duration::from_millis(200));
+    assert!(is_served(&server.client()));
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+    let server = Server::start_with(|c| {
+        c.limits.stall_timeout = Duration::from_millis(500);
+        c.limits.connections = 4;
+    });
+    let request = b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+    let mut open: Vec<TcpStream> = (0..4).map(|_| server.client().connect()).collect();
+    for stream in &mut open {
+        nix::sys::socket::setsockopt(&*stream, nix::sys::socket::sockopt::RcvBuf, &2048).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        while stream.write_all(&request).is_ok() {}
+    }
+    // What fits in the kernel's buffers is answered first.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(15) {
+        let served = server.client().try_send("GET", "/healthz", "", b"").is_ok_and(|answer| answer.status == 200);
+        if served {
+            break;
+        }
+    }
+    assert!(is_served(&server.client()), "their places are free again");
+}
+
+#[test]
+fn what_is_no_http_is_refused() {
+    let server = Server::start();
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(500));
+    for request in ["\0\0\0\0\r\n\r\n", "HELO there\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &long, &many] {
+        let mut stream = server.client().connect();
+        // The server may hang up while we still write.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.0 4"), "{answer}");
+    }
+    assert!(is_served(&server.client()));
+}
+
+#[test]
+fn sql_html_and_nul_in_every_field_are_kept_as_they_are_or_refused() {
+    let server = Server::start();
+    let nasty = "'; DROP TABLE artifacts; --<script>alert(1)</script>\u{202e}";
+    let token = server.token(Wanted { name: Some("app".to_owned()), ..wanted(Role::Client) });
+    let client = server.client().with(&token);
+    let event = |id: &str, data: &str| {
+        json!([{"specversion": "1.0", "id": id, "source": "/clients/app", "type": "app.authentication", "data": 0}])
+            .to_string()
+            .replace(":0,", &format!(":{data},"))
+            .replace(":0}", &format!(":{data}}}"))
+    };
+    let data = json!({"person": nasty, "account": nasty, "x": nasty}).to_string();
+    let answer = client.ingest(&event(nasty, &data));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(server.count("SELECT count(*) FROM records WHERE kind = 'client'"), 1);
+    let stored: Vec<u8> = server
+        .database()
+        .query_row("SELECT bytes FROM records WHERE kind = 'client' AND person = ?1 AND client_id = ?1", [nasty], |r| {
+            r.get(0)
+        })
+        .unwrap();
+    assert_eq!(stored, data.as_bytes());
+    for (what, id, data, status) in [
+        ("a NUL in the id", "a\0b", "{}", 422),
+        ("a NUL in data", "b", "{\"a\":\"\\u0000\"}", 422),
+        ("a key twice", "c", "{\"a\":1,\"a\":2}", 422),
+        ("not an object", "d", "[1]", 422),
+        ("more than one line", "e", "{\"a\":\n1}", 422),
+        ("deep", "f", &format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000)), 422),
+    ] {
+        let answer = client.ingest(&event(id, data));
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+    }
+    for path in [
+        "/v1/tokens/'%20OR%201=1--",
+        "/v1/enrolments/%00/approve",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/artifacts/<script>",
+    ] {
+        let answer = server.admin().send(if path.contains("approve") { "POST" } else { "DELETE" }, path, "", b"");
+        assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
+        assert!(!answer.body.contains("<script>"), "{path}");
+    }
+}
+
+#[test]
+fn a_client_posts_under_its_own_name_and_its_own_types_alone() {
+    let server = Server::start();
+    let types = Some(vec!["app.authentication".to_owned()]);
+    let token = server.token(Wanted { name: Some("app".to_owned()), types, ..wanted(Role::Client) });
+    let free = server.token(Wanted { name: Some("other".to_owned()), ..wanted(Role::Client) });
+    let event = |name: &str, kind: &str| {
+        json!([{"specversion": "1.0", "id": "1", "source": format!("/clients/{name}"), "type": kind, "data": {"person": "ann"}}]).to_string()
+    };
+    let client = server.client();
+    for (token, name, kind, status, code) in [
+        (Some(&token), "other", "app.authentication", 403, "role"),
+        (Some(&token), "app", "app.other", 403, "role"),
+        (Some(&free), "other", "session.opened", 422, "malformed"),
+        (Some(&free), "other", "ledger.own", 422, "malformed"),
+        (Some(&free), "other", "review.completed", 422, "malformed"),
+        (Some(&free), "other", "server.started", 422, "malformed"),
+        (Some(&free), "other", "lockdown", 422, "malformed"),
+        (Some(&free), "other", "App.X", 422, "malformed"),
+        (None, "app", "app.authentication", 401, "bad_token"),
+        (Some(&server.enrol_token("web")), "app", "app.authentication", 403, "role"),
+    ] {
+        let client = token.map_or_else(|| client.clone(), |t| client.with(t));
+        assert_eq!(client.ingest(&event(name, kind)).outcome(), (status, code.to_owned()), "{name} {kind}");
+    }
+    assert_eq!(client.with(&token).ingest(&event("app", "app.authentication")).status, 200);
+    assert_eq!(client.with(&free).ingest(&event("other", "app.authentication")).status, 200);
+}
+
+#[test]
+fn a_clients_chain_goes_on_and_the_first_under_an_id_stands() {
+    let server = Server::start();
+    let token = server.token(Wanted { name: Some("app".to_owned()), ..wanted(Role::Client) });
+    let client = server.client().with(&token);
+    let event = |id: u32, who: &str| {
+        format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/clients/app\",\"type\":\"app.authentication\",\"time\":\"2026-11-01T12:00:00Z\",\"data\":{{\"person\": \"{who}\"}}}}"
+        )
+    };
+    let first = client.ingest(&format!("[{},{}]", event(1, "ann"), event(2, "bob"))).json();
+    assert_eq!((&first["stored"], &first["head"]["seq"]), (&json!(2), &json!(2)));
+    let again = client.ingest(&format!("[{},{}]", event(2, "bob"), event(3, "cat"))).json();
+    assert_eq!((&again["accepted"], &again["stored"], &again["head"]["seq"]), (&json!(2), &json!(1), &json!(3)));
+    let other = client.ingest(&format!("[{},{},{}]", event(4, "dan"), event(1, "eve"), event(5, "fay")));
+    assert_eq!(other.outcome(), (409, "conflict".to_owned()));
+    assert_eq!(
+        (&other.json()["index"], &other.json()["stored"], &other.json()["id"]),
+        (&json!(1), &json!(1), &json!("1"))
+    );
+    assert_eq!(server.count("SELECT count(*) FROM incidents WHERE kind = 'conflict'"), 1);
+    let database = server.database();
+    let mut rows = database.prepare("SELECT entry, bytes FROM records WHERE kind = 'client' ORDER BY seq").unwrap();
+    let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let mut prev = record::Hash::ZERO;
+    for (n, (entry, bytes)) in rows.iter().enumerate() {
+        let fields: serde_json::Value = serde_json::from_slice(entry).unwrap();
+        assert_eq!((&fields["seq"], &fields["prev"]), (&json!(n + 1), &json!(prev.to_string())));
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes);
+        assert_eq!(fields["data_sha256"], record::Hash::from(<[u8; 32]>::from(digest)).to_string());
+        prev = record::Hash::of_unended(entry);
+    }
+    assert_eq!(other.json()["head"]["hash"], prev.to_string());
+    assert_eq!(rows.len(), 4);
+}
+
+#[test]
+fn bad_tokens_are_counted_by_address_and_listed_once() {
+    let server = Server::start();
+    for n in 0..20 {
+        let token = format!("ca_auditor_{n:043}");
+        assert_eq!(server.client().with(&token).ingest("[]").status, 401);
+    }
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(server.count("SELECT count(*) FROM incidents"), 1);
+    assert_eq!(server.count("SELECT count FROM incidents WHERE kind = 'bad_token' AND subject = '127.0.0.1'"), 20);
+}

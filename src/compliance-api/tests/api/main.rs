@@ -1,0 +1,7 @@
+//! The server as its clients meet it: over real connections, on a real database.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "these are tests")]
+
+mod common;
+mod hostile;
+mod ingest;
