@@ -286,6 +286,7 @@ impl Instance {
             kill_cgroup(&self.cgroup.join(part));
         }
         self.reap(KILL_LIMIT);
+        self.forget_cgroups();
         self.start();
     }
 
@@ -295,7 +296,16 @@ impl Instance {
         let _ = self.run("systemctl --no-block reboot");
         self.reap(SHUTDOWN_LIMIT);
         kill_cgroup(&self.cgroup.join("payload"));
+        self.forget_cgroups();
         self.start();
+    }
+
+    /// Removes the cgroups of the boot that is over. A kernel that counts kills per cgroup would end, as it starts,
+    /// whatever is put from a cgroup that was killed into one that is new.
+    fn forget_cgroups(&self) {
+        for part in ["payload", "supervisor"] {
+            remove_cgroup(&self.cgroup.join(part));
+        }
     }
 
     /// Waits until nspawn has ended.

@@ -23,6 +23,7 @@ impl Engine {
     /// # Errors
     /// The disk would not take it.
     pub(crate) fn put_in_force(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
+        self.see_to_room(now);
         let id = grant.id.clone();
         self.grants.add(grant)?;
         let done = self
@@ -49,6 +50,7 @@ impl Engine {
     /// # Errors
     /// The disk would not take it; the grant then ends when it would have.
     pub(crate) fn prolong(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
+        self.see_to_room(now);
         self.recorder.record_first(draft, now)?;
         let Some(slot) = self.grants.get_mut(&grant.id) else { return Ok(()) };
         let before = std::mem::replace(slot, grant.clone());

@@ -81,6 +81,7 @@ impl Engine {
         if self.heed_shipper(now) {
             self.begin_sweep(now);
         }
+        self.keep_room(now);
     }
 
     /// Looks at receipts and hint. Whether another ledger began by it.
@@ -252,6 +253,13 @@ impl Engine {
         }
         self.commit(now);
         Ok(())
+    }
+
+    /// Before a new grant: where the ledger is full, perhaps a server has what is in it by now.
+    pub(super) fn see_to_room(&mut self, now: Now) {
+        if self.recorder.ledger().full().is_some() {
+            self.look_at_shipper(now);
+        }
     }
 
     /// Removes what has been kept for long enough, and makes room where there is none.
