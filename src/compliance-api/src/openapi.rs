@@ -1,5 +1,7 @@
 //! The description of the HTTP interface: OpenAPI 3.1, made from the code that serves it.
 
+mod described;
+
 use std::sync::LazyLock;
 
 use axum::{http::header, response::IntoResponse};
@@ -100,6 +102,7 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 pub fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let mut api = Described::openapi();
+        api.merge(described::Described::openapi());
         api.merge(read::Described::openapi());
         api.merge(reviewers::Described::openapi());
         Common.modify(&mut api);

@@ -42,19 +42,19 @@ const STEPS_PER_PAGE: usize = 16;
 #[into_params(parameter_in = Query)]
 pub(super) struct Query {
     /// The person it is about.
-    #[param(max_length = 64, example = "frank")]
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$", example = "frank")]
     person: Option<String>,
     /// The Unix account it is about.
     #[param(max_length = 255)]
     account: Option<String>,
     /// The host that stated it.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9.-]{1,64}$")]
     host: Option<String>,
     /// The client that posted it.
     #[param(max_length = 64)]
     client: Option<String>,
     /// The stack of the host that stated it.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     stack: Option<String>,
     /// Its type; `session.*` for all that begin so.
     #[serde(rename = "type")]
@@ -64,13 +64,16 @@ pub(super) struct Query {
     #[param(max_length = 128)]
     requirement: Option<String>,
     /// The chain it is in. The answer is then in the chain's own order.
-    #[param(max_length = 32)]
+    #[param(pattern = "^[0-9a-f]{32}$")]
     ledger: Option<String>,
     /// Not before this moment, by its own time: RFC 3339, or a day for its beginning in UTC.
-    #[param(max_length = 64, example = "2026-11-01")]
+    #[param(
+        pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2}))?$",
+        example = "2026-11-01"
+    )]
     from: Option<String>,
     /// Before this moment.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2}))?$")]
     to: Option<String>,
     /// Also from ledgers that an admin has yet to approve.
     pending: Option<bool>,

@@ -32,15 +32,15 @@ const MAX_LEDGERS: usize = 100;
 #[into_params(parameter_in = Query)]
 pub(super) struct Query {
     /// Only this one.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9.-]{1,64}$")]
     host: Option<String>,
     /// Only this stack's.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     stack: Option<String>,
     /// Only those that stand so. A page then has fewer rows than its limit.
     state: Option<Standing>,
     /// Only those after this name: `next` of the page before.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9.-]{1,64}$")]
     after: Option<String>,
     /// The most rows of a page.
     #[param(minimum = 1, maximum = 1000)]

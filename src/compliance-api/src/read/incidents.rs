@@ -13,6 +13,7 @@ use super::{Asked, params, stated};
 use crate::{
     App,
     auth::Auditor,
+    incidents::Kind,
     moment::Moment,
     problem::Problem,
     store::{Error, moment},
@@ -29,10 +30,10 @@ pub(super) struct Query {
     #[param(max_length = 64)]
     kind: Option<String>,
     /// Only about this host.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9.-]{1,64}$")]
     host: Option<String>,
     /// Only about this ledger.
-    #[param(max_length = 32)]
+    #[param(pattern = "^[0-9a-f]{32}$")]
     ledger: Option<String>,
     /// Only those before this number: `next` of the page before.
     #[param(minimum = 1)]
@@ -59,6 +60,12 @@ pub(super) struct Incident {
     id: i64,
     /// Its kind, a word.
     kind: String,
+    /// What happened, in a few words.
+    title: &'static str,
+    /// What it means.
+    means: &'static str,
+    /// What to do about it.
+    what_to_do: &'static str,
     /// What it is about.
     subject: String,
     /// The host, where it is about one.
@@ -100,6 +107,10 @@ pub(super) async fn list(
     let host: Option<Host> = params::name(query.host.as_deref())?;
     let ledger: Option<LedgerId> = params::name(query.ledger.as_deref())?;
     let limit = params::limit(query.limit)?;
+    if query.kind.as_deref().is_some_and(|word| kind(word).is_none()) {
+        let all: Vec<&str> = Kind::ALL.iter().map(|k| k.as_str()).collect();
+        return Err(Problem::malformed(format!("there is no such kind of incident; there are: {}", all.join(" "))));
+    }
     stated(&app, &auditor, "incidents", &asked.text).await?;
     let wanted = Wanted {
         open: query.open,
@@ -143,15 +154,23 @@ fn page(connection: &Connection, wanted: &Wanted) -> Result<Incidents, Error> {
     Ok(Incidents { incidents, next })
 }
 
+fn kind(word: &str) -> Option<Kind> {
+    Kind::ALL.iter().copied().find(|k| k.as_str() == word)
+}
+
 fn incident(row: &Row<'_>) -> Result<Incident, Error> {
     let listing = || Error::sqlite("listing incidents");
     let at = |column: usize| moment(row.get(column).map_err(listing())?).map(Moment);
-    let kind: String = row.get(1).map_err(listing())?;
+    let word: String = row.get(1).map_err(listing())?;
+    let kind = kind(&word).ok_or_else(|| Error::Unsound(format!("an incident of kind {word:?}")))?;
     let detail: String = row.get(9).map_err(listing())?;
     let ended: Option<i64> = row.get(8).map_err(listing())?;
     Ok(Incident {
         id: row.get(0).map_err(listing())?,
-        kind,
+        kind: word,
+        title: kind.title(),
+        means: kind.means(),
+        what_to_do: kind.what_to_do(),
         subject: row.get(2).map_err(listing())?,
         host: row.get(3).map_err(listing())?,
         ledger: row.get(4).map_err(listing())?,

@@ -28,10 +28,10 @@ const PER_CHUNK: u32 = 128;
 #[into_params(parameter_in = Query)]
 pub(super) struct Query {
     /// The ledger.
-    #[param(max_length = 32)]
+    #[param(pattern = "^[0-9a-f]{32}$")]
     ledger: Option<String>,
     /// The host: all its ledgers.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9.-]{1,64}$")]
     host: Option<String>,
 }
 

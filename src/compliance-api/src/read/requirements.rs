@@ -31,13 +31,16 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(super) struct Query {
     /// Only evidence not before this moment, by its own time: RFC 3339, or a day for its beginning in UTC.
-    #[param(max_length = 64, example = "2026-11-01")]
+    #[param(
+        pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2}))?$",
+        example = "2026-11-01"
+    )]
     from: Option<String>,
     /// Only evidence before this moment.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2}))?$")]
     to: Option<String>,
     /// Only this stack's hosts, and reviews that are of it or of all.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     stack: Option<String>,
     /// Also from ledgers that an admin has yet to approve.
     pending: Option<bool>,
@@ -54,13 +57,16 @@ pub(super) struct ListQuery {
     /// Only those of this status.
     status: Option<Status>,
     /// Only evidence not before this moment, by its own time: RFC 3339, or a day for its beginning in UTC.
-    #[param(max_length = 64, example = "2026-11-01")]
+    #[param(
+        pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2}))?$",
+        example = "2026-11-01"
+    )]
     from: Option<String>,
     /// Only evidence before this moment.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2}))?$")]
     to: Option<String>,
     /// Only this stack's hosts, and reviews that are of it or of all.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     stack: Option<String>,
     /// Also from ledgers that an admin has yet to approve.
     pending: Option<bool>,
