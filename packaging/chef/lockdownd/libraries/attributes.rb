@@ -1,0 +1,119 @@
+module LockdowndCookbook
+  # What the attributes of a node, and the items of its data bag, ask for: settings, people and grants. Mistakes in their
+  # shape are refused with the attribute's name; what the values mean, the daemon judges.
+  class Attributes
+    PERSON = %w(keys accounts).freeze
+    GRANT = %w(person account expires_at starts_at from reason).freeze
+    ITEM = %w(id person keys accounts stacks grants).freeze
+    ITEM_GRANT = (GRANT - %w(person) + %w(stacks)).freeze
+    # What chef itself adds to an item.
+    ITEM_OWN = %w(chef_type data_bag).freeze
+    EVERY_STACK = '*'.freeze
+
+    # `attributes` is node['lockdownd'] as plain hashes; `items` are the data bag's, as hashes.
+    def initialize(attributes, items = [])
+      @attributes = attributes
+      @items = items
+      @stack = attributes['stack']
+    end
+
+    # What goes into config.toml.
+    def settings
+      settings = hash(@attributes['config'], "#{ROOT}['config']")
+      Toml.toml_document(settings, "#{ROOT}['config']")
+      settings
+    end
+
+    # Hashes with `name`, `keys`, `accounts` and `origin`.
+    def people
+      entries('people').map { |name, given| person(name, given, "#{ROOT}['people']['#{name}']") } +
+        items_here.map { |item, origin| person(item['person'] || item['id'], item.slice(*PERSON), origin) }
+    end
+
+    # Hashes with `label`, `origin` and the properties of lockdownd_grant.
+    def grants
+      entries('grants').map { |label, given| grant(label, given, GRANT, "#{ROOT}['grants']['#{label}']") } +
+        items_here.flat_map { |item, origin| item_grants(item, origin) }
+    end
+
+    private
+
+    ROOT = "node['lockdownd']".freeze
+    private_constant :ROOT
+
+    def entries(kind)
+      hash(@attributes[kind], "#{ROOT}['#{kind}']").select { |_, given| given }
+    end
+
+    def person(name, given, origin)
+      given = known(hash(given, origin), PERSON, origin)
+      { 'name' => text(name, "the name in #{origin}"), 'origin' => origin,
+        'keys' => list(given['keys'], "#{origin}['keys']"), 'accounts' => list(given['accounts'], "#{origin}['accounts']") }
+    end
+
+    def grant(label, given, keys, origin)
+      given = known(hash(given, origin), keys, origin)
+      %w(person account expires_at).each { |key| refuse("#{origin}['#{key}']", 'is missing') if given[key].nil? }
+      texts = %w(person account expires_at starts_at reason).map { |key| [key, given[key]] }.to_h.compact
+      texts.each { |key, value| text(value, "#{origin}['#{key}']") }
+      from = given['from'].nil? ? {} : { 'from' => list(given['from'], "#{origin}['from']") }
+      texts.merge(from).merge('label' => label.to_s, 'origin' => origin)
+    end
+
+    # The items that are for this stack, each with what it is called.
+    def items_here
+      @items_here ||= @items.filter_map do |item|
+        origin = "data bag item #{item['id']}"
+        known(item, ITEM + ITEM_OWN, origin)
+        refuse("#{origin}['stacks']", "is missing: name the stacks that it is for, or [\"#{EVERY_STACK}\"]") unless item['stacks']
+        [item, origin] if here?(item['stacks'], "#{origin}['stacks']")
+      end
+    end
+
+    def item_grants(item, origin)
+      given = item['grants'] || []
+      refuse("#{origin}['grants']", 'is no list') unless given.is_a?(Array)
+      given.each_with_index.filter_map do |one, n|
+        name = "#{origin}['grants'][#{n}]"
+        one = known(hash(one, name), ITEM_GRANT, name)
+        next unless one['stacks'].nil? || here?(one['stacks'], "#{name}['stacks']")
+
+        person = { 'person' => item['person'] || item['id'] }
+        grant("#{item['id']} #{n}", one.reject { |key, _| key == 'stacks' }.merge(person), GRANT, name)
+      end
+    end
+
+    def here?(stacks, name)
+      refuse("#{ROOT}['stack']", 'is missing: the items of the data bag are chosen by it') if @stack.nil?
+      list(stacks, name).any? { |stack| [EVERY_STACK, @stack].include?(stack) }
+    end
+
+    def known(given, keys, name)
+      unknown = given.keys.map(&:to_s) - keys
+      refuse("#{name}['#{unknown.first}']", "is not known; known here: #{(keys - ITEM_OWN).join(', ')}") unless unknown.empty?
+      given
+    end
+
+    def hash(value, name)
+      return {} if value.nil?
+
+      value.respond_to?(:to_h) && !value.is_a?(Array) ? value.to_h.transform_keys(&:to_s) : refuse(name, 'is no hash')
+    end
+
+    # Nothing is an empty list, one string a list of one.
+    def list(value, name)
+      value = [value].compact unless value.is_a?(Array)
+      value.each_with_index.map { |entry, n| text(entry, "#{name}[#{n}]") }
+    end
+
+    def text(value, name)
+      refuse(name, "is a #{value.class}: write a string") unless value.is_a?(String) || value.is_a?(Symbol)
+      Toml.toml_text(value.to_s, name)
+      value.to_s
+    end
+
+    def refuse(name, why)
+      raise Refused, "#{name} #{why}"
+    end
+  end
+end

@@ -1,0 +1,43 @@
+provides :lockdownd_grant
+unified_mode true
+
+description 'Leave for one person to log in to one account until a moment. Taken out of the recipe, it ends at the next converge.'
+
+property :label, String, name_property: true,
+         description: 'What it is called in the recipe; the daemon does not know it.'
+property :person, String, required: true,
+         description: 'One of the people.'
+property :account, String, required: true,
+         description: 'One of the accounts that the person may be given.'
+property :expires_at, String, required: true,
+         description: 'Until when: RFC 3339 in UTC, such as 2026-12-01T18:00:00Z. A moment, never a length: a converge must not prolong it.'
+property :starts_at, String,
+         description: 'From when; without it, at once.'
+property :from, [String, Array], coerce: proc { |value| Array(value) },
+         description: 'The networks that the person may come from; without it, from anywhere.'
+property :reason, String,
+         description: 'Why.'
+property :origin, String,
+         description: 'Where this comes from, for the comment above it in the file. Default: the cookbook and recipe.'
+
+default_action :create
+
+action :create do
+  entry = {
+    'person' => new_resource.person,
+    'account' => new_resource.account,
+    'expires_at' => new_resource.expires_at,
+    'starts_at' => new_resource.starts_at,
+    'from' => new_resource.from,
+    'reason' => new_resource.reason,
+    'origin' => new_resource.origin || declared_in(new_resource),
+  }.compact
+  # Refused here, where the name of the resource is known.
+  entry.each { |key, value| LockdowndCookbook::Toml.toml(value, "#{new_resource} #{key}") }
+  files = lockdownd_files
+  files.grants(files.grants + [entry])
+end
+
+action_class do
+  include LockdowndCookbook::Accumulated
+end
