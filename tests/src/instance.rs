@@ -147,6 +147,12 @@ impl Instance {
         self.leader
     }
 
+    /// Where, on the host, a path of the instance is.
+    #[must_use]
+    pub fn outside(&self, path: &str) -> PathBuf {
+        self.overlay.as_ref().expect("mounted until dropped").path().join(path.trim_start_matches('/'))
+    }
+
     /// A directory on the host for files of this test; removed with the instance.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {

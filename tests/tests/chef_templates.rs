@@ -1,0 +1,220 @@
+//! The cookbook's templates: what comes out is the data that went in, whatever is in it, and nothing else.
+
+use std::collections::BTreeMap;
+
+use instance_tests::chef::{ENGINES, render};
+use serde_json::{Value, json};
+
+/// What somebody could put into an attribute so that it would be read as something else.
+const NASTY: [&str; 37] = [
+    "\"",
+    "'",
+    "\\",
+    "\n",
+    "\r\n",
+    "\t",
+    "\"\"\"",
+    "'''",
+    "#{`id`}",
+    "#{",
+    "<%= 1 + 1 %>",
+    "<%",
+    "%>",
+    "-%>",
+    "[[person]]",
+    "[grants]",
+    "\nself = true\n",
+    "= ",
+    "# ",
+    "\u{7f}",
+    "\u{1b}[2J",
+    "\u{202e}",
+    "\u{feff}",
+    "\u{2028}",
+    "é",
+    "😀",
+    "a",
+    " ",
+    ",",
+    "]",
+    "}",
+    "\\u0041",
+    "\\n",
+    "$(id)",
+    "`id`",
+    "%{path}",
+    "%s",
+];
+/// How many attribute sets are made up.
+const GENERATED: usize = 300;
+
+/// Texts made of what is nasty, the same at each run.
+struct Texts(u64);
+
+impl Texts {
+    fn number(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % below
+    }
+
+    fn text(&mut self) -> String {
+        (0..=self.number(6)).map(|_| NASTY[self.number(NASTY.len())]).collect()
+    }
+
+    fn list(&mut self) -> Vec<String> {
+        (0..self.number(4)).map(|_| self.text()).collect()
+    }
+
+    fn attributes(&mut self) -> Value {
+        let people: BTreeMap<String, Value> = (0..self.number(4))
+            .map(|_| (self.text(), json!({ "keys": self.list(), "accounts": self.list() })))
+            .collect();
+        let grant = |texts: &mut Self| json!({ "person": texts.text(), "account": texts.text(), "expires_at": texts.text(), "reason": texts.text(), "from": texts.list() });
+        let grants: BTreeMap<String, Value> = (0..self.number(4)).map(|_| (self.text(), grant(self))).collect();
+        let mut config =
+            json!({ "mode": self.text(), "host": { "stack": self.text() }, "ship": { "api": { "url": self.text() } } });
+        // Keys too.
+        config[self.text()] = json!([self.text(), [self.text()], { self.text(): self.text() }]);
+        config["accounts"] = json!({ self.text(): self.list(), "no_exempt": true, "n": -7 });
+        json!({ "config": config, "people": people, "grants": grants })
+    }
+}
+
+fn parsed(text: &str) -> Value {
+    assert!(text.is_ascii(), "a reader sees what is there: {text:?}");
+    let table: toml::Table = text.parse().unwrap_or_else(|e| panic!("{e}:\n{text}"));
+    serde_json::to_value(table).expect("no dates")
+}
+
+/// The tables of `people` and `grants` as the file has to hold them, in any order.
+fn expected(attributes: &Value) -> (Vec<String>, Vec<String>) {
+    let people = attributes["people"].as_object().into_iter().flatten().map(|(name, person)| {
+        json!({ "name": name, "keys": person["keys"], "accounts": person["accounts"] }).to_string()
+    });
+    let grants = attributes["grants"].as_object().into_iter().flatten().map(|(_, grant)| grant.to_string());
+    let (mut people, mut grants): (Vec<_>, Vec<_>) = (people.collect(), grants.collect());
+    people.sort();
+    grants.sort();
+    (people, grants)
+}
+
+fn found(people: &Value, key: &str) -> Vec<String> {
+    let mut tables: Vec<String> = people[key].as_array().into_iter().flatten().map(Value::to_string).collect();
+    tables.sort();
+    tables
+}
+
+#[test]
+fn whatever_is_in_an_attribute_comes_out_as_that_and_as_nothing_else() {
+    let mut texts = Texts(42);
+    let all: Vec<Value> = (0..GENERATED).map(|_| texts.attributes()).collect();
+    let cases: Vec<Value> = all.iter().map(|attributes| json!({ "attributes": attributes })).collect();
+    let [by_erb, by_erubis] = ENGINES.map(|engine| render(engine, &cases));
+    assert_eq!(by_erb, by_erubis, "Chef's engine renders as Ruby's own");
+    for (attributes, rendered) in all.iter().zip(&by_erb) {
+        assert!(rendered["refused"].is_null(), "{attributes}: {rendered}");
+        let [config, people] = ["config", "people"].map(|file| parsed(rendered[file].as_str().expect("a text")));
+        assert_eq!(config, attributes["config"]);
+        assert_eq!((found(&people, "person"), found(&people, "grant")), expected(attributes));
+        assert!(
+            people.as_object().is_some_and(|keys| keys.keys().all(|key| ["person", "grant"].contains(&key.as_str()))),
+            "{people}"
+        );
+    }
+}
+
+#[test]
+fn what_toml_cannot_carry_is_refused_with_the_attributes_name() {
+    let nul = "a\0b";
+    let bytes = json!({ "$bytes": "61ff" });
+    let frank = |keys: Value| json!({ "people": { "frank": { "keys": keys } } });
+    let grant = |key: &str, value: Value| {
+        let mut grant = json!({ "person": "frank", "account": "ubuntu", "expires_at": "t" });
+        grant[key] = value;
+        json!({ "grants": { "INC-42": grant } })
+    };
+    let table = [
+        (json!({ "config": { "mode": nul } }), "node['lockdownd']['config']['mode'] has a NUL in it"),
+        (
+            json!({ "config": { "host": { "stack": bytes } } }),
+            "node['lockdownd']['config']['host']['stack'] is not UTF-8",
+        ),
+        (
+            json!({ "config": { "accounts": { "exempt": ["a", bytes] } } }),
+            "['config']['accounts']['exempt'][1] is not UTF-8",
+        ),
+        (json!({ "config": { nul: 1 } }), "a key of node['lockdownd']['config'] has a NUL in it"),
+        (frank(json!([nul])), "node['lockdownd']['people']['frank']['keys'][0] has a NUL in it"),
+        (frank(json!(bytes)), "node['lockdownd']['people']['frank']['keys'][0] is not UTF-8"),
+        (frank(json!([["a"]])), "['people']['frank']['keys'][0] is a Array: write a string"),
+        (json!({ "people": { nul: {} } }), "has a NUL in it"),
+        (grant("reason", json!(nul)), "node['lockdownd']['grants']['INC-42']['reason'] has a NUL in it"),
+        (grant("expires_at", json!(7200)), "node['lockdownd']['grants']['INC-42']['expires_at'] is a Integer"),
+        (grant("expires_at", Value::Null), "node['lockdownd']['grants']['INC-42']['expires_at'] is missing"),
+        (
+            grant("for", json!("2h")),
+            "node['lockdownd']['grants']['INC-42']['for'] is not known; known here: person, account, expires_at",
+        ),
+        (json!({ "people": { "frank": { "key": "k" } } }), "['frank']['key'] is not known; known here: keys, accounts"),
+        (json!({ "people": ["frank"] }), "node['lockdownd']['people'] is no hash"),
+        (json!({ "people": { "frank": "k" } }), "node['lockdownd']['people']['frank'] is no hash"),
+    ];
+    let cases: Vec<Value> = table.iter().map(|(attributes, _)| json!({ "attributes": attributes })).collect();
+    for ((attributes, why), rendered) in table.iter().zip(render("erubis", &cases)) {
+        assert!(
+            rendered["refused"].as_str().is_some_and(|said| said.contains(why)),
+            "{attributes}: {rendered}, not {why}"
+        );
+    }
+}
+
+#[test]
+fn an_item_of_the_data_bag_counts_on_the_stacks_that_it_names_and_on_no_other() {
+    let item = |more: Value| {
+        let mut item = json!({ "id": "frank", "keys": "k", "accounts": ["ubuntu"], "chef_type": "data_bag_item", "data_bag": "people" });
+        item.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        item
+    };
+    let grant = json!({ "account": "ubuntu", "expires_at": "t" });
+    let only_db = json!({ "account": "ubuntu", "expires_at": "u", "stacks": ["db"] });
+    let table = [
+        (item(json!({ "stacks": ["web"] })), "web", Ok((1, 0))),
+        (item(json!({ "stacks": "web" })), "web", Ok((1, 0))),
+        (item(json!({ "stacks": ["db"] })), "web", Ok((0, 0))),
+        (item(json!({ "stacks": [] })), "web", Ok((0, 0))),
+        (item(json!({ "stacks": ["*"] })), "web", Ok((1, 0))),
+        (item(json!({ "stacks": ["web", "db"], "grants": [grant, only_db] })), "web", Ok((1, 1))),
+        (item(json!({ "stacks": ["web", "db"], "grants": [grant, only_db] })), "db", Ok((1, 2))),
+        (item(json!({ "stacks": ["db"], "grants": [grant] })), "web", Ok((0, 0))),
+        (item(json!({})), "web", Err("data bag item frank['stacks'] is missing: name the stacks")),
+        (item(json!({ "stacks": ["web"], "shell": "sh" })), "web", Err("data bag item frank['shell'] is not known")),
+        (
+            item(json!({ "stacks": ["web"], "grants": [{ "account": "ubuntu" }] })),
+            "web",
+            Err("frank['grants'][0]['expires_at'] is missing"),
+        ),
+        (item(json!({ "stacks": ["web"], "grants": grant })), "web", Err("frank['grants'] is no list")),
+    ];
+    let case = |(item, stack, _): &(Value, &str, _)| json!({ "attributes": { "stack": stack }, "items": [item] });
+    let cases: Vec<Value> = table.iter().map(case).collect();
+    for ((item, stack, wanted), rendered) in table.iter().zip(render("erubis", &cases)) {
+        match wanted {
+            Ok(counts) => {
+                let people = parsed(rendered["people"].as_str().unwrap_or_else(|| panic!("{item}: {rendered}")));
+                assert_eq!(
+                    (found(&people, "person").len(), found(&people, "grant").len()),
+                    *counts,
+                    "{item} on {stack}"
+                );
+            }
+            Err(why) => {
+                assert!(rendered["refused"].as_str().is_some_and(|said| said.contains(why)), "{item}: {rendered}")
+            }
+        }
+    }
+    let nowhere = render("erubis", &[json!({ "attributes": {}, "items": [item(json!({ "stacks": ["web"] }))] })]);
+    assert!(
+        nowhere[0]["refused"].as_str().is_some_and(|said| said.contains("node['lockdownd']['stack'] is missing")),
+        "{nowhere:?}"
+    );
+}
