@@ -51,6 +51,7 @@ need_packages() {
             wanted+=(debian-archive-keyring e2fsprogs jq kmod mmdebstrap mount openssh-client systemd-container util-linux)
             ;;
         check) wanted+=(lintian shellcheck) ;;
+        chef) wanted+=(ansible-core cloud-init rubocop ruby ruby-chef-utils ruby-erubis) ;;
         esac
     done
     for package in "${wanted[@]}"; do

@@ -3,9 +3,10 @@
 # cookbook's own code does what it says when it is evaluated; it does not show that Chef itself takes it.
 #
 # Real are: the cookbook's Ruby, its templates (rendered by ERB or by Erubis, which is what Chef has), the files, the
-# commands (`lockdownctl check`, `systemctl reload`). Packages are only noted, never installed.
+# commands (`lockdownctl check`, `systemctl reload`), and chef-utils, which Debian does carry. Packages are only noted, never installed.
 
 require 'English'
+require 'chef-utils'
 require 'erb'
 require 'erubis'
 require 'fileutils'
@@ -110,6 +111,8 @@ class Chef
 
   # What recipes and actions may say.
   module DSL
+    include ChefUtils
+
     def with_run_context(which)
       before = @run_context
       @run_context = which == :root ? @run_context.root : which
@@ -220,6 +223,10 @@ class Chef
       end
 
       def property(name, type, **options)
+        # Chef refuses these as well.
+        taken = [Object, Resource, DSL].any? { |owner| owner.method_defined?(name) }
+        raise ArgumentError, "property #{name} overwrites a method" if taken
+
         properties[name] = options.merge(types: [type].flatten)
         define_method(name) { |*given| given.empty? ? value_of(name) : set(name, given.first) }
       end

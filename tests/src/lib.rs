@@ -22,6 +22,7 @@
 //! sshd, PAM, logind or journald, and nothing may reach past the instance: it has a network of its own with nothing but
 //! `lo` in it.
 
+mod beside;
 pub mod chef;
 mod client;
 mod host;
