@@ -84,8 +84,9 @@ impl Modify for Common {
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.responses.insert("Refusal".to_owned(), RefOr::T(refusal));
-        for path in api.paths.paths.values_mut() {
-            for operation in operations(path) {
+        for (path, item) in &mut api.paths.paths {
+            for (method, operation) in operations(item) {
+                operation.operation_id = Some(id(method, path));
                 let refused = RefOr::Ref(Ref::from_response_name("Refusal"));
                 operation.responses.responses.insert("default".to_owned(), refused);
             }
@@ -93,8 +94,15 @@ impl Modify for Common {
     }
 }
 
-fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut path.get, &mut path.post, &mut path.put, &mut path.delete, &mut path.patch].into_iter().flatten()
+fn operations(path: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [("get", &mut path.get), ("post", &mut path.post), ("delete", &mut path.delete)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A name for programs, which no other operation has: `get_requirements_id`.
+fn id(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty() && *w != "v1");
+    words.fold(method.to_owned(), |id, word| id + "_" + word)
 }
 
 /// The description as JSON text.

@@ -111,13 +111,17 @@ pub(super) async fn list(
         let all: Vec<&str> = Kind::ALL.iter().map(|k| k.as_str()).collect();
         return Err(Problem::malformed(format!("there is no such kind of incident; there are: {}", all.join(" "))));
     }
+    let before = query.before.unwrap_or(i64::MAX);
+    if before < 1 {
+        return Err(Problem::malformed("before has to be 1 or more: `next` of the page before"));
+    }
     stated(&app, &auditor, "incidents", &asked.text).await?;
     let wanted = Wanted {
         open: query.open,
         kind: query.kind,
         host: host.map(Into::into),
         ledger: ledger.map(Into::into),
-        before: query.before.unwrap_or(i64::MAX),
+        before,
         limit,
     };
     let incidents = app.store.readers().run(move |c| page(c, &wanted)).await?;
