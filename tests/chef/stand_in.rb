@@ -261,11 +261,15 @@ class Chef
       @action || [self.class.default_action]
     end
 
+    def node
+      @run_context.node
+    end
+
     def delayed_action(action)
       @run_context.delay(self, action)
     end
 
-    def notifies(action, name, timing)
+    def notifies(action, name, timing = :delayed)
       raise "#{timing} is not in the stand-in" unless timing == :delayed
 
       @notifies << [action, *name.match(/\A(\w+)\[(.*)\]\z/m).captures]

@@ -65,6 +65,26 @@ pub fn render(engine: &str, cases: &[Value]) -> Vec<Value> {
     rendered
 }
 
+/// Evaluates the examples of a page: what they set and declare, and what there is to document. See `tests/chef/examples.rb`.
+///
+/// # Panics
+/// When one of them fails.
+#[must_use]
+pub fn examples(page: &str) -> Value {
+    ruby("examples.rb", &json!({ "cookbook": cookbook(), "page": work_tree().join(page) }))
+}
+
+/// Evaluates recipes that write no file and run no command.
+///
+/// # Panics
+/// When Ruby itself fails.
+#[must_use]
+pub fn converge_nowhere(recipes: &[&str]) -> Converged {
+    evaluate(
+        &json!({ "cookbook": cookbook(), "root": "/nonexistent", "enter": ["false"], "engine": "erubis", "recipes": recipes }),
+    )
+}
+
 impl Instance {
     /// Evaluates these recipes with these attributes under `lockdownd`: `lockdownd::default`, or Ruby of another cookbook.
     ///
@@ -82,28 +102,29 @@ impl Instance {
     #[must_use]
     pub fn converge_with(&self, attributes: &Value, data_bags: &Value, recipes: &[&str]) -> Converged {
         let leader = self.leader().to_string();
-        let result = ruby(
-            "converge.rb",
-            &json!({
-                "cookbook": cookbook(),
-                "root": self.outside("/"),
-                "enter": ["nsenter", "-t", leader, "-m", "-u", "-i", "-n", "-p", "--"],
-                "engine": "erubis",
-                "node": { "lockdownd": attributes },
-                "data_bags": data_bags,
-                "recipes": recipes,
-            }),
-        );
-        let texts = |key: &str| {
-            let list = result[key].as_array().into_iter().flatten();
-            list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
-        };
-        Converged {
-            updated: texts("updated"),
-            error: result["error"].as_str().map(str::to_owned),
-            log: texts("log"),
-            noted: result["noted"].as_array().cloned().unwrap_or_default(),
-        }
+        evaluate(&json!({
+            "cookbook": cookbook(),
+            "root": self.outside("/"),
+            "enter": ["nsenter", "-t", leader, "-m", "-u", "-i", "-n", "-p", "--"],
+            "engine": "erubis",
+            "node": { "lockdownd": attributes },
+            "data_bags": data_bags,
+            "recipes": recipes,
+        }))
+    }
+}
+
+fn evaluate(asked: &Value) -> Converged {
+    let result = ruby("converge.rb", asked);
+    let texts = |key: &str| {
+        let list = result[key].as_array().into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    Converged {
+        updated: texts("updated"),
+        error: result["error"].as_str().map(str::to_owned),
+        log: texts("log"),
+        noted: result["noted"].as_array().cloned().unwrap_or_default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The cookbook's templates: what comes out is the data that went in, whatever is in it, and nothing else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
-use instance_tests::chef::{ENGINES, render};
+use instance_tests::chef::{ENGINES, converge_nowhere, examples, render};
 use serde_json::{Value, json};
 
 /// What somebody could put into an attribute so that it would be read as something else.
@@ -217,4 +217,90 @@ fn an_item_of_the_data_bag_counts_on_the_stacks_that_it_names_and_on_no_other() 
         nowhere[0]["refused"].as_str().is_some_and(|said| said.contains("node['lockdownd']['stack'] is missing")),
         "{nowhere:?}"
     );
+}
+
+#[test]
+fn the_readmes_examples_evaluate_and_every_attribute_and_property_is_in_it() {
+    const PAGE: &str = "packaging/chef/README.md";
+    let found = examples(PAGE);
+    assert_eq!(found["attributes"]["people"]["frank"]["accounts"], json!(["ubuntu"]));
+    for resource in ["install", "config", "person", "grant", "lockdown"] {
+        let declared = found["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        assert!(
+            declared.into_iter().any(|one| one.starts_with(&format!("lockdownd_{resource}["))),
+            "{resource}: {found}"
+        );
+    }
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE)).expect("the page");
+    let defaults = found["defaults"].as_object().expect("attributes");
+    for (name, value) in defaults {
+        let inner = value
+            .as_object()
+            .filter(|_| name == "install")
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| format!("{name}.{key}"));
+        for attribute in inner.chain((name != "install").then(|| name.clone())) {
+            assert!(page.contains(&format!("\n| `{attribute}` |")), "the attribute {attribute} is not in the table");
+        }
+    }
+    for (resource, properties) in found["properties"].as_object().expect("resources") {
+        let properties = properties.as_array().into_iter().flatten().filter_map(Value::as_str);
+        // What the attributes and resources are called in recipes, and where they come from, is for those who write cookbooks.
+        for property in properties.filter(|property| !["label", "origin"].contains(property)) {
+            assert!(page.contains(&format!("`{property}`")), "{resource}'s {property} is not in the README");
+        }
+    }
+    // The data bag item, as it stands there.
+    let item = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let item: Value = serde_json::from_str(item).expect("JSON");
+    let rendered = render("erubis", &[json!({ "attributes": { "stack": "web" }, "items": [item] })]);
+    let people = parsed(rendered[0]["people"].as_str().unwrap_or_else(|| panic!("{rendered:?}")));
+    assert_eq!((found_in(&people, "person"), found_in(&people, "grant")), (1, 1));
+}
+
+fn found_in(people: &Value, key: &str) -> usize {
+    found(people, key).len()
+}
+
+#[test]
+fn the_package_comes_from_a_file_from_a_url_with_its_checksum_or_from_a_repository() {
+    let sha256 = "AB".repeat(32);
+    let install = |properties: &str| converge_nowhere(&[&format!("lockdownd_install('lockdownd') {{ {properties} }}")]);
+    let noted = |properties: &str| {
+        let done = install(properties);
+        assert!(done.error.is_none(), "{done:?}");
+        done.noted
+    };
+    let of = |noted: &[Value], kind: &str| noted.iter().find(|one| one["type"] == kind).cloned().unwrap_or_default();
+    let file = noted("source '/root/l.deb'");
+    assert_eq!(of(&file, "dpkg_package")["asked"]["source"], "/root/l.deb");
+    // Our config.toml is one that dpkg would ask about.
+    assert!(of(&file, "dpkg_package")["asked"]["options"].to_string().contains("--force-confold"), "{file:?}");
+    let url = noted(&format!("source 'https://example.com/l.deb'; checksum '{sha256}'"));
+    assert_eq!(of(&url, "remote_file")["asked"]["checksum"], sha256.to_lowercase());
+    assert_eq!(of(&url, "remote_file")["name"], of(&url, "dpkg_package")["asked"]["source"]);
+    let path = noted(&format!("source '/root/l.deb'; checksum '{sha256}'"));
+    assert_eq!(of(&path, "remote_file")["asked"]["source"], "file:///root/l.deb");
+    let repository = noted("repository uri: 'https://deb.example.com', components: ['main']; version '0.1.0-1'");
+    assert_eq!(of(&repository, "apt_repository")["asked"]["uri"], "https://deb.example.com");
+    assert_eq!(
+        (
+            of(&repository, "apt_package")["asked"]["version"].as_str(),
+            of(&repository, "apt_package")["action"].as_str()
+        ),
+        (Some("0.1.0-1"), Some("install"))
+    );
+    assert_eq!(of(&noted(""), "apt_package")["action"], "upgrade");
+    for (properties, told) in [
+        ("source 'https://example.com/l.deb'", "checksum is missing: a URL needs it"),
+        ("source '/l.deb'; checksum 'abc'", "checksum"),
+        (
+            "repository url: 'https://deb.example.com'",
+            "repository['url'] is not known; known here: uri, distribution, components, key",
+        ),
+    ] {
+        let error = install(properties).expect_failed();
+        assert!(error.contains(told), "{properties}: {error}");
+    }
 }
