@@ -1,7 +1,7 @@
 //! A host with a key and a ledger, as lockdownd makes them.
 
 use jiff::Timestamp;
-use record::{ArtifactType, Draft, Hash, LedgerId, Line, Position, seal};
+use record::{ArtifactType, Body, Draft, Hash, LedgerId, Line, Position, seal};
 use serde_json::json;
 use ssh_key::{Algorithm, PrivateKey, rand_core::OsRng};
 
@@ -53,9 +53,18 @@ impl Host {
 
     /// Adds a record.
     pub fn state(&mut self, draft: &Draft) -> &Line {
+        self.seal(draft.bodies().unwrap())
+    }
+
+    /// Adds a record of a type that no version knows.
+    pub fn state_as(&mut self, word: &'static str) -> &Line {
+        self.seal(Body::statement(word, None, "something of the future", &serde_json::Map::new()).unwrap())
+    }
+
+    fn seal(&mut self, bodies: Vec<Body>) -> &Line {
         self.time += jiff::SignedDuration::from_secs(1);
         let (ledger, host, stack) = (self.ledger.clone(), self.name.parse().unwrap(), self.stack.parse().unwrap());
-        for body in draft.bodies().unwrap() {
+        for body in bodies {
             let at = Position {
                 ledger: &ledger,
                 seq: self.lines.last().map_or(0, Line::seq) + 1,

@@ -1,0 +1,173 @@
+//! What was acknowledged is there, whatever happened to the server; once, in order, byte by byte.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+
+use crate::common::{Client, Host, Server, server::database};
+
+/// The real program on this state directory, and where it listens.
+fn serve(state: &Path) -> (Child, SocketAddr) {
+    let mut child = command(state).arg("serve").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line = line.unwrap();
+        line.split("address=").nth(1).map(|a| a.trim().parse().unwrap())
+    });
+    thread::spawn(move || lines.for_each(drop));
+    (child, address.expect("it says where it listens"))
+}
+
+fn command(state: &Path) -> Command {
+    let config = state.join("config.toml");
+    let text = format!("listen = \"127.0.0.1:0\"\nstate = {:?}\n", state.to_str().unwrap());
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compliance-api"));
+    command.arg("--config").arg(config).env_remove("JOURNAL_STREAM");
+    command
+}
+
+fn enrol_token(state: &Path) -> String {
+    let out = command(state).args(["token", "create", "--role", "enrol", "--stack", "web"]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// Sends what is not acknowledged, a few at a time, until it is or the server is gone. How far it got.
+fn ship(client: &Client, host: &Host, mut acknowledged: u64) -> u64 {
+    let last = host.lines.len() as u64;
+    while acknowledged < last {
+        // From a little further back each time: what is there already does no harm.
+        let from = acknowledged.saturating_sub(1).max(1);
+        let batch = host.batch(from..=(acknowledged + 3).min(last));
+        let sent = client.try_send("POST", "/v1/artifacts", "application/cloudevents-batch+json", batch.as_bytes());
+        match sent {
+            Ok(answer) if answer.status == 200 => acknowledged = answer.json()["receipt"]["seq"].as_u64().unwrap(),
+            Ok(answer) if answer.status == 503 => {}
+            Ok(answer) => panic!("{answer:?}"),
+            Err(_) => return acknowledged,
+        }
+    }
+    acknowledged
+}
+
+/// The stored records of a host: exactly its ledger's beginning, so long.
+fn stored(database: &Connection, host: &Host) -> u64 {
+    let mut rows = database.prepare("SELECT seq, bytes FROM records WHERE host = ?1 ORDER BY seq").unwrap();
+    let rows = rows.query_map([&host.name], |r| Ok((r.get::<_, u64>(0)?, r.get::<_, Vec<u8>>(1)?))).unwrap();
+    let mut count = 0;
+    for row in rows {
+        let (seq, bytes) = row.unwrap();
+        count += 1;
+        assert_eq!(seq, count, "none is missing, none twice");
+        assert_eq!(bytes, host.line(seq).as_str().trim_end().as_bytes());
+    }
+    count
+}
+
+#[test]
+fn a_server_killed_at_any_moment_has_all_that_it_acknowledged_once() {
+    let state = tempfile::tempdir().unwrap();
+    let token = enrol_token(state.path());
+    let mut hosts: Vec<Host> = (0..4).map(|n| Host::new(&format!("i-{n}"), "web")).collect();
+    thread::scope(|scope| hosts.iter_mut().for_each(|host| drop(scope.spawn(|| host.logins(400)))));
+    let mut acknowledged = [0; 4];
+    for round in 0..6 {
+        let (mut child, address) = serve(state.path());
+        let client = Client { address, token: None }.with(&token);
+        thread::scope(|scope| {
+            for (host, acknowledged) in hosts.iter().zip(&mut acknowledged) {
+                scope.spawn(|| *acknowledged = ship(&client, host, *acknowledged));
+            }
+            thread::sleep(Duration::from_millis(150 + 70 * round));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let database = database(state.path());
+        for (host, acknowledged) in hosts.iter().zip(acknowledged) {
+            assert!(stored(&database, host) >= acknowledged, "round {round}: {}", host.name);
+        }
+    }
+    let (mut child, address) = serve(state.path());
+    let client = Client { address, token: None }.with(&token);
+    for (host, acknowledged) in hosts.iter().zip(acknowledged) {
+        assert_eq!(ship(&client, host, acknowledged), host.lines.len() as u64);
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM)
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "it stops in good order");
+    let database = database(state.path());
+    for host in &hosts {
+        assert_eq!(stored(&database, host), host.lines.len() as u64);
+    }
+    let check: String = database.query_row("PRAGMA integrity_check", [], |r| r.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+#[test]
+fn ten_hosts_at_once_are_stored_whole_and_a_restart_goes_on_where_it_was() {
+    let server = Server::start();
+    let token = server.enrol_token("web");
+    let mut hosts: Vec<Host> = (0..10).map(|n| Host::new(&format!("i-{n}"), "web")).collect();
+    thread::scope(|scope| hosts.iter_mut().for_each(|host| drop(scope.spawn(|| host.logins(60)))));
+    let client = server.client().with(&token);
+    thread::scope(|scope| {
+        for host in &hosts {
+            scope.spawn(|| assert_eq!(ship(&client, host, 0), 62));
+        }
+    });
+    let server = server.restart();
+    let client = server.client();
+    hosts.iter_mut().for_each(|host| host.logins(5));
+    thread::scope(|scope| {
+        for host in &hosts {
+            scope.spawn(|| assert_eq!(ship(&client, host, 62), 67));
+        }
+    });
+    let database = server.database();
+    hosts.iter().for_each(|host| assert_eq!(stored(&database, host), 67));
+    assert_eq!(server.count("SELECT count(*) FROM incidents"), 0);
+}
+
+#[test]
+fn the_same_batch_from_many_at_once_is_stored_once() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    host.logins(50);
+    let batch = host.all();
+    let client = server.client();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(client.ingest(&batch).status, 200));
+        }
+    });
+    assert_eq!(stored(&server.database(), &host), 52);
+}
+
+#[test]
+fn a_second_program_on_the_same_database_makes_tokens_while_it_serves() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut child, address) = serve(state.path());
+    let out = command(state.path()).args(["token", "create", "--role", "admin", "--expires", "1h"]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let token = String::from_utf8(out.stdout).unwrap();
+    let admin = Client { address, token: Some(token.trim().to_owned()) };
+    let listed = admin.get("/v1/tokens").json();
+    let id = listed["tokens"][0]["id"].as_str().unwrap();
+    let list = command(state.path()).args(["token", "list"]).output().unwrap();
+    assert!(String::from_utf8(list.stdout).unwrap().contains(id));
+    assert!(command(state.path()).args(["token", "revoke", id]).status().unwrap().success());
+    assert!(!command(state.path()).args(["token", "revoke", id]).status().unwrap().success());
+    let begin = Instant::now();
+    assert_eq!(admin.get("/v1/tokens").status, 401);
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

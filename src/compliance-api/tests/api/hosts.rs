@@ -1,0 +1,128 @@
+//! Hosts over time: silent ones, those that stopped, types that nobody knows yet, reviews by people, TLS.
+
+use std::{fs, io::Write, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use record::{ArtifactType, Draft};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use crate::common::{Server, http::read_answer};
+use compliance_api::config::{ClientCertificates, Config, Tls};
+
+#[test]
+fn a_host_past_its_next_by_is_silent_until_it_is_heard_of_and_one_that_stopped_is_not() {
+    let server = Server::start_with(|c| c.limits.silence_grace = Duration::from_millis(300));
+    let (mut silent, mut stopped, mut fresh) =
+        (server.host("i-silent"), server.host("i-stopped"), server.host("i-fresh"));
+    let sweep = |next: i64| {
+        let next = Timestamp::now() + SignedDuration::from_secs(next);
+        Draft::new(ArtifactType::SweepAttested, "all is well").with("next_by", format!("{next:.6}"))
+    };
+    silent.state(&sweep(-5));
+    stopped.state(&sweep(-5));
+    stopped.state(&Draft::new(ArtifactType::DaemonStopped, "it stopped"));
+    fresh.state(&sweep(3600));
+    for host in [&silent, &stopped, &fresh] {
+        assert_eq!(server.client().ingest(&host.all()).status, 200);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    // Looked for at the start, and each minute.
+    let server = server.restart();
+    std::thread::sleep(Duration::from_millis(1000));
+    let open = "SELECT group_concat(subject) FROM incidents WHERE kind = 'silent' AND ended IS NULL";
+    let who: Option<String> = server.database().query_row(open, [], |r| r.get(0)).unwrap();
+    assert_eq!(who.as_deref(), Some("i-silent"));
+    silent.logins(1);
+    assert_eq!(server.client().ingest(&silent.batch(4..=4)).status, 200);
+    let who: Option<String> = server.database().query_row(open, [], |r| r.get(0)).unwrap();
+    assert_eq!(who, None, "it is over, and stays listed");
+    assert_eq!(server.count("SELECT count(*) FROM incidents WHERE kind = 'silent'"), 1);
+}
+
+#[test]
+fn a_type_that_this_server_does_not_know_is_stored_and_flagged() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    host.state_as("disk.melted");
+    host.logins(1);
+    assert_eq!(server.client().ingest(&host.batch(3..=4)).status, 200);
+    assert_eq!(server.count("SELECT count(*) FROM records WHERE type = 'disk.melted' AND flags = 2"), 1);
+    assert_eq!(
+        server.count("SELECT count(*) FROM incidents WHERE kind = 'unknown_type' AND subject = 'disk.melted'"),
+        1
+    );
+}
+
+/// An authority, and a certificate by it for this name, all in PEM.
+struct Certificates {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+fn certificates(name: &str) -> Certificates {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    Certificates { authority: authority.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+/// Asks over TLS, with this certificate if any. The status, or that it did not come about.
+fn asked(server: &Server, trusted: &str, own: Option<&Certificates>) -> Option<u16> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let chain = vec![CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap()).unwrap()
+        }
+    };
+    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(connection, server.client().connect());
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    read_answer(stream).ok().map(|answer| answer.status)
+}
+
+#[test]
+fn tls_asks_for_a_clients_certificate_as_configured_and_plain_http_is_refused() {
+    let (own, clients, strangers) = (certificates("localhost"), certificates("i-1"), certificates("i-1"));
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(files.path().join(name), text).unwrap();
+        files.path().join(name)
+    };
+    let (certificate, key) = (file("tls.crt", &own.certificate), file("tls.key", &own.key));
+    let authority = file("clients.crt", &clients.authority);
+    let with = |client_certificates| {
+        move |c: &mut Config| {
+            c.tls = Some(Tls {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                client_ca: Some(authority.clone()),
+                client_certificates,
+            });
+            c.limits.header_timeout = Duration::from_secs(2);
+        }
+    };
+    let required = Server::start_with(with.clone()(ClientCertificates::Required));
+    assert_eq!(asked(&required, &own.authority, Some(&clients)), Some(200));
+    assert_eq!(asked(&required, &own.authority, None), None);
+    assert_eq!(asked(&required, &own.authority, Some(&strangers)), None);
+    assert!(required.client().try_send("GET", "/healthz", "", b"").is_err(), "plain HTTP gets no answer");
+    let optional = Server::start_with(with(ClientCertificates::Optional));
+    assert_eq!(asked(&optional, &own.authority, None), Some(200));
+    assert_eq!(asked(&optional, &own.authority, Some(&clients)), Some(200));
+    assert_eq!(asked(&optional, &own.authority, Some(&strangers)), None, "one that is shown is checked");
+}
