@@ -17,7 +17,9 @@ pub mod tokens;
 mod writer;
 
 use std::{
+    fs::{DirBuilder, OpenOptions},
     io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -147,9 +149,15 @@ impl Store {
     /// A directory, key or database that cannot be used.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let state = &config.state;
-        std::fs::create_dir_all(state).map_err(|source| Error::Io { doing: "make", path: state.clone(), source })?;
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { doing: "make", path, source }
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io(state))?;
         let key = Arc::new(identity::load_or_make(state)?);
         let path = state.join(FILE);
+        // Evidence is for the server alone to read; SQLite gives its other files the same mode.
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(io(&path))?;
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate::up(&mut connection)?;
         let readers = Readers::open(&path, config.limits.readers)?;

@@ -5,6 +5,8 @@
 
 use std::{
     fmt,
+    panic::{self, AssertUnwindSafe},
+    process,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
@@ -20,6 +22,9 @@ use crate::{config::Config, config::Limits};
 
 /// Jobs of one transaction. More wait for the next: a commit should not keep its first job waiting long.
 const JOBS_PER_COMMIT: usize = 64;
+
+/// A mistake in the program, sysexits.h.
+const EXIT_SOFTWARE: i32 = 70;
 
 /// What a job works with, inside the transaction.
 pub struct Writing<'a> {
@@ -62,9 +67,19 @@ impl Writer {
     pub(super) fn start(connection: Connection, config: &Config, key: Arc<PrivateKey>) -> Result<Self, Error> {
         let (send, receive) = mpsc::channel(config.limits.write_queue);
         let desk = Desk { connection, key, name: config.name.clone(), limits: config.limits.clone() };
-        let thread =
-            thread::Builder::new().name("writer".to_owned()).spawn(move || desk.work(receive)).map_err(|source| {
-                Error::Io { doing: "start the thread that writes to", path: super::FILE.into(), source }
+        let thread = thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || {
+                if panic::catch_unwind(AssertUnwindSafe(|| desk.work(receive))).is_err() {
+                    // Better to be started anew than to go on without writing. Nothing unfinished was answered.
+                    tracing::error!("the thread that writes has failed: the server ends");
+                    process::exit(EXIT_SOFTWARE);
+                }
+            })
+            .map_err(|source| Error::Io {
+                doing: "start the thread that writes to",
+                path: super::FILE.into(),
+                source,
             })?;
         Ok(Self { queue: Arc::new(Mutex::new(Some(send))), thread: Arc::new(Mutex::new(Some(thread))) })
     }
