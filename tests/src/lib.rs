@@ -30,12 +30,14 @@ mod house;
 mod instance;
 mod layers;
 mod mount;
+mod server;
 
 pub use client::{Client, Key, Ssh};
 pub use host::{Output, cache_dir, eventually};
 pub use house::House;
 pub use instance::{Instance, remove_leftovers};
 pub use layers::{Release, built_package};
+pub use server::Server;
 
 /// Turns each scenario `fn name(release) { … }` into two tests, `bookworm::name` and `trixie::name`. Attributes such as
 /// `#[ignore]` go onto both. Use it once per file.
