@@ -1,8 +1,7 @@
 //! Whose receipts are believed: the configured keys', else the first one seen, which is pinned.
 
 use record::SignedReceipt;
-use serde_json::Value;
-use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, PublicKey};
 
 use crate::{
     files::{self, FileError},
@@ -50,7 +49,7 @@ pub(super) fn check(paths: &Paths, configured: &[PublicKey], receipt: &SignedRec
         }
         return Err(Distrust::NotPinned { pinned: key.fingerprint(HashAlg::Sha256).to_string() });
     }
-    let key = signer(receipt).filter(|key| receipt.is_signed_by(key)).ok_or(Distrust::NotSigned)?;
+    let key = receipt.signer().filter(|key| receipt.is_signed_by(key)).ok_or(Distrust::NotSigned)?;
     let text = key.to_openssh().map_err(|_| Distrust::NotSigned)?;
     files::replace(&paths.pinned_key(), format!("{text}\n").as_bytes())?;
     log::info(format_args!(
@@ -66,14 +65,6 @@ fn pinned(paths: &Paths) -> Result<Option<PublicKey>, Distrust> {
     let key = std::str::from_utf8(&bytes).ok().and_then(|text| PublicKey::from_openssh(text.trim()).ok());
     let key = key.filter(|key| key.algorithm() == Algorithm::Ed25519);
     key.map(Some).ok_or_else(|| Distrust::NoKey(path.display().to_string()))
-}
-
-/// The key that a receipt's signature names.
-fn signer(receipt: &SignedReceipt) -> Option<PublicKey> {
-    let fields: Value = serde_json::from_str(receipt.as_str()).ok()?;
-    let signature = SshSig::from_pem(fields.get("signature")?.as_str()?).ok()?;
-    let key = PublicKey::new(signature.public_key().clone(), "");
-    (key.algorithm() == Algorithm::Ed25519).then_some(key)
 }
 
 #[cfg(test)]
