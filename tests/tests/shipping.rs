@@ -137,7 +137,7 @@ on_each_release! {
         site.work(3);
         site.is_all_acknowledged();
         site.house.sh("systemctl stop lockdownd; sleep 1");
-        eventually("the last word is stored", SOON, || site.stored(&site.house.records()[0]["ledger"].as_str().unwrap().to_owned()).contains("daemon.stopped"));
+        eventually("the last word is stored", SOON, || site.stored(site.house.records()[0]["ledger"].as_str().unwrap()).contains("daemon.stopped"));
         let ledger = site.house.sh("cat /var/lib/lockdownd/ledger/*.jsonl");
         let id = site.house.records()[0]["ledger"].as_str().unwrap().to_owned();
         assert_eq!(site.stored(&id).trim_end(), ledger, "all of it, once, in order, byte by byte");
