@@ -8,7 +8,7 @@ module LockdowndCookbook
   # of the run, which writes when everybody has.
   module Accumulated
     # The one lockdownd_files of this run. It writes when the converge is over.
-    def lockdownd_files
+    def files_of_this_run
       with_run_context(:root) do
         edit_resource(:lockdownd_files, 'chef') do
           action :nothing

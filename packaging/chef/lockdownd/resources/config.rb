@@ -13,7 +13,7 @@ property :stack, String,
 default_action :create
 
 action :create do
-  files = lockdownd_files
+  files = files_of_this_run
   settings = whole_settings
   LockdowndCookbook::Toml.toml_document(settings, "#{new_resource} settings")
   unless files.settings.nil? || files.settings == settings

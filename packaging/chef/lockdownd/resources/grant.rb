@@ -34,7 +34,7 @@ action :create do
   }.compact
   # Refused here, where the name of the resource is known.
   entry.each { |key, value| LockdowndCookbook::Toml.toml(value, "#{new_resource} #{key}") }
-  files = lockdownd_files
+  files = files_of_this_run
   files.grants(files.grants + [entry])
 end
 

@@ -23,7 +23,7 @@ action :create do
   }
   # Refused here, where the name of the resource is known.
   entry.each { |key, value| LockdowndCookbook::Toml.toml(value, "#{new_resource} #{key}") }
-  files = lockdownd_files
+  files = files_of_this_run
   files.people(files.people + [entry])
 end
 
