@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use super::listener::Invocation;
 
@@ -261,9 +264,12 @@ fn collect(child: &mut Child) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
             .filter_map(|(file, _)| file.as_ref())
             .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
             .collect();
-        if poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))? == 0 {
-            return Ok(None);
-        }
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => return Ok(None),
+            // A reload that came meanwhile says nothing about sshd.
+            Err(Errno::EINTR) => continue,
+            ready => ready?,
+        };
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         for index in open.into_iter().zip(ready).filter_map(|(index, ready)| ready.then_some(index)) {
             let (file, text) = &mut streams[index];
@@ -318,6 +324,19 @@ mod tests {
         assert!(matches!(run(Path::new("yes"), &[]), Err(EffectiveError::Run { .. })));
         assert!(matches!(run(Path::new("/nonexistent"), &[]), Err(EffectiveError::Run { .. })));
         let output = run(Path::new("/bin/echo"), &["a".into()]).expect("an output");
+        assert_eq!(output.stdout, b"a\n");
+    }
+
+    #[test]
+    fn a_signal_that_comes_meanwhile_is_no_failure() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _entered = runtime.enter();
+        let _handled =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined1()).expect("a handler");
+        // kill(2) of a thread's id prefers that thread: the one that waits here.
+        let me = nix::unistd::gettid();
+        let script = format!("for i in 1 2 3; do sleep 0.05; kill -USR1 {me}; done; echo a");
+        let output = run(Path::new("/bin/sh"), &["-c".into(), script.into()]).expect("an output");
         assert_eq!(output.stdout, b"a\n");
     }
 }
