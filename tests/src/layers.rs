@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::host::{cache_dir, host_command};
 use crate::mount::Overlay;
 
-/// What every root holds. `curl` or the like is not among them: an instance has no network to use it on.
+/// What every root holds. An instance has no network but its own loopback.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,openssh-client,openssh-sftp-server,rsyslog,\
-                        iproute2,procps,sudo,jq,passwd,cron,socat";
+                        iproute2,procps,sudo,jq,passwd,cron,socat,at,curl,dropbear-bin,tmux";
 
 /// What is done to a fresh root: units that would only make noise in a test are masked, and a machine id comes with
 /// each instance.
@@ -64,9 +64,19 @@ impl fmt::Display for Release {
 /// When there is none.
 #[must_use]
 pub fn built_package() -> PathBuf {
-    if let Some(path) = std::env::var_os("LOCKDOWND_DEB") {
-        return PathBuf::from(path);
-    }
+    std::env::var_os("LOCKDOWND_DEB").map_or_else(|| newest_package("lockdownd"), PathBuf::from)
+}
+
+/// The compliance API's .deb: the newest of `target/debian/compliance-api_*.deb`.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn built_compliance_api() -> PathBuf {
+    newest_package("compliance-api")
+}
+
+fn newest_package(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     let debian = target.join("debian");
@@ -75,10 +85,11 @@ pub fn built_package() -> PathBuf {
         .filter(|path| {
             path.file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(|n| n.starts_with("lockdownd_") && n.ends_with(".deb"))
+                .and_then(|n| n.strip_prefix(name))
+                .is_some_and(|n| n.starts_with('_') && n.ends_with(".deb"))
         })
         .max_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH))
-        .unwrap_or_else(|| panic!("no lockdownd_*.deb in {}: run `packaging/build` first", debian.display()))
+        .unwrap_or_else(|| panic!("no {name}_*.deb in {}: run `packaging/build` first", debian.display()))
 }
 
 /// The root of `release` without the package.

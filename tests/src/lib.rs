@@ -36,7 +36,7 @@ pub use client::{Client, Key, Ssh};
 pub use host::{Output, cache_dir, eventually};
 pub use house::House;
 pub use instance::{Instance, remove_leftovers};
-pub use layers::{Release, built_package};
+pub use layers::{Release, built_compliance_api, built_package};
 pub use server::Server;
 
 /// Turns each scenario `fn name(release) { … }` into two tests, `bookworm::name` and `trixie::name`. Attributes such as
