@@ -4,8 +4,6 @@
 //! It measures and judges nothing but the bounds: a missed one is printed, and the exit status stays 0.
 
 mod phases;
-mod samples;
-mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +11,7 @@ use std::time::Instant;
 
 use instance_tests::{House, Release};
 
-use crate::table::Row;
+use benches::{samples, table, table::Row};
 
 /// Where the probe stands inside the instance.
 const PROBE: &str = "/usr/local/bin/probe";
@@ -83,7 +81,7 @@ fn main() -> ExitCode {
     }
     let start = Instant::now();
     let rows = measure(&probe, effort, release);
-    println!("\nDebian {release}, {} s, {}", start.elapsed().as_secs(), machine());
+    println!("\nDebian {release}, {} s, {}", start.elapsed().as_secs(), benches::machine());
     println!("{}", table::render(&rows));
     ExitCode::SUCCESS
 }
@@ -114,11 +112,4 @@ fn measure(probe: &Path, effort: Effort, release: Release) -> Vec<Row> {
 /// Says on standard error what is being done.
 fn note(what: &str) {
     eprintln!("-- {what}");
-}
-
-/// Processors and load: what the numbers were measured on and beside.
-fn machine() -> String {
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    format!("{processors} processors, load of the last minute {}", load.split(' ').next().unwrap_or("unknown"))
 }

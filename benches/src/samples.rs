@@ -5,14 +5,14 @@ use std::time::Duration;
 
 /// Samples by name, as the probe prints them: `NAME NUMBER`, one a line.
 #[derive(Debug, Default)]
-pub(crate) struct Printed(BTreeMap<String, Vec<u64>>);
+pub struct Printed(BTreeMap<String, Vec<u64>>);
 
 impl Printed {
     /// Reads what the probe printed.
     ///
     /// # Panics
     /// When it is anything else.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut printed = Self::default();
         for line in text.lines() {
             let (name, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line}"));
@@ -26,7 +26,7 @@ impl Printed {
     ///
     /// # Panics
     /// When there are none.
-    pub(crate) fn take(&self, name: &str) -> Samples {
+    pub fn take(&self, name: &str) -> Samples {
         Samples::new(self.0.get(name).cloned().unwrap_or_default())
     }
 
@@ -34,34 +34,34 @@ impl Printed {
     ///
     /// # Panics
     /// When there is none.
-    pub(crate) fn one(&self, name: &str) -> u64 {
+    pub fn one(&self, name: &str) -> u64 {
         self.0.get(name).and_then(|numbers| numbers.first().copied()).unwrap_or_else(|| panic!("no {name} was printed"))
     }
 }
 
 /// At least one sample, in order of size.
 #[derive(Debug)]
-pub(crate) struct Samples(Vec<u64>);
+pub struct Samples(Vec<u64>);
 
 impl Samples {
     /// Orders them.
     ///
     /// # Panics
     /// When there are none.
-    pub(crate) fn new(mut nanoseconds: Vec<u64>) -> Self {
+    pub fn new(mut nanoseconds: Vec<u64>) -> Self {
         assert!(!nanoseconds.is_empty(), "nothing was measured");
         nanoseconds.sort_unstable();
         Self(nanoseconds)
     }
 
     /// The smallest sample that at least `percent` of a hundred do not exceed (nearest rank).
-    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+    pub fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         Duration::from_nanos(self.0[rank - 1])
     }
 
     /// The middle one.
-    pub(crate) fn median(&self) -> Duration {
+    pub fn median(&self) -> Duration {
         self.percentile(50)
     }
 }

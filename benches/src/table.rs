@@ -5,13 +5,13 @@ use std::time::Duration;
 
 /// One line of it.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     cells: [String; 6],
 }
 
 /// What must hold of a row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Bound {
+pub enum Bound {
     /// Ours is at most so many times the floor.
     Times(f64),
     /// Ours is at most so much longer than the floor.
@@ -26,7 +26,7 @@ const HEADINGS: [&str; 6] = ["what", "floor", "ours", "ratio", "bound", ""];
 
 impl Row {
     /// A row of times.
-    pub(crate) fn times(what: &str, floor: Duration, ours: Duration, bound: Bound) -> Self {
+    pub fn times(what: &str, floor: Duration, ours: Duration, bound: Bound) -> Self {
         let ratio = ours.as_secs_f64() / floor.as_secs_f64().max(f64::MIN_POSITIVE);
         let (text, held) = match bound {
             Bound::Times(most) => (format!("≤ {most}×"), ratio <= most),
@@ -38,7 +38,7 @@ impl Row {
     }
 
     /// A row of anything else, already in words.
-    pub(crate) fn words(what: &str, floor: String, ours: String, bound: Option<(String, bool)>) -> Self {
+    pub fn words(what: &str, floor: String, ours: String, bound: Option<(String, bool)>) -> Self {
         Self::of(what, floor, ours, String::new(), bound)
     }
 
@@ -61,8 +61,14 @@ fn show(time: Duration) -> String {
     }
 }
 
+/// Bytes in MiB, with one digit behind the point.
+#[must_use]
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 /// All rows under their headings, numbers to the right.
-pub(crate) fn render(rows: &[Row]) -> String {
+pub fn render(rows: &[Row]) -> String {
     let headings = HEADINGS.map(str::to_owned);
     let lines: Vec<&[String; 6]> = std::iter::once(&headings).chain(rows.iter().map(|row| &row.cells)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);

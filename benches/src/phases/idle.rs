@@ -1,6 +1,10 @@
 //! What the daemon costs while nothing happens.
 
-use crate::{Bench, WATCHED, note, samples::Printed, table::Row};
+use crate::{
+    Bench, WATCHED, note,
+    samples::Printed,
+    table::{Row, mebibytes},
+};
 
 /// Resident memory is at most this, bytes.
 const MOST_RESIDENT: u64 = 10 << 20;
@@ -14,7 +18,7 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Row> {
         ["floor", "ours"].map(|side| show(printed.one(&format!("{name}-{side}"))))
     };
     let resident = printed.one("rss-ours") <= MOST_RESIDENT;
-    let [floor, ours] = both("rss", &|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+    let [floor, ours] = both("rss", &mebibytes);
     let memory = Row::words("idle: resident memory", floor, ours, Some(("≤ 10 MiB".to_owned(), resident)));
     let [floor, ours] = both("wakeups", &|count| format!("{:.2}/s", count as f64 / seconds as f64));
     let wakeups = Row::words("idle: wake-ups", floor, ours, None);
