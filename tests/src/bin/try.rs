@@ -1,4 +1,4 @@
-//! The main job of lockdownd before a reader's eyes, on a throwaway instance: what `packaging/try` runs.
+//! The main job of lockdownd, and what becomes of its records, before a reader's eyes, on a throwaway instance: what `packaging/try` runs.
 //!
 //! Every command shown is run, and what it prints is what it printed. Each outcome is checked: if one is not as promised,
 //! this says so and ends with status 1. With `--clean` it only removes what an interrupted run left behind.
@@ -7,7 +7,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use instance_tests::{House, Key, Output, Release, remove_leftovers};
+use instance_tests::{House, Key, Output, Release, built_compliance_api, remove_leftovers};
 
 /// How long the short grant lasts that is watched to its end.
 const SHORT: u64 = 12;
@@ -15,6 +15,9 @@ const SHORT: u64 = 12;
 const CUT_LIMIT: Duration = Duration::from_secs(5);
 /// An unauthorised key is gone in milliseconds; this allows for a busy machine.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Records reach the server within a fraction of a second; this allows for a busy machine.
+const SHIPPED_LIMIT: Duration = Duration::from_secs(30);
 
 /// Verifies the newest record that the ledger holds, with stock tools alone.
 const STOCK_VERIFY: &str = r#"cd "$(mktemp -d)"
@@ -38,6 +41,30 @@ lockdownctl verify --ledger copy/ledger";
 const KEY_REMOVED: &str = r"lockdownctl --json records --type key.removed | tail -n 1 |
     jq '{time, account, fingerprint, reason, stood_milliseconds: .detail.stood_milliseconds}'";
 
+/// Lets this stack's instances bind their keys, by a token that root alone can read.
+const ENROL: &str = "install -d -m 700 /etc/lockdownd/credentials
+compliance-api token create --role enrol --stack web --uses 1 >/etc/lockdownd/credentials/enrolment-token";
+
+/// Where records go from now on.
+const SHIP: &str = "[host]\nstack = \"web\"\n[ship.syslog]\naddress = \"unix:/run/systemd/journal/syslog\"\n\
+                    [ship.api]\nurl = \"http://127.0.0.1:8448\"\n";
+
+/// What the server holds for one requirement, as an auditor reads it.
+const EVIDENCE: &str = r#"compliance-api token create --role auditor --name ann >auditor
+ask() { curl -fsS -H "Authorization: Bearer $(cat auditor)" "http://127.0.0.1:8448$1"; }
+ask '/v1/requirements/164.312(a)(2)(i)' | jq '{reference, name, status, sentence,
+    evidence: [.evidence[] | select(.artifacts > 0) | {types, relation, artifacts, last, does_not_show}]}'
+ask '/v1/artifacts?requirement=164.312(d)&person=frank' | jq -r '.artifacts[0] | "\(.time) \(.reason)"'"#;
+
+/// The server's receipts beside the ledger; then the same without the ledger's last three records.
+const RECEIPTS: &str = r#"ask() { curl -fsS -H "Authorization: Bearer $(cat auditor)" "http://127.0.0.1:8448$1"; }
+ask "/v1/receipts?host=$(tail -qn 1 /var/lib/lockdownd/ledger/*.jsonl | tail -n 1 | jq -r .host)" >receipts
+curl -fsS http://127.0.0.1:8448/v1/server | jq -r .public_key >server.pub
+lockdownctl verify --receipts receipts --server-key server.pub"#;
+const CUT: &str = r#"rm -rf cut && cp -r /var/lib/lockdownd/ledger cut
+last=$(ls cut/*.jsonl | tail -n 1) && head -n -3 "$last" >shorter && mv shorter "$last"
+lockdownctl verify --ledger cut && lockdownctl verify --ledger cut --receipts receipts --server-key server.pub"#;
+
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--clean") {
         remove_leftovers();
@@ -53,6 +80,7 @@ fn main() {
     tampered(&house);
     expired(&house);
     recorded(&house);
+    shipped(&house);
     offer_a_shell(&house);
     say("The instance is gone; nothing outside it was touched.");
 }
@@ -157,6 +185,34 @@ fn recorded(house: &House) {
     demand("stock tools verify the ledger", inside(house, STOCK_VERIFY_ALL).ok());
     note("And if somebody puts frank's name in the place of hers, in one record?");
     demand("the forgery is found", !inside(house, FORGE).ok());
+}
+
+fn shipped(house: &House) {
+    step("Shipped: the records leave the host, and are kept as evidence");
+    note("In earnest the compliance API runs on a machine of its own, behind TLS; here it comes up on the same instance:");
+    println!("  root@web1:~# apt install ./compliance-api_*.deb");
+    let installed = house.install(&built_compliance_api());
+    print!("{}", indented(&installed.stdout));
+    demand("the compliance API is installed", installed.ok());
+    inside(house, ENROL);
+    house.write("/etc/lockdownd/config.toml", house.config("enforce", SHIP));
+    inside(house, "tail -n 7 /etc/lockdownd/config.toml");
+    inside(house, "systemctl restart lockdownd-shipper && systemctl reload lockdownd");
+    let start = Instant::now();
+    let acknowledged = || house.ctl("status").stdout.contains("acknowledged to ");
+    while !acknowledged() {
+        demand("the server acknowledges the records soon", start.elapsed() < SHIPPED_LIMIT);
+        sleep(Duration::from_millis(100));
+    }
+    inside(house, "lockdownctl status");
+    note("An auditor asks who is behind each login (HIPAA, unique user identification), and reads one record of frank's:");
+    let evidence = inside(house, EVIDENCE);
+    demand("the requirement is served by what just happened", evidence.stdout.contains("session.opened"));
+    note("The server's signed receipts, held against the ledger on the host:");
+    demand("the ledger is what the server has", inside(house, RECEIPTS).ok());
+    note("And if root cut the last three records off? The ledger alone does not show it; the receipts do:");
+    let cut = inside(house, CUT);
+    demand("the cut is found", !cut.ok() && cut.stdout.contains("good: ") && cut.stdout.contains("WRONG: "));
 }
 
 fn offer_a_shell(house: &House) {
