@@ -189,7 +189,9 @@ fn recorded(house: &House) {
 
 fn shipped(house: &House) {
     step("Shipped: the records leave the host, and are kept as evidence");
-    note("In earnest the compliance API runs on a machine of its own, behind TLS; here it comes up on the same instance:");
+    note(
+        "In earnest the compliance API runs on a machine of its own, behind TLS; here it comes up on the same instance:",
+    );
     println!("  root@web1:~# apt install ./compliance-api_*.deb");
     let installed = house.install(&built_compliance_api());
     print!("{}", indented(&installed.stdout));
@@ -205,7 +207,9 @@ fn shipped(house: &House) {
         sleep(Duration::from_millis(100));
     }
     inside(house, "lockdownctl status");
-    note("An auditor asks who is behind each login (HIPAA, unique user identification), and reads one record of frank's:");
+    note(
+        "An auditor asks who is behind each login (HIPAA, unique user identification), and reads one record of frank's:",
+    );
     let evidence = inside(house, EVIDENCE);
     demand("the requirement is served by what just happened", evidence.stdout.contains("session.opened"));
     note("The server's signed receipts, held against the ledger on the host:");
