@@ -1,5 +1,6 @@
-//! Ten hosts ship to one server over a bad network, and shippers and server are killed meanwhile: nothing is lost, nothing
-//! is stored twice, and the order is kept. Shown by comparing each ledger's files with the store.
+//! The shipper and the server, each as a process. Ten hosts ship over a bad network, and shippers and server are killed
+//! meanwhile: nothing is lost, nothing is stored twice, and the order is kept, shown by comparing each ledger's files with
+//! the store. And over TLS each demands to see who the other is.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test tells of a failure by panicking")]
 
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use record::{ArtifactType, Draft, Hash, LedgerId, Position, Receipt, SignedReceipt, seal};
 use serde_json::json;
 use shipper::paths::Paths;
@@ -28,7 +30,9 @@ const HOSTS: u8 = 10;
 /// Records of each host, written a few at a time.
 const RECORDS: u64 = 300;
 /// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(150);
+/// How long one step may take.
+const SOON: Duration = Duration::from_secs(25);
 
 /// A host: its directories, its ledger, and a process that ships it.
 struct Host {
@@ -39,6 +43,13 @@ struct Host {
     seq: u64,
     hash: Hash,
     shipper: Option<Child>,
+}
+
+/// The daemon says where to ship to.
+fn configure(dir: &Path, api: &serde_json::Value) {
+    let (new, path) = (dir.join("daemon-run/ship.new"), dir.join("daemon-run/ship.json"));
+    fs::write(&new, json!({ "v": 1, "api": api }).to_string()).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 fn paths(dir: &Path) -> Paths {
@@ -59,7 +70,7 @@ impl Host {
             fs::create_dir_all(dir.join(made)).unwrap();
         }
         fs::write(dir.join("credentials/enrolment-token"), token).unwrap();
-        fs::write(dir.join("daemon-run/ship.json"), json!({ "v": 1, "api": { "url": url } }).to_string()).unwrap();
+        configure(dir, &json!({ "url": url }));
         let key = PrivateKey::from(Ed25519Keypair::from_seed(&[number + 1; 32]));
         let id = format!("{:02x}", number + 1).repeat(16).parse().unwrap();
         let (name, hash) = (format!("i-{number}"), Hash::ZERO);
@@ -160,9 +171,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(dir: &Path) -> Self {
+    fn new(dir: &Path, more: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let text = format!("listen = \"{address}\"\nstate = \"{}\"\n", dir.join("store").display());
+        let text = format!("listen = \"{address}\"\nstate = \"{}\"\n{more}", dir.join("store").display());
         fs::create_dir_all(dir.join("store")).unwrap();
         fs::write(dir.join("config.toml"), text).unwrap();
         Self { dir: dir.to_owned(), address, child: None }
@@ -287,7 +298,7 @@ fn assert_receipts(host: &Host) {
 #[test]
 fn ten_hosts_over_a_bad_network_with_kills_on_both_sides_lose_nothing_and_store_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::new(dir.path());
+    let mut server = Server::new(dir.path(), "");
     let token = server.token();
     server.start();
     let url = format!("http://{}", bad_network(server.address));
@@ -318,4 +329,63 @@ fn ten_hosts_over_a_bad_network_with_kills_on_both_sides_lose_nothing_and_store_
         assert_whole(&server, host);
         assert_receipts(host);
     }
+}
+
+/// An authority, and what it signs for this name, as files in a directory.
+fn certificates(dir: &Path, authority: &str, name: &str) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    for (what, pem) in [("ca", issuer.pem()), ("cert", certificate.pem()), ("key", key.serialize_pem())] {
+        fs::write(dir.join(format!("{authority}.{what}")), pem).unwrap();
+    }
+}
+
+#[test]
+fn over_tls_each_side_has_to_show_a_certificate_that_the_other_trusts() {
+    let dir = tempfile::tempdir().unwrap();
+    for (authority, name) in [("server", "localhost"), ("client", "i-0"), ("stranger", "localhost")] {
+        certificates(dir.path(), authority, name);
+    }
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let tls = format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\nclient_certificates = \"required\"\n",
+        file("server.cert"),
+        file("server.key"),
+        file("client.ca")
+    );
+    let mut server = Server::new(dir.path(), &tls);
+    let token = server.token();
+    server.start();
+    let url = format!("https://localhost:{}", server.address.port());
+    let mut host = Host::begin(&dir.path().join("0"), 0, &url, &token);
+    let home = dir.path().join("0");
+    fs::copy(file("client.key"), home.join("credentials/client-key")).unwrap();
+    host.ship();
+    let says = |host: &Host, what: &str| {
+        let begun = Instant::now();
+        while !host.status().contains(what) {
+            assert!(begun.elapsed() < SOON, "{what}: {}", host.status());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    says(&host, "install ca-certificates");
+    // A server that nobody vouches for, a client without a certificate, one whose key is another's, one of a stranger's.
+    configure(&home, &json!({ "url": url, "ca_file": file("stranger.ca"), "client_certificate": file("client.cert") }));
+    says(&host, "ship.api.ca_file names");
+    configure(&home, &json!({ "url": url, "ca_file": file("server.ca") }));
+    says(&host, "ship.api.client_certificate names");
+    configure(&home, &json!({ "url": url, "ca_file": file("server.ca"), "client_certificate": file("stranger.cert") }));
+    says(&host, "no pair");
+    assert_eq!(host.acknowledged(), 0);
+    configure(&home, &json!({ "url": url, "ca_file": file("server.ca"), "client_certificate": file("client.cert") }));
+    host.append(5);
+    let begun = Instant::now();
+    while host.acknowledged() < host.seq {
+        assert!(begun.elapsed() < SOON, "{}", host.status());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_whole(&server, &host);
 }

@@ -144,7 +144,7 @@ fn refused(answer: &Answer, asked: Asked<'_>, now: Timestamp) -> Step {
             Step::Later { after: retry_after(answer, now), why: why("the server asks for patience") }
         }
         // The ones before it are stored: alone they get their receipt.
-        (409 | 422, _) if problem.index.is_some_and(|index| (1..asked.events).contains(&index)) => {
+        (400 | 409 | 422, _) if problem.index.is_some_and(|index| (1..asked.events).contains(&index)) => {
             Step::Shorter { at_most: problem.index.unwrap_or(1), why: why("the server refuses a record") }
         }
         (status @ (409 | 413 | 422), code) => Step::Refused {

@@ -97,7 +97,15 @@ fn describe(url: &str, error: &Error) -> String {
     match error {
         Error::HostNotFound => format!("{url}: there is no such host"),
         Error::Timeout(what) => format!("{url}: no answer in time ({what})"),
-        error => format!("{url}: {error}"),
+        error => {
+            let said = error.to_string();
+            let remedy = match () {
+                () if said.contains("invalid peer certificate") => "; ship.api.ca_file names the authority to trust",
+                () if said.contains("CertificateRequired") => "; ship.api.client_certificate names the one to show",
+                () => "",
+            };
+            format!("{url}: {said}{remedy}")
+        }
     }
 }
 
