@@ -22,6 +22,10 @@ const BLOB_BASE64: usize = 252;
 /// Bytes of the signature proper.
 const SIGNATURE: usize = 64;
 
+/// All that is signed before the digest, with the length of each part: the namespace, nothing, the hash's name.
+const BEFORE_DIGEST: &[u8; 45] = b"SSHSIG\0\0\0\x11ssh-access-record\0\0\0\0\0\0\0\x06sha512\0\0\0\x40";
+const SIGNED_DATA: usize = BEFORE_DIGEST.len() + 64;
+
 /// A key that signs records.
 #[derive(Clone)]
 pub struct Signatory {
@@ -106,12 +110,11 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// What is signed, PROTOCOL.sshsig of OpenSSH: the namespace, the hash's name, and the hash of the message.
-fn signed_data(digest: &[u8; 64]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
-    out.extend_from_slice(b"SSHSIG");
-    for part in [NAMESPACE.as_bytes(), b"", b"sha512", digest] {
-        string(&mut out, part);
-    }
+fn signed_data(digest: &[u8; 64]) -> [u8; SIGNED_DATA] {
+    let mut out = [0; SIGNED_DATA];
+    let (before, place) = out.split_at_mut(SIGNED_DATA - digest.len());
+    before.copy_from_slice(BEFORE_DIGEST);
+    place.copy_from_slice(digest);
     out
 }
 
