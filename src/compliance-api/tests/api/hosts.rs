@@ -5,13 +5,15 @@ use std::{fs, io::Write, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use record::{ArtifactType, Draft};
+use serde_json::json;
+use ssh_key::{HashAlg, LineEnding, PrivateKey};
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::common::{Server, http::read_answer};
+use crate::common::{Host, Server, http::read_answer};
 use compliance_api::config::{ClientCertificates, Config, Tls};
 
 #[test]
@@ -125,4 +127,45 @@ fn tls_asks_for_a_clients_certificate_as_configured_and_plain_http_is_refused() 
     assert_eq!(asked(&optional, &own.authority, None), Some(200));
     assert_eq!(asked(&optional, &own.authority, Some(&clients)), Some(200));
     assert_eq!(asked(&optional, &own.authority, Some(&strangers)), None, "one that is shown is checked");
+}
+
+/// A review by alice, signed with this key, as a batch.
+fn review(id: &str, key: &PrivateKey) -> String {
+    let ago = |hours| format!("{:.0}", Timestamp::now() - SignedDuration::from_hours(hours));
+    let mut fields = json!({
+        "v": 1, "person": "alice", "from": ago(800), "to": ago(80), "time": ago(2), "statement": "I read every session"
+    });
+    let message = serde_json_canonicalizer::to_string(&fields).unwrap();
+    let signature = key.sign("ssh-access-review", HashAlg::Sha512, message.as_bytes()).unwrap();
+    fields["signature"] = signature.to_pem(LineEnding::LF).unwrap().into();
+    let data = serde_json_canonicalizer::to_string(&fields).unwrap();
+    format!(
+        "[{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/people/alice\",\"type\":\"review.completed\",\"data\":{data}}}]"
+    )
+}
+
+#[test]
+fn a_review_is_taken_when_its_persons_registered_key_signed_it_and_needs_no_token() {
+    let server = Server::start();
+    let (alice, other) = (Host::new("x", "web").key, Host::new("y", "web").key);
+    let client = server.client();
+    assert_eq!(
+        client.ingest(&review("r-1", &alice)).outcome(),
+        (422, "not_authentic".to_owned()),
+        "not registered yet"
+    );
+    let public_key = alice.public_key().to_openssh().unwrap();
+    let added = server.admin().post("/v1/reviewers", &json!({"person": "alice", "public_key": public_key}));
+    assert_eq!(added.status, 201, "{added:?}");
+    let signed = review("r-1", &alice);
+    assert_eq!(client.ingest(&review("r-1", &other)).outcome(), (422, "not_authentic".to_owned()));
+    let taken = client.ingest(&signed);
+    assert_eq!((taken.status, &taken.json()["head"]["seq"]), (200, &json!(1)), "{taken:?}");
+    assert_eq!(client.ingest(&signed).json()["stored"], 0);
+    let mallory = review("r-2", &alice).replace("/people/alice", "/people/mallory");
+    assert_eq!(client.ingest(&mallory).outcome(), (422, "malformed_review".to_owned()), "it is a review by alice");
+    assert_eq!(
+        server.count("SELECT count(*) FROM reviews JOIN records ON records.id = artifact AND kind = 'person'"),
+        1
+    );
 }
