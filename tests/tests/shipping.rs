@@ -189,9 +189,9 @@ on_each_release! {
             let (status, text) = site.verify("/root/l", &id);
             assert!(status == 1 && text.contains(found) && text.contains("is as the server has it"), "{what}: {text}");
         }
-        // In its place, the last record in other words, and all that the shipper knows wiped: what it sends then contradicts
-        // what is stored.
-        site.house.sh(&format!("systemctl stop lockdownd lockdownd-shipper\n{RESIGN}\nf=/var/lib/lockdownd/ledger/{first}; n=$(wc -l <$f); \
+        // In its place, the last record that was acknowledged in other words, and all that the shipper knows wiped: what it
+        // sends then contradicts what is stored.
+        site.house.sh(&format!("systemctl stop lockdownd lockdownd-shipper\n{RESIGN}\nf=/var/lib/lockdownd/ledger/{first}; n={head}; \
             sed -i \"${{n}}s/\\\"reason\\\":\\\"/\\\"reason\\\":\\\"never /\" $f; resign $n $f; rm -r /run/lockdownd/durable /var/lib/lockdownd-shipper/*; systemctl start lockdownd lockdownd-shipper"));
         eventually("the server notices", SOON, || site.incidents().iter().any(|incident| incident["kind"] == "fork"));
         let incident = site.incidents().into_iter().find(|incident| incident["kind"] == "fork").unwrap();
