@@ -6,7 +6,6 @@
 
 pub mod admin;
 pub mod auth;
-mod body;
 pub mod cli;
 pub mod config;
 pub mod evidence;

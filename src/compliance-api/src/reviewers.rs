@@ -16,8 +16,8 @@ use utoipa::ToSchema;
 
 use crate::{
     App,
+    admin::Body,
     auth::Admin,
-    body::JsonBody,
     moment::Moment,
     own_ledger::{self, Word},
     problem::Problem,
@@ -120,7 +120,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, _: Admin) -> Result<Json<R
 pub(crate) async fn add(
     State(app): State<Arc<App>>,
     Admin(caller): Admin,
-    JsonBody(new): JsonBody<NewReviewer>,
+    Body(new): Body<NewReviewer>,
 ) -> Result<(StatusCode, Json<ReviewerKey>), Problem> {
     let person: Person = new.person.parse().map_err(|e| Problem::malformed(format!("{e}")))?;
     let key = PublicKey::from_openssh(&new.public_key).map_err(|e| {

@@ -74,11 +74,11 @@ pub fn standing(ledger: &LedgerFacts<'_>, now: Timestamp, grace: Duration, silen
         return Standing::TailUnknown;
     }
     let after = |t: Timestamp, by: Duration| t.saturating_add(by).unwrap_or(Timestamp::MAX);
-    let promised = ledger.next_by.map(|by| after(by, grace));
-    // A host that goes on talking past its promise is not silent, even if it does not sweep.
-    let due = match promised {
-        Some(due) if ledger.received <= due => due,
-        _ => after(ledger.received, silent_after),
+    // A host that goes on talking past its promise is not silent, even if it does not sweep. The same rule makes the
+    // incident: store/silence.rs.
+    let due = match ledger.next_by {
+        Some(by) => after(by.max(ledger.received), grace),
+        None => after(ledger.received, silent_after),
     };
     if now <= due {
         Standing::Live
@@ -113,8 +113,8 @@ mod tests {
             (said("session.opened", None), 60, Standing::Live),
             (said("session.opened", None), 61, Standing::Silent),
             // It talked after its promise was broken.
-            (said("session.opened", Some(-30)), 60, Standing::Live),
-            (said("session.opened", Some(-30)), 61, Standing::Silent),
+            (said("session.opened", Some(-30)), 5, Standing::Live),
+            (said("session.opened", Some(-30)), 6, Standing::Silent),
             (said("daemon.stopped", Some(15)), 100_000, Standing::Stopped),
             (LedgerFacts { superseded: true, ..sweep }, 1, Standing::TailUnknown),
             (LedgerFacts { superseded: true, ..said("daemon.stopped", None) }, 1, Standing::Stopped),
