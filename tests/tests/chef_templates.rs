@@ -156,6 +156,11 @@ fn what_toml_cannot_carry_is_refused_with_the_attributes_name() {
             "node['lockdownd']['grants']['INC-42']['for'] is not known; known here: person, account, expires_at",
         ),
         (json!({ "people": { "frank": { "key": "k" } } }), "['frank']['key'] is not known; known here: keys, accounts"),
+        (
+            json!({ "peolpe": {} }),
+            "node['lockdownd']['peolpe'] is not known; known here: stack, install, config, people",
+        ),
+        (json!({ "data_bag_items": ["frank"] }), "node['lockdownd']['data_bag'] is missing"),
         (json!({ "people": ["frank"] }), "node['lockdownd']['people'] is no hash"),
         (json!({ "people": { "frank": "k" } }), "node['lockdownd']['people']['frank'] is no hash"),
     ];

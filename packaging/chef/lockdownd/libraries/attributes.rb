@@ -2,6 +2,9 @@ module LockdowndCookbook
   # What the attributes of a node, and the items of its data bag, ask for: settings, people and grants. Mistakes in their
   # shape are refused with the attribute's name; what the values mean, the daemon judges.
   class Attributes
+    ROOT = "node['lockdownd']".freeze
+    KNOWN = %w(stack install config people grants data_bag data_bag_items).freeze
+    INSTALL = %w(source checksum version repository).freeze
     PERSON = %w(keys accounts).freeze
     GRANT = %w(person account expires_at starts_at from reason).freeze
     ITEM = %w(id person keys accounts stacks grants).freeze
@@ -12,9 +15,16 @@ module LockdowndCookbook
 
     # `attributes` is node['lockdownd'] as plain hashes; `items` are the data bag's, as hashes.
     def initialize(attributes, items = [])
-      @attributes = attributes
+      @attributes = known(attributes, KNOWN, ROOT)
       @items = items
       @stack = attributes['stack']
+      nameless = attributes['data_bag_items'] && !attributes['data_bag']
+      refuse("#{ROOT}['data_bag']", 'is missing: data_bag_items names items of it') if nameless
+    end
+
+    # The properties of lockdownd_install that are set.
+    def install
+      known(hash(@attributes['install'], "#{ROOT}['install']"), INSTALL, "#{ROOT}['install']").compact
     end
 
     # What goes into config.toml.
@@ -37,9 +47,6 @@ module LockdowndCookbook
     end
 
     private
-
-    ROOT = "node['lockdownd']".freeze
-    private_constant :ROOT
 
     def entries(kind)
       hash(@attributes[kind], "#{ROOT}['#{kind}']").select { |_, given| given }

@@ -6,7 +6,7 @@ items = bag ? (attributes['data_bag_items'] || data_bag(bag)).sort.map { |id| da
 wanted = LockdowndCookbook::Attributes.new(attributes, items)
 
 lockdownd_install 'lockdownd' do
-  attributes['install'].compact.slice('source', 'checksum', 'version', 'repository').each { |name, value| public_send(name, value) }
+  wanted.install.each { |name, value| public_send(name, value) }
 end
 
 lockdownd_config 'lockdownd' do
