@@ -201,8 +201,8 @@ fn shipped(house: &House) {
     inside(house, "tail -n 7 /etc/lockdownd/config.toml");
     inside(house, "systemctl restart lockdownd-shipper && systemctl reload lockdownd");
     let start = Instant::now();
-    let acknowledged = || house.ctl("status").stdout.contains("acknowledged to ");
-    while !acknowledged() {
+    let all_sent = || house.ctl("status").stdout.lines().any(|l| l.contains(" api ") && l.contains("all sent"));
+    while !all_sent() {
         demand("the server acknowledges the records soon", start.elapsed() < SHIPPED_LIMIT);
         sleep(Duration::from_millis(100));
     }

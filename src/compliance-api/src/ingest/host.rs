@@ -22,6 +22,10 @@ use crate::{
     token::Role,
 };
 
+/// The stack of a host whose configuration names none: a package's first start, which is before anybody has configured
+/// it, writes its first records so. Any stack's token enrols it.
+const UNNAMED_STACK: &str = "default";
+
 /// Judges the events of one host.
 ///
 /// # Errors
@@ -199,9 +203,9 @@ fn enrolment(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "unknown_ledger", detail).with("ledger", id.as_str()));
     };
     let their = token.stack.as_ref().map_or("", |s| s.as_str());
-    if token.role != Role::Enrol || their != stack {
+    if token.role != Role::Enrol || ![their, UNNAMED_STACK].contains(&stack) {
         let detail = if token.role == Role::Enrol {
-            format!("this token enrols hosts of stack {their}, and the records are of stack {stack}")
+            format!("this token enrols hosts of stack {their}, and the records begin in stack {stack}")
         } else {
             format!("enrolling a host takes a token of role enrol; the one sent is of role {}", token.role)
         };

@@ -173,6 +173,21 @@ fn an_unknown_ledger_is_enrolled_by_a_good_token_of_its_stack_alone() {
 }
 
 #[test]
+fn a_host_that_was_configured_only_after_its_first_start_enrols_with_its_stacks_token() {
+    let server = Server::start();
+    let mut host = Host::new("i-1", "default");
+    let unnamed = host.batch(1..=2);
+    host.stack = "web".to_owned();
+    host.logins(1);
+    let named = host.batch(3..=3);
+    let batch = format!("{},{}", unnamed.trim_end_matches(']'), named.trim_start_matches('['));
+    let answer = server.client().with(&server.enrol_token("web")).ingest(&batch);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let enrolled = "SELECT count(*) FROM ledgers WHERE name = 'i-1' AND state = 'enrolled' AND stack = 'web'";
+    assert_eq!(server.count(enrolled), 1);
+}
+
+#[test]
 fn a_token_that_has_ended_or_was_revoked_opens_nothing() {
     let server = Server::start();
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(400);
