@@ -54,7 +54,7 @@ const EVIDENCE: &str = r#"compliance-api token create --role auditor --name ann 
 ask() { curl -fsS -H "Authorization: Bearer $(cat auditor)" "http://127.0.0.1:8448$1"; }
 ask '/v1/requirements/164.312(a)(2)(i)' | jq '{reference, name, status, says,
     evidence: [.evidence[] | select(.artifacts > 0) | {types, relation, artifacts, last, does_not_show}]}'
-ask '/v1/artifacts?requirement=164.312(d)&person=frank' | jq -r '.artifacts[0].data | "\(.time) \(.reason)"'"#;
+ask '/v1/artifacts?requirement=164.312(d)&person=frank' | jq -r '.artifacts[-1].data | "\(.time) \(.reason)"'"#;
 
 /// The server's receipts beside the ledger; then the same without the ledger's last three records.
 const RECEIPTS: &str = r#"ask() { curl -fsS -H "Authorization: Bearer $(cat auditor)" "http://127.0.0.1:8448$1"; }
