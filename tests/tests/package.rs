@@ -138,12 +138,15 @@ on_each_release! {
         house.allow("frank --account ubuntu --for 1h");
         house.sh("systemctl stop lockdownd-gate.socket lockdownd-control.socket lockdownd.service");
         let ledger = house.sh("cat /var/lib/lockdownd/ledger/*.jsonl | sha256sum");
+        house.sh("cd /var/lib/lockdownd; mkdir -p set-aside/old; cp -r ledger signing_key signing_key.pub set-aside/old/");
         let host = house.records()[0]["host"].as_str().unwrap().to_owned();
         let said = house.sh("DEBIAN_FRONTEND=noninteractive dpkg -P lockdownd");
         assert!(said.contains("/var/lib/lockdownd/purged-"), "{said}");
         assert!(!house.exists("/etc/lockdownd"));
         assert_eq!(house.sh("ls /var/lib/lockdownd | grep -v '^purged-' || true"), "");
         assert_eq!(house.sh("cat /var/lib/lockdownd/purged-*/ledger/*.jsonl | sha256sum"), ledger);
+        assert_eq!(house.sh("cat /var/lib/lockdownd/purged-*/set-aside/old/ledger/*.jsonl | sha256sum"), ledger);
+        assert_eq!(house.sh("find /var/lib/lockdownd -name signing_key"), "", "no private key outlives a purge");
 
         house.install(&built_package()).expect_ok();
         assert_eq!(house.ctl_json("status")["mode"], "observe");
