@@ -94,7 +94,7 @@ pub struct Limits {
     pub readers: usize,
     /// Forked records kept per ledger; more are counted.
     pub forks_per_ledger: u64,
-    /// Open incidents; more of a kind are counted as one.
+    /// Open incidents of one kind; more are counted as one. Of what anybody can cause 1000 are listed at most.
     pub incidents: u64,
     /// How far a record's time may be from this server's clock before it is flagged.
     #[serde(deserialize_with = "duration")]

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::store::{self, Store};
 
-/// Kinds and subjects that are gathered between two writings; more are counted under their kind alone.
+/// Subjects of one kind that are gathered between two writings; more are counted under their kind alone.
 const MAX_GATHERED: usize = 1000;
 /// How long an unknown ledger has for its enrolment, which begins with a request that is refused.
 const ENROLMENT_TIME: Duration = Duration::from_secs(60);
@@ -107,6 +107,14 @@ kinds! {
         "Give whoever it is a new token, or find out who tries.";
 }
 
+impl Kind {
+    /// Whether anybody who reaches the server can cause it, without a token or a key, under as many subjects as he likes.
+    #[must_use]
+    pub fn is_anybodys(self) -> bool {
+        matches!(self, Self::UnknownSigner | Self::BadToken | Self::WrongHost)
+    }
+}
+
 /// One occurrence, or several alike.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incident {
@@ -177,7 +185,7 @@ impl Gathered {
     fn put(&self, since: Instant, incident: Incident) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = (incident.kind, incident.subject.clone());
-        if all.len() >= MAX_GATHERED && !all.contains_key(&key) {
+        if !all.contains_key(&key) && all.keys().filter(|(kind, _)| *kind == key.0).count() >= MAX_GATHERED {
             key.1 = store::incidents::OTHERS.to_owned();
         }
         let mut incident = Incident { subject: key.1.clone(), ..incident };
@@ -226,8 +234,10 @@ mod tests {
         let gathered = Gathered::default();
         (0..3).for_each(|_| gathered.note(Incident::new(Kind::BadToken, "192.0.2.1")));
         (0..5000).for_each(|n| gathered.note(Incident::new(Kind::BadToken, &n.to_string())));
+        gathered.note(Incident::new(Kind::NotAuthentic, "ledger"));
         let all = gathered.take_ripe();
-        assert_eq!(all.len(), MAX_GATHERED + 1);
+        assert_eq!(all.len(), MAX_GATHERED + 2);
+        assert!(all.iter().any(|(_, i)| i.subject == "ledger"), "one kind leaves the others room");
         let count = |subject: &str| all.iter().find(|(_, i)| i.subject == subject).unwrap().1.count;
         assert_eq!(count("192.0.2.1"), 3);
         assert_eq!(count(store::incidents::OTHERS), 5000 - (MAX_GATHERED as u64 - 1));

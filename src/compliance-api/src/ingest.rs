@@ -149,11 +149,11 @@ fn note(app: &App, problem: &Problem, address: IpAddr, stated: bool) {
         "bad_token" => Incident::new(Kind::BadToken, &address.to_string()),
         "unknown_ledger" => Incident::new(Kind::UnknownSigner, &text("ledger")).ledger(&text("ledger")),
         "wrong_host" => Incident::new(Kind::WrongHost, &address.to_string()).with("why", problem.detail()),
-        "not_authentic" | "not_canonical" if stated => {
-            let id = text("id");
-            let ledger = id.split('/').next().unwrap_or_default().to_owned();
-            Incident::new(Kind::NotAuthentic, &ledger).ledger(&ledger).with("id", id)
-        }
+        "not_authentic" | "not_canonical" if stated => match text("ledger") {
+            // No ledger is known, nor a token: whoever sent it chose its id, and could fill the list.
+            unknown if unknown.is_empty() => Incident::new(Kind::NotAuthentic, "/people").with("id", text("id")),
+            ledger => Incident::new(Kind::NotAuthentic, &ledger).ledger(&ledger).with("id", text("id")),
+        },
         _ => return,
     };
     app.gathered.note(incident.from(address));

@@ -115,3 +115,10 @@ pub(super) struct Refusal {
     pub(super) id: Option<String>,
     pub(super) problem: Problem,
 }
+
+impl Refusal {
+    /// The same, which names the ledger: one that is known, or that a token came with.
+    pub(super) fn about(self, ledger: &LedgerId) -> Self {
+        Self { problem: self.problem.with("ledger", ledger.as_str()), ..self }
+    }
+}

@@ -32,7 +32,7 @@ const EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
 /// # Errors
 /// SQLite's; then nothing is.
 pub(super) fn settle(writing: &Writing<'_>, mut batch: Batch) -> Result<Outcome, Error> {
-    let refusal = batch.refusal.take();
+    let refusal = batch.refusal.take().map(|r| r.about(&batch.ledger));
     let found = ledgers::find(writing.connection, &batch.ledger)?;
     if batch.rows.is_empty() {
         return Ok(Outcome { accepted: 0, stored: 0, head: found, refusal });
@@ -50,7 +50,10 @@ pub(super) fn settle(writing: &Writing<'_>, mut batch: Batch) -> Result<Outcome,
         }
     };
     let settled = rows(writing, &batch, &mut ledger)?;
-    incidents::end(writing, Kind::Silent, &ledger.name)?;
+    // Anybody can send what was read on its way once: only what is new, in a ledger that counts, says that the host lives.
+    if settled.stored > 0 && !ledger.pending {
+        incidents::end(writing, Kind::Silent, &ledger.name)?;
+    }
     // What is beside the rows in the body, but was taken with them.
     let accepted = if settled.accepted > 0 { settled.accepted + batch.preface.len() } else { 0 };
     let refusal = match settled.problem {

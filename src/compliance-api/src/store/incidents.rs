@@ -12,6 +12,9 @@ use crate::{
 /// `subject` of the row that counts what is beyond the bound.
 pub const OTHERS: &str = "(others)";
 
+/// Open incidents of a kind that anybody can cause under ever new subjects, whatever the configuration says.
+const ANYBODYS: u64 = 1000;
+
 /// Opens an incident, or counts it where it is open.
 ///
 /// # Errors
@@ -22,14 +25,18 @@ pub fn note(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
     }
     let open: u64 = writing
         .connection
-        .prepare_cached("SELECT count(*) FROM incidents WHERE ended IS NULL")
-        .and_then(|mut s| s.query_row([], |r| r.get(0)))
+        .prepare_cached("SELECT count(*) FROM incidents WHERE kind = ?1 AND ended IS NULL")
+        .and_then(|mut s| s.query_row([incident.kind.as_str()], |r| r.get(0)))
         .map_err(Error::sqlite("counting incidents"))?;
-    let beyond = open >= writing.limits.incidents;
+    // By kind: whoever fills one leaves the others as they are.
+    let beyond = open >= most(writing, incident.kind);
     if beyond && count_again(writing, incident, OTHERS)? {
         return Ok(());
     }
-    let subject = if beyond { OTHERS } else { &incident.subject };
+    let (subject, host, ledger) = match beyond {
+        true => (OTHERS, None, None),
+        false => (incident.subject.as_str(), incident.host.as_ref(), incident.ledger.as_ref()),
+    };
     let now = micros(writing.now);
     writing
         .connection
@@ -39,21 +46,19 @@ pub fn note(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
         )
         .and_then(|mut s| {
             let detail = Value::Object(incident.detail.clone()).to_string();
-            s.execute(params![
-                incident.kind.as_str(),
-                subject,
-                incident.host,
-                incident.ledger,
-                now,
-                incident.count,
-                detail
-            ])
+            s.execute(params![incident.kind.as_str(), subject, host, ledger, now, incident.count, detail])
         })
         .map_err(Error::sqlite("opening an incident"))?;
     let mut detail = Map::new();
     detail.insert("kind".to_owned(), incident.kind.as_str().into());
     detail.insert("subject".to_owned(), subject.into());
     own_ledger::state(writing, Word::IncidentOpened, &By::Server, incident.kind.title(), detail)
+}
+
+/// How many of a kind may be open.
+fn most(writing: &Writing<'_>, kind: Kind) -> u64 {
+    let most = writing.limits.incidents;
+    if kind.is_anybodys() { most.min(ANYBODYS) } else { most }
 }
 
 fn count_again(writing: &Writing<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {

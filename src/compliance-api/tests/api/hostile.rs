@@ -248,3 +248,32 @@ fn bad_tokens_are_counted_by_address_and_listed_once() {
     assert_eq!(server.count("SELECT count(*) FROM incidents"), 1);
     assert_eq!(server.count("SELECT count FROM incidents WHERE kind = 'bad_token' AND subject = '127.0.0.1'"), 20);
 }
+
+#[test]
+fn whoever_fills_one_kind_of_incident_leaves_room_for_the_others() {
+    let server = Server::start_with(|c| c.limits.incidents = 3);
+    let mut host = server.host("i-1");
+    let token = server.token(Wanted { name: Some("app".to_owned()), ..wanted(Role::Client) });
+    let client = server.client().with(&token);
+    let event = |id: u32, data: &str| {
+        format!(
+            "[{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/clients/app\",\"type\":\"app.a\",\"data\":{data}}}]"
+        )
+    };
+    for id in 0..5 {
+        assert_eq!(client.ingest(&event(id, "{}")).status, 200);
+        assert_eq!(client.ingest(&event(id, "{\"other\":1}")).status, 409);
+    }
+    let conflicts = "SELECT count(*) FROM incidents WHERE kind = 'conflict'";
+    assert_eq!(server.count(conflicts), 4, "three, and one that counts the others");
+    assert_eq!(server.count("SELECT count FROM incidents WHERE kind = 'conflict' AND subject = '(others)'"), 2);
+    let mut twin = host.clone();
+    host.logins(1);
+    assert_eq!(server.client().ingest(&host.all()).status, 200);
+    twin.time += jiff::SignedDuration::from_secs(60);
+    twin.logins(1);
+    assert_eq!(server.client().ingest(&twin.all()).status, 409);
+    let fork =
+        format!("SELECT count(*) FROM incidents WHERE kind = 'fork' AND host = 'i-1' AND ledger = '{}'", host.ledger);
+    assert_eq!(server.count(&fork), 1);
+}

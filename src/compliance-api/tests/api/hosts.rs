@@ -39,8 +39,18 @@ fn a_host_past_its_next_by_is_silent_until_it_is_heard_of_and_one_that_stopped_i
     let open = "SELECT group_concat(subject) FROM incidents WHERE kind = 'silent' AND ended IS NULL";
     let who: Option<String> = server.database().query_row(open, [], |r| r.get(0)).unwrap();
     assert_eq!(who.as_deref(), Some("i-silent"));
+    let mut forked = silent.clone();
     silent.logins(1);
-    assert_eq!(server.client().ingest(&silent.batch(4..=4)).status, 200);
+    let second = Host::new("i-silent", "web");
+    let client = server.client();
+    assert_eq!(client.ingest(&silent.batch(1..=3)).status, 200);
+    assert_eq!(client.with(&server.enrol_token("web")).ingest(&second.all()).json()["enrolment"], "pending");
+    forked.lines.truncate(2);
+    forked.logins(1);
+    assert_eq!(client.ingest(&forked.batch(3..=3)).outcome(), (409, "fork".to_owned()));
+    let who: Option<String> = server.database().query_row(open, [], |r| r.get(0)).unwrap();
+    assert_eq!(who.as_deref(), Some("i-silent"), "a replay, a fork and a ledger that waits do not end it");
+    assert_eq!(client.ingest(&silent.batch(4..=4)).status, 200);
     let who: Option<String> = server.database().query_row(open, [], |r| r.get(0)).unwrap();
     assert_eq!(who, None, "it is over, and stays listed");
     assert_eq!(server.count("SELECT count(*) FROM incidents WHERE kind = 'silent'"), 1);
@@ -168,4 +178,16 @@ fn a_review_is_taken_when_its_persons_registered_key_signed_it_and_needs_no_toke
         server.count("SELECT count(*) FROM reviews JOIN records ON records.id = artifact AND kind = 'person'"),
         1
     );
+}
+
+#[test]
+fn reviews_without_a_key_are_one_incident_whatever_their_ids() {
+    let server = Server::start();
+    let nobody = Host::new("x", "web").key;
+    for id in ["r-1", "r-2", "r-3"] {
+        assert_eq!(server.client().ingest(&review(id, &nobody)).outcome(), (422, "not_authentic".to_owned()));
+    }
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(server.count("SELECT count FROM incidents WHERE kind = 'not_authentic' AND subject = '/people'"), 3);
+    assert_eq!(server.count("SELECT count(*) FROM incidents"), 1);
 }
