@@ -40,6 +40,8 @@ const SOURCE: &str = "/etc/lockdownd/credentials";
 pub(super) struct Client {
     agent: Agent,
     url: String,
+    /// TLS, and no certificate of ours to show.
+    without_certificate: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -71,7 +73,11 @@ impl Client {
         if tls {
             config = config.tls_config(tls_config(api, paths)?).https_only(true);
         }
-        Ok(Self { agent: config.build().new_agent(), url: format!("{}/v1/artifacts", api.url) })
+        Ok(Self {
+            agent: config.build().new_agent(),
+            url: format!("{}/v1/artifacts", api.url),
+            without_certificate: tls && api.certificate.is_none(),
+        })
     }
 
     /// Sends a batch and waits for the answer, at most `within`. The error says what kept it.
@@ -81,19 +87,19 @@ impl Client {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let sent = request.config().timeout_global(Some(within.min(WHOLE))).build().send(body);
-        let mut response = sent.map_err(|error| describe(&self.url, &error))?;
+        let mut response = sent.map_err(|error| describe(&self.url, self.without_certificate, &error))?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let status = response.status().as_u16();
         let read = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
         let body = read.map_err(|error| match error {
             Error::BodyExceedsLimit(_) => format!("{} answers at more length than {MAX_ANSWER} bytes", self.url),
-            error => describe(&self.url, &error),
+            error => describe(&self.url, self.without_certificate, &error),
         })?;
         Ok(Answer { status, retry_after, body })
     }
 }
 
-fn describe(url: &str, error: &Error) -> String {
+fn describe(url: &str, without_certificate: bool, error: &Error) -> String {
     match error {
         Error::HostNotFound => format!("{url}: there is no such host"),
         Error::Timeout(what) => format!("{url}: no answer in time ({what})"),
@@ -102,11 +108,23 @@ fn describe(url: &str, error: &Error) -> String {
             let remedy = match () {
                 () if said.contains("invalid peer certificate") => "; ship.api.ca_file names the authority to trust",
                 () if said.contains("CertificateRequired") => "; ship.api.client_certificate names the one to show",
+                // With TLS 1.3 the handshake is over for us before the server misses our certificate: writing on into
+                // the closed connection may fail before its alert is read.
+                () if without_certificate && was_closed(error) => {
+                    "; where the server demands a client certificate, ship.api.client_certificate names the one to show"
+                }
                 () => "",
             };
             format!("{url}: {said}{remedy}")
         }
     }
+}
+
+/// Whether the server has closed the connection under us.
+fn was_closed(error: &Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error, Error::Io(error)
+        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
 }
 
 fn tls_config(api: &Api, paths: &Paths) -> Result<TlsConfig, String> {

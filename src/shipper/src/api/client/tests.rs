@@ -54,3 +54,14 @@ fn a_request_never_takes_longer_than_it_may() {
     let error = client.send("[]", None, Duration::from_millis(300)).unwrap_err();
     assert!(error.contains("no answer in time") && begun.elapsed() < Duration::from_secs(5), "{error}");
 }
+
+#[test]
+fn a_connection_closed_on_a_client_without_a_certificate_says_which_setting_names_one() {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset};
+    let hint = "ship.api.client_certificate names";
+    let said = |without, kind: std::io::ErrorKind| describe("https://a", without, &Error::Io(kind.into()));
+    for kind in [BrokenPipe, ConnectionReset] {
+        assert!(said(true, kind).contains(hint) && !said(false, kind).contains(hint), "{kind}");
+    }
+    assert!(!said(true, ConnectionRefused).contains(hint));
+}
