@@ -32,9 +32,12 @@ impl Row {
             Bound::Times(most) => (format!("≤ {most}×"), ratio <= most),
             Bound::Adds(most) => (format!("floor + {}", show(most)), ours <= floor + most),
             Bound::Within(most) => (format!("≤ {}", show(most)), ours <= most),
-            Bound::None => return Self::of(what, show(floor), show(ours), format!("{ratio:.2}"), None),
+            Bound::None => (String::new(), true),
         };
-        Self::of(what, show(floor), show(ours), format!("{ratio:.2}"), Some((text, held)))
+        // Some have no floor to stand beside.
+        let (floor, ratio) = if floor.is_zero() { Default::default() } else { (show(floor), format!("{ratio:.2}")) };
+        let bound = (!matches!(bound, Bound::None)).then_some((text, held));
+        Self::of(what, floor, show(ours), ratio, bound)
     }
 
     /// A row of anything else, already in words.
