@@ -85,6 +85,10 @@ kinds! {
     SecondLedger => "second_ledger", "another key for a known host",
         "A host that is known came with a new key and a new ledger: it was reinstalled, restored or cloned, or somebody uses its name. Its records are stored, and left out of what is read until an admin approves.",
         "Find out why the host has a new ledger (`ledger.opened` says what broke), then approve it: POST /v1/enrolments/LEDGER/approve.";
+    /// Records that name another stack than the token that enrolled their ledger.
+    OtherStack => "other_stack", "records of another stack than the host was enrolled for",
+        "A host that was enrolled with one stack's token states records of another stack. They are stored, and shown as records of the stack that they name.",
+        "If the host was moved to that stack on purpose, this is expected. If not, its records there are no evidence about that stack: treat the host as compromised, and revoke the enrolment token.";
     /// A host's clock is far off.
     ClockOff => "clock_off", "a clock is far off",
         "Records carry a time that is far from this server's. They are stored and flagged; their order is by number, not by time.",

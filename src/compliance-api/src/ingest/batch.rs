@@ -104,6 +104,8 @@ pub(super) struct Batch {
 #[derive(Debug, Clone)]
 pub(super) struct Enrol {
     pub(super) token: String,
+    /// The stack whose hosts the token enrols.
+    pub(super) stack: String,
     pub(super) public_key: String,
     pub(super) fingerprint: String,
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The stack of a host whose configuration names none: a package's first start, which is before anybody has configured
 /// it, writes its first records so. Any stack's token enrols it.
-const UNNAMED_STACK: &str = "default";
+pub(super) const UNNAMED_STACK: &str = "default";
 
 /// Judges the events of one host.
 ///
@@ -225,7 +225,7 @@ fn enrolment(
     })?;
     let public_key = key.public_key().to_openssh().map_err(|e| Problem::internal(&e))?;
     let fingerprint = key.public_key().fingerprint(HashAlg::Sha256).to_string();
-    Ok((key, Enrol { token: token.id.clone(), public_key, fingerprint }))
+    Ok((key, Enrol { token: token.id.clone(), stack: their.to_owned(), public_key, fingerprint }))
 }
 
 /// 409 `gap` for a ledger of which nothing is stored.

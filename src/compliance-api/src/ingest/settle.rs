@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use super::{
     answer::Outcome,
     batch::{Batch, Enrol, Pruned, Refusal, Row},
+    host::UNNAMED_STACK,
     verify,
 };
 use crate::{
@@ -128,7 +129,24 @@ fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row
     for row in artifacts.iter().filter(|a| a.flags & UNKNOWN_TYPE != 0) {
         incidents::note(writing, &about(batch, Kind::UnknownType, row.word).with("seq", row.seq))?;
     }
-    Ok(())
+    note_other_stack(writing, batch, ledger, &artifacts)
+}
+
+/// A token of one stack lets no host state records of another unseen: what is asked by stack would show them.
+fn note_other_stack(
+    writing: &Writing<'_>,
+    batch: &Batch,
+    ledger: &Ledger,
+    artifacts: &[Artifact<'_>],
+) -> Result<(), Error> {
+    let Some(enrolled) = &ledger.token_stack else { return Ok(()) };
+    let others = artifacts.iter().filter(|a| ![enrolled, UNNAMED_STACK].contains(&a.stack));
+    let Some(last) = others.clone().next_back() else { return Ok(()) };
+    let incident = about(batch, Kind::OtherStack, batch.ledger.as_str())
+        .with("seq", last.seq)
+        .with("stack", last.stack)
+        .with("enrolled_by_stack", enrolled.as_str());
+    incidents::note(writing, &Incident { count: others.count() as u64, ..incident })
 }
 
 fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
@@ -229,7 +247,8 @@ fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<L
         return Ok(Err(bad_token("this enrolment token has ended or has no use left; ask an admin for a new one")));
     }
     let pending = hosts::is_known(writing.connection, &batch.host)?;
-    let ledger = ledgers::begin(writing, ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
+    let mut ledger = ledgers::begin(writing, ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
+    hosts::keep_token_stack(writing, &mut ledger, &enrol.stack)?;
     ledgers::add_key(writing, &ledger, 1, &enrol.public_key)?;
     let mut detail = Map::new();
     for (name, value) in [

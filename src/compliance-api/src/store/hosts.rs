@@ -39,6 +39,20 @@ pub fn bytes_at(connection: &Connection, row: i64, seq: u64) -> Result<Option<Ve
         .map_err(Error::sqlite("looking up a record"))
 }
 
+/// Keeps the stack of the token that enrols a ledger.
+///
+/// # Errors
+/// SQLite's.
+pub fn keep_token_stack(writing: &Writing<'_>, ledger: &mut Ledger, stack: &str) -> Result<(), Error> {
+    writing
+        .connection
+        .prepare_cached("UPDATE ledgers SET token_stack = ?2 WHERE id = ?1")
+        .and_then(|mut s| s.execute(params![ledger.row, stack]))
+        .map_err(Error::sqlite("keeping a token's stack"))?;
+    ledger.token_stack = Some(stack.to_owned());
+    Ok(())
+}
+
 /// Whether any ledger is known for this host, pending ones included.
 ///
 /// # Errors

@@ -49,12 +49,15 @@ pub struct Ledger {
     pub head_hash: Hash,
     /// When that was stored.
     pub head_received: Timestamp,
+    /// The stack of the token that enrolled it, where one did.
+    pub token_stack: Option<String>,
 }
 
-const COLUMNS: &str = "id, ledger, name, state = 'pending', head_seq, head_hash, head_received";
+const COLUMNS: &str = "id, ledger, name, state = 'pending', head_seq, head_hash, head_received, token_stack";
 
 fn ledger(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Ledger, Error>> {
     let (id, hash, received): (String, [u8; 32], i64) = (row.get(1)?, row.get(5)?, row.get(6)?);
+    let token_stack = row.get(7)?;
     let (row, name, pending, head_seq) = (row.get(0)?, row.get(2)?, row.get(3)?, row.get(4)?);
     Ok((|| {
         Ok(Ledger {
@@ -65,6 +68,7 @@ fn ledger(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Ledger, Error>> {
             head_seq,
             head_hash: Hash::from(hash),
             head_received: moment(received)?,
+            token_stack,
         })
     })())
 }
@@ -129,6 +133,7 @@ pub fn begin(writing: &Writing<'_>, kind: Kind, id: &LedgerId, name: &str, pendi
         head_seq: 0,
         head_hash: Hash::ZERO,
         head_received: writing.now,
+        token_stack: None,
     })
 }
 

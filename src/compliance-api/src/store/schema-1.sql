@@ -22,7 +22,8 @@ CREATE TABLE ledgers (
     last_type  TEXT NOT NULL,                        -- type of the last record
     last_time  INTEGER NOT NULL,                     -- its own time
     next_by    INTEGER,                              -- the newest sweep.attested's promise
-    records    INTEGER NOT NULL DEFAULT 0            -- how many are stored
+    records    INTEGER NOT NULL DEFAULT 0,           -- how many are stored
+    token_stack TEXT                                 -- the stack of the token that enrolled it; NULL where none did
 ) STRICT;
 CREATE INDEX ledgers_name ON ledgers (kind, name);
 

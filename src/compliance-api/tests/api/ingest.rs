@@ -422,3 +422,30 @@ fn the_servers_own_ledger_verifies_and_tells_what_was_done() {
         assert!(words.contains(&word), "{word}: {words:?}");
     }
 }
+
+#[test]
+fn a_host_that_states_records_of_another_stack_than_its_tokens_is_told_of() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    let mut first = Host::new("i-2", "default");
+    assert_eq!(server.client().with(&server.enrol_token("web")).ingest(&first.all()).status, 200);
+    let incidents = "SELECT count(*) FROM incidents WHERE kind = 'other_stack'";
+    assert_eq!(server.count(incidents), 0, "the stack of a host that nobody has configured yet is no other stack");
+    first.stack = "web".to_owned();
+    first.logins(1);
+    assert_eq!(server.client().ingest(&first.batch(3..=3)).status, 200);
+    host.stack = "prod".to_owned();
+    host.logins(3);
+    for seqs in [3..=4, 3..=5] {
+        assert_eq!(server.client().ingest(&host.batch(seqs)).status, 200, "stored all the same");
+    }
+    assert_eq!(server.count(incidents), 1);
+    let counted = format!("SELECT count FROM incidents WHERE host = 'i-1' AND ledger = '{}'", host.ledger);
+    assert_eq!(server.count(&counted), 3);
+    let detail: String = server
+        .database()
+        .query_row("SELECT detail FROM incidents WHERE kind = 'other_stack'", [], |r| r.get(0))
+        .unwrap();
+    let detail: Value = serde_json::from_str(&detail).unwrap();
+    assert_eq!(detail, json!({"seq": 5, "stack": "prod", "enrolled_by_stack": "web"}));
+}
