@@ -26,7 +26,7 @@ use crate::{
         Error, Writing, hosts, incidents,
         tokens::{self, TokenRow},
     },
-    token::{Role, Token},
+    token::{MAX_TYPE, Role, Token, is_type},
 };
 
 /// Bytes of a token's name.
@@ -84,6 +84,12 @@ impl Wanted {
         let client = self.role == Role::Client;
         if self.types.is_some() && !client || self.types.as_ref().is_some_and(|t| t.is_empty() || t.len() > MAX_TYPES) {
             return Err(format!("types is for tokens of role client: 1 to {MAX_TYPES} of them"));
+        }
+        if let Some(bad) = self.types.iter().flatten().find(|kind| !is_type(kind)) {
+            return Err(format!(
+                "{:?} is no type: two or more words [a-z0-9_]+ with dots between them, at most {MAX_TYPE} bytes",
+                bad.chars().take(MAX_TYPE).collect::<String>()
+            ));
         }
         let plain = |name: &str| {
             (1..=MAX_NAME).contains(&name.len())

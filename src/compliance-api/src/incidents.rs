@@ -92,7 +92,7 @@ kinds! {
     /// A host's clock is far off.
     ClockOff => "clock_off", "a clock is far off",
         "Records carry a time that is far from this server's. They are stored and flagged; their order is by number, not by time.",
-        "Mend the host's time synchronisation.";
+        "Mend the time synchronisation of the host or client.";
     /// A type that this server does not know.
     UnknownType => "unknown_type", "a type of record that this server does not know",
         "A host sent records of a type that this version does not know. They are stored and flagged, and are no evidence yet.",

@@ -13,6 +13,16 @@ const RANDOM_BYTES: usize = 32;
 /// Characters that they take.
 const RANDOM_CHARS: usize = 43;
 
+/// The longest type that a client may post, in bytes.
+pub const MAX_TYPE: usize = 64;
+
+/// Whether a client's type can have this form: words with dots between them, as `app.authentication`.
+#[must_use]
+pub fn is_type(kind: &str) -> bool {
+    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    kind.len() <= MAX_TYPE && kind.contains('.') && kind.split('.').all(word)
+}
+
 /// What a token lets its bearer do. Each can do what stands here and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

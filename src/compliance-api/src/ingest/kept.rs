@@ -11,7 +11,7 @@ use record::{ArtifactType, Hash, Person};
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
-use super::{answer::Outcome, batch::Refusal, event::Event, json};
+use super::{answer::Outcome, batch::Refusal, event::Event, json, settle::clock_flag};
 use crate::{
     auth::bad_token,
     incidents::{Incident, Kind},
@@ -25,13 +25,11 @@ use crate::{
         reviewers,
         tokens::TokenRow,
     },
-    token::Role,
+    token::{MAX_TYPE, Role, is_type},
 };
 
 /// The longest id of an event, in bytes.
 const MAX_ID: usize = 128;
-/// The longest type of an event, in bytes.
-const MAX_TYPE: usize = 64;
 /// First words of types that are the server's own or people's.
 const RESERVED: &[&str] = &["review", "server", "token", "evidence", "incident", "reviewer"];
 
@@ -54,6 +52,13 @@ pub(super) struct Statements {
     name: String,
     all: Vec<Statement>,
     pub(super) refusal: Option<Refusal>,
+}
+
+impl Statements {
+    fn source(&self) -> String {
+        let root = if self.kind == ledgers::Kind::Person { "people" } else { "clients" };
+        format!("/{root}/{}", self.name)
+    }
 }
 
 /// Judges a client's events.
@@ -151,8 +156,11 @@ fn unprocessable(detail: impl Into<String>) -> Problem {
 }
 
 fn check_id(id: &str) -> Result<(), Problem> {
-    if id.len() > MAX_ID || id.chars().any(char::is_control) {
-        return Err(unprocessable(format!("`id` has to be 1 to {MAX_ID} bytes without control characters")));
+    // Nothing that hides or turns text around where somebody reads the id; a backslash alone does neither.
+    let shown = id.replace('\\', "/");
+    if id.len() > MAX_ID || record::escape(shown.as_bytes()) != shown {
+        let detail = format!("`id` has to be 1 to {MAX_ID} bytes without control and format characters");
+        return Err(unprocessable(detail));
     }
     Ok(())
 }
@@ -164,8 +172,7 @@ fn time(event: &Event<'_>) -> Result<Option<Timestamp>, Problem> {
 
 /// Whether a client may post this type: one of its own, in words as `app.authentication`.
 fn check_type(kind: &str, token: &TokenRow) -> Result<(), Problem> {
-    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if kind.len() > MAX_TYPE || !kind.contains('.') || !kind.split('.').all(word) {
+    if !is_type(kind) {
         return Err(unprocessable(format!(
             "`type` has to be two or more words [a-z0-9_]+ with dots between them, at most {MAX_TYPE} bytes: app.authentication"
         )));
@@ -194,7 +201,9 @@ pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Resul
     let mut refusal = statements.refusal.take();
     let found = ledgers::find_named(writing.connection, statements.kind, &statements.name)?;
     if statements.all.is_empty() {
-        return Ok(Outcome { accepted: 0, stored: 0, head: found, refusal });
+        // A client showed its token; a person is anybody, before a review of theirs holds.
+        let head = found.filter(|_| statements.kind == ledgers::Kind::Client);
+        return Ok(Outcome { accepted: 0, stored: 0, head, refusal });
     }
     let mut ledger = match found {
         Some(ledger) => ledger,
@@ -235,11 +244,15 @@ fn add(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &
         person: statement.review.as_ref().map(|r| r.person.as_str()).or(statement.found.person.as_deref()),
         account: statement.found.account.as_deref(),
         fingerprint: statement.found.fingerprint.as_deref(),
-        flags: 0,
+        flags: clock_flag(writing, time),
         next_by: None,
         bytes: data,
         kept: Some((&statement.id, entry.as_bytes())),
     };
+    if artifact.flags != 0 {
+        let incident = Incident::new(Kind::ClockOff, &all.source()).ledger(ledger.id.as_str());
+        incidents::note(writing, &incident.with("id", statement.id.as_str()).with("time", time.to_string()))?;
+    }
     let row = ledgers::add(writing, ledger, &[artifact])?;
     match (row, &statement.review) {
         (Some(row), Some(review)) => reviewers::keep_review(writing, row, review),
@@ -252,14 +265,13 @@ fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger:
     let data = &all.body[statement.data.clone()];
     let digest = <sha2::Sha256 as sha2::Digest>::digest(data);
     let sha256 = Hash::from(<[u8; 32]>::from(digest)).to_string();
-    let root = if all.kind == ledgers::Kind::Person { "people" } else { "clients" };
     let fields: Map<String, Value> = [
         ("v", Value::from(1)),
         ("ledger", ledger.id.as_str().into()),
         ("seq", (ledger.head_seq + 1).into()),
         ("prev", ledger.head_hash.to_string().into()),
         ("id", statement.id.as_str().into()),
-        ("source", format!("/{root}/{}", all.name).into()),
+        ("source", all.source().into()),
         ("type", statement.word.as_str().into()),
         ("time", format!("{time:.6}").into()),
         ("received", format!("{:.6}", writing.now).into()),

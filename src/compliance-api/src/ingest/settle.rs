@@ -36,7 +36,8 @@ pub(super) fn settle(writing: &Writing<'_>, mut batch: Batch) -> Result<Outcome,
     let refusal = batch.refusal.take().map(|r| r.about(&batch.ledger));
     let found = ledgers::find(writing.connection, &batch.ledger)?;
     if batch.rows.is_empty() {
-        return Ok(Outcome { accepted: 0, stored: 0, head: found, refusal });
+        // Where a ledger stands is no matter of whoever showed no authentic record of it.
+        return Ok(Outcome { accepted: 0, stored: 0, head: None, refusal });
     }
     let mut ledger = match (found, &batch.enrol) {
         (Some(ledger), None) => ledger,
@@ -105,12 +106,14 @@ fn rows(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger) -> Result<Set
     Ok(Settled { accepted: end, stored: end - at, problem: None })
 }
 
-fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> Result<(), Error> {
+/// The flag of a record with a time that no clock which is right can say.
+pub(super) fn clock_flag(writing: &Writing<'_>, time: Timestamp) -> u32 {
     let ahead = writing.now.saturating_add(writing.limits.clock_ahead).unwrap_or(Timestamp::MAX);
-    let flags = |row: &Row| {
-        let off = row.time > ahead || row.time < EPOCH;
-        (if off { CLOCK_OFF } else { 0 }) | if row.known { 0 } else { UNKNOWN_TYPE }
-    };
+    if time > ahead || time < EPOCH { CLOCK_OFF } else { 0 }
+}
+
+fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> Result<(), Error> {
+    let flags = |row: &Row| clock_flag(writing, row.time) | if row.known { 0 } else { UNKNOWN_TYPE };
     let artifacts: Vec<Artifact<'_>> = rows.iter().map(|row| row.artifact(&batch.body, flags(row))).collect();
     ledgers::append(writing, ledger, &artifacts)?;
     for row in rows {

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::common::{Client, Server, http::read_answer, server::wanted};
+use crate::common::{Client, Host, Server, http::read_answer, server::wanted};
 use compliance_api::{admin::Wanted, token::Role};
 
 /// Whether the server answers within two seconds.
@@ -128,7 +128,7 @@ fn what_is_no_http_is_refused() {
 #[test]
 fn sql_html_and_nul_in_every_field_are_kept_as_they_are_or_refused() {
     let server = Server::start();
-    let nasty = "'; DROP TABLE artifacts; --<script>alert(1)</script>\u{202e}";
+    let nasty = "'; DROP TABLE artifacts; --<script>alert(1)</script>\\";
     let token = server.token(Wanted { name: Some("app".to_owned()), ..wanted(Role::Client) });
     let client = server.client().with(&token);
     let event = |id: &str, data: &str| {
@@ -150,6 +150,8 @@ fn sql_html_and_nul_in_every_field_are_kept_as_they_are_or_refused() {
     assert_eq!(stored, data.as_bytes());
     for (what, id, data, status) in [
         ("a NUL in the id", "a\0b", "{}", 422),
+        ("text turned around in the id", "a\u{202e}b", "{}", 422),
+        ("nothing to see in the id", "a\u{200b}b", "{}", 422),
         ("a NUL in data", "b", "{\"a\":\"\\u0000\"}", 422),
         ("a key twice", "c", "{\"a\":1,\"a\":2}", 422),
         ("not an object", "d", "[1]", 422),
@@ -276,4 +278,46 @@ fn whoever_fills_one_kind_of_incident_leaves_room_for_the_others() {
     let fork =
         format!("SELECT count(*) FROM incidents WHERE kind = 'fork' AND host = 'i-1' AND ledger = '{}'", host.ledger);
     assert_eq!(server.count(&fork), 1);
+}
+
+#[test]
+fn where_a_chain_stands_is_told_to_whoever_holds_a_record_of_it_alone() {
+    let server = Server::start();
+    let host = server.host("i-1");
+    let mut forger = Host::new("i-1", "web");
+    forger.ledger = host.ledger.clone();
+    forger.logins(1);
+    let told = |body: &str| {
+        let answer = server.client().ingest(body);
+        assert_eq!(answer.outcome(), (422, "not_authentic".to_owned()), "{answer:?}");
+        (answer.json()["head"].is_object(), answer.json()["receipt"].is_object())
+    };
+    assert_eq!(told(&forger.batch(3..=3)), (false, false), "the ledger's id alone shows nothing");
+    let after_a_real_one = format!("[{},{}]", host.event(host.line(2)), forger.event(forger.line(3)));
+    assert_eq!(told(&after_a_real_one), (true, true));
+}
+
+#[test]
+fn a_clients_odd_time_is_flagged_and_told_of() {
+    let server = Server::start();
+    let token = server.token(Wanted { name: Some("app".to_owned()), ..wanted(Role::Client) });
+    for (id, time) in [("1", "0000-01-01T00:00:00Z"), ("2", "9999-12-30T00:00:00Z"), ("3", "2026-01-01T00:00:00Z")] {
+        let event = json!([{"specversion": "1.0", "id": id, "source": "/clients/app", "type": "app.a", "time": time,
+            "data": {}}]);
+        assert_eq!(server.client().with(&token).ingest(&event.to_string()).status, 200, "{time}");
+    }
+    assert_eq!(server.count("SELECT count(*) FROM records WHERE kind = 'client' AND flags = 1"), 2);
+    assert_eq!(server.count("SELECT count FROM incidents WHERE kind = 'clock_off' AND subject = '/clients/app'"), 2);
+}
+
+#[test]
+fn a_token_lists_no_type_that_nobody_can_post() {
+    let server = Server::start();
+    let long = format!("app.{}", "a".repeat(61));
+    for kind in ["", "app", "App.x", "app.x\u{202e}", "app..x", &long] {
+        let wanted = json!({"role": "client", "name": "app", "types": ["app.a", kind]});
+        assert_eq!(server.admin().post("/v1/tokens", &wanted).outcome(), (400, "malformed".to_owned()), "{kind}");
+    }
+    let wanted = json!({"role": "client", "name": "app", "types": ["app.a", &long[..64]]});
+    assert_eq!(server.admin().post("/v1/tokens", &wanted).status, 201);
 }
