@@ -6,6 +6,7 @@ mod backoff;
 mod batch;
 mod client;
 mod feed;
+mod history;
 mod receipts;
 mod trust;
 
@@ -16,7 +17,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::{Hash, LedgerId, SignedReceipt};
+use record::{LedgerId, SignedReceipt};
 
 use self::{
     answer::{Answer, Asked, Blame, Step},
@@ -24,12 +25,12 @@ use self::{
     batch::{Batch, MAX_RECORDS},
     client::Client,
     feed::Feed,
+    history::Standing,
 };
 use crate::{
     cursor::{Cursor, Kept},
     files::FileError,
-    ledger::{self, ReadError},
-    log,
+    ledger, log,
     paths::Paths,
     settings,
     shared::{Ending, Shared, World},
@@ -65,8 +66,8 @@ pub(crate) struct ApiSink {
     hinted: Option<LedgerId>,
     /// Batches of a ledger that has ended, refused in a row as a fork.
     forked: u32,
-    /// Where the server last sent us back to.
-    sent_back_to: Option<u64>,
+    /// Ledgers that have ended of which the rest is not shipped, the latest ones, and why.
+    left: Vec<String>,
     acknowledged: Option<u64>,
 }
 
@@ -96,7 +97,7 @@ impl ApiSink {
             enrolment: None,
             hinted: receipts::hinted(&paths)?,
             forked: 0,
-            sent_back_to: None,
+            left: Vec::new(),
             paths,
             shared,
             status,
@@ -175,8 +176,9 @@ impl ApiSink {
 
     /// One batch, from reading it to its receipt on disk.
     fn ship(&mut self, world: &World, api: &settings::Api, client: &Client) -> Turn {
-        let (mut mark, cursor) = match &world.mark {
-            Some(mark) => (mark.clone(), self.place(mark)),
+        let (mut mark, cursor) = match world.mark.as_ref().map(|mark| (mark.clone(), self.place(mark))) {
+            Some((mark, Ok(cursor))) => (mark, cursor),
+            Some((_, Err(error))) => return self.wait(world, None, error.to_string()),
             None => return Turn::Done,
         };
         if self.hinted.as_ref().is_some_and(|hinted| *hinted != mark.ledger) {
@@ -194,7 +196,11 @@ impl ApiSink {
             return self.on_read_error(world, &error, &cursor, &mark);
         }
         let Some(batch) = self.feed.batch(&cursor.ledger, self.at_most) else {
-            return if cursor.ledger == mark.ledger { Turn::Done } else { self.go_on_after(&cursor.ledger, &mark) };
+            return if cursor.ledger == mark.ledger {
+                Turn::Done
+            } else {
+                self.go_on_after(world, &cursor.ledger, &mark)
+            };
         };
         let token = match self.enrolling.then(|| client::enrolment_token(&self.paths)).transpose() {
             Ok(token) => token,
@@ -212,11 +218,15 @@ impl ApiSink {
         }
     }
 
-    /// Where to go on: after the cursor, or at the beginning of the present ledger.
-    fn place(&mut self, mark: &Cursor) -> Cursor {
-        let at = self.cursor.at().cloned().unwrap_or_else(|| Cursor::start(mark.ledger.clone()));
+    /// Where to go on: after the cursor. Without one, at the beginning of the oldest ledger there is: one that was set
+    /// aside before anything was acknowledged has not been shipped either.
+    fn place(&mut self, mark: &Cursor) -> Result<Cursor, FileError> {
+        let at = match self.cursor.at() {
+            Some(at) => at.clone(),
+            None => Cursor::start(ledger::oldest(&self.paths)?.unwrap_or_else(|| mark.ledger.clone())),
+        };
         self.cursor.set(at.clone());
-        at
+        Ok(at)
     }
 
     /// Takes the step that the answer calls for.
@@ -243,8 +253,8 @@ impl ApiSink {
                 self.enrolling = true;
                 self.go_to(Cursor::start(cursor.ledger.clone()))
             }
-            Step::Back { head } => self.go_back(head, cursor, mark),
-            Step::Fork { why, .. } if past => self.skip_forked(batch, cursor, mark, &why),
+            Step::Back { head } => self.go_back(world, head, cursor, mark),
+            Step::Fork { why, .. } if past => self.skip_forked(world, batch, cursor, mark, &why),
             Step::Fork { receipt, why } => self.fork(world, api, receipt.as_ref(), why),
             Step::Shorter { at_most, why } if at_most <= self.feed.permits() => self.refuse(why),
             Step::Shorter { at_most, .. } => {
@@ -252,7 +262,7 @@ impl ApiSink {
                 Turn::Again
             }
             Step::Later { after, why } => self.wait(world, after, why),
-            Step::Refused { blame: Blame::Records, why } if past => self.leave(&cursor.ledger, mark, &why),
+            Step::Refused { blame: Blame::Records, why } if past => self.leave(world, cursor, mark, &why),
             Step::Refused { why, .. } => self.refuse(why),
         }
     }
@@ -277,31 +287,31 @@ impl ApiSink {
                 format!("the server's receipt reaches record {} only, and it had {} before", receipt.seq, cursor.seq),
             );
         }
-        let ours = match self.feed.hash_of(receipt.seq) {
-            Some(hash) => Some(hash),
-            None => self.hash_at(&cursor.ledger, receipt.seq, mark),
-        };
-        match ours {
+        let to = Cursor { ledger: receipt.ledger.clone(), seq: receipt.seq, hash: receipt.hash };
+        match self.feed.hash_of(receipt.seq) {
             Some(hash) if hash == receipt.hash => {}
-            Some(_) if self.feed.hash_of(receipt.seq).is_some() => {
+            Some(_) => {
                 return self.wait(
                     world,
                     None,
                     format!("the server's receipt is over another record {} than was sent", receipt.seq),
                 );
             }
-            _ if cursor.ledger != mark.ledger => {
-                return self.leave(&cursor.ledger, mark, "the server has another history of it");
-            }
-            _ => {
-                let why = format!(
-                    "the server has a record {} of this ledger, and this host has not, or another",
-                    receipt.seq
-                );
-                return self.fork(world, api, Some(signed), why);
-            }
+            None => match self.standing(&to, mark) {
+                Standing::Ours => {}
+                Standing::Unknown(why) => return self.wait(world, None, why),
+                _ if cursor.ledger != mark.ledger => {
+                    return self.leave(world, cursor, mark, "the server has another history of it");
+                }
+                _ => {
+                    let why = format!(
+                        "the server has a record {} of this ledger, and this host has not, or another",
+                        receipt.seq
+                    );
+                    return self.fork(world, api, Some(signed), why);
+                }
+            },
         }
-        let to = Cursor { ledger: receipt.ledger.clone(), seq: receipt.seq, hash: receipt.hash };
         self.cursor.set(to);
         if let Err(error) = receipts::keep(&self.paths, signed).and_then(|()| self.cursor.save()) {
             self.cursor.set(cursor.clone());
@@ -310,121 +320,12 @@ impl ApiSink {
         self.feed.pass(receipt.seq);
         self.acknowledged = Some(receipt.seq);
         self.at_most = (self.at_most * 2).min(MAX_RECORDS);
-        (self.enrolling, self.forked, self.sent_back_to) = (false, 0, None);
+        (self.enrolling, self.forked) = (false, 0);
         self.backoff.reset();
         if self.hinted.is_some() {
             self.drop_hint();
         }
         Turn::Again
-    }
-
-    /// The hash of our own record, if it is on disk for good.
-    fn hash_at(&self, ledger: &LedgerId, seq: u64, mark: &Cursor) -> Option<Hash> {
-        if *ledger == mark.ledger && seq > mark.seq {
-            return None;
-        }
-        let dir = self.feed.dir(ledger, mark).ok()??;
-        ledger::hash_at(&dir, ledger, seq).ok()
-    }
-
-    /// The server misses records that it had, or says so.
-    fn go_back(&mut self, head: Option<(u64, Hash)>, cursor: &Cursor, mark: &Cursor) -> Turn {
-        let seq = head.map_or(0, |(seq, _)| seq);
-        if self.sent_back_to.replace(seq) == Some(seq) {
-            let why =
-                format!("the server misses records after {seq}, which this host has removed or cannot account for");
-            return if cursor.ledger == mark.ledger {
-                self.refuse(why)
-            } else {
-                self.leave(&cursor.ledger, mark, &why)
-            };
-        }
-        log::warn(format_args!("api: the server has records up to {seq} only; going back from {}", cursor.seq));
-        match head {
-            None => self.go_to(Cursor::start(cursor.ledger.clone())),
-            Some((seq, hash)) => self.go_to(Cursor { ledger: cursor.ledger.clone(), seq, hash }),
-        }
-    }
-
-    fn go_to(&mut self, cursor: Cursor) -> Turn {
-        self.cursor.set(cursor);
-        self.feed.reset();
-        Turn::Again
-    }
-
-    /// The server holds another history of the present ledger. The daemon begins a new one, if the receipt proves it.
-    fn fork(&mut self, world: &World, api: &settings::Api, receipt: Option<&SignedReceipt>, why: String) -> Turn {
-        let ledger = world.mark.as_ref().map(|mark| &mark.ledger);
-        let proof = receipt.filter(|receipt| trust::check(&self.paths, &api.receipt_keys, receipt).is_ok());
-        let why = match (proof, self.hinted.as_ref() == ledger) {
-            (_, true) => format!("{why}; lockdownd is to begin a new ledger"),
-            (None, _) => format!("{why}; it gives no receipt that proves it"),
-            (Some(proof), _) => match receipts::write_hint(&self.paths, proof) {
-                Ok(()) => {
-                    self.hinted = ledger.cloned();
-                    format!("{why}; lockdownd is to begin a new ledger")
-                }
-                Err(error) => format!("{why}; {error}"),
-            },
-        };
-        self.stuck(State::Fork, why)
-    }
-
-    /// A ledger that was set aside as a fork: each batch is offered, so that the server can keep it apart.
-    fn skip_forked(&mut self, batch: &Batch, cursor: &Cursor, mark: &Cursor, why: &str) -> Turn {
-        self.forked += 1;
-        if self.forked > MAX_FORKED {
-            return self.leave(&cursor.ledger, mark, why);
-        }
-        if let Some(&(seq, hash)) = batch.records.last() {
-            self.cursor.set(Cursor { ledger: cursor.ledger.clone(), seq, hash });
-            self.feed.pass(seq);
-        }
-        Turn::Again
-    }
-
-    /// The rest of a ledger that has ended is not to be shipped.
-    fn leave(&mut self, ledger: &LedgerId, mark: &Cursor, why: &str) -> Turn {
-        log::error(format_args!("api: the rest of ledger {ledger}, which was set aside, is not shipped: {why}"));
-        self.go_on_after(ledger, mark)
-    }
-
-    fn go_on_after(&mut self, ledger: &LedgerId, mark: &Cursor) -> Turn {
-        let next = self.feed.after(ledger, mark).unwrap_or_else(|error| {
-            log::error(format_args!("api: {error}"));
-            mark.ledger.clone()
-        });
-        (self.forked, self.sent_back_to, self.enrolling, self.enrolment) = (0, None, false, None);
-        self.acknowledged = None;
-        self.go_to(Cursor::start(next));
-        if let Err(error) = self.cursor.save() {
-            log::warn(format_args!("api: {error}"));
-        }
-        Turn::Again
-    }
-
-    fn on_read_error(&mut self, world: &World, error: &ReadError, cursor: &Cursor, mark: &Cursor) -> Turn {
-        if cursor.ledger != mark.ledger {
-            return self.leave(&cursor.ledger, mark, &error.to_string());
-        }
-        self.feed.reset();
-        match error {
-            ReadError::RolledBack { .. } => self.on_rollback(world, error, cursor),
-            ReadError::NotARecord { .. } => self.refuse(error.to_string()),
-            // Pruned since it was opened: begun anew, with what accounts for it.
-            ReadError::Pruned { .. } => Turn::Again,
-            _ => self.wait(world, None, error.to_string()),
-        }
-    }
-
-    /// The ledger has lost what was shipped of it. A receipt that is kept proves that; without one the server is asked.
-    fn on_rollback(&mut self, world: &World, error: &ReadError, cursor: &Cursor) -> Turn {
-        let kept = receipts::furthest(&self.paths, &cursor.ledger);
-        match (kept, self.settings.clone()) {
-            (Ok(Some(receipt)), Some(Ok(api))) => self.fork(world, &api, Some(&receipt), error.to_string()),
-            (Ok(None), _) if cursor.seq > 0 => self.go_to(Cursor::start(cursor.ledger.clone())),
-            _ => self.wait(world, None, error.to_string()),
-        }
     }
 
     fn drop_hint(&mut self) {
@@ -459,8 +360,9 @@ impl ApiSink {
                 (None, _) => 0,
             };
             let (state, why) = match turn {
-                Turn::Again => (State::Shipping, None),
-                Turn::Done => (State::Idle, None),
+                // Somebody should know for as long as we do.
+                Turn::Again => (State::Shipping, self.left.last().cloned()),
+                Turn::Done => (State::Idle, self.left.last().cloned()),
                 Turn::Later { state, why, .. } => (*state, Some(why.clone())),
             };
             SinkStatus {
@@ -472,6 +374,7 @@ impl ApiSink {
                 why,
                 acknowledged_seq: self.acknowledged,
                 enrolment: self.enrolment.clone(),
+                left: self.left.clone(),
             }
         });
         self.status.set(NAME, status);

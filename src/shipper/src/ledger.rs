@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use record::{Hash, LedgerId};
 
 pub(crate) use self::{
-    past::{next_past, past_of},
+    past::{next_past, oldest, past_of},
     permits::permits,
     reader::Reader,
 };
@@ -63,6 +63,19 @@ pub(crate) enum ReadError {
     /// The directory holds another ledger by now.
     #[error("another ledger stands in its place")]
     Replaced,
+}
+
+impl ReadError {
+    /// Whether reading a ledger that has ended will never come to another result. What the system says (EIO, EMFILE) may
+    /// pass.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::NotARecord { .. } | Self::Missing { .. } | Self::Replaced => true,
+            // No such directory; one segment may have been pruned just now.
+            Self::File(error) => error.doing == "list" && error.source.kind() == std::io::ErrorKind::NotFound,
+            Self::Pruned { .. } | Self::RolledBack { .. } => false,
+        }
+    }
 }
 
 /// One record, as far as shipping it needs to know.

@@ -88,11 +88,12 @@ fn run(paths: Paths) -> Result<ExitCode, StartError> {
     let mut follower = Follower { paths, shared, watch: None };
     follower.look();
     let threads = [start(SINKS[0], move || syslog.run())?, start(SINKS[1], move || api.run())?];
+    // It ends with the process.
+    let writer = status.clone();
+    drop(start("status", move || writer.keep_writing())?);
     tell(&[NotifyState::Ready]);
     loop {
-        let held_back = status.flush();
-        let most = [held_back, Some(WATCHDOG), Some(follower.patience())].into_iter().flatten().min();
-        let woken = wait(&signals, follower.watch.as_ref(), most.unwrap_or(POLL));
+        let woken = wait(&signals, follower.watch.as_ref(), WATCHDOG.min(follower.patience()));
         follower.look();
         if woken && matches!(signals.read_signal(), Ok(Some(_))) {
             return Ok(end(&follower, &status, threads));

@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -59,6 +60,9 @@ pub(crate) struct SinkStatus {
     pub(crate) acknowledged_seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enrolment: Option<String>,
+    /// Ledgers that have ended of which the rest is not shipped, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left: Vec<String>,
 }
 
 impl SinkStatus {
@@ -72,6 +76,7 @@ impl SinkStatus {
             why: None,
             acknowledged_seq: None,
             enrolment: None,
+            left: Vec::new(),
         }
     }
 }
@@ -89,11 +94,12 @@ struct Board {
 pub(crate) struct Status {
     paths: Paths,
     board: Mutex<Board>,
+    held_back: Condvar,
 }
 
 impl Status {
     pub(crate) fn new(paths: Paths) -> Self {
-        Self { paths, board: Mutex::default() }
+        Self { paths, board: Mutex::default(), held_back: Condvar::new() }
     }
 
     /// A sink's status is this now; or it is not configured.
@@ -121,6 +127,19 @@ impl Status {
         board.dirty = true;
         if news || board.written.is_none_or(|then| then.elapsed() >= EVERY) {
             self.write(&mut board);
+        } else {
+            self.held_back.notify_all();
+        }
+    }
+
+    /// Writes what is held back as soon as it may be, for as long as the process lives.
+    pub(crate) fn keep_writing(&self) {
+        loop {
+            let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.held_back.wait_while(board, |board| !board.dirty));
+            if let Some(again) = self.flush() {
+                thread::sleep(again);
+            }
         }
     }
 
@@ -201,5 +220,21 @@ mod tests {
         assert_eq!(status.flush(), None);
         status.set("api", None);
         assert_eq!(written(&paths)["sinks"], serde_json::json!({}));
+    }
+
+    #[test]
+    fn what_was_held_back_is_written_without_anything_else_happening() {
+        let (_dir, paths) = crate::testing::paths();
+        let status = std::sync::Arc::new(Status::new(paths.clone()));
+        let writer = status.clone();
+        thread::spawn(move || writer.keep_writing());
+        for seq in 1..=5 {
+            status.set("api", Some(SinkStatus { seq, ..SinkStatus::new(State::Idle) }));
+        }
+        let begun = Instant::now();
+        while written(&paths)["sinks"]["api"]["seq"] != 5 {
+            assert!(begun.elapsed() < 10 * EVERY, "{}", written(&paths));
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }

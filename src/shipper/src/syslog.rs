@@ -246,7 +246,11 @@ impl SyslogSink {
     fn begin(&mut self, mark: &Cursor) -> Result<Reader, ReadError> {
         let at = match self.cursor.at() {
             Some(at) => at.clone(),
-            None => Cursor::start(mark.ledger.clone()),
+            None => {
+                let oldest = ledger::oldest(&self.paths)?.unwrap_or_else(|| mark.ledger.clone());
+                self.cursor.set(Cursor::start(oldest.clone()));
+                Cursor::start(oldest)
+            }
         };
         // Zeros where it was moved without looking.
         let hash = (at.hash != Hash::ZERO).then_some(at.hash);
@@ -280,8 +284,10 @@ impl SyslogSink {
             ReadError::RolledBack { .. } => {
                 ledger::segment_starts(&dir).iter().rev().nth(1).or(Some(&1)).map(|s| s - 1)
             }
-            ReadError::Replaced => return Turn::Later(Duration::from_millis(10), error.to_string()),
-            _ if ledger != mark.ledger => None,
+            ReadError::Replaced if ledger == mark.ledger => {
+                return Turn::Later(Duration::from_millis(10), error.to_string());
+            }
+            error if ledger != mark.ledger && error.is_final() => None,
             _ => return self.later(error.to_string()),
         };
         match from.map(|from| Reader::after(&dir, &ledger, from, None)) {
@@ -296,8 +302,15 @@ impl SyslogSink {
             // A ledger that has ended and cannot be read to its end holds up no other.
             None => {
                 log::error(format_args!("syslog: the rest of ledger {ledger} is not sent: {error}"));
-                self.cursor.set(Cursor::start(mark.ledger.clone()));
-                Turn::Again
+                let next = ledger::past_of(&self.paths, &ledger)
+                    .and_then(|past| past.map_or(Ok(None), |past| ledger::next_past(&self.paths, &past)));
+                match next {
+                    Ok(next) => {
+                        self.cursor.set(Cursor::start(next.map_or_else(|| mark.ledger.clone(), |past| past.ledger)));
+                        Turn::Again
+                    }
+                    Err(error) => self.later(error.to_string()),
+                }
             }
         }
     }

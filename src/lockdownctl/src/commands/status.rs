@@ -62,28 +62,39 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         }),
     ]);
     let at = lines.len() - 1;
-    lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, now))));
+    lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, status.ledger.durable, now))));
     lines
 }
 
+/// The states in which nothing is in the way.
+const HEALTHY: [&str; 2] = ["idle", "shipping"];
+
 /// What waits to be shipped to one place, since when and why, and how far a server has acknowledged it.
-fn shipping(sink: &SinkState, now: Timestamp) -> String {
+fn shipping(sink: &SinkState, durable: u64, now: Timestamp) -> String {
     let mut text = format!("{} {}: ", sink.name, sink.to);
     match &sink.state {
         None => text.push_str("lockdownd-shipper says nothing (systemctl status lockdownd-shipper)"),
-        Some(_) if sink.waiting == 0 => text.push_str(&format!("all sent, to {}", sink.sent)),
+        // A sink that does not go on may count nothing as waiting and yet have nothing sent.
+        Some(state) if sink.waiting == 0 && HEALTHY.contains(&state.as_str()) => {
+            text.push_str(&format!("all sent, to {}", sink.sent));
+        }
         Some(state) => {
             text.push_str(&format!("{state}, sent to {}, {} waiting", sink.sent, sink.waiting));
             if let Some(since) = sink.since {
                 text.push_str(&format!(" since {}", both(since, now)));
             }
-            if let Some(why) = &sink.why {
-                text.push_str(&format!(": {why}"));
-            }
         }
+    }
+    if let Some(why) = sink.why.as_ref().filter(|_| sink.state.is_some()) {
+        text.push_str(&format!(": {why}"));
     }
     if let Some(to) = sink.acknowledged {
         text.push_str(&format!("; acknowledged to {to}"));
+        // What counts is what the ledger holds, whatever the shipper says that it has sent.
+        match durable.saturating_sub(to) {
+            0 => {}
+            missing => text.push_str(&format!(", {missing} not yet")),
+        }
     }
     if let Some(enrolment) = sink.enrolment.as_ref().filter(|word| *word != "enrolled") {
         text.push_str(&format!("; enrolment {enrolment}"));
@@ -259,7 +270,7 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
         let quiet = SinkState {
             name: "syslog".to_owned(),
             to: "unix:/run/x".to_owned(),
-            state: Some("ok".to_owned()),
+            state: Some("idle".to_owned()),
             sent: 90,
             waiting: 0,
             since: None,
@@ -283,11 +294,38 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
         let text = words(&status, at(NOW));
         for line in [
             "shipping  syslog unix:/run/x: all sent, to 90\n",
-            "shipping  api https://c: retrying, sent to 78, 12 waiting since 2026-11-23 17:57:00 UTC (3 min ago): connection refused; acknowledged to 78; enrolment pending\n",
-            "shipping  api https://c: lockdownd-shipper says nothing (systemctl status lockdownd-shipper); acknowledged to 78; enrolment pending\n",
+            "shipping  api https://c: retrying, sent to 78, 12 waiting since 2026-11-23 17:57:00 UTC (3 min ago): connection refused; acknowledged to 78, 11 not yet; enrolment pending\n",
+            "shipping  api https://c: lockdownd-shipper says nothing (systemctl status lockdownd-shipper); acknowledged to 78, 11 not yet; enrolment pending\n",
         ] {
             assert!(text.contains(line), "{text}");
         }
+    }
+
+    #[test]
+    fn a_sink_that_does_not_go_on_is_never_told_as_all_sent() {
+        let stuck = |state: &str| SinkState {
+            name: "api".to_owned(),
+            to: "https://c".to_owned(),
+            state: Some(state.to_owned()),
+            sent: 10_000,
+            waiting: 0,
+            since: None,
+            why: Some("another history".to_owned()),
+            enrolment: None,
+            acknowledged: Some(78),
+        };
+        for state in ["fork", "refused", "waiting"] {
+            assert_eq!(
+                shipping(&stuck(state), 89, at(NOW)),
+                format!(
+                    "api https://c: {state}, sent to 10000, 0 waiting: another history; acknowledged to 78, 11 not yet"
+                )
+            );
+        }
+        assert_eq!(
+            shipping(&SinkState { acknowledged: Some(89), ..stuck("idle") }, 89, at(NOW)),
+            "api https://c: all sent, to 10000: another history; acknowledged to 89"
+        );
     }
 
     #[test]

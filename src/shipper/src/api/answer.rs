@@ -14,6 +14,9 @@ use serde_json::Value;
 pub(super) const MAX_ANSWER: u64 = 64 * 1024;
 /// How much of the server's own words is repeated, in characters.
 const MAX_QUOTE: usize = 300;
+/// What the protocol calls an event that will never be taken. Anything else may be a proxy's word.
+const NEVER_TAKEN: [&str; 6] =
+    ["not_authentic", "not_canonical", "wrong_host", "mismatch", "malformed", "malformed_review"];
 
 /// An answer as it came.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +39,7 @@ pub(super) struct Asked<'a> {
 /// Whose fault a refusal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// Address, token, certificate, or a server that speaks otherwise: it would be the same for every ledger.
+    /// Address, token, certificate, or a server that speaks otherwise: it may be the same for every ledger.
     Setup,
     /// This ledger's records.
     Records,
@@ -148,7 +151,11 @@ fn refused(answer: &Answer, asked: Asked<'_>, now: Timestamp) -> Step {
             Step::Shorter { at_most: problem.index.unwrap_or(1), why: why("the server refuses a record") }
         }
         (status @ (409 | 413 | 422), code) => Step::Refused {
-            blame: Blame::Records,
+            // Only of these is the rest of a ledger ever left: the server itself has said it, and of which event.
+            blame: match status == 422 && NEVER_TAKEN.contains(&code) && problem.index == Some(0) {
+                true => Blame::Records,
+                false => Blame::Setup,
+            },
             why: why(&format!("the server refuses the next record ({status} {})", short(code))),
         },
         (status, code) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use record::Hash;
 use serde_json::json;
 
 use super::*;
@@ -383,6 +384,10 @@ fn a_ledger_set_aside_that_cannot_be_read_or_is_refused_holds_up_no_other() {
         new.append(4);
         let rig = Rig::start(&paths);
         arrived(&rig, &server, &new);
+        rig.until("the ledger left behind", || rig.status()["sinks"][NAME]["left"][0].is_string());
+        rig.state(NAME, "idle");
+        let why = rig.status()["sinks"][NAME]["why"].to_string();
+        assert!(why.contains("is not shipped after record 7"), "{why}");
         rig.stop(false, Duration::from_secs(5));
     }
 }

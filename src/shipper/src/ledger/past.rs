@@ -30,6 +30,11 @@ pub(crate) fn next_past(paths: &Paths, after: &Past) -> Result<Option<Past>, Fil
     Ok(all(paths)?.into_iter().find(|past| past.name > after.name))
 }
 
+/// The one that was set aside first, of those that are still there.
+pub(crate) fn oldest(paths: &Paths) -> Result<Option<LedgerId>, FileError> {
+    Ok(all(paths)?.into_iter().next().map(|past| past.ledger))
+}
+
 /// All of them, oldest first. `TIME-LEDGER/ledger/`; others, of which not even the id could be read, are passed over.
 fn all(paths: &Paths) -> Result<Vec<Past>, FileError> {
     let dir = paths.set_aside();

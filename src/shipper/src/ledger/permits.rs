@@ -27,14 +27,14 @@ pub(crate) fn permits(dir: &Path, ledger: &LedgerId, from: u64, upto: u64) -> Re
             found.push((begin, end, entry));
         }
     }
-    found.sort_by_key(|(begin, ..)| *begin);
     let mut covered = from - 1;
     let mut out = Vec::new();
-    for (begin, end, entry) in found {
-        if begin <= covered + 1 && end > covered && out.len() < MAX_PERMITS {
-            covered = end;
-            out.push(entry);
-        }
+    while covered + 1 < first && out.len() < MAX_PERMITS {
+        // A later statement repeats what the earlier ones said: of those that join on, the one that reaches furthest.
+        let joins = |(begin, end, _): &&(u64, u64, Entry)| *begin <= covered + 1 && *end > covered;
+        let Some((_, end, entry)) = found.iter().filter(joins).max_by_key(|(_, end, _)| *end) else { break };
+        covered = *end;
+        out.push(entry.clone());
     }
     Ok(out)
 }

@@ -128,6 +128,26 @@ fn permits_cover_the_gap_in_order_whatever_order_they_stand_in() {
 }
 
 #[test]
+fn a_statement_over_all_that_was_ever_pruned_is_permit_enough() {
+    let (_dir, paths) = testing::paths();
+    let mut ledger = Ledger::begin(&paths, 1);
+    ledger.append(4);
+    ledger.rotate();
+    let start = ledger.seq;
+    for last in [2, 4, start - 1] {
+        let draft = record::Draft::new(record::ArtifactType::LedgerPruned, "removed");
+        ledger.write(&draft.with("first", 1).with("last", last).with("last_hash", Hash::ZERO.to_string()));
+    }
+    let newest = ledger.seq;
+    ledger.publish();
+    std::fs::remove_file(ledger.path(1)).unwrap();
+    for from in 1..start {
+        let found = permits(&paths.ledger(), &ledger.id, from, ledger.seq).unwrap();
+        assert_eq!(found.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [newest], "{from}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_record_stop_reading_and_name_the_place() {
     let (_dir, paths) = testing::paths();
     let ledger = Ledger::begin(&paths, 1);

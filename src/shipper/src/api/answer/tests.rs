@@ -58,10 +58,8 @@ fn each_code_of_the_protocol_has_its_step() {
     assert!(matches!(step_of(409, &foreign), Step::Fork { receipt: None, .. }));
     assert!(matches!(step_of(413, &json!({})), Step::Shorter { at_most: 5, .. }));
     assert!(matches!(step_of(422, &json!({ "code": "not_authentic", "index": 3 })), Step::Shorter { at_most: 3, .. }));
-    for index in [json!(0), json!(10), json!(99), json!(null)] {
-        let refused = step_of(422, &json!({ "code": "not_authentic", "index": index }));
-        assert!(matches!(refused, Step::Refused { blame: Blame::Records, .. }), "{refused:?}");
-    }
+    let refused = step_of(422, &json!({ "code": "not_authentic", "index": 0 }));
+    assert!(matches!(refused, Step::Refused { blame: Blame::Records, .. }), "{refused:?}");
     for status in [400, 401, 403, 404, 405, 415, 421, 451] {
         assert!(matches!(step_of(status, &json!({})), Step::Refused { blame: Blame::Setup, .. }), "{status}");
     }
@@ -89,7 +87,21 @@ fn a_token_that_is_not_accepted_is_not_sent_again_and_again() {
 fn one_record_that_is_too_large_cannot_be_halved() {
     let id = testing::ledger_id();
     let step = step(&answer(413, &json!({})), Asked { events: 1, ..asked(&id) }, Timestamp::UNIX_EPOCH);
-    assert!(matches!(step, Step::Refused { blame: Blame::Records, .. }));
+    assert!(matches!(step, Step::Refused { blame: Blame::Setup, .. }));
+}
+
+#[test]
+fn a_refusal_that_is_not_in_the_protocols_words_is_no_word_about_the_records() {
+    for index in [json!(10), json!(99), json!(null)] {
+        let refused = step_of(422, &json!({ "code": "not_authentic", "index": index }));
+        assert!(matches!(refused, Step::Refused { blame: Blame::Setup, .. }), "{refused:?}");
+    }
+    for (status, body) in
+        [(422, json!("<html>")), (409, json!({ "index": 0 })), (422, json!({ "code": "x", "index": 0 }))]
+    {
+        let refused = step_of(status, &body);
+        assert!(matches!(refused, Step::Refused { blame: Blame::Setup, .. }), "{refused:?}");
+    }
 }
 
 #[test]
