@@ -29,26 +29,31 @@ fn ship(ledger: &str) -> String {
     format!("[ship.api]\nurl = \"http://127.0.0.1:9\"\nreceipt_keys = [\"{}\"]\n{ledger}", public(1))
 }
 
-/// Where the ledger stands: id, number, hash.
-fn head(house: &House) -> (String, u64, String) {
+/// Where a ledger stands, and the fingerprint of the key that signs it.
+type Head = (String, u64, String, String);
+
+/// Where the ledger stands.
+fn head(house: &House) -> Head {
     let ledger = &house.ctl_json("status")["ledger"];
     let text = |name: &str| ledger[name].as_str().unwrap().to_owned();
-    (text("id"), ledger["seq"].as_u64().unwrap(), text("hash"))
+    let signer = house.sh("ssh-keygen -lf /var/lib/lockdownd/signing_key.pub | cut -d ' ' -f 2");
+    (text("id"), ledger["seq"].as_u64().unwrap(), text("hash"), signer.trim().to_owned())
 }
 
 /// A receipt by the server's key of this seed.
-fn receipt(seed: u8, (ledger, seq, hash): &(String, u64, String)) -> SignedReceipt {
+fn receipt(seed: u8, (ledger, seq, hash, signer): &Head) -> SignedReceipt {
     let receipt = Receipt {
         ledger: ledger.parse().unwrap(),
         seq: *seq,
         hash: hash.parse().unwrap(),
         received: "2026-11-23T18:00:00Z".parse().unwrap(),
+        signer: (!signer.is_empty()).then(|| signer.parse().unwrap()),
     };
     receipt.seal(&key(seed)).unwrap()
 }
 
 /// Leaves a receipt where the shipper would.
-fn acknowledge(house: &House, seed: u8, to: &(String, u64, String)) {
+fn acknowledge(house: &House, seed: u8, to: &Head) {
     house.sh("mkdir -p /var/lib/lockdownd-shipper/receipts");
     let path = format!("/var/lib/lockdownd-shipper/receipts/{}.jsonl", to.0);
     let before = house.run(&format!("cat {path}")).stdout;
@@ -189,14 +194,18 @@ on_each_release! {
         let house = House::enforcing_with(release, &ship(""));
         house.allow("frank --account ubuntu --for 1h");
         let now = head(&house);
-        let (beyond, other) = ((now.0.clone(), now.1 + 50, now.2.clone()), ("f".repeat(32), now.1, now.2.clone()));
+        let beyond = (now.0.clone(), now.1 + 50, now.2.clone(), now.3.clone());
+        let other = ("f".repeat(32), now.1, now.2.clone(), now.3.clone());
+        // The server's own word over records that somebody else has sent under this ledger's id.
+        let unsigned = (now.0.clone(), now.1 + 50, now.2.clone(), String::new());
+        let by_other = (now.0.clone(), now.1 + 50, now.2.clone(), format!("SHA256:{}", "A".repeat(43)));
         let forged = receipt(1, &now).as_str().replace(&format!("\"seq\":{},", now.1), "\"seq\":9999,");
         house.sh("mkdir -p /var/lib/lockdownd-shipper/receipts");
-        for lie in [receipt(2, &beyond).as_str(), receipt(1, &other).as_str(), receipt(1, &now).as_str(), &forged, "{}", "7"] {
+        for lie in [receipt(2, &beyond).as_str(), receipt(1, &unsigned).as_str(), receipt(1, &by_other).as_str(), receipt(1, &other).as_str(), receipt(1, &now).as_str(), &forged, "{}", "7"] {
             hint(&house, lie);
             house.ctl("status").expect_ok();
         }
-        acknowledge(&house, 2, &(now.0.clone(), now.1, Hash::ZERO.to_string()));
+        acknowledge(&house, 2, &(now.0.clone(), now.1, Hash::ZERO.to_string(), now.3.clone()));
         acknowledge(&house, 2, &beyond);
         house.sh("ln -sf /etc/passwd /var/lib/lockdownd-shipper/hint.json");
         thread::sleep(A_WHILE);
@@ -222,6 +231,11 @@ on_each_release! {
         house.sh("systemctl restart lockdownd");
         acknowledge(&house, 2, &head(&house));
         assert_eq!(acknowledged(&house), first.1, "it is pinned for good");
+        // Who was merely first may acknowledge, and must not end every grant.
+        let now = head(&house);
+        hint(&house, receipt(1, &(now.0.clone(), now.1 + 50, now.2.clone(), now.3.clone())).as_str());
+        eventually("it is told", SOON, || house.journal("-u lockdownd").contains("set ship.api.receipt_keys"));
+        assert_eq!(head(&house).0, now.0, "no other ledger begins");
         assert!(!house.records_of("config.refused").is_empty());
     }
 }

@@ -22,6 +22,7 @@ use axum::{
     routing::post,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use record::Fingerprint;
 use rusqlite::Connection;
 
 use self::{answer::Outcome, batch::Batch, kept::Statements};
@@ -30,7 +31,7 @@ use crate::{
     auth::{Caller, Peer},
     incidents::{Incident, Kind},
     problem::Problem,
-    store::tokens::TokenRow,
+    store::{self, Writing, hosts, tokens::TokenRow},
 };
 
 /// The endpoint.
@@ -44,7 +45,7 @@ async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response,
     let address = Peer::from_request_parts(&mut parts, &app).await.map(|peer| peer.0.ip())?;
     let taken = batch(&app, &parts, body).await;
     let (problem, events) = match taken {
-        Ok(outcome) => match outcome.answer(app.store.key()) {
+        Ok((outcome, signer)) => match outcome.answer(app.store.key(), signer) {
             Ok(response) => return Ok(response),
             Err(problem) => (problem, true),
         },
@@ -54,7 +55,10 @@ async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response,
     Err(problem)
 }
 
-async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Outcome, Problem> {
+/// What became of a batch, and the host's key that signs its ledger at the head.
+type Taken = (Outcome, Option<Fingerprint>);
+
+async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken, Problem> {
     check_media_type(parts)?;
     let caller = Caller::find(app, parts).await?;
     let body = read_body(body, app.config.limits.body).await?;
@@ -63,9 +67,19 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Outco
         Ok(judge(connection, &body, most, caller.as_ref().map(|c| &c.token), helpers))
     });
     match judged.await?? {
-        Judged::Host(batch) => Ok(app.store.write(move |writing| settle::settle(writing, batch)).await?),
-        Judged::Kept(all) => Ok(app.store.write(move |writing| kept::settle(writing, all)).await?),
+        Judged::Host(batch) => {
+            Ok(app.store.write(move |writing| signed(writing, settle::settle(writing, batch)?)).await?)
+        }
+        Judged::Kept(all) => Ok(app.store.write(move |writing| signed(writing, kept::settle(writing, all)?)).await?),
     }
+}
+
+fn signed(writing: &Writing<'_>, outcome: Outcome) -> Result<Taken, store::Error> {
+    let signer = match &outcome.head {
+        Some(head) => hosts::signer_at(&hosts::signers(writing.connection, head.row)?, head.head_seq),
+        None => None,
+    };
+    Ok((outcome, signer))
 }
 
 /// What goes to the writer.

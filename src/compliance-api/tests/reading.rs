@@ -29,11 +29,14 @@ struct World {
 }
 
 fn world() -> World {
-    let (_, lines) = host_lines("i-1", &LOGINS);
+    let (key, lines) = host_lines("i-1", &LOGINS);
     let (_, copied) = host_lines("i-22", &LOGINS[..2]);
     let mut ledger = String::new();
     let server = Server::start(|store| {
         ledger = store_host(store, "i-1", false, &lines);
+        let (bound, public) = (ledger.clone(), key.public_key().to_openssh().unwrap());
+        let bind = "INSERT INTO keys (ledger, first_seq, public_key) SELECT id, 1, ?2 FROM ledgers WHERE ledger = ?1";
+        store.write_blocking(move |w| Ok(w.connection.execute(bind, [bound, public]).unwrap())).unwrap();
         store_host(store, "i-22", true, &copied);
         store_client(store, "portal", "app.authentication", &POSTED);
     });
@@ -169,6 +172,7 @@ fn receipts_verify_with_the_key_that_the_server_names() {
         let receipts: Vec<_> = text.lines().map(|l| record::SignedReceipt::parse(l.as_bytes()).unwrap()).collect();
         assert_eq!(receipts.len(), 1);
         assert!(receipts[0].is_signed_by(&key));
+        assert!(receipts[0].receipt().signer.is_some(), "a host's key signs it");
         assert_eq!((receipts[0].receipt().seq, receipts[0].receipt().ledger.as_str()), (6, ledger.as_str()));
     }
     assert_eq!(server.get("/v1/receipts?host=i-9").status, 404);

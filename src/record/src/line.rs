@@ -9,7 +9,7 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::{
     ArtifactType, Host, LedgerId, Stack,
-    armor::verify_armored,
+    armor::{read_armored, verify_armored},
     body::{Body, fits, is_word},
     escape::is_escaped,
 };
@@ -354,6 +354,11 @@ impl Record {
     pub fn public_key(&self) -> Option<PublicKey> {
         let key = PublicKey::from_openssh(self.detail("public_key")?.as_str()?).ok()?;
         (key.algorithm() == Algorithm::Ed25519).then_some(key)
+    }
+
+    /// The key that its signature names; whether that key signed this, [`Record::is_signed_by`] says.
+    pub(crate) fn signer(&self) -> Option<PublicKey> {
+        read_armored(&self.signature).ok().map(|signature| PublicKey::from(signature.public_key().clone()))
     }
 
     /// Whether its signature is this key's, over exactly these bytes.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::{
-    LedgerId,
+    Fingerprint, LedgerId,
     armor::{read_armored, verify_armored},
     line::{Hash, MAX_INTEGER, VERSION, canonical, time_text},
 };
@@ -17,7 +17,7 @@ use crate::{
 pub const RECEIPT_NAMESPACE: &str = "ssh-access-receipt";
 /// The longest receipt, in bytes; one by an ed25519 key takes about 540.
 pub const MAX_RECEIPT: usize = 1024;
-/// The fields of a receipt, all of them there and no other.
+/// The fields of a receipt, all of them there and no other but `signer`.
 const FIELDS: usize = 6;
 
 /// What a receipt says. Alone it proves nothing: see [`SignedReceipt`].
@@ -31,6 +31,11 @@ pub struct Receipt {
     pub hash: Hash,
     /// When the server had stored it, by the server's clock; finer than a microsecond is cut off.
     pub received: Timestamp,
+    /// The host's key that signs the ledger there, as the server knows it. None for a chain that the server keeps itself.
+    ///
+    /// Whoever is first to send records under a ledger's id gets receipts over it: by this its host knows that those are
+    /// not about its own.
+    pub signer: Option<Fingerprint>,
 }
 
 /// Why there is no receipt.
@@ -63,7 +68,7 @@ pub enum ReceiptError {
     #[error("its field {0:?} is missing or not as it has to be")]
     Field(&'static str),
     /// A field that no receipt has.
-    #[error("it has a field that no receipt has: hash, ledger, received, seq, signature and v are all")]
+    #[error("it has a field that no receipt has: hash, ledger, received, seq, signature, signer and v are all")]
     MoreFields,
 }
 
@@ -92,6 +97,7 @@ impl Receipt {
 
     /// Every field but the signature.
     fn fields(&self) -> Map<String, Value> {
+        let signer = self.signer.as_ref().map(|signer| ("signer", signer.as_str().into()));
         [
             ("hash", self.hash.to_string().into()),
             ("ledger", self.ledger.as_str().into()),
@@ -100,6 +106,7 @@ impl Receipt {
             ("v", VERSION.into()),
         ]
         .into_iter()
+        .chain(signer)
         .map(|(name, value): (&str, Value)| (name.to_owned(), value))
         .collect()
     }
@@ -118,7 +125,7 @@ impl SignedReceipt {
     /// Reads one, with or without a newline at its end.
     ///
     /// # Errors
-    /// [`ReceiptError`] for anything but the canonical form with exactly its six fields.
+    /// [`ReceiptError`] for anything but the canonical form with exactly its fields.
     pub fn parse(line: &[u8]) -> Result<Self, ReceiptError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if line.len() > MAX_RECEIPT {
@@ -139,14 +146,19 @@ impl SignedReceipt {
             return Err(ReceiptError::Field("received"));
         }
         let seq = fields.get("seq").and_then(Value::as_u64).filter(|n| (1..=MAX_INTEGER).contains(n));
+        let signer = fields.contains_key("signer").then(|| word("signer")).transpose()?;
+        let signer: Option<Fingerprint> =
+            signer.map(str::parse).transpose().map_err(|_| ReceiptError::Field("signer"))?;
+        let optional = usize::from(signer.is_some());
         let receipt = Receipt {
             ledger: word("ledger")?.parse().map_err(|_| ReceiptError::Field("ledger"))?,
             seq: seq.ok_or(ReceiptError::Field("seq"))?,
             hash: word("hash")?.parse().map_err(|_| ReceiptError::Field("hash"))?,
             received,
+            signer,
         };
         let signature = word("signature")?.to_owned();
-        if fields.len() != FIELDS {
+        if fields.len() != FIELDS + optional {
             return Err(ReceiptError::MoreFields);
         }
         Ok(Self { receipt, signature, text })

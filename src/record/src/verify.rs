@@ -7,7 +7,7 @@ use ssh_key::PublicKey;
 
 pub use self::receipts::{BadReceipt, MAX_RECEIPTS, Receipts};
 use crate::{
-    AllowedSigner, ArtifactType, Host, LedgerId,
+    AllowedSigner, ArtifactType, Fingerprint, Host, LedgerId,
     line::{Hash, Malformed, Record},
 };
 
@@ -100,6 +100,16 @@ pub enum Fault {
     NotAsAcknowledged {
         /// The last record that is as acknowledged.
         after: u64,
+    },
+    /// The server has a ledger of this id by another key.
+    #[error(
+        "the server has acknowledged record {acknowledged} of this ledger as signed by {signer}, which does not sign it here: signed anew with another key, or somebody else sent records under its id"
+    )]
+    OtherSigner {
+        /// The record that is acknowledged.
+        acknowledged: u64,
+        /// Who signs it, by the server's word.
+        signer: Fingerprint,
     },
     /// A record that the server has is not here, while earlier and later ones are.
     #[error("the server has acknowledged record {seq}, and it is not here")]

@@ -111,6 +111,7 @@ fn receipt(ledger: &str, last: &str) -> SignedReceipt {
         seq,
         hash: Hash::of(last.as_bytes()),
         received: "2026-05-26T12:00:04.123456Z".parse().expect("a time"),
+        signer: None,
     };
     receipt.seal(&server_key()).expect("a receipt")
 }

@@ -58,7 +58,7 @@ pub(crate) fn ledger_id() -> LedgerId {
 
 pub(crate) fn receipt(ledger: &LedgerId, seq: u64, hash: Hash, key: &PrivateKey) -> SignedReceipt {
     let received = "2026-05-26T12:00:02.123456Z".parse().unwrap();
-    Receipt { ledger: ledger.clone(), seq, hash, received }.seal(key).unwrap()
+    Receipt { ledger: ledger.clone(), seq, hash, received, signer: None }.seal(key).unwrap()
 }
 
 /// A ledger on disk.

@@ -4,7 +4,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use record::{Receipt, SignedReceipt};
+use record::{Fingerprint, Receipt, SignedReceipt};
 use serde_json::{Value, json};
 use ssh_key::PrivateKey;
 
@@ -28,10 +28,10 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The answer.
-    pub(super) fn answer(self, key: &PrivateKey) -> Result<Response, Problem> {
+    /// The answer; `signer` is the host's key that signs the ledger at its head.
+    pub(super) fn answer(self, key: &PrivateKey, signer: Option<Fingerprint>) -> Result<Response, Problem> {
         let receipt = match &self.head {
-            Some(head) if head.head_seq > 0 => Some(receipt(head, key).map_err(store::Error::from)?),
+            Some(head) if head.head_seq > 0 => Some(receipt(head, key, signer).map_err(store::Error::from)?),
             _ => None,
         };
         let head = self.head.as_ref().map(head_value);
@@ -55,9 +55,13 @@ impl Outcome {
     }
 }
 
-fn receipt(head: &Ledger, key: &PrivateKey) -> Result<SignedReceipt, record::ReceiptError> {
-    Receipt { ledger: head.id.clone(), seq: head.head_seq, hash: head.head_hash, received: head.head_received }
-        .seal(key)
+fn receipt(
+    head: &Ledger,
+    key: &PrivateKey,
+    signer: Option<Fingerprint>,
+) -> Result<SignedReceipt, record::ReceiptError> {
+    let (seq, hash, received) = (head.head_seq, head.head_hash, head.head_received);
+    Receipt { ledger: head.id.clone(), seq, hash, received, signer }.seal(key)
 }
 
 fn head_value(head: &Ledger) -> Value {

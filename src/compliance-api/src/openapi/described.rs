@@ -104,6 +104,8 @@ struct Receipt {
     hash: String,
     /// When it was stored.
     received: Moment,
+    /// The fingerprint of the host's key that signs the ledger there; absent for a chain that the server keeps itself.
+    signer: Option<String>,
     /// Armored SSHSIG, namespace ssh-access-receipt, over the canonical object without `signature`.
     signature: String,
 }

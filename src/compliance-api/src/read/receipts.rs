@@ -16,7 +16,7 @@ use crate::{
     App,
     auth::Auditor,
     problem::Problem,
-    store::{Error, moment},
+    store::{Error, hosts, moment},
 };
 
 /// Receipts in one chunk: each is signed anew, which takes time.
@@ -103,6 +103,7 @@ impl Maker for Sealer {
         let listing = "listing receipts";
         let mut lines = Vec::new();
         let Some((row, ledger)) = self.chains.last().cloned() else { return Ok(Chunk { lines, end: true }) };
+        let signers = hosts::signers(connection, row)?;
         let mut statement = connection
             .prepare_cached(
                 "SELECT seq, hash, received FROM receipts WHERE ledger = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
@@ -115,8 +116,13 @@ impl Maker for Sealer {
         for row in rows {
             let (seq, hash, received): (i64, _, i64) = row.map_err(Error::sqlite(listing))?;
             let number = u64::try_from(seq).map_err(|_| Error::Unsound(format!("a record numbered {seq}")))?;
-            let receipt =
-                Receipt { ledger: ledger.clone(), seq: number, hash: Hash::from(hash), received: moment(received)? };
+            let receipt = Receipt {
+                ledger: ledger.clone(),
+                seq: number,
+                hash: Hash::from(hash),
+                received: moment(received)?,
+                signer: hosts::signer_at(&signers, number),
+            };
             lines.extend_from_slice(receipt.seal(self.app.store.key())?.as_str().as_bytes());
             lines.push(b'\n');
             self.after = seq;

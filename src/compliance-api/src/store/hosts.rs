@@ -1,9 +1,9 @@
 //! What is kept of hosts' ledgers beside their records: keys, gaps, forks, approvals.
 
-use record::{Hash, LedgerId};
+use record::{Fingerprint, Hash, LedgerId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
-use ssh_key::PublicKey;
+use ssh_key::{HashAlg, PublicKey};
 
 use super::{Error, Writing, ledgers::Ledger, micros, moment};
 
@@ -26,6 +26,33 @@ pub fn keys(connection: &Connection, row: i64) -> Result<Vec<(u64, PublicKey)>, 
         Ok((first, key))
     })
     .collect()
+}
+
+/// The keys of a host's ledger by fingerprint, each with the first record that it signs, in order; none for a chain that is
+/// no host's.
+///
+/// # Errors
+/// SQLite's; a key that cannot be read.
+pub fn signers(connection: &Connection, row: i64) -> Result<Vec<(u64, Fingerprint)>, Error> {
+    let of_host: bool = connection
+        .prepare_cached("SELECT kind = 'host' FROM ledgers WHERE id = ?1")
+        .and_then(|mut s| s.query_row([row], |r| r.get(0)))
+        .map_err(Error::sqlite("looking up a ledger"))?;
+    let keys = if of_host { keys(connection, row)? } else { Vec::new() };
+    keys.into_iter()
+        .map(|(first, key)| {
+            let text = key.fingerprint(HashAlg::Sha256).to_string();
+            let fingerprint =
+                text.parse().map_err(|_| Error::Unsound(format!("a fingerprint that is none: {text}")))?;
+            Ok((first, fingerprint))
+        })
+        .collect()
+}
+
+/// Which of these signs record `seq`.
+#[must_use]
+pub fn signer_at(signers: &[(u64, Fingerprint)], seq: u64) -> Option<Fingerprint> {
+    signers.iter().rfind(|(first, _)| *first <= seq).map(|(_, key)| key.clone())
 }
 
 /// The stored bytes of one record.

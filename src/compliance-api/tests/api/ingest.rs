@@ -4,7 +4,7 @@ use crate::common::{Host, Server, server::wanted};
 use compliance_api::{admin::Wanted, token::Role};
 use record::{ArtifactType, Draft, Hash, SignedReceipt, Verifier};
 use serde_json::{Value, json};
-use ssh_key::PublicKey;
+use ssh_key::{HashAlg, PublicKey};
 
 /// The server's key, as it says.
 fn server_key(server: &Server) -> PublicKey {
@@ -28,6 +28,8 @@ fn records_are_stored_byte_by_byte_and_answered_with_a_receipt_that_holds() {
     let receipt = receipt(&json);
     assert!(receipt.is_signed_by(&server_key(&server)));
     assert_eq!((receipt.receipt().seq, receipt.receipt().hash), (22, host.head()));
+    let signer = host.key.public_key().fingerprint(HashAlg::Sha256).to_string();
+    assert_eq!(receipt.receipt().signer.as_ref().unwrap().as_str(), signer, "it says whose ledger it is over");
     let database = server.database();
     let mut rows = database.prepare("SELECT bytes FROM records WHERE kind = 'host' ORDER BY seq").unwrap();
     let rows: Vec<Vec<u8>> = rows.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();

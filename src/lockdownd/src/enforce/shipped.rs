@@ -3,9 +3,9 @@
 //! Nothing that the shipper says is believed. A receipt counts if a trusted key signed it, and by the host's own record
 //! under its number. What a server outage, a broken shipper or a lie can do is keep records here for longer.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use record::{ArtifactType, Draft, Hash, SignedReceipt};
+use record::{ArtifactType, Draft, Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
 
@@ -32,6 +32,9 @@ const MAX_LOOKED_AT: usize = 16;
 /// How many keys that are not trusted are told of.
 const MAX_OTHER_KEYS: usize = 16;
 
+/// The shipper can say new nonsense as often as it likes; it is told of so often at most.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// What is known about shipping.
 #[derive(Debug)]
 pub(crate) struct Shipped {
@@ -42,6 +45,8 @@ pub(crate) struct Shipped {
     pub(crate) other_keys: BTreeSet<String>,
     /// The hint that was last found to prove nothing.
     told: Option<Hash>,
+    /// When something of the shipper's was last told to be ignored, by the boot clock.
+    told_at: Option<Duration>,
     /// Why no new grants are given, as told.
     pub(crate) full: Option<Full>,
     /// Whether the ledger is in pieces, so that only another start can mend it.
@@ -60,10 +65,20 @@ impl Shipped {
             pinned,
             other_keys: BTreeSet::new(),
             told: None,
+            told_at: None,
             full: None,
             in_pieces: false,
         }
     }
+}
+
+/// Whether it is time to tell again; then it is told at `now`.
+fn may_tell(told_at: &mut Option<Duration>, now: Duration) -> bool {
+    let due = told_at.is_none_or(|at| now.saturating_sub(at) >= TOLD_EVERY);
+    if due {
+        *told_at = Some(now);
+    }
+    due
 }
 
 fn pinned(path: &Path) -> Result<Option<PublicKey>, String> {
@@ -138,14 +153,14 @@ impl Engine {
                 return None;
             }
         };
-        let receipt = receipt_in(&bytes);
-        if let Some(receipt) = &receipt
-            && self.weigh(receipt, now) == Some(Says::Contradicted)
+        if let Some(receipt) = receipt_in(&bytes)
+            && self.weigh(&receipt, now) == Some(Says::Contradicted)
         {
-            return Some(receipt.clone());
+            return Some(receipt);
         }
         let hash = Hash::of(&bytes);
-        if self.shipped.told.replace(hash) != Some(hash) {
+        if self.shipped.told != Some(hash) && may_tell(&mut self.shipped.told_at, now.boot) {
+            self.shipped.told = Some(hash);
             tracing::warn!(
                 "a hint of the shipper is ignored: it holds no receipt of a trusted server that contradicts this ledger"
             );
@@ -167,21 +182,42 @@ impl Engine {
             Ok(pinned) => pinned.as_ref(),
         };
         let signer = Trust { configured, pinned }.signer(receipt);
-        let own = || {
-            let own = ledger.hash_at(stated.seq);
-            own.inspect_err(|error| tracing::warn!(%error, "a receipt cannot be held against the ledger")).ok()
-        };
         match signer {
             Signer::Nobody => None,
-            Signer::Trusted => Some(says(stated, ledger.id(), ledger.head().seq, own()?)),
+            Signer::Trusted => self.held_against(stated),
+            Signer::Pinned => {
+                let says = self.held_against(stated)?.by_pinned();
+                if says == Says::Unvouched {
+                    self.tell_unvouched(now);
+                }
+                Some(says)
+            }
             Signer::First(key) => {
-                let acknowledged = says(stated, ledger.id(), ledger.head().seq, own()?) == Says::Acknowledged;
+                let acknowledged = self.held_against(stated)? == Says::Acknowledged;
                 (acknowledged && self.pin(key, now)).then_some(Says::Acknowledged)
             }
             Signer::Other(fingerprint) => {
                 self.refuse_key(fingerprint, now);
                 None
             }
+        }
+    }
+
+    /// What a receipt of a key that may count says about the ledger, if that can be read.
+    fn held_against(&self, stated: &Receipt) -> Option<Says> {
+        let ledger = self.recorder.ledger();
+        let own = ledger.hash_at(stated.seq);
+        let own =
+            own.inspect_err(|error| tracing::warn!(%error, "a receipt cannot be held against the ledger")).ok()?;
+        let key = PublicKey::from_openssh(&ledger.public_key()).ok()?.fingerprint(HashAlg::Sha256).to_string();
+        Some(says(stated, ledger.id(), &key, ledger.head().seq, own))
+    }
+
+    fn tell_unvouched(&mut self, now: Now) {
+        if may_tell(&mut self.shipped.told_at, now.boot) {
+            tracing::warn!(
+                "a receipt contradicts this ledger, and is ignored: its key was only pinned when it was first seen; if it is the server's, set ship.api.receipt_keys, and another ledger begins"
+            );
         }
     }
 
@@ -295,4 +331,16 @@ fn receipt_in(hint: &[u8]) -> Option<SignedReceipt> {
     let known = hint.get("v")?.as_u64() == Some(1) && hint.get("kind")?.as_str() == Some("fork");
     let receipt = known.then(|| hint.get("receipt"))??;
     SignedReceipt::parse(receipt.to_string().as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_the_shipper_leaves_another_hint_that_is_told_of_once_a_minute() {
+        let mut told_at = None;
+        let told = (100..400).filter(|second| may_tell(&mut told_at, Duration::from_secs(*second))).count();
+        assert_eq!(told, 5);
+    }
 }

@@ -111,8 +111,9 @@ impl Ledger {
         let (Some(oldest), Some(newest)) = (segments.first(), segments.last()) else { return Ok(0) };
         let (from, to) = (oldest.first, newest.last);
         let Some(kept) = self.first_record(to + 1)? else { return Ok(0) };
+        // The statement covers all that ever went: the one before it goes some day too, and one has to be enough.
         let draft = Draft::new(ArtifactType::LedgerPruned, format!("records {from} to {to} {why} and are removed"))
-            .with("first", from)
+            .with("first", 1)
             .with("last", to)
             .with("last_hash", kept.prev().to_string());
         self.put(vec![draft], now, Need::ToMakeRoom)?;

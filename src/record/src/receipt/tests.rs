@@ -18,6 +18,7 @@ fn receipt() -> Receipt {
         seq: 42,
         hash: Hash::of(b"a line\n"),
         received: "2026-05-26T12:00:00.5Z".parse().unwrap(),
+        signer: Some(format!("SHA256:{}", "s".repeat(43)).parse().unwrap()),
     }
 }
 
@@ -45,6 +46,7 @@ fn what_says_something_else_is_not_signed() {
         ("\"seq\":42", "\"seq\":43"),
         ("0001020304", "0001020305"),
         ("12:00:00.500000", "12:00:00.500001"),
+        ("SHA256:s", "SHA256:S"),
         (&receipt().hash.to_string()[..8], "00000000"),
     ] {
         let touched = good.as_str().replacen(from, to, 1);
@@ -52,6 +54,17 @@ fn what_says_something_else_is_not_signed() {
         let touched = SignedReceipt::parse(touched.as_bytes()).unwrap();
         assert!(!touched.is_signed_by(key(1).public_key()), "{from}");
     }
+}
+
+#[test]
+fn a_receipt_over_a_chain_of_the_servers_own_names_no_signer() {
+    let receipt = Receipt { signer: None, ..receipt() };
+    let sealed = receipt.seal(&key(1)).unwrap();
+    assert!(!sealed.as_str().contains("signer") && sealed.is_signed_by(key(1).public_key()));
+    assert_eq!(SignedReceipt::parse(sealed.as_str().as_bytes()).unwrap().receipt(), &receipt);
+    let named = sealed.as_str().replacen(",\"v\":1", &format!(",\"signer\":\"SHA256:{}\",\"v\":1", "s".repeat(43)), 1);
+    let named = SignedReceipt::parse(named.as_bytes()).unwrap();
+    assert!(!named.is_signed_by(key(1).public_key()), "nobody adds one unseen");
 }
 
 #[test]
@@ -82,6 +95,8 @@ fn there_is_one_way_to_write_a_receipt() {
         ("00.500000Z", "00.500000+00:00", "\"received\""),
         ("0001020304", "000102030A", "\"ledger\""),
         (&receipt().hash.to_string()[..2], "G0", "\"hash\""),
+        ("\"SHA256:s", "\"SHA256:", "\"signer\""),
+        ("\"SHA256:", "\"MD5:", "\"signer\""),
         (&signature, "\"signature\":null", "\"signature\""),
         ("}", "", "not a JSON object"),
         ("}", "}{}", "not a JSON object"),
@@ -113,13 +128,15 @@ proptest! {
 
     #[test]
     fn whatever_is_sealed_reads_back_and_fits(
-        ledger in "[0-9a-f]{32}", seq in 1..=MAX_INTEGER, line: Vec<u8>, micros in 0_i64..4_000_000_000_000_000
+        ledger in "[0-9a-f]{32}", seq in 1..=MAX_INTEGER, line: Vec<u8>, micros in 0_i64..4_000_000_000_000_000,
+        signed: bool
     ) {
         let receipt = Receipt {
             ledger: ledger.parse().unwrap(),
             seq,
             hash: Hash::of(&line),
             received: Timestamp::from_microsecond(micros).unwrap(),
+            signer: signed.then(|| super::tests::receipt().signer).flatten(),
         };
         let sealed = receipt.seal(&key(3)).unwrap();
         prop_assert!(sealed.as_str().len() <= MAX_RECEIPT);

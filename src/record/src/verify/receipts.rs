@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use ssh_key::PublicKey;
+use ssh_key::{HashAlg, PublicKey};
 
 use super::Fault;
 use crate::{
-    LedgerId,
+    ArtifactType, Fingerprint, LedgerId,
     line::{Hash, Record},
     receipt::{ReceiptError, SignedReceipt},
 };
@@ -38,14 +38,25 @@ pub enum BadReceipt {
     TooMany,
 }
 
+/// What the server has under one number.
+#[derive(Debug, Clone)]
+struct Stored {
+    hash: Hash,
+    signer: Option<Fingerprint>,
+}
+
 /// Receipts whose signatures hold, and what of them a ledger has met so far.
 #[derive(Debug, Default)]
 pub struct Receipts {
     keys: Vec<PublicKey>,
-    by_ledger: BTreeMap<LedgerId, BTreeMap<u64, Hash>>,
+    by_ledger: BTreeMap<LedgerId, BTreeMap<u64, Stored>>,
     count: usize,
     /// The ledger that is held against them.
     own: Option<LedgerId>,
+    /// The key that signs it where it is being read.
+    signer: Option<Fingerprint>,
+    /// Whether a receipt over a ledger of another key was told of: one is enough.
+    other_told: bool,
     /// What it says of the one before it.
     ancestor: Option<(LedgerId, u64, Option<Hash>)>,
     /// The furthest record that is as acknowledged.
@@ -75,8 +86,9 @@ impl Receipts {
         }
         let receipt = signed.receipt();
         let of_ledger = self.by_ledger.entry(receipt.ledger.clone()).or_default();
-        match of_ledger.insert(receipt.seq, receipt.hash) {
-            Some(other) if other != receipt.hash => {
+        let stored = Stored { hash: receipt.hash, signer: receipt.signer.clone() };
+        match of_ledger.insert(receipt.seq, stored) {
+            Some(other) if other.hash != receipt.hash => {
                 Err(BadReceipt::Contradiction { ledger: receipt.ledger.clone(), seq: receipt.seq })
             }
             Some(_) => Ok(()),
@@ -102,6 +114,7 @@ impl Receipts {
     pub(super) fn meet(&mut self, record: &Record) -> Option<Fault> {
         if self.own.is_none() {
             self.own = Some(record.ledger().clone());
+            self.signer = record.signer().and_then(|key| fingerprint(&key));
             // What was pruned before the first record here ended in the hash that this one names.
             let before = record.seq() - 1;
             if let Some(fault) = self.compare(record.ledger(), before, record.prev()) {
@@ -113,16 +126,31 @@ impl Receipts {
         {
             self.ancestor = ancestor_in(ancestor);
         }
-        self.compare(record.ledger(), record.seq(), record.hash())
+        let fault = self.compare(record.ledger(), record.seq(), record.hash());
+        if record.kind() == Some(ArtifactType::KeyRotated) {
+            self.signer = record.public_key().and_then(|key| fingerprint(&key));
+        }
+        fault
+    }
+
+    /// The fault where this is about a ledger of another key, as somebody else can have sent under this one's id.
+    fn other_signer(&self, seq: u64, stored: &Stored) -> Option<Fault> {
+        let signer = stored.signer.clone().filter(|signer| Some(signer) != self.signer.as_ref())?;
+        Some(Fault::OtherSigner { acknowledged: seq, signer })
     }
 
     fn compare(&mut self, ledger: &LedgerId, seq: u64, found: Hash) -> Option<Fault> {
         let stored = self.by_ledger.get_mut(ledger)?.remove(&seq)?;
-        if stored == found && !self.diverged {
+        if stored.hash != found
+            && let Some(fault) = self.other_signer(seq, &stored)
+        {
+            return (!std::mem::replace(&mut self.other_told, true)).then_some(fault);
+        }
+        if stored.hash == found && !self.diverged {
             self.met = self.met.max(seq);
             return None;
         }
-        let first = stored != found && !std::mem::replace(&mut self.diverged, true);
+        let first = stored.hash != found && !std::mem::replace(&mut self.diverged, true);
         first.then_some(Fault::NotAsAcknowledged { after: self.met })
     }
 
@@ -135,8 +163,12 @@ impl Receipts {
                 if let Some((&seq, _)) = left.range(first..=last).next().filter(|_| !self.diverged) {
                     faults.push(Fault::AcknowledgedMissing { seq });
                 }
-                if let Some((&acknowledged, _)) = left.range(last + 1..).next_back() {
-                    faults.push(Fault::CutOff { acknowledged });
+                if let Some((&acknowledged, stored)) = left.range(last + 1..).next_back() {
+                    match self.other_signer(acknowledged, stored) {
+                        Some(fault) if !self.other_told => faults.push(fault),
+                        Some(_) => {}
+                        None => faults.push(Fault::CutOff { acknowledged }),
+                    }
                 }
             }
             None if self.by_ledger.is_empty() => {}
@@ -152,9 +184,13 @@ impl Receipts {
         let (ledger, seq, hash) = self.ancestor.as_ref()?;
         let of_ledger = self.by_ledger.get(ledger)?;
         let acknowledged = of_ledger.keys().next_back().copied()?;
-        let other = of_ledger.get(seq).is_some_and(|stored| Some(*stored) != *hash);
+        let other = of_ledger.get(seq).is_some_and(|stored| Some(stored.hash) != *hash);
         (acknowledged > *seq || other).then(|| Fault::AncestorCut { ledger: ledger.clone(), acknowledged, said: *seq })
     }
+}
+
+fn fingerprint(key: &PublicKey) -> Option<Fingerprint> {
+    key.fingerprint(HashAlg::Sha256).to_string().parse().ok()
 }
 
 fn ancestor_in(value: &Value) -> Option<(LedgerId, u64, Option<Hash>)> {

@@ -101,6 +101,7 @@ fn receipt(line: &str, seq: u64) -> String {
         seq,
         hash: Hash::of(line.as_bytes()),
         received: "2026-11-23T18:00:01Z".parse().unwrap(),
+        signer: None,
     };
     receipt.seal(&key(9)).unwrap().as_str().to_owned() + "\n"
 }

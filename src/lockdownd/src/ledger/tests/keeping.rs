@@ -66,6 +66,22 @@ fn only_segments_that_are_old_and_acknowledged_whole_go() {
 }
 
 #[test]
+fn each_ledger_pruned_accounts_for_all_that_ever_went_so_one_is_enough() {
+    let mut host = Host1::new();
+    let mut ledger = host.open().ledger;
+    for _ in 0..3 {
+        days(&mut host, &mut ledger, 13);
+        assert!(ledger.prune(host.now).unwrap() > 0);
+        let kept = files::segments(&host.paths()).unwrap()[0];
+        let pruned = last_reason(&host, "ledger.pruned").unwrap();
+        let number = |name: &str| pruned.detail(name).unwrap().as_u64().unwrap();
+        assert_eq!((number("first"), number("last")), (1, kept - 1));
+        // What went earlier, and said so, is gone by now; the newest alone still accounts for it.
+        assert_eq!(assert_clean(&host).0, kept);
+    }
+}
+
+#[test]
 fn a_full_ledger_refuses_grants_and_goes_on_recording_the_rest_into_its_reserve() {
     let host = Host1::new();
     let mut ledger = host.open().ledger;

@@ -11,6 +11,7 @@ fn receipt(line: &str) -> SignedReceipt {
         seq: record.seq(),
         hash: record.hash(),
         received: "2026-05-26T12:00:00Z".parse().unwrap(),
+        signer: None,
     };
     receipt.seal(&key(9)).unwrap()
 }
@@ -88,6 +89,31 @@ fn another_key_or_another_ledger_does_not_get_by() {
     });
     let verdict = held(&same_id.lines, receipts(&old, &[3, 9]));
     assert_eq!(faults(&verdict), [(Some(3), Fault::NotAsAcknowledged { after: 0 })]);
+}
+
+#[test]
+fn a_receipt_over_a_ledger_of_another_key_under_the_same_id_is_told_of_and_says_nothing_about_this_one() {
+    let own = ledger(0..3);
+    let by = |seed: u8, seq: u64, hash: Hash| {
+        let signer = key(seed).public_key().fingerprint(ssh_key::HashAlg::Sha256).to_string().parse().ok();
+        let received = "2026-05-26T12:00:00Z".parse().unwrap();
+        let ledger = own.ledger.clone();
+        Receipt { ledger, seq, hash, received, signer }.seal(&key(9)).unwrap().as_str().to_owned()
+    };
+    let seen = |receipts: &[String]| {
+        let mut all = Receipts::by(vec![key(9).public_key().clone()]);
+        receipts.iter().for_each(|receipt| all.add(receipt.as_bytes()).unwrap());
+        faults(&held(&own.lines, all))
+    };
+    let third = Record::parse(own.lines[2].as_bytes()).unwrap().hash();
+    let other = |acknowledged| {
+        let signer = key(2).public_key().fingerprint(ssh_key::HashAlg::Sha256).to_string().parse().unwrap();
+        Fault::OtherSigner { acknowledged, signer }
+    };
+    assert_eq!(seen(&[by(1, 3, third)]), []);
+    assert_eq!(seen(&[by(2, 3, Hash::ZERO), by(2, 9, Hash::ZERO)]), [(Some(3), other(3))]);
+    assert_eq!(seen(&[by(2, 9, Hash::ZERO)]), [(Some(4), other(9))]);
+    assert_eq!(seen(&[by(1, 9, Hash::ZERO)]), [(Some(4), Fault::CutOff { acknowledged: 9 })]);
 }
 
 #[test]
