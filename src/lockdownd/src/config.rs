@@ -11,6 +11,7 @@ mod files;
 mod judge;
 mod merge;
 mod place;
+mod session_rules;
 mod shipping;
 mod sources;
 mod table;
@@ -37,6 +38,7 @@ pub use judge::{
     MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_SIZE, MAX_WARNING, MIN_GRANT, MIN_RETAIN, MIN_SIZE,
 };
 pub use place::Place;
+pub use session_rules::BeforeEnforce;
 pub use shipping::{MAX_ADDRESS, MAX_RECEIPT_KEYS, Ship, ShipApi, WhenFull};
 pub use sources::Holds;
 pub use table::MAX_LIST;
@@ -142,6 +144,8 @@ pub struct Sessions {
     pub end_with_grant: bool,
     /// How long before its end a session is warned; `None`: not at all.
     pub warn_before: Option<Duration>,
+    /// What becomes of connections that began before enforce and stand on no grant.
+    pub before_enforce: BeforeEnforce,
 }
 
 /// One `[[person]]`.

@@ -5,9 +5,11 @@
 
 mod emergency;
 mod ending;
+mod farewell;
 mod found;
 mod giving;
 pub mod homes;
+mod logins;
 mod mode;
 mod schedule;
 mod shipped;
@@ -69,6 +71,10 @@ pub struct Engine {
     pub(crate) started_at: Timestamp,
     pub(crate) clock_offset: i128,
     pub(crate) last_sweep: Option<Timestamp>,
+    /// Up to which moment warnings of an end have been given.
+    pub(crate) warned_to: Timestamp,
+    /// sshd's processes of the exempt logins that the gate left notes of, as long as they run.
+    pub(crate) emergencies_noted: BTreeSet<i32>,
 }
 
 /// Which configuration is in force, and since when.
@@ -107,7 +113,8 @@ impl Engine {
             Reason::Touched(place) => self.world_changed(place, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::Gone(session) => self.session_gone(&session, now),
-            Reason::LookAgain(session) => self.look_again(&session),
+            Reason::LookAgain(session) => self.look_again(&session, now),
+            Reason::LookAt(session) => self.look_at(&session, now),
             Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
         }
         if self.shipped.in_pieces { Next::Stop } else { Next::GoOn }
@@ -131,7 +138,7 @@ impl Engine {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
         let boots = [boot, self.grants.next_heartbeat(), trial, self.recorder.next_close(), self.schedule.next_boot()];
-        let walls = [wall, self.mode.trial_ends().map(|d| d.wall)];
+        let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
         (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
     }
 
@@ -143,6 +150,7 @@ impl Engine {
             self.end_trial(now);
         }
         self.overdue(now);
+        self.warn_sessions(now);
     }
 
     /// Writes the grants if they changed. A failure leaves them changed in memory, and is tried again by the next pass.

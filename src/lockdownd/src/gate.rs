@@ -12,6 +12,7 @@ use crate::{
     enforce::Engine,
     host::{
         clock::Now,
+        logins::Uses,
         processes::{self, Process, ProcessId},
     },
     policy::login::{self, Admitted, Attempt, Refused},
@@ -90,6 +91,9 @@ impl Engine {
             opened_at: now.wall,
             monitor,
             recorded: false,
+            uses: Uses::default(),
+            warned: None,
+            operators_own: false,
             ending: None,
         };
         self.open_session(question, session, now)
@@ -172,8 +176,8 @@ fn opened(question: &Question, session: &Session) -> Draft {
             (ArtifactType::SessionOpened, format!("{person} logged in to {account} on grant {grant}"))
         }
         Standing::Emergency => (ArtifactType::EmergencyLogin, format!("login to the exempt account {account}")),
-        Standing::Unbacked { person, .. } => {
-            let who = person.as_ref().map_or("somebody", |person| person.as_str());
+        Standing::Unbacked { .. } | Standing::Unattributed => {
+            let who = session.person().map_or("somebody", |person| person.as_str());
             let reason = format!("{who} logged in to {account} without a grant; enforce would have refused");
             (ArtifactType::SessionOpened, reason)
         }

@@ -10,10 +10,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::{Account, Fingerprint, GrantId, Person, SessionId, Source};
+use record::{Account, Actor, Fingerprint, GrantId, Person, SessionId, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{
+    logins::Uses,
     paths::{self, read_path},
     processes::ProcessId,
 };
@@ -42,9 +43,66 @@ pub struct Session {
     pub monitor: ProcessId,
     /// Whether its opening is on record (or owed, where it must not wait): the gate was not answered before.
     pub recorded: bool,
+    /// What it has been seen to be used for.
+    #[serde(default)]
+    pub uses: Uses,
+    /// What its terminals have been told of its end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warned: Option<Warned>,
+    /// It is the operator's own who brought enforce into force: that alone does not end it.
+    #[serde(default)]
+    pub operators_own: bool,
     /// Why it is being ended, once it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ending: Option<String>,
+    pub ending: Option<End>,
+}
+
+/// Why a session is being ended, and how far that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The word for it.
+    pub cause: Cause,
+    /// The sentence.
+    pub reason: String,
+    /// Who ended it, where somebody did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<Actor>,
+    /// Whether what ending it did is on record.
+    #[serde(default)]
+    pub recorded: bool,
+}
+
+/// Why a session is ended, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its grant ended, or no longer backs it.
+    Grant,
+    /// A lockdown.
+    Lockdown,
+    /// It stands on no grant, and enforce is in force.
+    NoGrant,
+}
+
+impl Cause {
+    /// The word for the record.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Lockdown => "lockdown",
+            Self::NoGrant => "no_grant",
+        }
+    }
+}
+
+/// What terminals have been told of a session's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warned {
+    /// Which end: another one is told anew.
+    pub ends_at: Timestamp,
+    /// Which terminals.
+    pub terminals: Vec<u32>,
 }
 
 impl Session {
@@ -63,7 +121,7 @@ impl Session {
         match &self.standing {
             Standing::Granted { person, .. } => Some(person),
             Standing::Unbacked { person, .. } => person.as_ref(),
-            Standing::Emergency => None,
+            Standing::Emergency | Standing::Unattributed => None,
         }
     }
 
@@ -73,7 +131,7 @@ impl Session {
         match &self.standing {
             Standing::Granted { fingerprint, .. } => Some(fingerprint),
             Standing::Unbacked { fingerprint, .. } => fingerprint.as_ref(),
-            Standing::Emergency => None,
+            Standing::Emergency | Standing::Unattributed => None,
         }
     }
 }
@@ -156,16 +214,21 @@ impl Sessions {
 
     /// Marks a session's opening as on record.
     pub fn mark_recorded(&mut self, id: &SessionId) {
+        self.change(id, |session| session.recorded = true);
+    }
+
+    /// Changes a session in the table.
+    pub fn change(&mut self, id: &SessionId, change: impl FnOnce(&mut Session)) {
         if let Some(session) = self.live.iter_mut().find(|session| session.id == *id) {
-            session.recorded = true;
+            change(session);
             self.save_or_warn();
         }
     }
 
-    /// Marks a session as being ended; the one sentence says why.
-    pub fn mark_ending(&mut self, id: &SessionId, reason: &str) {
-        if let Some(session) = self.live.iter_mut().find(|session| session.id == *id) {
-            session.ending = Some(reason.to_owned());
+    /// Notes what a session is used for; what was known already is not written again.
+    pub fn note_uses(&mut self, id: &SessionId, uses: Uses) {
+        let session = self.live.iter_mut().find(|session| session.id == *id);
+        if session.is_some_and(|session| session.uses.add(uses)) {
             self.save_or_warn();
         }
     }

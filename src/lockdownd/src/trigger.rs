@@ -74,6 +74,8 @@ pub enum Reason {
     Gone(SessionId),
     /// It is time to look whether a connection that was ended is really gone.
     LookAgain(SessionId),
+    /// It is time to look what a session is used for.
+    LookAt(SessionId),
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
     Checked(Vec<Obstacle>),
     /// A restore from quarantine is done, beside the main thread because it writes into a home.

@@ -51,6 +51,15 @@ pub struct SessionView {
     pub ends_at: Option<Timestamp>,
     /// The process id of its connection's sshd.
     pub pid: u32,
+    /// What it has been seen to be used for: `terminal`, `sftp`, `command`; none where only forwarding, or nothing yet.
+    #[serde(default)]
+    pub uses: Vec<String>,
+    /// The terminals it was given, as who(1) names them.
+    #[serde(default)]
+    pub terminals: Vec<String>,
+    /// Why it is being ended, once it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ending: Option<String>,
 }
 
 /// By what right a session is there.
@@ -63,6 +72,8 @@ pub enum SessionKind {
     Emergency,
     /// None: the host only observes, or observed when it was opened.
     Observed,
+    /// Nobody knows: it began before lockdownd could see it, or came past the login gate.
+    Unattributed,
 }
 
 /// Who exists, by name.

@@ -1,6 +1,6 @@
 //! `sessions`: who is logged in now, by what right, until when.
 
-use control::{Answer, Request, SessionKind, SessionsAnswer};
+use control::{Answer, Request, SessionKind, SessionView, SessionsAnswer};
 use jiff::Timestamp;
 use record::Source;
 
@@ -24,13 +24,14 @@ fn words(answer: &SessionsAnswer, now: Timestamp) -> String {
     if answer.sessions.is_empty() {
         return "no sessions\n".to_owned();
     }
-    let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "FROM", "PID"]);
+    let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "USED FOR", "FROM", "PID"]);
     for session in &answer.sessions {
         let by = match (session.kind, &session.grant) {
             (SessionKind::Granted, Some(grant)) => grant.to_string(),
             (SessionKind::Granted, None) => "grant".to_owned(),
             (SessionKind::Emergency, _) => "EMERGENCY".to_owned(),
             (SessionKind::Observed, _) => "no grant".to_owned(),
+            (SessionKind::Unattributed, _) => "unattributed".to_owned(),
         };
         table.row([
             session.id.to_string(),
@@ -38,12 +39,23 @@ fn words(answer: &SessionsAnswer, now: Timestamp) -> String {
             session.account.to_string(),
             by,
             absolute(session.opened_at),
-            or_dash(session.ends_at.map(|end| relative(end, now))),
+            match &session.ending {
+                Some(_) => "now".to_owned(),
+                None => or_dash(session.ends_at.map(|end| relative(end, now))),
+            },
+            used_for(session),
             or_dash(session.source.as_ref().map(address)),
             session.pid.to_string(),
         ]);
     }
     table.render() + &left_off(answer.left_off)
+}
+
+/// `pts/0`, `sftp command`, or a dash.
+fn used_for(session: &SessionView) -> String {
+    let uses = session.uses.iter().filter(|word| *word != "terminal");
+    let words: Vec<&str> = session.terminals.iter().chain(uses).map(String::as_str).collect();
+    or_dash(Some(words.join(" ")).filter(|words| !words.is_empty()))
 }
 
 /// `192.0.2.7:52114`, `[2001:db8::1]:22`, or `local` where sshd had no address to tell.
@@ -57,8 +69,6 @@ fn address(source: &Source) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use control::SessionView;
-
     use super::*;
     use crate::commands::testing::*;
 
@@ -74,6 +84,9 @@ pub(crate) mod tests {
             opened_at: at("2026-11-23T17:00:00Z"),
             ends_at: Some(at("2026-11-23T18:59:59Z")),
             pid: 4242,
+            uses: vec!["terminal".to_owned()],
+            terminals: vec!["pts/3".to_owned()],
+            ending: None,
         }
     }
 
@@ -86,15 +99,17 @@ pub(crate) mod tests {
             grant: None,
             source: Some(Source { address: None, port: None }),
             ends_at: None,
+            uses: Vec::new(),
+            terminals: Vec::new(),
             ..session()
         };
         let answer = SessionsAnswer { sessions: vec![session(), emergency], left_off: 0 };
         assert_eq!(
             words(&answer, at(NOW)),
             "\
-SESSION             PERSON  ACCOUNT     BY                  SINCE                    ENDS            FROM                 PID
-s-0123456789abcdef  frank   ubuntu      g-0123456789abcdef  2026-11-23 17:00:00 UTC  in 59 min 59 s  [2001:db8::1]:52114  4242
-s-0123456789abcdef  -       breakglass  EMERGENCY           2026-11-23 17:00:00 UTC  -               local                4242
+SESSION             PERSON  ACCOUNT     BY                  SINCE                    ENDS            USED FOR  FROM                 PID
+s-0123456789abcdef  frank   ubuntu      g-0123456789abcdef  2026-11-23 17:00:00 UTC  in 59 min 59 s  pts/3     [2001:db8::1]:52114  4242
+s-0123456789abcdef  -       breakglass  EMERGENCY           2026-11-23 17:00:00 UTC  -               -         local                4242
 "
         );
     }

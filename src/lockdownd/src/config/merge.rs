@@ -9,10 +9,10 @@ use record::{Account, Person};
 use ssh_key::PublicKey;
 
 use super::{
-    Cron, HostName, Mode, WhenFull,
+    BeforeEnforce, Cron, HostName, Mode, WhenFull,
     error::{Problems, quoted},
     place::{Located, Place, Source},
-    shipping,
+    session_rules, shipping,
     table::{Table, parse},
 };
 use control::Cidr;
@@ -37,6 +37,7 @@ pub(super) struct Settings {
     pub(super) no_exempt: Option<Located<bool>>,
     pub(super) end_with_grant: Option<Located<bool>>,
     pub(super) warn_before: Option<Located<Duration>>,
+    pub(super) before_enforce: Option<Located<BeforeEnforce>>,
     pub(super) retain: Option<Located<Duration>>,
     pub(super) syslog: Option<Located<String>>,
     pub(super) max_size: Option<Located<u64>>,
@@ -130,6 +131,8 @@ impl Settings {
         let Some(mut table) = table else { return };
         put(&mut self.end_with_grant, table.boolean("end_with_grant", problems));
         put(&mut self.warn_before, word(table.string("warn_before", problems), parse_duration, problems));
+        let before = table.string("before_enforce", problems);
+        put(&mut self.before_enforce, word(before, session_rules::before_enforce, problems));
         self.end(table, problems);
     }
 

@@ -23,7 +23,13 @@ impl Engine {
         }
         for path in &notes {
             self.recorder.note(match read(path) {
-                Ok(note) => recorded(&note),
+                Ok(note) => {
+                    // Of another boot it was another process.
+                    if note.boot.as_deref().is_none_or(|boot| boot == self.world.boot_id()) {
+                        self.emergencies_noted.extend(i32::try_from(note.sshd));
+                    }
+                    recorded(&note)
+                }
                 Err(why) => Draft::new(
                     ArtifactType::EmergencyLogin,
                     "a login to an exempt account while the daemon was down left a note that cannot be read",

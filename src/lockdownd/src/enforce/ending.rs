@@ -3,8 +3,9 @@
 use control::SessionView;
 use record::{Actor, ArtifactType, Draft, GrantId, SessionId};
 
-use super::Engine;
+use super::{Engine, farewell::READING_TIME, logins::with_uses};
 use crate::{
+    config::BeforeEnforce,
     host::{
         clock::Now,
         connection::{self, Spared},
@@ -12,10 +13,10 @@ use crate::{
     },
     operator::look,
     policy::{
-        grant::{End, EndCause},
-        session::{self, Verdict},
+        grant::{self, EndCause},
+        session::{self, Began, Verdict},
     },
-    sessions::{Session, Standing},
+    sessions::{Cause, End, Session, Standing},
     trigger::Reason,
 };
 
@@ -54,8 +55,13 @@ impl Engine {
         let Ending { cause, reason, actor } = ending;
         let mut ended = Vec::new();
         for id in ids {
-            let end =
-                End { cause: *cause, at: now.wall, reason: reason.clone(), actor: actor.clone(), recorded: false };
+            let end = grant::End {
+                cause: *cause,
+                at: now.wall,
+                reason: reason.clone(),
+                actor: actor.clone(),
+                recorded: false,
+            };
             if self.grants.end(id, end) {
                 ended.push(id.clone());
             }
@@ -76,39 +82,86 @@ impl Engine {
 
     /// Ends every session that no grant backs any more.
     pub(super) fn end_unbacked_sessions(&mut self, now: Now) -> Vec<SessionView> {
-        if !self.enforces() || !self.config.sessions.end_with_grant {
+        if !self.enforces() {
             return Vec::new();
         }
-        let judged = self.sessions.live().iter().filter(|session| session.ending.is_none()).filter_map(|session| {
-            let grant = session.grant().and_then(|id| self.grants.get(id));
-            match session::judge(&session.standing, grant, &self.people, now) {
-                Verdict::Keep => None,
-                Verdict::End(reason) => Some((session.id.clone(), reason)),
-            }
-        });
-        let judged: Vec<(SessionId, String)> = judged.collect();
-        self.end_sessions(judged, None)
+        let judged = self.sessions.live().iter().filter(|session| session.ending.is_none());
+        let judged = judged.filter_map(|session| Some((session.id.clone(), self.judged_over(session, now)?)));
+        let judged: Vec<(SessionId, End)> = judged.collect();
+        self.end_sessions(judged, now)
     }
 
-    /// Ends these connections, and nobody else's.
-    fn end_sessions(&mut self, which: Vec<(SessionId, String)>, actor: Option<&Actor>) -> Vec<SessionView> {
+    /// Why a session is to end, if it is.
+    fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
+        let (verdict, cause) = match session.grant() {
+            None => {
+                let keeps = session.operators_own || self.config.sessions.before_enforce == BeforeEnforce::Keep;
+                let began = match (self.began_in_force(session.monitor), keeps) {
+                    (true, _) => Began::InForce,
+                    (false, true) => Began::BeforeAndKept,
+                    (false, false) => Began::BeforeAndEnded,
+                };
+                (session::judge_ungranted(&session.standing, began), Cause::NoGrant)
+            }
+            Some(_) if !self.config.sessions.end_with_grant => return None,
+            Some(id) => {
+                let grant = self.grants.get(id);
+                let ended_by = grant.and_then(|grant| grant.end.as_ref()).map(|end| end.cause);
+                let cause = if ended_by == Some(EndCause::Lockdown) { Cause::Lockdown } else { Cause::Grant };
+                (session::judge(&session.standing, grant, &self.people, now), cause)
+            }
+        };
+        match verdict {
+            Verdict::Keep => None,
+            Verdict::End(reason) => Some(End { cause, reason, actor: None, recorded: false }),
+        }
+    }
+
+    /// Ends these connections, and nobody else's: at once, or where a terminal was told why, a moment later.
+    fn end_sessions(&mut self, which: Vec<(SessionId, End)>, now: Now) -> Vec<SessionView> {
         if which.is_empty() {
             return Vec::new();
         }
-        let spared = self.spared();
-        let mut views = Vec::new();
-        for (id, reason) in which {
+        let (mut views, mut silent) = (Vec::new(), Vec::new());
+        for (id, end) in which {
             let Some(session) = self.sessions.get(&id).cloned() else { continue };
-            let outcome = connection::end(session.monitor, &spared);
-            self.sessions.mark_ending(&id, &reason);
-            self.recorder.note(terminated(&session, &reason, &outcome, actor));
-            if let Err(error) = outcome {
-                tracing::error!(session = %id, %error, "a connection could not be ended; it is tried again");
-            }
-            self.look_again_soon(id);
+            let told = self.say_farewell(&session, &end.reason);
+            self.sessions.change(&id, |session| session.ending = Some(end));
             views.push(look::session_view(&session, None));
+            if told {
+                self.look_again_in(READING_TIME, id);
+            } else {
+                silent.push(id);
+            }
+        }
+        let spared = self.spared();
+        for id in silent {
+            self.cut(&id, &spared, now);
         }
         views
+    }
+
+    /// Cuts a connection that is to end; what that did is on record once.
+    fn cut(&mut self, id: &SessionId, spared: &Spared, now: Now) {
+        let Some(session) = self.sessions.get(id).cloned() else { return };
+        let Some(end) = &session.ending else { return };
+        let outcome = connection::end(session.monitor, spared);
+        match &outcome {
+            Ok(_) if end.recorded => {
+                tracing::warn!(session = %id, "a connection outlived its ending and was ended again")
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(session = %id, %error, "a connection could not be ended; it is tried again"),
+        }
+        if !end.recorded {
+            self.recorder.note(terminated(&session, end, &outcome, now));
+            self.sessions.change(id, |session| {
+                if let Some(end) = &mut session.ending {
+                    end.recorded = true;
+                }
+            });
+        }
+        self.look_again_in(LOOK_AGAIN, id.clone());
     }
 
     /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
@@ -117,26 +170,24 @@ impl Engine {
         Spared { listeners: listener_processes(), monitors }
     }
 
-    fn look_again_soon(&self, id: SessionId) {
+    fn look_again_in(&self, wait: std::time::Duration, id: SessionId) {
         let reasons = self.reasons.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(wait).await;
             // Nobody receives once the daemon stops; the next start looks at every session anyway.
             let _ = reasons.send(Reason::LookAgain(id)).await;
         });
     }
 
-    /// A connection that was to end and still lives is ended again, until it is gone.
-    pub(super) fn look_again(&mut self, id: &SessionId) {
-        let Some(session) = self.sessions.get(id).cloned() else { return };
+    /// A connection that was to end and still lives is ended, again until it is gone.
+    pub(super) fn look_again(&mut self, id: &SessionId, now: Now) {
+        let Some(session) = self.sessions.get(id) else { return };
         if session.ending.is_none() || !session.monitor.is_alive() {
             return;
         }
-        match connection::end(session.monitor, &self.spared()) {
-            Ok(_) => tracing::warn!(session = %id, "a connection outlived its ending and was ended again"),
-            Err(error) => tracing::error!(session = %id, %error, "a connection could not be ended; it is tried again"),
-        }
-        self.look_again_soon(id.clone());
+        let spared = self.spared();
+        self.cut(id, &spared, now);
+        self.commit(now);
     }
 
     /// Ends every grant and every session but those of exempt accounts; answers with what it ended.
@@ -148,11 +199,13 @@ impl Engine {
     ) -> (Vec<GrantId>, Vec<SessionView>) {
         let ids: Vec<GrantId> = self.grants.open_ones().map(|grant| grant.id.clone()).collect();
         let ending = Ending { cause: EndCause::Lockdown, reason: reason.clone(), actor: actor.clone() };
+        self.find_logins(now);
         let mut sessions = self.end_grants(&ids, &ending, now);
         if self.enforces() {
             let left = self.sessions.live().iter().filter(|s| s.ending.is_none() && s.standing != Standing::Emergency);
-            let left = left.map(|session| (session.id.clone(), reason.clone())).collect();
-            sessions.extend(self.end_sessions(left, actor.as_ref()));
+            let end = || End { cause: Cause::Lockdown, reason: reason.clone(), actor: actor.clone(), recorded: false };
+            let left = left.map(|session| (session.id.clone(), end())).collect();
+            sessions.extend(self.end_sessions(left, now));
         }
         let mut draft = Draft::new(ArtifactType::Lockdown, reason)
             .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
@@ -165,11 +218,40 @@ impl Engine {
 
     /// A session's connection is gone.
     pub(super) fn session_gone(&mut self, id: &SessionId, now: Now) {
+        self.session_gone_by(id, Ended::ByItself, now);
+    }
+
+    /// The same, with what is known of how it ended.
+    pub(super) fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
         let Some(session) = self.sessions.remove(id) else { return };
-        if session.ending.is_none() {
-            self.recorder.note(closed(&session, now));
+        match &session.ending {
+            None => self.recorder.note(closed(&session, how, now)),
+            // It was to end a moment later, and ended by itself meanwhile.
+            Some(end) if !end.recorded => {
+                let gone = Ok(connection::Ended { how: connection::How::AlreadyGone, killed: 0 });
+                self.recorder.note(terminated(&session, end, &gone, now));
+            }
+            Some(_) => {}
         }
         self.commit(now);
+    }
+}
+
+/// How a session ended that we did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Before our eyes: the person left, or the line broke.
+    ByItself,
+    /// While the daemon was down: how long it lasted is not known, only how long at most.
+    Unseen,
+}
+
+impl Ended {
+    fn word(self) -> &'static str {
+        match self {
+            Self::ByItself => "by_itself",
+            Self::Unseen => "unseen",
+        }
     }
 }
 
@@ -197,29 +279,36 @@ pub(crate) fn grant_ended(grant: &crate::policy::grant::Grant) -> Option<Draft> 
 
 fn terminated(
     session: &Session,
-    reason: &str,
+    end: &End,
     outcome: &Result<connection::Ended, connection::EndError>,
-    actor: Option<&Actor>,
+    now: Now,
 ) -> Draft {
-    let whose = session.person().map_or_else(|| "a session".to_owned(), |person| format!("{person}'s session"));
-    let sentence = format!("{whose} on {} was ended: {reason}", session.account);
-    let mut draft = of_session(Draft::new(ArtifactType::SessionTerminated, sentence), session);
+    let sentence = format!("{} on {} was ended: {}", whose(session), session.account, end.reason);
+    let mut draft = of_session(Draft::new(ArtifactType::SessionTerminated, sentence), session, now);
+    draft = draft.with("ended", end.cause.word());
     draft = match outcome {
         Ok(ended) => draft.with("killed", ended.killed as u64).with("by", ended.how.word()),
         Err(error) => draft.with("failed", error.to_string()),
     };
-    draft.actor = actor.cloned();
+    draft.actor.clone_from(&end.actor);
     draft
 }
 
-fn closed(session: &Session, now: Now) -> Draft {
-    let whose = session.person().map_or_else(|| "a session".to_owned(), |person| format!("{person}'s session"));
-    let sentence = format!("{whose} on {} ended by itself", session.account);
-    let lasted = now.wall.duration_since(session.opened_at).as_secs().max(0);
-    of_session(Draft::new(ArtifactType::SessionClosed, sentence), session).with("seconds", lasted)
+fn closed(session: &Session, how: Ended, now: Now) -> Draft {
+    let sentence = match how {
+        Ended::ByItself => format!("{} on {} ended by itself", whose(session), session.account),
+        Ended::Unseen => format!("{} on {} ended while the daemon was down", whose(session), session.account),
+    };
+    of_session(Draft::new(ArtifactType::SessionClosed, sentence), session, now).with("ended", how.word())
 }
 
-fn of_session(mut draft: Draft, session: &Session) -> Draft {
+fn whose(session: &Session) -> String {
+    session.person().map_or_else(|| "a session".to_owned(), |person| format!("{person}'s session"))
+}
+
+fn of_session(draft: Draft, session: &Session, now: Now) -> Draft {
+    let lasted = now.wall.duration_since(session.opened_at).as_secs().max(0);
+    let mut draft = with_uses(draft.with("seconds", lasted), session);
     draft.person = session.person().cloned();
     draft.account = Some(session.account.clone());
     draft.grant = session.grant().cloned();

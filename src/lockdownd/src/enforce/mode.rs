@@ -3,7 +3,7 @@
 //! Entering is refused where it would not hold or would lock everybody out. Once in, what breaks later weakens one layer:
 //! the rest stays in force, and the break is recorded and shown.
 
-use std::{collections::BTreeSet, fs, io};
+use std::{collections::BTreeSet, fs, io, time::Duration};
 
 use record::{Account, Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,15 @@ use crate::{
 struct Marker {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     trial: Option<Trial>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    since: Option<Since>,
+}
+
+/// When enforce came into force, on the boot clock of one boot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Since {
+    boot: Duration,
+    boot_id: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +48,8 @@ struct Trial {
 #[derive(Debug, Default)]
 pub(crate) struct ModeState {
     enforces: bool,
+    /// When enforce came into force, on the boot clock; nothing in observe.
+    since: Option<Duration>,
     trial: Option<Deadline>,
     obstacles: Vec<Obstacle>,
     checking: bool,
@@ -47,6 +58,11 @@ pub(crate) struct ModeState {
 impl ModeState {
     pub(crate) fn enforces(&self) -> bool {
         self.enforces
+    }
+
+    /// Since when enforce is in force without a break, on the boot clock: zero where it was before this boot.
+    pub(crate) fn in_force_since(&self) -> Option<Duration> {
+        self.since.filter(|_| self.enforces)
     }
 
     pub(crate) fn trial_ends(&self) -> Option<Deadline> {
@@ -69,6 +85,11 @@ impl Engine {
                 // A marker that cannot be read says enforce all the same; it has no trial that could still be on.
                 let marker: Marker = serde_json::from_slice(&bytes).unwrap_or_default();
                 self.mode.enforces = true;
+                self.mode.since = Some(match marker.since {
+                    Some(since) if since.boot_id == boot_id => since.boot,
+                    Some(_) => Duration::ZERO,
+                    None => now.boot,
+                });
                 let same_boot = marker.trial.filter(|trial| trial.boot_id == boot_id);
                 self.mode.trial = same_boot.map(|trial| trial.until).filter(|until| !until.has_passed(now));
             }
@@ -76,6 +97,7 @@ impl Engine {
             Err(error) => {
                 tracing::error!(%error, "{path} cannot be read: the daemon goes on as if enforce had been on");
                 self.mode.enforces = true;
+                self.mode.since = Some(now.boot);
             }
         }
         self.settle_mode(now);
@@ -132,6 +154,8 @@ impl Engine {
         now: Now,
     ) -> Result<Vec<String>, Vec<String>> {
         self.unobstructed(When::Before)?;
+        self.find_logins(now);
+        self.mode.since = Some(now.boot);
         self.mode.enforces = true;
         self.mode.trial = trial;
         self.set_store_right(now);
@@ -207,6 +231,7 @@ impl Engine {
             tracing::error!(%error, "the marker of enforce could not be removed: the gate refuses when the daemon is down");
         }
         self.mode.enforces = false;
+        self.mode.since = None;
         self.mode.trial = None;
         self.set_store_right(now);
     }
@@ -263,7 +288,8 @@ impl Engine {
     /// What the marker of enforce says.
     pub(super) fn marker(&self) -> Vec<u8> {
         let trial = self.mode.trial.map(|until| Trial { until, boot_id: self.world.boot_id().to_owned() });
-        serde_json::to_vec(&Marker { trial }).expect("a marker has string keys only")
+        let since = self.mode.since.map(|boot| Since { boot, boot_id: self.world.boot_id().to_owned() });
+        serde_json::to_vec(&Marker { trial, since }).expect("a marker has string keys only")
     }
 
     fn note_mode(&mut self, mode: &str, reason: &str, trial: Option<Deadline>, actor: Option<Actor>) {

@@ -174,11 +174,14 @@ impl Engine {
         self.keep_state_files();
         self.back_grants(now);
         for session in self.sessions.live().to_vec() {
-            if !session.monitor.is_alive() {
+            if session.monitor.is_alive() {
+                self.look_at(&session.id, now);
+            } else {
                 self.session_gone(&session.id, now);
             }
         }
         self.record_emergency_notes(now);
+        self.find_logins(now);
         self.grants_unsaved = true;
         self.pass(now);
         self.prune(now);
@@ -236,6 +239,7 @@ impl Engine {
             self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence).with("seconds", seconds));
         }
         self.schedule.clock_was_set(now);
+        self.warned_to = now.wall;
         self.pass(now);
     }
 }

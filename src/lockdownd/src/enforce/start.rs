@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     ConfigState, Engine,
-    ending::grant_ended,
+    ending::{Ended, grant_ended},
     homes::{Finding, Homes, HomesError, Setup},
     mode::ModeState,
     schedule::{self, Schedule},
@@ -107,6 +107,8 @@ impl Engine {
             started_at: now.wall,
             clock_offset: schedule::offset(now),
             last_sweep: None,
+            warned_to: now.wall,
+            emergencies_noted: std::collections::BTreeSet::new(),
         };
         engine.note_start(sessions_error.as_ref(), woken.clock_was_set_back, &recorded);
         if let Some(directory) = set_aside {
@@ -119,6 +121,7 @@ impl Engine {
         engine.resume_mode(&boot_id, now);
         engine.take_up_sessions(now);
         engine.record_emergency_notes(now);
+        engine.find_logins(now);
         engine.pass(now);
         engine.tell_homes();
         engine.begin_sweep(now);
@@ -192,10 +195,10 @@ impl Engine {
             if session.monitor.is_alive() {
                 self.watch_session(session.id.clone(), session.monitor);
                 if session.ending.is_some() {
-                    self.look_again(&session.id);
+                    self.look_again(&session.id, now);
                 }
             } else {
-                self.session_gone(&session.id, now);
+                self.session_gone_by(&session.id, Ended::Unseen, now);
             }
         }
     }

@@ -78,6 +78,17 @@ impl World {
         self.uids.get(account).copied()
     }
 
+    /// The user id of a name that need not be one which a grant can name.
+    pub(crate) fn uid_by_name(&self, name: &str) -> Option<u32> {
+        self.accounts.entries.iter().find(|entry| entry.name.as_str() == name).map(|entry| entry.uid)
+    }
+
+    /// The first account with this user id.
+    pub(crate) fn account_by_uid(&self, uid: u32) -> Option<Account> {
+        let entries = self.accounts.entries.iter().filter(|entry| entry.uid == uid);
+        entries.filter_map(|entry| entry.name.account().cloned()).next()
+    }
+
     pub(crate) fn entry(&self, account: &Account) -> Option<&PasswdEntry> {
         self.accounts.by_name(account)
     }

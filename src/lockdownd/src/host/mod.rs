@@ -7,6 +7,7 @@ pub mod connection;
 pub mod home_watch;
 pub mod identity;
 pub mod key_store;
+pub mod logins;
 pub mod pam;
 pub mod paths;
 pub mod processes;
@@ -14,6 +15,7 @@ pub mod quarantine;
 pub mod readiness;
 pub mod shipper;
 pub mod sshd;
+pub mod terminal;
 
 /// A random number from the kernel (getrandom(2)), for ids that nobody has used before.
 #[must_use]

@@ -13,6 +13,7 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::async_fd;
@@ -30,6 +31,8 @@ const MAX_PROC_FILE: usize = 32 * 1024;
 const MAX_PROC_TABLE: usize = 16 * 1024 * 1024;
 /// How many generations [`ancestors`] climbs: more than a process tree has.
 const MAX_ANCESTORS: usize = 128;
+/// Clock ticks a second in `/proc` on every architecture that Debian supports, should the C library not say.
+const USUAL_TICKS: u64 = 100;
 /// The login uid and audit session of a process that belongs to no login (audit's `AUDIT_UID_UNSET`).
 const UNSET: u32 = u32::MAX;
 
@@ -176,6 +179,8 @@ pub struct Process {
     pub cgroup: Option<CgroupPath>,
     /// The kernel's name for it, at most 15 bytes.
     pub comm: String,
+    /// The device number of its controlling terminal (proc(5), `tty_nr`); 0 without one.
+    pub terminal: i32,
 }
 
 impl Process {
@@ -198,6 +203,7 @@ impl Process {
             audit_session: dir.number("sessionid"),
             cgroup: dir.read("cgroup").and_then(|text| cgroup_of(&text)),
             comm: stat.comm,
+            terminal: stat.terminal,
         })
     }
 }
@@ -273,6 +279,22 @@ pub fn climb(all: &HashMap<i32, (ProcessId, i32)>, pid: i32) -> impl Iterator<It
     std::iter::successors(parent(pid), move |id| parent(id.pid)).take(MAX_ANCESTORS)
 }
 
+/// The children of a process, in no order (proc(5), `children`); none when it is gone. What forks meanwhile may be missing.
+#[must_use]
+pub fn children(pid: i32) -> Vec<i32> {
+    let list = ProcDir::open(pid).and_then(|dir| dir.read(&format!("task/{pid}/children"))).unwrap_or_default();
+    let list = String::from_utf8_lossy(&list).into_owned();
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// When a process began, on the boot clock.
+#[must_use]
+pub fn began(id: ProcessId) -> Duration {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    let ticks = ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(USUAL_TICKS);
+    Duration::from_millis(id.start_time.saturating_mul(1_000) / ticks)
+}
+
 /// The audit session of a process, one per login; `None` when it has none or is gone.
 #[must_use]
 pub fn audit_session(id: ProcessId) -> Option<u32> {
@@ -289,6 +311,7 @@ pub(crate) struct Stat {
     comm: String,
     state: u8,
     ppid: i32,
+    terminal: i32,
     start_time: u64,
 }
 
@@ -303,6 +326,31 @@ impl ProcDir {
     pub(crate) fn open(pid: i32) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat(CWD, format!("/proc/{pid}"), flags, Mode::empty()).ok().map(Self)
+    }
+
+    /// Whether it is this process's.
+    pub(crate) fn is(&self, id: ProcessId) -> bool {
+        self.stat().is_some_and(|stat| stat.start_time == id.start_time)
+    }
+
+    /// Reads one file in a directory below, to [`MAX_PROC_FILE`].
+    pub(crate) fn read_below(&self, directory: &str, name: &str) -> Option<Vec<u8>> {
+        self.read(&format!("{directory}/{name}"))
+    }
+
+    /// The numbers of the descriptors whose links lead to what `wanted` takes; `None` when we may not look.
+    pub(crate) fn descriptors_to(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<String>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.0, "fd", flags, Mode::empty()).ok()?;
+        let mut numbers = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd).ok()?.take(MAX_PROC_FILE) {
+            let entry = entry.ok()?;
+            let target = rustix::fs::readlinkat(&fd, entry.file_name(), Vec::new());
+            if target.is_ok_and(|target| wanted(target.as_bytes())) {
+                numbers.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Some(numbers)
     }
 
     /// Reads one file, to [`MAX_PROC_FILE`].
@@ -364,9 +412,10 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let ppid = fields.next()?.parse().ok()?;
-    // Field 22 of proc(5); two of those after the name are read.
-    let start_time = fields.nth(17)?.parse().ok()?;
-    Some(Stat { comm, state, ppid, start_time })
+    // Fields 7 and 22 of proc(5); two of those after the name are read.
+    let terminal = fields.nth(2)?.parse().ok()?;
+    let start_time = fields.nth(14)?.parse().ok()?;
+    Some(Stat { comm, state, ppid, terminal, start_time })
 }
 
 fn uids(status: &[u8]) -> Option<(u32, u32)> {
@@ -409,58 +458,4 @@ fn without_deleted(link: OsString) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    #[test]
-    fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
-        let text = b"42 (a) R 7 (x) S 17 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3\n";
-        let stat = parse_stat(text).expect("a stat line");
-        assert_eq!((stat.comm.as_str(), stat.state, stat.ppid, stat.start_time), ("a) R 7 (x", b'S', 17, 98765));
-        assert!(parse_stat(b"42 (sh").is_none());
-        assert!(parse_stat(b"").is_none());
-    }
-
-    #[test]
-    fn the_control_group_is_found_in_each_kind_of_hierarchy() {
-        let unified = cgroup_of(b"0::/user.slice/session-3.scope\n").expect("a cgroup");
-        assert_eq!(unified, CgroupPath { unified: true, path: "/user.slice/session-3.scope".into() });
-        let hybrid = cgroup_of(b"5:cpu:/\n1:name=systemd:/\n0::/x/session-3.scope\n").expect("a cgroup");
-        assert_eq!(hybrid, CgroupPath { unified: true, path: "/x/session-3.scope".into() });
-        let legacy = cgroup_of(b"5:cpu,cpuacct:/\n1:name=systemd:/a:b/session-3.scope\n0::/\n").expect("a cgroup");
-        assert_eq!(legacy, CgroupPath { unified: false, path: "/a:b/session-3.scope".into() });
-        assert_eq!(cgroup_of(b""), None);
-    }
-
-    #[test]
-    fn a_process_is_read_and_its_end_is_awaited() {
-        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let pid = i32::try_from(child.id()).expect("a pid");
-        let process = Process::read(pid).expect("the child");
-        assert_eq!(process.ppid, i32::try_from(std::process::id()).expect("a pid"));
-        assert!(process.id.is_alive());
-        assert!(descendants(process.ppid).expect("a tree").contains(&process.id));
-        assert!(!descendants(pid).expect("a tree").contains(&process.id));
-        assert_eq!(ancestors(pid).first().map(|id| id.pid), Some(process.ppid));
-        assert_eq!(ancestors(pid).last().map(|id| id.pid), Some(1));
-
-        let handle = process.id.open().expect("a pidfd").expect("alive");
-        assert!(handle.signal(Signal::KILL).expect("a signal"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        assert_eq!(runtime.block_on(handle.exited()).expect("an end"), process.id);
-        assert!(!process.id.is_alive(), "a zombie is not alive");
-        child.wait().expect("reaped");
-        assert!(process.id.open().expect("no error").is_none());
-    }
-
-    #[test]
-    fn a_reused_pid_is_not_taken_for_the_process_that_had_it() {
-        let own = identity(i32::try_from(std::process::id()).expect("a pid")).expect("myself");
-        let former = ProcessId { start_time: own.start_time - 1, ..own };
-        assert!(former.open().expect("no error").is_none());
-        assert!(!former.is_alive());
-        assert!(own.open().expect("no error").is_some());
-        assert!(ProcessId { pid: 0, start_time: 0 }.open().expect("no error").is_none());
-    }
-}
+mod tests;

@@ -236,6 +236,7 @@ pub(crate) fn session_view(session: &Session, grant: Option<&Grant>) -> SessionV
             sessions::Standing::Granted { .. } => SessionKind::Granted,
             sessions::Standing::Emergency => SessionKind::Emergency,
             sessions::Standing::Unbacked { .. } => SessionKind::Observed,
+            sessions::Standing::Unattributed => SessionKind::Unattributed,
         },
         person: session.person().cloned(),
         account: session.account.clone(),
@@ -245,6 +246,9 @@ pub(crate) fn session_view(session: &Session, grant: Option<&Grant>) -> SessionV
         opened_at: session.opened_at,
         ends_at: grant.map(|grant| grant.ends.wall),
         pid: session.monitor.pid.unsigned_abs(),
+        uses: session.uses.words().into_iter().map(str::to_owned).collect(),
+        terminals: session.uses.terminal_names(),
+        ending: session.ending.as_ref().map(|end| end.reason.clone()),
     }
 }
 

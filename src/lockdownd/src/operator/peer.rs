@@ -5,7 +5,7 @@
 //! tree but cannot leave the scope. So no job left behind can renew access.
 
 use control::{Refusal, RefusalCode};
-use record::{Actor, Person};
+use record::{Actor, Person, SessionId};
 
 use crate::{
     enforce::Engine,
@@ -58,6 +58,12 @@ impl Engine {
             pid: Some(peer.pid),
         };
         Ok(Asker { actor })
+    }
+
+    /// The live session that an operator asks from, where it is one.
+    pub(super) fn session_asking(&self, asker: &Asker) -> Option<SessionId> {
+        let process = Process::read(i32::try_from(asker.actor.pid?).ok()?)?;
+        self.session_around(&process).map(|session| session.id.clone())
     }
 
     /// The live session that a process is part of.

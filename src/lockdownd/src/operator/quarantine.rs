@@ -12,6 +12,7 @@ use record::{Account, ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
+    config::BeforeEnforce,
     enforce::{
         Engine,
         homes::{self, Standing, Territory},
@@ -168,15 +169,22 @@ impl Engine {
                 ..change(ChangeKind::WriteStore, format!("{}'s keys, for grant {}", grant.person, grant.id))
             });
         }
-        let unbacked = |session: &&sessions::Session| matches!(session.standing, sessions::Standing::Unbacked { .. });
+        let unbacked = |session: &&sessions::Session| {
+            matches!(session.standing, sessions::Standing::Unbacked { .. } | sessions::Standing::Unattributed)
+        };
+        let (kind, why) = match self.config.sessions.before_enforce {
+            BeforeEnforce::Keep => {
+                (ChangeKind::RefuseLogins, "this login would be refused; it is kept until a lockdown")
+            }
+            BeforeEnforce::End => {
+                (ChangeKind::EndSession, "no grant backs it, and sessions.before_enforce says that such sessions end")
+            }
+        };
         for session in self.sessions.live().iter().filter(unbacked) {
             changes.push(Change {
                 account: Some(session.account.clone()),
                 session: Some(session.id.clone()),
-                ..change(
-                    ChangeKind::RefuseLogins,
-                    "this login would be refused; it is kept until a lockdown".to_owned(),
-                )
+                ..change(kind, why.to_owned())
             });
         }
         changes

@@ -86,6 +86,11 @@ impl Engine {
                 .hint("lockdownctl status shows whether it is in force"));
         }
         let until = Deadline::after(span, now);
+        // Whoever tries enforce out must not be cut off by that: the session they ask from is theirs.
+        self.find_logins(now);
+        if let Some(id) = self.session_asking(&asker) {
+            self.sessions.change(&id, |session| session.operators_own = true);
+        }
         let changed = self.begin_trial(until, asker.actor, now).map_err(|obstacles| {
             let refusal = Refusal::new(RefusalCode::NotReady, "enforce would not be safe on this host yet")
                 .hint("mend these, then try again:");

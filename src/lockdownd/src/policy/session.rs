@@ -29,6 +29,20 @@ pub enum Standing {
         /// The key, where there was one.
         fingerprint: Option<Fingerprint>,
     },
+    /// The gate never told of it: it is older than the daemon or enforce, or came past PAM.
+    Unattributed,
+}
+
+/// When a session began that stands on no grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Began {
+    /// Before enforce came into force, and it goes on by the configuration, or because it is the operator's own who
+    /// brought enforce into force.
+    BeforeAndKept,
+    /// Before enforce came into force, and such sessions end by the configuration.
+    BeforeAndEnded,
+    /// While enforce was in force.
+    InForce,
 }
 
 /// What becomes of a live session.
@@ -56,6 +70,18 @@ pub fn judge(standing: &Standing, grant: Option<&Grant>, people: &BTreeMap<Finge
         return Verdict::End(format!("the configuration no longer says that this key is {person}'s"));
     }
     Verdict::Keep
+}
+
+/// Judges a session that stands on no grant, in enforce. Nothing but a lockdown ends what was there before and is kept,
+/// and nothing ends an emergency.
+pub fn judge_ungranted(standing: &Standing, began: Began) -> Verdict {
+    match (standing, began) {
+        (Standing::Granted { .. } | Standing::Emergency, _) | (_, Began::BeforeAndKept) => Verdict::Keep,
+        (_, Began::BeforeAndEnded) => {
+            Verdict::End("no grant backs it, and it began before enforce came into force".to_owned())
+        }
+        (_, Began::InForce) => Verdict::End("no grant backs it: it came past the login gate".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -100,8 +126,26 @@ mod tests {
     }
 
     #[test]
+    fn without_a_grant_a_session_ends_unless_it_was_there_before_and_is_kept_or_is_an_emergency() {
+        let unbacked = Standing::Unbacked { person: None, fingerprint: None };
+        for standing in [&Standing::Unattributed, &unbacked] {
+            assert_eq!(judge_ungranted(standing, Began::BeforeAndKept), Verdict::Keep);
+            assert!(
+                matches!(judge_ungranted(standing, Began::BeforeAndEnded), Verdict::End(why) if why.contains("before"))
+            );
+            assert!(
+                matches!(judge_ungranted(standing, Began::InForce), Verdict::End(why) if why.contains("past the login gate"))
+            );
+        }
+        for began in [Began::BeforeAndKept, Began::BeforeAndEnded, Began::InForce] {
+            assert_eq!(judge_ungranted(&Standing::Emergency, began), Verdict::Keep);
+        }
+    }
+
+    #[test]
     fn a_session_that_stands_on_no_grant_is_not_ended_here() {
-        for standing in [Standing::Emergency, Standing::Unbacked { person: None, fingerprint: None }] {
+        let unbacked = Standing::Unbacked { person: None, fingerprint: None };
+        for standing in [Standing::Emergency, unbacked, Standing::Unattributed] {
             assert_eq!(judge(&standing, None, &BTreeMap::new(), later(1_000_000)), Verdict::Keep);
         }
     }

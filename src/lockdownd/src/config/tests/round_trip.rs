@@ -96,7 +96,11 @@ fn config() -> impl Strategy<Value = Config> {
                 self_grants: rules.4[1],
             },
             accounts: Accounts { no_exempt: exempt.is_empty() && rules.4[2], exempt },
-            sessions: Sessions { end_with_grant: rules.4[2], warn_before: keep.1 },
+            sessions: Sessions {
+                end_with_grant: rules.4[2],
+                warn_before: keep.1,
+                before_enforce: if rules.4[2] { BeforeEnforce::Keep } else { BeforeEnforce::End },
+            },
             people,
             rendered,
             ledger: LedgerConfig {

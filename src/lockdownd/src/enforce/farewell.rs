@@ -1,0 +1,115 @@
+//! What people read on their terminals: that their time is nearly over, and why they were cut off.
+//!
+//! It is told to the connection's own terminals alone, once for each end, and never waited for.
+
+use control::format_duration;
+use jiff::{SignedDuration, Timestamp};
+use record::SessionId;
+
+use super::Engine;
+use crate::{
+    host::{clock::Now, terminal},
+    sessions::{Session, Warned},
+};
+
+/// How long a connection whose terminal was told why it ends goes on, so that the words can reach the person.
+pub(super) const READING_TIME: std::time::Duration = std::time::Duration::from_millis(100);
+
+impl Engine {
+    /// When the next warning is due.
+    pub(super) fn next_warning(&self) -> Option<Timestamp> {
+        let before = self.warning()?;
+        let ends = self.grants.open_ones().map(|grant| grant.ends.wall).chain(self.next_lockdown());
+        ends.filter_map(|end| end.checked_sub(before).ok()).filter(|at| *at > self.warned_to).min()
+    }
+
+    /// Warns every session whose end is near and that has not been told of it.
+    pub(super) fn warn_sessions(&mut self, now: Now) {
+        if self.next_warning().is_none_or(|at| at > now.wall) {
+            return;
+        }
+        self.warned_to = now.wall;
+        let ids: Vec<SessionId> = self.sessions.live().iter().map(|session| session.id.clone()).collect();
+        for id in ids {
+            self.warn(&id, now);
+        }
+    }
+
+    /// Warns the terminals of one session that have not been told of its end, if that is near.
+    pub(super) fn warn(&mut self, id: &SessionId, now: Now) {
+        let Some(before) = self.warning() else { return };
+        let Some(session) = self.sessions.get(id).filter(|session| session.ending.is_none()) else { return };
+        let Some((ends_at, why)) = self.end_of(session) else { return };
+        let left = ends_at.duration_since(now.wall);
+        if left > before || left <= SignedDuration::ZERO {
+            return;
+        }
+        let told = session.warned.as_ref().filter(|warned| warned.ends_at == ends_at);
+        let mut terminals = told.map(|warned| warned.terminals.clone()).unwrap_or_default();
+        let text = warning(session, ends_at, left, why);
+        let session = session.clone();
+        let before = terminals.len();
+        for number in terminal::held_by(session.monitor) {
+            if !terminals.contains(&number) && self.tell(&session, number, &text) {
+                terminals.push(number);
+            }
+        }
+        if terminals.len() > before {
+            self.sessions.change(id, |session| session.warned = Some(Warned { ends_at, terminals }));
+        }
+    }
+
+    /// How long before its end a session is warned; nothing where no session ends with its grant.
+    fn warning(&self) -> Option<SignedDuration> {
+        let before = self.config.sessions.warn_before?;
+        let ends = self.enforces() && self.config.sessions.end_with_grant;
+        SignedDuration::try_from(before).ok().filter(|_| ends)
+    }
+
+    /// When a session will be ended, by what.
+    fn end_of(&self, session: &Session) -> Option<(Timestamp, &'static str)> {
+        let grant = self.grants.get(session.grant()?)?;
+        let grant = (grant.ends.wall, "its grant ends");
+        match self.next_lockdown() {
+            Some(lockdown) if lockdown < grant.0 => Some((lockdown, "a lockdown is scheduled")),
+            _ => Some(grant),
+        }
+    }
+
+    /// Tells the terminals of a session why it ends; whether there was any to tell.
+    pub(super) fn say_farewell(&self, session: &Session, reason: &str) -> bool {
+        let text = format!("lockdownd: this connection to {} ends now: {reason}.{}", session.account, remedy(session));
+        let terminals = terminal::held_by(session.monitor);
+        // Each is told, whatever becomes of the others.
+        terminals.into_iter().filter(|number| self.tell(session, *number, &text)).count() > 0
+    }
+
+    fn tell(&self, session: &Session, number: u32, text: &str) -> bool {
+        let Some(owner) = self.uid_of(&session.account) else { return false };
+        match terminal::write(number, owner, text) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(session = %session.id, terminal = number, %error, "a terminal could not be told");
+                false
+            }
+        }
+    }
+}
+
+fn warning(session: &Session, ends_at: Timestamp, left: SignedDuration, why: &str) -> String {
+    let seconds = left.as_secs().unsigned_abs().max(1);
+    // Whole minutes read better where there are several.
+    let rounded = if seconds > 120 { (seconds + 30) / 60 * 60 } else { seconds };
+    let left = format_duration(std::time::Duration::from_secs(rounded));
+    let account = &session.account;
+    format!("lockdownd: this connection to {account} ends in {left}, at {ends_at:.0}: {why}.{}", remedy(session))
+}
+
+fn remedy(session: &Session) -> String {
+    session.person().map_or_else(String::new, |person| {
+        format!(
+            "\nAn operator can give more time: lockdownctl allow {person} --account {} --for 1h --reason TICKET",
+            session.account
+        )
+    })
+}

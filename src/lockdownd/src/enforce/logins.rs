@@ -1,0 +1,135 @@
+//! Connections that the gate never told of: found by their processes, put into the table, and on record.
+//!
+//! They are older than the daemon or than enforce, or came past PAM (`UsePAM no`, another sshd). Whether one goes on is
+//! decided as for every session, by the pass that follows.
+
+use record::{Account, ArtifactType, Draft};
+
+use super::Engine;
+use crate::{
+    host::{
+        clock::Now,
+        logins::{self, Login},
+        processes::{self, ProcessId},
+    },
+    sessions::{Session, Standing},
+};
+
+/// How long after it was opened a session is looked at, to see what it is used for: when a shell is surely there, and
+/// when the first command of a script is.
+const LOOKS: [std::time::Duration; 2] = [std::time::Duration::from_millis(300), std::time::Duration::from_secs(3)];
+
+impl Engine {
+    /// Puts every authenticated SSH connection that is not in the table into it, and notes that. The caller commits.
+    pub(crate) fn find_logins(&mut self, now: Now) {
+        let found = match logins::find(self.world.uid_by_name(logins::PRIVSEP)) {
+            Ok(found) => found,
+            Err(error) => return tracing::error!(%error, "connections cannot be looked for"),
+        };
+        for login in found {
+            if self.sessions.nearest(&[login.monitor]).is_none() {
+                self.take_in(login, now);
+            }
+        }
+        self.emergencies_noted.retain(|pid| processes::identity(*pid).is_some());
+    }
+
+    fn take_in(&mut self, login: Login, now: Now) {
+        let Some(account) = self.account_of(&login) else {
+            return tracing::error!(pid = login.monitor.pid, uid = login.uid, "a connection of no account was found");
+        };
+        let exempt = self.exempt().iter().any(|name| *name == account || self.uid_of(name) == Some(login.uid));
+        let age = now.boot.saturating_sub(processes::began(login.monitor));
+        let session = Session {
+            id: self.new_session_id(),
+            account,
+            standing: if exempt { Standing::Emergency } else { Standing::Unattributed },
+            source: login.source,
+            opened_at: now.wall.checked_sub(age).unwrap_or(now.wall),
+            monitor: login.monitor,
+            recorded: true,
+            uses: logins::uses(login.monitor),
+            warned: None,
+            operators_own: false,
+            ending: None,
+        };
+        let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
+        let draft = self.found_login(&session);
+        if self.keep_session(session) && !is_known {
+            self.recorder.note(draft);
+        }
+    }
+
+    /// The account that sshd's title names, if it has that user id; else the first that has.
+    fn account_of(&self, login: &Login) -> Option<Account> {
+        let titled = login.name.as_ref().and_then(|name| name.parse::<Account>().ok());
+        let has_uid = |account: &Account| self.uid_of(account) == Some(login.uid);
+        titled.clone().filter(has_uid).or_else(|| self.world.account_by_uid(login.uid)).or(titled)
+    }
+
+    fn found_login(&self, session: &Session) -> Draft {
+        let account = &session.account;
+        let began_in_force = self.began_in_force(session.monitor);
+        let (kind, sentence) = match (&session.standing, began_in_force) {
+            (Standing::Emergency, _) => (
+                ArtifactType::EmergencyLogin,
+                format!("a connection to the exempt account {account} was found that the login gate never told of"),
+            ),
+            (_, true) => (
+                ArtifactType::SessionOpened,
+                format!(
+                    "a connection to {account} was found that came past the login gate; nobody is known to have opened it"
+                ),
+            ),
+            (_, false) => (
+                ArtifactType::SessionOpened,
+                format!("a connection to {account} was found that began before it could be attributed to anybody"),
+            ),
+        };
+        let mut draft = Draft::new(kind, sentence)
+            .with("found", true)
+            .with("past_gate", began_in_force)
+            .with("began_at", session.opened_at.to_string())
+            .with("pid", session.monitor.pid);
+        draft.account = Some(account.clone());
+        draft.session = Some(session.id.clone());
+        draft.source = Some(session.source.clone());
+        with_uses(draft, session)
+    }
+
+    /// Whether a process began while enforce was in force.
+    pub(super) fn began_in_force(&self, process: ProcessId) -> bool {
+        self.mode.in_force_since().is_some_and(|since| processes::began(process) >= since)
+    }
+
+    /// Has a session looked at in a moment.
+    pub(super) fn look_at_soon(&self, id: &record::SessionId) {
+        for wait in LOOKS {
+            let (reasons, id) = (self.reasons.clone(), id.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                // Nobody receives once the daemon stops; the next sweep looks at every session anyway.
+                let _ = reasons.send(crate::trigger::Reason::LookAt(id)).await;
+            });
+        }
+    }
+
+    /// Looks what a session is used for, and warns terminals that are new to it.
+    pub(super) fn look_at(&mut self, id: &record::SessionId, now: Now) {
+        let Some(monitor) = self.sessions.get(id).filter(|session| session.ending.is_none()).map(|s| s.monitor) else {
+            return;
+        };
+        self.sessions.note_uses(id, logins::uses(monitor));
+        self.warn(id, now);
+    }
+}
+
+/// Adds what a session has been seen to be used for.
+pub(super) fn with_uses(draft: Draft, session: &Session) -> Draft {
+    let words = session.uses.words();
+    if words.is_empty() {
+        return draft;
+    }
+    let draft = draft.with("uses", words);
+    if session.uses.terminals.is_empty() { draft } else { draft.with("terminals", session.uses.terminal_names()) }
+}

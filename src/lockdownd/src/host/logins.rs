@@ -1,0 +1,254 @@
+//! SSH connections as the kernel shows them: which processes stand for a login that is past authentication, to which
+//! account, from where; and what a connection is used for.
+//!
+//! Nothing here rests on what a user could have written: titles are believed of root's processes alone, and everything
+//! else is what the kernel says of a process, its children and its descriptors.
+
+use std::{
+    ffi::OsStr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::ffi::OsStrExt,
+};
+
+use record::Source;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    processes::{ProcDir, Process, ProcessError, ProcessId, children, pids, real_uid},
+    terminal,
+};
+
+/// How the title of sshd's privileged process for a connection ends.
+const PRIVILEGED: &[u8] = b" [priv]";
+/// The account that sshd's process before authentication runs as (Debian's `openssh-server`).
+pub const PRIVSEP: &str = "sshd";
+/// How many of a connection's own processes are looked at to see what it is used for.
+const MAX_LOOKED_AT: usize = 256;
+
+/// A connection that is past authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// sshd's privileged process for it.
+    pub monitor: ProcessId,
+    /// The account's user id.
+    pub uid: u32,
+    /// The account's name, as sshd's title has it.
+    pub name: Option<String>,
+    /// The other end.
+    pub source: Source,
+}
+
+/// What a connection has been seen to be used for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uses {
+    /// Numbers of the terminals it was given, `/dev/pts/N`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub terminals: Vec<u32>,
+    /// It ran sshd's file transfer.
+    #[serde(default)]
+    pub sftp: bool,
+    /// It ran something without a terminal.
+    #[serde(default)]
+    pub command: bool,
+}
+
+impl Uses {
+    /// The words for the record; none where nothing was seen (forwarding alone, or over before anybody looked).
+    #[must_use]
+    pub fn words(&self) -> Vec<&'static str> {
+        let all = [(!self.terminals.is_empty(), "terminal"), (self.sftp, "sftp"), (self.command, "command")];
+        all.into_iter().filter(|(seen, _)| *seen).map(|(_, word)| word).collect()
+    }
+
+    /// The terminals' names, as who(1) has them.
+    #[must_use]
+    pub fn terminal_names(&self) -> Vec<String> {
+        self.terminals.iter().map(|number| format!("pts/{number}")).collect()
+    }
+
+    /// Adds what was seen later; whether that is anything new.
+    pub fn add(&mut self, later: Self) -> bool {
+        let before = self.clone();
+        self.terminals.extend(later.terminals);
+        self.terminals.sort_unstable();
+        self.terminals.dedup();
+        self.terminals.truncate(terminal::MAX_TERMINALS);
+        self.sftp |= later.sftp;
+        self.command |= later.command;
+        *self != before
+    }
+}
+
+/// Every SSH connection of root's sshds that is past authentication and past PAM, whoever listens for it, also where
+/// nothing listens any more. `privsep` is the user id of [`PRIVSEP`].
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn find(privsep: Option<u32>) -> Result<Vec<Login>, ProcessError> {
+    let of_root = pids()?.into_iter().filter(|pid| real_uid(*pid) == Some(0));
+    Ok(of_root.filter_map(|pid| login(pid, privsep)).collect())
+}
+
+fn login(pid: i32, privsep: Option<u32>) -> Option<Login> {
+    let process = Process::read(pid).filter(|process| process.uid == 0 && process.euid == 0)?;
+    let title = process.cmdline.first().map(|first| first.as_bytes().trim_ascii_end())?;
+    let is_sshd = process.exe.as_ref()?.file_name()?.as_bytes().windows(4).any(|part| part == b"sshd");
+    let name = name_in(title).filter(|_| is_sshd && is_title(&process))?;
+    let (uid, name) = match title.strip_suffix(PRIVILEGED) {
+        // sshd forks the process that runs as the account once PAM has opened the session, and not before.
+        Some(_) => (user_below(&process, privsep)?, name),
+        // For an account of user id 0 it forks none: its own process has another title then.
+        None => (0, name),
+    };
+    Some(Login { monitor: process.id, uid, name: Some(name), source: other_end(process.id) })
+}
+
+/// Whether the command line is one text, as sshd sets it: padded with NULs, where the arguments were longer.
+fn is_title(process: &Process) -> bool {
+    process.cmdline.iter().skip(1).all(|rest| rest.is_empty())
+}
+
+/// The account's name in a title: `sshd: NAME [priv]`, `sshd-session: NAME@pts/0`, `sshd: NAME`.
+fn name_in(title: &[u8]) -> Option<String> {
+    let colon = title.windows(2).position(|part| part == b": ")?;
+    let rest = &title[colon + 2..];
+    let name = match rest.strip_suffix(PRIVILEGED) {
+        Some(name) => name,
+        // `[listener]`, `[accepted]`, `[net]`, and `/usr/sbin/sshd -D [listener]`.
+        None if rest.contains(&b'[') || rest.starts_with(b"/") => return None,
+        None => rest.split(|b| *b == b'@').next()?,
+    };
+    let name = std::str::from_utf8(name).ok()?;
+    (!name.is_empty() && !name.contains(' ')).then(|| name.to_owned())
+}
+
+/// The user id of the account's own process below a privileged one; `None` before there is one.
+fn user_below(monitor: &Process, privsep: Option<u32>) -> Option<u32> {
+    let below = children(monitor.id.pid).into_iter().take(MAX_LOOKED_AT).filter_map(Process::read);
+    let users = below.filter(|child| child.uid != 0 && child.exe == monitor.exe && child.ppid == monitor.id.pid);
+    // Before authentication the process that talks to the network is the privsep account's, in a root directory of its own.
+    let is_before = |child: &Process| Some(child.uid) == privsep && !in_root_of(child.id.pid, monitor.id.pid);
+    users.filter(|child| !is_before(child)).map(|child| child.uid).next()
+}
+
+fn in_root_of(pid: i32, other: i32) -> bool {
+    let root = |pid: i32| ProcDir::open(pid).and_then(|dir| dir.node("root"));
+    matches!((root(pid), root(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// What a connection is used for now; nothing when it is gone.
+#[must_use]
+pub fn uses(monitor: ProcessId) -> Uses {
+    let terminals = terminal::held_by(monitor);
+    let Some(process) = Process::read(monitor.pid).filter(|process| process.id == monitor) else {
+        return Uses::default();
+    };
+    let below = |pid: i32| children(pid).into_iter().take(MAX_LOOKED_AT).filter_map(Process::read);
+    let (own, direct): (Vec<Process>, Vec<Process>) = below(monitor.pid).partition(|child| child.exe == process.exe);
+    // Below an account of user id 0 there is no process between sshd's and what it runs.
+    let is_privileged = process.cmdline.first().is_some_and(|title| title.as_bytes().ends_with(PRIVILEGED));
+    let run = match is_privileged {
+        true => own.iter().flat_map(|child| below(child.id.pid)).take(MAX_LOOKED_AT).collect(),
+        false => own.into_iter().chain(direct).collect::<Vec<_>>(),
+    };
+    let mut seen = Uses { terminals, ..Uses::default() };
+    for child in run {
+        let is_sftp = child.exe == process.exe
+            || child.exe.as_ref().and_then(|exe| exe.file_name()) == Some(OsStr::new("sftp-server"));
+        let on_terminal = child.terminal != 0;
+        seen.sftp |= is_sftp;
+        seen.command |= !is_sftp && !on_terminal;
+    }
+    seen
+}
+
+/// The other end of the connection whose socket this process holds; empty where it is none of TCP (a local socket).
+fn other_end(monitor: ProcessId) -> Source {
+    let found = ProcDir::open(monitor.pid).filter(|dir| dir.is(monitor)).and_then(|dir| {
+        let held: Vec<Vec<u8>> = dir.descriptors()?.iter().filter_map(|link| socket_inode(link)).collect();
+        let tables = ["net/tcp", "net/tcp6"].map(|table| dir.read_whole(table).unwrap_or_default());
+        tables.iter().find_map(|table| established(table, &held))
+    });
+    let (address, port) = found.map_or((None, None), |(address, port)| (Some(address), Some(port)));
+    Source { address, port }
+}
+
+fn socket_inode(link: &OsStr) -> Option<Vec<u8>> {
+    Some(link.as_bytes().strip_prefix(b"socket:[")?.strip_suffix(b"]")?.to_vec())
+}
+
+/// The far end of the first established socket among `held` in `/proc/net/tcp` or `tcp6` (state `01`).
+fn established(table: &[u8], held: &[Vec<u8>]) -> Option<(IpAddr, u16)> {
+    table.split(|b| *b == b'\n').skip(1).find_map(|line| {
+        let fields: Vec<&str> = std::str::from_utf8(line).ok()?.split_ascii_whitespace().collect();
+        let (far, state, inode) = (fields.get(2)?, fields.get(3)?, fields.get(9)?);
+        (*state == "01" && held.iter().any(|held| held == inode.as_bytes())).then(|| end_in(far)).flatten()
+    })
+}
+
+/// `0100007F:9C40`: each group of four bytes as this machine stores a number, then the port.
+fn end_in(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let address: IpAddr = match address.len() {
+        8 => Ipv4Addr::from(word(0)?).into(),
+        32 => {
+            let bytes: Vec<u8> = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+            Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()
+        }
+        _ => return None,
+    };
+    Some((address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_names_the_account_of_a_connection_and_nothing_else() {
+        for (title, name) in [
+            ("sshd: frank [priv]", Some("frank")),
+            ("sshd-session: frank.s [priv]", Some("frank.s")),
+            ("oursshd: root@pts/0", Some("root")),
+            ("sshd: root@notty", Some("root")),
+            ("sshd-session: root", Some("root")),
+            ("sshd: [accepted]", None),
+            ("sshd: frank [net]", None),
+            ("sshd: root [preauth]", None),
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups", None),
+            ("/usr/sbin/sshd -D", None),
+            ("sshd: /usr/sbin/sshd -D", None),
+            ("sshd: a b [priv]", None),
+            ("", None),
+        ] {
+            assert_eq!(name_in(title.as_bytes()).as_deref(), name, "{title}");
+        }
+    }
+
+    #[test]
+    fn the_far_end_is_read_from_the_kernels_tables() {
+        let tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100\n   \
+            1: 0100007F:0016 070200C0:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100\n";
+        let held = [b"4711".to_vec(), b"4712".to_vec()];
+        assert_eq!(established(tcp.as_bytes(), &held), Some(("192.0.2.7".parse().expect("an address"), 40_000)));
+        assert_eq!(established(tcp.as_bytes(), &held[..1]), None);
+        let mapped = "0000000000000000FFFF0000070200C0:0016";
+        assert_eq!(end_in(mapped), Some(("192.0.2.7".parse().expect("an address"), 22)));
+        assert_eq!(end_in("0100:1"), None);
+    }
+
+    #[test]
+    fn what_was_seen_adds_up() {
+        let mut seen = Uses::default();
+        assert!(seen.words().is_empty());
+        assert!(seen.add(Uses { terminals: vec![3], sftp: false, command: true }));
+        assert!(!seen.add(Uses { terminals: vec![3], sftp: false, command: false }));
+        assert!(seen.add(Uses { terminals: vec![1], sftp: true, command: false }));
+        assert_eq!(
+            (seen.words(), seen.terminal_names()),
+            (vec!["terminal", "sftp", "command"], vec!["pts/1".to_owned(), "pts/3".to_owned()])
+        );
+    }
+}
