@@ -22,6 +22,7 @@ use crate::{
     ask::{self, Failure},
     cli::{Cli, Command},
     output::{Done, finish},
+    paint::Paint,
 };
 
 /// What every command needs to know.
@@ -33,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     /// Whether a program reads the output.
     pub(crate) json: bool,
+    /// Whether standard output shows colour.
+    pub(crate) paint: Paint,
 }
 
 impl Context<'_> {
@@ -43,7 +46,7 @@ impl Context<'_> {
 
 /// Does what was typed, tells how it went, and returns the exit status.
 pub(crate) fn run(cli: Cli, socket: &Path) -> Exit {
-    let context = Context { socket, now: Timestamp::now(), json: cli.json };
+    let context = Context { socket, now: Timestamp::now(), json: cli.json, paint: Paint::of_stdout(cli.json) };
     finish(cli.json, one(cli.command, &context))
 }
 
@@ -109,7 +112,7 @@ pub(crate) mod testing {
             };
             responses.into_iter().map(answer).collect()
         });
-        let result = command(&Context { socket: &socket, now: at(NOW), json: false });
+        let result = command(&Context { socket: &socket, now: at(NOW), json: false, paint: Paint::NONE });
         (server.join().unwrap(), result)
     }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod moment;
 mod output;
+mod paint;
 mod table;
 
 use std::process::ExitCode;

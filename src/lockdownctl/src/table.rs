@@ -1,11 +1,14 @@
 //! Aligned columns for people.
 
-use crate::output::plain;
+use crate::{
+    output::plain,
+    paint::{Paint, Tone},
+};
 
 /// A table under its header. Cells are made safe for a terminal as they come in.
 #[derive(Debug)]
 pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
+    rows: Vec<(Option<Tone>, Vec<String>)>,
 }
 
 /// What stands between columns.
@@ -13,24 +16,34 @@ const GAP: &str = "  ";
 
 impl Table {
     pub(crate) fn new(header: &[&str]) -> Self {
-        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
+        Self { rows: vec![(Some(Tone::Strong), header.iter().map(|cell| (*cell).to_owned()).collect())] }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|cell| plain(cell)).collect());
+        self.row_in(None, cells);
+    }
+
+    /// A row that stands out.
+    pub(crate) fn row_in<const N: usize>(&mut self, tone: Option<Tone>, cells: [String; N]) {
+        self.rows.push((tone, cells.iter().map(|cell| plain(cell)).collect()));
     }
 
     /// The lines, each column as wide as its widest cell, the last one ragged.
     pub(crate) fn render(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        self.render_in(Paint::NONE)
+    }
+
+    /// The same, in colour.
+    pub(crate) fn render_in(&self, paint: Paint) -> String {
+        let columns = self.rows.iter().map(|(_, row)| row.len()).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows.iter().filter_map(|(_, row)| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut out = String::new();
-        for row in &self.rows {
+        for (tone, row) in &self.rows {
             let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            out.push_str(cells.join(GAP).trim_end());
+            out.push_str(&paint.maybe(*tone, cells.join(GAP).trim_end()));
             out.push('\n');
         }
         out

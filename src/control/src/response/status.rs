@@ -64,6 +64,12 @@ pub struct Status {
     pub waiting_grants: u64,
     /// How many live sessions are known, whatever their kind.
     pub sessions: u64,
+    /// Those of them that nobody is known to have opened, or that no grant backs.
+    #[serde(default)]
+    pub unattributed_sessions: u64,
+    /// Those of them on exempt accounts.
+    #[serde(default)]
+    pub emergency_sessions: u64,
     /// How many removed files are kept.
     pub quarantined: u64,
     /// What stands in the way of enforce; in enforce: what has broken since, which is among `problems` too.

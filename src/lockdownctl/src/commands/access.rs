@@ -136,7 +136,7 @@ mod tests {
         answer.grant.starts_at = at("2026-11-23T18:30:00Z");
         answer.grant.from = vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
         answer.notes = vec!["the host only observes".to_owned()];
-        let context = Context { socket: "".as_ref(), now: at(NOW), json: false };
+        let context = Context { socket: "".as_ref(), now: at(NOW), json: false, paint: crate::paint::Paint::NONE };
         assert_eq!(
             allowed(&answer, &context),
             "frank has longer leave as ubuntu: grant g-0123456789abcdef\n  \

@@ -6,7 +6,7 @@ use std::{
 };
 
 use control::{Answer, DEFAULT_RECORDS, Exit, RecordsAnswer, Request};
-use record::{Actor, LedgerId};
+use record::{Actor, ArtifactType, LedgerId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -16,6 +16,7 @@ use crate::{
     cli,
     moment::absolute,
     output::{Done, complain, plain, print},
+    paint::{Paint, Tone},
 };
 
 /// How often `--follow` asks for more.
@@ -33,7 +34,7 @@ pub(crate) fn run(args: cli::Records, context: &Context<'_>) -> Result<Done, Fai
         match reader.next_page(context) {
             Ok(page) => {
                 silent_since = None;
-                let lines: String = page.lines.iter().map(|line| one(line, context.json)).collect();
+                let lines: String = page.lines.iter().map(|line| one(line, context.json, context.paint)).collect();
                 if !print(&lines).map_err(|error| Failure::here(format!("standard output: {error}")))? {
                     return Ok(Done::new(String::new()));
                 }
@@ -105,7 +106,7 @@ impl Reader {
 }
 
 /// One record as a line: exactly as in the ledger for programs; when, number, type, who and what for people.
-fn one(line: &str, json: bool) -> String {
+fn one(line: &str, json: bool, paint: Paint) -> String {
     if json {
         return format!("{line}\n");
     }
@@ -120,8 +121,32 @@ fn one(line: &str, json: bool) -> String {
         ("-", "-") => "-".to_owned(),
         (person, account) => format!("{person}/{account}"),
     };
-    let words = format!("{when} {seq:>7}  {:<19}  {whom:<16}  {}{}", text("type"), text("reason"), by(&fields));
-    format!("{}\n", plain(&words))
+    let kind = text("type");
+    let place = plain(&format!("{when} {seq:>7}"));
+    let words = plain(&format!("{kind:<19}  {whom:<16}  {}{}", text("reason"), by(&fields)));
+    format!("{}  {}\n", paint.tone(Tone::Quiet, &place), paint.maybe(tone(kind), &words))
+}
+
+/// How a type of record is to the eye: what took access away or was tried, what somebody should look at, what is usual.
+fn tone(kind: &str) -> Option<Tone> {
+    Some(match kind.parse().ok()? {
+        ArtifactType::EmergencyLogin
+        | ArtifactType::Lockdown
+        | ArtifactType::RemovalFailed
+        | ArtifactType::JournalGap
+        | ArtifactType::ShipDropped
+        | ArtifactType::ConfigRefused
+        | ArtifactType::ClockStepped => Tone::Bad,
+        ArtifactType::KeyRemoved
+        | ArtifactType::SessionRefused
+        | ArtifactType::SessionTerminated
+        | ArtifactType::LoginFailed
+        | ArtifactType::SshdChanged
+        | ArtifactType::ModeChanged => Tone::Notice,
+        ArtifactType::GrantCreated | ArtifactType::SessionOpened => Tone::Good,
+        ArtifactType::LedgerSegment | ArtifactType::SweepAttested => Tone::Quiet,
+        _ => return None,
+    })
 }
 
 /// On whose word and from where, in brackets, where the record knows it.
@@ -157,15 +182,15 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_for_people_and_the_exact_line_for_programs() {
-        assert_eq!(one(LINE, true), format!("{LINE}\n"));
+        assert_eq!(one(LINE, true, Paint::NONE), format!("{LINE}\n"));
         assert_eq!(
-            one(LINE, false),
+            one(LINE, false, Paint::NONE),
             "2026-11-23 18:00:00 UTC       7  grant.created        frank/ubuntu      frank may log in\\x0a\n"
         );
         let told =
             LINE.replacen('{', r#"{"actor":{"uid":0,"login_uid":1000},"source":{"address":"192.0.2.7","port":5},"#, 1);
-        assert!(one(&told, false).ends_with("log in\\x0a (by uid 0 (login uid 1000), from 192.0.2.7)\n"));
-        assert_eq!(one("{\x1b[2J", false), "not a record: {\\x1b[2J\n");
+        assert!(one(&told, false, Paint::NONE).ends_with("log in\\x0a (by uid 0 (login uid 1000), from 192.0.2.7)\n"));
+        assert_eq!(one("{\x1b[2J", false, Paint::NONE), "not a record: {\\x1b[2J\n");
     }
 
     #[test]

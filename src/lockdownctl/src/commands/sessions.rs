@@ -9,18 +9,19 @@ use crate::{
     ask::Failure,
     moment::{absolute, relative},
     output::{Done, show},
+    paint::{Paint, Tone},
     table::{Table, or_dash},
 };
 
 /// Lists them.
 pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Sessions)? {
-        Answer::Sessions(answer) => Ok(show(context.json, &answer, |answer| words(answer, context.now))),
+        Answer::Sessions(answer) => Ok(show(context.json, &answer, |answer| words(answer, context.now, context.paint))),
         _ => Err(Failure::mismatch()),
     }
 }
 
-fn words(answer: &SessionsAnswer, now: Timestamp) -> String {
+fn words(answer: &SessionsAnswer, now: Timestamp, paint: Paint) -> String {
     if answer.sessions.is_empty() {
         return "no sessions\n".to_owned();
     }
@@ -33,22 +34,31 @@ fn words(answer: &SessionsAnswer, now: Timestamp) -> String {
             (SessionKind::Observed, _) => "no grant".to_owned(),
             (SessionKind::Unattributed, _) => "unattributed".to_owned(),
         };
-        table.row([
-            session.id.to_string(),
-            or_dash(session.person.as_ref()),
-            session.account.to_string(),
-            by,
-            absolute(session.opened_at),
-            match &session.ending {
-                Some(_) => "now".to_owned(),
-                None => or_dash(session.ends_at.map(|end| relative(end, now))),
-            },
-            used_for(session),
-            or_dash(session.source.as_ref().map(address)),
-            session.pid.to_string(),
-        ]);
+        let tone = match (session.kind, &session.ending) {
+            (_, Some(_)) => Some(Tone::Quiet),
+            (SessionKind::Emergency | SessionKind::Unattributed, None) => Some(Tone::Bad),
+            (SessionKind::Observed, None) => Some(Tone::Notice),
+            (SessionKind::Granted, None) => None,
+        };
+        table.row_in(
+            tone,
+            [
+                session.id.to_string(),
+                or_dash(session.person.as_ref()),
+                session.account.to_string(),
+                by,
+                absolute(session.opened_at),
+                match &session.ending {
+                    Some(_) => "now".to_owned(),
+                    None => or_dash(session.ends_at.map(|end| relative(end, now))),
+                },
+                used_for(session),
+                or_dash(session.source.as_ref().map(address)),
+                session.pid.to_string(),
+            ],
+        );
     }
-    table.render() + &left_off(answer.left_off)
+    table.render_in(paint) + &left_off(answer.left_off)
 }
 
 /// `pts/0`, `sftp command`, or a dash.
@@ -105,7 +115,7 @@ pub(crate) mod tests {
         };
         let answer = SessionsAnswer { sessions: vec![session(), emergency], left_off: 0 };
         assert_eq!(
-            words(&answer, at(NOW)),
+            words(&answer, at(NOW), Paint::NONE),
             "\
 SESSION             PERSON  ACCOUNT     BY                  SINCE                    ENDS            USED FOR  FROM                 PID
 s-0123456789abcdef  frank   ubuntu      g-0123456789abcdef  2026-11-23 17:00:00 UTC  in 59 min 59 s  pts/3     [2001:db8::1]:52114  4242

@@ -8,6 +8,7 @@ use crate::{
     ask::Failure,
     moment::{absolute, both},
     output::{Done, plain, show},
+    paint::{Paint, Tone},
 };
 
 /// How many files are shown that people and grants come from, and how many names of each.
@@ -17,17 +18,33 @@ const SHOWN_NAMES: usize = 6;
 /// Shows it.
 pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Status)? {
-        Answer::Status(status) => Ok(show(context.json, &status, |status| words(status, context.now))),
+        Answer::Status(status) => Ok(show(context.json, &status, |status| words(status, context.now, context.paint))),
         _ => Err(Failure::mismatch()),
     }
 }
 
-fn words(status: &Status, now: Timestamp) -> String {
+fn words(status: &Status, now: Timestamp, paint: Paint) -> String {
     let mut text = String::new();
     for (name, value) in lines(status, now) {
-        text.push_str(&format!("{name:<9} {}\n", plain(&value)));
+        let heading = paint.tone(Tone::Quiet, &format!("{name:<9}"));
+        text.push_str(&format!("{heading} {}\n", paint.maybe(tone(name, status), &plain(&value))));
     }
-    text + &attention(status)
+    text + &attention(status, paint)
+}
+
+/// How a line is to the eye: whether all is as it should be shows without reading.
+fn tone(name: &str, status: &Status) -> Option<Tone> {
+    let bad_sessions = status.unattributed_sessions + status.emergency_sessions > 0;
+    Some(match name {
+        "mode" if status.mode != status.configured_mode && status.trial_until.is_none() => Tone::Bad,
+        "mode" if status.mode == Mode::Observe || status.trial_until.is_some() => Tone::Notice,
+        "mode" => Tone::Good,
+        "sessions" if bad_sessions => Tone::Bad,
+        "config" if status.config.last_good || status.config.refused.is_some() => Tone::Bad,
+        "ledger" if status.ledger.failing.is_some() => Tone::Bad,
+        "lockdown" | "host" | "accounts" | "people" | "grants" | "sessions" | "sweep" | "shipping" => return None,
+        _ => Tone::Quiet,
+    })
 }
 
 fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -45,7 +62,7 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     lines.extend(sources(status).into_iter().enumerate().map(|(n, line)| (if n == 0 { "from" } else { "" }, line)));
     lines.extend([
         ("grants", format!("{} active, {} waiting", status.active_grants, status.waiting_grants)),
-        ("sessions", status.sessions.to_string()),
+        ("sessions", sessions(status)),
         (
             "kept",
             format!(
@@ -68,6 +85,17 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
 
 /// The states in which nothing is in the way.
 const HEALTHY: [&str; 2] = ["idle", "shipping"];
+
+/// How many there are, and how many of them nobody granted.
+fn sessions(status: &Status) -> String {
+    let kinds = [(status.unattributed_sessions, "unattributed"), (status.emergency_sessions, "emergency")];
+    let kinds: Vec<String> =
+        kinds.into_iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
+    match kinds.is_empty() {
+        true => status.sessions.to_string(),
+        false => format!("{}, of which {}", status.sessions, kinds.join(" and ")),
+    }
+}
 
 /// What waits to be shipped to one place, since when and why, and how far a server has acknowledged it.
 fn shipping(sink: &SinkState, durable: u64, now: Timestamp) -> String {
@@ -149,23 +177,23 @@ fn config(status: &Status) -> String {
 }
 
 /// Everything that an operator should act on, the worst first; empty where there is nothing.
-fn attention(status: &Status) -> String {
+fn attention(status: &Status, paint: Paint) -> String {
     let mut text = String::new();
     let mut problems: Vec<_> = status.problems.iter().collect();
     problems.sort_by_key(|problem| problem.severity);
     for problem in problems {
-        let word = match problem.severity {
-            Severity::Crit => "CRIT",
-            Severity::Err => "ERR",
-            Severity::Warning => "WARNING",
+        let (word, tone) = match problem.severity {
+            Severity::Crit => ("CRIT", Tone::Bad),
+            Severity::Err => ("ERR", Tone::Bad),
+            Severity::Warning => ("WARNING", Tone::Notice),
         };
-        text.push_str(&format!("\n{word}: {}\n", plain(&problem.what)));
+        text.push_str(&format!("\n{}: {}\n", paint.tone(tone, word), plain(&problem.what)));
         if let Some(remedy) = &problem.remedy {
             text.push_str(&format!("  {}\n", plain(remedy)));
         }
     }
     if status.mode == Mode::Observe && !status.obstacles.is_empty() {
-        text.push_str("\nIn the way of enforce:\n");
+        text.push_str(&format!("\n{}\n", paint.tone(Tone::Notice, "In the way of enforce:")));
         text.push_str(&obstacles(&status.obstacles));
     }
     text
@@ -219,6 +247,8 @@ mod tests {
             active_grants: 2,
             waiting_grants: 1,
             sessions: 2,
+            unattributed_sessions: 0,
+            emergency_sessions: 0,
             quarantined: 3,
             obstacles: Vec::new(),
             ledger: LedgerState {
@@ -291,7 +321,7 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
         };
         let silent = SinkState { state: None, ..waiting.clone() };
         let status = Status { shipping: vec![quiet, waiting, silent], ..status() };
-        let text = words(&status, at(NOW));
+        let text = words(&status, at(NOW), Paint::NONE);
         for line in [
             "shipping  syslog unix:/run/x: all sent, to 90\n",
             "shipping  api https://c: retrying, sent to 78, 12 waiting since 2026-11-23 17:57:00 UTC (3 min ago): connection refused; acknowledged to 78, 11 not yet; enrolment pending\n",
@@ -339,10 +369,24 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
         status.problems = vec![problem(Severity::Warning, "small", None), problem(Severity::Crit, "big", Some("act"))];
         status.obstacles = vec!["UsePAM is off: set it".to_owned()];
         let problems = "\nCRIT: big\n  act\n\nWARNING: small\n";
-        assert_eq!(attention(&status), problems, "in enforce the daemon lists what broke among the problems");
+        assert_eq!(
+            attention(&status, Paint::NONE),
+            problems,
+            "in enforce the daemon lists what broke among the problems"
+        );
         status.mode = Mode::Observe;
         let in_the_way = "\nIn the way of enforce:\n  - UsePAM is off: set it\n";
-        assert_eq!(attention(&status), format!("{problems}{in_the_way}"));
+        assert_eq!(attention(&status, Paint::NONE), format!("{problems}{in_the_way}"));
+    }
+
+    #[test]
+    fn sessions_that_nobody_granted_stand_out() {
+        let mut status = status();
+        status.unattributed_sessions = 1;
+        assert_eq!(sessions(&status), "2, of which 1 unattributed");
+        status.emergency_sessions = 1;
+        assert_eq!(sessions(&status), "2, of which 1 unattributed and 1 emergency");
+        assert_eq!((tone("sessions", &status), tone("mode", &status)), (Some(Tone::Bad), Some(Tone::Good)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
         quarantine::{self, QUARANTINE},
     },
     policy::grant::{EndCause, Grant, Origin, Standing},
-    sessions::{self, Session},
+    sessions::{self, Session, Standing as S},
 };
 
 /// How many bytes of the ledger one request looks through.
@@ -65,6 +65,8 @@ impl Engine {
         let (sources, sources_left_off) = super::sources::views(&self.config);
         let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
         let head = self.recorder.ledger().head();
+        let live = self.sessions.live();
+        let sessions = |which: fn(&S) -> bool| live.iter().filter(|session| which(&session.standing)).count() as u64;
         Status {
             mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             trial_until: self.mode.trial_ends().map(|end| end.wall),
@@ -88,6 +90,8 @@ impl Engine {
             active_grants: standing(Standing::Active),
             waiting_grants: standing(Standing::Waiting),
             sessions: self.sessions.live().len() as u64,
+            unattributed_sessions: sessions(|s| matches!(s, S::Unattributed | S::Unbacked { .. })),
+            emergency_sessions: sessions(|s| *s == S::Emergency),
             quarantined: quarantine::list(Path::new(QUARANTINE)).map_or(0, |items| items.len() as u64),
             obstacles: self.obstacle_views(),
             ledger: LedgerState {

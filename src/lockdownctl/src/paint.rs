@@ -1,0 +1,89 @@
+//! Colour on a terminal, and nothing at all elsewhere: what is piped, or asked for as JSON, is the bare text.
+
+use std::io::IsTerminal;
+
+/// What a piece of text is to the eye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// In order.
+    Good,
+    /// Worth a look.
+    Notice,
+    /// To be acted on.
+    Bad,
+    /// There to be read past.
+    Quiet,
+    /// A heading.
+    Strong,
+}
+
+impl Tone {
+    /// The parameters of "Select Graphic Rendition" (ECMA-48): of the sixteen colours that every terminal has.
+    fn parameters(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Notice => "33",
+            Self::Bad => "1;31",
+            Self::Quiet => "2",
+            Self::Strong => "1",
+        }
+    }
+}
+
+/// Whether there is colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    /// Bare text.
+    pub(crate) const NONE: Self = Self(false);
+
+    /// Colour if standard output is a terminal that has it and nobody said no (<https://no-color.org>).
+    pub(crate) fn of_stdout(json: bool) -> Self {
+        let said = |name: &str| std::env::var_os(name).unwrap_or_default();
+        Self::judge(!json && std::io::stdout().is_terminal(), !said("NO_COLOR").is_empty(), &said("TERM"))
+    }
+
+    fn judge(is_terminal: bool, said_no: bool, term: &std::ffi::OsStr) -> Self {
+        Self(is_terminal && !said_no && !term.is_empty() && term != "dumb")
+    }
+
+    /// The text in its tone. It must be safe for a terminal already.
+    pub(crate) fn tone(self, tone: Tone, text: &str) -> String {
+        if self.0 && !text.is_empty() { format!("\x1b[{}m{text}\x1b[0m", tone.parameters()) } else { text.to_owned() }
+    }
+
+    /// As [`Paint::tone`], where there is a tone.
+    pub(crate) fn maybe(self, tone: Option<Tone>, text: &str) -> String {
+        tone.map_or_else(|| text.to_owned(), |tone| self.tone(tone, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_colour_on_a_terminal_only_and_only_if_nobody_said_no() {
+        for (is_terminal, said_no, term, colour) in [
+            (true, false, "xterm-256color", true),
+            (false, false, "xterm", false),
+            (true, true, "xterm", false),
+            (true, false, "dumb", false),
+            (true, false, "", false),
+        ] {
+            assert_eq!(
+                Paint::judge(is_terminal, said_no, term.as_ref()),
+                Paint(colour),
+                "{is_terminal} {said_no} {term}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_colour_the_text_is_bare() {
+        assert_eq!(Paint::NONE.tone(Tone::Bad, "x"), "x");
+        assert_eq!(Paint(true).tone(Tone::Bad, "x"), "\x1b[1;31mx\x1b[0m");
+        assert_eq!(Paint(true).tone(Tone::Bad, ""), "");
+    }
+}
