@@ -38,7 +38,7 @@ pub use judge::{
     MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_SIZE, MAX_WARNING, MIN_GRANT, MIN_RETAIN, MIN_SIZE,
 };
 pub use place::Place;
-pub use session_rules::BeforeEnforce;
+pub use session_rules::{BeforeEnforce, LeftBehind};
 pub use shipping::{MAX_ADDRESS, MAX_RECEIPT_KEYS, Ship, ShipApi, WhenFull};
 pub use sources::Holds;
 pub use table::MAX_LIST;
@@ -146,6 +146,8 @@ pub struct Sessions {
     pub warn_before: Option<Duration>,
     /// What becomes of connections that began before enforce and stand on no grant.
     pub before_enforce: BeforeEnforce,
+    /// What becomes of what a person leaves running when their grant ends.
+    pub left_behind: LeftBehind,
 }
 
 /// One `[[person]]`.

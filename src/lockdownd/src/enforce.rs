@@ -9,6 +9,7 @@ mod farewell;
 mod found;
 mod giving;
 pub mod homes;
+mod left_behind;
 mod logins;
 mod mode;
 mod schedule;
@@ -37,6 +38,7 @@ use crate::{
     host::{clock::Now, key_store::KeyStore},
     recorder::Recorder,
     sessions::Sessions,
+    traces::Traces,
     trigger::{Place, Reason},
 };
 
@@ -61,6 +63,7 @@ pub struct Engine {
     pub(crate) grants: Grants,
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
+    pub(crate) traces: Traces,
     pub(crate) recorder: Recorder,
     pub(crate) shipped: Shipped,
     pub(crate) store: KeyStore,
@@ -114,6 +117,7 @@ impl Engine {
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::Gone(session) => self.session_gone(&session, now),
             Reason::LookAgain(session) => self.look_again(&session, now),
+            Reason::LookBehind(grant) => self.look_behind(&grant, true, now),
             Reason::LookAt(session) => self.look_at(&session, now),
             Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
         }

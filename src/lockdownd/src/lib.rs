@@ -13,4 +13,5 @@ pub mod policy;
 pub mod recorder;
 pub mod run;
 pub mod sessions;
+pub mod traces;
 pub mod trigger;

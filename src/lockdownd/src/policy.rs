@@ -5,6 +5,7 @@
 
 pub mod grant;
 pub mod key_file;
+pub mod left_behind;
 pub mod login;
 pub mod receipt;
 pub mod rendered;

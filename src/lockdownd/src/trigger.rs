@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use control::gate;
 use jiff::Timestamp;
-use record::SessionId;
+use record::{GrantId, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
@@ -74,6 +74,8 @@ pub enum Reason {
     Gone(SessionId),
     /// It is time to look whether a connection that was ended is really gone.
     LookAgain(SessionId),
+    /// It is time to look again for what was left behind under a grant that has ended.
+    LookBehind(GrantId),
     /// It is time to look what a session is used for.
     LookAt(SessionId),
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.

@@ -10,8 +10,8 @@ use record::{Account, Fingerprint, Person};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Accounts, BeforeEnforce, Config, Cron, GrantRules, HostConfig, HostName, LedgerConfig, Mode, PersonEntry,
-    PersonKey, RenderedGrant, Schedule, Sessions, Ship, ShipApi, WhenFull,
+    Accounts, BeforeEnforce, Config, Cron, GrantRules, HostConfig, HostName, LedgerConfig, LeftBehind, Mode,
+    PersonEntry, PersonKey, RenderedGrant, Schedule, Sessions, Ship, ShipApi, WhenFull,
     error::Problems,
     merge::{GrantTable, PersonTable, Settings},
     place::{Located, Place},
@@ -87,6 +87,7 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
         sessions: Sessions {
             end_with_grant: settings.end_with_grant.is_none_or(|e| e.value),
             warn_before: Some(warn_before).filter(|w| !w.is_zero()),
+            left_behind: settings.left_behind.map_or(LeftBehind::Record, |choice| choice.value),
             before_enforce: settings.before_enforce.map_or(BeforeEnforce::Keep, |choice| choice.value),
         },
         people,

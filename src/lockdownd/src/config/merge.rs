@@ -9,7 +9,7 @@ use record::{Account, Person};
 use ssh_key::PublicKey;
 
 use super::{
-    BeforeEnforce, Cron, HostName, Mode, WhenFull,
+    BeforeEnforce, Cron, HostName, LeftBehind, Mode, WhenFull,
     error::{Problems, quoted},
     place::{Located, Place, Source},
     session_rules, shipping,
@@ -38,6 +38,7 @@ pub(super) struct Settings {
     pub(super) end_with_grant: Option<Located<bool>>,
     pub(super) warn_before: Option<Located<Duration>>,
     pub(super) before_enforce: Option<Located<BeforeEnforce>>,
+    pub(super) left_behind: Option<Located<LeftBehind>>,
     pub(super) retain: Option<Located<Duration>>,
     pub(super) syslog: Option<Located<String>>,
     pub(super) max_size: Option<Located<u64>>,
@@ -133,6 +134,8 @@ impl Settings {
         put(&mut self.warn_before, word(table.string("warn_before", problems), parse_duration, problems));
         let before = table.string("before_enforce", problems);
         put(&mut self.before_enforce, word(before, session_rules::before_enforce, problems));
+        let left_behind = table.string("left_behind", problems);
+        put(&mut self.left_behind, word(left_behind, session_rules::left_behind, problems));
         self.end(table, problems);
     }
 

@@ -65,7 +65,7 @@ fn an_unknown_key_is_refused_with_the_nearest_valid_one() {
     refused(&format!("{FRANK}shell = 1"), &["\"shell\" in [[person]]", "valid here: name, keys, accounts"]);
     refused(
         "mode = \"observe\"\n[sessions]\nkill = true",
-        &["valid here: end_with_grant, warn_before, before_enforce"],
+        &["valid here: end_with_grant, warn_before, before_enforce, left_behind"],
     );
     refused("mode = \"observe\"\n\"a\\nb\\u0000\" = 1", &["unknown key \"a\\nb\\0\""]);
 }
@@ -117,6 +117,7 @@ fn durations_and_cron_patterns_are_refused_with_an_example() {
     );
     refused(&format!("{o}[sessions]\nwarn_before = \"25h\""), &["0s to 1d works"]);
     refused(&format!("{o}[sessions]\nbefore_enforce = \"kill\""), &["write \"keep\" or \"end\""]);
+    refused(&format!("{o}[sessions]\nleft_behind = \"keep\""), &["write \"record\" or \"end\""]);
     refused(&format!("{o}[ledger]\nretain = \"1h\""), &["1d to 3660d works"]);
     refused(
         &format!("{o}[schedule]\nsweep = \"*/15 * * * *\""),

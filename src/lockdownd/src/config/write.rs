@@ -36,6 +36,7 @@ pub(super) fn config(config: &Config) -> String {
     key(&mut out, "end_with_grant", config.sessions.end_with_grant);
     key(&mut out, "warn_before", length(config.sessions.warn_before.unwrap_or_default()));
     key(&mut out, "before_enforce", text(config.sessions.before_enforce.as_str()));
+    key(&mut out, "left_behind", text(config.sessions.left_behind.as_str()));
     section(&mut out, "[ledger]");
     key(&mut out, "retain", length(config.ledger.retain));
     key(&mut out, "max_size", text(&written_size(config.ledger.max_size)));

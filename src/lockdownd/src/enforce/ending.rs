@@ -72,8 +72,9 @@ impl Engine {
         self.grants_unsaved = true;
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
-        for grant in ended.iter().filter_map(|id| self.grants.get(id)) {
-            if let Some(draft) = grant_ended(grant) {
+        for id in &ended {
+            if let Some(draft) = self.grants.get(id).and_then(grant_ended) {
+                let draft = self.with_left_behind(draft, id, now);
                 self.recorder.note(draft);
             }
         }
@@ -165,7 +166,7 @@ impl Engine {
     }
 
     /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
-    fn spared(&self) -> Spared {
+    pub(super) fn spared(&self) -> Spared {
         let monitors = self.sessions.live().iter().map(|session| session.monitor).collect();
         Spared { listeners: listener_processes(), monitors }
     }

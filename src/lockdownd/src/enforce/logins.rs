@@ -120,6 +120,7 @@ impl Engine {
             return;
         };
         self.sessions.note_uses(id, logins::uses(monitor));
+        self.trace(id);
         self.warn(id, now);
     }
 }

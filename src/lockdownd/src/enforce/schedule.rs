@@ -182,6 +182,7 @@ impl Engine {
         }
         self.record_emergency_notes(now);
         self.find_logins(now);
+        self.look_behind_all(now);
         self.grants_unsaved = true;
         self.pass(now);
         self.prune(now);

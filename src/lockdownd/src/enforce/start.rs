@@ -34,6 +34,7 @@ use crate::{
     policy::grant::{End, EndCause, Grant},
     recorder::Recorder,
     sessions::Sessions,
+    traces::Traces,
     trigger::Reason,
 };
 
@@ -43,6 +44,8 @@ pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
 pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
 /// The table of live sessions.
 pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
+/// Which audit sessions the connections of which grant had.
+pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
 
 /// How long a stop waits for journald to take the last records; one that stands still has them in the ledger only.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
@@ -98,6 +101,7 @@ impl Engine {
             grants,
             grants_unsaved: true,
             sessions,
+            traces: Traces::open(Path::new(TRACES)),
             recorder: Recorder::new(ledger),
             shipped: Shipped::open(),
             store: KeyStore::open()?,

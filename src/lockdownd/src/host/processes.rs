@@ -398,7 +398,8 @@ impl ProcDir {
         parse_stat(&self.read("stat")?)
     }
 
-    fn number(&self, name: &str) -> Option<u32> {
+    /// A login uid or audit session; nothing where it is not set.
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
         let text = self.read(name)?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|number| *number != UNSET)
     }

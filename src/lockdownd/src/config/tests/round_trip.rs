@@ -100,6 +100,7 @@ fn config() -> impl Strategy<Value = Config> {
                 end_with_grant: rules.4[2],
                 warn_before: keep.1,
                 before_enforce: if rules.4[2] { BeforeEnforce::Keep } else { BeforeEnforce::End },
+                left_behind: if rules.4[2] { LeftBehind::End } else { LeftBehind::Record },
             },
             people,
             rendered,
