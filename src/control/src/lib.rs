@@ -19,14 +19,14 @@ pub use refusal::{Exit, Refusal, RefusalCode};
 pub use request::{
     Allow, CheckError, DEFAULT_RECORDS, Enforce, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM, MAX_QUARANTINE_ID,
     MAX_REASON, MAX_RECORDS, MAX_RECORDS_BYTES, MAX_TARGET, MIN_DURATION_SECS, Quarantined, Records, Request, Revoke,
-    Target,
+    Target, WaysIn,
 };
 pub use response::{
-    AllowedAnswer, Answer, Change, ChangeKind, ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView, EndWhy,
-    EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode, Origin,
-    PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem,
-    RecordsAnswer, Response, RestoreAnswer, RevokeAnswer, SessionKind, SessionView, SessionsAnswer, Severity,
-    SinkState, Status, encode_response,
+    AllowedAnswer, Answer, Change, ChangeKind, Closing, ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView,
+    EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode,
+    Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail,
+    QuarantineItem, RecordsAnswer, Response, RestoreAnswer, RevokeAnswer, Server, SessionKind, SessionView,
+    SessionsAnswer, Severity, SinkState, Status, Way, WayState, WaysInAnswer, encode_response,
 };
 
 /// Where lockdownd listens for operators: `root:lockdown-operators`, mode 0660.

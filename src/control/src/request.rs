@@ -57,6 +57,20 @@ pub enum Request {
     QuarantineShow(Quarantined),
     /// Put one kept item back → [`crate::Answer::Restore`].
     QuarantineRestore(Quarantined),
+    /// Look at every way in, or close those that are open → [`crate::Answer::WaysIn`].
+    WaysIn(WaysIn),
+}
+
+/// What to do about the ways in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaysIn {
+    /// List them, with the drop-in that would close them.
+    Look,
+    /// Put that drop-in into sshd's configuration.
+    Close,
+    /// Take it away.
+    Undo,
 }
 
 /// Leave for `person` to log in.
@@ -203,9 +217,13 @@ impl Request {
     /// The first bound that is broken.
     pub fn check(&self) -> Result<(), CheckError> {
         match self {
-            Self::Status | Self::Grants(_) | Self::Sessions | Self::People | Self::Plan | Self::QuarantineList => {
-                Ok(())
-            }
+            Self::Status
+            | Self::Grants(_)
+            | Self::Sessions
+            | Self::People
+            | Self::Plan
+            | Self::QuarantineList
+            | Self::WaysIn(_) => Ok(()),
             Self::Allow(allow) => {
                 if allow.from.len() > MAX_FROM {
                     return Err(CheckError::From(allow.from.len()));
@@ -230,7 +248,12 @@ impl Request {
     pub fn changes(&self) -> bool {
         matches!(
             self,
-            Self::Allow(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Enforce(_) | Self::QuarantineRestore(_)
+            Self::Allow(_)
+                | Self::Revoke(_)
+                | Self::Lockdown(_)
+                | Self::Enforce(_)
+                | Self::QuarantineRestore(_)
+                | Self::WaysIn(WaysIn::Close | WaysIn::Undo)
         )
     }
 }

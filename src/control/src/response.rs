@@ -6,6 +6,7 @@
 mod grants;
 mod listed;
 mod status;
+mod ways_in;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,7 @@ pub use listed::{
 pub use status::{
     ConfigSource, ConfigState, GrantLine, LedgerState, Mode, PersonLine, Problem, Severity, SinkState, Status,
 };
+pub use ways_in::{Closing, Server, Way, WayState, WaysInAnswer};
 
 /// What comes back for one [`crate::Request`].
 pub type Response = Result<Answer, Refusal>;
@@ -59,6 +61,8 @@ pub enum Answer {
     QuarantineItem(Box<QuarantineDetail>),
     /// To [`crate::Request::QuarantineRestore`].
     Restore(RestoreAnswer),
+    /// To [`crate::Request::WaysIn`].
+    WaysIn(Box<WaysInAnswer>),
 }
 
 /// The frame that carries `response`. A list that does not fit [`MAX_FRAME`] is cut and says by how much; what cannot
@@ -94,6 +98,7 @@ impl Answer {
             Self::People(a) => cut(&mut a.people, &mut a.left_off),
             Self::Plan(a) => cut(&mut a.changes, &mut a.left_off),
             Self::Quarantine(a) => cut(&mut a.items, &mut a.left_off),
+            Self::WaysIn(a) => cut(&mut a.ways, &mut a.left_off) || cut(&mut a.servers, &mut a.left_off),
             Self::Revoke(a) => cut(&mut a.sessions, &mut a.left_off) || cut(&mut a.grants, &mut a.left_off),
             Self::Lockdown(a) => cut(&mut a.sessions, &mut a.left_off) || cut(&mut a.grants, &mut a.left_off),
             Self::Status(_)

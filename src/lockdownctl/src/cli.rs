@@ -48,6 +48,7 @@ pub(crate) enum Command {
     /// In observe this is what switching to enforce would do, and what stands in its way; in enforce it is what the next
     /// sweep would do. Nothing is changed. Exit status 1 if something stands in the way.
     Plan,
+    WaysIn(WaysIn),
     Records(Records),
     Verify(Verify),
     Quarantine(Quarantine),
@@ -124,6 +125,28 @@ pub(crate) struct Grants {
     /// Those that have ended too
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+/// List every way in that an SSH login could take, and close those that are open
+///
+/// Each sshd that runs, with its own configuration, and each other SSH server that listens, is looked at: key files,
+/// AuthorizedKeysCommand, certificate authorities, host-based, passwords, keyboard-interactive, GSSAPI, root's logins, the
+/// gate's place in PAM, exempt accounts. Each way is closed, closed by the gate, or open, with the one line that closes it.
+/// Exit status 1 while one is open that is not open on purpose. What is outside SSH is named, and not looked at.
+///
+/// --close shows a drop-in for sshd, /etc/ssh/sshd_config.d/01-lockdownd-ways-in.conf, that closes in sshd itself whatever
+/// a grant does not need, open or closed by the gate. It says nothing about exempt accounts, keys, or where they are read from.
+#[derive(Debug, Args)]
+pub(crate) struct WaysIn {
+    /// Print the drop-in that closes what is open; change nothing
+    #[arg(long, conflicts_with = "undo")]
+    pub(crate) close: bool,
+    /// With --close: check it with sshd, put it in place, and have sshd read it
+    #[arg(long, requires = "close")]
+    pub(crate) apply: bool,
+    /// Take the drop-in away again
+    #[arg(long)]
+    pub(crate) undo: bool,
 }
 
 /// Read the records of what happened

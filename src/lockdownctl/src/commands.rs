@@ -12,6 +12,7 @@ mod records;
 mod sessions;
 mod status;
 pub(crate) mod verify;
+mod ways_in;
 
 use std::path::Path;
 
@@ -61,6 +62,7 @@ fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
         Command::Sessions => sessions::run(context),
         Command::People => people::run(context),
         Command::Plan => plan::run(context),
+        Command::WaysIn(args) => ways_in::run(&args, context),
         Command::Records(args) => records::run(args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Quarantine(args) => quarantine::run(args, context),

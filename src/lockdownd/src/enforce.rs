@@ -18,6 +18,7 @@ mod shipping;
 mod start;
 mod state;
 mod store;
+mod ways;
 mod world;
 
 use std::{
@@ -29,9 +30,9 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
-pub use self::{ending::Ending, start::StartError};
+pub use self::{ending::Ending, start::StartError, ways::Seen};
 pub(crate) use self::{giving::NotInForce, start::renamed};
-use self::{homes::Homes, mode::ModeState, schedule::Schedule, shipped::Shipped, world::World};
+use self::{homes::Homes, mode::ModeState, schedule::Schedule, shipped::Shipped, ways::WaysState, world::World};
 use crate::{
     config::Config,
     grants::Grants,
@@ -60,6 +61,7 @@ pub struct Engine {
     pub(crate) world: World,
     pub(crate) mode: ModeState,
     pub(crate) schedule: Schedule,
+    pub(crate) ways: WaysState,
     pub(crate) grants: Grants,
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
@@ -115,6 +117,8 @@ impl Engine {
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
             Reason::Touched(place) => self.world_changed(place, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
+            Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
+            Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
             Reason::Gone(session) => self.session_gone(&session, now),
             Reason::LookAgain(session) => self.look_again(&session, now),
             Reason::LookBehind(grant) => self.look_behind(&grant, true, now),
@@ -141,7 +145,8 @@ impl Engine {
     pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
-        let boots = [boot, self.grants.next_heartbeat(), trial, self.recorder.next_close(), self.schedule.next_boot()];
+        let (windows, schedule) = (self.recorder.next_close(), self.schedule.next_boot());
+        let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule, self.ways.due()];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
         (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
     }
@@ -155,6 +160,7 @@ impl Engine {
         }
         self.overdue(now);
         self.warn_sessions(now);
+        self.attest_if_due(now);
     }
 
     /// Writes the grants if they changed. A failure leaves them changed in memory, and is tried again by the next pass.

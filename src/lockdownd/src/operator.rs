@@ -9,10 +9,11 @@ mod peer;
 mod quarantine;
 mod revoke;
 pub(crate) mod sources;
+mod ways_in;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
 
-pub use self::{peer::Asker, quarantine::RestoreOutcome};
+pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
 use crate::{
     enforce::Engine,
     host::clock::Now,
@@ -32,6 +33,7 @@ impl Engine {
         let answer: Response = match request {
             Request::Plan => return self.plan(reply, now),
             Request::QuarantineRestore(item) => return self.restore(item, asker, reply),
+            Request::WaysIn(asked) => return self.ways_in(asked, asker, reply),
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
                 self.look_at_shipper(now);

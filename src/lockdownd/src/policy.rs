@@ -14,3 +14,4 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod test_grants;
 pub mod time;
+pub mod ways_in;

@@ -22,12 +22,12 @@ pub use self::{
     watch::Watch,
 };
 use crate::{
-    enforce::homes::Finding,
+    enforce::{Seen, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         readiness::Obstacle,
     },
-    operator::{Asker, RestoreOutcome},
+    operator::{Asker, ClosedWays, RestoreOutcome},
 };
 
 /// How many reasons may wait; those who send them wait in turn.
@@ -80,6 +80,15 @@ pub enum Reason {
     LookAt(SessionId),
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
     Checked(Vec<Obstacle>),
+    /// Every way in was looked at, beside the main thread for the same reason.
+    WaysSeen(Box<Seen>),
+    /// Ways in were closed, or opened again.
+    WaysClosed {
+        /// What came of it.
+        outcome: ClosedWays,
+        /// Who asked, and where the answer goes; `None` where it followed a change of the configuration.
+        asked: Option<(Asker, Reply)>,
+    },
     /// A restore from quarantine is done, beside the main thread because it writes into a home.
     Restored {
         /// What came of it.

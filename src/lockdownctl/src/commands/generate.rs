@@ -122,11 +122,12 @@ mod tests {
                 "lockdownctl-sessions.1",
                 "lockdownctl-status.1",
                 "lockdownctl-verify.1",
+                "lockdownctl-ways-in.1",
                 "lockdownctl.1",
             ]
         );
         assert!(files.iter().all(|(name, page)| page.contains(".SH NAME") && !name.contains("generate")));
-        assert!(files[16].1.contains(".SH EXIT STATUS"));
+        assert!(files[17].1.contains(".SH EXIT STATUS"));
     }
 
     #[test]

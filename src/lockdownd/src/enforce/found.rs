@@ -33,7 +33,7 @@ impl Engine {
             Finding::Overflow { times } => {
                 tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
             }
-            Finding::Swept(report) => return self.attest(&report, now),
+            Finding::Swept(report) => return self.look_at_ways(report),
         }
         self.commit(now);
     }

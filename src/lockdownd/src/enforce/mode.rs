@@ -207,12 +207,21 @@ impl Engine {
         })
     }
 
-    /// What is asked of the host, to be asked here or on another thread.
-    fn question(&self) -> Question {
+    /// The exempt accounts as passwd(5) lists them now.
+    pub(super) fn exempt_accounts(&self) -> Vec<ExemptAccount> {
         let login = |account: &Account| self.world.entry(account).map(|entry| (entry.uid, entry.home.clone()));
         let exempt =
             self.exempt().iter().map(|account| ExemptAccount { account: account.clone(), login: login(account) });
-        Question { exempt: exempt.collect(), no_exempt: self.config.accounts.no_exempt, listeners: self.listeners() }
+        exempt.collect()
+    }
+
+    /// What is asked of the host, to be asked here or on another thread.
+    fn question(&self) -> Question {
+        Question {
+            exempt: self.exempt_accounts(),
+            no_exempt: self.config.accounts.no_exempt,
+            listeners: self.listeners(),
+        }
     }
 
     fn leave(&mut self, reason: &str, now: Now) {

@@ -11,6 +11,7 @@ use record::{ArtifactType, Draft};
 use super::{
     Engine,
     homes::{Command, SweepReport},
+    ways::{self, Seen},
 };
 use crate::{
     config::{Config, Cron},
@@ -186,17 +187,22 @@ impl Engine {
         self.grants_unsaved = true;
         self.pass(now);
         self.prune(now);
+        self.attests_now(now);
         self.homes.send(Command::Sweep { id: 0 });
     }
 
     /// Attests what a sweep has found.
-    pub(super) fn attest(&mut self, report: &SweepReport, now: Now) {
+    pub(super) fn attest(&mut self, report: &SweepReport, seen: &Seen, now: Now) {
         self.last_sweep = Some(now.wall);
         let next_by = self.schedule.next_sweep().and_then(|next| next.checked_add(ATTEST_WITHIN).ok());
         let obstacles: Vec<String> = self.obstacles().iter().map(ToString::to_string).collect();
         let sentence = format!(
-            "sweep: {} accounts, {} key files, {} keys outside the store, {} removed",
-            report.accounts, report.files, report.keys, report.removed
+            "sweep: {} accounts, {} key files, {} keys outside the store, {} removed, {} ways in open",
+            report.accounts,
+            report.files,
+            report.keys,
+            report.removed,
+            seen.open()
         );
         let mut draft = Draft::new(ArtifactType::SweepAttested, sentence)
             .with("mode", if self.enforces() { "enforce" } else { "observe" })
@@ -224,7 +230,7 @@ impl Engine {
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
         }
-        self.recorder.note(draft);
+        self.recorder.note(ways::attested(draft, seen));
         self.commit(now);
     }
 

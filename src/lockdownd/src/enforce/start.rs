@@ -17,6 +17,7 @@ use super::{
     mode::ModeState,
     schedule::{self, Schedule},
     shipped::Shipped,
+    ways::WaysState,
     world::World,
 };
 use crate::{
@@ -98,6 +99,7 @@ impl Engine {
             config_state,
             world: World::read(&boot_id),
             mode: ModeState::default(),
+            ways: WaysState::default(),
             grants,
             grants_unsaved: true,
             sessions,
@@ -128,6 +130,7 @@ impl Engine {
         engine.find_logins(now);
         engine.pass(now);
         engine.tell_homes();
+        engine.renew_closing();
         engine.begin_sweep(now);
         Ok(engine)
     }
@@ -223,6 +226,7 @@ impl Engine {
                 self.put_config_in_force(now);
                 self.settle_mode(now);
                 self.tell_homes();
+                self.renew_closing();
             }
             Err(error) => {
                 tracing::error!("the configuration is refused, and the one from before stays in force:\n{error}");

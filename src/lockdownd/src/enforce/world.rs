@@ -209,6 +209,7 @@ impl Engine {
             }
             self.back_grants(now);
             self.tell_homes();
+            self.attest_soon(now);
         }
         if place == Place::Anywhere || self.enforces() || (self.config.mode == control::Mode::Enforce) {
             self.settle_mode(now);

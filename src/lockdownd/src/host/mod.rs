@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod key_store;
 pub mod left_behind;
 pub mod logins;
+pub mod listening;
 pub mod pam;
 pub mod paths;
 pub mod processes;
@@ -18,6 +19,7 @@ pub mod readiness;
 pub mod shipper;
 pub mod sshd;
 pub mod terminal;
+pub mod ways_in;
 
 /// A random number from the kernel (getrandom(2)), for ids that nobody has used before.
 #[must_use]

@@ -25,7 +25,7 @@ use super::{
 };
 
 mod exempt;
-mod probes;
+pub(super) mod probes;
 
 /// The most logins that one sshd is asked about, 10 ms each. Past these, that the drop-in is read first has to do: sshd
 /// takes the first value, and the drop-in's last block holds for everybody.
@@ -214,8 +214,26 @@ pub fn pam_services(listeners: &[Listener]) -> BTreeSet<String> {
 }
 
 /// Before OpenSSH 9.8, the name that sshd was called by is that of its PAM service.
-fn service(listener: &Listener) -> String {
+pub(super) fn service(listener: &Listener) -> String {
     listener.invocation.service_name.clone()
+}
+
+/// What is in the way if none of the exempt accounts could log in with a key of their own.
+///
+/// # Errors
+/// When sshd or the disk cannot be asked.
+pub fn without_rescue(exempt: &[ExemptAccount], no_exempt: bool) -> Result<Option<Obstacle>, DropInError> {
+    if no_exempt {
+        return Ok(None);
+    }
+    let names: Vec<Account> = exempt.iter().map(|exempt| exempt.account.clone()).collect();
+    Ok(exempt::obstacle(exempt, &drop_in::exempt_key_files(&Invocation::standard(), &names)?))
+}
+
+/// Each key file that sshd reads for an exempt account by its own configuration, with the fingerprints of the keys in it.
+#[must_use]
+pub fn exempt_keys(exempt: &ExemptAccount) -> Vec<(String, Vec<String>)> {
+    exempt::keys(exempt)
 }
 
 /// One sshd being asked.

@@ -134,6 +134,10 @@ impl Engine {
             let what = format!("a receipt is signed by {key}, which is not the server's key as {}", self.trusted_by());
             say(Severity::Err, what, Some(remedy));
         }
+        if let Some(open) = self.ways.open().filter(|open| self.enforces() && *open > 0) {
+            let remedy = "lockdownctl ways-in lists them, each with the line that closes it";
+            say(Severity::Warning, format!("ways in are open to logins without a grant: {open}"), Some(remedy));
+        }
         if let Some(name) = self.next_name() {
             let remedy = "systemctl restart lockdownd, when that may happen; or put the old name back and reload";
             say(Severity::Warning, format!("host.name has changed: {}", renamed(&name)), Some(remedy));

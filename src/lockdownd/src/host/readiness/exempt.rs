@@ -7,7 +7,7 @@ use crate::{
     host::{
         paths::{Root, Sight},
         sshd::{
-            drop_in::ExemptKeyFiles,
+            drop_in::{self, ExemptKeyFiles},
             effective::{Effective, Spec, effective},
             glob,
             listener::Invocation,
@@ -30,6 +30,25 @@ pub(super) fn obstacle(exempt: &[ExemptAccount], files: &ExemptKeyFiles) -> Opti
         }
     }
     Some(Obstacle::NoUsableExempt { why })
+}
+
+/// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints.
+pub(super) fn keys(exempt: &ExemptAccount) -> Vec<(String, Vec<String>)> {
+    let Some((uid, home)) = &exempt.login else { return Vec::new() };
+    let name = exempt.account.clone();
+    let (Ok(files), Ok(root)) =
+        (drop_in::exempt_key_files(&Invocation::standard(), &[name]), Root::open(Path::new("/")))
+    else {
+        return Vec::new();
+    };
+    let of_file = |pattern: &String| {
+        let path = expand(pattern, exempt.account.as_str(), home, *uid)?.path;
+        let mut content = Vec::new();
+        let Sight::File(_) = root.look(&root.resolve(&path).ok()?, &mut content) else { return None };
+        let keys = survey(&content).fingerprints.iter().map(ToString::to_string).collect();
+        Some((record::outside(path.as_os_str().as_encoded_bytes()), keys))
+    };
+    files.values().flatten().filter_map(of_file).collect()
 }
 
 fn usable(exempt: &ExemptAccount, patterns: &[String]) -> Result<(), String> {

@@ -12,7 +12,7 @@ use crate::host::sshd::{
 const MAX_ALTERNATIVES: usize = 8;
 
 /// A login of anybody, of each exempt account, and for each block some that fit it: each once, at most [`MAX_PROBES`].
-pub(super) fn specs<'a>(scan: &Scan, exempt: impl Iterator<Item = &'a str>) -> Vec<Spec> {
+pub(in crate::host) fn specs<'a>(scan: &Scan, exempt: impl Iterator<Item = &'a str>) -> Vec<Spec> {
     let mut specs = vec![Spec::of_anybody()];
     specs.extend(exempt.map(Spec::of));
     for index in 0..scan.blocks.len() {
@@ -28,7 +28,7 @@ pub(super) fn specs<'a>(scan: &Scan, exempt: impl Iterator<Item = &'a str>) -> V
 }
 
 /// A sentence's part that tells a login.
-pub(super) fn describe(spec: &Spec) -> String {
+pub(in crate::host) fn describe(spec: &Spec) -> String {
     let Spec { user, host, addr, laddr, lport, rdomain } = spec;
     let who = if user == ANYBODY { "any account" } else { user.as_str() };
     let plain = Spec { user: user.clone(), ..Spec::of(user) };

@@ -148,6 +148,12 @@ impl Effective {
         self.get(keyword) == Some("yes")
     }
 
+    /// Every keyword with its values.
+    #[must_use]
+    pub fn settings(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.0
+    }
+
     /// The patterns of `AuthorizedKeysFile`. sshd prints them unquoted: one with a blank in it comes apart.
     #[must_use]
     pub fn key_files(&self) -> Vec<String> {

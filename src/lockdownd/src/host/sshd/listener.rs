@@ -188,7 +188,7 @@ fn is_flag(arg: &str, flag: u8) -> bool {
 }
 
 /// Reads sshd's arguments as getopt(3) does; false when something was left over that cannot be placed.
-fn invocation(binary: PathBuf, name: String, args: &[String]) -> (Invocation, bool) {
+pub(super) fn invocation(binary: PathBuf, name: String, args: &[String]) -> (Invocation, bool) {
     let mut values: Vec<(u8, String)> = Vec::new();
     let mut understood = true;
     let mut rest = args.iter();
@@ -237,7 +237,8 @@ pub fn is_started_on_demand() -> bool {
     socket_units().any(|name| matches!(name.as_str(), "ssh.socket" | "sshd.socket"))
 }
 
-fn socket_units() -> impl Iterator<Item = String> {
+/// Every socket unit that is enabled, by its name.
+pub(super) fn socket_units() -> impl Iterator<Item = String> {
     let entries = SOCKET_WANTS.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().filter_map(Result::ok);
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".socket"))
 }

@@ -7,3 +7,4 @@ pub mod listener;
 pub mod probe;
 pub mod scan;
 pub mod syntax;
+pub mod units;

@@ -27,7 +27,9 @@ pub struct Probe {
     sshd: Invocation,
     /// The main file that it stands for.
     original: PathBuf,
-    /// What stands for the drop-in; empty when none does.
+    /// The drop-in that it puts in or takes away.
+    drop_in: PathBuf,
+    /// What stands for it; empty when none does.
     stand_in: PathBuf,
     written: Vec<PathBuf>,
 }
@@ -38,7 +40,7 @@ impl Probe {
     /// # Errors
     /// When the configuration cannot be read whole or the probe not be written.
     pub fn without_drop_in(sshd: &Invocation) -> Result<Self, DropInError> {
-        Self::write(sshd, None)
+        Self::of_file(sshd, Path::new(drop_in::PATH), None)
     }
 
     /// The configuration of `sshd` with a drop-in of this content, whatever is there now.
@@ -46,18 +48,23 @@ impl Probe {
     /// # Errors
     /// As above.
     pub fn with_drop_in(sshd: &Invocation, content: &str) -> Result<Self, DropInError> {
-        Self::write(sshd, Some(content))
+        Self::of_file(sshd, Path::new(drop_in::PATH), Some(content))
     }
 
-    fn write(sshd: &Invocation, content: Option<&str>) -> Result<Self, DropInError> {
-        let overlay = Overlay { base: Disk, path: drop_in::PATH.into(), content: content.map(|text| text.into()) };
+    /// The configuration of `sshd` with another file of this content put in, or without that file.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_file(sshd: &Invocation, file: &Path, content: Option<&str>) -> Result<Self, DropInError> {
+        let overlay = Overlay { base: Disk, path: file.into(), content: content.map(|text| text.into()) };
         let scan = scan(&overlay, &sshd.config_file);
         let original = sshd.config_file.clone();
-        let mut probe = Self { sshd: sshd.clone(), original, stand_in: PathBuf::new(), written: Vec::new() };
+        let (drop_in, stand_in) = (file.to_owned(), PathBuf::new());
+        let mut probe = Self { sshd: sshd.clone(), original, drop_in, stand_in, written: Vec::new() };
         let stand_in = content.map(|content| probe.put("drop-in", content.as_bytes())).transpose()?;
         probe.stand_in = stand_in.clone().unwrap_or_default();
         let text = Disk.read(&sshd.config_file).map_err(|e| DropInError::io(&sshd.config_file, e))?;
-        let text = rewrite(&text, &scan, &sshd.config_file, stand_in.as_deref())?;
+        let text = rewrite(&text, &scan, &sshd.config_file, file, stand_in.as_deref())?;
         probe.sshd.config_file = probe.put("config", &text)?;
         Ok(probe)
     }
@@ -81,7 +88,7 @@ impl Probe {
     /// A complaint of sshd's with the files' own names: lines are the same in both.
     fn as_of_the_original(&self, error: EffectiveError) -> DropInError {
         let EffectiveError::Refused { binary, mut complaint, .. } = error else { return error.into() };
-        let originals = [(&self.sshd.config_file, self.original.as_path()), (&self.stand_in, Path::new(drop_in::PATH))];
+        let originals = [(&self.sshd.config_file, self.original.as_path()), (&self.stand_in, self.drop_in.as_path())];
         for (written, original) in originals {
             if let Some(written) = written.to_str().filter(|written| !written.is_empty()) {
                 complaint = complaint.replace(written, &original.to_string_lossy());
@@ -118,9 +125,14 @@ impl Drop for Probe {
     }
 }
 
-/// The main file with each `Include` that reads our drop-in spelled out, file by file, without ours or with the stand-in.
-fn rewrite(text: &[u8], scan: &Scan, main: &Path, stand_in: Option<&Path>) -> Result<Vec<u8>, DropInError> {
-    let ours = Path::new(drop_in::PATH);
+/// The main file with each `Include` that reads this drop-in spelled out, file by file, without it or with the stand-in.
+fn rewrite(
+    text: &[u8],
+    scan: &Scan,
+    main: &Path,
+    ours: &Path,
+    stand_in: Option<&Path>,
+) -> Result<Vec<u8>, DropInError> {
     let mut lines: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
     for include in &scan.includes {
         let reads_it = include

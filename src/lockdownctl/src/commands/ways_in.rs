@@ -1,0 +1,184 @@
+//! `ways-in`: every way in, whether it is open, and what closes it.
+
+use control::{Answer, Exit, Mode, Request, Way, WayState, WaysIn, WaysInAnswer};
+
+use super::{Context, left_off};
+use crate::{
+    ask::Failure,
+    cli,
+    output::{Done, plain, show},
+};
+
+/// Lists them (exit status 1 while one is open that nobody wants open), prints what would close them, closes or undoes.
+pub(crate) fn run(args: &cli::WaysIn, context: &Context<'_>) -> Result<Done, Failure> {
+    let request = match (args.close && args.apply, args.undo) {
+        (true, _) => WaysIn::Close,
+        (_, true) => WaysIn::Undo,
+        _ => WaysIn::Look,
+    };
+    let Answer::WaysIn(answer) = context.ask(&Request::WaysIn(request))? else { return Err(Failure::mismatch()) };
+    if args.close && !args.apply {
+        return Ok(show(context.json, &answer.closing, |_| drop_in(&answer)));
+    }
+    let done = show(context.json, &*answer, words);
+    let open = answer.ways.iter().any(|way| way.state == WayState::Open && !way.wanted);
+    Ok(if open && request == WaysIn::Look { done.exiting(Exit::Refused) } else { done })
+}
+
+/// The drop-in's own text, so that it can be redirected into a file.
+fn drop_in(answer: &WaysInAnswer) -> String {
+    let lines = |text: &String| text.lines().map(|line| format!("{}\n", plain(line))).collect();
+    let nothing = || format!("# Nothing is open that {} could close.\n", answer.closing.path);
+    answer.closing.text.as_ref().map_or_else(nothing, lines)
+}
+
+fn words(answer: &WaysInAnswer) -> String {
+    let mut text: String = answer.changed.iter().map(|sentence| format!("{}\n", plain(sentence))).collect();
+    if answer.mode == Mode::Observe {
+        text.push_str("mode observe: the gate lets everybody by, and keys in homes count\n");
+    }
+    let mut servers: Vec<&str> = answer.servers.iter().map(|server| server.name.as_str()).collect();
+    for way in &answer.ways {
+        if !servers.contains(&way.server.as_str()) {
+            servers.push(&way.server);
+        }
+    }
+    for server in servers {
+        let ways: Vec<&Way> = answer.ways.iter().filter(|way| way.server == server).collect();
+        if ways.is_empty() {
+            continue;
+        }
+        let listens = answer.servers.iter().find(|known| known.name == server).map(|known| known.listens.join(", "));
+        let listens = listens.filter(|at| !at.is_empty()).map_or(String::new(), |at| format!(", at {at}"));
+        text.push_str(&format!("{}\n", plain(&format!("{server}{listens}"))));
+        text.push_str(&by_state(&ways));
+    }
+    text.push_str(&left_off(answer.left_off));
+    for warning in &answer.warnings {
+        text.push_str(&format!("WARNING: {}\n", plain(warning)));
+    }
+    text.push_str("Not looked at, because it is not SSH:\n");
+    text.push_str(&answer.not_covered.iter().map(|what| format!("  {}\n", plain(what))).collect::<String>());
+    text + &advice(answer)
+}
+
+fn by_state(ways: &[&Way]) -> String {
+    let mut text = String::new();
+    let label = |way: &Way| match (way.state, way.wanted) {
+        (WayState::Open, false) => "OPEN",
+        (WayState::Open, true) => "open on purpose",
+        (WayState::ClosedByGate, _) => "closed by the gate",
+        (WayState::Closed, _) => "closed",
+    };
+    let mut standing: Vec<&&Way> = ways.iter().filter(|way| way.state != WayState::Closed).collect();
+    standing.sort_by_key(|way| (way.state, way.wanted));
+    for way in standing {
+        let (kind, whom, why) = (way.kind.replace('_', " "), &way.whom, &way.why);
+        text.push_str(&format!("  {}: {}\n", label(way), plain(&format!("{kind}, {whom}: {why}"))));
+        if let Some(closes) = &way.closes {
+            text.push_str(&format!("      to close it: {}\n", plain(closes)));
+        }
+    }
+    let closed = ways.iter().filter(|way| way.state == WayState::Closed);
+    let mut closed: Vec<String> = closed.map(|way| way.kind.replace('_', " ")).collect();
+    closed.dedup();
+    if !closed.is_empty() {
+        text.push_str(&format!("  closed: {}\n", plain(&closed.join(", "))));
+    }
+    text
+}
+
+fn advice(answer: &WaysInAnswer) -> String {
+    let closing = &answer.closing;
+    match (&closing.text, closing.installed, closing.differs) {
+        (_, true, _) => format!("{} is in place; lockdownctl ways-in --undo takes it away\n", closing.path),
+        (_, _, true) => format!("{} says something else than it would now: lockdownctl ways-in --close --apply\n", closing.path),
+        (Some(_), ..) => "To close in sshd itself what no grant needs: lockdownctl ways-in --close shows the drop-in, --close --apply installs it\n".to_owned(),
+        (None, ..) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::{Closing, Server};
+
+    use super::*;
+    use crate::commands::testing::*;
+
+    const SSHD: &str = "/usr/sbin/sshd (process 7, /etc/ssh/sshd_config)";
+
+    fn way(kind: &str, state: WayState, wanted: bool, closes: Option<&str>) -> Way {
+        Way {
+            kind: kind.to_owned(),
+            server: SSHD.to_owned(),
+            whom: "any account".to_owned(),
+            state,
+            wanted,
+            why: format!("{kind} yes"),
+            closes: closes.map(str::to_owned),
+        }
+    }
+
+    fn answer(ways: Vec<Way>) -> WaysInAnswer {
+        WaysInAnswer {
+            mode: Mode::Enforce,
+            servers: vec![Server { name: SSHD.to_owned(), listens: vec!["0.0.0.0:22".to_owned()] }],
+            ways,
+            left_off: 0,
+            warnings: Vec::new(),
+            not_covered: vec!["the console".to_owned()],
+            closing: Closing {
+                path: "/etc/ssh/01.conf".to_owned(),
+                text: Some("Match all\n    X no\n".to_owned()),
+                installed: false,
+                differs: false,
+            },
+            changed: Vec::new(),
+        }
+    }
+
+    fn asked(args: cli::WaysIn, answer: WaysInAnswer) -> (Vec<Request>, Done) {
+        let (asked, done) = against(vec![Ok(Answer::WaysIn(Box::new(answer)))], |context| run(&args, context));
+        (asked, done.unwrap())
+    }
+
+    fn args(close: bool, apply: bool, undo: bool) -> cli::WaysIn {
+        cli::WaysIn { close, apply, undo }
+    }
+
+    #[test]
+    fn open_ways_come_first_with_what_closes_them_and_the_status_is_1() {
+        let ways = vec![
+            way("gssapi", WayState::Closed, false, None),
+            way("password", WayState::ClosedByGate, false, Some("PasswordAuthentication no")),
+            way("exempt", WayState::Open, true, None),
+            way("other_server", WayState::Open, false, Some("kill 9")),
+        ];
+        let (request, done) = asked(args(false, false, false), answer(ways));
+        assert_eq!(request, [Request::WaysIn(WaysIn::Look)]);
+        assert_eq!(done.exit, Exit::Refused);
+        let expected = format!(
+            "{SSHD}, at 0.0.0.0:22\n  OPEN: other server, any account: other_server yes\n      to close it: kill 9\n  \
+             open on purpose: exempt, any account: exempt yes\n  \
+             closed by the gate: password, any account: password yes\n      to close it: PasswordAuthentication no\n  \
+             closed: gssapi\nNot looked at, because it is not SSH:\n  the console\n"
+        );
+        assert!(done.text.starts_with(&expected), "{}", done.text);
+    }
+
+    #[test]
+    fn a_host_with_nothing_open_but_what_is_wanted_is_in_order() {
+        let (_, done) = asked(args(false, false, false), answer(vec![way("exempt", WayState::Open, true, None)]));
+        assert_eq!(done.exit, Exit::Done);
+    }
+
+    #[test]
+    fn close_alone_prints_the_drop_in_and_changes_nothing() {
+        let (request, done) = asked(args(true, false, false), answer(Vec::new()));
+        assert_eq!((request, done.text.as_str()), (vec![Request::WaysIn(WaysIn::Look)], "Match all\n    X no\n"));
+        let (request, _) = asked(args(true, true, false), answer(Vec::new()));
+        assert_eq!(request, [Request::WaysIn(WaysIn::Close)]);
+        let (request, _) = asked(args(false, false, true), answer(Vec::new()));
+        assert_eq!(request, [Request::WaysIn(WaysIn::Undo)]);
+    }
+}

@@ -1,0 +1,243 @@
+//! When the ways in are looked at, and what is attested of them.
+//!
+//! Looking runs sshd many times, so it is done on a thread beside the main one; what it found comes back as a reason to
+//! act. A sweep is attested once its ways are known. What changes on the host has it all looked at again at once, but no
+//! more often than every [`PAUSE`]: the last state is always attested.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use control::WayState;
+use record::Draft;
+use serde_json::{Map, Value};
+
+use super::{
+    Engine,
+    homes::{Command, SweepReport},
+};
+use crate::{
+    host::{
+        clock::Now,
+        ways_in::{self, As, Question},
+    },
+    policy::ways_in::{NOT_COVERED, Observed, Way, judge, warnings},
+    trigger::Reason,
+};
+
+/// The least time between two attestations that changes on the host bring about. Anybody can cause a change (chfn(1)).
+pub(super) const PAUSE: Duration = Duration::from_secs(30);
+/// How many sweeps may wait for one look; a look takes at most half a minute.
+const MAX_WAITING: usize = 64;
+
+/// What was seen of the ways in.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// As it was found.
+    pub observed: Observed,
+    /// As it was judged.
+    pub ways: Vec<Way>,
+}
+
+impl Seen {
+    /// Looks at everything: runs sshd, reads `/proc`. Never on the main thread.
+    #[must_use]
+    pub fn look(question: &Question) -> Self {
+        let observed = ways_in::observe(question, As::InForce);
+        let ways = judge(&observed);
+        Self { observed, ways }
+    }
+
+    /// How many ways are open that nobody wants open.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.ways.iter().filter(|way| way.state == WayState::Open && !way.wanted).count() as u64
+    }
+}
+
+/// Looks that are under way or due.
+#[derive(Debug, Default)]
+pub(crate) struct WaysState {
+    /// Sweeps that wait to be attested; while there are any, a look is under way.
+    waiting: Vec<SweepReport>,
+    /// When everything is to be looked at again because something changed, on the boot clock.
+    due: Option<Duration>,
+    /// When that last happened.
+    again_at: Option<Duration>,
+    /// How many ways were open at the last look.
+    open: Option<u64>,
+}
+
+impl WaysState {
+    /// When the next look is due, on the boot clock.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// How many ways were open when last looked at.
+    pub(crate) fn open(&self) -> Option<u64> {
+        self.open
+    }
+
+    /// Something changed: plans a look.
+    fn changed(&mut self, now: Now) {
+        let earliest = self.again_at.map_or(now.boot, |last| (last + PAUSE).max(now.boot));
+        self.due.get_or_insert(earliest);
+    }
+
+    /// Whether the planned look is due: then it counts as done.
+    fn is_due(&mut self, now: Now) -> bool {
+        let is_due = self.due.is_some_and(|due| now.boot >= due);
+        if is_due {
+            self.looked(now);
+        }
+        is_due
+    }
+
+    /// Everything is looked at now, for whatever reason.
+    fn looked(&mut self, now: Now) {
+        self.due = None;
+        self.again_at = Some(now.boot);
+    }
+}
+
+impl Engine {
+    /// Something on the host changed: everything is looked at again and attested, soon.
+    pub(super) fn attest_soon(&mut self, now: Now) {
+        self.ways.changed(now);
+    }
+
+    /// A sweep begins: what changed until now is looked at by it.
+    pub(super) fn attests_now(&mut self, now: Now) {
+        self.ways.looked(now);
+    }
+
+    /// Has everything looked at again, if that is due.
+    pub(super) fn attest_if_due(&mut self, now: Now) {
+        if self.ways.is_due(now) {
+            self.homes.send(Command::Sweep { id: 0 });
+        }
+    }
+
+    /// What the look depends on besides the host.
+    pub(crate) fn ways_question(&self) -> Question {
+        let root = "root".parse().expect("root is an account's name");
+        let is_wanted =
+            self.exempt().contains(&root) || self.config.people.values().any(|p| p.accounts.contains(&root));
+        Question {
+            enforces: self.enforces(),
+            no_exempt: self.config.accounts.no_exempt,
+            root_is_wanted: is_wanted,
+            exempt: self.exempt_accounts(),
+        }
+    }
+
+    /// A sweep of the homes is done: it is attested with the ways in, once they are known.
+    pub(super) fn look_at_ways(&mut self, report: SweepReport) {
+        self.ways.waiting.push(report);
+        if self.ways.waiting.len() > 1 {
+            // A look is under way; one that would never end must not make this list grow for ever.
+            let excess = self.ways.waiting.len().saturating_sub(MAX_WAITING);
+            self.ways.waiting.drain(..excess);
+            return;
+        }
+        let (question, reasons) = (self.ways_question(), self.reasons.clone());
+        tokio::task::spawn_blocking(move || {
+            let seen = Box::new(Seen::look(&question));
+            // Nobody receives once the daemon stops.
+            let _ = reasons.blocking_send(Reason::WaysSeen(seen));
+        });
+    }
+
+    /// The ways in are known: the sweeps that waited for them are attested.
+    pub(super) fn ways_seen(&mut self, seen: &Seen, now: Now) {
+        self.ways.open = Some(seen.open());
+        for report in std::mem::take(&mut self.ways.waiting) {
+            self.attest(&report, seen, now);
+        }
+    }
+}
+
+/// Adds to an attestation every way in, the servers they lead through, and what is not looked at.
+pub(super) fn attested(draft: Draft, seen: &Seen) -> Draft {
+    let of = |state| -> Vec<&Way> { seen.ways.iter().filter(|way| way.state == state).collect() };
+    let (open, by_gate, closed) = (of(WayState::Open), of(WayState::ClosedByGate), of(WayState::Closed));
+    let views = |ways: &[&Way]| -> Vec<Value> { ways.iter().map(|way| Value::Object(view(way))).collect() };
+    let mut closed_at: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for way in &closed {
+        closed_at.entry(way.server.as_str()).or_default().push(way.kind.into());
+    }
+    let closed: Vec<Value> = closed_at
+        .into_iter()
+        .map(|(server, kinds)| {
+            let mut entry = Map::new();
+            entry.insert("server".to_owned(), server.into());
+            entry.insert("kinds".to_owned(), kinds.into());
+            entry.into()
+        })
+        .collect();
+    draft
+        .with("ways_open", views(&open))
+        .with("ways_closed_by_gate", views(&by_gate))
+        .with("ways_closed", closed)
+        .with("servers", servers(&seen.observed))
+        .with("warnings", warnings(&seen.observed))
+        .with("not_covered", NOT_COVERED.map(Value::from).to_vec())
+}
+
+fn view(way: &Way) -> Map<String, Value> {
+    let mut view = Map::new();
+    let mut put = |key: &str, value: Value| view.insert(key.to_owned(), value);
+    put("kind", way.kind.into());
+    put("server", way.server.as_str().into());
+    put("whom", way.whom.as_str().into());
+    put("why", way.why.as_str().into());
+    if way.wanted {
+        put("wanted", true.into());
+    }
+    if let Some(closes) = &way.closes {
+        put("closes", closes.as_str().into());
+    }
+    view
+}
+
+fn servers(observed: &Observed) -> Vec<Value> {
+    let sshds = observed.sshds.iter().map(|sshd| (&sshd.name, &sshd.listens));
+    let others = observed.others.iter().map(|other| (&other.program, &other.listens));
+    let entry = |(name, listens): (&String, &Vec<String>)| {
+        let mut entry = Map::new();
+        entry.insert("name".to_owned(), name.as_str().into());
+        entry.insert("listens".to_owned(), listens.clone().into());
+        Value::Object(entry)
+    };
+    sshds.chain(others).map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::test_grants::{later, now};
+
+    #[test]
+    fn a_change_is_looked_at_at_once_and_the_next_ones_after_a_pause() {
+        let mut ways = WaysState::default();
+        assert!(!ways.is_due(now()));
+        ways.changed(now());
+        assert_eq!(ways.due(), Some(now().boot));
+        assert!(ways.is_due(now()) && !ways.is_due(now()), "once");
+        for second in 1..30 {
+            ways.changed(later(second));
+            assert!(!ways.is_due(later(second)), "{second}");
+        }
+        assert!(ways.is_due(later(30)), "what changed meanwhile is looked at in the end");
+        assert!(!ways.is_due(later(90)));
+    }
+
+    #[test]
+    fn a_sweep_takes_the_place_of_a_look_that_is_due() {
+        let mut ways = WaysState::default();
+        ways.changed(now());
+        ways.looked(later(1));
+        assert_eq!(ways.due(), None);
+        ways.changed(later(2));
+        assert_eq!(ways.due(), Some(later(1).boot + PAUSE));
+    }
+}

@@ -1,0 +1,193 @@
+//! Looks at everything by which an SSH login could succeed on this host, for `policy::ways_in` to judge.
+//!
+//! Every sshd is asked for its effective configuration, never guessed at; nobody is connected to. What could not be looked
+//! at is told as unseen, so that it counts as open. Runs programs and reads `/proc`: never on the main thread.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{
+    listening,
+    pam::{self, Step},
+    readiness::{self, ExemptAccount, probes},
+    sshd::{
+        drop_in::DropInError,
+        effective::{Effective, Spec, effective},
+        listener::{self, Invocation, Listener},
+        probe::Probe,
+        scan::{self, Disk, Scan},
+        units,
+    },
+};
+use crate::policy::ways_in::{self as policy, CLOSING, Login, Observed, RunBy, Settings, Sshd};
+
+mod close;
+mod others;
+
+pub use close::{CloseError, Closed, close, current, proposal, undo};
+
+/// How long all questions to sshd together may take, at some 10 ms each; what is not asked by then is told as unseen.
+const MAX_TIME: Duration = Duration::from_secs(30);
+/// Where an administrator's drop-ins go.
+const DROP_INS: &str = "/etc/ssh/sshd_config.d";
+
+/// What the answer depends on besides the host itself.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whether enforce is on.
+    pub enforces: bool,
+    /// Whether `accounts.no_exempt` says that no exempt account is wanted.
+    pub no_exempt: bool,
+    /// Whether somebody may be given root, or root is exempt.
+    pub root_is_wanted: bool,
+    /// The accounts that are never locked down.
+    pub exempt: Vec<ExemptAccount>,
+}
+
+/// Which configuration is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As {
+    /// The one in force.
+    InForce,
+    /// The same as if the closing drop-in were not there.
+    Unclosed,
+}
+
+/// Everything there is.
+#[must_use]
+pub fn observe(question: &Question, what: As) -> Observed {
+    let mut looker =
+        Looker { question, what, until: Instant::now() + MAX_TIME, gates: HashMap::new(), unseen: Vec::new() };
+    let listeners = listener::sshd_listeners().unwrap_or_else(|error| {
+        looker.unseen.push(format!("running sshds cannot be found: {error}"));
+        Vec::new()
+    });
+    let on_demand = units::on_demand();
+    let mut sshds: Vec<Sshd> = listeners.iter().map(|listener| looker.listener(listener, &on_demand)).collect();
+    sshds.extend(on_demand.iter().filter_map(|unit| looker.local(unit)));
+    let others = others::find(&listeners, &on_demand, &mut looker.unseen);
+    let exempt = question.exempt.iter().map(exempt_account).collect();
+    let (enforces, root_is_wanted, unseen) = (question.enforces, question.root_is_wanted, looker.unseen);
+    Observed { enforces, root_is_wanted, sshds, others, exempt, unseen }
+}
+
+struct Looker<'a> {
+    question: &'a Question,
+    what: As,
+    until: Instant,
+    /// Whether the gate stands, by PAM service.
+    gates: HashMap<String, Result<(), String>>,
+    unseen: Vec<String>,
+}
+
+impl Looker<'_> {
+    fn listener(&mut self, listener: &Listener, on_demand: &[units::OnDemand]) -> Sshd {
+        let by_unit = |unit: &&units::OnDemand| {
+            unit.sshd.as_ref().is_some_and(|(sshd, _)| sshd.config_file == listener.invocation.config_file)
+        };
+        let listens = match listener.process {
+            Some(id) => listening::addresses(id.pid),
+            None => on_demand
+                .iter()
+                .filter(by_unit)
+                .filter(|unit| !is_local(unit))
+                .flat_map(|unit| unit.listens.clone())
+                .collect(),
+        };
+        let run_by = match (listener.uid, listener.process) {
+            (0, _) | (_, None) => RunBy::Root,
+            (uid, Some(id)) => RunBy::User { uid, pid: id.pid },
+        };
+        let unreadable = (!listener.certain).then(|| "its command line cannot be read for certain".to_owned());
+        self.sshd(listener.title(), &listener.invocation, Found { listens, run_by, local_socket: None, unreadable })
+    }
+
+    /// The sshd behind a socket that only this host's own accounts reach.
+    fn local(&mut self, unit: &units::OnDemand) -> Option<Sshd> {
+        let (invocation, certain) = unit.sshd.as_ref().filter(|_| is_local(unit))?;
+        let unreadable = (!certain).then(|| format!("the command line in {} cannot be read for certain", unit.unit));
+        let name = format!("{} ({})", invocation.binary.display(), unit.unit);
+        let local_socket = Some(unit.unit.clone());
+        Some(self.sshd(
+            name,
+            invocation,
+            Found { listens: unit.listens.clone(), run_by: RunBy::Root, local_socket, unreadable },
+        ))
+    }
+
+    fn sshd(&mut self, name: String, invocation: &Invocation, found: Found) -> Sshd {
+        let Found { listens, run_by, local_socket, unreadable } = found;
+        let config = invocation.config_file.display().to_string();
+        let mut sshd =
+            Sshd { name, config, listens, run_by, local_socket, reads_drop_ins: false, unreadable, logins: Vec::new() };
+        if sshd.run_by == RunBy::Root && sshd.unreadable.is_none() {
+            let scan = scan::scan(&Disk, &invocation.config_file);
+            sshd.reads_drop_ins = scan.dirs.contains(Path::new(DROP_INS));
+            match self.logins(invocation, &scan) {
+                Ok(logins) => sshd.logins = logins,
+                Err(error) => sshd.unreadable = Some(error.to_string()),
+            }
+        }
+        sshd
+    }
+
+    /// What holds for anybody, root, each exempt account, and a login that fits each `Match` block.
+    fn logins(&mut self, invocation: &Invocation, scan: &Scan) -> Result<Vec<Login>, DropInError> {
+        let closes = self.what == As::Unclosed && scan.files.contains(Path::new(CLOSING));
+        let probe = if closes { Some(Probe::of_file(invocation, Path::new(CLOSING), None)?) } else { None };
+        let exempt: Vec<&str> = self.question.exempt.iter().map(|exempt| exempt.account.as_str()).collect();
+        let more = exempt.iter().copied().chain(["root"]);
+        let specs = probes::specs(scan, more);
+        let mut logins = Vec::new();
+        for (asked, spec) in specs.iter().enumerate() {
+            if Instant::now() > self.until {
+                self.unseen.push(format!(
+                    "{}: only {asked} of {} kinds of logins could be asked about in {MAX_TIME:?}",
+                    invocation.config_file.display(),
+                    specs.len()
+                ));
+                break;
+            }
+            let settings = match &probe {
+                Some(probe) => probe.effective(spec)?,
+                None => effective(invocation, spec)?,
+            };
+            logins.push(self.login(invocation, spec, &settings, &exempt));
+        }
+        Ok(logins)
+    }
+
+    fn login(&mut self, invocation: &Invocation, spec: &Spec, effective: &Effective, exempt: &[&str]) -> Login {
+        let service = effective.get("pamservicename").map_or_else(|| invocation.service_name.clone(), str::to_owned);
+        let stands = |service: &String| {
+            [Step::Account, Step::Session]
+                .iter()
+                .try_for_each(|step| pam::gate_stands_for(service, *step).map_err(|why| why.to_string()))
+        };
+        let gate = self.gates.entry(service.clone()).or_insert_with(|| stands(&service)).clone();
+        let settings = Settings::new(effective.settings().clone());
+        let exempt = exempt.contains(&spec.user.as_str());
+        Login { whom: probes::describe(spec), root: spec.user == "root", exempt, settings, gate }
+    }
+}
+
+/// What is known of an sshd before it is asked.
+struct Found {
+    listens: Vec<String>,
+    run_by: RunBy,
+    local_socket: Option<String>,
+    unreadable: Option<String>,
+}
+
+/// Whether a unit listens on sockets of this host alone.
+fn is_local(unit: &units::OnDemand) -> bool {
+    !unit.listens.is_empty() && unit.listens.iter().all(|at| at.starts_with(['/', '@']) || at.starts_with("vsock:"))
+}
+
+/// An exempt account with the keys that sshd reads for it.
+fn exempt_account(exempt: &ExemptAccount) -> policy::ExemptAccount {
+    policy::ExemptAccount { account: exempt.account.to_string(), keys: readiness::exempt_keys(exempt) }
+}

@@ -1,0 +1,163 @@
+//! `lockdownctl ways-in`: every way in, and the drop-in that closes them.
+//!
+//! Looking and closing run sshd, so both happen on a thread of their own; what was changed is on record, with who asked,
+//! before the answer goes out.
+
+use control::{Answer, Closing, Refusal, RefusalCode, Server, WaysIn, WaysInAnswer};
+use record::{ArtifactType, Draft};
+
+use super::Asker;
+use crate::{
+    enforce::{Engine, Seen},
+    host::{
+        clock::Now,
+        ways_in::{self, CloseError, Closed, Question},
+    },
+    policy::ways_in::{CLOSING, NOT_COVERED, Way, warnings},
+    trigger::{Reason, Reply},
+};
+
+/// What came of closing ways in, or of opening them again.
+#[derive(Debug)]
+pub struct ClosedWays {
+    undone: bool,
+    closed: Closed,
+    answer: Box<WaysInAnswer>,
+}
+
+impl Engine {
+    /// Looks, closes or undoes, on a thread of its own.
+    pub(super) fn ways_in(&self, asked: WaysIn, asker: Asker, reply: Reply) {
+        let (question, reasons) = (self.ways_question(), self.reasons.clone());
+        tokio::task::spawn_blocking(move || {
+            let done = match asked {
+                WaysIn::Look => return reply.send(answer(&question).map(|answer| Answer::WaysIn(Box::new(answer)))),
+                WaysIn::Close => ways_in::close(&question),
+                WaysIn::Undo => ways_in::undo(),
+            };
+            let outcome = done.map_err(|error| refused(&error)).and_then(|closed| {
+                Ok(ClosedWays { undone: asked == WaysIn::Undo, closed, answer: Box::new(answer(&question)?) })
+            });
+            match outcome {
+                // Nobody receives once the daemon stops; the asker then learns that there is no answer.
+                Ok(outcome) => drop(reasons.blocking_send(Reason::WaysClosed { outcome, asked: Some((asker, reply)) })),
+                Err(refusal) => reply.send(Err(refusal)),
+            }
+        });
+    }
+
+    /// Where an operator had ways closed: keeps that in line with the configuration, which has just come into force. It may
+    /// have made another account exempt, or let somebody be given root.
+    pub(crate) fn renew_closing(&self) {
+        if !matches!(ways_in::current(), Ok(Some(_))) {
+            return;
+        }
+        let (question, reasons) = (self.ways_question(), self.reasons.clone());
+        tokio::task::spawn_blocking(move || {
+            let closed = match ways_in::close(&question) {
+                Ok(closed) if closed.changed => closed,
+                Ok(_) => return,
+                Err(error) => {
+                    return tracing::error!(%error, "{CLOSING} could not be brought in line with the configuration");
+                }
+            };
+            if let Ok(answer) = answer(&question) {
+                let outcome = ClosedWays { undone: false, closed, answer: Box::new(answer) };
+                // Nobody receives once the daemon stops.
+                let _ = reasons.blocking_send(Reason::WaysClosed { outcome, asked: None });
+            }
+        });
+    }
+
+    /// Records what was closed or opened again, and answers.
+    pub(crate) fn ways_closed(&mut self, outcome: ClosedWays, asked: Option<(Asker, Reply)>, now: Now) {
+        let (actor, reply) = asked.map(|(asker, reply)| (asker.actor, reply)).unzip();
+        let ClosedWays { undone, closed, mut answer } = outcome;
+        if closed.changed {
+            let (sentence, word) = match &closed.text {
+                Some(_) => (format!("ways in were closed: {CLOSING} is in place and sshd has read it"), "closed"),
+                None => (format!("{CLOSING} was taken away, and sshd does without it"), "undone"),
+            };
+            let mut draft =
+                Draft::new(ArtifactType::SshdChanged, sentence.clone()).with("ways_in", word).with("path", CLOSING);
+            if let Some(text) = closed.text {
+                draft = draft
+                    .with("lines", text.lines().filter(|l| !l.starts_with('#')).map(str::trim).collect::<Vec<_>>());
+            }
+            draft.actor = actor;
+            self.recorder.note(draft);
+            self.recorder.commit(now);
+            answer.changed.push(sentence);
+        } else if undone {
+            answer.changed.push(format!("{CLOSING} is not there: nothing was changed"));
+        }
+        if let Some(reply) = reply {
+            reply.send(Ok(Answer::WaysIn(answer)));
+        }
+    }
+}
+
+fn refused(error: &CloseError) -> Refusal {
+    let code = match error {
+        CloseError::NoRescue(_)
+        | CloseError::Unknown(_)
+        | CloseError::DropIn(_)
+        | CloseError::Odd(_)
+        | CloseError::OtherEffect { .. } => RefusalCode::NotReady,
+        CloseError::Write(_) | CloseError::Io(_) | CloseError::Lost(_) => RefusalCode::Failed,
+    };
+    Refusal::new(code, error.to_string()).hint("sshd's configuration is as it was")
+}
+
+/// What there is now. Every string that came from outside is escaped.
+fn answer(question: &Question) -> Result<WaysInAnswer, Refusal> {
+    let seen = Seen::look(question);
+    let proposal = ways_in::proposal(question);
+    let current =
+        ways_in::current().map_err(|error| Refusal::new(RefusalCode::Failed, format!("{CLOSING}: {error}")))?;
+    let mut notes: Vec<String> = warnings(&seen.observed).iter().map(|text| escaped(text)).collect();
+    let text = match proposal {
+        Ok(text) => text,
+        Err(error) => {
+            notes.push(escaped(&format!("what would close the open ways cannot be told: {error}")));
+            None
+        }
+    };
+    let sshds = seen.observed.sshds.iter().map(|sshd| (&sshd.name, &sshd.listens));
+    let others = seen.observed.others.iter().map(|other| (&other.program, &other.listens));
+    let server = |(name, listens): (&String, &Vec<String>)| Server {
+        name: escaped(name),
+        listens: listens.iter().map(|at| escaped(at)).collect(),
+    };
+    Ok(WaysInAnswer {
+        mode: if question.enforces { control::Mode::Enforce } else { control::Mode::Observe },
+        servers: sshds.chain(others).map(server).collect(),
+        ways: seen.ways.iter().map(view).collect(),
+        left_off: 0,
+        warnings: notes,
+        not_covered: NOT_COVERED.map(str::to_owned).to_vec(),
+        closing: Closing {
+            path: CLOSING.to_owned(),
+            installed: text.is_some() && text == current,
+            differs: current.is_some() && text != current,
+            text,
+        },
+        changed: Vec::new(),
+    })
+}
+
+fn escaped(text: &str) -> String {
+    record::escape(text.as_bytes())
+}
+
+fn view(way: &Way) -> control::Way {
+    control::Way {
+        kind: way.kind.to_owned(),
+        server: escaped(&way.server),
+        whom: escaped(&way.whom),
+        state: way.state,
+        wanted: way.wanted,
+        why: escaped(&way.why),
+        closes: way.closes.as_deref().map(escaped),
+    }
+}

@@ -1,0 +1,351 @@
+//! Which ways in there are, whether each is open, and the one line that closes it.
+//!
+//! Judges what was observed of every SSH server on the host. On doubt a way counts as open: what could not be read is
+//! one. Accounts that are exempt stand open on purpose and say so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use control::WayState;
+
+mod closing;
+mod methods;
+
+pub use closing::{CLOSING, OddAccount, closing};
+use methods::METHODS;
+
+/// What lets people in without SSH. It is listed so that nobody takes the list above it for the whole.
+pub const NOT_COVERED: [&str; 6] = [
+    "the console and serial console (getty, EC2 serial console)",
+    "the SSM agent and its Session Manager",
+    "su and sudo, from an account that somebody is in already",
+    "programs that run commands for others: cron, at, a web server, a database, configuration management",
+    "containers and virtual machines on this host, and whatever of SSH runs inside them",
+    "whoever can write this host's disk or memory: the cloud account, its snapshots and images",
+];
+/// What the store pattern of the daemon's own drop-in says.
+pub const STORE: &str = "/run/lockdownd/keys/%u";
+/// The line of the configuration that puts the gate and the key store in force.
+const ENFORCE: &str = "mode = \"enforce\" in /etc/lockdownd/config.toml";
+
+/// An sshd's settings for one login, as `sshd -T -C` prints them: keywords in lower case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings(BTreeMap<String, Vec<String>>);
+
+impl Settings {
+    /// These settings.
+    #[must_use]
+    pub fn new(settings: BTreeMap<String, Vec<String>>) -> Self {
+        Self(settings)
+    }
+
+    /// The first value of a keyword; `None` where it is not set, or `none`.
+    #[must_use]
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        let value = self.0.get(keyword)?.first()?.as_str();
+        (!value.is_empty() && !value.eq_ignore_ascii_case("none")).then_some(value)
+    }
+
+    /// Whether a keyword is `yes`.
+    #[must_use]
+    pub fn is_yes(&self, keyword: &str) -> bool {
+        self.get(keyword) == Some("yes")
+    }
+
+    /// Whether this method alone can make up a login (`AuthenticationMethods` in sshd_config(5)).
+    fn is_enough(&self, method: &str) -> bool {
+        let lists = self.get("authenticationmethods").unwrap_or("any");
+        let names = |list: &str| -> Vec<String> {
+            list.split(',').map(|name| name.split(':').next().unwrap_or_default().to_owned()).collect()
+        };
+        let mut lists = lists.split_ascii_whitespace().map(names);
+        lists.any(|names| {
+            names == ["any"] || (names.iter().any(|n| n == method) && !names.iter().any(|n| n == "publickey"))
+        })
+    }
+}
+
+/// One login that a server was asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// How a person would name it: `any account`, or what a `Match` block is about.
+    pub whom: String,
+    /// Whether it is root's.
+    pub root: bool,
+    /// Whether its account is exempt.
+    pub exempt: bool,
+    /// What holds for it.
+    pub settings: Settings,
+    /// Whether the gate stands in the PAM stack of this login, else why not.
+    pub gate: Result<(), String>,
+}
+
+/// By whom an sshd is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunBy {
+    /// By root.
+    Root,
+    /// By somebody else, as whom alone it can let people in.
+    User {
+        /// Their user id.
+        uid: u32,
+        /// Its process.
+        pid: i32,
+    },
+}
+
+/// One sshd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sshd {
+    /// How a person would name it.
+    pub name: String,
+    /// Its configuration file.
+    pub config: String,
+    /// Where it listens, as far as known.
+    pub listens: Vec<String>,
+    /// By whom it is run.
+    pub run_by: RunBy,
+    /// The unit of systemd's that listens for it on a local socket which anybody on the host may connect to.
+    pub local_socket: Option<String>,
+    /// Whether it reads `/etc/ssh/sshd_config.d`, where the closing drop-in goes.
+    pub reads_drop_ins: bool,
+    /// Why its configuration is not known, where it is not.
+    pub unreadable: Option<String>,
+    /// What holds for each login that it was asked about; the first is anybody's.
+    pub logins: Vec<Login>,
+}
+
+/// A program that listens and is, or may be, another SSH server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherServer {
+    /// Its program.
+    pub program: String,
+    /// Its process; `None` for one that systemd would start.
+    pub pid: Option<i32>,
+    /// Whose it is.
+    pub uid: u32,
+    /// Where it listens.
+    pub listens: Vec<String>,
+    /// The unit of systemd's that it runs in.
+    pub unit: Option<String>,
+}
+
+/// An exempt account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExemptAccount {
+    /// Its name.
+    pub account: String,
+    /// Each key file of its own, with the fingerprints of the keys in it.
+    pub keys: Vec<(String, Vec<String>)>,
+}
+
+/// What was observed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether enforce is on: in observe the gate lets everybody by.
+    pub enforces: bool,
+    /// Whether somebody may be given root, or root is exempt.
+    pub root_is_wanted: bool,
+    /// Every sshd.
+    pub sshds: Vec<Sshd>,
+    /// Every other server.
+    pub others: Vec<OtherServer>,
+    /// The exempt accounts.
+    pub exempt: Vec<ExemptAccount>,
+    /// What could not be looked at, a sentence each.
+    pub unseen: Vec<String>,
+}
+
+/// One way in, judged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    /// What kind of way, one word.
+    pub kind: &'static str,
+    /// Through which server.
+    pub server: String,
+    /// For whom.
+    pub whom: String,
+    /// Whether it lets anybody in who has no grant.
+    pub state: WayState,
+    /// Whether it stands open on purpose.
+    pub wanted: bool,
+    /// What was found.
+    pub why: String,
+    /// The one line that closes it.
+    pub closes: Option<String>,
+}
+
+/// Every way in, server by server.
+#[must_use]
+pub fn judge(observed: &Observed) -> Vec<Way> {
+    let mut ways: Vec<Way> = observed.sshds.iter().flat_map(|sshd| of_sshd(observed, sshd)).collect();
+    ways.extend(observed.others.iter().map(other_server));
+    ways.extend(observed.exempt.iter().map(|exempt| exempt_account(observed, exempt)));
+    let unseen = |what: &String| open("unknown", "this host", "any account", what.clone(), None);
+    ways.extend(observed.unseen.iter().map(unseen));
+    ways
+}
+
+/// What could lock an operator out, a sentence each with what to do about it.
+#[must_use]
+pub fn warnings(observed: &Observed) -> Vec<String> {
+    let penalties = |sshd: &Sshd| {
+        let settings = &sshd.logins.first()?.settings;
+        let is_set = settings.get("persourcepenalties").is_some_and(|value| !value.starts_with("no"));
+        if !is_set || settings.get("persourcepenaltyexemptlist").is_some() {
+            return None;
+        }
+        Some(format!(
+            "{}: PerSourcePenalties shuts an address out after a few refused logins, for up to ten minutes, the bastion's and \
+             with it every exempt account's too: `PerSourcePenaltyExemptList ADDRESS-OF-THE-BASTION` in {} spares it",
+            sshd.name, sshd.config
+        ))
+    };
+    let found: BTreeSet<String> =
+        observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root).filter_map(penalties).collect();
+    found.into_iter().collect()
+}
+
+fn open(kind: &'static str, server: &str, whom: &str, why: String, closes: Option<String>) -> Way {
+    let (server, whom) = (server.to_owned(), whom.to_owned());
+    Way { kind, server, whom, state: WayState::Open, wanted: false, why, closes }
+}
+
+fn of_sshd(observed: &Observed, sshd: &Sshd) -> Vec<Way> {
+    if let RunBy::User { uid, pid } = sshd.run_by {
+        let why = format!("an sshd that uid {uid} runs lets people in as that user, past every gate");
+        return vec![open("user_sshd", &sshd.name, "the user who runs it", why, Some(format!("kill {pid}")))];
+    }
+    if let Some(what) = &sshd.unreadable {
+        let why = format!("what it lets in cannot be told: {what}");
+        return vec![open("unknown", &sshd.name, "any account", why, None)];
+    }
+    let mut ways = vec![gate_of(observed, sshd)];
+    ways.extend(socket_of(observed, sshd));
+    for method in &METHODS {
+        ways.extend(by_method(observed, sshd, method));
+    }
+    ways
+}
+
+/// Why the gate closes nothing for a login; `None` where it does.
+fn ungated(observed: &Observed, login: &Login) -> Option<String> {
+    if !login.settings.is_yes("usepam") {
+        return Some("UsePAM is off, so that nobody asks the gate".to_owned());
+    }
+    match &login.gate {
+        Err(why) => Some(why.clone()),
+        Ok(()) if !observed.enforces => Some("in observe the gate lets everybody by".to_owned()),
+        Ok(()) => None,
+    }
+}
+
+/// The gate's place in the PAM stacks of one sshd.
+fn gate_of(observed: &Observed, sshd: &Sshd) -> Way {
+    let missing =
+        sshd.logins.iter().filter(|login| !login.exempt).find_map(|login| Some((login, ungated(observed, login)?)));
+    match missing {
+        Some((login, why)) => {
+            let closes = if !login.settings.is_yes("usepam") {
+                format!("UsePAM yes in {}", sshd.config)
+            } else if login.gate.is_err() {
+                "pam-auth-update --enable lockdownd".to_owned()
+            } else {
+                ENFORCE.to_owned()
+            };
+            open("gate", &sshd.name, &login.whom, why, Some(closes))
+        }
+        None => Way {
+            kind: "gate",
+            server: sshd.name.clone(),
+            whom: "any account".to_owned(),
+            state: WayState::Closed,
+            wanted: false,
+            why: "the login gate stands in the account and session steps of its PAM stacks".to_owned(),
+            closes: None,
+        },
+    }
+}
+
+/// The local socket that leads to an sshd, from any account on the host.
+fn socket_of(observed: &Observed, sshd: &Sshd) -> Option<Way> {
+    let unit = sshd.local_socket.as_ref()?;
+    let ungated = sshd.logins.iter().filter(|login| !login.exempt).find_map(|login| ungated(observed, login));
+    let why = format!("anybody on the host may connect to {}", sshd.listens.join(", "));
+    let mut way = open("local_socket", &sshd.name, "any account", why, Some(format!("systemctl mask --now {unit}")));
+    match ungated {
+        Some(why) => way.why.push_str(&format!("; {why}")),
+        None => way.state = WayState::ClosedByGate,
+    }
+    Some(way)
+}
+
+/// One method at one sshd: for anybody, and for each login that differs from that.
+fn by_method(observed: &Observed, sshd: &Sshd, method: &methods::Method) -> Vec<Way> {
+    let mut ways: Vec<Way> = Vec::new();
+    for login in sshd.logins.iter().filter(|login| !login.exempt && (!method.root_only || login.root)) {
+        let mut way = one(observed, sshd, method, login);
+        if ways.iter().any(|other| (other.state, &other.why) == (way.state, &way.why)) {
+            continue;
+        }
+        if !method.root_only && ways.is_empty() {
+            "any account".clone_into(&mut way.whom);
+        }
+        ways.push(way);
+    }
+    ways
+}
+
+fn one(observed: &Observed, sshd: &Sshd, method: &methods::Method, login: &Login) -> Way {
+    let (state, why) = match (method.found)(&login.settings) {
+        Err(off) => (WayState::Closed, off),
+        Ok(found) => match ungated(observed, login) {
+            None => (WayState::ClosedByGate, found),
+            Some(ungated) => (WayState::Open, format!("{found}; {ungated}")),
+        },
+    };
+    let closes = (state != WayState::Closed).then(|| match (method.closes)(observed.root_is_wanted) {
+        Some((keyword, value)) => format!("{keyword} {value} in {}", sshd.config),
+        None => ENFORCE.to_owned(),
+    });
+    let (server, whom) = (sshd.name.clone(), login.whom.clone());
+    Way { kind: method.kind, server, whom, state, wanted: false, why, closes }
+}
+
+fn other_server(other: &OtherServer) -> Way {
+    let OtherServer { program, pid, uid, listens, unit } = other;
+    let at = if listens.is_empty() { "somewhere".to_owned() } else { listens.join(", ") };
+    let why =
+        format!("an SSH server, or a program that has one in it, listens at {at} as uid {uid}; the gate is not in it");
+    let (name, closes) = match (unit, pid) {
+        (Some(unit), _) => (format!("{program} ({unit})"), Some(format!("systemctl disable --now {unit}"))),
+        (None, Some(pid)) => (format!("{program} (process {pid})"), Some(format!("kill {pid}"))),
+        (None, None) => (program.clone(), None),
+    };
+    open("other_server", &name, "whoever it lets in", why, closes)
+}
+
+fn exempt_account(observed: &Observed, exempt: &ExemptAccount) -> Way {
+    let count: usize = exempt.keys.iter().map(|(_, keys)| keys.len()).sum();
+    let files: Vec<String> = exempt.keys.iter().map(|(file, keys)| format!("{file} ({})", keys.join(" "))).collect();
+    let mut why = match count {
+        0 => "exempt, with no key in its own files".to_owned(),
+        _ => format!("exempt, with {count} keys in {}", files.join(", ")),
+    };
+    let login = observed.sshds.iter().flat_map(|sshd| &sshd.logins).filter(|l| l.exempt && l.whom == exempt.account);
+    let also: BTreeSet<&str> = login
+        .flat_map(|login| {
+            METHODS
+                .iter()
+                .filter(|m| m.kind != "key_files" && (!m.root_only || login.root) && (m.found)(&login.settings).is_ok())
+        })
+        .map(|method| method.kind)
+        .collect();
+    if !also.is_empty() {
+        why.push_str(&format!("; also by {}", also.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    let closes = format!("take {} out of accounts.exempt in /etc/lockdownd/config.toml", exempt.account);
+    Way { wanted: true, ..open("exempt", "every sshd", &exempt.account, why, Some(closes)) }
+}
+
+#[cfg(test)]
+mod tests;

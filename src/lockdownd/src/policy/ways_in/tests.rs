@@ -1,0 +1,254 @@
+use super::*;
+
+/// What `sshd -T` of a Debian host as it comes says here.
+const DEBIAN: &str = "usepam yes\npubkeyauthentication yes\nauthorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2\n\
+    authorizedkeyscommand none\ntrustedusercakeys none\nauthorizedprincipalsfile none\nauthorizedprincipalscommand none\n\
+    hostbasedauthentication no\npasswordauthentication no\nkbdinteractiveauthentication no\ngssapiauthentication no\n\
+    kerberosauthentication no\npermitemptypasswords no\npermitrootlogin without-password\nauthenticationmethods any\n";
+
+/// Those settings, with these lines in place of theirs.
+fn settings(changes: &str) -> Settings {
+    let mut settings = BTreeMap::new();
+    for line in DEBIAN.lines().chain(changes.lines()) {
+        let (keyword, value) = line.trim().split_once(' ').expect("a keyword and a value");
+        settings.insert(keyword.to_owned(), vec![value.to_owned()]);
+    }
+    Settings::new(settings)
+}
+
+fn login(whom: &str, changes: &str) -> Login {
+    Login {
+        whom: whom.to_owned(),
+        root: whom == "root",
+        exempt: whom == "breakglass",
+        settings: settings(changes),
+        gate: Ok(()),
+    }
+}
+
+fn sshd(logins: Vec<Login>) -> Sshd {
+    Sshd {
+        name: "sshd".to_owned(),
+        config: "/etc/ssh/sshd_config".to_owned(),
+        listens: vec!["0.0.0.0:22".to_owned()],
+        run_by: RunBy::Root,
+        local_socket: None,
+        reads_drop_ins: true,
+        unreadable: None,
+        logins,
+    }
+}
+
+fn enforcing(sshd: Sshd) -> Observed {
+    Observed { enforces: true, sshds: vec![sshd], ..Observed::default() }
+}
+
+fn state(ways: &[Way], kind: &str) -> (WayState, Option<String>) {
+    let way = ways.iter().find(|way| way.kind == kind).unwrap_or_else(|| panic!("no {kind} in {ways:?}"));
+    (way.state, way.closes.clone())
+}
+
+/// Each method: its word, the line that turns it on, and the line that closes it.
+const TABLE: [(&str, &str, &str); 10] = [
+    ("key_files", "authorizedkeysfile .ssh/authorized_keys", "mode = \"enforce\""),
+    (
+        "key_command",
+        "authorizedkeyscommand /usr/share/ec2-instance-connect/eic_run_authorized_keys %u %f",
+        "AuthorizedKeysCommand none",
+    ),
+    ("user_ca", "trustedusercakeys /etc/ssh/ca.pub", "TrustedUserCAKeys none"),
+    (
+        "principals",
+        "trustedusercakeys /etc/ssh/ca.pub\nauthorizedprincipalsfile /etc/ssh/principals/%u",
+        "TrustedUserCAKeys none",
+    ),
+    ("host_based", "hostbasedauthentication yes", "HostbasedAuthentication no"),
+    ("password", "passwordauthentication yes", "PasswordAuthentication no"),
+    ("empty_password", "passwordauthentication yes\npermitemptypasswords yes", "PermitEmptyPasswords no"),
+    ("keyboard_interactive", "kbdinteractiveauthentication yes", "KbdInteractiveAuthentication no"),
+    ("gssapi", "gssapiauthentication yes", "GSSAPIAuthentication no"),
+    ("kerberos", "passwordauthentication yes\nkerberosauthentication yes", "KerberosAuthentication no"),
+];
+
+#[test]
+fn each_method_is_closed_or_closed_by_the_gate_or_open_with_the_line_that_closes_it() {
+    for (kind, on, line) in TABLE {
+        let off = if kind == "key_files" { "authorizedkeysfile /run/lockdownd/keys/%u" } else { "usepam yes" };
+        assert_eq!(
+            state(&judge(&enforcing(sshd(vec![login("any account", off)]))), kind),
+            (WayState::Closed, None),
+            "{kind}"
+        );
+
+        let gated = judge(&enforcing(sshd(vec![login("any account", on)])));
+        let (judged, closes) = state(&gated, kind);
+        assert_eq!(judged, WayState::ClosedByGate, "{kind}");
+        assert!(closes.is_some_and(|closes| closes.starts_with(line)), "{kind}: {gated:?}");
+
+        let mut out = login("any account", on);
+        out.gate = Err("the gate is not in the stack".to_owned());
+        assert_eq!(state(&judge(&enforcing(sshd(vec![out]))), kind).0, WayState::Open, "{kind}");
+
+        let observing = Observed { enforces: false, ..enforcing(sshd(vec![login("any account", on)])) };
+        assert_eq!(state(&judge(&observing), kind).0, WayState::Open, "{kind} in observe");
+    }
+}
+
+#[test]
+fn without_pam_everything_that_is_on_is_open_but_what_pam_itself_would_ask() {
+    for (kind, on, _) in TABLE {
+        let ways = judge(&enforcing(sshd(vec![login("any account", &format!("{on}\nusepam no"))])));
+        let expected = if kind == "keyboard_interactive" { WayState::Closed } else { WayState::Open };
+        assert_eq!(state(&ways, kind).0, expected, "{kind}");
+        assert_eq!(state(&ways, "gate"), (WayState::Open, Some("UsePAM yes in /etc/ssh/sshd_config".to_owned())));
+    }
+}
+
+#[test]
+fn a_method_that_is_no_login_by_itself_is_closed() {
+    for (methods, expected) in [
+        ("any", WayState::ClosedByGate),
+        ("password", WayState::ClosedByGate),
+        ("publickey,password", WayState::Closed),
+        ("publickey,keyboard-interactive:pam", WayState::Closed),
+        ("publickey password,keyboard-interactive", WayState::ClosedByGate),
+    ] {
+        let on = format!("passwordauthentication yes\nauthenticationmethods {methods}");
+        let observed = enforcing(sshd(vec![login("any account", &on)]));
+        assert_eq!(state(&judge(&observed), "password").0, expected, "{methods}");
+        let closes =
+            closing(&observed).expect("plain names").is_some_and(|text| text.contains("PasswordAuthentication no"));
+        assert_eq!(
+            closes,
+            expected == WayState::ClosedByGate,
+            "{methods}: a second factor beside the key is left alone"
+        );
+    }
+}
+
+#[test]
+fn a_match_block_that_opens_something_is_a_way_of_its_own() {
+    let logins = vec![login("any account", "usepam yes"), login("frank from 10.0.0.1", "passwordauthentication yes")];
+    let ways = judge(&enforcing(sshd(logins)));
+    let passwords: Vec<_> =
+        ways.iter().filter(|way| way.kind == "password").map(|way| (way.whom.as_str(), way.state)).collect();
+    assert_eq!(passwords, [("any account", WayState::Closed), ("frank from 10.0.0.1", WayState::ClosedByGate)]);
+}
+
+#[test]
+fn roots_logins_are_judged_by_root_alone() {
+    for (value, expected) in [
+        ("no", WayState::Closed),
+        ("without-password", WayState::Closed),
+        ("forced-commands-only", WayState::Closed),
+        ("yes", WayState::ClosedByGate),
+    ] {
+        let logins = vec![login("any account", "usepam yes"), login("root", &format!("permitrootlogin {value}"))];
+        let mut observed = enforcing(sshd(logins));
+        assert_eq!(state(&judge(&observed), "root_login").0, expected, "{value}");
+        if value == "yes" {
+            assert!(closing(&observed).expect("plain").expect("something").contains("PermitRootLogin no"));
+            observed.root_is_wanted = true;
+            assert!(
+                closing(&observed).expect("plain").expect("something").contains("PermitRootLogin prohibit-password")
+            );
+        }
+    }
+}
+
+#[test]
+fn an_sshd_of_a_users_own_another_server_and_what_cannot_be_read_are_open() {
+    let of_a_user = Sshd { run_by: RunBy::User { uid: 1000, pid: 77 }, ..sshd(Vec::new()) };
+    let ways = judge(&enforcing(of_a_user));
+    assert_eq!(state(&ways, "user_sshd"), (WayState::Open, Some("kill 77".to_owned())));
+
+    let unread = Sshd { unreadable: Some("sshd refuses it".to_owned()), ..sshd(Vec::new()) };
+    assert_eq!(state(&judge(&enforcing(unread)), "unknown").0, WayState::Open);
+
+    let server = |unit: Option<&str>| OtherServer {
+        program: "/usr/sbin/dropbear".to_owned(),
+        pid: Some(9),
+        uid: 0,
+        listens: vec!["[::]:2222".to_owned()],
+        unit: unit.map(str::to_owned),
+    };
+    let others = vec![server(None), server(Some("dropbear.service"))];
+    let ways = judge(&Observed { enforces: true, others, unseen: vec!["a table".to_owned()], ..Observed::default() });
+    let closes: Vec<_> = ways.iter().map(|way| (way.kind, way.state, way.closes.as_deref())).collect();
+    assert_eq!(
+        closes,
+        [
+            ("other_server", WayState::Open, Some("kill 9")),
+            ("other_server", WayState::Open, Some("systemctl disable --now dropbear.service")),
+            ("unknown", WayState::Open, None),
+        ]
+    );
+}
+
+#[test]
+fn the_local_socket_is_closed_by_the_gate_alone() {
+    let local = |gate| {
+        let socket = Some("sshd-unix-local.socket".to_owned());
+        let logins = vec![Login { gate, ..login("any account", "usepam yes") }];
+        Sshd { local_socket: socket, listens: vec!["/run/ssh-unix-local/socket".to_owned()], ..sshd(logins) }
+    };
+    let closes = Some("systemctl mask --now sshd-unix-local.socket".to_owned());
+    assert_eq!(state(&judge(&enforcing(local(Ok(())))), "local_socket"), (WayState::ClosedByGate, closes.clone()));
+    assert_eq!(state(&judge(&enforcing(local(Err("out".to_owned())))), "local_socket"), (WayState::Open, closes));
+}
+
+fn with_exempt(changes: &str) -> Observed {
+    let logins = vec![login("any account", changes), login("breakglass", changes)];
+    let key = ("/home/breakglass/.ssh/authorized_keys".to_owned(), vec!["SHA256:abc".to_owned()]);
+    let exempt = vec![ExemptAccount { account: "breakglass".to_owned(), keys: vec![key] }];
+    Observed { exempt, ..enforcing(sshd(logins)) }
+}
+
+#[test]
+fn an_exempt_account_stands_open_on_purpose_with_its_keys_and_no_other_way_is_told_of_it() {
+    let ways = judge(&with_exempt("passwordauthentication yes"));
+    let exempt: Vec<_> = ways.iter().filter(|way| way.whom == "breakglass").collect();
+    let [one] = exempt.as_slice() else { panic!("{exempt:?}") };
+    assert_eq!((one.kind, one.state, one.wanted), ("exempt", WayState::Open, true));
+    assert!(one.why.contains("SHA256:abc") && one.why.contains("also by password"), "{}", one.why);
+    assert!(one.closes.as_ref().is_some_and(|closes| closes.contains("accounts.exempt")));
+}
+
+#[test]
+fn the_drop_in_closes_every_method_for_everybody_but_the_exempt() {
+    let on: Vec<&str> = TABLE.iter().map(|(_, on, _)| *on).collect();
+    let text = closing(&with_exempt(&on.join("\n"))).expect("plain names").expect("something is open");
+    let (before, block) = text.split_once("Match User *,!breakglass\n").expect("one block");
+    assert!(!before.contains("UsePAM"), "PAM is on: {before}");
+    for (kind, _, line) in TABLE.iter().filter(|(kind, ..)| *kind != "key_files") {
+        assert!(block.contains(&format!("    {line}\n")), "{kind}: {text}");
+    }
+    assert!(!text.contains("Pubkey") && !text.contains("AuthorizedKeysFile"), "{text}");
+    assert_eq!(block.matches("TrustedUserCAKeys").count(), 1);
+
+    let without_pam = with_exempt("usepam no\nkbdinteractiveauthentication yes");
+    let text = closing(&without_pam).expect("plain names").expect("something is open");
+    assert!(text.contains("\nUsePAM yes\nMatch User"), "{text}");
+    assert!(text.contains("KbdInteractiveAuthentication no"), "PAM, turned on, would ask: {text}");
+}
+
+#[test]
+fn the_drop_in_says_nothing_where_nothing_is_open_and_refuses_what_it_cannot_leave_out() {
+    assert_eq!(closing(&with_exempt("usepam yes")), Ok(None));
+    let nobody = Observed { exempt: Vec::new(), ..with_exempt("passwordauthentication yes") };
+    assert!(closing(&nobody).expect("plain").expect("something").contains("\nMatch all\n"));
+    let mut odd = with_exempt("passwordauthentication yes");
+    odd.exempt[0].account = "break*".to_owned();
+    assert_eq!(closing(&odd), Err(OddAccount("break*".to_owned())));
+    let elsewhere = Sshd { reads_drop_ins: false, ..sshd(vec![login("any account", "passwordauthentication yes")]) };
+    assert_eq!(closing(&enforcing(elsewhere)), Ok(None), "it would not be read there");
+}
+
+#[test]
+fn penalties_that_could_shut_out_the_bastion_are_warned_of() {
+    let warns = |changes: &str| !warnings(&enforcing(sshd(vec![login("any account", changes)]))).is_empty();
+    assert!(warns("persourcepenalties crash:90.000000 authfail:5.000000 max:600.000000"));
+    assert!(!warns("persourcepenalties no"));
+    assert!(!warns("persourcepenalties crash:90\npersourcepenaltyexemptlist 10.0.0.1"));
+    assert!(!warns("usepam yes"), "before OpenSSH 9.8 there are none");
+}
