@@ -14,7 +14,7 @@ use crate::{
         readiness,
         sshd::{
             drop_in::{self, DropInError},
-            effective::{Effective, EffectiveError, Spec, effective, sshd_t},
+            effective::{Effective, EffectiveError, Spec, sshd_t},
             listener::{self, Invocation, Listener},
             probe::Probe,
             scan::{self, Disk},
@@ -193,12 +193,14 @@ fn invocations(listeners: &[Listener]) -> Vec<Invocation> {
 fn check_before(sshd: &Invocation, wanted: &str, question: &Question) -> Result<(), CloseError> {
     let probe = Probe::of_file(sshd, Path::new(CLOSING), Some(wanted))?;
     probe.test()?;
+    // Not what is in force: an older form of the file may be in place, about accounts that have become exempt since.
+    let without = Probe::of_file(sshd, Path::new(CLOSING), None)?;
     let named: BTreeSet<String> =
         wanted.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_ascii_lowercase).collect();
     let exempt: Vec<&Account> = question.exempt.iter().map(|exempt| &exempt.account).collect();
     let scan = scan::scan(&Disk, &sshd.config_file);
     for spec in probes::specs(&scan, exempt.iter().map(|account| account.as_str()).chain(["root"])) {
-        let (before, after) = (effective(sshd, &spec)?, probe.effective(&spec)?);
+        let (before, after) = (without.effective(&spec)?, probe.effective(&spec)?);
         let spared = exempt.iter().any(|account| account.as_str() == spec.user);
         // UsePAM holds for everybody or nobody; the gate lets exempt accounts by.
         let may_differ = |keyword: &str| if spared { keyword == "usepam" } else { named.contains(keyword) };
