@@ -25,6 +25,8 @@ use crate::{
 
 /// The least time between two attestations that changes on the host bring about. Anybody can cause a change (chfn(1)).
 pub(super) const PAUSE: Duration = Duration::from_secs(30);
+/// How long a change is left to settle: a file that is being written is seen empty first.
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 /// How many sweeps may wait for one look; a look takes at most half a minute.
 const MAX_WAITING: usize = 64;
 
@@ -79,8 +81,8 @@ impl WaysState {
 
     /// Something changed: plans a look.
     fn changed(&mut self, now: Now) {
-        let earliest = self.again_at.map_or(now.boot, |last| (last + PAUSE).max(now.boot));
-        self.due.get_or_insert(earliest);
+        let settled = now.boot + SETTLE;
+        self.due.get_or_insert(self.again_at.map_or(settled, |last| (last + PAUSE).max(settled)));
     }
 
     /// Whether the planned look is due: then it counts as done.
@@ -221,13 +223,13 @@ mod tests {
         let mut ways = WaysState::default();
         assert!(!ways.is_due(now()));
         ways.changed(now());
-        assert_eq!(ways.due(), Some(now().boot));
-        assert!(ways.is_due(now()) && !ways.is_due(now()), "once");
-        for second in 1..30 {
+        assert_eq!(ways.due(), Some(now().boot + SETTLE));
+        assert!(!ways.is_due(now()) && ways.is_due(later(1)) && !ways.is_due(later(1)), "once");
+        for second in 2..31 {
             ways.changed(later(second));
             assert!(!ways.is_due(later(second)), "{second}");
         }
-        assert!(ways.is_due(later(30)), "what changed meanwhile is looked at in the end");
+        assert!(ways.is_due(later(31)), "what changed meanwhile is looked at in the end");
         assert!(!ways.is_due(later(90)));
     }
 
