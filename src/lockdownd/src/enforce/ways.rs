@@ -64,7 +64,7 @@ pub(crate) struct WaysState {
     due: Option<Duration>,
     /// When that last happened.
     again_at: Option<Duration>,
-    /// How many ways were open at the last look.
+    /// How many ways were open at the last look; `None` once something has changed since.
     open: Option<u64>,
 }
 
@@ -81,6 +81,7 @@ impl WaysState {
 
     /// Something changed: plans a look.
     fn changed(&mut self, now: Now) {
+        self.open = None;
         let settled = now.boot + SETTLE;
         self.due.get_or_insert(self.again_at.map_or(settled, |last| (last + PAUSE).max(settled)));
     }
@@ -151,7 +152,8 @@ impl Engine {
 
     /// The ways in are known: the sweeps that waited for them are attested.
     pub(super) fn ways_seen(&mut self, seen: &Seen, now: Now) {
-        self.ways.open = Some(seen.open());
+        // What was seen before a change that is still to be looked at says nothing about now.
+        self.ways.open = self.ways.due.is_none().then(|| seen.open());
         for report in std::mem::take(&mut self.ways.waiting) {
             self.attest(&report, seen, now);
         }
