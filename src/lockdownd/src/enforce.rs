@@ -15,6 +15,7 @@ mod mode;
 mod schedule;
 mod shipped;
 mod shipping;
+mod sshd_log;
 mod start;
 mod state;
 mod store;
@@ -34,6 +35,8 @@ pub use self::{ending::Ending, start::StartError, ways::Seen};
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{homes::Homes, mode::ModeState, schedule::Schedule, shipped::Shipped, ways::WaysState, world::World};
 use crate::{
+    answered::Answered,
+    attempts::Follower,
     config::Config,
     grants::Grants,
     host::{clock::Now, key_store::KeyStore},
@@ -72,6 +75,8 @@ pub struct Engine {
     /// What the store was left holding; `None` while that is not known.
     pub(crate) stored: Option<BTreeMap<Account, Vec<u8>>>,
     pub(crate) homes: Homes,
+    pub(crate) answered: Answered,
+    pub(crate) follower: Follower,
     pub(crate) reasons: mpsc::Sender<Reason>,
     pub(crate) started_at: Timestamp,
     pub(crate) clock_offset: i128,
@@ -112,6 +117,7 @@ impl Engine {
                 return Next::Stop;
             }
             Reason::Found(finding) => self.found(finding, now),
+            Reason::Log(report) => self.log_told(report, now),
             Reason::Touched(Place::Store) => self.pass(now),
             Reason::Touched(Place::State) => self.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),

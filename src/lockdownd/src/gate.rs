@@ -22,6 +22,16 @@ use crate::{
 impl Engine {
     /// Answers the gate: its process id tells which connection it asks about.
     pub fn answer_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
+        let answer = self.judge_login(question, gate, now);
+        let refused = matches!(answer, Answer::Refuse { .. });
+        // A connection that passes the account step has its session step to come.
+        if let Some(monitor) = connection_of(gate).filter(|_| refused || question.step == Step::Session) {
+            self.answered.note(monitor.pid, now.wall, refused);
+        }
+        answer
+    }
+
+    fn judge_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
         let Ok(account) = question.account.parse::<Account>() else {
             return self.answer_unnameable(question, now);
         };

@@ -1,5 +1,7 @@
 //! The enforcer as a library; `main.rs` only starts it. `docs/ARCHITECTURE.md` has the picture.
 
+pub mod answered;
+pub mod attempts;
 pub mod config;
 pub mod enforce;
 pub mod gate;
@@ -13,5 +15,6 @@ pub mod policy;
 pub mod recorder;
 pub mod run;
 pub mod sessions;
+pub mod sshd_log;
 pub mod traces;
 pub mod trigger;

@@ -149,6 +149,16 @@ impl Recorder {
         self.tell(written)
     }
 
+    /// Writes these statements, behind everything that was noted, all or none, and waits until they are on disk.
+    ///
+    /// # Errors
+    /// None of them is: whoever states them keeps them and tries again.
+    pub fn record_all(&mut self, drafts: Vec<Draft>, now: Now) -> Result<(), ledger::Error> {
+        self.commit(now);
+        let written = self.ledger.append(drafts, now.wall).map(drop);
+        self.tell(written)
+    }
+
     /// Says when the ledger begins to fail, and when it works again.
     fn tell(&mut self, written: Result<(), ledger::Error>) -> Result<(), ledger::Error> {
         match &written {

@@ -90,6 +90,9 @@ async fn serve() -> Result<(), Failure> {
         if !engine.homes.is_alive() {
             return Err("the threads that look after homes have ended".into());
         }
+        if !engine.follower.is_alive() {
+            return Err("the thread that follows sshd's log has ended".into());
+        }
         if engine.act(reason, Now::read()) == Next::Stop {
             break;
         }

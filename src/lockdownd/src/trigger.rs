@@ -22,6 +22,7 @@ pub use self::{
     watch::Watch,
 };
 use crate::{
+    attempts::LogReport,
     enforce::{Seen, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
@@ -68,6 +69,8 @@ pub enum Reason {
     Stop,
     /// The homes thread has found something.
     Found(Finding),
+    /// sshd's log has told something.
+    Log(LogReport),
     /// A place that only root writes was touched.
     Touched(Place),
     /// A session's connection is gone.

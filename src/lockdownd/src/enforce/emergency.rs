@@ -28,6 +28,7 @@ impl Engine {
                     if note.boot.as_deref().is_none_or(|boot| boot == self.world.boot_id()) {
                         self.emergencies_noted.extend(i32::try_from(note.sshd));
                     }
+                    self.answered_by_note(&note);
                     recorded(&note)
                 }
                 Err(why) => Draft::new(
@@ -45,6 +46,13 @@ impl Engine {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(path = %path.display(), %error, "the note of an emergency login is recorded and could not be removed");
             }
+        }
+    }
+
+    /// The gate saw that login, though nobody answered it.
+    fn answered_by_note(&self, note: &EmergencyNote) {
+        if let Ok(pid) = i32::try_from(note.sshd) {
+            self.answered.note(pid, note.time, false);
         }
     }
 }

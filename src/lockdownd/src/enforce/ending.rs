@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Why a session is to end, if it is.
-    fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
+    pub(super) fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
         let (verdict, cause) = match session.grant() {
             None => {
                 let keeps = session.operators_own || self.config.sessions.before_enforce == BeforeEnforce::Keep;
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// Ends these connections, and nobody else's: at once, or where a terminal was told why, a moment later.
-    fn end_sessions(&mut self, which: Vec<(SessionId, End)>, now: Now) -> Vec<SessionView> {
+    pub(super) fn end_sessions(&mut self, which: Vec<(SessionId, End)>, now: Now) -> Vec<SessionView> {
         if which.is_empty() {
             return Vec::new();
         }

@@ -55,6 +55,8 @@ impl Engine {
         };
         let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
         let draft = self.found_login(&session);
+        // Its line in sshd's log tells nothing new, also where the connection is gone by then.
+        self.answered.note(session.monitor.pid, session.opened_at, false);
         if self.keep_session(session) && !is_known {
             self.recorder.note(draft);
         }

@@ -21,6 +21,8 @@ use super::{
     world::World,
 };
 use crate::{
+    answered::{ANSWERED, Answered},
+    attempts::Follower,
     config::{self, Config, HostName, WhenFull},
     grants::Grants,
     host::{
@@ -74,6 +76,9 @@ pub enum StartError {
     /// The key store.
     #[error(transparent)]
     Store(#[from] PathError),
+    /// The thread that follows sshd's log.
+    #[error("sshd's log cannot be followed: {0}")]
+    Follower(#[source] io::Error),
     /// The homes thread.
     #[error(transparent)]
     Homes(#[from] HomesError),
@@ -91,6 +96,7 @@ impl Engine {
         let opened = open_ledger(&config, &boot_id, now)?;
         let (grants, woken) = open_grants(&boot_id, now);
         let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
+        let answered = open_answered();
         let Opened { ledger, set_aside, recorded, .. } = opened;
         let mut engine = Self {
             people: Self::index_people(&config),
@@ -109,6 +115,8 @@ impl Engine {
             store: KeyStore::open()?,
             stored: None,
             homes: start_homes(findings)?,
+            follower: Follower::start(reasons.clone(), answered.clone()).map_err(StartError::Follower)?,
+            answered,
             reasons,
             started_at: now.wall,
             clock_offset: schedule::offset(now),
@@ -356,6 +364,14 @@ fn start_homes(findings: mpsc::Sender<Finding>) -> Result<Homes, HomesError> {
         let _ = findings.blocking_send(finding);
     });
     Homes::start(Setup { root: PathBuf::from("/"), quarantine: PathBuf::from(QUARANTINE), on_finding })
+}
+
+fn open_answered() -> Answered {
+    let (answered, error) = Answered::open(Path::new(ANSWERED));
+    if let Some(error) = error {
+        tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
+    }
+    answered
 }
 
 /// The store of grants; one that cannot be understood is set aside, and nobody has a grant.

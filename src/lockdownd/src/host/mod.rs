@@ -7,6 +7,7 @@ pub mod connection;
 pub mod home_watch;
 pub mod identity;
 pub mod jobs;
+pub mod journal_reader;
 pub mod key_store;
 pub mod left_behind;
 pub mod logins;

@@ -17,6 +17,7 @@ use std::{
 };
 
 use super::async_fd;
+use nix::unistd::{SysconfVar, sysconf};
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags},
     io::Errno,
@@ -213,6 +214,16 @@ impl Process {
 pub fn identity(pid: i32) -> Option<ProcessId> {
     let stat = ProcDir::open(pid)?.stat()?;
     Some(ProcessId { pid, start_time: stat.start_time })
+}
+
+/// How long after the boot a process started, to the clock tick.
+#[must_use]
+pub fn since_boot(id: ProcessId) -> Duration {
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    // What every Linux shows to programs.
+    let per_second = per_second.filter(|ticks| *ticks > 0).unwrap_or(100);
+    Duration::from_secs(id.start_time / per_second)
+        + Duration::from_nanos(id.start_time % per_second * 1_000_000_000 / per_second)
 }
 
 /// The real user id of the process that has this pid now.

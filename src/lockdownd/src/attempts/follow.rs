@@ -1,0 +1,418 @@
+//! The thread that follows sshd's log: journal → [`Book`] → statements and logins for the engine.
+//!
+//! It is slow where the journal, the disk or the engine is, and then simply reads later: what waits, waits in the journal.
+//! Nothing is given to the engine before it is on disk here with its place in the journal, and nothing is forgotten before
+//! the engine has said that it is on record. A batch whose fate a crash left open is looked for in the ledger.
+
+use std::{
+    fmt, io,
+    os::fd::AsFd,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self as std_mpsc, Receiver, Sender, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use record::Draft;
+use tokio::sync::mpsc;
+
+use super::{Gap, Login, NAME_KEY, Names, Place, STATE, Statement, store::State};
+use crate::{
+    answered::Answered,
+    host::{
+        journal_reader::{DROPPED, Entry, From, Got, Reader},
+        processes,
+    },
+    sshd_log,
+    trigger::Reason,
+};
+
+/// How often what happens without a line is looked at: connections that end in silence, the end of a minute.
+const TICK: Duration = Duration::from_secs(1);
+/// How long until a reader that ended is started again.
+const START_AGAIN: Duration = Duration::from_secs(1);
+/// How many entries are read before the rest is done: a flood must not keep a login waiting.
+const AT_ONCE: usize = 512;
+
+/// What the thread tells the engine.
+#[derive(Debug)]
+pub enum LogReport {
+    /// These are to be on record, all or none.
+    Statements(Statements),
+    /// Somebody got in, and the gate has not been asked yet, as far as is known. To be answered by
+    /// [`Follower::looked_at`].
+    Login(Box<Login>),
+    /// It is time to look at that login again.
+    LookAgain(Box<Login>, u32),
+}
+
+/// A batch of statements.
+#[derive(Debug)]
+pub struct Statements {
+    /// Its number; it stands in each record.
+    pub batch: u64,
+    /// What is to be recorded.
+    pub drafts: Vec<Draft>,
+    /// Whether they may be on record already: in this ledger, behind this number.
+    pub maybe_behind: Option<(String, u64)>,
+    /// Whether that is so at all.
+    pub again: bool,
+    /// To be told the ledger and its head once they are on disk, or `None` when they are not.
+    pub done: SyncSender<Option<(String, u64)>>,
+}
+
+/// The running thread. Dropping it stops it.
+pub struct Follower {
+    looked_at: Sender<u64>,
+    bell: Arc<EventFd>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").finish_non_exhaustive()
+    }
+}
+
+impl Follower {
+    /// Starts it where the last run left off.
+    ///
+    /// # Errors
+    /// The key for names, the bell or the thread cannot be had.
+    pub fn start(reasons: mpsc::Sender<Reason>, gate: Answered) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let bell = Arc::new(EventFd::from_flags(flags)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (looked_at, answers) = std_mpsc::channel();
+        let names = Names::open(Path::new(NAME_KEY))?;
+        let worker = Worker {
+            state: load(Timestamp::now()),
+            names,
+            gate,
+            reasons,
+            answers,
+            bell: Arc::clone(&bell),
+            stop: Arc::clone(&stop),
+            told: 0,
+            pending: None,
+            changed: true,
+            saved_at: None,
+            failing: false,
+        };
+        let thread = thread::Builder::new().name("sshd-log".to_owned()).spawn(move || worker.run())?;
+        Ok(Self { looked_at, bell, stop, thread: Some(thread) })
+    }
+
+    /// A login has been looked at: it need not be told again.
+    pub fn looked_at(&self, id: u64) {
+        // Both fail only once the thread has ended, which `is_alive` shows.
+        let _ = self.looked_at.send(id);
+        let _ = self.bell.write(1);
+    }
+
+    /// Whether the thread runs: if not, nobody reads sshd's log, and the daemon has to end and be restarted.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.bell.write(1);
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has told so itself; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the last run left; what cannot be read is a gap.
+fn load(now: Timestamp) -> State {
+    match State::read(Path::new(STATE)) {
+        Ok(Some(state)) => state,
+        Ok(None) => State::begin(now),
+        Err(error) => {
+            tracing::error!(%error, "how far sshd's log was read is not known any more");
+            let mut state = State::begin(now);
+            let what = format!("how far sshd's log had been read is not known any more: {error}");
+            state.book.gap(Gap { what, after: None, until: Some(now), entries: None });
+            state
+        }
+    }
+}
+
+struct Worker {
+    state: State,
+    names: Names,
+    gate: Answered,
+    reasons: mpsc::Sender<Reason>,
+    answers: Receiver<u64>,
+    bell: Arc<EventFd>,
+    stop: Arc<AtomicBool>,
+    /// The newest login that the engine was told of in this run.
+    told: u64,
+    /// Of a reader that has just been started: the entry that must come first.
+    pending: Option<String>,
+    changed: bool,
+    saved_at: Option<Instant>,
+    failing: bool,
+}
+
+impl Worker {
+    fn run(mut self) {
+        // What a crash left open is settled before anything is read.
+        let mut again = self.state.batch > 0 && !self.state.book.out.is_empty();
+        self.told = 0;
+        let mut reader = None;
+        while !self.stop.load(Ordering::Acquire) {
+            if !self.flush(again) {
+                self.rest(START_AGAIN);
+            }
+            again = false;
+            let Some(running) = reader.as_mut() else {
+                reader = self.start_reader();
+                continue;
+            };
+            match self.read(running) {
+                Ok(true) => {}
+                Ok(false) => self.idle(),
+                Err(why) => {
+                    if !self.stop.load(Ordering::Acquire) {
+                        tracing::warn!("sshd's log is read on in a moment: {why}");
+                    }
+                    reader = None;
+                    self.rest(START_AGAIN);
+                }
+            }
+        }
+        self.save();
+    }
+
+    fn start_reader(&mut self) -> Option<Reader> {
+        let from = self.state.cursor.as_deref().map_or(From::Since(self.state.since), From::Cursor);
+        match Reader::start(from) {
+            Ok(reader) => {
+                self.pending.clone_from(&self.state.cursor);
+                Some(reader)
+            }
+            Err(error) => {
+                tracing::error!(%error, "sshd's log cannot be read; it is tried again");
+                self.rest(START_AGAIN);
+                None
+            }
+        }
+    }
+
+    /// Reads what there is, up to a bound; whether anything came.
+    fn read(&mut self, reader: &mut Reader) -> Result<bool, String> {
+        if self.state.book.is_full() {
+            self.rest(TICK);
+            return Ok(false);
+        }
+        self.names.refresh();
+        for count in 0..AT_ONCE {
+            if count > 0 && (!reader.has_more() || self.state.book.is_full() || !self.state.book.out.is_empty()) {
+                break;
+            }
+            match reader.next(TICK, self.bell.as_fd()).map_err(|error| error.to_string())? {
+                Got::Entry(entry) => self.entry(*entry),
+                Got::Nothing => return Ok(count > 0),
+                Got::Ended(why) => return Err(why),
+            }
+        }
+        Ok(true)
+    }
+
+    fn entry(&mut self, entry: Entry) {
+        if let Some(expected) = self.pending.take() {
+            if expected == entry.cursor {
+                return;
+            }
+            self.not_where_we_were(&expected, &entry);
+        }
+        self.changed = true;
+        self.state.cursor = Some(entry.cursor.clone());
+        self.state.last = Some(entry.time);
+        if entry.transport == "driver" && entry.message_id == DROPPED {
+            return self.dropped(&entry);
+        }
+        // sshd writes by syslog(3), or to its standard error; native entries are somebody else's.
+        let by_sshd = matches!(entry.transport.as_str(), "syslog" | "stdout");
+        let (Some(uid), Some(pid), true) = (entry.uid, entry.pid, by_sshd) else { return };
+        let Some(writer) = sshd_log::writer(uid, entry.exe.as_deref(), &entry.identifier) else { return };
+        let Some(line) = sshd_log::parse(&entry.message) else { return };
+        let place = Place { time: entry.time, boot: &entry.boot, pid, writer };
+        self.state.book.take(line, place, &self.names, &self.gate);
+    }
+
+    /// The entry that was read last is not there any more, nor is what came between it and this one.
+    fn not_where_we_were(&mut self, expected: &str, entry: &Entry) {
+        let what = "entries were removed from the journal before they could be read".to_owned();
+        let entries = missing(expected, &entry.cursor);
+        tracing::warn!(?entries, "{what}");
+        self.state.book.gap(Gap { what, after: self.state.last, until: Some(entry.time), entries });
+    }
+
+    /// journald says that it has dropped what a unit wrote. Only sshd's units matter here.
+    fn dropped(&mut self, entry: &Entry) {
+        let Some((count, unit)) = suppressed(&entry.message).filter(|(_, unit)| unit.starts_with("ssh")) else {
+            return;
+        };
+        let what = format!("journald dropped what {unit} wrote, which came too fast");
+        let entries = entry.dropped.or(count);
+        self.state.book.gap(Gap { what, after: None, until: Some(entry.time), entries });
+    }
+
+    /// Nothing has come for a while.
+    fn idle(&mut self) {
+        let before = self.state.book.is_waiting();
+        self.state.book.tick(Timestamp::now(), &self.names, |pid| processes::identity(pid).is_none());
+        self.changed |= before;
+        // The bell has told of what `flush` looks at.
+        while self.bell.read().is_ok() {}
+    }
+
+    /// Gives away what is ready; whether the disk and the ledger took it.
+    fn flush(&mut self, again: bool) -> bool {
+        let mut answers = self.answers.try_iter().peekable();
+        if answers.peek().is_some() {
+            let answers: Vec<u64> = answers.collect();
+            self.state.book.logins.retain(|login| !answers.contains(&login.id));
+            self.changed = true;
+        }
+        let book = &mut self.state.book;
+        let through_the_gate = |login: &Login| login.users_own.is_none() && self.gate.knows(login.pid, login.time);
+        book.logins.retain(|login| !through_the_gate(login));
+        let taken = self.record(again);
+        if taken && self.saved_at.is_none_or(|at| at.elapsed() >= TICK) && self.changed {
+            self.save();
+        }
+        self.tell_logins();
+        taken
+    }
+
+    fn record(&mut self, again: bool) -> bool {
+        if self.state.book.out.is_empty() {
+            return true;
+        }
+        if !again && !self.failing {
+            self.state.batch += 1;
+        }
+        if !self.save() {
+            self.failing = true;
+            return false;
+        }
+        let batch = self.state.batch;
+        let drafts = self.state.book.out.iter().map(|statement| statement.draft(batch)).collect();
+        let (done, answer) = std_mpsc::sync_channel(1);
+        let maybe_behind = self.state.ledger.clone();
+        let statements = Statements { batch, drafts, maybe_behind, again: again || self.failing, done };
+        let sent = self.reasons.blocking_send(Reason::Log(LogReport::Statements(statements)));
+        // Nobody answers once the daemon stops; what is on disk here is settled by the next start.
+        match sent.ok().and_then(|()| answer.recv().ok()).flatten() {
+            Some(head) => {
+                self.state.ledger = Some(head);
+                self.state.book.out.clear();
+                (self.changed, self.failing) = (true, false);
+                true
+            }
+            None => {
+                self.failing = true;
+                false
+            }
+        }
+    }
+
+    fn tell_logins(&mut self) {
+        let told = self.told;
+        for login in self.state.book.logins.iter().filter(|login| login.id > told) {
+            self.told = self.told.max(login.id);
+            let report = LogReport::Login(Box::new(login.clone()));
+            // Nobody receives once the daemon stops; it is told again by the next start.
+            let _ = self.reasons.blocking_send(Reason::Log(report));
+        }
+    }
+
+    fn save(&mut self) -> bool {
+        self.saved_at = Some(Instant::now());
+        match self.state.save(Path::new(STATE)) {
+            Ok(()) => {
+                self.changed = false;
+                true
+            }
+            Err(error) => {
+                if !self.failing {
+                    tracing::error!(%error, "how far sshd's log is read cannot be kept; it is tried again");
+                }
+                false
+            }
+        }
+    }
+
+    /// Waits so long, or until the bell rings.
+    fn rest(&self, most: Duration) {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
+        // A wait cut short costs a look too early.
+        let _ = poll(&mut [PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)], timeout);
+        while self.bell.read().is_ok() {}
+    }
+}
+
+impl Statement {
+    /// The record of it, as part of a batch.
+    pub(super) fn draft(&self, batch: u64) -> Draft {
+        match self {
+            Self::Failed(failure) => failure.draft(batch),
+            Self::Sum(minute) => minute.draft(batch),
+            Self::Gap(gap) => gap.draft(batch),
+        }
+    }
+}
+
+/// How many entries lie between two cursors, where both are of one sequence.
+fn missing(from: &str, to: &str) -> Option<u64> {
+    let part = |cursor: &str, name: &str| {
+        cursor.split(';').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
+    let number = |cursor: &str| u64::from_str_radix(&part(cursor, "i")?, 16).ok();
+    if part(from, "s")? != part(to, "s")? {
+        return None;
+    }
+    number(to)?.checked_sub(number(from)? + 1)
+}
+
+/// `Suppressed N messages from UNIT`.
+fn suppressed(message: &str) -> Option<(Option<u64>, &str)> {
+    let (count, unit) = message.strip_prefix("Suppressed ")?.split_once(" messages from ")?;
+    Some((count.parse().ok(), unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_counted_where_both_cursors_are_of_one_sequence() {
+        assert_eq!(missing("s=a;i=10;b=1", "s=a;i=1f;b=2"), Some(14));
+        assert_eq!(missing("s=a;i=10;b=1", "s=a;i=11;b=2"), Some(0));
+        assert_eq!(missing("s=a;i=10;b=1", "s=b;i=1f;b=2"), None);
+        assert_eq!(missing("s=a;i=10", "s=a;i=9"), None);
+        assert_eq!(missing("", "s=a;i=9"), None);
+    }
+
+    #[test]
+    fn what_journald_dropped_is_read_with_its_unit() {
+        assert_eq!(suppressed("Suppressed 25000 messages from ssh.service"), Some((Some(25_000), "ssh.service")));
+        assert_eq!(suppressed("Forwarding to syslog missed 3 messages."), None);
+    }
+}

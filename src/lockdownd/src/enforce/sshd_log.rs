@@ -1,0 +1,276 @@
+//! What sshd's log tells becomes a record; and whoever got in past the gate is found, put on record and, in enforce, ended.
+//!
+//! The log only says where to look. A connection is ended by what the kernel says of its process: that it was there when
+//! the line was written, that it is sshd's, and that nobody asked the gate about it. One that is still on its way through
+//! PAM is waited for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
+
+use super::Engine;
+use crate::{
+    attempts::{LogReport, Login, Statements},
+    host::{
+        clock::Now,
+        logins,
+        processes::{self, Process, ProcessId},
+    },
+    ledger,
+    sessions::{End, Session, Standing},
+    sshd_log::PROGRAMS,
+    trigger::Reason,
+};
+
+/// The program that PAM asks the daemon with.
+const GATE: &str = "/usr/lib/lockdownd/login-gate";
+/// How long until a connection that may still be on its way through PAM is looked at again.
+const LOOK_AT_LOGIN_AGAIN: Duration = Duration::from_millis(100);
+/// How often it is looked at before it counts as in, unless the gate is being asked; then it is waited for.
+const LOOKS: u32 = 6;
+/// How often it is looked at where the gate is being asked: longer than the gate waits for an answer.
+const LOOKS_AT_THE_GATE: u32 = 200;
+/// How much later than its line a process may seem to have started, where the clock was set a little.
+const SLACK: Duration = Duration::from_secs(2);
+/// How much of the ledger is read at a time when a batch is looked for.
+const CHUNK: usize = 1 << 20;
+
+/// What a process that sshd named is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    /// It has ended, or its pid is another's.
+    Gone,
+    /// The gate is being asked for it.
+    AtTheGate,
+    /// Nobody's shell or forward runs in it yet.
+    Starting(ProcessId),
+    /// It is in.
+    In(ProcessId),
+}
+
+impl Engine {
+    /// Acts on one report of who follows sshd's log.
+    pub(super) fn log_told(&mut self, report: LogReport, now: Now) {
+        match report {
+            LogReport::Statements(statements) => self.record_log(statements, now),
+            LogReport::Login(login) => self.login_in_log(&login, 0, now),
+            LogReport::LookAgain(login, looks) => self.login_in_log(&login, looks, now),
+        }
+    }
+
+    /// All of a batch is put on record, or none; and not a second time.
+    fn record_log(&mut self, statements: Statements, now: Now) {
+        let Statements { batch, drafts, maybe_behind, again, done } = statements;
+        let recorded = match again.then(|| self.is_on_record(batch, maybe_behind)) {
+            Some(Ok(true)) => true,
+            Some(Err(error)) => {
+                tracing::error!(%error, "the ledger cannot be read: what sshd's log said waits");
+                false
+            }
+            Some(Ok(false)) | None => self.recorder.record_all(drafts, now).is_ok(),
+        };
+        let ledger = self.recorder.ledger();
+        let head = recorded.then(|| (ledger.id().to_string(), ledger.head().seq));
+        // Who follows the log may have been stopped meanwhile.
+        let _ = done.send(head);
+    }
+
+    fn is_on_record(&self, batch: u64, behind: Option<(String, u64)>) -> Result<bool, ledger::Error> {
+        let ledger = self.recorder.ledger();
+        let mut seq = behind.filter(|(id, _)| *id == ledger.id().to_string()).map_or(0, |(_, seq)| seq);
+        let here = format!("\"batch\":{batch},");
+        let last = format!("\"batch\":{batch}}}");
+        let of_the_log =
+            [ArtifactType::LoginFailed, ArtifactType::JournalGap].map(|kind| format!("\"type\":\"{kind}\""));
+        loop {
+            let lines = ledger.lines_after(seq, CHUNK)?;
+            let is_it = |line: &String| {
+                (line.contains(&here) || line.contains(&last))
+                    && of_the_log.iter().any(|kind| line.contains(kind.as_str()))
+            };
+            if lines.iter().any(is_it) {
+                return Ok(true);
+            }
+            if lines.is_empty() {
+                return Ok(false);
+            }
+            seq += lines.len() as u64;
+        }
+    }
+
+    /// sshd says that it let somebody in.
+    fn login_in_log(&mut self, login: &Login, looks: u32, now: Now) {
+        let is_known = login.users_own.is_none() && self.answered.knows(login.pid, login.time);
+        let is_session = |session: &&Session| session.monitor.pid == login.pid && session.monitor.is_alive();
+        let session = self.sessions.live().iter().find(is_session).map(|session| session.id.clone());
+        if let Some(id) = &session {
+            self.attribute(id, login);
+        }
+        if is_known || session.is_some() {
+            return self.follower.looked_at(login.id);
+        }
+        let monitor = match connection(login, self.uid_of_login(login)) {
+            Connection::Gone => None,
+            Connection::AtTheGate if looks < LOOKS_AT_THE_GATE => return self.look_at_login_again(login, looks),
+            // Also one that has just come in: the gate's question may wait behind this very line.
+            Connection::Starting(_) if looks < LOOKS => return self.look_at_login_again(login, looks),
+            Connection::In(_) if looks < 1 => return self.look_at_login_again(login, looks),
+            Connection::AtTheGate => processes::identity(login.pid),
+            Connection::Starting(id) | Connection::In(id) => Some(id),
+        };
+        match login.users_own {
+            // What an ordinary user's sshd says and is not there to be seen is no fact.
+            Some(uid) => {
+                monitor.into_iter().for_each(|monitor| self.past_gate(login, self.account_of(uid), Some(monitor), now))
+            }
+            None => self.past_gate(login, login.account.parse().ok(), monitor, now),
+        }
+        self.follower.looked_at(login.id);
+    }
+
+    /// A connection that was found by its process alone: sshd's log says with whose key it was opened.
+    fn attribute(&mut self, id: &SessionId, login: &Login) {
+        let unattributed = self.sessions.get(id).is_some_and(|session| session.standing == Standing::Unattributed);
+        if let (true, Some(fingerprint)) = (unattributed, &login.fingerprint) {
+            let standing = self.unbacked(fingerprint);
+            self.sessions.change(id, |session| session.standing = standing);
+        }
+    }
+
+    /// Somebody who came in with this key, on no grant.
+    fn unbacked(&self, fingerprint: &Fingerprint) -> Standing {
+        Standing::Unbacked { person: self.people.get(fingerprint).cloned(), fingerprint: Some(fingerprint.clone()) }
+    }
+
+    fn look_at_login_again(&self, login: &Login, looks: u32) {
+        let (reasons, login) = (self.reasons.clone(), Box::new(login.clone()));
+        tokio::spawn(async move {
+            tokio::time::sleep(LOOK_AT_LOGIN_AGAIN).await;
+            // Nobody receives once the daemon stops; the next start is told of the login again.
+            let _ = reasons.send(Reason::Log(LogReport::LookAgain(login, looks + 1))).await;
+        });
+    }
+
+    /// Somebody got in, and the gate was never asked: put on record, and in enforce ended.
+    fn past_gate(&mut self, login: &Login, account: Option<Account>, monitor: Option<ProcessId>, now: Now) {
+        let exempt = account.as_ref().is_some_and(|account| self.config.accounts.exempt.contains(account));
+        let standing = match (exempt, &login.fingerprint) {
+            (true, _) => Standing::Emergency,
+            (false, Some(fingerprint)) => self.unbacked(fingerprint),
+            (false, None) => Standing::Unattributed,
+        };
+        let mut draft = stated(login, account.as_ref(), &standing, monitor.is_some());
+        self.answered.note(login.pid, login.time, false);
+        let (Some(monitor), Some(account)) = (monitor, account) else {
+            self.recorder.note(draft);
+            self.recorder.commit(now);
+            return;
+        };
+        let session = Session {
+            id: self.new_session_id(),
+            account,
+            standing,
+            source: login.source.clone().unwrap_or(Source { address: None, port: None }),
+            opened_at: login.time,
+            monitor,
+            recorded: true,
+            uses: logins::uses(monitor),
+            warned: None,
+            operators_own: false,
+            ending: None,
+        };
+        let id = session.id.clone();
+        draft.session = Some(id.clone());
+        let over = self.judged_over(&session, now).filter(|_| self.enforces());
+        let kept = self.keep_session(session);
+        self.recorder.note(draft);
+        if let (true, Some(over)) = (kept, over) {
+            let why = match login.users_own {
+                Some(_) => "it came in by an sshd of the user's own, past the gate",
+                None => "it came in past the gate, which was never asked",
+            };
+            self.end_sessions(vec![(id, End { reason: why.to_owned(), ..over })], now);
+        }
+        self.recorder.commit(now);
+    }
+
+    fn uid_of_login(&self, login: &Login) -> Option<u32> {
+        login.users_own.or_else(|| self.uid_of(&login.account.parse().ok()?))
+    }
+
+    fn account_of(&self, uid: u32) -> Option<Account> {
+        self.world.account_of(uid)
+    }
+}
+
+fn stated(login: &Login, account: Option<&Account>, standing: &Standing, lives: bool) -> Draft {
+    let whom = account.map_or_else(|| record::escape(login.account.as_bytes()), ToString::to_string);
+    let kind = match standing {
+        Standing::Emergency => ArtifactType::EmergencyLogin,
+        _ => ArtifactType::SessionOpened,
+    };
+    let sentence = match (login.users_own, standing) {
+        (Some(_), _) => format!("an sshd that {whom} runs let somebody in, past the gate"),
+        (None, Standing::Emergency) => format!("login to the exempt account {whom}, past the gate"),
+        (None, _) => format!("somebody logged in to {whom} past the gate, which was never asked"),
+    };
+    let mut draft = Draft::new(kind, sentence)
+        .with("methods", vec![login.method.clone()])
+        .with("pid", login.pid)
+        .with("past_gate", true)
+        .with("began_at", login.time.to_string());
+    if !lives {
+        draft = draft.with("over", true);
+    }
+    if login.users_own.is_some() {
+        draft = draft.with("users_own_sshd", true);
+    }
+    if account.is_none() {
+        draft = draft.with("given_account", login.account.as_str());
+    }
+    if let Standing::Unbacked { person, .. } = standing {
+        draft.person.clone_from(person);
+    }
+    draft.account = account.cloned();
+    draft.fingerprint.clone_from(&login.fingerprint);
+    draft.source.clone_from(&login.source);
+    draft
+}
+
+/// What the process that wrote the line is now. Its pid may have passed to another since, also in a later boot: that one
+/// has started later.
+fn connection(login: &Login, account: Option<u32>) -> Connection {
+    let Some(process) = Process::read(login.pid).filter(|process| process.id.is_alive()) else {
+        return Connection::Gone;
+    };
+    let is_sshd = process.exe.as_ref().is_some_and(|exe| PROGRAMS.iter().any(|known| exe.as_os_str() == *known));
+    let uid = login.users_own.unwrap_or(0);
+    if !is_sshd || process.uid != uid || started(process.id).is_none_or(|at| at > login.time + SLACK) {
+        return Connection::Gone;
+    }
+    let Ok(below) = processes::descendants(login.pid) else { return Connection::Starting(process.id) };
+    let below: Vec<Process> = below.iter().filter_map(|id| Process::read(id.pid)).collect();
+    let runs = |process: &Process, program: &str| process.exe.as_ref().is_some_and(|exe| exe.as_os_str() == program);
+    if below.iter().any(|process| runs(process, GATE)) {
+        return Connection::AtTheGate;
+    }
+    // A child of root's that is sshd itself may be PAM on its way to run the gate; one of sshd's own account is the one
+    // that has just handed over.
+    let is_sshds = |process: &Process| PROGRAMS.iter().any(|program| runs(process, program));
+    let is_users = |process: &Process| match account {
+        Some(account) if account != 0 => process.uid == account,
+        _ => process.uid == 0 && !is_sshds(process),
+    };
+    if login.users_own.is_some() || below.iter().any(is_users) {
+        return Connection::In(process.id);
+    }
+    Connection::Starting(process.id)
+}
+
+/// When a process started, by the wall clock as it stands now.
+fn started(id: ProcessId) -> Option<Timestamp> {
+    let now = Now::read();
+    let age = now.boot.checked_sub(processes::since_boot(id))?;
+    now.wall.checked_sub(age).ok()
+}
