@@ -41,7 +41,7 @@ give_back() {
     [ "$builder" = root ] || chown -R --from=root "$builder:" target "${CARGO_HOME:-target}" || true
 }
 
-# Installs the Debian packages that are missing for each of: build, instance, check, chef, fuzz.
+# Installs the Debian packages that are missing for each of: build, instance, check, chef, fuzz, bench.
 need_packages() {
     local wanted=() missing=() purpose package
     for purpose in "$@"; do
@@ -53,6 +53,7 @@ need_packages() {
         check) wanted+=(lintian shellcheck) ;;
         chef) wanted+=(ansible-core cloud-init rubocop ruby ruby-chef-utils ruby-erubis) ;;
         fuzz) wanted+=(curl python3 python3-venv) ;;
+        bench) wanted+=(python3) ;;
         esac
     done
     for package in "${wanted[@]}"; do

@@ -33,12 +33,14 @@ struct Effort {
     idle: u64,
     /// Sweeps, and walks.
     sweeps: u32,
+    /// Failed logins in sshd's log.
+    attempts: u32,
 }
 
 /// The whole run.
-const FULL: Effort = Effort { removals: 500, ends: 200, logins: 60, idle: 60, sweeps: 12 };
+const FULL: Effort = Effort { removals: 500, ends: 200, logins: 60, idle: 60, sweeps: 12, attempts: 200_000 };
 /// With `--quick`.
-const QUICK: Effort = Effort { removals: 150, ends: 50, logins: 20, idle: 20, sweeps: 5 };
+const QUICK: Effort = Effort { removals: 150, ends: 50, logins: 20, idle: 20, sweeps: 5, attempts: 50_000 };
 
 /// What every phase works with.
 struct Bench {
@@ -71,6 +73,12 @@ impl Bench {
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(probe) = arguments.next().map(PathBuf::from) else { return usage() };
+    let Some(peers) = arguments.next().map(PathBuf::from) else { return usage() };
+    if probe == Path::new("attempts") {
+        // Ourselves again, to be measured.
+        phases::attempts::read(&peers);
+        return ExitCode::SUCCESS;
+    }
     let (mut effort, mut release) = (FULL, Release::Trixie);
     for argument in arguments {
         match argument.as_str() {
@@ -80,8 +88,9 @@ fn main() -> ExitCode {
         }
     }
     let start = Instant::now();
-    let rows = measure(&probe, effort, release);
-    println!("\nDebian {release}, {} s, {}", start.elapsed().as_secs(), benches::machine());
+    let rows = measure(&probe, &peers, effort, release);
+    println!("
+Debian {release}, {} s, {}", start.elapsed().as_secs(), benches::machine());
     println!("{}", table::render(&rows));
     ExitCode::SUCCESS
 }
@@ -91,7 +100,7 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-fn measure(probe: &Path, effort: Effort, release: Release) -> Vec<Row> {
+fn measure(probe: &Path, peers: &Path, effort: Effort, release: Release) -> Vec<Row> {
     note(&format!("booting Debian {release} with the package and {WATCHED} accounts"));
     let house = House::enforcing(release);
     house.copy_in(probe, PROBE);
@@ -103,6 +112,7 @@ fn measure(probe: &Path, effort: Effort, release: Release) -> Vec<Row> {
     let mut rows = phases::removals::measure(&bench);
     rows.extend(phases::deadlines::measure(&bench));
     rows.extend(phases::logins::measure(&bench));
+    rows.extend(phases::attempts::measure(&bench, peers));
     // After all that work, so that what it left in memory counts.
     rows.extend(phases::idle::measure(&bench));
     rows.extend(phases::sweeps::measure(&bench));

@@ -1,5 +1,6 @@
 //! What is measured, a module each.
 
+pub(crate) mod attempts;
 pub(crate) mod deadlines;
 pub(crate) mod idle;
 pub(crate) mod logins;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod deadlines;
+mod flood;
 mod idle;
 mod removals;
 mod unlink_loop;
@@ -33,10 +34,11 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["removals", count, rounds] => removals::run(count.parse()?, rounds.parse()?),
         ["deadlines", wait, count] => deadlines::run(wait.parse()?, count.parse()?),
         ["walk", count] => walk::run(count.parse()?),
+        ["flood", count] => flood::run(count.parse()?),
         ["idle", pid, count, seconds] => idle::run(pid.parse()?, count.parse()?, seconds.parse()?),
-        _ => {
-            Err("accounts N | unlink-loop N | removals N ROUNDS | deadlines WAIT N | walk N | idle PID N SECONDS"
-                .into())
-        }
+        _ => Err(
+            "accounts N | unlink-loop N | removals N ROUNDS | deadlines WAIT N | walk N | flood N | idle PID N SECONDS"
+                .into(),
+        ),
     }
 }
