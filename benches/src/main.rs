@@ -89,8 +89,12 @@ fn main() -> ExitCode {
     }
     let start = Instant::now();
     let rows = measure(&probe, &peers, effort, release);
-    println!("
-Debian {release}, {} s, {}", start.elapsed().as_secs(), benches::machine());
+    println!(
+        "
+Debian {release}, {} s, {}",
+        start.elapsed().as_secs(),
+        benches::machine()
+    );
     println!("{}", table::render(&rows));
     ExitCode::SUCCESS
 }

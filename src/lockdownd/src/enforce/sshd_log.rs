@@ -121,9 +121,9 @@ impl Engine {
         };
         match login.users_own {
             // What an ordinary user's sshd says and is not there to be seen is no fact.
-            Some(uid) => {
-                monitor.into_iter().for_each(|monitor| self.past_gate(login, self.account_of(uid), Some(monitor), now))
-            }
+            Some(uid) => monitor
+                .into_iter()
+                .for_each(|monitor| self.past_gate(login, self.world.account_by_uid(uid), Some(monitor), now)),
             None => self.past_gate(login, login.account.parse().ok(), monitor, now),
         }
         self.follower.looked_at(login.id);
@@ -197,10 +197,6 @@ impl Engine {
 
     fn uid_of_login(&self, login: &Login) -> Option<u32> {
         login.users_own.or_else(|| self.uid_of(&login.account.parse().ok()?))
-    }
-
-    fn account_of(&self, uid: u32) -> Option<Account> {
-        self.world.account_of(uid)
     }
 }
 

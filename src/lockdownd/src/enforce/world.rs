@@ -74,12 +74,6 @@ impl World {
         &self.boot_id
     }
 
-    /// The first account that passwd(5) lists with this uid.
-    pub(crate) fn account_of(&self, uid: u32) -> Option<Account> {
-        let entry = self.accounts.entries.iter().find(|entry| entry.uid == uid)?;
-        entry.name.account().cloned()
-    }
-
     pub(crate) fn uid_of(&self, account: &Account) -> Option<u32> {
         self.uids.get(account).copied()
     }
