@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     config,
-    enforce::{Engine, Next},
+    enforce::{Engine, Next, homes::Command},
     host::clock::{DeadlineTimer, Now},
     journal, ledger,
     trigger::{self, Cron, MAX_QUEUED, Reason, Triggers, Watch},
@@ -17,6 +17,10 @@ use crate::{
 
 /// Exit status for a bad configuration (`EX_CONFIG`, sysexits.h(3head)).
 const BAD_CONFIG: u8 = 78;
+
+/// How long the homes threads may take to settle and tell what they have removed when the daemon stops; well below the
+/// unit's `TimeoutStopSec`.
+const LAST_FINDINGS: Duration = Duration::from_secs(5);
 
 /// Anything that ends the daemon before or while it serves.
 type Failure = Box<dyn std::error::Error>;
@@ -93,6 +97,9 @@ async fn serve() -> Result<(), Failure> {
         if !engine.follower.is_alive() {
             return Err("the thread that follows sshd's log has ended".into());
         }
+        if matches!(reason, Reason::Stop) {
+            hear_out(&mut engine, &mut triggers).await;
+        }
         if engine.act(reason, Now::read()) == Next::Stop {
             break;
         }
@@ -108,6 +115,20 @@ async fn serve() -> Result<(), Failure> {
     // The homes threads end with the engine; they must not wait for somebody to receive what they still find.
     drop(triggers);
     Ok(())
+}
+
+/// What has been removed goes on record before the daemon stops.
+async fn hear_out(engine: &mut Engine, triggers: &mut Triggers) {
+    engine.homes.send(Command::Stop);
+    let all = async {
+        while let Some(finding) = triggers.last_finding().await {
+            // Whether to go on is decided already.
+            let _ = engine.act(Reason::Found(finding), Now::read());
+        }
+    };
+    if tokio::time::timeout(LAST_FINDINGS, all).await.is_err() {
+        tracing::error!("what was removed last is in quarantine and not on record: it took too long to settle");
+    }
 }
 
 async fn keep_schedule(cron: &mut Cron, engine: &Engine) {

@@ -176,4 +176,9 @@ impl Triggers {
             else => Reason::Stop,
         }
     }
+
+    /// What the homes threads still tell once they have been told to stop; `None` after the last.
+    pub async fn last_finding(&mut self) -> Option<Finding> {
+        self.findings.recv().await
+    }
 }
