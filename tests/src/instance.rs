@@ -107,6 +107,8 @@ impl Instance {
             .arg(&self.cgroup)
             .args(["-q", "--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--private-network"])
             .args(["--resolv-conf=off", "--timezone=off", "--hostname=web1", "-b"])
+            // A machine of its own has them; nspawn alone would refuse them.
+            .arg("--system-call-filter=fanotify_init fanotify_mark")
             .arg(format!("--machine={}", self.name))
             .arg("-D")
             .arg(merged)

@@ -16,7 +16,9 @@ pub const BUFFER: usize = 32 * 1024;
 pub enum Changes {
     /// Something, a directory too, was made or moved into it.
     Names,
-    /// Besides: something was taken away or moved out, and a file in it was written.
+    /// Besides, a file in it was written.
+    Writes,
+    /// Besides both, something was taken away or moved out.
     Everything,
 }
 
@@ -94,16 +96,12 @@ impl Watch {
     /// file system that cannot tell its files apart.
     pub fn mark(&self, directory: BorrowedFd<'_>, changes: Changes) -> io::Result<()> {
         let names = libc::FAN_CREATE | libc::FAN_MOVED_TO | libc::FAN_ONDIR;
+        // A write through a mapping shows at the close alone.
+        let writes = names | libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_EVENT_ON_CHILD;
         let mask = match changes {
             Changes::Names => names,
-            Changes::Everything => {
-                names
-                    | libc::FAN_DELETE
-                    | libc::FAN_MOVED_FROM
-                    | libc::FAN_MODIFY
-                    | libc::FAN_CLOSE_WRITE
-                    | libc::FAN_EVENT_ON_CHILD
-            }
+            Changes::Writes => writes,
+            Changes::Everything => writes | libc::FAN_DELETE | libc::FAN_MOVED_FROM,
         };
         // By its descriptor's magic link, since a descriptor of `O_PATH` itself is not taken.
         let path = CString::new(format!("/proc/self/fd/{}", directory.as_raw_fd())).expect("digits hold no NUL");

@@ -12,6 +12,7 @@ pub mod homes;
 mod left_behind;
 mod logins;
 mod mode;
+mod recent;
 mod schedule;
 mod shipped;
 mod shipping;
@@ -21,9 +22,11 @@ mod state;
 mod store;
 mod ways;
 mod world;
+mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,13 +36,16 @@ use tokio::sync::mpsc;
 
 pub use self::{ending::Ending, start::StartError, ways::Seen};
 pub(crate) use self::{giving::NotInForce, start::renamed};
-use self::{homes::Homes, mode::ModeState, schedule::Schedule, shipped::Shipped, ways::WaysState, world::World};
+use self::{
+    homes::Homes, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped, ways::WaysState,
+    world::World,
+};
 use crate::{
     answered::Answered,
     attempts::Follower,
     config::Config,
     grants::Grants,
-    host::{clock::Now, key_store::KeyStore},
+    host::{clock::Now, key_store::KeyStore, writers::Writers},
     recorder::Recorder,
     sessions::Sessions,
     traces::Traces,
@@ -77,6 +83,10 @@ pub struct Engine {
     pub(crate) homes: Homes,
     pub(crate) answered: Answered,
     pub(crate) follower: Follower,
+    pub(crate) writers: Arc<Writers>,
+    /// Up to which change each part of the configuration has been told of.
+    pub(crate) changes_told: BTreeMap<&'static str, u64>,
+    pub(crate) recent: RecentLogins,
     pub(crate) reasons: mpsc::Sender<Reason>,
     pub(crate) started_at: Timestamp,
     pub(crate) clock_offset: i128,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use record::{Account, ArtifactType, Draft, Fingerprint};
+use record::{Account, Actor, ArtifactType, Draft, Fingerprint};
 use serde_json::Value;
 
 use crate::{
@@ -80,7 +80,9 @@ impl Recorder {
     /// when the window closes, with their exact count and up to [`MAX_NAMED`] fingerprints.
     pub fn note_often(&mut self, draft: Draft, times: u64, now: Now) {
         let origin = draft.source.as_ref().and_then(|source| source.address).map(|address| address.to_string());
-        let mut subject = (draft.kind, draft.account.clone(), origin.unwrap_or_default());
+        // Where it is known who did it, one's doing must not go under in another's.
+        let origin = origin.or_else(|| draft.actor.as_ref().map(who)).unwrap_or_default();
+        let mut subject = (draft.kind, draft.account.clone(), origin);
         if !self.windows.contains_key(&subject) && self.windows.len() >= MAX_WINDOWS {
             subject = (draft.kind, None, String::new());
         }
@@ -171,6 +173,15 @@ impl Recorder {
             }
         }
         written
+    }
+}
+
+/// Who caused it, whatever their process.
+fn who(actor: &Actor) -> String {
+    match (&actor.person, actor.login_uid.or(actor.uid)) {
+        (Some(person), _) => person.to_string(),
+        (None, Some(uid)) => uid.to_string(),
+        (None, None) => String::new(),
     }
 }
 

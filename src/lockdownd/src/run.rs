@@ -2,7 +2,7 @@
 //!
 //! Start order: log, watches and sockets, then the engine, which fills the key store; only then READY=1.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
@@ -10,7 +10,10 @@ use tokio::sync::mpsc;
 use crate::{
     config,
     enforce::{Engine, Next, homes::Command},
-    host::clock::{DeadlineTimer, Now},
+    host::{
+        clock::{DeadlineTimer, Now},
+        writers::Writers,
+    },
     journal, ledger,
     trigger::{self, Cron, MAX_QUEUED, Reason, Triggers, Watch},
 };
@@ -50,6 +53,8 @@ fn say(checked: Result<config::Checked, config::Error>) -> ExitCode {
 /// Serves until it is told to stop.
 #[must_use]
 pub fn daemon() -> ExitCode {
+    // Before there is another thread: what it gives up, it gives up for all of them.
+    let writers = Writers::open();
     if let Err(error) = journal::start_log() {
         eprintln!("lockdownd goes on without its own log: {error}");
     }
@@ -57,7 +62,7 @@ pub fn daemon() -> ExitCode {
         .enable_all()
         .build()
         .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(serve()));
+        .and_then(|runtime| runtime.block_on(serve(writers?)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,14 +72,15 @@ pub fn daemon() -> ExitCode {
     }
 }
 
-async fn serve() -> Result<(), Failure> {
+async fn serve(writers: Arc<Writers>) -> Result<(), Failure> {
     let (send, reasons) = mpsc::channel(MAX_QUEUED);
     let (found, findings) = mpsc::channel(MAX_QUEUED);
     let mut triggers = Triggers::new(reasons, findings, DeadlineTimer::new()?);
     trigger::listen_for_signals(&send)?;
-    let mut watch = Watch::new(send.clone())?;
+    writers.listen()?;
+    let mut watch = Watch::new(send.clone(), Arc::clone(&writers))?;
     let mut cron = Cron::new(send.clone());
-    let mut engine = Engine::start(send.clone(), found, Now::read())?;
+    let mut engine = Engine::start(send.clone(), found, writers, Now::read())?;
     watch.renew(&engine.watched_directories());
     keep_schedule(&mut cron, &engine).await;
     trigger::serve(&send)?;

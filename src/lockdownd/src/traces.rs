@@ -66,6 +66,12 @@ impl Traces {
         self.all.iter().filter(|trace| trace.grant == *grant).map(|trace| trace.audit).collect()
     }
 
+    /// The grant whose connection had this audit session, the newest.
+    #[must_use]
+    pub fn grant_of(&self, audit: u32) -> Option<&GrantId> {
+        self.all.iter().rev().find(|trace| trace.audit == audit).map(|trace| &trace.grant)
+    }
+
     /// Every audit session.
     #[must_use]
     pub fn audits(&self) -> BTreeSet<u32> {
@@ -114,6 +120,7 @@ mod tests {
         traces.add(&grant(2), 9);
         let mut traces = Traces::open(&path);
         assert_eq!(traces.of(&grant(1)), BTreeSet::from([7, 8]));
+        assert_eq!((traces.grant_of(9), traces.grant_of(10)), (Some(&grant(2)), None));
         traces.keep(&BTreeSet::from([8]));
         let traces = Traces::open(&path);
         assert_eq!((traces.audits(), traces.grants()), (BTreeSet::from([8]), BTreeSet::from([grant(1)])));

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use record::{GrantId, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::watch::place_of;
 pub use self::{
     cron::Cron,
     signals::listen_for_signals,

@@ -13,7 +13,11 @@ impl Engine {
     /// Notes one finding. A flood of them is summed up per account and minute.
     pub(super) fn found(&mut self, finding: Finding, now: Now) {
         match finding {
-            Finding::Removed(removed) => self.recorder.note_often(key_removed(&removed), 1, now),
+            Finding::Removed(removed) => {
+                let draft = self.with_logins(key_removed(&removed), &removed, now);
+                let draft = self.by_writers(draft, &removed.written);
+                self.recorder.note_often(draft, 1, now);
+            }
             Finding::RemovedUnkept { whose, times, path, fingerprints, more } => {
                 let sentence = format!(
                     "{times} key files were removed faster than they could be kept, the last {}",
@@ -51,8 +55,7 @@ fn key_removed(removed: &Removed) -> Draft {
         .with("sha256", item.sha256.as_str())
         .with("kept", kept(item.content))
         .with("unreadable_lines", item.unreadable_lines)
-        .with("stood_milliseconds", u64::try_from(removed.stood.as_millis()).unwrap_or(u64::MAX))
-        .with("writer", "unknown");
+        .with("stood_milliseconds", u64::try_from(removed.stood.as_millis()).unwrap_or(u64::MAX));
     if let quarantine::ItemKind::Symlink { target } = &item.kind {
         draft = draft.with("link_target", target.as_str());
     }

@@ -78,6 +78,7 @@ impl Engine {
             tracing::error!(%error, "a session could not be put into the table of live sessions");
             return false;
         }
+        self.sessions.get(&id).into_iter().for_each(|session| self.recent.add(session));
         self.trace(&id);
         self.look_at_soon(&id);
         self.watch_session(id, monitor);

@@ -32,6 +32,7 @@ use crate::{
         home_watch::HomeWatch,
         paths::{PathError, Root},
         quarantine::{Intake, Item, QuarantineError, Settler},
+        writers::{Writers, Written},
     },
     policy::key_file::WhyRemoved,
 };
@@ -126,6 +127,8 @@ pub struct Removed {
     pub item: Item,
     /// How long it had stood.
     pub stood: Duration,
+    /// Who wrote it.
+    pub written: Written,
     /// Why it could not be kept durably, if so.
     pub not_settled: Option<String>,
 }
@@ -180,6 +183,8 @@ pub struct Setup {
     pub root: PathBuf,
     /// The quarantine, [`crate::host::quarantine::QUARANTINE`].
     pub quarantine: PathBuf,
+    /// Who writes what is watched.
+    pub writers: Arc<Writers>,
     /// Called on the reporting thread for each finding. It may block for a while, and then counts are kept instead of
     /// contents; dropping [`Homes`] waits for it, so whoever drops has to make it return (close the receiver first).
     pub on_finding: Box<dyn FnMut(Finding) + Send>,
@@ -206,16 +211,16 @@ impl Homes {
     /// # Errors
     /// [`HomesError`]: nothing runs then.
     pub fn start(setup: Setup) -> Result<Self, HomesError> {
-        let Setup { root, quarantine, on_finding } = setup;
+        let Setup { root, quarantine, writers, on_finding } = setup;
         let settler = Settler::open(&quarantine)?;
         let intake = Intake::open(&quarantine)?;
         let root = Root::open(&root)?;
-        let watch = HomeWatch::open()?;
+        let watch = HomeWatch::open(Arc::clone(&writers))?;
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = Arc::new(EventFd::from_flags(flags).map_err(std::io::Error::from)?);
         let (commands, orders) = mpsc::channel();
         let (jobs, to_settle) = mpsc::channel();
-        let reporter = report::Reporter::new(settler, on_finding);
+        let reporter = report::Reporter::new(settler, writers, on_finding);
         let leftovers = reporter.leftovers(Timestamp::now())?;
         let reporting = thread::Builder::new()
             .name("homes-report".to_owned())

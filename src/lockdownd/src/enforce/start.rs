@@ -2,8 +2,10 @@
 //! living past its end and none lost.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +17,7 @@ use super::{
     ending::{Ended, grant_ended},
     homes::{Finding, Homes, HomesError, Setup},
     mode::ModeState,
+    recent::RecentLogins,
     schedule::{self, Schedule},
     shipped::Shipped,
     ways::WaysState,
@@ -31,6 +34,7 @@ use crate::{
         key_store::KeyStore,
         paths::{self, Durability, PathError},
         quarantine::QUARANTINE,
+        writers::Writers,
     },
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
@@ -90,7 +94,12 @@ impl Engine {
     ///
     /// # Errors
     /// What the daemon cannot do without is missing. Nobody gets in then but to exempt accounts.
-    pub fn start(reasons: mpsc::Sender<Reason>, findings: mpsc::Sender<Finding>, now: Now) -> Result<Self, StartError> {
+    pub fn start(
+        reasons: mpsc::Sender<Reason>,
+        findings: mpsc::Sender<Finding>,
+        writers: Arc<Writers>,
+        now: Now,
+    ) -> Result<Self, StartError> {
         let (config, config_state) = load_config(now)?;
         let boot_id = clock::boot_id()?;
         let opened = open_ledger(&config, &boot_id, now)?;
@@ -114,7 +123,10 @@ impl Engine {
             shipped: Shipped::open(),
             store: KeyStore::open()?,
             stored: None,
-            homes: start_homes(findings)?,
+            homes: start_homes(findings, Arc::clone(&writers))?,
+            writers,
+            changes_told: BTreeMap::new(),
+            recent: RecentLogins::since(now.wall),
             follower: Follower::start(reasons.clone(), answered.clone()).map_err(StartError::Follower)?,
             answered,
             reasons,
@@ -207,6 +219,7 @@ impl Engine {
     fn take_up_sessions(&mut self, now: Now) {
         self.sessions.drop_unrecorded();
         for session in self.sessions.live().to_vec() {
+            self.recent.add(&session);
             if session.monitor.is_alive() {
                 self.watch_session(session.id.clone(), session.monitor);
                 if session.ending.is_some() {
@@ -358,12 +371,12 @@ fn keeping(config: &Config) -> Keeping {
     }
 }
 
-fn start_homes(findings: mpsc::Sender<Finding>) -> Result<Homes, HomesError> {
+fn start_homes(findings: mpsc::Sender<Finding>, writers: Arc<Writers>) -> Result<Homes, HomesError> {
     let on_finding = Box::new(move |finding| {
         // Nobody receives once the daemon stops.
         let _ = findings.blocking_send(finding);
     });
-    Homes::start(Setup { root: PathBuf::from("/"), quarantine: PathBuf::from(QUARANTINE), on_finding })
+    Homes::start(Setup { root: PathBuf::from("/"), quarantine: PathBuf::from(QUARANTINE), writers, on_finding })
 }
 
 fn open_answered() -> Answered {

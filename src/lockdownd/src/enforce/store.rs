@@ -77,7 +77,7 @@ impl Engine {
                 Some(stored) => ("it was not as the daemon had left it", in_store(stored, name)),
                 None => ("it held a key that is nobody's by the configuration in force", None),
             };
-            let draft = foreign_key(name, why, found, ours);
+            let draft = self.by_store_writers(foreign_key(name, why, found, ours), name);
             self.recorder.note_often(draft, 1, now);
         }
     }
@@ -111,8 +111,7 @@ fn foreign_key(name: &OsStr, why: &str, found: Survey, ours: Option<&Vec<u8>>) -
         .with("fingerprints", keys)
         .with("more_fingerprints", found.more)
         .with("unreadable_lines", found.unreadable)
-        .with("kept", "none")
-        .with("writer", "unknown");
+        .with("kept", "none");
     draft.account = name.to_str().and_then(|name| name.parse().ok());
     draft
 }

@@ -200,7 +200,8 @@ impl Engine {
                 changed.iter().map(|part| named(part)).collect::<Vec<_>>().join(", ")
             );
             let only_accounts = changed == ["accounts"];
-            let draft = Draft::new(ArtifactType::SshdChanged, sentence).with("changed", changed);
+            let draft =
+                self.by_changers(Draft::new(ArtifactType::SshdChanged, sentence), &changed).with("changed", changed);
             if only_accounts {
                 // Anybody can change their own entry as often as they like (chfn(1), chsh(1)).
                 self.recorder.note_often(draft, 1, now);

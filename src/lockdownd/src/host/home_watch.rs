@@ -8,12 +8,17 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::Arc,
 };
+
+use fanotify::Changes;
 
 use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
 };
+
+use super::writers::Writers;
 
 /// Reads of the queue in one drain (each up to 4 KiB, some 60 to 250 events), so that a flood cannot hold the thread.
 pub const MAX_READS: usize = 32;
@@ -65,24 +70,31 @@ struct Interest {
 #[derive(Debug)]
 pub struct HomeWatch {
     inotify: Inotify,
+    writers: Arc<Writers>,
     interests: HashMap<WatchDescriptor, Vec<Interest>>,
     of_unit: HashMap<Unit, Vec<WatchDescriptor>>,
 }
 
 impl HomeWatch {
-    /// A watch on nothing yet.
+    /// A watch on nothing yet. What it watches, `writers` is told to expect.
     ///
     /// # Errors
     /// What inotify_init1(2) says.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(writers: Arc<Writers>) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        Ok(Self { inotify, interests: HashMap::new(), of_unit: HashMap::new() })
+        Ok(Self { inotify, writers, interests: HashMap::new(), of_unit: HashMap::new() })
     }
 
     /// How many directories are watched.
     #[must_use]
     pub fn watched(&self) -> usize {
         self.interests.len()
+    }
+
+    /// Has writers of directories that are watched no more forgotten, if there are many. `true`: of all directories,
+    /// so that the ways have to be walked anew.
+    pub fn forget_writers(&mut self) -> bool {
+        self.writers.forget_if_many(self.watched())
     }
 
     /// Replaces all watches of `unit` by those that `walk` adds. Nothing is missed in between: a directory that is
@@ -175,6 +187,10 @@ impl Adding<'_> {
     pub fn add(&mut self, directory: BorrowedFd<'_>, name: Option<&OsStr>, role: Role) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let wd = self.watch.inotify.add_watch(path.as_str(), mask(role))?;
+        let changes = if role == Role::Way { Changes::Names } else { Changes::Writes };
+        if let Err(error) = self.watch.writers.expect(directory, name, changes) {
+            tracing::debug!(%error, "who writes keys in a directory will not be known");
+        }
         let interests = self.watch.interests.entry(wd).or_default();
         interests.push(Interest { unit: self.unit, name: name.map(Box::from), role });
         let of_unit = self.watch.of_unit.entry(self.unit).or_default();
@@ -220,7 +236,7 @@ mod tests {
     #[test]
     fn only_whom_a_name_concerns_is_woken_and_reading_wakes_nobody() {
         let directory = tempfile::tempdir().unwrap();
-        let mut watch = HomeWatch::open().unwrap();
+        let mut watch = HomeWatch::open(Writers::nobody()).unwrap();
         add(&mut watch, 1, directory.path(), "keys", Role::KeyFile);
         add(&mut watch, 2, directory.path(), ".ssh", Role::Way);
         assert_eq!(watch.watched(), 1);
@@ -239,7 +255,7 @@ mod tests {
     fn a_directory_that_only_leads_on_is_not_watched_for_writes() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(".ssh"), "").unwrap();
-        let mut watch = HomeWatch::open().unwrap();
+        let mut watch = HomeWatch::open(Writers::nobody()).unwrap();
         add(&mut watch, 1, directory.path(), ".ssh", Role::Way);
         fs::write(directory.path().join(".ssh"), "written").unwrap();
         assert_eq!(heard(&mut watch), []);
@@ -250,7 +266,7 @@ mod tests {
         let above = tempfile::tempdir().unwrap();
         let directory = above.path().join("home");
         fs::create_dir(&directory).unwrap();
-        let mut watch = HomeWatch::open().unwrap();
+        let mut watch = HomeWatch::open(Writers::nobody()).unwrap();
         for unit in [1, 2] {
             add(&mut watch, unit, &directory, "keys", Role::KeyFile);
         }

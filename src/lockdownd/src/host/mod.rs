@@ -21,6 +21,7 @@ pub mod shipper;
 pub mod sshd;
 pub mod terminal;
 pub mod ways_in;
+pub mod writers;
 
 /// A random number from the kernel (getrandom(2)), for ids that nobody has used before.
 #[must_use]

@@ -16,10 +16,13 @@ use super::{Place, Reason};
 use crate::host::{
     key_store::KEY_STORE,
     shipper::{HINT, SHIPPER},
+    writers::Writers,
 };
 
 /// Files in `/etc` that say which accounts there are.
 const ACCOUNT_FILES: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
+/// What matters in `/etc` itself.
+const IN_ETC: [&str; 6] = ["passwd", "group", "nsswitch.conf", "ssh", "pam.d", "pam.conf"];
 /// PAM's directory.
 const PAM: &str = "/etc/pam.d";
 /// The daemon's own directory: most of what changes there is its own doing.
@@ -28,16 +31,17 @@ const STATE: &str = "/var/lib/lockdownd";
 /// The watches.
 pub struct Watch {
     watcher: RecommendedWatcher,
+    writers: Arc<Writers>,
     failing: BTreeSet<PathBuf>,
     told: Arc<Mutex<BTreeSet<Place>>>,
 }
 
 impl Watch {
-    /// Starts watching nothing yet.
+    /// Starts watching nothing yet. Of what is configuration, `writers` is told to expect changes.
     ///
     /// # Errors
     /// No inotify instance can be had (inotify(7): `max_user_instances`).
-    pub fn new(reasons: mpsc::Sender<Reason>) -> notify::Result<Self> {
+    pub fn new(reasons: mpsc::Sender<Reason>, writers: Arc<Writers>) -> notify::Result<Self> {
         let told = Arc::new(Mutex::new(BTreeSet::new()));
         let already = Arc::clone(&told);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -49,7 +53,7 @@ impl Watch {
                 }
             }
         })?;
-        Ok(Self { watcher, failing: BTreeSet::new(), told })
+        Ok(Self { watcher, writers, failing: BTreeSet::new(), told })
     }
 
     /// A place is about to be looked at: what touches it from now on is told again.
@@ -60,6 +64,12 @@ impl Watch {
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
     pub fn renew(&mut self, directories: &[PathBuf]) {
         let fixed = ["/etc", PAM, "/run/lockdownd", KEY_STORE, STATE].map(PathBuf::from);
+        self.writers.expect_configuration(Path::new("/etc"), Some(&IN_ETC));
+        for directory in
+            [Path::new(PAM), Path::new(KEY_STORE)].into_iter().chain(directories.iter().map(PathBuf::as_path))
+        {
+            self.writers.expect_configuration(directory, None);
+        }
         // Another user's directory, which root made: absent where nothing was ever shipped.
         let shipper = Path::new(SHIPPER).is_dir().then(|| PathBuf::from(SHIPPER));
         for directory in fixed.iter().chain(&shipper).chain(directories) {
@@ -89,7 +99,8 @@ fn touched(event: notify::Result<Event>) -> BTreeSet<Place> {
     event.paths.iter().filter_map(|path| place_of(path)).collect()
 }
 
-fn place_of(path: &Path) -> Option<Place> {
+/// Which place a path is part of; nothing where it means nothing.
+pub(crate) fn place_of(path: &Path) -> Option<Place> {
     let store = Path::new(KEY_STORE);
     if path.starts_with(store) {
         return Some(Place::Store);

@@ -19,6 +19,7 @@ use crate::{
     host::{
         accounts::AccountName,
         quarantine::{Arrival, MAX_FINGERPRINTS, QuarantineError, Settler},
+        writers::Writers,
     },
     keys::file::Survey,
 };
@@ -98,12 +99,13 @@ impl Backlog {
 /// The thread's state.
 pub(super) struct Reporter {
     settler: Settler,
+    writers: Arc<Writers>,
     tell: Box<dyn FnMut(Finding) + Send>,
 }
 
 impl Reporter {
-    pub(super) fn new(settler: Settler, tell: Box<dyn FnMut(Finding) + Send>) -> Self {
-        Self { settler, tell }
+    pub(super) fn new(settler: Settler, writers: Arc<Writers>, tell: Box<dyn FnMut(Finding) + Send>) -> Self {
+        Self { settler, writers, tell }
     }
 
     /// What a crash left to be settled.
@@ -141,6 +143,7 @@ impl Reporter {
             why: arrival.why,
             stood: Duration::from_millis(item.stood_milliseconds),
             item,
+            written: arrival.stood_at.as_ref().map(|stood_at| self.writers.of(stood_at)).unwrap_or_default(),
             not_settled: settled.err().map(|error| error.to_string()),
         };
         (self.tell)(Finding::Removed(Box::new(removed)));

@@ -12,7 +12,10 @@ use control::Mode;
 use tempfile::TempDir;
 
 use super::*;
-use crate::host::quarantine::{Content, ItemKind, list};
+use crate::host::{
+    quarantine::{Content, ItemKind, list},
+    writers::Writers,
+};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIHMzbIKLxIz9G0FfFEIfFWxnh5nYVWWSF6WBRk4N7hJ frank\n";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +40,7 @@ impl Stage {
         let homes = Homes::start(Setup {
             root: machine.path().to_owned(),
             quarantine: machine.path().join("quarantine"),
+            writers: Writers::nobody(),
             on_finding: Box::new(move |finding| {
                 also(&finding);
                 let _ = tell.send(finding);
@@ -433,6 +437,7 @@ fn what_a_crash_left_in_incoming_is_settled_and_told_at_the_next_start() {
     let _homes = Homes::start(Setup {
         root: machine.path().to_owned(),
         quarantine: machine.path().join("quarantine"),
+        writers: Writers::nobody(),
         on_finding: Box::new(move |finding| drop(tell.send(finding))),
     })
     .unwrap();

@@ -206,6 +206,9 @@ impl Worker {
                 self.need_everything();
             }
         }
+        if self.watch.forget_writers() {
+            self.need_everything();
+        }
     }
 
     fn need_everything(&mut self) {

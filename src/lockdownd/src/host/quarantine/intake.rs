@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fanotify::FileId;
 use nix::{
     errno::Errno,
     fcntl::{self, AtFlags, OFlag, RenameFlags},
@@ -100,6 +101,12 @@ impl Intake {
             Err(Errno::ENOENT | Errno::EISDIR) => Ok(Taken::Harmless),
             Err(error) => Err(error),
         }
+    }
+
+    /// The identity of what lies in `incoming/`, if it was moved there.
+    #[must_use]
+    pub fn identity(&self, arrival: &ArrivalName) -> Option<FileId> {
+        FileId::entry(self.incoming.as_fd(), arrival.as_os_str()).ok()
     }
 
     /// Looks at what the rename really brought, and gives back what sshd does not read.

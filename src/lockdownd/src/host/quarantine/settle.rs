@@ -28,7 +28,10 @@ use super::{
     intake::ArrivalName, list, open_directories,
 };
 use crate::{
-    host::paths::{self, Durability, Facts, MAX_KEY_FILE, file_type},
+    host::{
+        paths::{self, Durability, Facts, MAX_KEY_FILE, file_type},
+        writers::Whereabouts,
+    },
     keys::file::survey,
     policy::key_file::WhyRemoved,
 };
@@ -56,6 +59,8 @@ pub struct Arrival {
     /// Whether `incoming/` holds a copy, which is root's, of the file that was judged: then its owner is in `facts`
     /// alone. Else it holds the very inode, which may be another than the judged one.
     pub is_copy: bool,
+    /// By what its writers are found; nothing after a crash.
+    pub stood_at: Option<Whereabouts>,
 }
 
 impl Arrival {
@@ -67,7 +72,7 @@ impl Arrival {
         let id = ItemId::random()?;
         let name = ArrivalName::new(&id, account, path);
         let (account, path) = (account.to_owned(), path.to_owned());
-        Ok(Self { id, name, account, path, facts, why: Some(why), removed_at: now, is_copy: false })
+        Ok(Self { id, name, account, path, facts, why: Some(why), removed_at: now, is_copy: false, stood_at: None })
     }
 }
 
@@ -124,7 +129,8 @@ impl Settler {
             let raw = OsString::from(OsStr::from_bytes(entry.map_err(failed)?.file_name().to_bytes()));
             let name = ArrivalName::from_raw(raw);
             let Some((id, account, path)) = name.parse() else { continue };
-            arrivals.push(Arrival { id, name, account, path, facts: None, why: None, removed_at: now, is_copy: false });
+            let (facts, why, removed_at, is_copy, stood_at) = (None, None, now, false, None);
+            arrivals.push(Arrival { id, name, account, path, facts, why, removed_at, is_copy, stood_at });
         }
         Ok(arrivals)
     }

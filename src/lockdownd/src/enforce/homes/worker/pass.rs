@@ -6,6 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use fanotify::FileId;
 use jiff::Timestamp;
 use nix::{errno::Errno, fcntl::OFlag};
 
@@ -20,6 +21,7 @@ use crate::{
         home_watch::{Adding, Need, Role, Unit},
         paths::{Facts, Root, Sight, open_without_links},
         quarantine::{Arrival, Prey, Taken},
+        writers::Whereabouts,
     },
     keys::file::{Survey, survey},
     policy::key_file::{Verdict, WhyRemoved},
@@ -171,11 +173,15 @@ impl Worker {
             }
             return Ok(true);
         };
+        // On another mount than the quarantine the file itself does not outlive the removal.
+        let before = FileId::entry(directory.as_fd(), name).ok();
         let taken = self.intake.take(directory.as_fd(), name, &arrival.name, prey)?;
         if taken == Taken::Harmless {
             return Ok(false);
         }
         arrival.is_copy = taken == Taken::Copied;
+        let file = if arrival.is_copy { before } else { self.intake.identity(&arrival.name) };
+        arrival.stood_at = Whereabouts::of(file, directory.as_fd());
         ward.backlog.enter();
         let _ = self.jobs.send(Job::Settle(Box::new(arrival), ward.backlog.clone()));
         Ok(true)
