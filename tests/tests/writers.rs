@@ -15,6 +15,12 @@ fn removal(house: &House, known: usize) -> Value {
     of().nth(known).unwrap()
 }
 
+/// A process that moves something and stays for a moment. One that ends at once, as mv(1) does, may be gone before it can
+/// be looked at, and then its pid alone is on record.
+fn renamed(from: &str, to: &str) -> String {
+    format!("perl -e 'rename(\"{from}\", \"{to}\") or die $!; sleep 1'")
+}
+
 on_each_release! {
     fn a_removed_key_names_process_login_and_person_however_it_was_written(release) {
         let house = House::enforcing(release);
@@ -22,7 +28,8 @@ on_each_release! {
         let login_uid: u32 = house.sh("id -u ubuntu").parse().unwrap();
         house.allow("frank --account ubuntu --for 1h");
         house.allow("grace --account ubuntu --for 1h");
-        let stays = "; sleep 0.5";
+        // With something after it, or the shell becomes sleep(1) itself.
+        let stays = "; sleep 0.5; true";
         // One account's removals within a minute are summed up per writer: so each way has a person or login of its own.
         let written = format!("mkdir -p .ssh; echo '{}' > .ssh/authorized_keys{stays}", key.public());
         house.ssh("ubuntu").key(&house.frank).run(&written).expect_ok();
@@ -33,7 +40,7 @@ on_each_release! {
         assert!(actor["exe"].as_str().is_some_and(|exe| exe.ends_with("/bash")) && actor["pid"].is_u64(), "{record}");
         assert_eq!((&record["detail"]["logins"], record["detail"]["stood_milliseconds"].is_u64()), (&0.into(), true));
 
-        let moved = format!("echo '{}' > planted; mv planted .ssh/authorized_keys{stays}", key.public());
+        let moved = format!("echo '{}' > planted; {}", key.public(), renamed("planted", ".ssh/authorized_keys"));
         house.ssh("ubuntu").key(&house.grace).run(&moved).expect_ok();
         let record = removal(&house, 1);
         assert_eq!((&record["actor"]["person"], &record["detail"]["writer"]), (&"grace".into(), &"file".into()), "{record}");
@@ -50,7 +57,8 @@ on_each_release! {
         let house = House::enforcing(release);
         let key = house.keygen("planted");
         house.allow("frank --account ubuntu --for 1h");
-        let script = format!("rm -rf .ssh; mkdir new; echo '{}' > new/authorized_keys; mv new .ssh; sleep 0.5", key.public());
+        let make = format!("rm -rf .ssh; mkdir new; echo '{}' > new/authorized_keys", key.public());
+        let script = format!("{make}; {}", renamed("new", ".ssh"));
         house.ssh("ubuntu").key(&house.frank).run(&script).expect_ok();
         let record = removal(&house, 0);
         assert_eq!((&record["actor"]["person"], &record["detail"]["writer"]), (&"frank".into(), &"directory".into()), "{record}");
