@@ -3,7 +3,8 @@
 use std::{
     ffi::{CString, OsString},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use crate::{FileId, Malformed, RawEvent, parse};
@@ -89,6 +90,30 @@ impl Watch {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Takes over the group that another process made and the service manager passes on under this name
+    /// (sd_listen_fds(3), `FileDescriptorStoreMax=` of systemd.service(5)). Once: it is nobody else's then.
+    ///
+    /// # Errors
+    /// `NotFound` where none was passed, `InvalidData` where it is no fanotify group, `AlreadyExists` the second time.
+    pub fn passed(name: &str) -> io::Result<Self> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let variables = [variable("LISTEN_PID"), variable("LISTEN_FDS"), variable("LISTEN_FDNAMES")];
+        let fd = passed_as(name, std::process::id(), &variables).ok_or(io::ErrorKind::NotFound)?;
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+        if !about.lines().any(|line| line.starts_with("fanotify flags:")) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if TAKEN.swap(true, Ordering::SeqCst) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        // SAFETY: it is open, it is the group that was made for us, and this is the only place that takes it, once.
+        let watch = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        // SAFETY: takes numbers. Programs that are started must not inherit it.
+        let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        if answer == 0 { Ok(watch) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Watches an opened directory (`O_PATH` is enough); again for the same one adds to what is told.
     ///
     /// # Errors
@@ -150,6 +175,14 @@ impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Which descriptor was passed under this name to the process `own`, by `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES`.
+fn passed_as(name: &str, own: u32, [pid, count, names]: &[String; 3]) -> Option<RawFd> {
+    const FIRST: usize = 3;
+    let count = count.parse::<usize>().ok().filter(|_| pid.parse() == Ok(own))?;
+    let index = names.split(':').take(count).position(|passed| passed == name)?;
+    RawFd::try_from(FIRST + index).ok()
 }
 
 fn own(event: RawEvent) -> Option<Event> {
@@ -225,6 +258,22 @@ mod tests {
         watch.forget_all().unwrap();
         fs::write(place.path().join("other"), "").unwrap();
         assert!(changes(&watch).is_empty());
+    }
+
+    #[test]
+    fn what_is_passed_is_found_by_its_name_and_only_by_whom_it_is_for() {
+        for (variables, found) in [
+            (["7", "3", "gate:control:writers"], Some(5)),
+            (["7", "2", "gate:control:writers"], None),
+            (["7", "1", "writers"], Some(3)),
+            (["8", "1", "writers"], None),
+            (["7", "1", "writer"], None),
+            (["7", "", "writers"], None),
+            (["", "", ""], None),
+        ] {
+            assert_eq!(passed_as("writers", 7, &variables.map(str::to_owned)), found, "{variables:?}");
+        }
+        assert_eq!(Watch::passed("writers").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

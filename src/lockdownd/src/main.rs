@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         [Some("--check"), Some("--as"), ..] => {
             proposed(&arguments[1..]).map_or_else(usage, |proposed| lockdownd::run::check_as(&proposed))
         }
+        [Some("--keep-writers")] => lockdownd::run::keep_writers(),
         [Some("--version")] => {
             println!("lockdownd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

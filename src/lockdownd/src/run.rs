@@ -12,7 +12,7 @@ use crate::{
     enforce::{Engine, Next, homes::Command},
     host::{
         clock::{DeadlineTimer, Now},
-        writers::Writers,
+        writers::{self, Writers},
     },
     journal, ledger,
     trigger::{self, Cron, MAX_QUEUED, Reason, Triggers, Watch},
@@ -50,11 +50,21 @@ fn say(checked: Result<config::Checked, config::Error>) -> ExitCode {
     }
 }
 
+/// `lockdownd --keep-writers`: leaves with systemd what tells the daemon who writes files. 0, or 1 where that cannot be had.
+#[must_use]
+pub fn keep_writers() -> ExitCode {
+    match writers::keep() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("who writes a file will not be known: fanotify: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Serves until it is told to stop.
 #[must_use]
 pub fn daemon() -> ExitCode {
-    // Before there is another thread: what it gives up, it gives up for all of them.
-    let writers = Writers::open();
     if let Err(error) = journal::start_log() {
         eprintln!("lockdownd goes on without its own log: {error}");
     }
@@ -62,7 +72,7 @@ pub fn daemon() -> ExitCode {
         .enable_all()
         .build()
         .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(serve(writers?)));
+        .and_then(|runtime| runtime.block_on(serve()));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,11 +82,12 @@ pub fn daemon() -> ExitCode {
     }
 }
 
-async fn serve(writers: Arc<Writers>) -> Result<(), Failure> {
+async fn serve() -> Result<(), Failure> {
     let (send, reasons) = mpsc::channel(MAX_QUEUED);
     let (found, findings) = mpsc::channel(MAX_QUEUED);
     let mut triggers = Triggers::new(reasons, findings, DeadlineTimer::new()?);
     trigger::listen_for_signals(&send)?;
+    let writers = Writers::open();
     writers.listen()?;
     let mut watch = Watch::new(send.clone(), Arc::clone(&writers))?;
     let mut cron = Cron::new(send.clone());

@@ -8,8 +8,11 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     ffi::{OsStr, OsString},
     fs::File,
-    io,
-    os::fd::{AsFd, BorrowedFd},
+    io::{self, IoSlice},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
@@ -17,11 +20,15 @@ use std::{
 };
 
 use fanotify::{Changes, Event, FileId, Watch};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr},
+};
 
 use super::processes::{self, Process, ProcessId};
 
+/// The name under which systemd keeps the watch for the daemon.
+const NAME: &str = "writers";
 /// The changes that are remembered of one directory; past it the oldest is forgotten.
 pub const PER_DIRECTORY: usize = 16;
 /// Readings of the queue in one go, each up to [`fanotify::BUFFER`] bytes.
@@ -119,19 +126,10 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Makes the watch and then gives `CAP_SYS_ADMIN` up, which nothing else needs, in this thread and all that it
-    /// starts: so call it before there are others. Programs that are started do not get it back (`NoNewPrivileges=`).
-    ///
-    /// # Errors
-    /// The capability could not be given up.
-    pub fn open() -> io::Result<Arc<Self>> {
-        let watch = Watch::new();
-        let mut sets = capabilities(None)?;
-        for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
-            set.remove(CapabilitySet::SYS_ADMIN);
-        }
-        set_capabilities(None, sets)?;
-        Ok(Arc::new(Self { watch, known: Mutex::default(), reading: Mutex::default() }))
+    /// Takes over the watch that [`keep`] left with systemd; without one, nobody will be named.
+    #[must_use]
+    pub fn open() -> Arc<Self> {
+        Arc::new(Self { watch: Watch::passed(NAME), known: Mutex::default(), reading: Mutex::default() })
     }
 
     /// One that never knows anybody.
@@ -304,6 +302,28 @@ impl Writers {
         let known = self.known();
         known.places.get(directory).is_some_and(|place| place.names.as_ref().is_none_or(|names| names.contains(name)))
     }
+}
+
+/// Makes the watch and leaves it with systemd (sd_pid_notify_with_fds(3)) for the daemon, which so never holds `CAP_SYS_ADMIN`. One that was left
+/// before is replaced: what it knew, went with the daemon.
+///
+/// # Errors
+/// What fanotify_init(2) says, or systemd cannot be told.
+pub fn keep() -> io::Result<()> {
+    let watch = Watch::new()?;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let path = std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?;
+    let systemd = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => UnixAddr::new_abstract(name)?,
+        None => UnixAddr::new(path.as_os_str())?,
+    };
+    let tell = |what: &str, passed: &[ControlMessage<'_>]| {
+        let message = format!("{what}=1\nFDNAME={NAME}\n");
+        let text = [IoSlice::new(message.as_bytes())];
+        socket::sendmsg(socket.as_raw_fd(), &text, passed, MsgFlags::MSG_NOSIGNAL, Some(&systemd)).map(drop)
+    };
+    tell("FDSTOREREMOVE", &[])?;
+    Ok(tell("FDSTORE", &[ControlMessage::ScmRights(&[watch.as_fd().as_raw_fd()])])?)
 }
 
 impl Known {

@@ -56,7 +56,8 @@ pub fn serve(reasons: &mpsc::Sender<Reason>) -> Result<(), SocketError> {
     let mut passed = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..passed.len() {
-        listeners.extend(passed.take_unix_listener(index)?);
+        // What is no socket is somebody else's: the watch for writers.
+        listeners.extend(passed.take_unix_listener(index).ok().flatten());
     }
     let mut take = |path: &'static str| {
         let found = listeners.iter().position(|listener| listens_at(listener, path));
