@@ -24,6 +24,13 @@ fn stay_past_pam(house: &House, account: &str) -> Client {
     house.ssh(account).key(&house.grace).arg("-p").arg("2222").stay()
 }
 
+/// The live sessions that no grant backs, once sshd's log has told with whose key each was opened.
+fn attributed(house: &Instance, number: usize) -> Vec<Value> {
+    let observed = || of_kind(house, "observed");
+    eventually("sshd's log tells whose they are", SOON, || observed().len() == number);
+    observed()
+}
+
 fn start_past_pam(house: &House) {
     house.write("/etc/past-pam.keys", format!("{}\n", house.grace.public()));
     house.write("/etc/past-pam.conf", PAST_PAM);
@@ -95,22 +102,23 @@ on_each_release! {
         house.allow("frank --account ubuntu --for 1h");
         let mut granted = house.ssh("ubuntu").key(&house.frank).stay();
 
-        let found = of_kind(&house, "unattributed");
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found.iter().all(|s| s["person"].is_null() && s["source"]["address"].as_str().is_some()), "{found:?}");
+        let found = attributed(&house, 2);
+        assert!(found.iter().all(|s| s["person"] == "grace" && s["source"]["address"].as_str().is_some()), "{found:?}");
         let accounts: Vec<_> = found.iter().filter_map(|s| s["account"].as_str()).collect();
         assert!(accounts.contains(&"root") && accounts.contains(&"ubuntu"), "{accounts:?}");
         assert_eq!(of_kind(&house, "emergency").len(), 1);
         let opened = house.records_of("session.opened");
         for session in &found {
             let record = record_of(&opened, session);
-            assert!(record["detail"]["found"] == true && record["detail"]["past_gate"] == false, "{record}");
+            let by_log = record["detail"]["past_gate"] == true && record["person"] == "grace";
+            assert!(by_log || record["detail"]["found"] == true, "{record}");
         }
         assert_eq!(house.records_of("emergency.login").len(), 1);
         assert!(old.is_alive() && root.is_alive() && emergency.is_alive(), "they are kept");
 
         house.sh("systemctl restart lockdownd");
-        assert_eq!(of_kind(&house, "unattributed").len(), 2, "known after a restart, once");
+        assert_eq!(of_kind(&house, "observed").len(), 2, "known after a restart, once");
+        assert_eq!(house.records_of("session.opened").len(), opened.len());
         assert!(old.is_alive() && root.is_alive() && granted.is_alive());
         house.ctl("lockdown --reason drill").expect_ok();
         for client in [&mut old, &mut root, &mut granted] {
@@ -134,7 +142,7 @@ on_each_release! {
         // The operator tries enforce out from a connection of just that kind.
         let script = "while ! [ -e /tmp/go ]; do sleep 0.1; done; lockdownctl enforce --for 60s; sleep 3600";
         let mut operator = house.ssh("root").key(&house.grace).arg("-p").arg("2222").spawn(script);
-        eventually("all are seen", SOON, || of_kind(&house, "unattributed").len() == 2);
+        attributed(&house, 2);
         stop_past_pam(&house);
         assert!(house.ctl("plan").expect_ok().contains("sessions.before_enforce"), "{}", house.ctl("plan"));
         house.sh("touch /tmp/go");
@@ -154,5 +162,103 @@ on_each_release! {
         assert!(opened.iter().any(|r| r["detail"]["past_gate"] == true), "{opened:?}");
         assert!(operator.is_alive() && emergency.is_alive() && granted.is_alive());
         assert_eq!(house.records_of("emergency.login").len(), 1);
+    }
+
+    fn every_session_is_on_record_with_whose_it_was_what_it_was_used_for_and_how_it_ended(release) {
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"* * * * * *\"\n");
+        let granted = house.ctl_json("allow frank --account ubuntu --for 1h --reason test");
+        let control = format!("ControlPath={}", house.scratch().join("master").display());
+        let login = |address: &str| house.ssh("ubuntu").key(&house.frank).from(address);
+        let long = "sleep 8";
+        let mut clients = [
+            login("127.7.0.1").arg("-tt").spawn(long),
+            login("127.7.0.2").spawn(long),
+            login("127.7.0.3").arg("-s").spawn("sftp"),
+            login("127.7.0.4").arg("-N").arg("-R").arg("127.0.0.1:7100:127.0.0.1:22").spawn(""),
+            login("127.7.0.5").arg("-N").arg("-L").arg("127.0.0.1:7101:127.0.0.1:22").spawn(""),
+            login("127.7.0.6").arg("-MN").option(&control).spawn(""),
+        ];
+        let channel = || house.ssh("ubuntu").option(&control).option("ControlMaster=no");
+        eventually("the master is there", SOON, || channel().run("true").ok());
+        let mut channels = [channel().arg("-tt").spawn(long), channel().arg("-s").spawn("sftp")];
+        // To sshd it comes from where the forward ends.
+        let through = house.ssh("ubuntu").key(&house.frank).arg("-p").arg("7101");
+        eventually("the forward is there", SOON, || house.run("ss -ltn | grep -q 127.0.0.1:7101").ok());
+        let mut through = through.spawn(long);
+        std::thread::sleep(Duration::from_secs(4));
+        let listed = of_kind(&house, "granted");
+        assert!(listed.len() == 7 && listed.iter().all(|s| s["uses"].as_array().is_some_and(|u| !u.is_empty())), "{listed:?}");
+        channels.iter_mut().chain([&mut through]).for_each(|client| drop(client.stdin()));
+        through.ended_within(ENDED);
+        // Each ends by itself, the one or the other way: its command is over, or its client is gone.
+        drop(clients[2].stdin());
+        clients[..3].iter_mut().for_each(|client| drop(client.ended_within(ENDED)));
+        drop((channels, clients));
+        eventually("all are closed", SOON, || house.records_of("session.closed").len() == 7);
+
+        let (opened, closed) = (house.records_of("session.opened"), house.records_of("session.closed"));
+        let of = |records: &[Value], address: &str| -> Value {
+            let found: Vec<_> = records.iter().filter(|record| record["source"]["address"] == address).collect();
+            assert_eq!(found.len(), 1, "{address}: {records:?}");
+            found[0].clone()
+        };
+        let expected: [(&str, &[&str]); 7] = [
+            ("127.7.0.1", &["terminal"]),
+            ("127.7.0.2", &["command"]),
+            ("127.7.0.3", &["sftp"]),
+            ("127.7.0.4", &["forward"]),
+            ("127.7.0.5", &["forward"]),
+            ("127.7.0.6", &["terminal", "sftp"]),
+            ("127.0.0.1", &["command"]),
+        ];
+        for (address, uses) in expected {
+            let (opened, closed) = (of(&opened, address), of(&closed, address));
+            for record in [&opened, &closed] {
+                assert_eq!((&record["person"], &record["account"]), (&"frank".into(), &"ubuntu".into()), "{record}");
+                assert_eq!(record["grant"], granted["grant"]["id"], "{record}");
+                assert_eq!(record["fingerprint"], house.frank.fingerprint(), "{record}");
+                assert!(record["source"]["port"].is_u64() && record["session"] == opened["session"], "{record}");
+            }
+            let detail = &closed["detail"];
+            assert_eq!(detail["uses"], serde_json::json!(uses), "{address}: {closed}");
+            assert_eq!(detail["terminals"].is_array(), uses.contains(&"terminal"), "{closed}");
+            assert!(detail["ended"] == "by_itself" && detail["seconds"].as_u64() >= Some(3), "{closed}");
+        }
+        house.ctl("verify").expect_ok();
+    }
+
+    fn a_granted_root_is_one_session_whatever_sshd_forks_for_it(release) {
+        let house = House::observing(release);
+        let more = "[schedule]\nsweep = \"*/2 * * * * *\"\n";
+        let config = house.config("enforce", more).replace("[\"ubuntu\", \"frank\"]", "[\"root\"]");
+        house.configure(&config);
+        house.await_mode("enforce");
+        house.allow("frank --account root --for 1h");
+        let mut root = house.ssh("root").key(&house.frank).stay();
+        let sweeps = house.records_of("sweep.attested").len();
+        eventually("sweeps have looked", ENDED, || house.records_of("sweep.attested").len() > sweeps + 6);
+        assert!(root.is_alive(), "{}", root.output());
+        assert_eq!(house.records_of("session.opened").len(), 1);
+        let listed = of_kind(&house, "granted");
+        assert!(listed.len() == 1 && listed[0]["uses"] == serde_json::json!(["command"]), "{listed:?}");
+        house.ctl("revoke frank").expect_ok();
+        root.ended_within(ENDED);
+    }
+
+    fn without_the_table_of_sessions_connections_end_and_people_come_back(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        let mut known = house.ssh("ubuntu").key(&house.frank).stay();
+        let mut emergency = house.ssh("breakglass").key(&house.breakglass).stay();
+        house.sh("systemctl stop lockdownd; echo '[{' >/run/lockdownd/sessions.json; systemctl start lockdownd");
+        // Whose it was cannot be told any more, so it does not go on; nobody is let in on a guess.
+        known.ended_within(ENDED);
+        assert!(house.ssh("ubuntu").key(&house.frank).login(), "the grant is as good as before");
+        assert!(emergency.is_alive());
+        let started = house.records_of("daemon.started");
+        assert!(started.last().is_some_and(|record| record["detail"]["sessions_lost"].is_string()), "{started:?}");
+        eventually("its end is on record", SOON, || {
+            house.records_of("session.terminated").iter().any(|record| record["account"] == "ubuntu")
+        });
     }
 }

@@ -70,7 +70,8 @@ pub enum SessionKind {
     Granted,
     /// Its account is exempt.
     Emergency,
-    /// None: the host only observes, or observed when it was opened.
+    /// None: the host only observes, or observed when it was opened; or it came past the gate, and sshd's log tells by
+    /// which key.
     Observed,
     /// Nobody knows: it began before lockdownd could see it, or came past the login gate.
     Unattributed,

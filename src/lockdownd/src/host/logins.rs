@@ -50,13 +50,17 @@ pub struct Uses {
     /// It ran something without a terminal.
     #[serde(default)]
     pub command: bool,
+    /// It listened for, or carried, somebody's TCP connection.
+    #[serde(default)]
+    pub forward: bool,
 }
 
 impl Uses {
-    /// The words for the record; none where nothing was seen (forwarding alone, or over before anybody looked).
+    /// The words for the record; none where nothing was seen (nothing was asked for yet, or over before anybody looked).
     #[must_use]
     pub fn words(&self) -> Vec<&'static str> {
-        let all = [(!self.terminals.is_empty(), "terminal"), (self.sftp, "sftp"), (self.command, "command")];
+        let terminal = !self.terminals.is_empty();
+        let all = [(terminal, "terminal"), (self.sftp, "sftp"), (self.command, "command"), (self.forward, "forward")];
         all.into_iter().filter(|(seen, _)| *seen).map(|(_, word)| word).collect()
     }
 
@@ -75,6 +79,7 @@ impl Uses {
         self.terminals.truncate(terminal::MAX_TERMINALS);
         self.sftp |= later.sftp;
         self.command |= later.command;
+        self.forward |= later.forward;
         *self != before
     }
 }
@@ -90,17 +95,38 @@ pub fn find(privsep: Option<u32>) -> Result<Vec<Login>, ProcessError> {
 }
 
 fn login(pid: i32, privsep: Option<u32>) -> Option<Login> {
-    let process = Process::read(pid).filter(|process| process.uid == 0 && process.euid == 0)?;
-    let title = process.cmdline.first().map(|first| first.as_bytes().trim_ascii_end())?;
-    let is_sshd = process.exe.as_ref()?.file_name()?.as_bytes().windows(4).any(|part| part == b"sshd");
-    let name = name_in(title).filter(|_| is_sshd && is_title(&process))?;
-    let (uid, name) = match title.strip_suffix(PRIVILEGED) {
+    let process = Process::read(pid)?;
+    let title = sshd_title(&process)?;
+    let uid = match title {
         // sshd forks the process that runs as the account once PAM has opened the session, and not before.
-        Some(_) => (user_below(&process, privsep)?, name),
-        // For an account of user id 0 it forks none: its own process has another title then.
-        None => (0, name),
+        Title::Privileged(_) => user_below(&process, privsep)?,
+        // For an account of user id 0 OpenSSH before 9.8 forks none: its own process has another title then.
+        Title::Users(_) => match Process::read(process.ppid).as_ref().and_then(sshd_title) {
+            Some(Title::Privileged(_)) => return None,
+            _ => 0,
+        },
     };
+    let (Title::Privileged(name) | Title::Users(name)) = title;
     Some(Login { monitor: process.id, uid, name: Some(name), source: other_end(process.id) })
+}
+
+/// Whose connection a process of root's sshd is for, by its title, past the name's being known.
+#[derive(Debug, PartialEq, Eq)]
+enum Title {
+    /// sshd's privileged process.
+    Privileged(String),
+    /// The process that runs as the account.
+    Users(String),
+}
+
+fn sshd_title(process: &Process) -> Option<Title> {
+    let is_sshd = process.exe.as_ref()?.file_name()?.as_bytes().windows(4).any(|part| part == b"sshd");
+    if !is_sshd || !is_title(process) || process.uid != 0 || process.euid != 0 {
+        return None;
+    }
+    let title = process.cmdline.first()?.as_bytes().trim_ascii_end();
+    let name = name_in(title)?;
+    Some(if title.ends_with(PRIVILEGED) { Title::Privileged(name) } else { Title::Users(name) })
 }
 
 /// Whether the command line is one text, as sshd sets it: padded with NULs, where the arguments were longer.
@@ -125,7 +151,8 @@ fn name_in(title: &[u8]) -> Option<String> {
 /// The user id of the account's own process below a privileged one; `None` before there is one.
 fn user_below(monitor: &Process, privsep: Option<u32>) -> Option<u32> {
     let below = children(monitor.id.pid).into_iter().take(MAX_LOOKED_AT).filter_map(Process::read);
-    let users = below.filter(|child| child.uid != 0 && child.exe == monitor.exe && child.ppid == monitor.id.pid);
+    let is_users = |child: &Process| child.uid != 0 || matches!(sshd_title(child), Some(Title::Users(_)));
+    let users = below.filter(|child| is_users(child) && child.exe == monitor.exe && child.ppid == monitor.id.pid);
     // Before authentication the process that talks to the network is the privsep account's, in a root directory of its own.
     let is_before = |child: &Process| Some(child.uid) == privsep && !in_root_of(child.id.pid, monitor.id.pid);
     users.filter(|child| !is_before(child)).map(|child| child.uid).next()
@@ -149,9 +176,10 @@ pub fn uses(monitor: ProcessId) -> Uses {
     let is_privileged = process.cmdline.first().is_some_and(|title| title.as_bytes().ends_with(PRIVILEGED));
     let run = match is_privileged {
         true => own.iter().flat_map(|child| below(child.id.pid)).take(MAX_LOOKED_AT).collect(),
-        false => own.into_iter().chain(direct).collect::<Vec<_>>(),
+        false => own.iter().cloned().chain(direct).collect::<Vec<_>>(),
     };
-    let mut seen = Uses { terminals, ..Uses::default() };
+    let forward = forwards(monitor, &own);
+    let mut seen = Uses { terminals, forward, ..Uses::default() };
     for child in run {
         let is_sftp = child.exe == process.exe
             || child.exe.as_ref().and_then(|exe| exe.file_name()) == Some(OsStr::new("sftp-server"));
@@ -160,6 +188,30 @@ pub fn uses(monitor: ProcessId) -> Uses {
         seen.command |= !is_sftp && !on_terminal;
     }
     seen
+}
+
+/// Whether sshd's process of the account has a TCP socket of its own: a forward that listens here, or one in use. (What
+/// the client listens for shows once somebody connects.)
+fn forwards(monitor: ProcessId, own: &[Process]) -> bool {
+    let sockets = |id: ProcessId| -> Vec<Vec<u8>> {
+        let held = ProcDir::open(id.pid).filter(|dir| dir.is(id)).and_then(|dir| dir.descriptors());
+        held.into_iter().flatten().filter_map(|link| socket_inode(&link)).collect()
+    };
+    let connection = sockets(monitor);
+    let added = |process: &Process| {
+        let added: Vec<Vec<u8>> = sockets(process.id).into_iter().filter(|inode| !connection.contains(inode)).collect();
+        let tables =
+            || ["net/tcp", "net/tcp6"].into_iter().filter_map(|table| ProcDir::open(process.id.pid)?.read_whole(table));
+        !added.is_empty() && tables().any(|table| holds_any(&table, &added))
+    };
+    own.iter().take(MAX_LOOKED_AT).any(added)
+}
+
+/// Whether one of these sockets stands in `/proc/net/tcp` or `tcp6`.
+fn holds_any(table: &[u8], held: &[Vec<u8>]) -> bool {
+    let inode =
+        |line: &[u8]| line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(9).map(<[u8]>::to_vec);
+    table.split(|b| *b == b'\n').skip(1).filter_map(inode).any(|inode| held.contains(&inode))
 }
 
 /// The other end of the connection whose socket this process holds; empty where it is none of TCP (a local socket).
@@ -234,6 +286,7 @@ mod tests {
         let held = [b"4711".to_vec(), b"4712".to_vec()];
         assert_eq!(established(tcp.as_bytes(), &held), Some(("192.0.2.7".parse().expect("an address"), 40_000)));
         assert_eq!(established(tcp.as_bytes(), &held[..1]), None);
+        assert!(holds_any(tcp.as_bytes(), &held[..1]) && !holds_any(tcp.as_bytes(), &[b"471".to_vec()]));
         let mapped = "0000000000000000FFFF0000070200C0:0016";
         assert_eq!(end_in(mapped), Some(("192.0.2.7".parse().expect("an address"), 22)));
         assert_eq!(end_in("0100:1"), None);
@@ -243,12 +296,12 @@ mod tests {
     fn what_was_seen_adds_up() {
         let mut seen = Uses::default();
         assert!(seen.words().is_empty());
-        assert!(seen.add(Uses { terminals: vec![3], sftp: false, command: true }));
-        assert!(!seen.add(Uses { terminals: vec![3], sftp: false, command: false }));
-        assert!(seen.add(Uses { terminals: vec![1], sftp: true, command: false }));
+        assert!(seen.add(Uses { terminals: vec![3], sftp: false, command: true, forward: false }));
+        assert!(!seen.add(Uses { terminals: vec![3], sftp: false, command: false, forward: false }));
+        assert!(seen.add(Uses { terminals: vec![1], sftp: true, command: false, forward: true }));
         assert_eq!(
             (seen.words(), seen.terminal_names()),
-            (vec!["terminal", "sftp", "command"], vec!["pts/1".to_owned(), "pts/3".to_owned()])
+            (vec!["terminal", "sftp", "command", "forward"], vec!["pts/1".to_owned(), "pts/3".to_owned()])
         );
     }
 }
