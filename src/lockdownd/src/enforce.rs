@@ -44,6 +44,7 @@ use crate::{
     answered::Answered,
     attempts::Follower,
     config::Config,
+    emergencies::Emergencies,
     grants::Grants,
     host::{clock::Now, key_store::KeyStore, writers::Writers},
     recorder::Recorder,
@@ -76,6 +77,7 @@ pub struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) traces: Traces,
     pub(crate) recorder: Recorder,
+    pub(crate) emergencies: Emergencies,
     pub(crate) shipped: Shipped,
     pub(crate) store: KeyStore,
     /// What the store was left holding; `None` while that is not known.

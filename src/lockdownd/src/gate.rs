@@ -82,7 +82,10 @@ impl Engine {
             return match standing {
                 // Break-glass works whatever else does not: PAM lets it by anyway, so it is recorded even unbound.
                 Standing::Emergency => {
-                    self.record_emergency(question, &account, &source, now);
+                    // A gate that has given up waiting has left a note of it, or sshd's log knows of it.
+                    if i32::try_from(gate).ok().and_then(processes::identity).is_some() {
+                        self.record_emergency(question, &account, &source, now);
+                    }
                     Answer::Allow {}
                 }
                 _ if self.enforces() => self.refuse(question, Some(&account), &Refused::UnknownConnection, now),
@@ -124,7 +127,7 @@ impl Engine {
         let recorded = if must_be_recorded {
             kept && self.recorder.record_login(draft, now).is_ok()
         } else {
-            self.recorder.note(draft);
+            self.note_login(draft, now);
             self.recorder.commit(now);
             true
         };
@@ -141,7 +144,7 @@ impl Engine {
             .with("methods", methods(question));
         draft.account = Some(account.clone());
         draft.source = Some(source.clone());
-        self.recorder.note(draft);
+        self.note_login(draft, now);
         self.recorder.commit(now);
     }
 

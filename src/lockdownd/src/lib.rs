@@ -3,6 +3,7 @@
 pub mod answered;
 pub mod attempts;
 pub mod config;
+pub mod emergencies;
 pub mod enforce;
 pub mod gate;
 pub mod grants;

@@ -8,10 +8,10 @@ use std::{
 use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
 use record::{ArtifactType, Draft};
 
-use super::Engine;
+use super::{Engine, sshd_log};
 use crate::{
     gate,
-    host::{clock::Now, paths},
+    host::{clock::Now, paths, processes},
 };
 
 impl Engine {
@@ -22,11 +22,13 @@ impl Engine {
             return;
         }
         for path in &notes {
-            self.recorder.note(match read(path) {
+            let draft = match read(path) {
                 Ok(note) => {
-                    // Of another boot it was another process.
-                    if note.boot.as_deref().is_none_or(|boot| boot == self.world.boot_id()) {
-                        self.emergencies_noted.extend(i32::try_from(note.sshd));
+                    // One that has started since is another process, in this boot or a later one.
+                    let pid = i32::try_from(note.sshd).ok();
+                    let sshd = pid.and_then(processes::identity).and_then(sshd_log::started);
+                    if sshd.is_some_and(|started| started <= note.time) {
+                        self.emergencies_noted.extend(pid);
                     }
                     self.answered_by_note(&note);
                     recorded(&note)
@@ -37,7 +39,8 @@ impl Engine {
                 )
                 .with("note", path.display().to_string())
                 .with("why", why),
-            });
+            };
+            self.note_login(draft, now);
         }
         if !self.recorder.commit(now) {
             return;
@@ -47,6 +50,14 @@ impl Engine {
                 tracing::warn!(path = %path.display(), %error, "the note of an emergency login is recorded and could not be removed");
             }
         }
+    }
+
+    /// Notes a login; one to an exempt account is told of by the next attestation too.
+    pub(crate) fn note_login(&mut self, draft: Draft, now: Now) {
+        if draft.kind == ArtifactType::EmergencyLogin {
+            self.emergencies.note(&draft, now.wall);
+        }
+        self.recorder.note(draft);
     }
 
     /// The gate saw that login, though nobody answered it.

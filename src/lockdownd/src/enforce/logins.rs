@@ -58,7 +58,7 @@ impl Engine {
         // Its line in sshd's log tells nothing new, also where the connection is gone by then.
         self.answered.note(session.monitor.pid, session.opened_at, false);
         if self.keep_session(session) && !is_known {
-            self.recorder.note(draft);
+            self.note_login(draft, now);
         }
     }
 

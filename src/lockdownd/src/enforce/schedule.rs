@@ -230,6 +230,7 @@ impl Engine {
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
         }
+        let draft = self.emergencies.attested(draft, self.sessions.live());
         self.recorder.note(ways::attested(draft, seen));
         self.commit(now);
     }

@@ -163,7 +163,7 @@ impl Engine {
         let mut draft = stated(login, account.as_ref(), &standing, monitor.is_some());
         self.answered.note(login.pid, login.time, false);
         let (Some(monitor), Some(account)) = (monitor, account) else {
-            self.recorder.note(draft);
+            self.note_login(draft, now);
             self.recorder.commit(now);
             return;
         };
@@ -184,7 +184,7 @@ impl Engine {
         draft.session = Some(id.clone());
         let over = self.judged_over(&session, now).filter(|_| self.enforces());
         let kept = self.keep_session(session);
-        self.recorder.note(draft);
+        self.note_login(draft, now);
         if let (true, Some(over)) = (kept, over) {
             let why = match login.users_own {
                 Some(_) => "it came in by an sshd of the user's own, past the gate",
@@ -265,7 +265,7 @@ fn connection(login: &Login, account: Option<u32>) -> Connection {
 }
 
 /// When a process started, by the wall clock as it stands now.
-fn started(id: ProcessId) -> Option<Timestamp> {
+pub(super) fn started(id: ProcessId) -> Option<Timestamp> {
     let now = Now::read();
     let age = now.boot.checked_sub(processes::since_boot(id))?;
     now.wall.checked_sub(age).ok()

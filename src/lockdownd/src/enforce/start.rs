@@ -27,6 +27,7 @@ use crate::{
     answered::{ANSWERED, Answered},
     attempts::Follower,
     config::{self, Config, HostName, WhenFull},
+    emergencies::Emergencies,
     grants::Grants,
     host::{
         clock::{self, Now},
@@ -120,6 +121,7 @@ impl Engine {
             sessions,
             traces: Traces::open(Path::new(TRACES)),
             recorder: Recorder::new(ledger),
+            emergencies: Emergencies::since(&recorded.emergencies, recorded.more_emergencies),
             shipped: Shipped::open(),
             store: KeyStore::open()?,
             stored: None,

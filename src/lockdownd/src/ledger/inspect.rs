@@ -16,6 +16,8 @@ use super::{
 
 /// How many segments are read back at start: enough that a rotation just before does not hide what came before it.
 const SEGMENTS_READ: usize = 2;
+/// How many logins to exempt accounts are kept of them; the others are counted.
+const MAX_EMERGENCIES: usize = 64;
 
 /// What the last records say, for a daemon that starts over. Covers the last two segments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,8 +26,10 @@ pub struct Recorded {
     pub grants: BTreeSet<(ArtifactType, GrantId)>,
     /// Whether the daemon's last word was that it stopped in good order.
     pub stopped_cleanly: bool,
-    /// When a sweep was last attested.
-    pub last_sweep: Option<Timestamp>,
+    /// The first logins to exempt accounts since a sweep was last attested.
+    pub emergencies: Vec<Record>,
+    /// How many more than these.
+    pub more_emergencies: u64,
     /// The latest time that any record gives: the wall clock was there once.
     pub latest: Option<Timestamp>,
     /// The boot that the last record was written in.
@@ -40,7 +44,11 @@ impl Recorded {
                 let grant = record.text("grant").and_then(|g| g.parse().ok());
                 self.grants.extend(grant.map(|g| (kind, g)));
             }
-            ArtifactType::SweepAttested => self.last_sweep = Some(record.time()),
+            ArtifactType::SweepAttested => (self.emergencies, self.more_emergencies) = (Vec::new(), 0),
+            ArtifactType::EmergencyLogin if self.emergencies.len() < MAX_EMERGENCIES => {
+                self.emergencies.push(record.clone());
+            }
+            ArtifactType::EmergencyLogin => self.more_emergencies += 1,
             _ => {}
         }
         let of_the_ledger = [ArtifactType::LedgerSegment, ArtifactType::LedgerPruned, ArtifactType::LedgerOpened];

@@ -1,0 +1,137 @@
+//! Break-glass: logins to exempt accounts work with everything else broken, and each is on record exactly once, at `crit`,
+//! and in what the next sweep attests.
+
+use std::time::Duration;
+
+use instance_tests::{House, eventually, on_each_release};
+use serde_json::Value;
+
+/// What the daemon may take to learn of a login that it was not asked about: sshd's log comes a little later.
+const SOON: Duration = Duration::from_secs(30);
+const GATE: &str = "/usr/lib/lockdownd/login-gate";
+
+/// `emergency.login` records that name this address.
+fn from(house: &House, address: &str) -> Vec<Value> {
+    let mut records = house.records_of("emergency.login");
+    records.retain(|record| record["source"]["address"] == address);
+    records
+}
+
+/// Every emergency that any attestation names, by this field.
+fn attested(house: &House, field: &str) -> Vec<String> {
+    let sweeps = house.records_of("sweep.attested");
+    let named = sweeps.iter().filter_map(|sweep| sweep["detail"]["emergencies"].as_array()).flatten();
+    named.filter_map(|login| login[field].as_str().map(str::to_owned)).collect()
+}
+
+/// Each way something else is broken, and how it is mended.
+const BROKEN: [(&str, &str, &str); 9] = [
+    (
+        "127.9.0.1",
+        "systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket",
+        "systemctl start lockdownd",
+    ),
+    ("127.9.0.2", "mv /usr/lib/lockdownd/login-gate /root/", "mv /root/login-gate /usr/lib/lockdownd/"),
+    (
+        "127.9.0.3",
+        "systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket; mv /usr/lib/lockdownd/login-gate /root/",
+        "mv /root/login-gate /usr/lib/lockdownd/; systemctl start lockdownd",
+    ),
+    (
+        "127.9.0.4",
+        "systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket; rm -rf /run/lockdownd",
+        "systemctl start lockdownd",
+    ),
+    (
+        "127.9.0.5",
+        "systemctl stop lockdownd; echo nonsense >/etc/lockdownd/config.toml; mv /var/lib/lockdownd/last-good.toml /root/; \
+         systemctl start --no-block lockdownd",
+        "mv /root/good.toml /etc/lockdownd/config.toml; mv /root/last-good.toml /var/lib/lockdownd/; systemctl restart lockdownd",
+    ),
+    // The ledger cannot be written.
+    (
+        "127.9.0.6",
+        "mount --bind /var/lib/lockdownd/ledger /var/lib/lockdownd/ledger && mount -o remount,bind,ro /var/lib/lockdownd/ledger; \
+         systemctl restart --no-block lockdownd; sleep 1",
+        "umount /var/lib/lockdownd/ledger; systemctl restart lockdownd",
+    ),
+    // Not even the gate's note can be.
+    (
+        "127.9.0.7",
+        "systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket; mkdir -p /var/lib/lockdownd/emergency; \
+         mount -t tmpfs -o size=4k,nr_inodes=1 none /var/lib/lockdownd/emergency",
+        "umount /var/lib/lockdownd/emergency; systemctl start lockdownd",
+    ),
+    // Two things together: the daemon stands still, and so does the log.
+    (
+        "127.9.0.8",
+        "systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket; systemctl kill -s STOP systemd-journald",
+        "systemctl kill -s CONT systemd-journald; systemctl start lockdownd",
+    ),
+    // Not even the list of exempt accounts that PAM reads is missed while the daemon runs: it is put back.
+    ("127.9.0.9", "rm /var/lib/lockdownd/exempt; sleep 1", "true"),
+];
+
+on_each_release! {
+    fn whatever_else_is_broken_break_glass_gets_in_and_is_on_record_once(release) {
+        let house = House::enforcing(release);
+        house.sh("cp /etc/lockdownd/config.toml /root/good.toml");
+        let login = |address: &str| house.ssh("breakglass").key(&house.breakglass).from(address);
+        let ready = || house.ctl("--json status").ok();
+        for (address, break_it, mend) in BROKEN {
+            house.run(break_it);
+            let said = login(address).run("id -un");
+            assert!(said.stdout.contains("breakglass"), "{break_it}: {said}");
+            assert!(!house.ssh("ubuntu").key(&house.frank).login(), "nobody else: {break_it}");
+            house.run(mend);
+            eventually("the daemon is back", SOON, ready);
+            eventually(&format!("on record after: {break_it}"), SOON, || !from(&house, address).is_empty());
+        }
+        // What comes late is not said twice, by whichever way it was learned of: log, note or connection.
+        house.sh("systemctl restart lockdownd; sleep 3");
+        for (address, break_it, _) in BROKEN {
+            assert_eq!(from(&house, address).len(), 1, "{break_it}: {:?}", from(&house, address));
+        }
+        let crit = house.journal("-u lockdownd -p crit -o cat LOCKDOWND_TYPE=emergency.login");
+        assert_eq!(crit.lines().count(), BROKEN.len(), "{crit}");
+        let named = attested(&house, "address");
+        for (address, break_it, _) in BROKEN {
+            assert_eq!(named.iter().filter(|one| *one == address).count(), 1, "{break_it}: {named:?}");
+        }
+        house.ctl("verify").expect_ok();
+    }
+
+    fn what_lives_on_from_before_the_daemon_is_one_emergency_and_in_every_attestation(release) {
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"*/3 * * * * *\"\n");
+        house.sh("systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket");
+        // One that the gate notes, and one that nobody but sshd's log and the kernel know of.
+        let mut noted = house.ssh("breakglass").key(&house.breakglass).from("127.9.1.1").stay();
+        house.sh(&format!("mv {GATE} /root/"));
+        let mut unseen = house.ssh("breakglass").key(&house.breakglass).from("127.9.1.2").stay();
+        house.ssh("breakglass").key(&house.breakglass).from("127.9.1.3").run("true").expect_ok();
+        house.sh(&format!("mv /root/login-gate {GATE}; systemctl start lockdownd"));
+        let sweeps = || house.records_of("sweep.attested");
+        let told = |sweep: &Value, address: &str| {
+            let all = sweep["detail"]["emergencies"].as_array().cloned().unwrap_or_default();
+            all.into_iter().filter(|login| login["address"] == address && login["live"] == true).count()
+        };
+        let attests_both = |n: usize| {
+            let both = |sweep: &&Value| told(sweep, "127.9.1.1") == 1 && told(sweep, "127.9.1.2") == 1;
+            sweeps().iter().filter(both).count() >= n
+        };
+        eventually("each sweep attests them", SOON, || attests_both(3));
+        eventually("the one that is over is known from the log", SOON, || from(&house, "127.9.1.3").len() == 1);
+        for address in ["127.9.1.1", "127.9.1.2", "127.9.1.3"] {
+            assert_eq!(from(&house, address).len(), 1, "{address}: {:?}", from(&house, address));
+        }
+        assert!(noted.is_alive() && unseen.is_alive(), "a lockdown and a sweep leave them alone");
+        house.ctl("lockdown --reason drill").expect_ok();
+        assert!(noted.is_alive() && unseen.is_alive());
+        drop((noted, unseen));
+        eventually("they are closed", SOON, || house.records_of("session.closed").len() == 2);
+        eventually("the next attestation says that there is none", SOON, || {
+            let last = sweeps().into_iter().rev().find(|sweep| sweep["detail"]["emergency_sessions"].is_u64());
+            last.is_some_and(|sweep| sweep["detail"]["emergency_sessions"] == 0 && sweep["detail"]["emergency_logins"] == 0)
+        });
+    }
+}
