@@ -89,17 +89,32 @@ impl House {
     #[must_use]
     #[track_caller]
     pub fn enforcing_with(release: Release, more: &str) -> Self {
-        let house = Self::observing(release);
-        house.configure(&house.config("enforce", more));
-        house.await_mode("enforce");
-        house
+        Self::observing(release).enforce_with(more)
+    }
+
+    /// The same on an instance that has just booted.
+    #[must_use]
+    #[track_caller]
+    pub fn enforcing_in(instance: Instance, more: &str) -> Self {
+        Self::observing_in(instance).enforce_with(more)
+    }
+
+    #[track_caller]
+    fn enforce_with(self, more: &str) -> Self {
+        self.configure(&self.config("enforce", more));
+        self.await_mode("enforce");
+        self
     }
 
     /// Boots the same in mode observe.
     #[must_use]
     #[track_caller]
     pub fn observing(release: Release) -> Self {
-        let instance = Instance::boot(release);
+        Self::observing_in(Instance::boot(release))
+    }
+
+    #[track_caller]
+    fn observing_in(instance: Instance) -> Self {
         for account in ["breakglass", "ubuntu", "frank", "grace"] {
             instance.useradd(account);
         }

@@ -32,11 +32,34 @@ const POLL: Duration = Duration::from_millis(50);
 /// How much of the journal is shown when a test fails.
 const SHOWN_LINES: &str = "120";
 
+/// How an instance's control groups are mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// All in one (v2): what every release has by default.
+    Unified,
+    /// systemd's own in v2, the controllers in v1. Debian 12's systemd is the last that boots so by itself.
+    Hybrid,
+    /// v1 alone; the same.
+    Legacy,
+}
+
+impl Hierarchy {
+    /// For systemd-nspawn: without a word it goes by the host, and the host of these tests is hybrid or unified.
+    fn variable(self) -> Option<&'static str> {
+        match self {
+            Self::Unified => Some("1"),
+            Self::Hybrid => None,
+            Self::Legacy => Some("0"),
+        }
+    }
+}
+
 /// A running instance. Dropping it ends everything in it and removes it.
 #[derive(Debug)]
 pub struct Instance {
     name: String,
     release: Release,
+    hierarchy: Hierarchy,
     dir: PathBuf,
     cgroup: PathBuf,
     overlay: Option<Overlay>,
@@ -53,8 +76,17 @@ impl Instance {
     /// When the host is unfit, the package is not built, or a unit failed to start.
     #[must_use]
     pub fn boot(release: Release) -> Self {
+        Self::boot_in(release, Hierarchy::Unified)
+    }
+
+    /// The same with its control groups mounted like this.
+    ///
+    /// # Panics
+    /// As [`Instance::boot`].
+    #[must_use]
+    pub fn boot_in(release: Release, hierarchy: Hierarchy) -> Self {
         demand_a_fit_host();
-        Self::boot_layers(release, &layers::with_package(release, &layers::built_package()))
+        Self::boot_layers(release, hierarchy, &layers::with_package(release, &layers::built_package()))
     }
 
     /// Boots a fresh instance of `release` without the package.
@@ -64,10 +96,10 @@ impl Instance {
     #[must_use]
     pub fn boot_bare(release: Release) -> Self {
         demand_a_fit_host();
-        Self::boot_layers(release, &[layers::root(release)])
+        Self::boot_layers(release, Hierarchy::Unified, &[layers::root(release)])
     }
 
-    fn boot_layers(release: Release, lowers: &[PathBuf]) -> Self {
+    fn boot_layers(release: Release, hierarchy: Hierarchy, lowers: &[PathBuf]) -> Self {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(remove_leftovers);
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -82,7 +114,8 @@ impl Instance {
         };
         let cgroup = cgroup_of(&name);
         let overlay = Some(Overlay::mount(&dir, lowers));
-        let mut instance = Self { name, release, dir, cgroup, overlay, nspawn: None, leader: 0, _alive: alive };
+        let mut instance =
+            Self { name, release, hierarchy, dir, cgroup, overlay, nspawn: None, leader: 0, _alive: alive };
         instance.start();
         let failed = instance.sh("systemctl list-units --failed --plain --no-legend");
         assert!(
@@ -112,7 +145,8 @@ impl Instance {
             .arg(format!("--machine={}", self.name))
             .arg("-D")
             .arg(merged)
-            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .env_remove("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY")
+            .envs(self.hierarchy.variable().map(|word| ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", word)))
             .stdin(Stdio::null())
             .stdout(console.try_clone().expect("a descriptor to spare"))
             .stderr(console)

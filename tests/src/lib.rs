@@ -35,7 +35,7 @@ mod server;
 pub use client::{Client, Key, Ssh};
 pub use host::{Output, cache_dir, eventually};
 pub use house::House;
-pub use instance::{Instance, remove_leftovers};
+pub use instance::{Hierarchy, Instance, remove_leftovers};
 pub use layers::{Release, built_compliance_api, built_package};
 pub use server::Server;
 
