@@ -20,6 +20,22 @@ setsid -f /usr/sbin/sshd -f ~/sshd >/dev/null 2>&1 </dev/null
 echo '* * * * * setsid -f sleep 4002' | crontab -
 systemd-run -q --user --unit=stays sleep 4004
 systemd-run -q --user --on-calendar='*:*:0/5' --timer-property=AccuracySec=100ms sleep 4005
+echo 'setsid -f sleep 4003' | at -q b now + 1 minute 2>/dev/null
+"#;
+/// What runs away: each process of these lives for a fraction of a millisecond, forks the next one and is gone, and
+/// leaves the time in a file. The last ones hide their uid in a namespace of their own, stand still, wake what is
+/// stopped, or are another account's.
+const RUNAWAYS: &str = r#"set -e
+run() { echo 'setpgrp; $0 = "runaway"; for (;;) { open F, ">", "/tmp/alive-'$1'"; close F; select undef, undef, undef, 0.0003; fork and exit }'; }
+setsid -f perl -e "$(run session)" >/dev/null 2>&1 </dev/null
+systemd-run -q --user --unit=runs -p RemainAfterExit=yes perl -e "$(run manager)"
+setsid -f systemd-run -q --user --scope perl -e "$(run scope)" >/dev/null 2>&1 </dev/null
+echo "perl -e '$(run at)'" | at now 2>/dev/null
+setsid -f perl -e '$0 = "runaway"; for (;;) { kill "CONT", -1; select undef, undef, undef, 0.0005 }' >/dev/null 2>&1 </dev/null
+setsid -f sh -c 'exec perl -e "\$0 = q(runaway); kill STOP, \$\$; sleep 1000"' >/dev/null 2>&1 </dev/null
+setsid -f unshare -Urpf --kill-child sh -c 'sleep 4041 & wait' >/dev/null 2>&1 </dev/null
+setsid -f sudo -n -u grace sh -c 'cd /; exec sleep 4042' >/dev/null 2>&1 </dev/null
+tmux -L away new-session -d 'sleep 4043'
 "#;
 
 /// Whether a process with this command line runs.
@@ -53,9 +69,6 @@ on_each_release! {
         let channel = || house.ssh("frank").option(&control).option("ControlMaster=no").run("id -un");
         eventually("the master is there", SOON, || channel().ok());
         house.ssh("frank").key(&house.frank).run(PREPARED).expect_ok();
-        // As at(1), which is not installed here, leaves a job.
-        let spool = "/var/spool/cron/atjobs";
-        house.sh(&format!("mkdir -p {spool}; echo 'sleep 4003' >{spool}/a0000101c2b3a4; chown frank {spool}/a*"));
         let back = || house.ssh("frank").key(&house.frank).arg("-p").arg("7022").login();
         assert!(back() && channel().ok(), "before the end all of it works");
         eventually("the timer has fired", SOON, || runs(&house, "sleep 4005") || runs(&house, "/usr/bin/sleep 4005"));
@@ -96,22 +109,29 @@ on_each_release! {
         for person in ["frank", "grace"] {
             house.allow(&format!("{person} --account ubuntu --for 1h"));
         }
-        let leave = |key, seconds| {
-            let script = format!("setsid -f sleep {seconds} >/dev/null 2>&1 </dev/null");
+        let leave = |key, n: u32| {
+            let script = format!(
+                "setsid -f sleep {n}1 >/dev/null 2>&1 </dev/null; nohup sleep {n}2 >/dev/null 2>&1 </dev/null & \
+                 tmux -L t{n} new-session -d 'sleep {n}3'"
+            );
             house.ssh("ubuntu").key(key).run(&script).expect_ok();
         };
+        let run = |n: u32| (1..=3).filter(|kind| runs(&house, &format!("sleep {n}{kind}"))).count();
         let mut hers = house.ssh("ubuntu").key(&house.grace).stay();
         leave(&house.frank, 4011);
         leave(&house.grace, 4012);
+        let hers_through = house.ssh("ubuntu").key(&house.grace).arg("-N").arg("-L").arg("127.0.0.1:7009:127.0.0.1:22").spawn("");
+        let through = "timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/7009 && head -c 4 <&3'";
+        eventually("her forward is there", SOON, || house.run(through).stdout == "SSH-");
         house.ssh("ubuntu").key(&house.frank).run("echo '* * * * * true' | crontab -").expect_ok();
         let mut his = house.ssh("ubuntu").key(&house.frank).stay();
-        assert!(runs(&house, "sleep 4011") && runs(&house, "sleep 4012"));
+        assert_eq!((run(4011), run(4012)), (3, 3));
 
         house.ctl("revoke frank").expect_ok();
         his.ended_within(SOON);
-        eventually("frank's are gone", SOON, || !runs(&house, "sleep 4011"));
+        eventually("frank's are gone", SOON, || run(4011) == 0);
         std::thread::sleep(Duration::from_secs(2));
-        assert!(hers.is_alive() && runs(&house, "sleep 4012"), "grace's are not");
+        assert!(hers.is_alive() && run(4012) == 3 && house.run(through).stdout == "SSH-", "grace's are not");
         assert!(house.ssh("ubuntu").key(&house.grace).login() && house.run("crontab -u ubuntu -l").ok());
         let found = left_behind(&house, "frank");
         let crontab = of_kind(&found, "what", "crontab");
@@ -120,7 +140,8 @@ on_each_release! {
         // The last who leaves takes what is the account's along.
         house.ctl("revoke grace").expect_ok();
         hers.ended_within(SOON);
-        eventually("grace's are gone", SOON, || !runs(&house, "sleep 4012"));
+        eventually("grace's are gone", SOON, || run(4012) == 0);
+        drop(hers_through);
         let found = left_behind(&house, "grace");
         assert!(of_kind(&found, "what", "crontab")[0]["ended"] == true, "{found:?}");
     }
@@ -162,5 +183,63 @@ on_each_release! {
         assert!(theirs.iter().any(|item| item["exe"].as_str().is_some_and(|exe| exe.ends_with("sleep"))), "{found:?}");
         assert_eq!(of_kind(&found, "what", "crontab").len(), 1, "{found:?}");
         assert!(runs(&house, "sleep 4031") && house.run("crontab -u frank -l").ok());
+    }
+
+    fn who_runs_away_faster_than_one_can_look_is_caught_and_nothing_else_stands_still(release) {
+        let house = House::enforcing_with(release, ENDS);
+        house.sh("echo 'frank ALL=(grace) NOPASSWD: ALL' >/etc/sudoers.d/frank");
+        house.sh("systemd-run -q --unit=other --uid=ubuntu sleep 4044");
+        house.allow("frank --account frank --for 1h");
+        house.sh("mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/frank");
+        house.ssh("frank").key(&house.frank).run(RUNAWAYS).expect_ok();
+        let ways = ["session", "manager", "scope", "at"];
+        let alive = |way: &str| house.run(&format!("stat -c %y /tmp/alive-{way}")).stdout;
+        for way in ways {
+            eventually(&format!("{way} runs"), SOON, || !alive(way).is_empty());
+            let before = alive(way);
+            eventually(&format!("{way} goes on"), SOON, || alive(way) != before);
+        }
+        let left = ["sleep 4041", "sleep 4042", "sleep 4043"];
+        assert!(left.iter().all(|command| runs(&house, command)), "{}", house.run("ps -ef"));
+
+        house.ctl("revoke frank").expect_ok();
+        // What the first look missed the second one, a second later, does not.
+        std::thread::sleep(Duration::from_millis(2_500));
+        let before = ways.map(alive);
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(ways.map(alive), before, "{}", house.run("ps -fu frank; cat /sys/fs/cgroup/user.slice/*/cgroup.freeze"));
+        assert!(!left.iter().any(|command| runs(&house, command)), "{}", house.run("ps -ef"));
+        let theirs = house.run("pgrep -u frank -a");
+        assert!(!theirs.ok(), "{theirs}");
+
+        // Nothing is left standing still, and nobody else's ended.
+        assert_eq!(house.sh("grep -lx 1 $(find /sys/fs/cgroup -name cgroup.freeze) || true"), "");
+        assert!(!house.exists("/run/lockdownd/held") && house.run("pgrep -f 'sleep 4044'").ok());
+        house.allow("frank --account frank --for 1h");
+        assert!(house.ssh("frank").key(&house.frank).login());
+    }
+
+    fn a_chain_of_grants_and_a_restart_leave_no_way_back(release) {
+        let house = House::enforcing_with(release, ENDS);
+        // What is put there under the first grant is the last one's to take along.
+        house.allow("frank --account ubuntu --for 1h");
+        house.ssh("ubuntu").key(&house.frank).run("echo '0 0 1 1 * true' | crontab -").expect_ok();
+        std::thread::sleep(Duration::from_millis(1_100));
+        house.allow("grace --account ubuntu --for 1h");
+        house.ctl("revoke frank").expect_ok();
+        assert!(house.run("crontab -u ubuntu -l").ok(), "grace is still there");
+        house.ctl("revoke grace").expect_ok();
+        eventually("the crontab is set aside", SOON, || !house.run("crontab -u ubuntu -l").ok());
+
+        // A job that removes itself leaves nothing that waits; and a daemon that was stopped looks when it comes back.
+        house.allow("frank --account frank --for 1h");
+        house.ssh("frank").key(&house.frank).run("echo 'sleep 4051' | at now 2>/dev/null").expect_ok();
+        eventually("at has started it", SOON, || runs(&house, "sleep 4051"));
+        let before = house.records_of("sweep.attested").len();
+        house.sh("systemctl restart lockdownd");
+        eventually("a sweep has forgotten who is gone", SOON, || house.records_of("sweep.attested").len() > before);
+        house.sh("systemctl stop lockdownd; sleep 1; systemctl start lockdownd");
+        house.ctl("revoke frank").expect_ok();
+        eventually("it is gone", SOON, || !runs(&house, "sleep 4051"));
     }
 }

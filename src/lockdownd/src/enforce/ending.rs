@@ -72,12 +72,7 @@ impl Engine {
         self.grants_unsaved = true;
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
-        for id in &ended {
-            if let Some(draft) = self.grants.get(id).and_then(grant_ended) {
-                let draft = self.with_left_behind(draft, id, now);
-                self.recorder.note(draft);
-            }
-        }
+        self.note_ends(&ended, now);
         sessions
     }
 

@@ -4,25 +4,27 @@
 //! services that no login started.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
-use record::{ArtifactType, Draft, GrantId};
+use jiff::{SignedDuration, Timestamp};
+use record::{Account, ArtifactType, Draft, GrantId};
 use serde_json::{Value, json};
 
-use super::Engine;
+use super::{Engine, ending::grant_ended};
 use crate::{
     config::LeftBehind,
     host::{
         clock::Now,
+        held::Held,
         jobs::{self, Job, Kind},
         left_behind::{self, Found},
         processes::{self, ProcessId},
     },
     policy::{
         grant::Grant,
-        left_behind::{Left, Over, Seen, judge},
+        left_behind::{AT, CRON, Left, Over, Seen, judge, occupied_since, user_slice},
     },
     trigger::Reason,
 };
@@ -30,14 +32,28 @@ use crate::{
 /// How long after a grant's end it is looked again for what its person left: for what was just being forked, for what
 /// waited a moment, and for what cron and timers start each minute.
 const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(45)];
+/// How long all of that takes.
+const LOOKS_TAKE: SignedDuration = SignedDuration::from_secs(60);
 /// How many things one record names; the others are counted.
 pub(crate) const MAX_NAMED: usize = 64;
+
+/// The control groups, besides the account's own, in which what a person left may run: what cron and at start.
+const STARTERS: [&str; 2] = [CRON, AT];
 
 /// What was found, and what of it was ended.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     items: Vec<Value>,
     ended: u64,
+}
+
+/// One grant that has ended, and what is found of it.
+struct Case {
+    id: GrantId,
+    over: Over,
+    /// The audit sessions of its connections that go on (`end_with_grant = false`, observe).
+    live: BTreeSet<u32>,
+    findings: Findings,
 }
 
 impl Engine {
@@ -47,37 +63,54 @@ impl Engine {
         self.enforces() && sessions.end_with_grant && sessions.left_behind == LeftBehind::End
     }
 
-    /// Adds what its person left behind to the record of a grant's end, and ends it where config says so.
-    pub(super) fn with_left_behind(&mut self, draft: Draft, id: &GrantId, now: Now) -> Draft {
-        let findings = self.settle_left_behind(id, true, now);
-        if self.ends_left_behind() {
-            for wait in LOOKS {
-                let (reasons, id) = (self.reasons.clone(), id.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(wait).await;
-                    // Nobody receives once the daemon stops; a sweep of the next looks again.
-                    let _ = reasons.send(Reason::LookBehind(id)).await;
-                });
+    /// Notes that these grants have ended, with what each left behind; that ends too where config says so.
+    pub(super) fn note_ends(&mut self, ids: &[GrantId], now: Now) {
+        for Case { id, findings, .. } in self.settle_left_behind(ids, true, now) {
+            if let Some(draft) = self.grants.get(&id).and_then(grant_ended) {
+                self.recorder.note(with_items(draft, findings.items));
             }
         }
-        with_items(draft, findings.items)
+        self.look_behind_later(ids);
     }
 
-    /// Looks again for what was left behind under a grant that has ended; what is ended now is on record.
-    pub(super) fn look_behind(&mut self, id: &GrantId, whole: bool, now: Now) {
+    fn look_behind_later(&self, ids: &[GrantId]) {
+        if ids.is_empty() || !self.ends_left_behind() {
+            return;
+        }
+        for wait in LOOKS {
+            let (reasons, ids) = (self.reasons.clone(), ids.to_vec());
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                // Nobody receives once the daemon stops; the next start takes it up.
+                let _ = reasons.send(Reason::LookBehind(ids)).await;
+            });
+        }
+    }
+
+    /// After a start: what ended just before it is looked after as if there had been none.
+    pub(super) fn resume_looks_behind(&self, now: Now) {
+        let just = |at: Timestamp| now.wall.duration_since(at) < LOOKS_TAKE;
+        let ended = self.grants.all().iter().filter(|grant| grant.end.as_ref().is_some_and(|end| just(end.at)));
+        self.look_behind_later(&ended.map(|grant| grant.id.clone()).collect::<Vec<_>>());
+    }
+
+    /// Looks again for what was left behind under grants that have ended; what is ended now is on record.
+    pub(super) fn look_behind(&mut self, ids: &[GrantId], whole: bool, now: Now) {
         if !self.ends_left_behind() {
             return;
         }
-        let findings = self.settle_left_behind(id, whole, now);
-        let Some(grant) = self.grants.get(id).filter(|_| findings.ended > 0) else { return };
-        let sentence = format!("what {} left running on {} was ended: the grant is over", grant.person, grant.account);
-        let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
-            .with("ended", "left_behind")
-            .with("killed", findings.ended);
-        draft.person = Some(grant.person.clone());
-        draft.account = Some(grant.account.clone());
-        draft.grant = Some(id.clone());
-        self.recorder.note(with_items(draft, findings.items));
+        for Case { id, findings, .. } in self.settle_left_behind(ids, whole, now) {
+            let Some(grant) = self.grants.get(&id).filter(|_| findings.ended > 0) else { continue };
+            let sentence =
+                format!("what {} left running on {} was ended: the grant is over", grant.person, grant.account);
+            let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
+                .with("ended", "left_behind")
+                .with("killed", findings.ended);
+            draft.person = Some(grant.person.clone());
+            draft.account = Some(grant.account.clone());
+            draft.grant = Some(id);
+            self.recorder.note(with_items(draft, findings.items));
+        }
         self.commit(now);
     }
 
@@ -87,51 +120,63 @@ impl Engine {
             Ok(used) => self.traces.keep(&used),
             Err(error) => return tracing::error!(%error, "what was left behind cannot be looked for"),
         }
-        for id in self.traces.grants() {
-            if self.grants.get(&id).is_some_and(|grant| grant.end.is_some()) {
-                self.look_behind(&id, false, now);
-            }
-        }
+        let has_ended = |id: &GrantId| self.grants.get(id).is_some_and(|grant| grant.end.is_some());
+        let ended: Vec<GrantId> = self.traces.grants().into_iter().filter(has_ended).collect();
+        self.look_behind(&ended, false, now);
     }
 
-    /// Finds what was left behind under a grant that has ended, and ends it where config says so. `whole`: with what the
-    /// account runs by itself, not the person's connections alone.
-    fn settle_left_behind(&mut self, id: &GrantId, whole: bool, now: Now) -> Findings {
-        let mut findings = Findings::default();
-        let Some(grant) = self.grants.get(id).cloned() else { return findings };
-        let waiting = if whole { jobs::of(&grant.account, grant.uid) } else { Vec::new() };
-        let over = self.over(&grant, &waiting, now);
-        if over.audits.is_empty() && waiting.is_empty() {
-            return findings;
-        }
+    /// Finds what was left behind under grants that have ended, and ends it where config says so. `whole`: with what their
+    /// accounts run by themselves, not the persons' connections alone.
+    fn settle_left_behind(&self, ids: &[GrantId], whole: bool, now: Now) -> Vec<Case> {
         let ends = self.ends_left_behind();
-        // First what would start things anew.
-        for job in &waiting {
-            let is_new = job.changed_at >= grant.starts_at.min(grant.created_at);
-            findings.job(job, ends && is_new && !over.shared, now);
+        let mut cases = self.cases(ids, whole, ends, now);
+        if !whole && cases.iter().all(|case| case.over.audits.is_empty()) {
+            return cases;
         }
-        let (spared, live) = (self.spared_processes(), self.live_audits(id));
+        let slices: BTreeSet<String> = cases.iter().map(|case| user_slice(case.over.uid)).collect();
+        let groups = slices.iter().map(String::as_str).chain(STARTERS).filter(|_| ends);
+        let _held = Held::hold(groups);
+        let spared = self.spared_processes();
         match left_behind::survey(&spared) {
             Ok(found) => {
-                let judged = found.into_iter().map(|found| (judged(&found, &over, &live), found));
-                let judged: Vec<(Left, Found)> = judged.filter(|(left, _)| *left != Left::Nothing).collect();
-                let killed = match ends && judged.iter().any(|(left, _)| matches!(left, Left::Theirs(_))) {
-                    true => end(&spared, &over, &live),
+                let judged = found.into_iter().filter_map(|found| Some((judged(&found, &cases)?, found)));
+                let judged: Vec<((usize, Left), Found)> = judged.collect();
+                let killed = match ends && judged.iter().any(|((_, left), _)| matches!(left, Left::Theirs(_))) {
+                    true => end(&spared, &cases),
                     false => Vec::new(),
                 };
-                findings.processes(judged, killed);
+                tell(&mut cases, &judged, &killed);
             }
             Err(error) => tracing::error!(%error, "what was left behind cannot be looked for"),
         }
-        findings
+        cases
     }
 
-    fn over(&self, grant: &Grant, waiting: &[Job], now: Now) -> Over {
+    /// What there is to know of each of these grants; what waits to run on its account comes first, since it would start
+    /// things anew.
+    fn cases(&self, ids: &[GrantId], whole: bool, ends: bool, now: Now) -> Vec<Case> {
+        let mut by_account: BTreeMap<&Account, Vec<&Grant>> = BTreeMap::new();
+        self.grants.all().iter().for_each(|grant| by_account.entry(&grant.account).or_default().push(grant));
+        let known = ids.iter().filter_map(|id| self.grants.get(id));
+        let case = |grant: &Grant| {
+            let since = occupied_since(grant, by_account[&grant.account].iter().copied());
+            let waiting = if whole { jobs::of(&grant.account, grant.uid) } else { Vec::new() };
+            let over = self.over(grant, since, &waiting, now);
+            let mut findings = Findings::default();
+            for job in &waiting {
+                findings.job(job, ends && job.changed_at >= since && !over.shared, now);
+            }
+            Case { id: grant.id.clone(), over, live: self.live_audits(&grant.id), findings }
+        };
+        known.map(case).collect()
+    }
+
+    fn over(&self, grant: &Grant, since: Timestamp, waiting: &[Job], now: Now) -> Over {
         let elsewhere = |session: &crate::sessions::Session| {
             session.account == grant.account && session.ending.is_none() && session.grant() != Some(&grant.id)
         };
         let others = self.grants.open_ones().any(|open| open.account == grant.account && open.is_active(now));
-        let age = now.wall.duration_since(grant.starts_at.min(grant.created_at));
+        let age = now.wall.duration_since(since);
         Over {
             uid: grant.uid,
             audits: self.traces.of(&grant.id),
@@ -148,7 +193,7 @@ impl Engine {
         listeners
     }
 
-    /// The audit sessions of this grant's connections that go on (`end_with_grant = false`, observe).
+    /// The audit sessions of this grant's connections that go on.
     fn live_audits(&self, id: &GrantId) -> BTreeSet<u32> {
         let live = self.sessions.live().iter().filter(|s| s.ending.is_none() && s.grant() == Some(id));
         live.filter_map(|session| left_behind::own_audit_session(session.monitor)).collect()
@@ -163,16 +208,40 @@ impl Engine {
     }
 }
 
-fn judged(found: &Found, over: &Over, live: &BTreeSet<u32>) -> Left {
+/// Whose a process is, by its place among the cases: somebody's before everybody's.
+fn judged(found: &Found, cases: &[Case]) -> Option<(usize, Left)> {
     let began = processes::began(found.id);
-    judge(Seen { audit: found.audit, login_uid: found.login_uid, cgroup: &found.cgroup, began }, over, live)
+    let seen = Seen { audit: found.audit, login_uid: found.login_uid, cgroup: &found.cgroup, began };
+    let judged = cases.iter().map(|case| judge(seen, &case.over, &case.live)).enumerate();
+    let mut judged = judged.filter(|(_, left)| *left != Left::Nothing);
+    let first = judged.next()?;
+    let is_theirs = |(_, left): &(usize, Left)| matches!(left, Left::Theirs(_));
+    Some(if is_theirs(&first) { first } else { judged.find(is_theirs).unwrap_or(first) })
 }
 
-fn end(spared: &HashSet<ProcessId>, over: &Over, live: &BTreeSet<u32>) -> Vec<Found> {
-    left_behind::end(spared, |found| matches!(judged(found, over, live), Left::Theirs(_))).unwrap_or_else(|error| {
-        tracing::error!(%error, "what was left behind could not be ended whole; it is tried again");
-        Vec::new()
-    })
+fn end(spared: &HashSet<ProcessId>, cases: &[Case]) -> Vec<Found> {
+    left_behind::end(spared, |found| matches!(judged(found, cases), Some((_, Left::Theirs(_))))).unwrap_or_else(
+        |error| {
+            tracing::error!(%error, "what was left behind could not be ended whole; it is tried again");
+            Vec::new()
+        },
+    )
+}
+
+/// What was found at the first look, and what was killed: that may be more.
+fn tell(cases: &mut [Case], judged: &[((usize, Left), Found)], killed: &[Found]) {
+    let ended: HashSet<ProcessId> = killed.iter().map(|found| found.id).collect();
+    let seen: HashSet<ProcessId> = judged.iter().map(|(_, found)| found.id).collect();
+    for ((case, left), found) in judged {
+        if let Left::Theirs(by) | Left::Accounts(by) = left {
+            cases[*case].findings.process(found, by.word(), ended.contains(&found.id));
+        }
+    }
+    for found in killed.iter().filter(|found| !seen.contains(&found.id)) {
+        if let Some((case, Left::Theirs(by))) = self::judged(found, cases) {
+            cases[case].findings.process(found, by.word(), true);
+        }
+    }
 }
 
 impl Findings {
@@ -202,20 +271,9 @@ impl Findings {
         self.items.push(item);
     }
 
-    /// What was found at the first look, and what was killed: that may be more.
-    fn processes(&mut self, judged: Vec<(Left, Found)>, killed: Vec<Found>) {
-        self.ended += killed.len() as u64;
-        let ended: HashSet<ProcessId> = killed.iter().map(|found| found.id).collect();
-        let seen: HashSet<ProcessId> = judged.iter().map(|(_, found)| found.id).collect();
-        for (left, found) in &judged {
-            let by = match left {
-                Left::Theirs(by) | Left::Accounts(by) => by.word(),
-                Left::Nothing => continue,
-            };
-            self.items.push(process(found, by, ended.contains(&found.id)));
-        }
-        let later = killed.iter().filter(|found| !seen.contains(&found.id));
-        self.items.extend(later.map(|found| process(found, "session", true)));
+    fn process(&mut self, found: &Found, by: &str, ended: bool) {
+        self.ended += u64::from(ended);
+        self.items.push(process(found, by, ended));
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     grants::Grants,
     host::{
         clock::{self, Now},
+        held,
         identity::{self, Identity},
         key_store::KeyStore,
         paths::{self, Durability, PathError},
@@ -101,6 +102,7 @@ impl Engine {
         writers: Arc<Writers>,
         now: Now,
     ) -> Result<Self, StartError> {
+        held::let_go_of_before();
         let (config, config_state) = load_config(now)?;
         let boot_id = clock::boot_id()?;
         let opened = open_ledger(&config, &boot_id, now)?;
@@ -154,6 +156,7 @@ impl Engine {
         engine.tell_homes();
         engine.renew_closing();
         engine.begin_sweep(now);
+        engine.resume_looks_behind(now);
         Ok(engine)
     }
 

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use super::processes::{CgroupPath, PidFd, Process, ProcessError, ProcessId, audit_session, climb, identity, snapshot};
 
 /// Where the unified hierarchy is mounted: alone, or beside those of v1.
-const UNIFIED_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+pub(super) const UNIFIED_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// Where systemd's own v1 hierarchy is mounted.
 const LEGACY_ROOTS: [&str; 1] = ["/sys/fs/cgroup/systemd"];
 /// How often a scope or a tree is looked through again for processes that were forked meanwhile.

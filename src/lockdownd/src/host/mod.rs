@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod async_fd;
 pub mod clock;
 pub mod connection;
+pub mod held;
 pub mod home_watch;
 pub mod identity;
 pub mod jobs;

@@ -6,6 +6,21 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
+
+use super::grant::Grant;
+
+/// Where cron's jobs run.
+pub const CRON: &str = "/system.slice/cron.service";
+/// Where at's do.
+pub const AT: &str = "/system.slice/atd.service";
+
+/// Where logind puts all that a user id's logins and service manager run.
+#[must_use]
+pub fn user_slice(uid: u32) -> String {
+    format!("/user.slice/user-{uid}.slice")
+}
+
 /// What is known of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen<'a> {
@@ -26,7 +41,7 @@ pub struct Over {
     pub uid: u32,
     /// The audit sessions of the connections that it let in.
     pub audits: BTreeSet<u32>,
-    /// Since when it was in force, on the boot clock.
+    /// Since when somebody could be on the account without a break ([`occupied_since`]), on the boot clock.
     pub since: Duration,
     /// Whether anybody else may be on the account: a grant, a connection of whatever kind.
     pub shared: bool,
@@ -80,7 +95,7 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
     if seen.audit.is_some_and(|audit| over.audits.contains(&audit)) {
         return Left::Theirs(By::Session);
     }
-    let manager = format!("/user.slice/user-{uid}.slice/user@{uid}.service", uid = over.uid);
+    let manager = format!("{}/user@{}.service", user_slice(over.uid), over.uid);
     let by = if is_within(seen.cgroup, &manager) {
         // Without linger it goes by itself once nobody is logged in.
         if !over.lingers || seen.login_uid.is_some_and(|uid| uid != over.uid) {
@@ -89,15 +104,37 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
         By::UserManager
     } else if seen.login_uid != Some(over.uid) {
         return Left::Nothing;
-    } else if is_within(seen.cgroup, "/system.slice/cron.service") {
+    } else if is_within(seen.cgroup, CRON) {
         By::Cron
-    } else if is_within(seen.cgroup, "/system.slice/atd.service") {
+    } else if is_within(seen.cgroup, AT) {
         By::At
     } else {
         // A console, another way in: not of this grant.
         return Left::Nothing;
     };
     if over.shared || seen.began < over.since { Left::Accounts(by) } else { Left::Theirs(by) }
+}
+
+/// Since when somebody could be on this grant's account without a break, up to its end. What one person put there while
+/// others had leave too stays when theirs ends; the last one to go takes it along, also where their own leave is younger.
+#[must_use]
+pub fn occupied_since<'a>(grant: &Grant, all: impl Iterator<Item = &'a Grant> + Clone) -> Timestamp {
+    let spans = all.filter(|other| other.account == grant.account && other.recorded).map(|other| {
+        let end = other.end.as_ref().map_or(other.ends.wall, |end| end.at);
+        (begins(other), end)
+    });
+    let mut since = begins(grant);
+    while let Some(earlier) =
+        spans.clone().filter(|(begin, end)| *begin < since && *end >= since).map(|(begin, _)| begin).min()
+    {
+        since = earlier;
+    }
+    since
+}
+
+/// Nobody can use a grant before it is given, nor before it begins.
+fn begins(grant: &Grant) -> Timestamp {
+    grant.starts_at.max(grant.created_at)
 }
 
 fn is_within(path: &str, group: &str) -> bool {
@@ -107,9 +144,12 @@ fn is_within(path: &str, group: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{
+        grant::EndCause,
+        test_grants::{ended, grant, lasts, later},
+    };
 
     const MANAGER: &str = "/user.slice/user-1001.slice/user@1001.service/app.slice/run-1.service";
-    const CRON: &str = "/system.slice/cron.service";
 
     fn over() -> Over {
         Over {
@@ -142,13 +182,40 @@ mod tests {
     #[test]
     fn what_the_account_runs_by_itself_ends_only_if_it_is_new_and_nobody_elses() {
         let none = BTreeSet::new();
-        for (cgroup, by) in [(MANAGER, By::UserManager), (CRON, By::Cron), ("/system.slice/atd.service", By::At)] {
+        for (cgroup, by) in [(MANAGER, By::UserManager), (CRON, By::Cron), (AT, By::At)] {
             assert_eq!(judge(seen(20, 1001, cgroup), &over(), &none), Left::Theirs(by));
             let shared = Over { shared: true, ..over() };
             assert_eq!(judge(seen(20, 1001, cgroup), &shared, &none), Left::Accounts(by));
             let old = Seen { began: Duration::from_secs(99), ..seen(20, 1001, cgroup) };
             assert_eq!(judge(old, &over(), &none), Left::Accounts(by));
         }
+    }
+
+    #[test]
+    fn what_was_put_there_under_an_earlier_grant_is_the_last_ones_to_take_along() {
+        let span = |number, person: &str, from: u64, to: u64, over: bool| {
+            let (begin, ends) = (later(from).wall, lasts(to));
+            let grant = Grant { created_at: begin, starts_at: begin, ends, ..grant(number, person, "ubuntu") };
+            let mut grant = if over { ended(grant, EndCause::Revoked, true) } else { grant };
+            grant.end.iter_mut().for_each(|end| end.at = ends.wall);
+            grant
+        };
+        let last = span(1, "frank", 500, 900, false);
+        let since = |others: Vec<Grant>| {
+            let all = [vec![last.clone()], others].concat();
+            occupied_since(&last, all.iter())
+        };
+        assert_eq!(since(vec![]), later(500).wall);
+        let chain = vec![span(2, "frank", 300, 501, true), span(3, "grace", 100, 300, true)];
+        assert_eq!(since(chain.clone()), later(100).wall);
+        assert_eq!(since(vec![span(2, "frank", 300, 499, true), chain[1].clone()]), later(500).wall, "a break");
+        assert_eq!(since(vec![span(2, "grace", 600, 700, false)]), later(500).wall, "younger");
+        let elsewhere = Grant { account: "grace".parse().expect("an account"), ..chain[0].clone() };
+        let never = Grant { recorded: false, ..chain[0].clone() };
+        assert_eq!(since(vec![elsewhere, never]), later(500).wall);
+        // Given ahead of its time it holds nobody's place before it begins.
+        let ahead = Grant { created_at: later(100).wall, ..last.clone() };
+        assert_eq!(occupied_since(&ahead, std::iter::once(&ahead)), later(500).wall);
     }
 
     #[test]
