@@ -254,6 +254,12 @@ impl Client {
         start.elapsed()
     }
 
+    /// Kills the client, as one whose line breaks.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// All that is known of the client now; status -1 while it runs.
     #[must_use]
     pub fn output(&mut self) -> Output {
@@ -268,7 +274,6 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

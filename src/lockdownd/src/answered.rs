@@ -28,11 +28,13 @@ pub const AROUND: SignedDuration = SignedDuration::from_secs(30);
 /// The longest file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
-/// One answer.
+/// One answer. Of a connection that was found instead, `from` is when its process began and `until` when it was found: any
+/// line of that process in between is this connection's, however long somebody took to type a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Answer {
     pid: i32,
-    at: Timestamp,
+    from: Timestamp,
+    until: Timestamp,
     refused: bool,
 }
 
@@ -66,8 +68,19 @@ impl Answered {
 
     /// Notes one answer.
     pub fn note(&self, pid: i32, at: Timestamp, refused: bool) {
+        self.add(Answer { pid, from: at, until: at, refused });
+    }
+
+    /// Notes that this process's connection is on record already: it began then, and has been found by now.
+    pub fn note_found(&self, pid: i32, began: Timestamp, found: Timestamp) {
+        self.add(Answer { pid, from: began, until: found.max(began), refused: false });
+    }
+
+    fn add(&self, answer: Answer) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.note(Answer { pid, at, refused });
+        if !inner.answers.contains(&answer) {
+            inner.note(answer);
+        }
     }
 
     /// Whether the gate was answered about this process's connection around then.
@@ -78,7 +91,8 @@ impl Answered {
 
     fn find(&self, pid: i32, time: Timestamp) -> Option<Answer> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |a: &&Answer| a.pid == pid && a.at.duration_since(time).abs() <= AROUND;
+        let is_near = |a: &Answer| a.from.duration_since(time) <= AROUND && time.duration_since(a.until) <= AROUND;
+        let of = |a: &&Answer| a.pid == pid && is_near(a);
         inner.answers.iter().rev().find(of).cloned()
     }
 }
@@ -92,19 +106,19 @@ impl Gate for Answered {
 impl Answer {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
-        let (pid, at, refused) = (words.next()?, words.next()?, words.next()?);
-        let at = Timestamp::from_microsecond(at.parse().ok()?).ok()?;
+        let (pid, from, until, refused) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let moment = |word: &str| Timestamp::from_microsecond(word.parse().ok()?).ok();
         let refused = match refused {
             "refused" => true,
             "let_by" => false,
             _ => return None,
         };
-        Some(Self { pid: pid.parse().ok()?, at, refused })
+        Some(Self { pid: pid.parse().ok()?, from: moment(from)?, until: moment(until)?, refused })
     }
 
     fn line(&self) -> String {
         let word = if self.refused { "refused" } else { "let_by" };
-        format!("{} {} {word}\n", self.pid, self.at.as_microsecond())
+        format!("{} {} {} {word}\n", self.pid, self.from.as_microsecond(), self.until.as_microsecond())
     }
 }
 
@@ -168,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_was_found_is_known_from_its_beginning_until_then() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let answered = open(dir.path());
+        answered.note_found(7, at(0), at(600));
+        answered.note_found(7, at(0), at(600));
+        for answered in [answered, open(dir.path())] {
+            assert!([-20, 0, 300, 600, 620].into_iter().all(|time| answered.knows(7, at(time))));
+            assert!(!answered.knows(7, at(-31)) && !answered.knows(7, at(631)) && !answered.knows(8, at(300)));
+        }
+        let text = std::fs::read_to_string(dir.path().join("answered")).expect("there");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
     fn memory_and_file_are_bounded_and_the_newest_stay() {
         let dir = tempfile::tempdir().expect("a directory");
         let answered = open(dir.path());
@@ -182,7 +210,8 @@ mod tests {
     #[test]
     fn a_torn_line_costs_that_line_alone() {
         let dir = tempfile::tempdir().expect("a directory");
-        std::fs::write(dir.path().join("answered"), "7 1795458591000000 let_by\n8 17954585").expect("own file");
+        std::fs::write(dir.path().join("answered"), "7 1795458591000000 1795458591000000 let_by\n8 17954585")
+            .expect("own file");
         let answered = open(dir.path());
         answered.note(9, at(0), false);
         assert!(open(dir.path()).knows(7, at(0)) && open(dir.path()).knows(9, at(0)));

@@ -5,6 +5,7 @@
 //! minute when many do. Everything here is bounded, and every bound keeps the counts exact. The whole of it is kept on
 //! disk beside the place in the journal that it stands for, so that a line is counted once and not twice.
 
+mod back;
 mod follow;
 mod minute;
 mod names;
@@ -17,6 +18,7 @@ use record::{ArtifactType, Draft, Fingerprint, Source};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    back::read_back,
     follow::{Follower, LogReport, Statements},
     minute::{Failure, MAX_ACCOUNTS, MAX_SOURCES, Minute, WINDOW},
     names::{NAME_KEY, Names},

@@ -193,10 +193,13 @@ impl Engine {
     }
 
     /// Writes what waits to be recorded; the recorder itself says when it cannot.
-    fn commit(&mut self, now: Now) {
-        if self.recorder.commit(now) {
+    fn commit(&mut self, now: Now) -> bool {
+        let written = self.recorder.commit(now);
+        if written {
             self.grants_unsaved |= self.grants.mark_ends_recorded();
+            self.sessions.mark_all_recorded();
         }
+        written
     }
 
     /// Whether enforce is on, by configuration or for a trial.

@@ -206,10 +206,19 @@ impl Sessions {
         Some(gone)
     }
 
-    /// Drops what was never let in: a crash came before its opening was on record.
-    pub fn drop_unrecorded(&mut self) {
+    /// After a crash: what the ledger has is on record, the rest is dropped. It was never let in, or is found again.
+    pub fn settle_unrecorded(&mut self, is_on_record: impl Fn(&SessionId) -> bool) {
+        self.live.iter_mut().for_each(|session| session.recorded |= is_on_record(&session.id));
         self.live.retain(|session| session.recorded);
         self.save_or_warn();
+    }
+
+    /// Marks every session as on record.
+    pub fn mark_all_recorded(&mut self) {
+        if self.live.iter().any(|session| !session.recorded) {
+            self.live.iter_mut().for_each(|session| session.recorded = true);
+            self.save_or_warn();
+        }
     }
 
     /// Marks a session's opening as on record.

@@ -19,7 +19,7 @@ use std::{
 
 use jiff::Timestamp;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use record::Draft;
+use record::{Draft, SessionId};
 use tokio::sync::mpsc;
 
 use super::{Gap, Login, NAME_KEY, Names, Place, STATE, Statement, store::State};
@@ -29,7 +29,7 @@ use crate::{
         journal_reader::{DROPPED, Entry, From, Got, Reader},
         processes,
     },
-    sshd_log,
+    sshd_log::{self, Writer},
     trigger::Reason,
 };
 
@@ -50,6 +50,8 @@ pub enum LogReport {
     Login(Box<Login>),
     /// It is time to look at that login again.
     LookAgain(Box<Login>, u32),
+    /// What sshd had logged of a connection that was found later.
+    Behind(SessionId, Box<Login>),
 }
 
 /// A batch of statements.
@@ -82,18 +84,18 @@ impl fmt::Debug for Follower {
 }
 
 impl Follower {
-    /// Starts it where the last run left off.
+    /// Starts it where the last run left off. If that is not known although there was one, `lost` says why, and a gap does.
     ///
     /// # Errors
     /// The key for names, the bell or the thread cannot be had.
-    pub fn start(reasons: mpsc::Sender<Reason>, gate: Answered) -> io::Result<Self> {
+    pub fn start(reasons: mpsc::Sender<Reason>, gate: Answered, lost: Option<&str>) -> io::Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = Arc::new(EventFd::from_flags(flags)?);
         let stop = Arc::new(AtomicBool::new(false));
         let (looked_at, answers) = std_mpsc::channel();
         let names = Names::open(Path::new(NAME_KEY))?;
         let worker = Worker {
-            state: load(Timestamp::now()),
+            state: load(Path::new(STATE), lost, Timestamp::now()),
             names,
             gate,
             reasons,
@@ -135,19 +137,20 @@ impl Drop for Follower {
     }
 }
 
-/// What the last run left; what cannot be read is a gap.
-fn load(now: Timestamp) -> State {
-    match State::read(Path::new(STATE)) {
-        Ok(Some(state)) => state,
-        Ok(None) => State::begin(now),
-        Err(error) => {
-            tracing::error!(%error, "how far sshd's log was read is not known any more");
-            let mut state = State::begin(now);
-            let what = format!("how far sshd's log had been read is not known any more: {error}");
-            state.book.gap(Gap { what, after: None, until: Some(now), entries: None });
-            state
-        }
+/// What the last run left. Where that cannot be read, or is not there although there was one, the log begins with a gap.
+fn load(path: &Path, lost: Option<&str>, now: Timestamp) -> State {
+    let why = match State::read(path) {
+        Ok(Some(state)) => return state,
+        Ok(None) => lost.map(str::to_owned),
+        Err(error) => Some(error.to_string()),
+    };
+    let mut state = State::begin(now);
+    if let Some(why) = why {
+        tracing::error!("how far sshd's log was read is not known any more: {why}");
+        let what = format!("how far sshd's log had been read is not known any more: {why}");
+        state.book.gap(Gap { what, after: None, until: Some(now), entries: None });
     }
+    state
 }
 
 struct Worker {
@@ -199,7 +202,7 @@ impl Worker {
 
     fn start_reader(&mut self) -> Option<Reader> {
         let from = self.state.cursor.as_deref().map_or(From::Since(self.state.since), From::Cursor);
-        match Reader::start(from) {
+        match Reader::follow(from) {
             Ok(reader) => {
                 self.pending.clone_from(&self.state.cursor);
                 Some(reader)
@@ -245,10 +248,7 @@ impl Worker {
         if entry.transport == "driver" && entry.message_id == DROPPED {
             return self.dropped(&entry);
         }
-        // sshd writes by syslog(3), or to its standard error; native entries are somebody else's.
-        let by_sshd = matches!(entry.transport.as_str(), "syslog" | "stdout");
-        let (Some(uid), Some(pid), true) = (entry.uid, entry.pid, by_sshd) else { return };
-        let Some(writer) = sshd_log::writer(uid, entry.exe.as_deref(), &entry.identifier) else { return };
+        let Some((pid, writer)) = by_sshd(&entry) else { return };
         let Some(line) = sshd_log::parse(&entry.message) else { return };
         let place = Place { time: entry.time, boot: &entry.boot, pid, writer };
         self.state.book.take(line, place, &self.names, &self.gate);
@@ -368,6 +368,14 @@ impl Worker {
     }
 }
 
+/// Which process of whose sshd wrote this, if one did: by syslog(3), or to its standard error. Native entries are
+/// somebody else's.
+pub(super) fn by_sshd(entry: &Entry) -> Option<(i32, Writer)> {
+    let as_sshd_does = matches!(entry.transport.as_str(), "syslog" | "stdout");
+    let (uid, pid) = entry.uid.zip(entry.pid).filter(|_| as_sshd_does)?;
+    Some((pid, sshd_log::writer(uid, entry.exe.as_deref(), &entry.identifier)?))
+}
+
 impl Statement {
     /// The record of it, as part of a batch.
     pub(super) fn draft(&self, batch: u64) -> Draft {
@@ -400,6 +408,20 @@ fn suppressed(message: &str) -> Option<(Option<u64>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_whose_place_is_lost_begins_with_a_gap_and_the_first_one_does_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, now) = (dir.path().join("log.json"), Timestamp::now());
+        assert!(load(&path, None, now).book.out.is_empty());
+        let gap = |lost| match load(&path, lost, now).book.out.as_slice() {
+            [Statement::Gap(gap)] => gap.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert!(gap(Some("this is another host")).what.ends_with("any more: this is another host"));
+        std::fs::write(&path, "{}").expect("own file");
+        assert_eq!(gap(None).until, Some(now));
+    }
 
     #[test]
     fn what_is_missing_is_counted_where_both_cursors_are_of_one_sequence() {

@@ -3,6 +3,7 @@
 //! They are older than the daemon or than enforce, or came past PAM (`UsePAM no`, another sshd). Whether one goes on is
 //! decided as for every session, by the pass that follows.
 
+use jiff::Timestamp;
 use record::{Account, ArtifactType, Draft};
 
 use super::Engine;
@@ -20,23 +21,32 @@ use crate::{
 const LOOKS: [std::time::Duration; 2] = [std::time::Duration::from_millis(300), std::time::Duration::from_secs(3)];
 
 impl Engine {
-    /// Puts every authenticated SSH connection that is not in the table into it, and notes that. The caller commits.
+    /// Puts every authenticated SSH connection that is not in the table into it, and on record.
     pub(crate) fn find_logins(&mut self, now: Now) {
         let found = match logins::find(self.world.uid_by_name(logins::PRIVSEP)) {
             Ok(found) => found,
             Err(error) => return tracing::error!(%error, "connections cannot be looked for"),
         };
+        let mut taken_in = Vec::new();
         for login in found {
             if self.sessions.nearest(&[login.monitor]).is_none() {
-                self.take_in(login, now);
+                taken_in.extend(self.take_in(login, now));
             }
         }
+        let on_record = self.commit(now);
+        // Not before, so that after a crash in between its line in sshd's log still tells of it.
+        for session in taken_in.iter().filter(|_| on_record) {
+            self.answered.note_found(session.monitor.pid, session.opened_at, now.wall);
+        }
+        self.read_back(taken_in);
         self.emergencies_noted.retain(|pid| processes::identity(*pid).is_some());
     }
 
-    fn take_in(&mut self, login: Login, now: Now) {
+    /// Takes one into the table and notes it; gives it back where it is known from now on.
+    fn take_in(&mut self, login: Login, now: Now) -> Option<Session> {
         let Some(account) = self.account_of(&login) else {
-            return tracing::error!(pid = login.monitor.pid, uid = login.uid, "a connection of no account was found");
+            tracing::error!(pid = login.monitor.pid, uid = login.uid, "a connection of no account was found");
+            return None;
         };
         let exempt = self.exempt().iter().any(|name| *name == account || self.uid_of(name) == Some(login.uid));
         let age = now.boot.saturating_sub(processes::began(login.monitor));
@@ -47,19 +57,21 @@ impl Engine {
             source: login.source,
             opened_at: now.wall.checked_sub(age).unwrap_or(now.wall),
             monitor: login.monitor,
-            recorded: true,
+            recorded: false,
             uses: logins::uses(login.monitor),
             warned: None,
             operators_own: false,
             ending: None,
         };
         let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
-        let draft = self.found_login(&session);
-        // Its line in sshd's log tells nothing new, also where the connection is gone by then.
-        self.answered.note(session.monitor.pid, session.opened_at, false);
-        if self.keep_session(session) && !is_known {
+        let draft = self.found_login(&session, now);
+        if !self.keep_session(session.clone()) {
+            return None;
+        }
+        if !is_known {
             self.note_login(draft, now);
         }
+        Some(session)
     }
 
     /// The account that sshd's title names, if it has that user id; else the first that has.
@@ -69,10 +81,10 @@ impl Engine {
         titled.clone().filter(has_uid).or_else(|| self.world.account_by_uid(login.uid)).or(titled)
     }
 
-    fn found_login(&self, session: &Session) -> Draft {
+    fn found_login(&self, session: &Session, now: Now) -> Draft {
         let account = &session.account;
-        let began_in_force = self.began_in_force(session.monitor);
-        let (kind, sentence) = match (&session.standing, began_in_force) {
+        let past_gate = self.gate_was_there(session.opened_at, now);
+        let (kind, sentence) = match (&session.standing, past_gate) {
             (Standing::Emergency, _) => (
                 ArtifactType::EmergencyLogin,
                 format!("a connection to the exempt account {account} was found that the login gate never told of"),
@@ -90,7 +102,7 @@ impl Engine {
         };
         let mut draft = Draft::new(kind, sentence)
             .with("found", true)
-            .with("past_gate", began_in_force)
+            .with("past_gate", past_gate)
             .with("began_at", session.opened_at.to_string())
             .with("pid", session.monitor.pid);
         draft.account = Some(account.clone());
@@ -102,6 +114,16 @@ impl Engine {
     /// Whether a process began while enforce was in force.
     pub(super) fn began_in_force(&self, process: ProcessId) -> bool {
         self.mode.in_force_since().is_some_and(|since| processes::began(process) >= since)
+    }
+
+    /// Whether a login of then came past the gate, where the gate was not asked: in observe it lets everybody by while the
+    /// daemon does not answer, and leaves no word of it.
+    pub(super) fn gate_was_there(&self, time: Timestamp, now: Now) -> bool {
+        let in_force = self.mode.in_force_since().is_some_and(|since| {
+            let ago = now.boot.saturating_sub(since);
+            since.is_zero() || now.wall.checked_sub(ago).is_ok_and(|from| time >= from)
+        });
+        in_force || time >= self.started_at
     }
 
     /// Has a session looked at in a moment.

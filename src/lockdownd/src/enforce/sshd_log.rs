@@ -11,7 +11,7 @@ use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
 use super::Engine;
 use crate::{
-    attempts::{LogReport, Login, Statements},
+    attempts::{self, LogReport, Login, Statements},
     host::{
         clock::Now,
         logins,
@@ -33,6 +33,8 @@ const LOOKS: u32 = 6;
 const LOOKS_AT_THE_GATE: u32 = 200;
 /// How much later than its line a process may seem to have started, where the clock was set a little.
 const SLACK: Duration = Duration::from_secs(2);
+/// For how many found connections sshd's log is read back at a time.
+const MAX_READ_BACK: usize = 64;
 /// How much of the ledger is read at a time when a batch is looked for.
 const CHUNK: usize = 1 << 20;
 
@@ -45,7 +47,7 @@ enum Connection {
     AtTheGate,
     /// Nobody's shell or forward runs in it yet.
     Starting(ProcessId),
-    /// It is in.
+    /// It is in: PAM is done with it, so that the gate has been answered if it was ever asked.
     In(ProcessId),
 }
 
@@ -56,6 +58,7 @@ impl Engine {
             LogReport::Statements(statements) => self.record_log(statements, now),
             LogReport::Login(login) => self.login_in_log(&login, 0, now),
             LogReport::LookAgain(login, looks) => self.login_in_log(&login, looks, now),
+            LogReport::Behind(session, login) => self.attribute(&session, &login),
         }
     }
 
@@ -113,9 +116,7 @@ impl Engine {
         let monitor = match connection(login, self.uid_of_login(login)) {
             Connection::Gone => None,
             Connection::AtTheGate if looks < LOOKS_AT_THE_GATE => return self.look_at_login_again(login, looks),
-            // Also one that has just come in: the gate's question may wait behind this very line.
             Connection::Starting(_) if looks < LOOKS => return self.look_at_login_again(login, looks),
-            Connection::In(_) if looks < 1 => return self.look_at_login_again(login, looks),
             Connection::AtTheGate => processes::identity(login.pid),
             Connection::Starting(id) | Connection::In(id) => Some(id),
         };
@@ -127,6 +128,24 @@ impl Engine {
             None => self.past_gate(login, login.account.parse().ok(), monitor, now),
         }
         self.follower.looked_at(login.id);
+    }
+
+    /// Has sshd's log read back for connections that were found by their processes alone: their lines may be older than
+    /// what is followed.
+    pub(super) fn read_back(&self, mut found: Vec<Session>) {
+        found.retain(|session| session.standing == Standing::Unattributed);
+        if found.is_empty() {
+            return;
+        }
+        let reasons = self.reasons.clone();
+        tokio::task::spawn_blocking(move || {
+            for session in found.into_iter().take(MAX_READ_BACK) {
+                if let Some(login) = attempts::read_back(session.monitor.pid, session.opened_at) {
+                    // Nobody receives once the daemon stops; the session then stays unattributed.
+                    let _ = reasons.blocking_send(Reason::Log(LogReport::Behind(session.id, Box::new(login))));
+                }
+            }
+        });
     }
 
     /// A connection that was found by its process alone: sshd's log says with whose key it was opened.
@@ -161,11 +180,12 @@ impl Engine {
             (false, None) => Standing::Unattributed,
         };
         let mut draft = stated(login, account.as_ref(), &standing, monitor.is_some());
-        self.answered.note(login.pid, login.time, false);
+        if !self.gate_was_there(login.time, now) {
+            draft = unanswered(draft, login);
+        }
         let (Some(monitor), Some(account)) = (monitor, account) else {
             self.note_login(draft, now);
-            self.recorder.commit(now);
-            return;
+            return self.commit_login(login, now);
         };
         let session = Session {
             id: self.new_session_id(),
@@ -174,7 +194,7 @@ impl Engine {
             source: login.source.clone().unwrap_or(Source { address: None, port: None }),
             opened_at: login.time,
             monitor,
-            recorded: true,
+            recorded: false,
             uses: logins::uses(monitor),
             warned: None,
             operators_own: false,
@@ -192,7 +212,15 @@ impl Engine {
             };
             self.end_sessions(vec![(id, End { reason: why.to_owned(), ..over })], now);
         }
-        self.recorder.commit(now);
+        self.commit_login(login, now);
+    }
+
+    /// What was noted of it is on record, and known from now on to be: not before, so that a crash in between leaves a
+    /// login that the next start is told of again, and looks for in the ledger.
+    fn commit_login(&mut self, login: &Login, now: Now) {
+        if self.commit(now) {
+            self.answered.note(login.pid, login.time, false);
+        }
     }
 
     fn uid_of_login(&self, login: &Login) -> Option<u32> {
@@ -232,6 +260,16 @@ fn stated(login: &Login, account: Option<&Account>, standing: &Standing, lives: 
     draft.fingerprint.clone_from(&login.fingerprint);
     draft.source.clone_from(&login.source);
     draft
+}
+
+/// The same of a login that came while nothing was in force and nobody answered the gate.
+fn unanswered(mut draft: Draft, login: &Login) -> Draft {
+    if login.users_own.is_some() {
+        return draft;
+    }
+    let whom = draft.account.as_ref().map_or_else(|| record::escape(login.account.as_bytes()), ToString::to_string);
+    draft.reason = format!("somebody logged in to {whom} while the daemon did not run, in observe");
+    draft.with("past_gate", false)
 }
 
 /// What the process that wrote the line is now. Its pid may have passed to another since, also in a later boot: that one

@@ -110,6 +110,7 @@ impl Engine {
         let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
         let answered = open_answered();
         let Opened { ledger, set_aside, recorded, .. } = opened;
+        let lost = log_lost(set_aside.is_some(), &recorded);
         let mut engine = Self {
             people: Self::index_people(&config),
             schedule: Schedule::new(&config, now),
@@ -131,7 +132,7 @@ impl Engine {
             writers,
             changes_told: BTreeMap::new(),
             recent: RecentLogins::since(now.wall),
-            follower: Follower::start(reasons.clone(), answered.clone()).map_err(StartError::Follower)?,
+            follower: Follower::start(reasons.clone(), answered.clone(), lost).map_err(StartError::Follower)?,
             answered,
             reasons,
             started_at: now.wall,
@@ -218,11 +219,14 @@ impl Engine {
         let drafts: Vec<Draft> = missing.filter_map(grant_ended).collect();
         drafts.into_iter().for_each(|draft| self.recorder.note(draft));
         self.grants_unsaved = true;
+        self.sessions.settle_unrecorded(|id| recorded.logins.iter().any(|login| login.session.as_ref() == Some(id)));
+        for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
+            self.answered.note_found(login.pid, login.began, login.until);
+        }
     }
 
     /// Sessions from before: those whose connection is gone are closed, the others are watched again.
     fn take_up_sessions(&mut self, now: Now) {
-        self.sessions.drop_unrecorded();
         for session in self.sessions.live().to_vec() {
             self.recent.add(&session);
             if session.monitor.is_alive() {
@@ -382,6 +386,15 @@ fn start_homes(findings: mpsc::Sender<Finding>, writers: Arc<Writers>) -> Result
         let _ = findings.blocking_send(finding);
     });
     Homes::start(Setup { root: PathBuf::from("/"), quarantine: PathBuf::from(QUARANTINE), writers, on_finding })
+}
+
+/// Why how far sshd's log was read would not be known, if it were not; nothing where nobody has read it before.
+fn log_lost(another_host: bool, recorded: &Recorded) -> Option<&'static str> {
+    match (another_host, recorded.latest) {
+        (true, _) => Some("this is another host than the one that had read it, by its name or its identity"),
+        (false, Some(_)) => Some("its file is not there"),
+        (false, None) => None,
+    }
 }
 
 fn open_answered() -> Answered {

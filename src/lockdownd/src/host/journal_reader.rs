@@ -63,26 +63,39 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts one.
+    /// Starts one that follows.
     ///
     /// # Errors
     /// The machine's id cannot be read; what fork(2) and execve(2) say.
-    pub fn start(from: From<'_>) -> io::Result<Self> {
-        let mut command = Command::new(JOURNALCTL);
-        command.args(["--quiet", "--no-pager", "--follow", "--no-tail", "--merge", "--output=export"]);
-        command.arg(format!("--output-fields={FIELDS}"));
+    pub fn follow(from: From<'_>) -> io::Result<Self> {
+        let mut command = journalctl();
+        command.args(["--follow", "--no-tail", "--merge"]);
         match from {
             From::Cursor(cursor) => command.arg(format!("--cursor={cursor}")),
-            From::Since(time) => command.arg(format!("--since=@{}.{:06}", time.as_second(), time.subsec_microsecond())),
+            From::Since(time) => command.arg(since(time)),
         };
-        // Without --merge, systemd 252 follows entries of this boot alone; with it, those that came from other machines too.
+        // Without --merge, systemd 252 follows entries of this boot alone, whatever --boot says; with it, those that came
+        // from other machines too. A --directory of our own would go silent when journald begins to write to another.
         let machine = format!("_MACHINE_ID={}", std::fs::read_to_string(MACHINE_ID)?.trim_end());
         // Root's, by name: the program is often not known any more. Then an ordinary user's own sshd, by the program.
         command.args([&machine, "_UID=0"]).args(IDENTIFIERS.map(|name| format!("SYSLOG_IDENTIFIER={name}")));
         command.args(["+", &machine]).args(PROGRAMS.map(|path| format!("_EXE={path}")));
         command.args(["+", &machine, "_TRANSPORT=driver"]).arg(format!("MESSAGE_ID={DROPPED}"));
-        command.env_clear().env("LC_ALL", "C").env("SYSTEMD_LOG_LEVEL", "emerg");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self::start(command)
+    }
+
+    /// Starts one that gives what this process of root's, by one of sshd's names, has logged since then, and ends.
+    ///
+    /// # Errors
+    /// What fork(2) and execve(2) say.
+    pub fn back(pid: i32, from: Timestamp) -> io::Result<Self> {
+        let mut command = journalctl();
+        command.arg(since(from)).arg("_UID=0").arg(format!("_PID={pid}"));
+        command.args(IDENTIFIERS.map(|name| format!("SYSLOG_IDENTIFIER={name}")));
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> io::Result<Self> {
         let mut child = command.spawn()?;
         let out = child.stdout.take().expect("its standard output is piped");
         Ok(Self { child, out, decoder: Decoder::default() })
@@ -131,6 +144,18 @@ impl Reader {
             Err(error) => format!("{JOURNALCTL} ended: {error}"),
         }
     }
+}
+
+fn journalctl() -> Command {
+    let mut command = Command::new(JOURNALCTL);
+    command.args(["--quiet", "--no-pager", "--output=export"]).arg(format!("--output-fields={FIELDS}"));
+    command.env_clear().env("LC_ALL", "C").env("SYSTEMD_LOG_LEVEL", "emerg");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+fn since(time: Timestamp) -> String {
+    format!("--since=@{}.{:06}", time.as_second(), time.subsec_microsecond())
 }
 
 impl Drop for Reader {

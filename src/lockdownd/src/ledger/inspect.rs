@@ -1,12 +1,12 @@
 //! What the ledger on disk says at start: whole, torn at its end, or no longer one chain. Reads; changes nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     io::{BufRead, BufReader, Read},
 };
 
 use jiff::Timestamp;
-use record::{ArtifactType, Depth, GrantId, Hash, LedgerId, MAX_LINE, Record, Trust, Verifier};
+use record::{ArtifactType, Depth, GrantId, Hash, LedgerId, MAX_LINE, Record, SessionId, Trust, Verifier};
 use ssh_key::PublicKey;
 
 use super::{
@@ -18,12 +18,43 @@ use super::{
 const SEGMENTS_READ: usize = 2;
 /// How many logins to exempt accounts are kept of them; the others are counted.
 const MAX_EMERGENCIES: usize = 64;
+/// How many of the last logins are known at start: more than one run can have stated without having noted it elsewhere.
+const MAX_LOGINS: usize = 1_024;
+
+/// A connection that is on record as opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedLogin {
+    /// Its session, where it was still there.
+    pub session: Option<SessionId>,
+    /// sshd's process for it.
+    pub pid: i32,
+    /// When it began, by the record.
+    pub began: Timestamp,
+    /// When it was still there: of one that was found, when it was put on record; pids are used again.
+    pub until: Timestamp,
+}
+
+impl RecordedLogin {
+    fn of(record: &Record) -> Option<Self> {
+        let moment = |name: &str| record.detail(name).and_then(|at| at.as_str()?.parse().ok());
+        let began = moment("began_at").or_else(|| moment("at")).unwrap_or(record.time());
+        let was_there = record.detail("found").is_some_and(|found| *found == true);
+        Some(Self {
+            session: record.text("session").and_then(|id| id.parse().ok()),
+            pid: i32::try_from(record.detail("pid")?.as_i64()?).ok()?,
+            began,
+            until: if was_there { record.time() } else { began },
+        })
+    }
+}
 
 /// What the last records say, for a daemon that starts over. Covers the last two segments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Which grants are recorded as created, and which as ended.
     pub grants: BTreeSet<(ArtifactType, GrantId)>,
+    /// The last connections that are recorded as opened, oldest first.
+    pub logins: VecDeque<RecordedLogin>,
     /// Whether the daemon's last word was that it stopped in good order.
     pub stopped_cleanly: bool,
     /// The first logins to exempt accounts since a sweep was last attested.
@@ -45,10 +76,11 @@ impl Recorded {
                 self.grants.extend(grant.map(|g| (kind, g)));
             }
             ArtifactType::SweepAttested => (self.emergencies, self.more_emergencies) = (Vec::new(), 0),
-            ArtifactType::EmergencyLogin if self.emergencies.len() < MAX_EMERGENCIES => {
-                self.emergencies.push(record.clone());
+            ArtifactType::SessionOpened => self.take_login(record),
+            ArtifactType::EmergencyLogin => {
+                self.take_login(record);
+                self.take_emergency(record);
             }
-            ArtifactType::EmergencyLogin => self.more_emergencies += 1,
             _ => {}
         }
         let of_the_ledger = [ArtifactType::LedgerSegment, ArtifactType::LedgerPruned, ArtifactType::LedgerOpened];
@@ -57,6 +89,21 @@ impl Recorded {
         }
         self.latest = self.latest.max(Some(record.time()));
         self.boot = record.text("boot").map(str::to_owned);
+    }
+
+    fn take_login(&mut self, record: &Record) {
+        if self.logins.len() >= MAX_LOGINS {
+            self.logins.pop_front();
+        }
+        self.logins.extend(RecordedLogin::of(record));
+    }
+
+    fn take_emergency(&mut self, record: &Record) {
+        if self.emergencies.len() < MAX_EMERGENCIES {
+            self.emergencies.push(record.clone());
+        } else {
+            self.more_emergencies += 1;
+        }
     }
 }
 

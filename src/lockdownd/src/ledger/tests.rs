@@ -131,6 +131,26 @@ fn a_ledger_goes_on_where_it_was_and_tells_what_was_recorded() {
 }
 
 #[test]
+fn logins_on_record_are_told_by_process_and_for_how_long_that_was_surely_theirs() {
+    let host = Host1::new();
+    let login = |kind, pid: u32| Draft::new(kind, "somebody logged in").with("pid", pid);
+    let began = host.now - jiff::SignedDuration::from_hours(1);
+    let mut by_gate = login(ArtifactType::SessionOpened, 7);
+    by_gate.session = Some("s-0123456789abcdef".parse().unwrap());
+    let found = login(ArtifactType::SessionOpened, 8).with("found", true).with("began_at", began.to_string());
+    let over = login(ArtifactType::SessionOpened, 9).with("over", true).with("began_at", began.to_string());
+    let noted = login(ArtifactType::EmergencyLogin, 10).with("at", began.to_string());
+    let mut ledger = host.open().ledger;
+    ledger.append(vec![by_gate.clone(), found, over, noted], host.now).unwrap();
+    drop(ledger);
+    let told = host.open().recorded.logins;
+    assert_eq!(told.iter().map(|login| login.pid).collect::<Vec<_>>(), [7, 8, 9, 10]);
+    assert_eq!((&told[0].session, told[0].began), (&by_gate.session, told[0].until));
+    assert_eq!((told[1].began, told[1].until), (began, told[0].until));
+    assert!([&told[2], &told[3]].into_iter().all(|login| (login.began, login.until) == (began, began)));
+}
+
+#[test]
 fn a_crash_at_any_byte_of_the_last_write_leaves_a_ledger_that_verifies() {
     let mut host = Host1::new();
     let mut ledger = host.open().ledger;
