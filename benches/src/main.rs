@@ -49,6 +49,15 @@ struct Bench {
 }
 
 impl Bench {
+    /// Boots the instance, with the package and the probe.
+    fn boot(probe: &Path, effort: Effort, release: Release) -> Self {
+        note(&format!("booting Debian {release} with the package"));
+        let house = House::enforcing(release);
+        house.copy_in(probe, PROBE);
+        house.sh(&format!("chmod 755 {PROBE}"));
+        Self { house, effort }
+    }
+
     /// Runs the probe inside, for at most `seconds`, and gives what it printed.
     fn probe(&self, seconds: u64, words: &str) -> String {
         self.house.run_for(std::time::Duration::from_secs(seconds), &format!("{PROBE} {words}"), b"").expect_ok()
@@ -79,16 +88,18 @@ fn main() -> ExitCode {
         phases::attempts::read(&peers);
         return ExitCode::SUCCESS;
     }
-    let (mut effort, mut release) = (FULL, Release::Trixie);
+    let (mut effort, mut release, mut only_attempts) = (FULL, Release::Trixie, false);
     for argument in arguments {
         match argument.as_str() {
             "--quick" => effort = QUICK,
             "--bookworm" => release = Release::Bookworm,
+            "--attempts" => only_attempts = true,
             _ => return usage(),
         }
     }
     let start = Instant::now();
-    let rows = measure(&probe, &peers, effort, release);
+    let bench = Bench::boot(&probe, effort, release);
+    let rows = if only_attempts { phases::attempts::measure(&bench, &peers) } else { measure(&bench, &peers) };
     println!(
         "
 Debian {release}, {} s, {}",
@@ -100,26 +111,22 @@ Debian {release}, {} s, {}",
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sudo benches/run [--quick] [--bookworm]");
+    eprintln!("usage: sudo benches/run [--quick] [--bookworm] [--attempts]");
     ExitCode::from(2)
 }
 
-fn measure(probe: &Path, peers: &Path, effort: Effort, release: Release) -> Vec<Row> {
-    note(&format!("booting Debian {release} with the package and {WATCHED} accounts"));
-    let house = House::enforcing(release);
-    house.copy_in(probe, PROBE);
-    house.sh(&format!("chmod 755 {PROBE}"));
-    let bench = Bench { house, effort };
+fn measure(bench: &Bench, peers: &Path) -> Vec<Row> {
+    note(&format!("{WATCHED} accounts"));
     bench.probe(60, &format!("accounts {WATCHED}"));
-    phases::removals::await_watches(&bench);
+    phases::removals::await_watches(bench);
 
-    let mut rows = phases::removals::measure(&bench);
-    rows.extend(phases::deadlines::measure(&bench));
-    rows.extend(phases::logins::measure(&bench));
-    rows.extend(phases::attempts::measure(&bench, peers));
+    let mut rows = phases::removals::measure(bench);
+    rows.extend(phases::deadlines::measure(bench));
+    rows.extend(phases::logins::measure(bench));
+    rows.extend(phases::attempts::measure(bench, peers));
     // After all that work, so that what it left in memory counts.
-    rows.extend(phases::idle::measure(&bench));
-    rows.extend(phases::sweeps::measure(&bench));
+    rows.extend(phases::idle::measure(bench));
+    rows.extend(phases::sweeps::measure(bench));
     rows
 }
 

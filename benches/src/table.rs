@@ -55,7 +55,9 @@ impl Row {
 /// A time with three digits and the unit that suits it.
 fn show(time: Duration) -> String {
     let microseconds = time.as_secs_f64() * 1e6;
-    if microseconds < 1_000.0 {
+    if microseconds < 100.0 {
+        format!("{microseconds:.1} µs")
+    } else if microseconds < 1_000.0 {
         format!("{microseconds:.0} µs")
     } else if microseconds < 100_000.0 {
         format!("{:.2} ms", microseconds / 1e3)
