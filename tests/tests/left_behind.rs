@@ -22,21 +22,40 @@ systemd-run -q --user --unit=stays sleep 4004
 systemd-run -q --user --on-calendar='*:*:0/5' --timer-property=AccuracySec=100ms sleep 4005
 echo 'setsid -f sleep 4003' | at -q b now + 1 minute 2>/dev/null
 "#;
-/// What runs away: each process of these lives for a fraction of a millisecond, forks the next one and is gone, and
-/// leaves the time in a file. The last ones hide their uid in a namespace of their own, stand still, wake what is
-/// stopped, or are another account's.
+/// What runs away: each process of `chain` leaves the time in a file, forks the next one and is gone. The last ones hide
+/// their uid in a namespace of their own, stand still, wake what is stopped, or are another account's.
 const RUNAWAYS: &str = r#"set -e
-run() { echo 'setpgrp; $0 = "runaway"; for (;;) { open F, ">", "/tmp/alive-'$1'"; close F; select undef, undef, undef, 0.0003; fork and exit }'; }
-setsid -f perl -e "$(run session)" >/dev/null 2>&1 </dev/null
-systemd-run -q --user --unit=runs -p RemainAfterExit=yes perl -e "$(run manager)"
-setsid -f systemd-run -q --user --scope perl -e "$(run scope)" >/dev/null 2>&1 </dev/null
-echo "perl -e '$(run at)'" | at now 2>/dev/null
-setsid -f perl -e '$0 = "runaway"; for (;;) { kill "CONT", -1; select undef, undef, undef, 0.0005 }' >/dev/null 2>&1 </dev/null
-setsid -f sh -c 'exec perl -e "\$0 = q(runaway); kill STOP, \$\$; sleep 1000"' >/dev/null 2>&1 </dev/null
+setsid -f chain session
+systemd-run -q --user --unit=runs -p RemainAfterExit=yes chain manager
+setsid -f systemd-run -q --user --scope chain scope >/dev/null 2>&1 </dev/null
+echo 'chain at' | at now 2>/dev/null
+setsid -f perl -e 'for (;;) { kill "CONT", -1; select undef, undef, undef, 0.0005 }' >/dev/null 2>&1 </dev/null
+setsid -f perl -e 'kill STOP, $$; sleep 1000' >/dev/null 2>&1 </dev/null
 setsid -f unshare -Urpf --kill-child sh -c 'sleep 4041 & wait' >/dev/null 2>&1 </dev/null
 setsid -f sudo -n -u grace sh -c 'cd /; exec sleep 4042' >/dev/null 2>&1 </dev/null
 tmux -L away new-session -d 'sleep 4043'
 "#;
+/// `chain WAY`.
+const CHAIN: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int count, char **args) {
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/alive-%s", count > 1 ? args[1] : "");
+    for (int fd = 0; fd < 3; fd++) close(fd);
+    for (setsid(); fork() <= 0;) close(open(path, O_CREAT | O_WRONLY | O_TRUNC, 0644));
+}
+"#;
+
+fn install_chain(house: &Instance) {
+    let (source, program) = (house.scratch().join("chain.c"), house.scratch().join("chain"));
+    std::fs::write(&source, CHAIN).expect("own directory");
+    let built = std::process::Command::new("cc").args(["-O2", "-static", "-o"]).args([&program, &source]).status();
+    assert!(built.expect("cc, which cargo links with").success());
+    house.copy_in(&program, "/usr/local/bin/chain");
+    house.sh("chmod 755 /usr/local/bin/chain");
+}
 
 /// Whether a process with this command line runs.
 fn runs(house: &Instance, command: &str) -> bool {
@@ -187,6 +206,7 @@ on_each_release! {
 
     fn who_runs_away_faster_than_one_can_look_is_caught_and_nothing_else_stands_still(release) {
         let house = House::enforcing_with(release, ENDS);
+        install_chain(&house);
         house.sh("echo 'frank ALL=(grace) NOPASSWD: ALL' >/etc/sudoers.d/frank");
         house.sh("systemd-run -q --unit=other --uid=ubuntu sleep 4044");
         house.allow("frank --account frank --for 1h");
@@ -228,6 +248,7 @@ on_each_release! {
         house.allow("grace --account ubuntu --for 1h");
         house.ctl("revoke frank").expect_ok();
         assert!(house.run("crontab -u ubuntu -l").ok(), "grace is still there");
+        house.sh("systemctl restart lockdownd");
         house.ctl("revoke grace").expect_ok();
         eventually("the crontab is set aside", SOON, || !house.run("crontab -u ubuntu -l").ok());
 
@@ -235,6 +256,8 @@ on_each_release! {
         house.allow("frank --account frank --for 1h");
         house.ssh("frank").key(&house.frank).run("echo 'sleep 4051' | at now 2>/dev/null").expect_ok();
         eventually("at has started it", SOON, || runs(&house, "sleep 4051"));
+        let gone = || !house.run("pgrep -u frank systemd").ok();
+        eventually("nothing of his login is left", Duration::from_secs(30), gone);
         let before = house.records_of("sweep.attested").len();
         house.sh("systemctl restart lockdownd");
         eventually("a sweep has forgotten who is gone", SOON, || house.records_of("sweep.attested").len() > before);

@@ -216,7 +216,7 @@ pub fn gate_stands(stack: &Stack, service: &str, step: Step) -> Result<(), Why> 
     if stack.lines[start..start + gate.len()].iter().any(|line| line.depth > 0) {
         return Err(Why::InSubstack { place: stack.lines[start].place.clone() });
     }
-    if let Some(line) = flow::first_bypass(stack, start, step) {
+    if let Some(line) = flow::first_bypass(stack, start, service, step) {
         return Err(Why::Bypassed { place: line.place.clone(), line: line.to_string() });
     }
     match stack.lines[..start].iter().find(|line| serves_the_user(line)) {

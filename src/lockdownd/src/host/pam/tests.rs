@@ -69,6 +69,22 @@ fn the_gate_stands_in_debians_stacks_as_pam_auth_update_writes_them() {
 }
 
 #[test]
+fn ats_daemon_passes_the_gate_and_an_sshd_by_its_service_is_found_to() {
+    let line = "[success=4 default=ignore] pam_succeed_if.so quiet service = atd";
+    for step in [Step::Account, Step::Session] {
+        let text = format!("{step} {line}\n{}", gate(step), step = step.as_str());
+        let pam = Pam::of(&[("sshd", &text), ("atd", &text)]);
+        assert_eq!(pam.gate(step), Ok(()));
+        let by_at = gate_stands(&resolve(&pam, "atd", step).expect("a stack"), "atd", step);
+        assert!(matches!(by_at, Err(Why::Bypassed { .. })), "{by_at:?}");
+        for other in ["service = sshd", "service = atd user = frank", "service != atd", "user = atd"] {
+            let text = text.replace("service = atd", other);
+            assert!(matches!(one(step, &text), Err(Why::Bypassed { .. })), "{other}");
+        }
+    }
+}
+
+#[test]
 fn without_its_lines_the_gate_does_not_stand_and_the_remedy_is_named() {
     let without = |text: &str| {
         let kept =
