@@ -1,4 +1,4 @@
-//! Colour on a terminal, and nothing at all elsewhere: what is piped, or asked for as JSON, is the bare text.
+//! Colour and room on a terminal, and nothing at all elsewhere: what is piped, or asked for as JSON, is the bare text.
 
 use std::io::IsTerminal;
 
@@ -30,27 +30,48 @@ impl Tone {
     }
 }
 
-/// Whether there is colour.
+/// Whether there is colour, and how much room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paint(bool);
+pub(crate) struct Paint {
+    colour: bool,
+    columns: Option<usize>,
+}
 
 impl Paint {
     /// Bare text.
-    pub(crate) const NONE: Self = Self(false);
+    pub(crate) const NONE: Self = Self { colour: false, columns: None };
 
     /// Colour if standard output is a terminal that has it and nobody said no (<https://no-color.org>).
     pub(crate) fn of_stdout(json: bool) -> Self {
         let said = |name: &str| std::env::var_os(name).unwrap_or_default();
-        Self::judge(!json && std::io::stdout().is_terminal(), !said("NO_COLOR").is_empty(), &said("TERM"))
+        let is_terminal = !json && std::io::stdout().is_terminal();
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|_| is_terminal);
+        let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+        Self { columns, ..Self::judge(is_terminal, !said("NO_COLOR").is_empty(), &said("TERM")) }
     }
 
     fn judge(is_terminal: bool, said_no: bool, term: &std::ffi::OsStr) -> Self {
-        Self(is_terminal && !said_no && !term.is_empty() && term != "dumb")
+        Self { colour: is_terminal && !said_no && !term.is_empty() && term != "dumb", columns: None }
+    }
+
+    /// How many characters a line of the terminal has; `None`: no end.
+    pub(crate) fn columns(self) -> Option<usize> {
+        self.columns
+    }
+
+    /// A terminal without colour, of this many characters a line.
+    #[cfg(test)]
+    pub(crate) fn of_columns(columns: usize) -> Self {
+        Self { columns: Some(columns), ..Self::NONE }
     }
 
     /// The text in its tone. It must be safe for a terminal already.
     pub(crate) fn tone(self, tone: Tone, text: &str) -> String {
-        if self.0 && !text.is_empty() { format!("\x1b[{}m{text}\x1b[0m", tone.parameters()) } else { text.to_owned() }
+        if self.colour && !text.is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", tone.parameters())
+        } else {
+            text.to_owned()
+        }
     }
 
     /// As [`Paint::tone`], where there is a tone.
@@ -74,7 +95,7 @@ mod tests {
         ] {
             assert_eq!(
                 Paint::judge(is_terminal, said_no, term.as_ref()),
-                Paint(colour),
+                Paint { colour, columns: None },
                 "{is_terminal} {said_no} {term}"
             );
         }
@@ -83,7 +104,7 @@ mod tests {
     #[test]
     fn without_colour_the_text_is_bare() {
         assert_eq!(Paint::NONE.tone(Tone::Bad, "x"), "x");
-        assert_eq!(Paint(true).tone(Tone::Bad, "x"), "\x1b[1;31mx\x1b[0m");
-        assert_eq!(Paint(true).tone(Tone::Bad, ""), "");
+        assert_eq!(Paint { colour: true, ..Paint::NONE }.tone(Tone::Bad, "x"), "\x1b[1;31mx\x1b[0m");
+        assert_eq!(Paint { colour: true, ..Paint::NONE }.tone(Tone::Bad, ""), "");
     }
 }

@@ -60,6 +60,9 @@ pub struct Status {
     pub sources_left_off: u64,
     /// How many grants are in force now.
     pub active_grants: u64,
+    /// When the first of them ends.
+    #[serde(default)]
+    pub next_end: Option<Timestamp>,
     /// How many grants begin later.
     pub waiting_grants: u64,
     /// How many live sessions are known, whatever their kind.
@@ -70,6 +73,9 @@ pub struct Status {
     /// Those of them on exempt accounts.
     #[serde(default)]
     pub emergency_sessions: u64,
+    /// How many ways in are open to logins without a grant; `None`: that is being looked at.
+    #[serde(default)]
+    pub ways_open: Option<u64>,
     /// How many removed files are kept.
     pub quarantined: u64,
     /// What stands in the way of enforce; in enforce: what has broken since, which is among `problems` too.

@@ -152,7 +152,9 @@ fn tone(kind: &str) -> Option<Tone> {
 /// On whose word and from where, in brackets, where the record knows it.
 fn by(fields: &Map<String, Value>) -> String {
     let actor = fields.get("actor").and_then(|actor| Actor::deserialize(actor).ok());
+    let says = fields.get("reason").and_then(Value::as_str).unwrap_or_default();
     let address = fields.get("source").and_then(|source| source.get("address")).and_then(Value::as_str);
+    let address = address.filter(|address| !says.contains(address));
     let known = [actor.map(|actor| format!("by {}", who(&actor))), address.map(|address| format!("from {address}"))];
     let known: Vec<String> = known.into_iter().flatten().collect();
     if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
@@ -190,6 +192,8 @@ mod tests {
         let told =
             LINE.replacen('{', r#"{"actor":{"uid":0,"login_uid":1000},"source":{"address":"192.0.2.7","port":5},"#, 1);
         assert!(one(&told, false, Paint::NONE).ends_with("log in\\x0a (by uid 0 (login uid 1000), from 192.0.2.7)\n"));
+        let said = told.replace("frank may log in", "a login from 192.0.2.7 failed");
+        assert_eq!(one(&said, false, Paint::NONE).matches("192.0.2.7").count(), 1);
         assert_eq!(one("{\x1b[2J", false, Paint::NONE), "not a record: {\\x1b[2J\n");
     }
 

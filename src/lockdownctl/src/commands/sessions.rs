@@ -25,7 +25,8 @@ fn words(answer: &SessionsAnswer, now: Timestamp, paint: Paint) -> String {
     if answer.sessions.is_empty() {
         return "no sessions\n".to_owned();
     }
-    let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "USED FOR", "FROM", "PID"]);
+    let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "USED FOR", "FROM", "PID"])
+        .spare(&["PID", "SESSION", "SINCE"]);
     for session in &answer.sessions {
         let by = match (session.kind, &session.grant) {
             (SessionKind::Granted, Some(grant)) => grant.to_string(),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{Context, count, plan::obstacles};
 use crate::{
     ask::Failure,
-    moment::{absolute, both},
+    moment::{absolute, both, relative},
     output::{Done, plain, show},
     paint::{Paint, Tone},
 };
@@ -40,9 +40,15 @@ fn tone(name: &str, status: &Status) -> Option<Tone> {
         "mode" if status.mode == Mode::Observe || status.trial_until.is_some() => Tone::Notice,
         "mode" => Tone::Good,
         "sessions" if bad_sessions => Tone::Bad,
+        "ways in" if status.ways_open.is_some_and(|open| open > 0) => match status.mode {
+            Mode::Enforce => Tone::Bad,
+            Mode::Observe => Tone::Notice,
+        },
         "config" if status.config.last_good || status.config.refused.is_some() => Tone::Bad,
         "ledger" if status.ledger.failing.is_some() => Tone::Bad,
-        "lockdown" | "host" | "accounts" | "people" | "grants" | "sessions" | "sweep" | "shipping" => return None,
+        "lockdown" | "host" | "accounts" | "people" | "grants" | "sessions" | "ways in" | "sweep" | "shipping" => {
+            return None;
+        }
         _ => Tone::Quiet,
     })
 }
@@ -61,8 +67,9 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     ];
     lines.extend(sources(status).into_iter().enumerate().map(|(n, line)| (if n == 0 { "from" } else { "" }, line)));
     lines.extend([
-        ("grants", format!("{} active, {} waiting", status.active_grants, status.waiting_grants)),
+        ("grants", grants(status, now)),
         ("sessions", sessions(status)),
+        ("ways in", ways_in(status)),
         (
             "kept",
             format!(
@@ -72,7 +79,10 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ),
         ("sweep", format!("last {}, next {}", moment(status.last_sweep, "never"), moment(status.next_sweep, "none"))),
         ("lockdown", moment(status.next_lockdown, "none scheduled")),
-        ("ledger", format!("{} at {}, on disk to {}, head {}", ledger.id, ledger.seq, ledger.durable, ledger.hash)),
+        ("ledger", {
+            let head = ledger.hash.get(..12).unwrap_or(&ledger.hash);
+            format!("{} at {}, on disk to {}, head {head}", ledger.id, ledger.seq, ledger.durable)
+        }),
         ("daemon", {
             let sshd = status.openssh.as_deref().unwrap_or("no OpenSSH found");
             format!("{} since {}, with {sshd}", status.version, absolute(status.started_at))
@@ -85,6 +95,21 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
 
 /// The states in which nothing is in the way.
 const HEALTHY: [&str; 2] = ["idle", "shipping"];
+
+/// How many there are, and when the first of them ends.
+fn grants(status: &Status, now: Timestamp) -> String {
+    let ends = status.next_end.map(|end| format!(" (the first ends {})", relative(end, now)));
+    format!("{} active{}, {} waiting", status.active_grants, ends.unwrap_or_default(), status.waiting_grants)
+}
+
+/// How many are open, by the last look.
+fn ways_in(status: &Status) -> String {
+    match status.ways_open {
+        None => "being looked at".to_owned(),
+        Some(0) => "none open without a grant".to_owned(),
+        Some(open) => format!("{open} open without a grant: lockdownctl ways-in"),
+    }
+}
 
 /// How many there are, and how many of them nobody granted.
 fn sessions(status: &Status) -> String {
@@ -245,8 +270,10 @@ mod tests {
             ],
             sources_left_off: 0,
             active_grants: 2,
+            next_end: Some(at("2026-11-23T18:40:00Z")),
             waiting_grants: 1,
             sessions: 2,
+            ways_open: Some(0),
             unattributed_sessions: 0,
             emergency_sessions: 0,
             quarantined: 3,
@@ -281,8 +308,9 @@ accounts  31 watched, exempt: breakglass
 people    4
 from      /etc/lockdownd/conf.d/chef.toml: people p1:10, p2:20, p3:30, p4:40, p5:50, p6:60 and 2 more; grants p1 as ubuntu:95
           /etc/lockdownd/config.toml: people frank:12
-grants    2 active, 1 waiting
+grants    2 active (the first ends in 40 min), 1 waiting
 sessions  2
+ways in   none open without a grant
 kept      3 removed files in quarantine
 sweep     last 2026-11-23 17:45:00 UTC (15 min ago), next 2026-11-23 18:15:00 UTC (in 15 min)
 lockdown  none scheduled
@@ -290,7 +318,7 @@ ledger    {} at 90, on disk to 89, head {}
 daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
 ",
                 "0".repeat(32),
-                "cd".repeat(32)
+                "cd".repeat(6)
             )
         );
     }
@@ -377,6 +405,19 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
         status.mode = Mode::Observe;
         let in_the_way = "\nIn the way of enforce:\n  - UsePAM is off: set it\n";
         assert_eq!(attention(&status, Paint::NONE), format!("{problems}{in_the_way}"));
+    }
+
+    #[test]
+    fn ways_in_that_are_open_stand_out_the_more_where_they_should_not_be() {
+        let mut status = status();
+        assert_eq!(tone("ways in", &status), None);
+        status.ways_open = Some(2);
+        assert_eq!(ways_in(&status), "2 open without a grant: lockdownctl ways-in");
+        assert_eq!(tone("ways in", &status), Some(Tone::Bad));
+        status.mode = Mode::Observe;
+        assert_eq!(tone("ways in", &status), Some(Tone::Notice));
+        status.ways_open = None;
+        assert_eq!(ways_in(&status), "being looked at");
     }
 
     #[test]

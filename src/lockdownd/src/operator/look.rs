@@ -88,10 +88,12 @@ impl Engine {
             sources,
             sources_left_off,
             active_grants: standing(Standing::Active),
+            next_end: self.grants.open_ones().filter(|grant| grant.is_active(now)).map(|grant| grant.ends.wall).min(),
             waiting_grants: standing(Standing::Waiting),
             sessions: self.sessions.live().len() as u64,
             unattributed_sessions: sessions(|s| matches!(s, S::Unattributed | S::Unbacked { .. })),
             emergency_sessions: sessions(|s| *s == S::Emergency),
+            ways_open: self.ways.open(),
             quarantined: quarantine::list(Path::new(QUARANTINE)).map_or(0, |items| items.len() as u64),
             obstacles: self.obstacle_views(),
             ledger: LedgerState {
