@@ -308,19 +308,14 @@ on_each_release! {
         let house = House::enforcing(release);
         let sweeps = || house.records_of("sweep.attested").iter().filter(|r| r["detail"]["part"].as_u64().unwrap_or(1) == 1).count();
         eventually("the first", SOON, || sweeps() >= 1);
-        // Past the pause that the changes by which enforce began have brought about.
-        let mut known = 0;
-        while sweeps() > known {
-            known = sweeps();
-            std::thread::sleep(Duration::from_secs(32));
-        }
         house.write("/etc/ssh/sshd_config.d/50-command.conf", "AuthorizedKeysCommand /bin/true\nAuthorizedKeysCommandUser nobody\n");
         eventually("named", Duration::from_secs(5), || attested(&house, "ways_closed_by_gate").contains("key_command"));
+        // Accounts are what anybody can change: such changes are few attestations, and delay none of what root did.
         let before = sweeps();
         house.sh("for n in $(seq 20); do usermod -c \"number $n\" grace; done");
         std::thread::sleep(Duration::from_secs(8));
         assert!(sweeps() <= before + 1, "{} attestations", sweeps() - before);
-        house.sh("sed -i /login-gate/d /etc/pam.d/common-session");
-        eventually("in the end the last change is attested", Duration::from_secs(45), || attested(&house, "ways_open").contains("gate"));
+        house.sh("usermod -c last grace; sed -i /login-gate/d /etc/pam.d/common-session");
+        eventually("the gate's absence is attested", Duration::from_secs(5), || attested(&house, "ways_open").contains("gate"));
     }
 }

@@ -187,7 +187,7 @@ impl Engine {
         self.grants_unsaved = true;
         self.pass(now);
         self.prune(now);
-        self.attests_now(now);
+        self.attests_now();
         self.homes.send(Command::Sweep { id: 0 });
     }
 

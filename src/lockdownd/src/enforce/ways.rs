@@ -2,7 +2,8 @@
 //!
 //! Looking runs sshd many times, so it is done on a thread beside the main one; what it found comes back as a reason to
 //! act. A sweep is attested once its ways are known. What changes on the host has it all looked at again at once, but no
-//! more often than every [`PAUSE`]: the last state is always attested.
+//! more often than every [`PAUSE`], or every [`ROOTS_PAUSE`] where only root can have caused it: the last state is always
+//! attested.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,8 +24,10 @@ use crate::{
     trigger::Reason,
 };
 
-/// The least time between two attestations that changes on the host bring about. Anybody can cause a change (chfn(1)).
+/// The least time between two attestations that changes of accounts bring about. Anybody can cause one (chfn(1)).
 pub(super) const PAUSE: Duration = Duration::from_secs(30);
+/// The same for changes of sshd's and PAM's configuration, which only root can cause, and which nobody may delay by others.
+pub(super) const ROOTS_PAUSE: Duration = Duration::from_secs(3);
 /// How long a change is left to settle: a file that is being written is seen empty first.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
 /// How many sweeps may wait for one look; a look takes at most half a minute.
@@ -62,7 +65,7 @@ pub(crate) struct WaysState {
     waiting: Vec<SweepReport>,
     /// When everything is to be looked at again because something changed, on the boot clock.
     due: Option<Duration>,
-    /// When that last happened.
+    /// When that last happened; sweeps do not count, or a change right after one would wait.
     again_at: Option<Duration>,
     /// How many ways were open at the last look; `None` once something has changed since.
     open: Option<u64>,
@@ -79,38 +82,34 @@ impl WaysState {
         self.open
     }
 
-    /// Something changed: plans a look.
-    fn changed(&mut self, now: Now) {
+    /// Something changed: plans a look, no sooner than this pause after the last one.
+    fn changed(&mut self, pause: Duration, now: Now) {
         self.open = None;
         let settled = now.boot + SETTLE;
-        self.due.get_or_insert(self.again_at.map_or(settled, |last| (last + PAUSE).max(settled)));
+        let due = self.again_at.map_or(settled, |last| (last + pause).max(settled));
+        self.due = Some(self.due.map_or(due, |planned| planned.min(due)));
     }
 
     /// Whether the planned look is due: then it counts as done.
     fn is_due(&mut self, now: Now) -> bool {
         let is_due = self.due.is_some_and(|due| now.boot >= due);
         if is_due {
-            self.looked(now);
+            self.due = None;
+            self.again_at = Some(now.boot);
         }
         is_due
-    }
-
-    /// Everything is looked at now, for whatever reason.
-    fn looked(&mut self, now: Now) {
-        self.due = None;
-        self.again_at = Some(now.boot);
     }
 }
 
 impl Engine {
     /// Something on the host changed: everything is looked at again and attested, soon.
-    pub(super) fn attest_soon(&mut self, now: Now) {
-        self.ways.changed(now);
+    pub(super) fn attest_soon(&mut self, only_accounts: bool, now: Now) {
+        self.ways.changed(if only_accounts { PAUSE } else { ROOTS_PAUSE }, now);
     }
 
     /// A sweep begins: what changed until now is looked at by it.
-    pub(super) fn attests_now(&mut self, now: Now) {
-        self.ways.looked(now);
+    pub(super) fn attests_now(&mut self) {
+        self.ways.due = None;
     }
 
     /// Has everything looked at again, if that is due.
@@ -224,11 +223,11 @@ mod tests {
     fn a_change_is_looked_at_at_once_and_the_next_ones_after_a_pause() {
         let mut ways = WaysState::default();
         assert!(!ways.is_due(now()));
-        ways.changed(now());
+        ways.changed(PAUSE, now());
         assert_eq!(ways.due(), Some(now().boot + SETTLE));
         assert!(!ways.is_due(now()) && ways.is_due(later(1)) && !ways.is_due(later(1)), "once");
         for second in 2..31 {
-            ways.changed(later(second));
+            ways.changed(PAUSE, later(second));
             assert!(!ways.is_due(later(second)), "{second}");
         }
         assert!(ways.is_due(later(31)), "what changed meanwhile is looked at in the end");
@@ -236,12 +235,26 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_takes_the_place_of_a_look_that_is_due() {
+    fn what_anybody_can_change_does_not_delay_the_look_at_what_root_did() {
         let mut ways = WaysState::default();
-        ways.changed(now());
-        ways.looked(later(1));
-        assert_eq!(ways.due(), None);
-        ways.changed(later(2));
-        assert_eq!(ways.due(), Some(later(1).boot + PAUSE));
+        ways.changed(PAUSE, now());
+        assert!(ways.is_due(later(1)));
+        ways.changed(PAUSE, later(2));
+        ways.changed(ROOTS_PAUSE, later(10));
+        assert_eq!(ways.due(), Some(later(10).boot + SETTLE));
+        // The other way round, too: it stays as soon as it was.
+        ways.changed(PAUSE, later(10));
+        assert!(ways.is_due(later(11)));
+        ways.changed(ROOTS_PAUSE, later(11));
+        assert_eq!(ways.due(), Some(later(11).boot + ROOTS_PAUSE), "root's own flood is bounded as well");
+    }
+
+    #[test]
+    fn a_sweep_takes_the_place_of_a_look_that_is_due_and_delays_none() {
+        let mut ways = WaysState::default();
+        ways.changed(PAUSE, now());
+        ways.due = None;
+        ways.changed(PAUSE, later(2));
+        assert_eq!(ways.due(), Some(later(2).boot + SETTLE));
     }
 }

@@ -210,7 +210,7 @@ impl Engine {
             }
             self.back_grants(now);
             self.tell_homes();
-            self.attest_soon(now);
+            self.attest_soon(only_accounts, now);
         }
         if place == Place::Anywhere || self.enforces() || (self.config.mode == control::Mode::Enforce) {
             self.settle_mode(now);
