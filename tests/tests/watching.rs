@@ -145,7 +145,8 @@ on_each_release! {
             format!("rm {file}"),
             format!("chmod 666 {file}"),
             format!("chown grace {file}"),
-            format!("ln -sf /etc/shadow {file}"),
+            // Renamed into place: the store is put right faster than ln(1) renames what it made in there itself.
+            format!("ln -s /etc/shadow /run/new; mv -T /run/new {file}"),
             format!("until mkdir -p {file}/deep/er; do rm -f {file}; done"),
             format!("echo '{key}' >/run/new; mv /run/new {file}"),
             format!("mv {STORE} /run/gone; rm -r /run/gone"),
