@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
 use super::Engine;
@@ -27,8 +27,11 @@ use crate::{
 const GATE: &str = "/usr/lib/lockdownd/login-gate";
 /// How long until a connection that may still be on its way through PAM is looked at again.
 const LOOK_AT_LOGIN_AGAIN: Duration = Duration::from_millis(100);
-/// How often it is looked at before it counts as in, unless the gate is being asked; then it is waited for.
-const LOOKS: u32 = 6;
+/// How long after sshd's line it counts as in, unless the gate is being asked; then it is waited for. Only root's login with
+/// nothing running in it takes so long: the gate comes first in PAM, milliseconds after the line.
+const STARTS_WITHIN: SignedDuration = SignedDuration::from_millis(700);
+/// How often it is looked at meanwhile at most, whatever the clock is set to.
+const LOOKS: u32 = 7;
 /// How often it is looked at where the gate is being asked: longer than the gate waits for an answer.
 const LOOKS_AT_THE_GATE: u32 = 200;
 /// How much later than its line a process may seem to have started, where the clock was set a little.
@@ -113,10 +116,13 @@ impl Engine {
         if is_known || session.is_some() {
             return self.follower.looked_at(login.id);
         }
+        let is_new = now.wall.duration_since(login.time) < STARTS_WITHIN;
         let monitor = match connection(login, self.uid_of_login(login)) {
             Connection::Gone => None,
             Connection::AtTheGate if looks < LOOKS_AT_THE_GATE => return self.look_at_login_again(login, looks),
-            Connection::Starting(_) if looks < LOOKS => return self.look_at_login_again(login, looks),
+            Connection::Starting(_) if looks < 1 || (looks < LOOKS && is_new) => {
+                return self.look_at_login_again(login, looks);
+            }
             Connection::AtTheGate => processes::identity(login.pid),
             Connection::Starting(id) | Connection::In(id) => Some(id),
         };
