@@ -154,6 +154,7 @@ on_each_release! {
         // What the unit starts shows once a sweep has looked at the process.
         open.house.sh("systemctl restart lockdownd");
         eventually("the attestation names each", SOON, || contains_all(&attested(&open.house, "ways_closed_by_gate"), &open.all()));
+        assert!(attested(&open.house, "ways_closed_by_gate").contains("principals"), "whose names the certificate bore");
         assert_eq!(attested(&open.house, "ways_open"), BTreeSet::new());
         let by_gate = listed(&open.house, "closed_by_gate");
         assert!(kinds(&by_gate).is_superset(&open.all()), "{by_gate:?}");

@@ -20,7 +20,7 @@ use crate::{
         clock::Now,
         ways_in::{self, As, Question},
     },
-    policy::ways_in::{NOT_COVERED, Observed, Way, judge, warnings},
+    policy::ways_in::{NOT_COVERED, Observed, Way, judge, servers as told, warnings},
     trigger::Reason,
 };
 
@@ -203,15 +203,13 @@ fn view(way: &Way) -> Map<String, Value> {
 }
 
 fn servers(observed: &Observed) -> Vec<Value> {
-    let sshds = observed.sshds.iter().map(|sshd| (&sshd.name, &sshd.listens));
-    let others = observed.others.iter().map(|other| (&other.program, &other.listens));
-    let entry = |(name, listens): (&String, &Vec<String>)| {
+    let entry = |(name, listens): (&str, &[String])| {
         let mut entry = Map::new();
-        entry.insert("name".to_owned(), name.as_str().into());
-        entry.insert("listens".to_owned(), listens.clone().into());
+        entry.insert("name".to_owned(), name.into());
+        entry.insert("listens".to_owned(), listens.to_vec().into());
         Value::Object(entry)
     };
-    sshds.chain(others).map(entry).collect()
+    told(observed).into_iter().map(entry).collect()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::{
 use crate::policy::ways_in::{self as policy, CLOSING, Login, Observed, RunBy, Settings, Sshd};
 
 mod close;
+mod loaded;
 mod others;
 
 pub use close::{CloseError, Closed, close, current, proposal, undo};
@@ -102,7 +103,12 @@ impl Looker<'_> {
             (uid, Some(id)) => RunBy::User { uid, pid: id.pid },
         };
         let unreadable = (!listener.certain).then(|| "its command line cannot be read for certain".to_owned());
-        self.sshd(listener.title(), &listener.invocation, Found { listens, run_by, local_socket: None, unreadable })
+        let found = Found { listens, run_by, local_socket: None, unreadable };
+        let mut sshd = self.sshd(listener.title(), &listener.invocation, found);
+        if sshd.run_by == RunBy::Root && sshd.unreadable.is_none() {
+            sshd.unread_since = loaded::since(listener);
+        }
+        sshd
     }
 
     /// The sshd behind a socket that only this host's own accounts reach.
@@ -121,11 +127,22 @@ impl Looker<'_> {
     fn sshd(&mut self, name: String, invocation: &Invocation, found: Found) -> Sshd {
         let Found { listens, run_by, local_socket, unreadable } = found;
         let config = invocation.config_file.display().to_string();
-        let mut sshd =
-            Sshd { name, config, listens, run_by, local_socket, reads_drop_ins: false, unreadable, logins: Vec::new() };
+        let mut sshd = Sshd {
+            name,
+            config,
+            listens,
+            run_by,
+            local_socket,
+            unread_since: None,
+            reads_drop_ins: false,
+            has_closing: false,
+            unreadable,
+            logins: Vec::new(),
+        };
         if sshd.run_by == RunBy::Root && sshd.unreadable.is_none() {
             let scan = scan::scan(&Disk, &invocation.config_file);
             sshd.reads_drop_ins = scan.dirs.contains(Path::new(DROP_INS));
+            sshd.has_closing = scan.files.contains(Path::new(CLOSING));
             match self.logins(invocation, &scan) {
                 Ok(logins) => sshd.logins = logins,
                 Err(error) => sshd.unreadable = Some(error.to_string()),

@@ -13,7 +13,7 @@ use crate::{
         clock::Now,
         ways_in::{self, CloseError, Closed, Question},
     },
-    policy::ways_in::{CLOSING, NOT_COVERED, Way, warnings},
+    policy::ways_in::{CLOSING, NOT_COVERED, Way, servers, warnings},
     trigger::{Reason, Reply},
 };
 
@@ -104,9 +104,12 @@ fn refused(error: &CloseError) -> Refusal {
         | CloseError::DropIn(_)
         | CloseError::Odd(_)
         | CloseError::OtherEffect { .. } => RefusalCode::NotReady,
-        CloseError::Write(_) | CloseError::Io(_) | CloseError::Lost(_) => RefusalCode::Failed,
+        CloseError::Write(_) | CloseError::Io(_) | CloseError::Lost(_) | CloseError::Stuck { .. } => {
+            RefusalCode::Failed
+        }
     };
-    Refusal::new(code, error.to_string()).hint("sshd's configuration is as it was")
+    let refusal = Refusal::new(code, error.to_string());
+    if matches!(error, CloseError::Stuck { .. }) { refusal } else { refusal.hint("sshd's configuration is as it was") }
 }
 
 /// What there is now. Every string that came from outside is escaped.
@@ -123,15 +126,13 @@ fn answer(question: &Question) -> Result<WaysInAnswer, Refusal> {
             None
         }
     };
-    let sshds = seen.observed.sshds.iter().map(|sshd| (&sshd.name, &sshd.listens));
-    let others = seen.observed.others.iter().map(|other| (&other.program, &other.listens));
-    let server = |(name, listens): (&String, &Vec<String>)| Server {
+    let server = |(name, listens): (&str, &[String])| Server {
         name: escaped(name),
         listens: listens.iter().map(|at| escaped(at)).collect(),
     };
     Ok(WaysInAnswer {
         mode: if question.enforces { control::Mode::Enforce } else { control::Mode::Observe },
-        servers: sshds.chain(others).map(server).collect(),
+        servers: servers(&seen.observed).into_iter().map(server).collect(),
         ways: seen.ways.iter().map(view).collect(),
         left_off: 0,
         warnings: notes,

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use control::WayState;
 
+mod bounded;
 mod closing;
 mod methods;
 
+pub use bounded::servers;
 pub use closing::{CLOSING, OddAccount, closing};
 use methods::METHODS;
 
@@ -93,6 +95,17 @@ pub enum RunBy {
     },
 }
 
+/// What an sshd has not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What of its configuration changed since it last read that.
+    pub path: String,
+    /// Its process.
+    pub pid: i32,
+    /// Whether it writes a pid file, which tells when it has read its configuration again.
+    pub tells: bool,
+}
+
 /// One sshd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sshd {
@@ -106,8 +119,12 @@ pub struct Sshd {
     pub run_by: RunBy,
     /// The unit of systemd's that listens for it on a local socket which anybody on the host may connect to.
     pub local_socket: Option<String>,
+    /// What it has not read yet: it still goes by what was there before.
+    pub unread_since: Option<Unread>,
     /// Whether it reads `/etc/ssh/sshd_config.d`, where the closing drop-in goes.
     pub reads_drop_ins: bool,
+    /// Whether the closing drop-in is there and read.
+    pub has_closing: bool,
     /// Why its configuration is not known, where it is not.
     pub unreadable: Option<String>,
     /// What holds for each login that it was asked about; the first is anybody's.
@@ -177,11 +194,12 @@ pub struct Way {
 /// Every way in, server by server.
 #[must_use]
 pub fn judge(observed: &Observed) -> Vec<Way> {
-    let mut ways: Vec<Way> = observed.sshds.iter().flat_map(|sshd| of_sshd(observed, sshd)).collect();
-    ways.extend(observed.others.iter().map(other_server));
+    let by_root = |sshd: &&Sshd| sshd.run_by == RunBy::Root;
+    let mut ways: Vec<Way> = observed.sshds.iter().filter(by_root).flat_map(|sshd| of_sshd(observed, sshd)).collect();
     ways.extend(observed.exempt.iter().map(|exempt| exempt_account(observed, exempt)));
     let unseen = |what: &String| open("unknown", "this host", "any account", what.clone(), None);
     ways.extend(observed.unseen.iter().map(unseen));
+    ways.extend(bounded::of_users(observed));
     ways
 }
 
@@ -200,8 +218,9 @@ pub fn warnings(observed: &Observed) -> Vec<String> {
             sshd.name, sshd.config
         ))
     };
+    let of_root = || observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root);
     let found: BTreeSet<String> =
-        observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root).filter_map(penalties).collect();
+        of_root().filter_map(penalties).chain(of_root().filter_map(closing::out_of_reach)).collect();
     found.into_iter().collect()
 }
 
@@ -211,20 +230,29 @@ fn open(kind: &'static str, server: &str, whom: &str, why: String, closes: Optio
 }
 
 fn of_sshd(observed: &Observed, sshd: &Sshd) -> Vec<Way> {
-    if let RunBy::User { uid, pid } = sshd.run_by {
-        let why = format!("an sshd that uid {uid} runs lets people in as that user, past every gate");
-        return vec![open("user_sshd", &sshd.name, "the user who runs it", why, Some(format!("kill {pid}")))];
-    }
     if let Some(what) = &sshd.unreadable {
         let why = format!("what it lets in cannot be told: {what}");
         return vec![open("unknown", &sshd.name, "any account", why, None)];
     }
     let mut ways = vec![gate_of(observed, sshd)];
+    ways.extend(sshd.unread_since.as_ref().map(|unread| unread_config(sshd, unread)));
     ways.extend(socket_of(observed, sshd));
     for method in &METHODS {
         ways.extend(by_method(observed, sshd, method));
     }
     ways
+}
+
+/// An sshd that goes by what it has read before.
+fn unread_config(sshd: &Sshd, unread: &Unread) -> Way {
+    let Unread { path, pid, tells } = unread;
+    let why =
+        format!("{path} changed since it has read its configuration: what is told of it holds once it has read that");
+    let closes = match tells {
+        true => format!("kill -HUP {pid}"),
+        false => format!("restart process {pid}: it writes no pid file, which would tell of a reload"),
+    };
+    open("unread_config", &sshd.name, "any account", why, Some(closes))
 }
 
 /// Why the gate closes nothing for a login; `None` where it does.
@@ -279,20 +307,22 @@ fn socket_of(observed: &Observed, sshd: &Sshd) -> Option<Way> {
     Some(way)
 }
 
-/// One method at one sshd: for anybody, and for each login that differs from that.
+/// One method at one sshd: for anybody, and for each login that differs from that, as far as [`bounded::MAX_TOLD`].
 fn by_method(observed: &Observed, sshd: &Sshd, method: &methods::Method) -> Vec<Way> {
-    let mut ways: Vec<Way> = Vec::new();
+    let mut ways: Vec<(Way, usize)> = Vec::new();
     for login in sshd.logins.iter().filter(|login| !login.exempt && (!method.root_only || login.root)) {
         let mut way = one(observed, sshd, method, login);
-        if ways.iter().any(|other| (other.state, &other.why) == (way.state, &way.why)) {
+        if let Some((_, logins)) = ways.iter_mut().find(|(other, _)| (other.state, &other.why) == (way.state, &way.why))
+        {
+            *logins += 1;
             continue;
         }
         if !method.root_only && ways.is_empty() {
             "any account".clone_into(&mut way.whom);
         }
-        ways.push(way);
+        ways.push((way, 1));
     }
-    ways
+    bounded::logins(ways)
 }
 
 fn one(observed: &Observed, sshd: &Sshd, method: &methods::Method, login: &Login) -> Way {
@@ -309,19 +339,6 @@ fn one(observed: &Observed, sshd: &Sshd, method: &methods::Method, login: &Login
     });
     let (server, whom) = (sshd.name.clone(), login.whom.clone());
     Way { kind: method.kind, server, whom, state, wanted: false, why, closes }
-}
-
-fn other_server(other: &OtherServer) -> Way {
-    let OtherServer { program, pid, uid, listens, unit } = other;
-    let at = if listens.is_empty() { "somewhere".to_owned() } else { listens.join(", ") };
-    let why =
-        format!("an SSH server, or a program that has one in it, listens at {at} as uid {uid}; the gate is not in it");
-    let (name, closes) = match (unit, pid) {
-        (Some(unit), _) => (format!("{program} ({unit})"), Some(format!("systemctl disable --now {unit}"))),
-        (None, Some(pid)) => (format!("{program} (process {pid})"), Some(format!("kill {pid}"))),
-        (None, None) => (program.clone(), None),
-    };
-    open("other_server", &name, "whoever it lets in", why, closes)
 }
 
 fn exempt_account(observed: &Observed, exempt: &ExemptAccount) -> Way {

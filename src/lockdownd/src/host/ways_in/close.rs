@@ -3,11 +3,16 @@
 //! It must never leave sshd unable to start, never change anything for an exempt account, and never change more than it
 //! says: every sshd that reads it is asked before and after, and on the first difference everything is as it was.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use record::Account;
 
-use super::{As, Question, observe, probes};
+use super::{As, Question, loaded, observe, probes};
 use crate::{
     host::{
         paths::{self, Durability, PathError},
@@ -61,7 +66,18 @@ pub enum CloseError {
     /// A listener did not come back.
     #[error("{0} did not come back after it read its configuration again")]
     Lost(String),
+    /// What was there before could not be put back.
+    #[error("{error}; and {CLOSING} could not be made what it was: {undoing}. Look at it, then run sshd -t")]
+    Stuck {
+        /// What was in the way at first.
+        error: Box<CloseError>,
+        /// What then.
+        undoing: Box<CloseError>,
+    },
 }
+
+/// Held by whoever changes the file: of two operators, one is after the other.
+static CHANGING: Mutex<()> = Mutex::new(());
 
 impl From<EffectiveError> for CloseError {
     fn from(error: EffectiveError) -> Self {
@@ -96,15 +112,20 @@ pub fn proposal(question: &Question) -> Result<Option<String>, CloseError> {
 /// # Errors
 /// What is in the way. Then everything is as it was.
 pub fn close(question: &Question) -> Result<Closed, CloseError> {
+    let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(obstacle) = readiness::without_rescue(&question.exempt, question.no_exempt)? {
         return Err(CloseError::NoRescue(obstacle.to_string()));
     }
-    let Some(wanted) = proposal(question)? else { return undo() };
+    let Some(wanted) = proposal(question)? else { return take_away() };
     let before = current()?;
-    if before.as_deref() == Some(&wanted) {
-        return Ok(Closed { changed: false, text: before });
-    }
     let listeners = reading()?;
+    if before.as_deref() == Some(&wanted) {
+        // Whoever put it there may have died before telling anybody.
+        let unaware: Vec<Listener> =
+            listeners.into_iter().filter(|listener| loaded::since(listener).is_some()).collect();
+        tell(&unaware)?;
+        return Ok(Closed { changed: !unaware.is_empty(), text: before });
+    }
     for invocation in invocations(&listeners) {
         check_before(&invocation, &wanted, question)?;
     }
@@ -113,15 +134,7 @@ pub fn close(question: &Question) -> Result<Closed, CloseError> {
         invocations(&listeners).iter().try_for_each(sshd_t).map_err(CloseError::from).and_then(|()| tell(&listeners));
     match done {
         Ok(()) => Ok(Closed { changed: true, text: Some(wanted) }),
-        Err(error) => {
-            match &before {
-                Some(before) => put(before)?,
-                None => remove()?,
-            }
-            // Whoever did not come back may do so with what they had.
-            let _ = tell(&listeners);
-            Err(error)
-        }
+        Err(error) => Err(back(before.as_deref(), &listeners, error)),
     }
 }
 
@@ -130,18 +143,37 @@ pub fn close(question: &Question) -> Result<Closed, CloseError> {
 /// # Errors
 /// What is in the way. Then everything is as it was.
 pub fn undo() -> Result<Closed, CloseError> {
+    let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    take_away()
+}
+
+fn take_away() -> Result<Closed, CloseError> {
     let Some(before) = current()? else { return Ok(Closed { changed: false, text: None }) };
     let listeners = reading()?;
     for invocation in invocations(&listeners) {
         Probe::of_file(&invocation, Path::new(CLOSING), None)?.test()?;
     }
     remove()?;
-    if let Err(error) = invocations(&listeners).iter().try_for_each(sshd_t) {
-        put(&before)?;
-        return Err(error.into());
+    let done =
+        invocations(&listeners).iter().try_for_each(sshd_t).map_err(CloseError::from).and_then(|()| tell(&listeners));
+    match done {
+        Ok(()) => Ok(Closed { changed: true, text: None }),
+        Err(error) => Err(back(Some(&before), &listeners, error)),
     }
-    tell(&listeners)?;
-    Ok(Closed { changed: true, text: None })
+}
+
+/// Makes everything what it was, after an error.
+fn back(before: Option<&str>, listeners: &[Listener], error: CloseError) -> CloseError {
+    let done = match before {
+        Some(before) => put(before),
+        None => remove().map_err(CloseError::from),
+    };
+    // Whoever did not come back may do so with what they had.
+    let _ = tell(listeners);
+    match done {
+        Ok(()) => error,
+        Err(undoing) => CloseError::Stuck { error: Box::new(error), undoing: Box::new(undoing) },
+    }
 }
 
 /// What is there now; `None` when nothing is.
@@ -156,8 +188,8 @@ pub fn current() -> io::Result<Option<String>> {
     }
 }
 
-fn put(text: &str) -> Result<(), PathError> {
-    paths::replace_path(Path::new(CLOSING), text.as_bytes(), 0o644, Durability::Flushed)
+fn put(text: &str) -> Result<(), CloseError> {
+    Ok(paths::replace_path(Path::new(CLOSING), text.as_bytes(), 0o644, Durability::Flushed)?)
 }
 
 fn remove() -> io::Result<()> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Login, METHODS, Observed, RunBy};
+use super::{Login, METHODS, Observed, RunBy, Sshd};
 
 /// Where it goes: right behind the daemon's own, before what anybody else puts there.
 pub const CLOSING: &str = "/etc/ssh/sshd_config.d/01-lockdownd-ways-in.conf";
@@ -46,6 +46,26 @@ pub fn closing(observed: &Observed) -> Result<Option<String>, OddAccount> {
         text.push_str(&format!("{}\n{}", match_line(observed)?, lines.concat()));
     }
     Ok(Some(text))
+}
+
+/// What of one sshd's the drop-in cannot close, or does not although it is in place: a sentence with what to do.
+pub(super) fn out_of_reach(sshd: &Sshd) -> Option<String> {
+    if sshd.reads_drop_ins && !sshd.has_closing {
+        return None;
+    }
+    let on = |login: &&Login| {
+        let is_on = METHODS.iter().any(|method| {
+            (!method.root_only || login.root) && (method.closes)(true).is_some() && (method.on)(&login.settings)
+        });
+        !login.exempt && (is_on || !login.settings.is_yes("usepam"))
+    };
+    let login = sshd.logins.iter().find(on)?;
+    let (name, config, whom) = (&sshd.name, &sshd.config, &login.whom);
+    let why = match sshd.reads_drop_ins {
+        true => format!("{CLOSING} does not close everything for {whom}: something is read before it"),
+        false => format!("{CLOSING} is not read, so that it closes nothing"),
+    };
+    Some(format!("{name}: {why}; put the line `Include /etc/ssh/sshd_config.d/*.conf` at the top of {config}"))
 }
 
 /// A `Match` that holds for everybody but the exempt accounts.

@@ -33,7 +33,9 @@ fn sshd(logins: Vec<Login>) -> Sshd {
         listens: vec!["0.0.0.0:22".to_owned()],
         run_by: RunBy::Root,
         local_socket: None,
+        unread_since: None,
         reads_drop_ins: true,
+        has_closing: false,
         unreadable: None,
         logins,
     }
@@ -132,7 +134,7 @@ fn a_match_block_that_opens_something_is_a_way_of_its_own() {
     let ways = judge(&enforcing(sshd(logins)));
     let passwords: Vec<_> =
         ways.iter().filter(|way| way.kind == "password").map(|way| (way.whom.as_str(), way.state)).collect();
-    assert_eq!(passwords, [("any account", WayState::Closed), ("frank from 10.0.0.1", WayState::ClosedByGate)]);
+    assert_eq!(passwords, [("frank from 10.0.0.1", WayState::ClosedByGate), ("any account", WayState::Closed)]);
 }
 
 #[test]
@@ -178,9 +180,9 @@ fn an_sshd_of_a_users_own_another_server_and_what_cannot_be_read_are_open() {
     assert_eq!(
         closes,
         [
+            ("unknown", WayState::Open, None),
             ("other_server", WayState::Open, Some("kill 9")),
             ("other_server", WayState::Open, Some("systemctl disable --now dropbear.service")),
-            ("unknown", WayState::Open, None),
         ]
     );
 }
@@ -251,4 +253,81 @@ fn penalties_that_could_shut_out_the_bastion_are_warned_of() {
     assert!(!warns("persourcepenalties no"));
     assert!(!warns("persourcepenalties crash:90\npersourcepenaltyexemptlist 10.0.0.1"));
     assert!(!warns("usepam yes"), "before OpenSSH 9.8 there are none");
+}
+
+#[test]
+fn an_sshd_that_has_not_read_its_configuration_counts_as_open_until_it_has() {
+    let unread = |tells| Unread { path: "/etc/ssh/sshd_config".to_owned(), pid: 7, tells };
+    let of = |tells| {
+        judge(&enforcing(Sshd { unread_since: Some(unread(tells)), ..sshd(vec![login("any account", "usepam yes")]) }))
+    };
+    assert_eq!(state(&of(true), "unread_config"), (WayState::Open, Some("kill -HUP 7".to_owned())));
+    let (_, closes) = state(&of(false), "unread_config");
+    assert!(closes.is_some_and(|closes| closes.starts_with("restart process 7")));
+}
+
+#[test]
+fn a_user_with_a_thousand_servers_pushes_no_other_way_out_of_sight() {
+    let server = |pid| OtherServer {
+        program: "x".repeat(4096),
+        pid: Some(pid),
+        uid: 1000,
+        listens: vec!["127.0.0.1:2222".to_owned(); 16],
+        unit: None,
+    };
+    let own = |pid| Sshd { name: "y".repeat(100_000), run_by: RunBy::User { uid: 1001, pid }, ..sshd(Vec::new()) };
+    let mut observed = with_exempt("passwordauthentication yes");
+    observed.sshds.splice(0..0, (0..1000).map(own));
+    observed.others = (0..1000).map(server).collect();
+    let ways = judge(&observed);
+    assert_eq!(state(&ways, "password").0, WayState::ClosedByGate);
+    assert!(ways.iter().any(|way| way.kind == "exempt"));
+    assert!(ways.iter().any(|way| way.why.starts_with("992 more SSH servers listen as uid 1000")), "{ways:?}");
+    assert!(ways.iter().any(|way| way.why.starts_with("992 more SSH servers listen as uid 1001")));
+    let bytes = format!("{ways:?}{:?}", servers(&observed)).len();
+    assert!(bytes < 96 * 1024, "{bytes}");
+
+    let many = (0..1000).map(|uid| OtherServer { uid, ..server(1) }).collect();
+    let ways = judge(&Observed { enforces: true, others: many, ..Observed::default() });
+    assert_eq!(ways.len(), 17);
+    assert!(ways[16].why.starts_with("984 more users"), "{:?}", ways[16]);
+}
+
+#[test]
+fn of_many_match_blocks_the_open_ones_are_told_first_and_the_rest_counted() {
+    let block = |n: usize| {
+        let mut login =
+            login(&format!("user{n}"), &format!("passwordauthentication yes\nauthorizedkeyscommand /bin/keys{n}"));
+        // One in a hundred is past the gate.
+        login.gate = if n % 100 == 99 { Err("the gate is not in the stack".to_owned()) } else { Ok(()) };
+        login
+    };
+    let logins = std::iter::once(login("any account", "usepam yes")).chain((0..200).map(block)).collect();
+    let ways = judge(&enforcing(sshd(logins)));
+    let told = |kind: &str| {
+        ways.iter().filter(|way| way.kind == kind).map(|way| (way.whom.as_str(), way.state)).collect::<Vec<_>>()
+    };
+    let passwords = [
+        ("user99 and 1 more", WayState::Open),
+        ("user0 and 197 more", WayState::ClosedByGate),
+        ("any account", WayState::Closed),
+    ];
+    assert_eq!(told("password"), passwords);
+    let commands = told("key_command");
+    assert_eq!(commands.len(), 9);
+    assert_eq!(&commands[..2], [("user99", WayState::Open), ("user199", WayState::Open)]);
+    assert_eq!(commands[8], ("user6 and 192 more", WayState::ClosedByGate));
+}
+
+#[test]
+fn where_the_drop_in_is_not_read_or_comes_too_late_there_is_a_warning_with_what_to_do() {
+    let warns = |reads_drop_ins, has_closing, changes: &str| {
+        let sshd = Sshd { reads_drop_ins, has_closing, ..sshd(vec![login("any account", changes)]) };
+        warnings(&enforcing(sshd)).join(" ")
+    };
+    assert!(warns(false, false, "passwordauthentication yes").contains("is not read, so that it closes nothing"));
+    assert!(warns(true, true, "passwordauthentication yes").contains("does not close everything for any account"));
+    assert!(warns(true, true, "usepam no").contains("put the line `Include"));
+    assert_eq!(warns(true, false, "passwordauthentication yes"), "", "nobody has asked for it yet");
+    assert_eq!(warns(true, true, "usepam yes") + &warns(false, false, "usepam yes"), "", "nothing is open");
 }
