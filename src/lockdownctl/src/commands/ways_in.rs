@@ -7,7 +7,11 @@ use crate::{
     ask::Failure,
     cli,
     output::{Done, plain, show},
+    paint::{Paint, Tone},
 };
+
+/// How wide lines are that hold a sentence: a terminal of the usual width.
+const WIDTH: usize = 80;
 
 /// Lists them (exit status 1 while one is open that nobody wants open), prints what would close them, closes or undoes.
 pub(crate) fn run(args: &cli::WaysIn, context: &Context<'_>) -> Result<Done, Failure> {
@@ -20,7 +24,7 @@ pub(crate) fn run(args: &cli::WaysIn, context: &Context<'_>) -> Result<Done, Fai
     if args.close && !args.apply {
         return Ok(show(context.json, &answer.closing, |_| drop_in(&answer)));
     }
-    let done = show(context.json, &*answer, words);
+    let done = show(context.json, &*answer, |answer| words(answer, context.paint));
     let open = answer.ways.iter().any(|way| way.state == WayState::Open && !way.wanted);
     Ok(if open && request == WaysIn::Look { done.exiting(Exit::Refused) } else { done })
 }
@@ -32,68 +36,121 @@ fn drop_in(answer: &WaysInAnswer) -> String {
     answer.closing.text.as_ref().map_or_else(nothing, lines)
 }
 
-fn words(answer: &WaysInAnswer) -> String {
-    let mut text: String = answer.changed.iter().map(|sentence| format!("{}\n", plain(sentence))).collect();
+fn words(answer: &WaysInAnswer, paint: Paint) -> String {
+    let mut text: String = answer.changed.iter().map(|sentence| wrapped(&plain(sentence), 0)).collect();
     if answer.mode == Mode::Observe {
         text.push_str("mode observe: the gate lets everybody by, and keys in homes count\n");
     }
+    text.push_str(&format!("{}\n", summary(answer, paint)));
     let mut servers: Vec<&str> = answer.servers.iter().map(|server| server.name.as_str()).collect();
     for way in &answer.ways {
         if !servers.contains(&way.server.as_str()) {
             servers.push(&way.server);
         }
     }
+    servers.dedup();
     for server in servers {
         let ways: Vec<&Way> = answer.ways.iter().filter(|way| way.server == server).collect();
         if ways.is_empty() {
             continue;
         }
         let listens = answer.servers.iter().find(|known| known.name == server).map(|known| known.listens.join(", "));
-        let listens = listens.filter(|at| !at.is_empty()).map_or(String::new(), |at| format!(", at {at}"));
-        text.push_str(&format!("{}\n", plain(&format!("{server}{listens}"))));
-        text.push_str(&by_state(&ways));
+        let listens =
+            listens.filter(|at| !at.is_empty()).map_or(String::new(), |at| format!("  listens at {}\n", plain(&at)));
+        text.push_str(&format!(
+            "\n{}\n{}",
+            paint.tone(Tone::Strong, &plain(server)),
+            paint.tone(Tone::Quiet, &listens)
+        ));
+        text.push_str(&by_state(&ways, paint));
     }
     text.push_str(&left_off(answer.left_off));
     for warning in &answer.warnings {
-        text.push_str(&format!("WARNING: {}\n", plain(warning)));
+        text.push_str(&format!(
+            "\n{}: {}",
+            paint.tone(Tone::Notice, "WARNING"),
+            wrapped(&plain(warning), 2).trim_start()
+        ));
     }
-    text.push_str("Not looked at, because it is not SSH:\n");
-    text.push_str(&answer.not_covered.iter().map(|what| format!("  {}\n", plain(what))).collect::<String>());
+    text.push_str(&format!("\n{}\n", paint.tone(Tone::Strong, "Not looked at, because it is not SSH")));
+    text.push_str(&answer.not_covered.iter().map(|what| wrapped(&plain(what), 2)).collect::<String>());
     text + &advice(answer)
 }
 
-fn by_state(ways: &[&Way]) -> String {
+/// At a glance: how many ways are in which state.
+fn summary(answer: &WaysInAnswer, paint: Paint) -> String {
+    let count = |state, wanted| answer.ways.iter().filter(|way| way.state == state && way.wanted == wanted).count();
+    let open = count(WayState::Open, false);
+    let tone = if open > 0 { Tone::Bad } else { Tone::Good };
+    let wanted = match count(WayState::Open, true) {
+        0 => String::new(),
+        on_purpose => format!(", {on_purpose} on purpose"),
+    };
+    let (by_gate, closed) = (count(WayState::ClosedByGate, false), count(WayState::Closed, false));
+    format!(
+        "{}{wanted}; {by_gate} closed by the gate, {closed} closed",
+        paint.tone(tone, &format!("{open} ways in are open"))
+    )
+}
+
+fn by_state(ways: &[&Way], paint: Paint) -> String {
     let mut text = String::new();
     let label = |way: &Way| match (way.state, way.wanted) {
-        (WayState::Open, false) => "OPEN",
-        (WayState::Open, true) => "open on purpose",
-        (WayState::ClosedByGate, _) => "closed by the gate",
-        (WayState::Closed, _) => "closed",
+        (WayState::Open, false) => ("OPEN", Tone::Bad),
+        (WayState::Open, true) => ("open on purpose", Tone::Notice),
+        (WayState::ClosedByGate, _) => ("closed by the gate", Tone::Good),
+        (WayState::Closed, _) => ("closed", Tone::Good),
     };
     let mut standing: Vec<&&Way> = ways.iter().filter(|way| way.state != WayState::Closed).collect();
     standing.sort_by_key(|way| (way.state, way.wanted));
     for way in standing {
-        let (kind, whom, why) = (way.kind.replace('_', " "), &way.whom, &way.why);
-        text.push_str(&format!("  {}: {}\n", label(way), plain(&format!("{kind}, {whom}: {why}"))));
+        let (label, tone) = label(way);
+        let what = plain(&format!("{}, {}", way.kind.replace('_', " "), way.whom));
+        text.push_str(&format!("  {}: {what}\n", paint.tone(tone, label)));
+        text.push_str(&wrapped(&plain(&way.why), 6));
         if let Some(closes) = &way.closes {
-            text.push_str(&format!("      to close it: {}\n", plain(closes)));
+            // In one line however long: it is there to be copied.
+            text.push_str(&format!("      {} {}\n", paint.tone(Tone::Quiet, "to close it:"), plain(closes)));
         }
     }
     let closed = ways.iter().filter(|way| way.state == WayState::Closed);
     let mut closed: Vec<String> = closed.map(|way| way.kind.replace('_', " ")).collect();
     closed.dedup();
     if !closed.is_empty() {
-        text.push_str(&format!("  closed: {}\n", plain(&closed.join(", "))));
+        let list = wrapped(&plain(&closed.join(", ")), 10);
+        text.push_str(&format!("  {}: {}", paint.tone(Tone::Good, "closed"), list.trim_start()));
     }
     text
+}
+
+/// A sentence in lines of [`WIDTH`], each behind so many blanks. Words are never cut.
+fn wrapped(sentence: &str, indent: usize) -> String {
+    let mut lines = vec![" ".repeat(indent)];
+    for word in sentence.split(' ') {
+        let line = lines.last_mut().expect("never empty");
+        if line.len() > indent && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(format!("{}{word}", " ".repeat(indent)));
+            continue;
+        }
+        if line.len() > indent {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.join("\n") + "\n"
 }
 
 fn advice(answer: &WaysInAnswer) -> String {
     let closing = &answer.closing;
     match (&closing.text, closing.installed, closing.differs) {
-        (_, true, _) => format!("{} is in place; lockdownctl ways-in --undo takes it away\n", closing.path),
-        (_, _, true) => format!("{} says something else than it would now: lockdownctl ways-in --close --apply\n", closing.path),
-        (Some(_), ..) => "To close in sshd itself what no grant needs: lockdownctl ways-in --close shows the drop-in, --close --apply installs it\n".to_owned(),
+        (_, true, _) => format!("\n{} is in place.\nTo take it away: lockdownctl ways-in --undo\n", closing.path),
+        (_, _, true) => format!(
+            "\n{} says something else than it would now.\nTo renew it: lockdownctl ways-in --close --apply\n",
+            closing.path
+        ),
+        (Some(_), ..) => "\nTo close in sshd itself what no grant needs:\n  lockdownctl ways-in --close            shows the drop-in\n  \
+             lockdownctl ways-in --close --apply    installs it\n"
+            .to_owned(),
         (None, ..) => String::new(),
     }
 }
@@ -158,12 +215,20 @@ mod tests {
         assert_eq!(request, [Request::WaysIn(WaysIn::Look)]);
         assert_eq!(done.exit, Exit::Refused);
         let expected = format!(
-            "{SSHD}, at 0.0.0.0:22\n  OPEN: other server, any account: other_server yes\n      to close it: kill 9\n  \
-             open on purpose: exempt, any account: exempt yes\n  \
-             closed by the gate: password, any account: password yes\n      to close it: PasswordAuthentication no\n  \
-             closed: gssapi\nNot looked at, because it is not SSH:\n  the console\n"
+            "1 ways in are open, 1 on purpose; 1 closed by the gate, 1 closed\n\n{SSHD}\n  listens at 0.0.0.0:22\n  \
+             OPEN: other server, any account\n      other_server yes\n      to close it: kill 9\n  \
+             open on purpose: exempt, any account\n      exempt yes\n  \
+             closed by the gate: password, any account\n      password yes\n      to close it: PasswordAuthentication no\n  \
+             closed: gssapi\n\nNot looked at, because it is not SSH\n  the console\n"
         );
         assert!(done.text.starts_with(&expected), "{}", done.text);
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words_at_eighty_columns() {
+        let text = wrapped(&"word ".repeat(40), 6);
+        assert!(text.lines().all(|line| line.len() <= WIDTH && line.starts_with("      word")), "{text}");
+        assert_eq!(wrapped(&"x".repeat(100), 2), format!("  {}\n", "x".repeat(100)), "what is copied stays whole");
     }
 
     #[test]
