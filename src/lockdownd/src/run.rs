@@ -89,7 +89,9 @@ async fn serve() -> Result<(), Failure> {
     trigger::listen_for_signals(&send)?;
     let writers = Writers::open();
     writers.listen()?;
-    let mut watch = Watch::new(send.clone(), Arc::clone(&writers))?;
+    let mut watch = Watch::new(send.clone(), Arc::clone(&writers)).map_err(|error| {
+        format!("no inotify instance can be had (raise the sysctl fs.inotify.max_user_instances): {error}")
+    })?;
     let mut cron = Cron::new(send.clone());
     let mut engine = Engine::start(send.clone(), found, writers, Now::read())?;
     watch.renew(&engine.watched_directories());

@@ -49,7 +49,7 @@ pub const MAX_UNSETTLED_PER_ACCOUNT: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum HomesError {
     /// A thread, inotify or event descriptor could not be had.
-    #[error("watching homes: {0}")]
+    #[error("watching homes (fs.inotify.max_user_instances may be too low): {0}")]
     Start(#[from] std::io::Error),
     /// The root directory cannot be opened.
     #[error("watching homes: {0}")]
