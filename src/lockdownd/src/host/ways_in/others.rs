@@ -9,7 +9,10 @@ use std::{
     io::Read,
     os::unix::fs::MetadataExt,
     path::Path,
+    time::{Duration, Instant},
 };
+
+use memchr::memmem;
 
 use crate::{
     host::{
@@ -26,8 +29,9 @@ use crate::{
 /// Programs that are SSH servers, by name.
 const NAMES: [&str; 9] =
     ["dropbear", "dropbearmulti", "tinysshd", "lshd", "wolfsshd", "teleport", "tailscaled", "openssh-server", "sshd"];
-/// What an SSH server says first, as it stands in a program.
-const GREETINGS: [&[u8]; 2] = [b"SSH-2.0-", b"SSH-%d.%d-"];
+/// What an SSH server says first, as it stands in a program: this, and one of these.
+const GREETING: &[u8] = b"SSH-";
+const VERSIONS: [&[u8]; 2] = [b"2.0-", b"%d.%d-"];
 /// Programs of OpenSSH's that greet, and listen only for what somebody let in forwards.
 const NO_SERVERS: [&str; 4] =
     ["/usr/bin/ssh", "/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth", listener::DEFAULT_BINARY];
@@ -35,6 +39,10 @@ const NO_SERVERS: [&str; 4] =
 const MAX_PROGRAM: u64 = 96 * 1024 * 1024;
 /// The most different programs that are looked through in one go.
 const MAX_PROGRAMS: usize = 512;
+/// The most bytes of one user's programs that are looked through in one go; root's are not counted.
+const MAX_BYTES_PER_USER: u64 = 2 * MAX_PROGRAM;
+/// How long looking through programs may take in one go.
+const MAX_TIME: Duration = Duration::from_secs(5);
 /// How much is read at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -49,17 +57,23 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
         unseen
             .push(format!("more than {} processes: not all were looked at for SSH servers", listening::MAX_PROCESSES));
     }
-    let mut programs = Programs::default();
+    let mut programs = Programs::new(Instant::now() + MAX_TIME);
     let mut found = Vec::new();
-    for mut process in all.into_iter().filter(|process| process.pid != 1 && !known.contains(&process.pid)) {
-        // Who reaches a local socket is in already; those that lead to an sshd are systemd's.
-        process.at.retain(|at| !at.starts_with(['/', '@']));
-        if process.at.is_empty() {
-            continue;
-        }
-        let Some(read) = Process::read(process.pid) else { continue };
+    let mut listening: Vec<_> = all
+        .into_iter()
+        .filter(|process| process.pid != 1 && !known.contains(&process.pid))
+        .filter_map(|mut process| {
+            // Who reaches a local socket is in already; those that lead to an sshd are systemd's.
+            process.at.retain(|at| !at.starts_with(['/', '@']));
+            let read = Process::read(process.pid).filter(|_| !process.at.is_empty())?;
+            Some((process, read))
+        })
+        .collect();
+    // What others run must not use up the time for root's.
+    listening.sort_by_key(|(_, read)| read.uid);
+    for (process, read) in listening {
         let Some(exe) = read.exe.as_deref() else { continue };
-        if !programs.is_server(process.pid, exe) {
+        if !programs.is_server(&read, exe) {
             continue;
         }
         let program = record::outside(exe.as_os_str().as_encoded_bytes());
@@ -73,7 +87,10 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
         });
     }
     if programs.left_out > 0 {
-        unseen.push(format!("{} programs that listen were not looked at for SSH servers: too many", programs.left_out));
+        unseen.push(format!(
+            "{} programs that listen were not looked at for SSH servers: too many, or too large",
+            programs.left_out
+        ));
     }
     let waiting = on_demand.iter().filter(|unit| unit.sshd.is_none() && is_named(&unit.program));
     found.extend(waiting.map(|unit| OtherServer {
@@ -87,14 +104,20 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
 }
 
 /// Which programs were found to be servers, by device and inode.
-#[derive(Default)]
 struct Programs {
     seen: HashMap<(u64, u64), bool>,
+    /// How much of each user's programs has been looked through.
+    bytes: HashMap<u32, u64>,
+    until: Instant,
     left_out: usize,
 }
 
 impl Programs {
-    fn is_server(&mut self, pid: i32, exe: &Path) -> bool {
+    fn new(until: Instant) -> Self {
+        Self { seen: HashMap::new(), bytes: HashMap::new(), until, left_out: 0 }
+    }
+
+    fn is_server(&mut self, process: &Process, exe: &Path) -> bool {
         if NO_SERVERS.iter().any(|known| exe == Path::new(known)) {
             return false;
         }
@@ -102,17 +125,21 @@ impl Programs {
             return true;
         }
         // The very file that runs, whatever stands at its path now.
-        let Ok(mut file) = File::open(format!("/proc/{pid}/exe")) else { return false };
+        let Ok(file) = File::open(format!("/proc/{}/exe", process.id.pid)) else { return false };
         let Ok(meta) = file.metadata() else { return false };
         let key = (meta.dev(), meta.ino());
         if let Some(known) = self.seen.get(&key) {
             return *known;
         }
-        if self.seen.len() >= MAX_PROGRAMS {
+        let size = meta.len().min(MAX_PROGRAM);
+        let bytes = self.bytes.entry(process.uid).or_default();
+        let is_too_much = process.uid != 0 && *bytes + size > MAX_BYTES_PER_USER;
+        if self.seen.len() >= MAX_PROGRAMS || is_too_much || Instant::now() >= self.until {
             self.left_out += 1;
             return false;
         }
-        let greets = greets(&mut (&mut file).take(MAX_PROGRAM));
+        *bytes += size;
+        let greets = greets(&mut file.take(MAX_PROGRAM));
         self.seen.insert(key, greets);
         greets
     }
@@ -124,7 +151,8 @@ fn is_named(program: &Path) -> bool {
 
 /// Whether a greeting stands anywhere in a program.
 fn greets(program: &mut impl Read) -> bool {
-    let longest = GREETINGS.iter().map(|greeting| greeting.len()).max().unwrap_or(0);
+    let longest = GREETING.len() + VERSIONS.iter().map(|version| version.len()).max().unwrap_or(0);
+    let finder = memmem::Finder::new(GREETING);
     let mut window = Vec::with_capacity(CHUNK + longest);
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -133,7 +161,8 @@ fn greets(program: &mut impl Read) -> bool {
             Ok(count) => count,
         };
         window.extend_from_slice(&chunk[..count]);
-        if GREETINGS.iter().any(|greeting| window.windows(greeting.len()).any(|bytes| bytes == *greeting)) {
+        let has_version = |at: usize| VERSIONS.iter().any(|version| window[at + GREETING.len()..].starts_with(version));
+        if finder.find_iter(&window).any(has_version) {
             return true;
         }
         // One that is cut in two by the end of the chunk.
@@ -160,6 +189,22 @@ mod tests {
         }
         assert!(greets(&mut b"..SSH-%d.%d-%.100s".as_slice()));
         assert!(!greets(&mut b"SSH-1.99-old SSH-2.0".as_slice()));
+    }
+
+    #[test]
+    fn one_users_large_programs_use_up_that_users_share_and_no_more() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut programs = Programs::new(Instant::now() + MAX_TIME);
+        let me = Process::read(std::process::id().cast_signed()).expect("this process");
+        let large = |uid| Process { uid, euid: uid, ..me.clone() };
+        programs.bytes.insert(1_000, MAX_BYTES_PER_USER);
+        assert!(!programs.is_server(&large(1_000), &dir.path().join("tool")) && programs.left_out == 1);
+        assert!(
+            programs.is_server(&large(1_001), &dir.path().join("tool")) && programs.left_out == 1,
+            "this test greets"
+        );
+        let mut late = Programs::new(Instant::now());
+        assert!(!late.is_server(&large(0), &dir.path().join("tool")) && late.left_out == 1);
     }
 
     #[test]
