@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use instance_tests::eventually;
 use lockdownd::attempts::{Book, Gate, Names, Place};
-use lockdownd::sshd_log::{self, Writer};
+use lockdownd::sshd_log;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::{
@@ -93,7 +93,7 @@ pub(crate) fn read(file: &Path) {
         let Some(message) = line.split_once("]: ").and_then(|(_, message)| sshd_log::parse(message)) else { continue };
         let pid = i32::try_from(n % 30_000).expect("small") + 2;
         let time = start + Duration::from_millis(n.unsigned_abs());
-        book.take(message, Place { time, boot: "b", pid, writer: Writer::Root }, &names, &NoGate);
+        book.take(message, Place { time, boot: "b", pid }, &names, &NoGate);
         book.out.clear();
         count += 1;
     }

@@ -24,7 +24,7 @@ pub use self::{
     names::{NAME_KEY, Names},
     store::{STATE, StateError},
 };
-use crate::sshd_log::{Line, User, What, Why, Writer};
+use crate::sshd_log::{Line, User, What, Why};
 
 /// Connections that are under way at most; sshd's `MaxStartups` is far below. Past it the oldest counts as over.
 pub const MAX_OPEN: usize = 4_096;
@@ -64,8 +64,6 @@ pub struct Login {
     pub time: Timestamp,
     /// sshd's process for the connection.
     pub pid: i32,
-    /// Whose sshd that was: the uid of an ordinary user, `None` for root's.
-    pub users_own: Option<u32>,
     /// The account, as sshd wrote it.
     pub account: String,
     /// By which method.
@@ -125,7 +123,7 @@ pub enum Statement {
     Gap(Gap),
 }
 
-/// Where an entry stands: when journald took it, in which boot, and whose process wrote it.
+/// Where an entry of root's sshd stands: when journald took it, in which boot, and which process wrote it.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// When.
@@ -134,8 +132,6 @@ pub struct Place<'a> {
     pub boot: &'a str,
     /// The process.
     pub pid: i32,
-    /// Whose it was.
-    pub writer: Writer,
 }
 
 /// What the gate has refused is on record by that; the log's line about it says nothing new.
@@ -163,13 +159,6 @@ pub struct Book {
 impl Book {
     /// Takes one line.
     pub fn take(&mut self, line: Line, place: Place<'_>, names: &Names, gate: &dyn Gate) {
-        if let Writer::User(uid) = place.writer {
-            // What an ordinary user's sshd says is a hint to look at that process, and no fact.
-            if let What::Accepted { method, fingerprint } = line.what {
-                self.accepted(method, fingerprint, line.user, line.source, place, Some(uid));
-            }
-            return;
-        }
         self.enter(place, names);
         let Line { what, user, source } = line;
         match what {
@@ -178,7 +167,7 @@ impl Book {
                     self.fail(open, place.pid, true, names);
                 }
                 self.remember_end(place.pid, place.time, source.clone());
-                self.accepted(method, fingerprint, user, source, place, None);
+                self.accepted(method, fingerprint, user, source, place);
             }
             What::Tried { method } => {
                 let why = match method.as_str() {
@@ -374,12 +363,11 @@ impl Book {
         user: Option<User>,
         source: Option<Source>,
         place: Place<'_>,
-        users_own: Option<u32>,
     ) {
         self.next_login += 1;
         let account = user.map(|user| user.name).unwrap_or_default();
         let (id, time, pid) = (self.next_login, place.time, place.pid);
-        self.logins.push(Login { id, time, pid, users_own, account, method, fingerprint, source });
+        self.logins.push(Login { id, time, pid, account, method, fingerprint, source });
     }
 }
 

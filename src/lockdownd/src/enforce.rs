@@ -20,6 +20,7 @@ mod sshd_log;
 mod start;
 mod state;
 mod store;
+mod users_sshd;
 mod ways;
 mod world;
 mod written;
@@ -34,7 +35,7 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
-pub use self::{ending::Ending, start::StartError, ways::Seen};
+pub use self::{ending::Ending, start::StartError, users_sshd::UsersSshds, ways::Seen};
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{
     homes::Homes, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped, ways::WaysState,
@@ -42,7 +43,7 @@ use self::{
 };
 use crate::{
     answered::Answered,
-    attempts::Follower,
+    attempts::{Follower, LogReport},
     config::Config,
     emergencies::Emergencies,
     grants::Grants,
@@ -72,6 +73,7 @@ pub struct Engine {
     pub(crate) mode: ModeState,
     pub(crate) schedule: Schedule,
     pub(crate) ways: WaysState,
+    pub(crate) users_sshds: users_sshd::Looks,
     pub(crate) grants: Grants,
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
@@ -90,6 +92,8 @@ pub struct Engine {
     pub(crate) changes_told: BTreeMap<&'static str, u64>,
     pub(crate) recent: RecentLogins,
     pub(crate) reasons: mpsc::Sender<Reason>,
+    /// What is told of sshd's log: it waits until nobody else does.
+    pub(crate) reports: mpsc::Sender<LogReport>,
     pub(crate) started_at: Timestamp,
     pub(crate) clock_offset: i128,
     pub(crate) last_sweep: Option<Timestamp>,
@@ -136,6 +140,7 @@ impl Engine {
             Reason::Touched(place) => self.world_changed(place, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
+            Reason::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
             Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
             Reason::Gone(session) => self.session_gone(&session, now),
             Reason::LookAgain(session) => self.look_again(&session, now),
@@ -164,9 +169,10 @@ impl Engine {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
         let (windows, schedule) = (self.recorder.next_close(), self.schedule.next_boot());
-        let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule, self.ways.due()];
+        let looks = [self.ways.due(), self.users_sshds.due()];
+        let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
-        (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
+        (walls.into_iter().flatten().min(), boots.into_iter().chain(looks).flatten().min())
     }
 
     /// A deadline has passed on one of the clocks: everything that may be due is looked at.
@@ -179,6 +185,7 @@ impl Engine {
         self.overdue(now);
         self.warn_sessions(now);
         self.attest_if_due(now);
+        self.end_users_sshds_if_due(now);
     }
 
     /// Writes the grants if they changed. A failure leaves them changed in memory, and is tried again by the next pass.

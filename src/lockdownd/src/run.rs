@@ -15,7 +15,7 @@ use crate::{
         writers::{self, Writers},
     },
     journal, ledger,
-    trigger::{self, Cron, MAX_QUEUED, Reason, Triggers, Watch},
+    trigger::{self, Cron, MAX_QUEUED, MAX_REPORTS, Reason, Triggers, Watch},
 };
 
 /// Exit status for a bad configuration (`EX_CONFIG`, sysexits.h(3head)).
@@ -85,7 +85,8 @@ pub fn daemon() -> ExitCode {
 async fn serve() -> Result<(), Failure> {
     let (send, reasons) = mpsc::channel(MAX_QUEUED);
     let (found, findings) = mpsc::channel(MAX_QUEUED);
-    let mut triggers = Triggers::new(reasons, findings, DeadlineTimer::new()?);
+    let (tell, reports) = mpsc::channel(MAX_REPORTS);
+    let mut triggers = Triggers::new(reasons, reports, findings, DeadlineTimer::new()?);
     trigger::listen_for_signals(&send)?;
     let writers = Writers::open();
     writers.listen()?;
@@ -93,7 +94,7 @@ async fn serve() -> Result<(), Failure> {
         format!("no inotify instance can be had (raise the sysctl fs.inotify.max_user_instances): {error}")
     })?;
     let mut cron = Cron::new(send.clone());
-    let mut engine = Engine::start(send.clone(), found, writers, Now::read())?;
+    let mut engine = Engine::start(send.clone(), tell, found, writers, Now::read())?;
     watch.renew(&engine.watched_directories());
     keep_schedule(&mut cron, &engine).await;
     trigger::serve(&send)?;

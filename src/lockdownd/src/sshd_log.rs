@@ -29,8 +29,8 @@ pub const WHOLE: usize = 900;
 pub enum Writer {
     /// Root's: it says what happened.
     Root,
-    /// An ordinary user's, who can make it say anything: a hint to look at that very process.
-    User(u32),
+    /// An ordinary user's, who can make it say anything: that it is there is all that its lines tell.
+    User,
 }
 
 /// Whose line an entry is, by what the kernel told journald (`_UID`, `_EXE`); `None` when it is not sshd's at all.
@@ -43,7 +43,7 @@ pub fn writer(uid: u32, exe: Option<&str>, identifier: &str) -> Option<Writer> {
     }
     match (uid, exe.map(|exe| PROGRAMS.contains(&exe.trim_end_matches(" (deleted)")))) {
         (0, None | Some(true)) => Some(Writer::Root),
-        (uid, Some(true)) => Some(Writer::User(uid)),
+        (_, Some(true)) => Some(Writer::User),
         _ => None,
     }
 }

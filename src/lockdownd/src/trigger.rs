@@ -1,7 +1,8 @@
 //! Every reason to act, as one stream: logins, operators, deadlines, cron, signals, and what the watches saw.
 //!
 //! Nothing is decided here and nothing is delayed on purpose: no debouncing, since a debouncer's delay is the window
-//! an attacker gets. Logins and deadlines come before the findings of homes, so that nobody can crowd them out.
+//! an attacker gets. Logins and deadlines come before what sshd's log tells and before the findings of homes, so that
+//! nobody can crowd them out: whatever floods those, a login waits for one of them at most.
 
 mod cron;
 mod signals;
@@ -24,7 +25,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Seen, homes::Finding},
+    enforce::{Seen, UsersSshds, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         readiness::Obstacle,
@@ -34,6 +35,8 @@ use crate::{
 
 /// How many reasons may wait; those who send them wait in turn.
 pub const MAX_QUEUED: usize = 1_024;
+/// How many reports of sshd's log may wait; who follows the log waits in turn, and the rest waits in the journal.
+pub const MAX_REPORTS: usize = 64;
 
 /// One reason to act.
 #[derive(Debug)]
@@ -86,6 +89,8 @@ pub enum Reason {
     Checked(Vec<Obstacle>),
     /// Every way in was looked at, beside the main thread for the same reason.
     WaysSeen(Box<Seen>),
+    /// Users' own SSH servers were looked for and ended, beside the main thread because it looks through `/proc`.
+    UsersSshdsEnded(UsersSshds),
     /// Ways in were closed, or opened again.
     WaysClosed {
         /// What came of it.
@@ -146,15 +151,22 @@ pub enum Place {
 /// The stream of reasons.
 pub struct Triggers {
     reasons: mpsc::Receiver<Reason>,
+    reports: mpsc::Receiver<LogReport>,
     findings: mpsc::Receiver<Finding>,
     timer: DeadlineTimer,
 }
 
 impl Triggers {
-    /// Joins what the sockets, signals, schedules and watches send with the homes thread's findings and the clock.
+    /// Joins what the sockets, signals, schedules and watches send with sshd's log, the homes thread's findings and the
+    /// clock.
     #[must_use]
-    pub fn new(reasons: mpsc::Receiver<Reason>, findings: mpsc::Receiver<Finding>, timer: DeadlineTimer) -> Self {
-        Self { reasons, findings, timer }
+    pub fn new(
+        reasons: mpsc::Receiver<Reason>,
+        reports: mpsc::Receiver<LogReport>,
+        findings: mpsc::Receiver<Finding>,
+        timer: DeadlineTimer,
+    ) -> Self {
+        Self { reasons, reports, findings, timer }
     }
 
     /// The next reason to act, given when the next deadline passes on each clock. Never ends: every sender is kept by
@@ -173,7 +185,7 @@ impl Triggers {
                 }
             },
             Some(reason) = self.reasons.recv() => reason,
-            Some(finding) = self.findings.recv() => Reason::Found(finding),
+            Some(reason) = at_leisure(&mut self.reports, &mut self.findings) => reason,
             else => Reason::Stop,
         }
     }
@@ -181,5 +193,34 @@ impl Triggers {
     /// What the homes threads still tell once they have been told to stop; `None` after the last.
     pub async fn last_finding(&mut self) -> Option<Finding> {
         self.findings.recv().await
+    }
+}
+
+/// What nobody waits for: of sshd's log and of the homes in turn, as chance has it, so that neither crowds out the other.
+async fn at_leisure(reports: &mut mpsc::Receiver<LogReport>, findings: &mut mpsc::Receiver<Finding>) -> Option<Reason> {
+    tokio::select! {
+        Some(report) = reports.recv() => Some(Reason::Log(report)),
+        Some(finding) = findings.recv() => Some(Reason::Found(finding)),
+        else => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_operator_and_a_deadline_pass_every_report_of_sshds_log_that_waits() {
+        let (send, reasons) = mpsc::channel(MAX_QUEUED);
+        let (tell, reports) = mpsc::channel(MAX_REPORTS);
+        let (_find, findings) = mpsc::channel(1);
+        let mut triggers = Triggers::new(reasons, reports, findings, DeadlineTimer::new().expect("a timer"));
+        while tell.try_send(LogReport::UsersSshd).is_ok() {}
+        send.try_send(Reason::Reload).expect("room");
+        assert!(matches!(triggers.next(None, Some(Duration::ZERO)).await, Reason::Deadline));
+        assert!(matches!(triggers.next(None, None).await, Reason::Reload));
+        for _ in 0..MAX_REPORTS {
+            assert!(matches!(triggers.next(None, None).await, Reason::Log(_)));
+        }
     }
 }

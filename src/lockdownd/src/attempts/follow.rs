@@ -30,7 +30,6 @@ use crate::{
         processes,
     },
     sshd_log::{self, Writer},
-    trigger::Reason,
 };
 
 /// How often what happens without a line is looked at: connections that end in silence, the end of a minute.
@@ -50,6 +49,8 @@ pub enum LogReport {
     Login(Box<Login>),
     /// It is time to look at that login again.
     LookAgain(Box<Login>, u32),
+    /// An ordinary user's own sshd has logged something: it is time to look for those.
+    UsersSshd,
     /// What sshd had logged of a connection that was found later.
     Behind(SessionId, Box<Login>),
 }
@@ -88,7 +89,7 @@ impl Follower {
     ///
     /// # Errors
     /// The key for names, the bell or the thread cannot be had.
-    pub fn start(reasons: mpsc::Sender<Reason>, gate: Answered, lost: Option<&str>) -> io::Result<Self> {
+    pub fn start(reports: mpsc::Sender<LogReport>, gate: Answered, lost: Option<&str>) -> io::Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = Arc::new(EventFd::from_flags(flags)?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -98,7 +99,7 @@ impl Follower {
             state: load(Path::new(STATE), lost, Timestamp::now()),
             names,
             gate,
-            reasons,
+            reports,
             answers,
             bell: Arc::clone(&bell),
             stop: Arc::clone(&stop),
@@ -107,6 +108,8 @@ impl Follower {
             changed: true,
             saved_at: None,
             failing: false,
+            users_sshd_logged: false,
+            users_sshd_told: None,
         };
         let thread = thread::Builder::new().name("sshd-log".to_owned()).spawn(move || worker.run())?;
         Ok(Self { looked_at, bell, stop, thread: Some(thread) })
@@ -157,7 +160,7 @@ struct Worker {
     state: State,
     names: Names,
     gate: Answered,
-    reasons: mpsc::Sender<Reason>,
+    reports: mpsc::Sender<LogReport>,
     answers: Receiver<u64>,
     bell: Arc<EventFd>,
     stop: Arc<AtomicBool>,
@@ -168,6 +171,9 @@ struct Worker {
     changed: bool,
     saved_at: Option<Instant>,
     failing: bool,
+    /// Whether an ordinary user's own sshd has logged something that the engine was not told of.
+    users_sshd_logged: bool,
+    users_sshd_told: Option<Instant>,
 }
 
 impl Worker {
@@ -249,8 +255,13 @@ impl Worker {
             return self.dropped(&entry);
         }
         let Some((pid, writer)) = by_sshd(&entry) else { return };
+        if writer == Writer::User {
+            // Whatever it says: it is there. Nothing else of it is believed.
+            self.users_sshd_logged = true;
+            return;
+        }
         let Some(line) = sshd_log::parse(&entry.message) else { return };
-        let place = Place { time: entry.time, boot: &entry.boot, pid, writer };
+        let place = Place { time: entry.time, boot: &entry.boot, pid };
         self.state.book.take(line, place, &self.names, &self.gate);
     }
 
@@ -290,13 +301,14 @@ impl Worker {
             self.changed = true;
         }
         let book = &mut self.state.book;
-        let through_the_gate = |login: &Login| login.users_own.is_none() && self.gate.knows(login.pid, login.time);
+        let through_the_gate = |login: &Login| self.gate.knows(login.pid, login.time);
         book.logins.retain(|login| !through_the_gate(login));
         let taken = self.record(again);
         if taken && self.saved_at.is_none_or(|at| at.elapsed() >= TICK) && self.changed {
             self.save();
         }
         self.tell_logins();
+        self.tell_of_users_sshds();
         taken
     }
 
@@ -316,7 +328,7 @@ impl Worker {
         let (done, answer) = std_mpsc::sync_channel(1);
         let maybe_behind = self.state.ledger.clone();
         let statements = Statements { batch, drafts, maybe_behind, again: again || self.failing, done };
-        let sent = self.reasons.blocking_send(Reason::Log(LogReport::Statements(statements)));
+        let sent = self.reports.blocking_send(LogReport::Statements(statements));
         // Nobody answers once the daemon stops; what is on disk here is settled by the next start.
         match sent.ok().and_then(|()| answer.recv().ok()).flatten() {
             Some(head) => {
@@ -338,7 +350,15 @@ impl Worker {
             self.told = self.told.max(login.id);
             let report = LogReport::Login(Box::new(login.clone()));
             // Nobody receives once the daemon stops; it is told again by the next start.
-            let _ = self.reasons.blocking_send(Reason::Log(report));
+            let _ = self.reports.blocking_send(report);
+        }
+    }
+
+    /// Many lines are one reason to look, and what does not fit now is told a moment later.
+    fn tell_of_users_sshds(&mut self) {
+        if self.users_sshd_logged && self.users_sshd_told.is_none_or(|at| at.elapsed() >= TICK) {
+            self.users_sshd_logged = self.reports.try_send(LogReport::UsersSshd).is_err();
+            self.users_sshd_told = Some(Instant::now());
         }
     }
 

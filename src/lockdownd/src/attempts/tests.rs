@@ -39,7 +39,7 @@ impl Desk {
 
     fn hears_in(&mut self, boot: &str, pid: i32, time: i64, message: &str) {
         let line = sshd_log::parse(message).unwrap_or_else(|| panic!("a line: {message}"));
-        let place = Place { time: at(time), boot, pid, writer: Writer::Root };
+        let place = Place { time: at(time), boot, pid };
         self.book.take(line, place, &self.names, &self.gate);
         self.said.append(&mut self.book.out);
     }
@@ -143,22 +143,6 @@ fn a_connection_that_ends_without_a_word_counts_too_and_so_does_one_that_a_boot_
 }
 
 #[test]
-fn what_an_ordinary_users_sshd_says_is_a_hint_and_no_failure() {
-    let mut desk = Desk::new();
-    for line in [
-        "Failed password for root from 192.0.2.1 port 1 ssh2",
-        "Connection closed by authenticating user root 192.0.2.1 port 1 [preauth]",
-        "drop connection #1 from [192.0.2.1]:1 on [192.0.2.2]:22 past MaxStartups",
-        "Accepted password for root from 192.0.2.1 port 1 ssh2",
-    ] {
-        let place = Place { time: at(0), boot: BOOT, pid: 7, writer: Writer::User(1_000) };
-        desk.book.take(sshd_log::parse(line).expect("a line"), place, &desk.names, &desk.gate);
-    }
-    assert_eq!(desk.book.logins.iter().map(|login| login.users_own).collect::<Vec<_>>(), [Some(1_000)]);
-    assert!(desk.closes(10_000).is_empty());
-}
-
-#[test]
 fn a_flood_is_summed_up_by_the_minute_with_exact_counts_and_few_records() {
     let mut desk = Desk::new();
     let many: i64 = 30_000;
@@ -222,7 +206,7 @@ fn while_nothing_can_be_recorded_one_minute_takes_all_and_memory_is_bounded() {
     for n in 0..last {
         let line = format!("Connection closed by 10.{}.{}.1 port 1 [preauth]", n % 200, n / 200);
         let pid = i32::try_from(n).expect("small") + 2;
-        let place = Place { time: at(n * 10_000), boot: BOOT, pid, writer: Writer::Root };
+        let place = Place { time: at(n * 10_000), boot: BOOT, pid };
         book.take(sshd_log::parse(&line).expect("a line"), place, &names, &Refused(None));
         if n % 100 == 0 {
             book.gap(Gap { what: "x".into(), after: None, until: None, entries: Some(1) });

@@ -65,7 +65,7 @@ impl Engine {
         };
         let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
         let draft = self.found_login(&session, now);
-        if !self.keep_session(session.clone()) {
+        if !self.keep_session(session.clone(), now) {
             return None;
         }
         if !is_known {

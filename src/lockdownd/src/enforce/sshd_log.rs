@@ -20,7 +20,6 @@ use crate::{
     ledger,
     sessions::{End, Session, Standing},
     sshd_log::PROGRAMS,
-    trigger::Reason,
 };
 
 /// The program that PAM asks the daemon with.
@@ -38,6 +37,10 @@ const LOOKS_AT_THE_GATE: u32 = 200;
 const SLACK: Duration = Duration::from_secs(2);
 /// For how many found connections sshd's log is read back at a time.
 const MAX_READ_BACK: usize = 64;
+/// How many generations below a connection's process are looked at: sshd's own, PAM's, the gate.
+const GENERATIONS: usize = 4;
+/// How many processes of one generation are looked at.
+const MAX_BELOW: usize = 64;
 /// How much of the ledger is read at a time when a batch is looked for.
 const CHUNK: usize = 1 << 20;
 
@@ -62,6 +65,7 @@ impl Engine {
             LogReport::Login(login) => self.login_in_log(&login, 0, now),
             LogReport::LookAgain(login, looks) => self.login_in_log(&login, looks, now),
             LogReport::Behind(session, login) => self.attribute(&session, &login),
+            LogReport::UsersSshd => self.users_sshd_logged(now),
         }
     }
 
@@ -107,7 +111,7 @@ impl Engine {
 
     /// sshd says that it let somebody in.
     fn login_in_log(&mut self, login: &Login, looks: u32, now: Now) {
-        let is_known = login.users_own.is_none() && self.answered.knows(login.pid, login.time);
+        let is_known = self.answered.knows(login.pid, login.time);
         let is_session = |session: &&Session| session.monitor.pid == login.pid && session.monitor.is_alive();
         let session = self.sessions.live().iter().find(is_session).map(|session| session.id.clone());
         if let Some(id) = &session {
@@ -126,13 +130,7 @@ impl Engine {
             Connection::AtTheGate => processes::identity(login.pid),
             Connection::Starting(id) | Connection::In(id) => Some(id),
         };
-        match login.users_own {
-            // What an ordinary user's sshd says and is not there to be seen is no fact.
-            Some(uid) => monitor
-                .into_iter()
-                .for_each(|monitor| self.past_gate(login, self.world.account_by_uid(uid), Some(monitor), now)),
-            None => self.past_gate(login, login.account.parse().ok(), monitor, now),
-        }
+        self.past_gate(login, login.account.parse().ok(), monitor, now);
         self.follower.looked_at(login.id);
     }
 
@@ -143,12 +141,12 @@ impl Engine {
         if found.is_empty() {
             return;
         }
-        let reasons = self.reasons.clone();
+        let reports = self.reports.clone();
         tokio::task::spawn_blocking(move || {
             for session in found.into_iter().take(MAX_READ_BACK) {
                 if let Some(login) = attempts::read_back(session.monitor.pid, session.opened_at) {
                     // Nobody receives once the daemon stops; the session then stays unattributed.
-                    let _ = reasons.blocking_send(Reason::Log(LogReport::Behind(session.id, Box::new(login))));
+                    let _ = reports.blocking_send(LogReport::Behind(session.id, Box::new(login)));
                 }
             }
         });
@@ -169,11 +167,11 @@ impl Engine {
     }
 
     fn look_at_login_again(&self, login: &Login, looks: u32) {
-        let (reasons, login) = (self.reasons.clone(), Box::new(login.clone()));
+        let (reports, login) = (self.reports.clone(), Box::new(login.clone()));
         tokio::spawn(async move {
             tokio::time::sleep(LOOK_AT_LOGIN_AGAIN).await;
             // Nobody receives once the daemon stops; the next start is told of the login again.
-            let _ = reasons.send(Reason::Log(LogReport::LookAgain(login, looks + 1))).await;
+            let _ = reports.send(LogReport::LookAgain(login, looks + 1)).await;
         });
     }
 
@@ -209,14 +207,11 @@ impl Engine {
         let id = session.id.clone();
         draft.session = Some(id.clone());
         let over = self.judged_over(&session, now).filter(|_| self.enforces());
-        let kept = self.keep_session(session);
+        let kept = self.keep_session(session, now);
         self.note_login(draft, now);
         if let (true, Some(over)) = (kept, over) {
-            let why = match login.users_own {
-                Some(_) => "it came in by an sshd of the user's own, past the gate",
-                None => "it came in past the gate, which was never asked",
-            };
-            self.end_sessions(vec![(id, End { reason: why.to_owned(), ..over })], now);
+            let reason = "it came in past the gate, which was never asked".to_owned();
+            self.end_sessions(vec![(id, End { reason, ..over })], now);
         }
         self.commit_login(login, now);
     }
@@ -230,7 +225,7 @@ impl Engine {
     }
 
     fn uid_of_login(&self, login: &Login) -> Option<u32> {
-        login.users_own.or_else(|| self.uid_of(&login.account.parse().ok()?))
+        self.uid_of(&login.account.parse().ok()?)
     }
 }
 
@@ -240,10 +235,9 @@ fn stated(login: &Login, account: Option<&Account>, standing: &Standing, lives: 
         Standing::Emergency => ArtifactType::EmergencyLogin,
         _ => ArtifactType::SessionOpened,
     };
-    let sentence = match (login.users_own, standing) {
-        (Some(_), _) => format!("an sshd that {whom} runs let somebody in, past the gate"),
-        (None, Standing::Emergency) => format!("login to the exempt account {whom}, past the gate"),
-        (None, _) => format!("somebody logged in to {whom} past the gate, which was never asked"),
+    let sentence = match standing {
+        Standing::Emergency => format!("login to the exempt account {whom}, past the gate"),
+        _ => format!("somebody logged in to {whom} past the gate, which was never asked"),
     };
     let mut draft = Draft::new(kind, sentence)
         .with("methods", vec![login.method.clone()])
@@ -252,9 +246,6 @@ fn stated(login: &Login, account: Option<&Account>, standing: &Standing, lives: 
         .with("began_at", login.time.to_string());
     if !lives {
         draft = draft.with("over", true);
-    }
-    if login.users_own.is_some() {
-        draft = draft.with("users_own_sshd", true);
     }
     if account.is_none() {
         draft = draft.with("given_account", login.account.as_str());
@@ -270,9 +261,6 @@ fn stated(login: &Login, account: Option<&Account>, standing: &Standing, lives: 
 
 /// The same of a login that came while nothing was in force and nobody answered the gate.
 fn unanswered(mut draft: Draft, login: &Login) -> Draft {
-    if login.users_own.is_some() {
-        return draft;
-    }
     let whom = draft.account.as_ref().map_or_else(|| record::escape(login.account.as_bytes()), ToString::to_string);
     draft.reason = format!("somebody logged in to {whom} while the daemon did not run, in observe");
     draft.with("past_gate", false)
@@ -285,12 +273,10 @@ fn connection(login: &Login, account: Option<u32>) -> Connection {
         return Connection::Gone;
     };
     let is_sshd = process.exe.as_ref().is_some_and(|exe| PROGRAMS.iter().any(|known| exe.as_os_str() == *known));
-    let uid = login.users_own.unwrap_or(0);
-    if !is_sshd || process.uid != uid || started(process.id).is_none_or(|at| at > login.time + SLACK) {
+    if !is_sshd || process.uid != 0 || started(process.id).is_none_or(|at| at > login.time + SLACK) {
         return Connection::Gone;
     }
-    let Ok(below) = processes::descendants(login.pid) else { return Connection::Starting(process.id) };
-    let below: Vec<Process> = below.iter().filter_map(|id| Process::read(id.pid)).collect();
+    let below = below(login.pid);
     let runs = |process: &Process, program: &str| process.exe.as_ref().is_some_and(|exe| exe.as_os_str() == program);
     if below.iter().any(|process| runs(process, GATE)) {
         return Connection::AtTheGate;
@@ -302,10 +288,23 @@ fn connection(login: &Login, account: Option<u32>) -> Connection {
         Some(account) if account != 0 => process.uid == account,
         _ => process.uid == 0 && !is_sshds(process),
     };
-    if login.users_own.is_some() || below.iter().any(is_users) {
+    if below.iter().any(is_users) {
         return Connection::In(process.id);
     }
     Connection::Starting(process.id)
+}
+
+/// What runs below a connection's process, as far down as PAM and the first process of the account are: by the kernel's
+/// lists of children, since looking through all of `/proc` would cost more the more somebody runs.
+fn below(pid: i32) -> Vec<Process> {
+    let (mut found, mut layer) = (Vec::new(), vec![pid]);
+    for _ in 0..GENERATIONS {
+        let children = layer.iter().flat_map(|pid| processes::children(*pid)).take(MAX_BELOW);
+        let children: Vec<Process> = children.filter_map(Process::read).collect();
+        layer = children.iter().map(|process| process.id.pid).collect();
+        found.extend(children);
+    }
+    found
 }
 
 /// When a process started, by the wall clock as it stands now.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     answered::{ANSWERED, Answered},
-    attempts::Follower,
+    attempts::{Follower, LogReport},
     config::{self, Config, HostName, WhenFull},
     emergencies::Emergencies,
     grants::Grants,
@@ -98,6 +98,7 @@ impl Engine {
     /// What the daemon cannot do without is missing. Nobody gets in then but to exempt accounts.
     pub fn start(
         reasons: mpsc::Sender<Reason>,
+        reports: mpsc::Sender<LogReport>,
         findings: mpsc::Sender<Finding>,
         writers: Arc<Writers>,
         now: Now,
@@ -119,6 +120,7 @@ impl Engine {
             world: World::read(&boot_id),
             mode: ModeState::default(),
             ways: WaysState::default(),
+            users_sshds: super::users_sshd::Looks::default(),
             grants,
             grants_unsaved: true,
             sessions,
@@ -132,9 +134,10 @@ impl Engine {
             writers,
             changes_told: BTreeMap::new(),
             recent: RecentLogins::since(now.wall),
-            follower: Follower::start(reasons.clone(), answered.clone(), lost).map_err(StartError::Follower)?,
+            follower: Follower::start(reports.clone(), answered.clone(), lost).map_err(StartError::Follower)?,
             answered,
             reasons,
+            reports,
             started_at: now.wall,
             clock_offset: schedule::offset(now),
             last_sweep: None,

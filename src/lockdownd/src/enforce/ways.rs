@@ -152,6 +152,7 @@ impl Engine {
     /// The ways in are known: the sweeps that waited for them are attested.
     pub(super) fn ways_seen(&mut self, seen: &Seen, now: Now) {
         // What was seen before a change that is still to be looked at says nothing about now.
+        self.look_for_users_sshds(now);
         self.ways.open = self.ways.due.is_none().then(|| seen.open());
         for report in std::mem::take(&mut self.ways.waiting) {
             self.attest(&report, seen, now);

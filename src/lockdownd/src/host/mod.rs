@@ -21,6 +21,7 @@ pub mod readiness;
 pub mod shipper;
 pub mod sshd;
 pub mod terminal;
+pub mod users_sshd;
 pub mod ways_in;
 pub mod writers;
 

@@ -228,7 +228,7 @@ fn only_root_is_believed_and_only_known_programs() {
     assert_eq!(writer(0, Some("/usr/lib/openssh/sshd-session"), "sshd-session"), Some(Writer::Root));
     assert_eq!(writer(0, Some("/usr/sbin/sshd (deleted)"), "sshd"), Some(Writer::Root));
     assert_eq!(writer(0, None, "sshd-auth"), Some(Writer::Root), "journald saw its end first");
-    assert_eq!(writer(1_000, Some("/usr/sbin/sshd"), "sshd"), Some(Writer::User(1_000)));
+    assert_eq!(writer(1_000, Some("/usr/sbin/sshd"), "sshd"), Some(Writer::User));
     for (uid, exe, identifier) in [
         (1_000, None, "sshd"),
         (1_000, Some("/usr/bin/logger"), "sshd"),
