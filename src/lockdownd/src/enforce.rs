@@ -169,7 +169,7 @@ impl Engine {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
         let (windows, schedule) = (self.recorder.next_close(), self.schedule.next_boot());
-        let looks = [self.ways.due(), self.users_sshds.due()];
+        let looks = [self.ways.due(), self.ways.ungated, self.users_sshds.due()];
         let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
         (walls.into_iter().flatten().min(), boots.into_iter().chain(looks).flatten().min())
@@ -186,6 +186,7 @@ impl Engine {
         self.warn_sessions(now);
         self.attest_if_due(now);
         self.end_users_sshds_if_due(now);
+        self.find_ungated_if_due(now);
     }
 
     /// Writes the grants if they changed. A failure leaves them changed in memory, and is tried again by the next pass.

@@ -20,7 +20,31 @@ use crate::{
 /// when the first command of a script is.
 const LOOKS: [std::time::Duration; 2] = [std::time::Duration::from_millis(300), std::time::Duration::from_secs(3)];
 
+/// How often connections are looked for while some sshd may let people in without the gate's being asked: its log may
+/// say nothing, or too late.
+const WHILE_UNGATED: std::time::Duration = std::time::Duration::from_secs(1);
+/// A look that took long is followed by a pause so many times as long: it holds up the main thread.
+const SHARE: u32 = 20;
+
 impl Engine {
+    /// Whether there is an sshd that may let people in without the gate's being asked is known anew.
+    pub(super) fn look_past_the_gate(&mut self, there_is_one: bool, now: Now) {
+        let due = || self.ways.ungated.unwrap_or(now.boot + WHILE_UNGATED);
+        self.ways.ungated = there_is_one.then(due);
+    }
+
+    /// Looks for connections that came past the gate, if that is due; in enforce they end.
+    pub(super) fn find_ungated_if_due(&mut self, now: Now) {
+        if self.ways.ungated.is_none_or(|due| now.boot < due) {
+            return;
+        }
+        self.find_logins(now);
+        self.end_unbacked_sessions(now);
+        self.commit(now);
+        let after = Now::read().boot;
+        self.ways.ungated = Some(after + WHILE_UNGATED.max(after.saturating_sub(now.boot) * SHARE));
+    }
+
     /// Puts every authenticated SSH connection that is not in the table into it, and on record.
     pub(crate) fn find_logins(&mut self, now: Now) {
         let found = match logins::find(self.world.uid_by_name(logins::PRIVSEP)) {

@@ -20,7 +20,7 @@ use crate::{
         clock::Now,
         ways_in::{self, As, Question},
     },
-    policy::ways_in::{NOT_COVERED, Observed, Way, judge, servers as told, warnings},
+    policy::ways_in::{NOT_COVERED, Observed, Way, has_ungated, judge, servers as told, warnings},
     trigger::Reason,
 };
 
@@ -67,6 +67,8 @@ pub(crate) struct WaysState {
     due: Option<Duration>,
     /// When that last happened; sweeps do not count, or a change right after one would wait.
     again_at: Option<Duration>,
+    /// When connections are looked for, where some sshd may let people in without the gate's being asked.
+    pub(super) ungated: Option<Duration>,
     /// How many ways were open at the last look; `None` once something has changed since.
     open: Option<u64>,
 }
@@ -153,6 +155,7 @@ impl Engine {
     pub(super) fn ways_seen(&mut self, seen: &Seen, now: Now) {
         // What was seen before a change that is still to be looked at says nothing about now.
         self.look_for_users_sshds(now);
+        self.look_past_the_gate(has_ungated(&seen.observed), now);
         self.ways.open = self.ways.due.is_none().then(|| seen.open());
         for report in std::mem::take(&mut self.ways.waiting) {
             self.attest(&report, seen, now);

@@ -80,7 +80,10 @@ pub fn find(spared: &BTreeSet<u32>) -> Result<Vec<Server>, ProcessError> {
     let is_users = |pid: &i32| real_uid(*pid).is_some_and(|uid| uid != 0 && !spared.contains(&uid));
     let found = pids()?.into_iter().filter(is_users).filter_map(|pid| server(pid, &mut programs)).collect();
     if programs.left_out > 0 {
-        tracing::warn!(programs.left_out, "programs that users listen with were not looked at for SSH servers: too many");
+        tracing::warn!(
+            programs.left_out,
+            "programs that users listen with were not looked at for SSH servers: too many"
+        );
     }
     Ok(found)
 }
@@ -199,8 +202,11 @@ mod tests {
 
     #[test]
     fn a_server_ends_with_what_is_below_it_and_nobody_elses_processes() {
-        let mut child =
-            std::process::Command::new("sh").arg("-c").arg("(sleep 61 & sleep 62) & sleep 63; true").spawn().expect("a shell");
+        let mut child = std::process::Command::new("sh")
+            .arg("-c")
+            .arg("(sleep 61 & sleep 62) & sleep 63; true")
+            .spawn()
+            .expect("a shell");
         std::thread::sleep(std::time::Duration::from_millis(100));
         let id = identity(i32::try_from(child.id()).expect("a pid")).expect("running");
         let below = super::super::processes::descendants(id.pid).expect("a tree");

@@ -66,8 +66,10 @@ pub fn observe(question: &Question, what: As) -> Observed {
         looker.unseen.push(format!("running sshds cannot be found: {error}"));
         Vec::new()
     });
+    let elsewhere = listener::elsewhere().unwrap_or_default();
     let on_demand = units::on_demand();
-    let mut sshds: Vec<Sshd> = listeners.iter().map(|listener| looker.listener(listener, &on_demand)).collect();
+    let mut sshds: Vec<Sshd> =
+        listeners.iter().chain(&elsewhere).map(|listener| looker.listener(listener, &on_demand)).collect();
     sshds.extend(on_demand.iter().filter_map(|unit| looker.local(unit)));
     let others = others::find(&listeners, &on_demand, &mut looker.unseen);
     let exempt = question.exempt.iter().map(exempt_account).collect();
@@ -102,7 +104,13 @@ impl Looker<'_> {
             (0, _) | (_, None) => RunBy::Root,
             (uid, Some(id)) => RunBy::User { uid, pid: id.pid },
         };
-        let unreadable = (!listener.certain).then(|| "its command line cannot be read for certain".to_owned());
+        let unreadable = match (listener.elsewhere, listener.certain) {
+            (true, _) => {
+                Some("it has a root directory of its own, and what it reads is not looked at there".to_owned())
+            }
+            (false, false) => Some("its command line cannot be read for certain".to_owned()),
+            (false, true) => None,
+        };
         let found = Found { listens, run_by, local_socket: None, unreadable };
         let mut sshd = self.sshd(listener.title(), &listener.invocation, found);
         if sshd.run_by == RunBy::Root && sshd.unreadable.is_none() {
@@ -136,10 +144,12 @@ impl Looker<'_> {
             unread_since: None,
             reads_drop_ins: false,
             has_closing: false,
+            unlogged: None,
             unreadable,
             logins: Vec::new(),
         };
         if sshd.run_by == RunBy::Root && sshd.unreadable.is_none() {
+            sshd.unlogged = invocation.unlogged();
             let scan = scan::scan(&Disk, &invocation.config_file);
             sshd.reads_drop_ins = scan.dirs.contains(Path::new(DROP_INS));
             sshd.has_closing = scan.files.contains(Path::new(CLOSING));

@@ -9,10 +9,12 @@ use control::WayState;
 
 mod bounded;
 mod closing;
+mod heard;
 mod methods;
 
 pub use bounded::servers;
 pub use closing::{CLOSING, OddAccount, closing};
+pub use heard::has_ungated;
 use methods::METHODS;
 
 /// What lets people in without SSH. It is listed so that nobody takes the list above it for the whole.
@@ -82,9 +84,10 @@ pub struct Login {
 }
 
 /// By whom an sshd is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum RunBy {
     /// By root.
+    #[default]
     Root,
     /// By somebody else, as whom alone it can let people in.
     User {
@@ -107,7 +110,7 @@ pub struct Unread {
 }
 
 /// One sshd.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sshd {
     /// How a person would name it.
     pub name: String,
@@ -125,6 +128,8 @@ pub struct Sshd {
     pub reads_drop_ins: bool,
     /// Whether the closing drop-in is there and read.
     pub has_closing: bool,
+    /// What about the way it was started keeps its log from the daemon, whatever its configuration says.
+    pub unlogged: Option<String>,
     /// Why its configuration is not known, where it is not.
     pub unreadable: Option<String>,
     /// What holds for each login that it was asked about; the first is anybody's.
@@ -203,7 +208,7 @@ pub fn judge(observed: &Observed) -> Vec<Way> {
     ways
 }
 
-/// What could lock an operator out, a sentence each with what to do about it.
+/// What could lock an operator out, and what the daemon is not told, a sentence each with what to do about it.
 #[must_use]
 pub fn warnings(observed: &Observed) -> Vec<String> {
     let penalties = |sshd: &Sshd| {
@@ -219,8 +224,11 @@ pub fn warnings(observed: &Observed) -> Vec<String> {
         ))
     };
     let of_root = || observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root);
-    let found: BTreeSet<String> =
-        of_root().filter_map(penalties).chain(of_root().filter_map(closing::out_of_reach)).collect();
+    let found: BTreeSet<String> = of_root()
+        .filter_map(penalties)
+        .chain(of_root().filter_map(closing::out_of_reach))
+        .chain(of_root().filter_map(heard::unheard))
+        .collect();
     found.into_iter().collect()
 }
 

@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::host::processes::{ProcDir, Process, ProcessError, ProcessId, pids, real_uid};
+use crate::{
+    host::processes::{ProcDir, Process, ProcessError, ProcessId, pids, real_uid},
+    sshd_log::{IDENTIFIERS, PROGRAMS},
+};
 
 /// Debian's sshd.
 pub const DEFAULT_BINARY: &str = "/usr/sbin/sshd";
@@ -36,8 +39,10 @@ pub struct Invocation {
     pub options: Vec<String>,
     /// Each `-p` port, in order.
     pub ports: Vec<u16>,
-    /// The name it was called by, without directories: the PAM service's name before OpenSSH 9.8.
+    /// The name it was called by, without directories: the PAM service's name before OpenSSH 9.8, and what it logs as.
     pub service_name: String,
+    /// The option that keeps what it logs out of syslog: `-E FILE`, `-e`, `-d`, `-q`.
+    pub log_option: Option<String>,
 }
 
 impl Invocation {
@@ -50,7 +55,21 @@ impl Invocation {
             options: Vec::new(),
             ports: Vec::new(),
             service_name: "sshd".into(),
+            log_option: None,
         }
+    }
+
+    /// What about the way it is started keeps its log from who looks for sshd's lines in the journal.
+    #[must_use]
+    pub fn unlogged(&self) -> Option<String> {
+        if let Some(option) = &self.log_option {
+            return Some(format!("the option {option}"));
+        }
+        if self.service_name != IDENTIFIERS[0] {
+            return Some(format!("its being called {}", record::escape(self.service_name.as_bytes())));
+        }
+        let is_known = PROGRAMS.iter().any(|known| self.binary == Path::new(known));
+        (!is_known).then(|| format!("its being another program, {},", self.binary.display()))
     }
 }
 
@@ -65,6 +84,9 @@ pub struct Listener {
     pub invocation: Invocation,
     /// Whether the command line could be read without doubt. When false, the invocation is a guess.
     pub certain: bool,
+    /// Whether it has a root directory of its own, as in a chroot: where its files lead from here is not known, and its
+    /// accounts may well be this host's.
+    pub elsewhere: bool,
 }
 
 impl Listener {
@@ -80,20 +102,32 @@ impl Listener {
 }
 
 /// Every listener: running ones, whatever their name, port or file, also those that users run; and one that is not
-/// running, where systemd's socket would start it or where nothing runs at all. Those in other root directories
-/// (containers) are left out: their accounts are not this host's.
+/// running, where systemd's socket would start it or where nothing runs at all. Those of containers are left out: their
+/// accounts are not this host's; and those in other root directories, which [`elsewhere`] tells.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn sshd_listeners() -> Result<Vec<Listener>, ProcessError> {
-    let mut found: Vec<Listener> = pids()?.into_iter().filter_map(listener).collect();
+    let mut found: Vec<Listener> = running()?.into_iter().filter(|listener| !listener.elsewhere).collect();
     let standard = Invocation::standard();
     let runs_standard = found.iter().any(|l| l.uid == 0 && l.invocation.config_file == standard.config_file);
     let none_of_root = !found.iter().any(|l| l.uid == 0);
     if Path::new(DEFAULT_BINARY).exists() && (none_of_root || (!runs_standard && has_socket_unit())) {
-        found.push(Listener { process: None, uid: 0, invocation: standard, certain: true });
+        found.push(Listener { process: None, uid: 0, invocation: standard, certain: true, elsewhere: false });
     }
     Ok(found)
+}
+
+/// Every running listener whose root directory is another than this host's and who is in no container.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn elsewhere() -> Result<Vec<Listener>, ProcessError> {
+    Ok(running()?.into_iter().filter(|listener| listener.elsewhere).collect())
+}
+
+fn running() -> Result<Vec<Listener>, ProcessError> {
+    Ok(pids()?.into_iter().filter_map(listener).collect())
 }
 
 /// The running listeners of root's sshds alone. What others run is hardly looked at, so that nobody with thousands of
@@ -134,16 +168,18 @@ fn listener(pid: i32) -> Option<Listener> {
         Called::Connection => return None,
     };
     // A title alone proves nothing; a socket does. Where we may not look (is_listening is None), the title has to do.
-    if !looks || !in_our_root(pid) || is_listening(process.id) == Some(false) {
+    if !looks || is_listening(process.id) == Some(false) {
         return None;
     }
+    let place = place_of(pid)?;
     let (Called::Listener { name, args, certain } | Called::Plain { name, args, certain, .. }) = called else {
         return None;
     };
     let binary = process.exe.clone().unwrap_or_else(|| DEFAULT_BINARY.into());
     let (invocation, understood) = invocation(binary, name, &args);
     let uid = if root { 0 } else { process.uid.max(process.euid) };
-    Some(Listener { process: Some(process.id), uid, invocation, certain: certain && understood })
+    let elsewhere = place == Place::Elsewhere;
+    Some(Listener { process: Some(process.id), uid, invocation, certain: certain && understood, elsewhere })
 }
 
 /// What a command line says its process is.
@@ -190,7 +226,7 @@ fn is_flag(arg: &str, flag: u8) -> bool {
 /// Reads sshd's arguments as getopt(3) does; false when something was left over that cannot be placed.
 pub(super) fn invocation(binary: PathBuf, name: String, args: &[String]) -> (Invocation, bool) {
     let mut values: Vec<(u8, String)> = Vec::new();
-    let mut understood = true;
+    let (mut understood, mut silent) = (true, None);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let Some(cluster) = arg.strip_prefix('-').filter(|cluster| !cluster.is_empty()) else {
@@ -201,6 +237,8 @@ pub(super) fn invocation(binary: PathBuf, name: String, args: &[String]) -> (Inv
             }
             continue;
         };
+        silent =
+            b"edq".iter().find(|flag| is_flag(arg, **flag)).map(|flag| format!("-{}", char::from(*flag))).or(silent);
         let Some(at) = cluster.bytes().position(|b| WITH_VALUE.contains(&b)) else { continue };
         let option = cluster.as_bytes()[at];
         let value = match &cluster[at + 1..] {
@@ -214,16 +252,28 @@ pub(super) fn invocation(binary: PathBuf, name: String, args: &[String]) -> (Inv
     // sshd has gone to `/` since: where a relative name led cannot be told.
     understood &= config_file.starts_with('/');
     let ports = all(b'p').filter_map(|port| port.parse().ok()).collect();
-    let invocation =
-        Invocation { binary, config_file: config_file.into(), options: all(b'o').collect(), ports, service_name: name };
-    (invocation, understood)
+    let log_option = all(b'E').next_back().map(|file| format!("-E {file}")).or(silent);
+    let (config_file, options) = (config_file.into(), all(b'o').collect());
+    (Invocation { binary, config_file, options, ports, service_name: name, log_option }, understood)
 }
 
-fn in_our_root(pid: i32) -> bool {
-    let root = |pid: i32| ProcDir::open(pid).and_then(|dir| dir.node("root"));
-    match (root(pid), root(1)) {
-        (Some(theirs), Some(ours)) => theirs == ours,
-        _ => true,
+/// Where a process sees its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Here,
+    Elsewhere,
+}
+
+/// Where a listener is; `None` for a container's, which has namespaces of its own besides another root directory.
+fn place_of(pid: i32) -> Option<Place> {
+    let differs = |name: &str| {
+        let node = |pid: i32| ProcDir::open(pid).and_then(|dir| dir.node(name));
+        matches!((node(pid), node(1)), (Some(theirs), Some(ours)) if theirs != ours)
+    };
+    match (differs("root"), differs("ns/pid") && differs("ns/mnt")) {
+        (false, _) => Some(Place::Here),
+        (true, false) => Some(Place::Elsewhere),
+        (true, true) => None,
     }
 }
 
@@ -317,6 +367,18 @@ mod tests {
         assert!(!started(&["-f", "relative"]).1);
         assert!(!started(&["stray"]).1);
         assert_eq!(started(&[]).0.config_file, Path::new(DEFAULT_CONFIG));
+    }
+
+    #[test]
+    fn what_keeps_a_log_out_of_the_journal_is_told() {
+        let unlogged = |args: &[&str]| started(args).0.unlogged();
+        assert_eq!(unlogged(&["-D", "-f/etc/ssh/equal", "-o", "LogLevel=QUIET"]), None, "that is asked of sshd itself");
+        assert_eq!(unlogged(&["-D", "-E", "/var/log/odd"]).as_deref(), Some("the option -E /var/log/odd"));
+        assert_eq!(unlogged(&["-De"]).as_deref(), Some("the option -e"));
+        assert_eq!(unlogged(&["-q", "-p22"]).as_deref(), Some("the option -q"));
+        let called = |binary: &str, name: &str| invocation(binary.into(), name.into(), &[]).0.unlogged();
+        assert!(called("/usr/sbin/sshd", "oursshd").is_some() && called("/opt/sshd", "sshd").is_some());
+        assert_eq!(called("/usr/sbin/sshd", "sshd"), None);
     }
 
     #[test]

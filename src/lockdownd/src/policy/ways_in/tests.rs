@@ -36,6 +36,7 @@ fn sshd(logins: Vec<Login>) -> Sshd {
         unread_since: None,
         reads_drop_ins: true,
         has_closing: false,
+        unlogged: None,
         unreadable: None,
         logins,
     }
