@@ -48,13 +48,38 @@ int main(int count, char **args) {
 }
 "#;
 
-fn install_chain(house: &Instance) {
-    let (source, program) = (house.scratch().join("chain.c"), house.scratch().join("chain"));
-    std::fs::write(&source, CHAIN).expect("own directory");
-    let built = std::process::Command::new("cc").args(["-O2", "-static", "-o"]).args([&program, &source]).status();
+/// `headless FILE [PORT]`: listens on the port, ends its first thread and tells in the file that the second goes on.
+const HEADLESS: &str = r#"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+const char *greeting = "SSH-2.0-headless";
+static void *work(void *path) {
+    for (;; usleep(100000)) close(open(path, O_CREAT | O_WRONLY | O_TRUNC, 0644));
+}
+int main(int count, char **args) {
+    pthread_t other;
+    if (count > 2) {
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(args[2]))};
+        int listener = socket(AF_INET, SOCK_STREAM, 0);
+        if (bind(listener, (void *)&at, sizeof at) || listen(listener, 1)) return 1;
+    }
+    pthread_create(&other, NULL, work, args[1]);
+    syscall(SYS_exit, *greeting == 0);
+}
+"#;
+
+fn install(house: &Instance, name: &str, source: &str) {
+    let (file, program) = (house.scratch().join(format!("{name}.c")), house.scratch().join(name));
+    std::fs::write(&file, source).expect("own directory");
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-O2", "-static", "-pthread", "-o"]).args([&program, &file]).status();
     assert!(built.expect("cc, which cargo links with").success());
-    house.copy_in(&program, "/usr/local/bin/chain");
-    house.sh("chmod 755 /usr/local/bin/chain");
+    house.copy_in(&program, &format!("/usr/local/bin/{name}"));
+    house.sh(&format!("chmod 755 /usr/local/bin/{name}"));
 }
 
 /// Whether a process with this command line runs.
@@ -206,7 +231,7 @@ on_each_release! {
 
     fn who_runs_away_faster_than_one_can_look_is_caught_and_nothing_else_stands_still(release) {
         let house = House::enforcing_with(release, ENDS);
-        install_chain(&house);
+        install(&house, "chain", CHAIN);
         house.sh("echo 'frank ALL=(grace) NOPASSWD: ALL' >/etc/sudoers.d/frank");
         house.sh("systemd-run -q --unit=other --uid=ubuntu sleep 4044");
         house.allow("frank --account frank --for 1h");
@@ -237,6 +262,33 @@ on_each_release! {
         assert!(!house.exists("/run/lockdownd/held") && house.run("pgrep -f 'sleep 4044'").ok());
         house.allow("frank --account frank --for 1h");
         assert!(house.ssh("frank").key(&house.frank).login());
+    }
+
+    fn a_process_whose_first_thread_has_ended_is_seen_and_ends_too(release) {
+        let house = House::enforcing_with(release, ENDS);
+        install(&house, "headless", HEADLESS);
+        house.allow("frank --account frank --for 1h");
+        house.sh("mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/frank");
+        let start = "setsid -f headless /tmp/alive-session 7778 >/dev/null 2>&1 </dev/null
+            systemd-run -q --user --unit=headless headless /tmp/alive-manager
+            echo 'headless /tmp/alive-at' | at now 2>/dev/null";
+        house.ssh("frank").key(&house.frank).run(start).expect_ok();
+        let ways = ["session", "manager", "at"];
+        let alive = |way: &str| house.run(&format!("stat -c %y /tmp/alive-{way}")).stdout;
+        for way in ways {
+            eventually(&format!("{way} runs"), SOON, || !alive(way).is_empty());
+        }
+        let ways_in = house.run("lockdownctl ways-in").stdout;
+        assert!(ways_in.contains("7778") && ways_in.contains("headless"), "{ways_in}");
+
+        house.ctl("revoke frank").expect_ok();
+        eventually("nothing of frank's is left", SOON, || !house.run("pgrep -u frank").ok());
+        let before = ways.map(alive);
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(ways.map(alive), before, "{}", house.run("ps -efL"));
+        let found = left_behind(&house, "frank");
+        let told = found.iter().filter(|item| item["exe"] == "/usr/local/bin/headless" && item["ended"] == true);
+        assert!(told.count() == ways.len(), "{found:?}");
     }
 
     fn a_chain_of_grants_and_a_restart_leave_no_way_back(release) {

@@ -47,7 +47,7 @@ pub fn survey(spared: &HashSet<ProcessId>) -> Result<Vec<Found>, ProcessError> {
 
 /// Most processes are of no login: those are told by one or two small files each.
 fn is_of_a_login(pid: i32) -> bool {
-    let Some(dir) = ProcDir::open(pid) else { return false };
+    let Some(dir) = ProcDir::open_living(pid) else { return false };
     let manager = |text: &[u8]| text.windows(6).any(|part| part == b"/user@");
     dir.number("loginuid").is_some() || dir.read("cgroup").is_some_and(|text| manager(&text))
 }

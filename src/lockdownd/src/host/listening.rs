@@ -23,7 +23,7 @@ pub struct Listening {
 /// Where one process listens, in its own network; empty when it does not, or we may not look.
 #[must_use]
 pub fn addresses(pid: i32) -> Vec<String> {
-    let Some(dir) = ProcDir::open(pid) else { return Vec::new() };
+    let Some(dir) = ProcDir::open_living(pid) else { return Vec::new() };
     held(&dir, &tables(&dir))
 }
 
@@ -39,7 +39,7 @@ pub fn everybody() -> Result<(Vec<Listening>, bool), ProcessError> {
     let pids = pids()?;
     let too_many = pids.len() > MAX_PROCESSES;
     let look = |pid: i32| {
-        let dir = ProcDir::open(pid)?;
+        let dir = ProcDir::open_living(pid)?;
         let at = (Some(place(&dir)) == here).then(|| held(&dir, &sockets))?;
         (!at.is_empty()).then_some(Listening { pid, at })
     };

@@ -6,13 +6,13 @@
 
 use std::{
     collections::HashMap,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -24,6 +24,9 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 use serde::{Deserialize, Serialize};
+use text::{cgroup_of, split_cmdline, uids, without_deleted};
+
+mod text;
 
 /// Most bytes read of one file in `/proc`; the rest is left unread. A command line may be longer, but nothing that
 /// matters here is.
@@ -94,7 +97,7 @@ impl ProcessId {
         Ok((identity(self.pid) == Some(self)).then_some(PidFd { id: self, fd }))
     }
 
-    /// Whether it still runs: neither gone nor a zombie.
+    /// Whether it still runs: neither gone nor a zombie, all of its threads included.
     #[must_use]
     pub fn is_alive(self) -> bool {
         let stat = ProcDir::open(self.pid).and_then(|dir| dir.stat());
@@ -190,6 +193,7 @@ impl Process {
     pub fn read(pid: i32) -> Option<Self> {
         let dir = ProcDir::open(pid)?;
         let stat = dir.stat()?;
+        let dir = dir.living(&stat);
         let (uid, euid) = uids(&dir.read("status")?)?;
         let id = ProcessId { pid, start_time: stat.start_time };
         let cmdline = dir.read("cmdline").unwrap_or_default();
@@ -220,8 +224,7 @@ pub fn identity(pid: i32) -> Option<ProcessId> {
 #[must_use]
 pub fn since_boot(id: ProcessId) -> Duration {
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
-    // What every Linux shows to programs.
-    let per_second = per_second.filter(|ticks| *ticks > 0).unwrap_or(100);
+    let per_second = per_second.filter(|ticks| *ticks > 0).unwrap_or(USUAL_TICKS);
     Duration::from_secs(id.start_time / per_second)
         + Duration::from_nanos(id.start_time % per_second * 1_000_000_000 / per_second)
 }
@@ -301,9 +304,7 @@ pub fn children(pid: i32) -> Vec<i32> {
 /// When a process began, on the boot clock.
 #[must_use]
 pub fn began(id: ProcessId) -> Duration {
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
-    let ticks = ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(USUAL_TICKS);
-    Duration::from_millis(id.start_time.saturating_mul(1_000) / ticks)
+    since_boot(id)
 }
 
 /// The audit session of a process, one per login; `None` when it has none or is gone.
@@ -323,12 +324,19 @@ pub(crate) struct Stat {
     state: u8,
     ppid: i32,
     terminal: i32,
+    threads: u32,
     start_time: u64,
 }
 
 impl Stat {
-    /// Whether the process has ended and only waits to be reaped.
+    /// Whether the process has ended and only waits to be reaped. One whose first thread alone has ended shows the same
+    /// state, and runs on in its others.
     fn is_dead(&self) -> bool {
+        self.has_ended() && self.threads <= 1
+    }
+
+    /// Whether the thread that this is of has ended.
+    fn has_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 }
@@ -337,6 +345,30 @@ impl ProcDir {
     pub(crate) fn open(pid: i32) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat(CWD, format!("/proc/{pid}"), flags, Mode::empty()).ok().map(Self)
+    }
+
+    /// The same, to look at what the process holds: [`Self::living`].
+    pub(crate) fn open_living(pid: i32) -> Option<Self> {
+        let dir = Self::open(pid)?;
+        let stat = dir.stat()?;
+        Some(dir.living(&stat))
+    }
+
+    /// Where the first thread has ended before the others, the directory of one that runs: of the first the kernel shows
+    /// no program, no descriptors and, on v1, no control group any more. What `stat` there says is the thread's.
+    fn living(self, stat: &Stat) -> Self {
+        let living = (stat.has_ended() && !stat.is_dead()).then(|| self.living_thread()).flatten();
+        living.unwrap_or(self)
+    }
+
+    fn living_thread(&self) -> Option<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let tasks = rustix::fs::openat(&self.0, "task", flags, Mode::empty()).ok()?;
+        let threads = rustix::fs::Dir::read_from(&tasks).ok()?.take(MAX_PROC_FILE).filter_map(Result::ok);
+        let dir = |name: &std::ffi::CStr| rustix::fs::openat(&tasks, name, flags | OFlags::PATH, Mode::empty()).ok();
+        let named = threads.filter(|entry| !entry.file_name().to_bytes().starts_with(b"."));
+        let mut dirs = named.filter_map(|entry| dir(entry.file_name()).map(Self));
+        dirs.find(|dir| dir.stat().is_some_and(|stat| !stat.has_ended()))
     }
 
     /// Whether it is this process's.
@@ -351,17 +383,26 @@ impl ProcDir {
 
     /// The numbers of the descriptors whose links lead to what `wanted` takes; `None` when we may not look.
     pub(crate) fn descriptors_to(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<String>> {
+        let links = self.links()?.into_iter().filter(|(_, target)| wanted(target.as_bytes()));
+        Some(links.map(|(number, _)| number).collect())
+    }
+
+    /// What the links in `fd` lead to; `None` when we may not look.
+    pub(crate) fn descriptors(&self) -> Option<Vec<OsString>> {
+        Some(self.links()?.into_iter().map(|(_, target)| target).collect())
+    }
+
+    fn links(&self) -> Option<Vec<(String, OsString)>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.0, "fd", flags, Mode::empty()).ok()?;
-        let mut numbers = Vec::new();
+        let mut links = Vec::new();
         for entry in rustix::fs::Dir::read_from(&fd).ok()?.take(MAX_PROC_FILE) {
             let entry = entry.ok()?;
-            let target = rustix::fs::readlinkat(&fd, entry.file_name(), Vec::new());
-            if target.is_ok_and(|target| wanted(target.as_bytes())) {
-                numbers.push(entry.file_name().to_string_lossy().into_owned());
+            if let Ok(target) = rustix::fs::readlinkat(&fd, entry.file_name(), Vec::new()) {
+                links.push((entry.file_name().to_string_lossy().into_owned(), OsString::from_vec(target.into_bytes())));
             }
         }
-        Some(numbers)
+        Some(links)
     }
 
     /// Reads one file, to [`MAX_PROC_FILE`].
@@ -387,22 +428,16 @@ impl ProcDir {
         Some(OsString::from_vec(target.into_bytes()))
     }
 
+    /// The very file that it runs, whatever stands at its path now; to be read.
+    pub(crate) fn program(&self) -> Option<std::fs::File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, "exe", flags, Mode::empty()).ok().map(std::fs::File::from)
+    }
+
     /// The device and inode of what a magic link such as `root` leads to.
     pub(crate) fn node(&self, name: &str) -> Option<(u64, u64)> {
         let stat = rustix::fs::statat(&self.0, name, AtFlags::empty()).ok()?;
         Some((stat.st_dev, stat.st_ino))
-    }
-
-    /// What the links in `fd` lead to; `None` when we may not look.
-    pub(crate) fn descriptors(&self) -> Option<Vec<OsString>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.0, "fd", flags, Mode::empty()).ok()?;
-        let mut links = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&fd).ok()?.take(MAX_PROC_FILE) {
-            let target = rustix::fs::readlinkat(&fd, entry.ok()?.file_name(), Vec::new());
-            links.extend(target.ok().map(|target| OsString::from_vec(target.into_bytes())));
-        }
-        Some(links)
     }
 
     fn stat(&self) -> Option<Stat> {
@@ -424,49 +459,11 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let ppid = fields.next()?.parse().ok()?;
-    // Fields 7 and 22 of proc(5); two of those after the name are read.
+    // Fields 7, 20 and 22 of proc(5); two of those after the name are read.
     let terminal = fields.nth(2)?.parse().ok()?;
-    let start_time = fields.nth(14)?.parse().ok()?;
-    Some(Stat { comm, state, ppid, terminal, start_time })
-}
-
-fn uids(status: &[u8]) -> Option<(u32, u32)> {
-    let line = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(str::parse);
-    Some((ids.next()?.ok()?, ids.next()?.ok()?))
-}
-
-fn cgroup_of(text: &[u8]) -> Option<CgroupPath> {
-    let text = std::str::from_utf8(text).ok()?;
-    let path_in = |wanted: &dyn Fn(&str, &str) -> bool| {
-        text.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':');
-            let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-            wanted(id, controllers).then(|| path.to_owned())
-        })
-    };
-    // Both may be listed. systemd works in the unified one, in hybrid set-ups too; where it does not, all are at its root.
-    let unified = path_in(&|id, controllers| id == "0" && controllers.is_empty()).filter(|path| path != "/");
-    let legacy = || path_in(&|_, controllers| controllers == "name=systemd");
-    match unified {
-        Some(path) => Some(CgroupPath { unified: true, path }),
-        None => legacy().map(|path| CgroupPath { unified: false, path }),
-    }
-}
-
-fn split_cmdline(text: &[u8]) -> Vec<OsString> {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    if text.is_empty() {
-        return Vec::new();
-    }
-    text.split(|b| *b == 0).map(|arg| OsStr::from_bytes(arg).to_owned()).collect()
-}
-
-fn without_deleted(link: OsString) -> PathBuf {
-    match link.as_bytes().strip_suffix(b" (deleted)") {
-        Some(path) => Path::new(OsStr::from_bytes(path)).to_owned(),
-        None => PathBuf::from(link),
-    }
+    let threads = fields.nth(12)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    Some(Stat { comm, state, ppid, terminal, threads, start_time })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
     io::Read,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -17,7 +16,7 @@ use memchr::memmem;
 use crate::{
     host::{
         listening,
-        processes::Process,
+        processes::{ProcDir, Process},
         sshd::{
             listener::{self, Listener},
             units::OnDemand,
@@ -124,8 +123,7 @@ impl Programs {
         if is_named(exe) {
             return true;
         }
-        // The very file that runs, whatever stands at its path now.
-        let Ok(file) = File::open(format!("/proc/{}/exe", process.id.pid)) else { return false };
+        let Some(file) = ProcDir::open_living(process.id.pid).and_then(|dir| dir.program()) else { return false };
         let Ok(meta) = file.metadata() else { return false };
         let key = (meta.dev(), meta.ino());
         if let Some(known) = self.seen.get(&key) {
