@@ -76,8 +76,8 @@ impl Recorder {
         self.noted.push(draft);
     }
 
-    /// Notes a draft of which there may be a flood: the first of a window goes out at once, the others are summed up
-    /// when the window closes, with their exact count and up to [`MAX_NAMED`] fingerprints.
+    /// Notes a draft of which there may be a flood, which states so many: the first of a window goes out at once, the others
+    /// are summed up when the window closes, with their exact count and up to [`MAX_NAMED`] fingerprints.
     pub fn note_often(&mut self, draft: Draft, times: u64, now: Now) {
         let origin = draft.source.as_ref().and_then(|source| source.address).map(|address| address.to_string());
         // Where it is known who did it, one's doing must not go under in another's.
@@ -92,9 +92,9 @@ impl Recorder {
             return;
         }
         let like = draft.clone();
-        let window = Window { opened: now, like, alike: true, times: times - 1, named: BTreeSet::new(), unnamed: 0 };
+        let window = Window { opened: now, like, alike: true, times: 0, named: BTreeSet::new(), unnamed: 0 };
         self.windows.insert(subject, window);
-        self.note(draft);
+        self.note(if times > 1 { draft.with("count", times) } else { draft });
     }
 
     /// Notes the sums of every window that has closed by now, or of all of them.

@@ -24,7 +24,7 @@ impl Engine {
                     path.display()
                 );
                 let draft = about(Draft::new(ArtifactType::KeyRemoved, sentence), whose.as_ref(), &path);
-                let draft = named(draft, &fingerprints, more).with("kept", "none").with("count", times);
+                let draft = named(draft, &fingerprints, more).with("kept", "none");
                 self.recorder.note_often(draft, times, now);
             }
             Finding::WouldRemove(standing) => would_remove(&standing),
