@@ -275,28 +275,6 @@ on_each_release! {
         assert_eq!(count_of(&house, "session.opened"), 3);
     }
 
-    fn whoever_a_users_own_sshd_lets_in_is_found_put_on_record_and_ended(release) {
-        let house = House::enforcing(release);
-        house.write("/home/grace/x", "Port 2223\nHostKey /home/grace/host\nAuthorizedKeysFile /home/grace/keys\nPidFile none\nStrictModes no\n");
-        house.write("/home/grace/keys", format!("{}\n", house.frank.public()));
-        house.run_as("grace", "ssh-keygen -q -t ed25519 -N '' -f ~/host && /usr/sbin/sshd -f ~/x").expect_ok();
-        listens(&house, 2223);
-        for (what, command) in [("a command", "sleep 3600"), ("a forward alone", "")] {
-            let known = past_gate(&house, "session.opened").len();
-            let login = house.ssh("grace").key(&house.frank).arg("-p").arg("2223");
-            let mut client = if command.is_empty() { login.arg("-N").spawn("") } else { login.spawn(command) };
-            client.ended_within(SOON);
-            eventually("it is on record", SOON, || past_gate(&house, "session.opened").len() > known);
-            let records = past_gate(&house, "session.opened");
-            assert_eq!(records.len(), known + 1, "{what}");
-            let record = &records[known];
-            assert_eq!((&record["account"], &record["detail"]["users_own_sshd"]), (&Value::from("grace"), &Value::from(true)));
-            assert_eq!((&record["person"], &record["fingerprint"]), (&Value::from("frank"), &Value::from(house.frank.fingerprint())));
-            let late = ended(&house, record);
-            assert!(late < FOUND, "{what} stayed for {late:?}");
-        }
-    }
-
     fn an_ordinary_user_can_write_what_they_like_and_makes_no_record(release) {
         let house = House::enforcing(release);
         let count = |house: &House| {

@@ -10,6 +10,7 @@ mod found;
 mod giving;
 pub mod homes;
 mod left_behind;
+mod listeners;
 mod logins;
 mod mode;
 mod recent;
@@ -74,6 +75,7 @@ pub struct Engine {
     pub(crate) schedule: Schedule,
     pub(crate) ways: WaysState,
     pub(crate) users_sshds: users_sshd::Looks,
+    pub(crate) listening: listeners::Listening,
     pub(crate) grants: Grants,
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
@@ -169,7 +171,7 @@ impl Engine {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
         let (windows, schedule) = (self.recorder.next_close(), self.schedule.next_boot());
-        let looks = [self.ways.due(), self.ways.ungated, self.users_sshds.due()];
+        let looks = [self.ways.due(), self.ways.ungated, self.users_sshds.due(), Some(self.listening.due())];
         let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
         (walls.into_iter().flatten().min(), boots.into_iter().chain(looks).flatten().min())
@@ -185,6 +187,7 @@ impl Engine {
         self.overdue(now);
         self.warn_sessions(now);
         self.attest_if_due(now);
+        self.look_who_listens_if_due(now);
         self.end_users_sshds_if_due(now);
         self.find_ungated_if_due(now);
     }

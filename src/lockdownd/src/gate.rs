@@ -123,7 +123,7 @@ impl Engine {
     fn open_session(&mut self, question: &Question, session: Session, now: Now) -> Answer {
         let must_be_recorded = self.enforces() && session.standing != Standing::Emergency;
         let (id, account, draft) = (session.id.clone(), session.account.clone(), opened(question, &session));
-        let kept = self.keep_session(session, now);
+        let kept = self.keep_session(session);
         let recorded = if must_be_recorded {
             kept && self.recorder.record_login(draft, now).is_ok()
         } else {

@@ -220,7 +220,6 @@ impl Engine {
     /// The same, with what is known of how it ended.
     pub(super) fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
         let Some(session) = self.sessions.remove(id) else { return };
-        self.look_for_users_sshds(now);
         match &session.ending {
             None => self.recorder.note(closed(&session, how, now)),
             // It was to end a moment later, and ended by itself meanwhile.

@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Puts a session into the table and watches its connection; false if it cannot be kept.
-    pub(crate) fn keep_session(&mut self, session: Session, now: Now) -> bool {
+    pub(crate) fn keep_session(&mut self, session: Session) -> bool {
         if self.sessions.is_full() {
             tracing::error!(
                 "{} sessions are live, and that is the bound: no more are let in",
@@ -82,7 +82,6 @@ impl Engine {
         self.trace(&id);
         self.look_at_soon(&id);
         self.watch_session(id, monitor);
-        self.look_for_users_sshds_later(now);
         true
     }
 

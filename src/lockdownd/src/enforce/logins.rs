@@ -89,7 +89,7 @@ impl Engine {
         };
         let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
         let draft = self.found_login(&session, now);
-        if !self.keep_session(session.clone(), now) {
+        if !self.keep_session(session.clone()) {
             return None;
         }
         if !is_known {

@@ -207,7 +207,7 @@ impl Engine {
         let id = session.id.clone();
         draft.session = Some(id.clone());
         let over = self.judged_over(&session, now).filter(|_| self.enforces());
-        let kept = self.keep_session(session, now);
+        let kept = self.keep_session(session);
         self.note_login(draft, now);
         if let (true, Some(over)) = (kept, over) {
             let reason = "it came in past the gate, which was never asked".to_owned();

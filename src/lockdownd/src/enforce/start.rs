@@ -121,6 +121,7 @@ impl Engine {
             mode: ModeState::default(),
             ways: WaysState::default(),
             users_sshds: super::users_sshd::Looks::default(),
+            listening: super::listeners::Listening::at_start(),
             grants,
             grants_unsaved: true,
             sessions,

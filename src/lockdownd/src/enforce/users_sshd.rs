@@ -17,7 +17,6 @@ use crate::{
         clock::Now,
         users_sshd::{self, Ended},
     },
-    sessions::Standing,
     trigger::Reason,
 };
 
@@ -25,9 +24,6 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// A look that took long is followed by a pause so many times as long.
 const SHARE: u32 = 10;
-/// How often it is looked while somebody is logged in who could start one. While nobody is, only sweeps, changes of the
-/// configuration and what such a server logs cause a look.
-const WHILE_SOMEBODY_IS_IN: Duration = Duration::from_secs(5);
 
 /// What a look has found.
 #[derive(Debug)]
@@ -80,13 +76,6 @@ impl Engine {
         }
     }
 
-    /// Somebody is in, who could start one.
-    pub(super) fn look_for_users_sshds_later(&mut self, now: Now) {
-        if self.enforces() {
-            self.users_sshds.want(WHILE_SOMEBODY_IS_IN, now);
-        }
-    }
-
     /// One of them has logged something.
     pub(super) fn users_sshd_logged(&mut self, now: Now) {
         match self.enforces() {
@@ -120,10 +109,8 @@ impl Engine {
     /// A look is over: what was ended is on record, and it is looked again until there is nothing more.
     pub(super) fn users_sshds_ended(&mut self, found: UsersSshds, now: Now) {
         self.users_sshds.ended(found.took, now);
-        let again = if found.ended.is_empty() { WHILE_SOMEBODY_IS_IN } else { PAUSE };
-        let could_start_one = |session: &crate::sessions::Session| session.standing != Standing::Emergency;
-        if !found.ended.is_empty() || self.sessions.live().iter().any(could_start_one) {
-            self.users_sshds.want(again, now);
+        if !found.ended.is_empty() {
+            self.users_sshds.want(PAUSE, now);
         }
         for ended in found.ended {
             let draft = self.ended_users_sshd(&ended);

@@ -140,6 +140,14 @@ pub fn running_as_root() -> Result<Vec<Listener>, ProcessError> {
     Ok(of_root.filter_map(listener).filter(|listener| listener.uid == 0).collect())
 }
 
+/// The inodes of every TCP socket that listens in this host's network; none where its tables cannot be read.
+#[must_use]
+pub fn listening_here() -> BTreeSet<Vec<u8>> {
+    let Some(first) = ProcDir::open(1) else { return BTreeSet::new() };
+    let tables = ["net/tcp", "net/tcp6"].map(|table| first.read_whole(table).unwrap_or_default());
+    tables.iter().flat_map(|table| listening(table)).map(<[u8]>::to_vec).collect()
+}
+
 /// Whether this process holds a listening socket; `None` when we may not look.
 #[must_use]
 pub fn is_listening(id: ProcessId) -> Option<bool> {

@@ -1,0 +1,99 @@
+//! An sshd of root's that is past the gate and says nothing where it is listened for: who comes in by it is found by the
+//! kernel's word, and the ways in name it.
+
+use std::time::{Duration, Instant};
+
+use instance_tests::{Client, House, eventually, on_each_release};
+
+/// How long until another sshd has been noticed and looked at: seconds, and more where the machine is busy.
+const SOON: Duration = Duration::from_secs(30);
+/// How long somebody who came past the gate may stay once that sshd is known: a second as a rule.
+const FOUND: Duration = Duration::from_secs(6);
+
+/// Quick logins at a time, and how often.
+const AT_ONCE: usize = 40;
+const ROUNDS: usize = 4;
+/// How long the daemon may take to answer meanwhile, the start of who asks included, on a machine that is busy with all that.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Starts an sshd of root's, past PAM and so past the gate, on port 2222, by `start` with its configuration behind it.
+fn second_sshd(house: &House, prepare: &str, start: &str, more: &str) {
+    // Not where sshd's configuration is watched: it is found by what it does.
+    house.sh(&format!(
+        "mkdir -p /srv/second && printf 'Port 2222\nPidFile none\nUsePAM no\nStrictModes no\nAuthorizedKeysFile /srv/keys/%%u\n{more}\n' \
+         >/srv/second/config && mkdir -p /srv/keys && printf '%s\n' '{}' >/srv/keys/ubuntu && {prepare} \
+         systemd-run -q --unit second {start} /usr/sbin/sshd -D -f /srv/second/config",
+        house.frank.public(),
+    ));
+}
+
+/// What the newest attestation says in these parts of it.
+fn attests(house: &House, part: &str, word: &str) -> bool {
+    house.records_of("sweep.attested").last().is_some_and(|record| record["detail"][part].to_string().contains(word))
+}
+
+/// Whoever comes in by it is put on record and ended, and nobody else is.
+fn is_guarded(house: &House) {
+    house.allow("grace --account ubuntu --for 1h");
+    let mut granted = house.ssh("ubuntu").key(&house.grace).stay();
+    let before = house.records_of("session.opened").len();
+    let mut stranger = house.ssh("ubuntu").arg("-p").arg("2222").key(&house.frank).spawn("sleep 3600");
+    let took = stranger.ended_within(SOON);
+    println!("the stranger was in for {took:?} at most");
+    assert!(took < FOUND, "{took:?}");
+    eventually("both are on record", SOON, || {
+        house.records_of("session.opened").len() == before + 1 && !house.records_of("session.terminated").is_empty()
+    });
+    let opened = house.records_of("session.opened");
+    let record = opened.last().expect("one");
+    assert!(record["account"] == "ubuntu" && record["detail"]["past_gate"] == true, "{record}");
+    assert!(granted.is_alive());
+}
+
+on_each_release! {
+    fn who_comes_by_an_sshd_that_logs_nothing_is_found_within_about_a_second_and_it_is_warned_of(release) {
+        let house = House::enforcing(release);
+        second_sshd(&house, "", "", "LogLevel QUIET");
+        eventually("it is attested as open", SOON, || attests(&house, "ways_open", "/srv/second/config"));
+        assert!(attests(&house, "warnings", "`LogLevel INFO` in /srv/second/config"), "with the line that mends it");
+        assert!(house.ctl("ways-in").stdout.contains("LogLevel QUIET"));
+        is_guarded(&house);
+        // Once it is gone nothing is looked for any more, and nothing is warned of.
+        house.sh("systemctl stop second; systemctl restart lockdownd");
+        eventually("the next attestation is without it", SOON, || !attests(&house, "warnings", "LogLevel"));
+    }
+
+    fn an_sshd_in_a_chroot_that_shares_the_hosts_accounts_is_listed_and_guarded(release) {
+        let house = House::enforcing(release);
+        let jail = "J=/srv/jail; mkdir -p $J/usr $J/etc $J/home $J/srv/keys $J/srv/second $J/dev/pts $J/proc $J/run/sshd $J/tmp; \
+            for d in usr etc home proc srv/keys srv/second; do mount --bind /$d $J/$d; done; \
+            for l in bin sbin lib lib64; do ln -s usr/$l $J/$l; done; \
+            for d in null zero random urandom tty; do touch $J/dev/$d; mount --bind /dev/$d $J/dev/$d; done;";
+        second_sshd(&house, jail, "chroot /srv/jail", "");
+        eventually("it is attested as open", SOON, || attests(&house, "ways_open", "root directory of its own"));
+        is_guarded(&house);
+    }
+    fn many_quick_logins_past_the_gate_and_through_it_hold_up_nobody(release) {
+        let house = House::enforcing(release);
+        house.allow("grace --account ubuntu --for 1h");
+        house.sh("printf 'MaxStartups 500\n' >/etc/ssh/sshd_config.d/10-many.conf && systemctl reload ssh");
+        second_sshd(&house, "", "", "MaxStartups 500");
+        eventually("it is attested as open", SOON, || attests(&house, "ways_open", "/srv/second/config"));
+        let past = || house.ssh("ubuntu").arg("-p").arg("2222").key(&house.frank).spawn("true");
+        let through = || house.ssh("ubuntu").key(&house.grace).spawn("true");
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut clients: Vec<Client> = (0..AT_ONCE).map(|n| if n % 4 == 0 { through() } else { past() }).collect();
+            for client in &mut clients {
+                let start = Instant::now();
+                house.ctl("status");
+                times.push(start.elapsed());
+                client.ended_within(SOON);
+            }
+        }
+        times.sort_unstable();
+        println!("the daemon answered in {:?} as a rule, in {:?} at most", times[times.len() / 2], times.last());
+        assert!(times.iter().all(|took| *took < ANSWER_LIMIT), "{times:?}");
+        assert_eq!(house.sh("systemctl show -P NRestarts lockdownd").trim(), "0");
+    }
+}
