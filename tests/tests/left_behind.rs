@@ -72,6 +72,14 @@ int main(int count, char **args) {
 }
 "#;
 
+/// Queues as at(1) does, only faster: a thousand jobs of the account that has one, and five thousand of another's.
+const QUEUE: &str = r#"chdir "/var/spool/cron/atjobs"; my ($first) = glob "a*"; my ($uid, $gid) = (stat $first)[4, 5];
+for my $n (1 .. 6000) {
+    my $job = sprintf "a%05x99999999", $n + 16;
+    open my $file, ">", $job; print $file "true\n"; close $file;
+    chown $n > 1000 ? 65534 : $uid, $gid, $job; chmod 0700, $job;
+}"#;
+
 fn install(house: &Instance, name: &str, source: &str) {
     let (file, program) = (house.scratch().join(format!("{name}.c")), house.scratch().join(name));
     std::fs::write(&file, source).expect("own directory");
@@ -289,6 +297,25 @@ on_each_release! {
         let found = left_behind(&house, "frank");
         let told = found.iter().filter(|item| item["exe"] == "/usr/local/bin/headless" && item["ended"] == true);
         assert!(told.count() == ways.len(), "{found:?}");
+    }
+
+    fn however_many_jobs_are_queued_none_of_them_runs_once_the_grant_is_over(release) {
+        let house = House::enforcing_with(release, ENDS);
+        house.allow("frank --account ubuntu --for 1h");
+        house.sh("su ubuntu -c 'echo true | at now + 2 hours 2>/dev/null'");
+        house.sh(&format!("perl -e '{QUEUE}'"));
+        let queued = || house.sh("find /var/spool/cron/atjobs -user ubuntu | wc -l").trim().to_owned();
+        house.ssh("ubuntu").key(&house.frank).run("setsid -f sleep 4061 >/dev/null 2>&1 </dev/null").expect_ok();
+        assert!(queued().parse::<u32>().expect("a number") > 1_000, "{}", queued());
+        house.ctl("revoke frank").expect_ok();
+        eventually("no job of theirs waits", SOON, || queued() == "0");
+        assert_eq!(house.sh("find /var/spool/cron/atjobs -user nobody | wc -l").trim(), "5000");
+        let found = left_behind(&house, "frank");
+        assert!(found.iter().any(|item| item["what"] == "process" && item["ended"] == true), "not hidden: {found:?}");
+        let record = house.records_of("grant.ended").pop().expect("an end");
+        assert!(record["detail"]["more_left_behind"].as_u64() > Some(0), "{record}");
+        let kept: u32 = house.sh("ls /var/lib/lockdownd/left-behind | wc -l").trim().parse().expect("a number");
+        assert!(kept >= 1_000, "{kept}");
     }
 
     fn a_chain_of_grants_and_a_restart_leave_no_way_back(release) {

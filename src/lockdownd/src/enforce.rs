@@ -146,7 +146,7 @@ impl Engine {
             Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
             Reason::Gone(session) => self.session_gone(&session, now),
             Reason::LookAgain(session) => self.look_again(&session, now),
-            Reason::LookBehind(grants) => self.look_behind(&grants, true, now),
+            Reason::LookBehind(grants, whole) => self.look_behind(&grants, whole, now),
             Reason::LookAt(session) => self.look_at(&session, now),
             Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
         }

@@ -81,8 +81,9 @@ pub enum Reason {
     Gone(SessionId),
     /// It is time to look whether a connection that was ended is really gone.
     LookAgain(SessionId),
-    /// It is time to look again for what was left behind under a grant that has ended.
-    LookBehind(Vec<GrantId>),
+    /// It is time to look again for what was left behind under grants that have ended; whether also for what their
+    /// accounts run by themselves.
+    LookBehind(Vec<GrantId>, bool),
     /// It is time to look what a session is used for.
     LookAt(SessionId),
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.

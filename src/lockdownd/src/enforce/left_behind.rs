@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +18,7 @@ use crate::{
     host::{
         clock::Now,
         held::Held,
-        jobs::{self, Job, Kind},
+        jobs::{self, Aside, Job, Kind},
         left_behind::{self, Found},
         processes::{self, ProcessId},
     },
@@ -36,6 +36,12 @@ const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), D
 const LOOKS_TAKE: SignedDuration = SignedDuration::from_secs(60);
 /// How many things one record names; the others are counted.
 pub(crate) const MAX_NAMED: usize = 64;
+/// How many jobs one record names: what somebody queues must not hide what they left running.
+const MAX_NAMED_JOBS: usize = 32;
+/// How long one look takes jobs out of their spools. It goes on after [`PAUSE`], so that logins are not kept waiting, until
+/// none is left: how much somebody queues is theirs to choose.
+const MAX_TAKING: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The control groups, besides the account's own, in which what a person left may run: what cron and at start.
 const STARTERS: [&str; 2] = [CRON, AT];
@@ -44,6 +50,9 @@ const STARTERS: [&str; 2] = [CRON, AT];
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     items: Vec<Value>,
+    /// Jobs that are counted and not named.
+    more: u64,
+    jobs: usize,
     ended: u64,
 }
 
@@ -67,7 +76,7 @@ impl Engine {
     pub(super) fn note_ends(&mut self, ids: &[GrantId], now: Now) {
         for Case { id, findings, .. } in self.settle_left_behind(ids, true, now) {
             if let Some(draft) = self.grants.get(&id).and_then(grant_ended) {
-                self.recorder.note(with_items(draft, findings.items));
+                self.recorder.note(findings.told_by(draft));
             }
         }
         self.look_behind_later(ids);
@@ -77,14 +86,16 @@ impl Engine {
         if ids.is_empty() || !self.ends_left_behind() {
             return;
         }
-        for wait in LOOKS {
-            let (reasons, ids) = (self.reasons.clone(), ids.to_vec());
-            tokio::spawn(async move {
-                tokio::time::sleep(wait).await;
-                // Nobody receives once the daemon stops; the next start takes it up.
-                let _ = reasons.send(Reason::LookBehind(ids)).await;
-            });
-        }
+        LOOKS.into_iter().for_each(|wait| self.look_behind_after(wait, ids.to_vec(), true));
+    }
+
+    fn look_behind_after(&self, wait: Duration, ids: Vec<GrantId>, whole: bool) {
+        let reasons = self.reasons.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            // Nobody receives once the daemon stops; the next start takes it up.
+            let _ = reasons.send(Reason::LookBehind(ids, whole)).await;
+        });
     }
 
     /// After a start: what ended just before it is looked after as if there had been none.
@@ -109,24 +120,25 @@ impl Engine {
             draft.person = Some(grant.person.clone());
             draft.account = Some(grant.account.clone());
             draft.grant = Some(id);
-            self.recorder.note(with_items(draft, findings.items));
+            self.recorder.note(findings.told_by(draft));
         }
         self.commit(now);
     }
 
-    /// Each sweep: forgets traces that lead nowhere, and looks after those of grants that have ended.
+    /// Each sweep: forgets traces that lead nowhere, and looks after grants that have ended: for what their connections
+    /// left, and for jobs that wait since then.
     pub(super) fn look_behind_all(&mut self, now: Now) {
         match left_behind::still_in_use(&self.traces.audits()) {
             Ok(used) => self.traces.keep(&used),
             Err(error) => return tracing::error!(%error, "what was left behind cannot be looked for"),
         }
-        let has_ended = |id: &GrantId| self.grants.get(id).is_some_and(|grant| grant.end.is_some());
-        let ended: Vec<GrantId> = self.traces.grants().into_iter().filter(has_ended).collect();
+        let ended = self.grants.all().iter().filter(|grant| grant.end.is_some());
+        let ended: Vec<GrantId> = ended.map(|grant| grant.id.clone()).collect();
         self.look_behind(&ended, false, now);
     }
 
     /// Finds what was left behind under grants that have ended, and ends it where config says so. `whole`: with what their
-    /// accounts run by themselves, not the persons' connections alone.
+    /// accounts run by themselves, which later may be of others.
     fn settle_left_behind(&self, ids: &[GrantId], whole: bool, now: Now) -> Vec<Case> {
         let ends = self.ends_left_behind();
         let mut cases = self.cases(ids, whole, ends, now);
@@ -157,18 +169,30 @@ impl Engine {
     fn cases(&self, ids: &[GrantId], whole: bool, ends: bool, now: Now) -> Vec<Case> {
         let mut by_account: BTreeMap<&Account, Vec<&Grant>> = BTreeMap::new();
         self.grants.all().iter().for_each(|grant| by_account.entry(&grant.account).or_default().push(grant));
-        let known = ids.iter().filter_map(|id| self.grants.get(id));
-        let case = |grant: &Grant| {
+        let mut waiting: BTreeMap<(&Account, u32), Vec<Job>> = BTreeMap::new();
+        let mut taking = Taking { aside: ends.then(Aside::open), until: Instant::now() + MAX_TAKING, took: false, now };
+        let mut unfinished = Vec::new();
+        let mut cases = Vec::new();
+        for grant in ids.iter().filter_map(|id| self.grants.get(id)) {
             let since = occupied_since(grant, by_account[&grant.account].iter().copied());
-            let waiting = if whole { jobs::of(&grant.account, grant.uid) } else { Vec::new() };
-            let over = self.over(grant, since, &waiting, now);
+            let account = (&grant.account, grant.uid);
+            let jobs = waiting.entry(account).or_insert_with(|| jobs::of(account.0, account.1));
+            let over = Over { connections_alone: !whole, ..self.over(grant, since, jobs, now) };
+            let until =
+                grant.end.as_ref().map_or(Timestamp::MAX, |end| end.at.saturating_add(LOOKS_TAKE).unwrap_or(end.at));
+            let theirs = |job: &Job| !over.shared && job.changed_at >= since && job.changed_at <= until;
             let mut findings = Findings::default();
-            for job in &waiting {
-                findings.job(job, ends && job.changed_at >= since && !over.shared, now);
+            jobs.retain(|job| !findings.job(job, theirs(job), &mut taking));
+            if taking.is_over() && jobs.iter().any(theirs) {
+                unfinished.push(grant.id.clone());
             }
-            Case { id: grant.id.clone(), over, live: self.live_audits(&grant.id), findings }
-        };
-        known.map(case).collect()
+            cases.push(Case { id: grant.id.clone(), over, live: self.live_audits(&grant.id), findings });
+        }
+        // Where nothing could be taken, the next sweep tries again.
+        if taking.took && !unfinished.is_empty() {
+            self.look_behind_after(PAUSE, unfinished, whole);
+        }
+        cases
     }
 
     fn over(&self, grant: &Grant, since: Timestamp, waiting: &[Job], now: Now) -> Over {
@@ -182,6 +206,7 @@ impl Engine {
             audits: self.traces.of(&grant.id),
             since: now.boot.saturating_sub(Duration::try_from(age).unwrap_or_default()),
             shared: others || self.sessions.live().iter().any(elsewhere),
+            connections_alone: false,
             lingers: waiting.iter().any(|job| job.kind == Kind::Linger),
         }
     }
@@ -244,36 +269,65 @@ fn tell(cases: &mut [Case], judged: &[((usize, Left), Found)], killed: &[Found])
     }
 }
 
+/// Takes jobs out of their spools, for so long; where nothing is ended, there is no place to put them.
+struct Taking {
+    aside: Option<std::io::Result<Aside>>,
+    until: Instant,
+    took: bool,
+    now: Now,
+}
+
+impl Taking {
+    fn is_over(&self) -> bool {
+        self.aside.is_some() && Instant::now() >= self.until
+    }
+}
+
 impl Findings {
-    fn job(&mut self, job: &Job, ends: bool, now: Now) {
-        let mut item = json!({
-            "what": job.kind.word(),
-            "path": record::outside(job.path.as_os_str().as_encoded_bytes()),
-            "changed_at": job.changed_at.to_string(),
-            "ended": false,
-        });
-        if job.kind != Kind::Linger {
-            item["sha256"] = job.sha256.as_str().into();
-            item["size"] = job.size.into();
+    /// Notes a job, and takes it out of its spool if it is theirs and may end; whether it did.
+    fn job(&mut self, job: &Job, theirs: bool, taking: &mut Taking) -> bool {
+        if theirs && taking.is_over() {
+            return false;
         }
-        if ends {
-            match jobs::set_aside(job, now.wall) {
-                Ok(kept) => {
-                    self.ended += 1;
-                    item["ended"] = true.into();
-                    if let Some(kept) = kept {
-                        item["kept_in"] = record::outside(kept.as_os_str().as_encoded_bytes()).into();
-                    }
-                }
-                Err(error) => item["failed"] = error.to_string().into(),
-            }
+        self.jobs += 1;
+        let named = self.jobs <= MAX_NAMED_JOBS;
+        let mut item = if named { told(job) } else { Value::Null };
+        let taken = match taking.aside.as_mut().filter(|_| theirs) {
+            None => None,
+            Some(Ok(aside)) => Some(aside.set_aside(job, taking.now.wall).map_err(|error| error.to_string())),
+            Some(Err(error)) => Some(Err(error.to_string())),
+        };
+        let ended = matches!(taken, Some(Ok(_)));
+        taking.took |= ended;
+        self.ended += u64::from(ended);
+        if !named {
+            self.more += 1;
+            return ended;
+        }
+        item["ended"] = ended.into();
+        match taken {
+            Some(Ok(Some(kept))) => item["kept_in"] = record::outside(kept.as_os_str().as_encoded_bytes()).into(),
+            Some(Err(failed)) => item["failed"] = failed.into(),
+            Some(Ok(None)) | None => {}
         }
         self.items.push(item);
+        ended
     }
 
     fn process(&mut self, found: &Found, by: &str, ended: bool) {
         self.ended += u64::from(ended);
         self.items.push(process(found, by, ended));
+    }
+
+    /// The draft with what was found; what is not named is counted.
+    fn told_by(mut self, draft: Draft) -> Draft {
+        let more = self.more + self.items.len().saturating_sub(MAX_NAMED) as u64;
+        if self.items.is_empty() {
+            return draft;
+        }
+        self.items.truncate(MAX_NAMED);
+        let draft = draft.with("left_behind", self.items);
+        if more > 0 { draft.with("more_left_behind", more) } else { draft }
     }
 }
 
@@ -285,12 +339,15 @@ fn process(found: &Found, by: &str, ended: bool) -> Value {
     item
 }
 
-fn with_items(draft: Draft, mut items: Vec<Value>) -> Draft {
-    if items.is_empty() {
-        return draft;
+fn told(job: &Job) -> Value {
+    let mut item = json!({
+        "what": job.kind.word(),
+        "path": record::outside(job.path.as_os_str().as_encoded_bytes()),
+        "changed_at": job.changed_at.to_string(),
+    });
+    if let Some(content) = job.content().filter(|_| job.kind != Kind::Linger) {
+        item["sha256"] = content.sha256.into();
+        item["size"] = content.size.into();
     }
-    let more = items.len().saturating_sub(MAX_NAMED);
-    items.truncate(MAX_NAMED);
-    let draft = draft.with("left_behind", items);
-    if more > 0 { draft.with("more_left_behind", more as u64) } else { draft }
+    item
 }

@@ -45,6 +45,8 @@ pub struct Over {
     pub since: Duration,
     /// Whether anybody else may be on the account: a grant, a connection of whatever kind.
     pub shared: bool,
+    /// Whether the persons' connections alone are looked after, not what the account runs by itself.
+    pub connections_alone: bool,
     /// Whether the account's service manager outlives its connections (logind's linger).
     pub lingers: bool,
 }
@@ -94,6 +96,9 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
     }
     if seen.audit.is_some_and(|audit| over.audits.contains(&audit)) {
         return Left::Theirs(By::Session);
+    }
+    if over.connections_alone {
+        return Left::Nothing;
     }
     let manager = format!("{}/user@{}.service", user_slice(over.uid), over.uid);
     let by = if is_within(seen.cgroup, &manager) {
@@ -157,6 +162,7 @@ mod tests {
             audits: BTreeSet::from([7, 8]),
             since: Duration::from_secs(100),
             shared: false,
+            connections_alone: false,
             lingers: true,
         }
     }
@@ -186,6 +192,8 @@ mod tests {
             assert_eq!(judge(seen(20, 1001, cgroup), &over(), &none), Left::Theirs(by));
             let shared = Over { shared: true, ..over() };
             assert_eq!(judge(seen(20, 1001, cgroup), &shared, &none), Left::Accounts(by));
+            let later = Over { connections_alone: true, ..over() };
+            assert_eq!(judge(seen(20, 1001, cgroup), &later, &none), Left::Nothing);
             let old = Seen { began: Duration::from_secs(99), ..seen(20, 1001, cgroup) };
             assert_eq!(judge(old, &over(), &none), Left::Accounts(by));
         }
