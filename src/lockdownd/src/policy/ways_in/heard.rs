@@ -2,13 +2,15 @@
 
 use super::{Login, Observed, RunBy, Sshd};
 
-/// Below these levels of `LogLevel`, sshd does not say whom it lets in.
-const TOO_LITTLE: [&str; 3] = ["QUIET", "FATAL", "ERROR"];
+/// At these levels of `LogLevel`, sshd does not say whom it lets in. It prints `QUIET` as `SILENT`.
+const TOO_LITTLE: [(&str, &str); 4] = [("silent", "QUIET"), ("quiet", "QUIET"), ("fatal", "FATAL"), ("error", "ERROR")];
 
 /// Why some of root's sshds does not tell the daemon whom it lets in and whom not, with the line that mends it.
 pub(super) fn unheard(sshd: &Sshd) -> Option<String> {
-    let level =
-        |login: &Login| login.settings.get("loglevel").filter(|level| TOO_LITTLE.contains(level)).map(str::to_owned);
+    let level = |login: &Login| {
+        let level = login.settings.get("loglevel")?.to_lowercase();
+        TOO_LITTLE.iter().find(|(printed, _)| *printed == level).map(|(_, name)| *name)
+    };
     let (why, mends) = match (&sshd.unlogged, sshd.logins.iter().find_map(|login| Some((login, level(login)?)))) {
         (Some(why), _) => (why.clone(), "start it as /usr/sbin/sshd, without that".to_owned()),
         (None, Some((login, level))) => {
@@ -52,8 +54,8 @@ mod tests {
 
     #[test]
     fn an_sshd_that_logs_too_little_or_elsewhere_is_warned_of_with_the_line_that_mends_it() {
-        for level in ["QUIET", "FATAL", "ERROR"] {
-            let told = warnings(&observed(sshd(&[("usepam", "yes"), ("loglevel", level)])));
+        for (printed, level) in [("SILENT", "QUIET"), ("FATAL", "FATAL"), ("ERROR", "ERROR")] {
+            let told = warnings(&observed(sshd(&[("usepam", "yes"), ("loglevel", printed)])));
             let [told] = told.as_slice() else { panic!("{level}: {told:?}") };
             assert!(told.contains(level) && told.contains("`LogLevel INFO` in /etc/ssh/odd.conf"), "{told}");
         }
