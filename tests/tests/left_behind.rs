@@ -35,6 +35,22 @@ setsid -f unshare -Urpf --kill-child sh -c 'sleep 4041 & wait' >/dev/null 2>&1 <
 setsid -f sudo -n -u grace sh -c 'cd /; exec sleep 4042' >/dev/null 2>&1 </dev/null
 tmux -L away new-session -d 'sleep 4043'
 "#;
+/// What frank tells a service manager that ran before; `once` leaves no file behind.
+const TOLD: &str = r#"set -e
+export XDG_RUNTIME_DIR=/run/user/$(id -u)
+mkdir -p ~/.config/systemd/user && cd ~/.config/systemd/user
+for unit in calendar boot once way; do
+    printf '[Service]\nExecStart=/bin/sh -c "date +%%%%s.%%%%N >/tmp/ran-'$unit'"\n' >$unit.service
+done
+printf '[Timer]\nOnCalendar=*:*:*\nAccuracySec=1ms\n[Install]\nWantedBy=timers.target\n' | tee calendar.timer >once.timer
+printf '[Timer]\nOnStartupSec=1\nOnUnitActiveSec=1\nAccuracySec=1ms\n' >boot.timer
+printf '[Path]\nPathChanged=/tmp/changes\n' >way.path
+systemctl --user daemon-reload
+systemctl --user enable -q --now calendar.timer
+systemctl --user start once.timer boot.timer way.path
+systemd-run -q --user --on-calendar='*:*:*' --timer-property=AccuracySec=1ms sh -c 'date +%s.%N >/tmp/ran-transient'
+rm once.timer once.service
+"#;
 /// `chain WAY`.
 const CHAIN: &str = r#"
 #include <fcntl.h>
@@ -207,6 +223,10 @@ on_each_release! {
         let before = manager();
         std::thread::sleep(Duration::from_secs(1));
         house.allow("frank --account ubuntu --for 1h");
+        house.ctl("revoke frank").expect_ok();
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(manager(), before, "nobody came in and told it anything");
+        house.allow("frank --account ubuntu --for 1h");
         house.ssh("ubuntu").key(&house.frank).run("setsid -f sleep 4022 >/dev/null 2>&1 </dev/null").expect_ok();
         let in_manager = "systemd-run -q --user --unit=new sleep 4023";
         house.ssh("ubuntu").key(&house.frank).run(in_manager).expect_ok();
@@ -214,7 +234,7 @@ on_each_release! {
         eventually("what is his is gone", SOON, || !runs(&house, "sleep 4022") && !runs(&house, "/usr/bin/sleep 4023"));
         std::thread::sleep(Duration::from_secs(2));
         assert!(runs(&house, "/usr/bin/sleep 4021") || runs(&house, "sleep 4021"), "the service");
-        assert_eq!(manager(), before, "the manager");
+        assert_eq!(manager(), "", "what frank told the manager nobody can tell");
         assert!(house.run("crontab -u ubuntu -l").ok() && house.exists("/var/lib/systemd/linger/ubuntu"));
         let found = left_behind(&house, "frank");
         assert!(of_kind(&found, "what", "crontab")[0]["ended"] == false, "{found:?}");
@@ -316,6 +336,39 @@ on_each_release! {
         assert!(record["detail"]["more_left_behind"].as_u64() > Some(0), "{record}");
         let kept: u32 = house.sh("ls /var/lib/lockdownd/left-behind | wc -l").trim().parse().expect("a number");
         assert!(kept >= 1_000, "{kept}");
+    }
+
+    fn what_a_manager_that_lingered_before_was_told_runs_no_more_once_the_grant_is_over(release) {
+        let house = House::enforcing_with(release, ENDS);
+        house.sh("loginctl enable-linger ubuntu");
+        eventually("the account's manager is there", SOON, || house.run("pgrep -u ubuntu -f 'systemd --user'").ok());
+        std::thread::sleep(Duration::from_secs(1));
+        house.allow("frank --account ubuntu --for 1h");
+        house.ssh("ubuntu").key(&house.frank).run(TOLD).expect_ok();
+        let ways = ["calendar", "boot", "once", "transient"];
+        let ran = |way: &str| house.run(&format!("cat /tmp/ran-{way}")).stdout;
+        for way in ways {
+            eventually(&format!("{way} runs"), SOON, || !ran(way).is_empty());
+        }
+        house.sh("date >/tmp/changes");
+        eventually("the path unit runs", SOON, || !ran("way").is_empty());
+
+        house.ctl("revoke frank").expect_ok();
+        let found = left_behind(&house, "frank");
+        assert!(of_kind(&found, "by", "user_manager").iter().any(|item| item["ended"] == true), "{found:?}");
+        eventually("nothing of it runs", SOON, || !house.run("pgrep -u ubuntu").ok());
+        let before = ways.map(ran);
+        let by_path = ran("way");
+        house.sh("date >/tmp/changes");
+        // What a timer of the manager's, or systemd itself, would start anew.
+        std::thread::sleep(Duration::from_secs(15));
+        assert_eq!(ways.map(ran), before, "{}", house.run("ps -fu ubuntu"));
+        assert_eq!(ran("way"), by_path);
+        assert!(!house.run("pgrep -u ubuntu").ok(), "{}", house.run("ps -fu ubuntu"));
+        // The mark is root's; the next person is let in.
+        assert!(house.exists("/var/lib/systemd/linger/ubuntu"));
+        house.allow("grace --account ubuntu --for 1h");
+        assert!(house.ssh("ubuntu").key(&house.grace).login());
     }
 
     fn a_chain_of_grants_and_a_restart_leave_no_way_back(release) {

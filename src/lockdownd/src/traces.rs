@@ -84,10 +84,15 @@ impl Traces {
         self.all.iter().map(|trace| trace.grant.clone()).collect()
     }
 
-    /// Forgets those whose audit session nothing has any more.
-    pub fn keep(&mut self, audits: &BTreeSet<u32>) {
+    /// Forgets those whose audit session nothing has any more; of a grant that `matters` still, the first one stays: it
+    /// tells that the grant was used.
+    pub fn keep(&mut self, audits: &BTreeSet<u32>, matters: impl Fn(&GrantId) -> bool) {
         let before = self.all.len();
-        self.all.retain(|trace| audits.contains(&trace.audit));
+        let mut told = BTreeSet::new();
+        self.all.retain(|trace| {
+            let tells = matters(&trace.grant) && told.insert(trace.grant.clone());
+            audits.contains(&trace.audit) || tells
+        });
         if self.all.len() < before {
             self.save();
         }
@@ -121,7 +126,9 @@ mod tests {
         let mut traces = Traces::open(&path);
         assert_eq!(traces.of(&grant(1)), BTreeSet::from([7, 8]));
         assert_eq!((traces.grant_of(9), traces.grant_of(10)), (Some(&grant(2)), None));
-        traces.keep(&BTreeSet::from([8]));
+        traces.keep(&BTreeSet::from([8]), |id| *id == grant(2));
+        assert_eq!(traces.grants(), BTreeSet::from([grant(1), grant(2)]), "it tells that the grant was used");
+        traces.keep(&BTreeSet::from([8]), |_| false);
         let traces = Traces::open(&path);
         assert_eq!((traces.audits(), traces.grants()), (BTreeSet::from([8]), BTreeSet::from([grant(1)])));
     }

@@ -129,7 +129,11 @@ impl Engine {
     /// left, and for jobs that wait since then.
     pub(super) fn look_behind_all(&mut self, now: Now) {
         match left_behind::still_in_use(&self.traces.audits()) {
-            Ok(used) => self.traces.keep(&used),
+            Ok(used) => {
+                let occupied: BTreeSet<&Account> = self.grants.open_ones().map(|grant| &grant.account).collect();
+                let account = |id: &GrantId| self.grants.get(id).map(|grant| &grant.account);
+                self.traces.keep(&used, |id| account(id).is_some_and(|account| occupied.contains(account)));
+            }
             Err(error) => return tracing::error!(%error, "what was left behind cannot be looked for"),
         }
         let ended = self.grants.all().iter().filter(|grant| grant.end.is_some());
@@ -208,7 +212,15 @@ impl Engine {
             shared: others || self.sessions.live().iter().any(elsewhere),
             connections_alone: false,
             lingers: waiting.iter().any(|job| job.kind == Kind::Linger),
+            used: self.used_since(&grant.account, since),
         }
+    }
+
+    /// Whether anybody came in on a grant for this account that lasted beyond this moment.
+    fn used_since(&self, account: &Account, since: Timestamp) -> bool {
+        let used = self.traces.grants();
+        let lasted = |grant: &Grant| grant.end.as_ref().is_none_or(|end| end.at >= since);
+        self.grants.all().iter().any(|grant| grant.account == *account && lasted(grant) && used.contains(&grant.id))
     }
 
     /// Listeners of root's sshds and every connection's own processes: connections end by themselves.

@@ -49,6 +49,8 @@ pub struct Over {
     pub connections_alone: bool,
     /// Whether the account's service manager outlives its connections (logind's linger).
     pub lingers: bool,
+    /// Whether anybody came in since then: what they told a service manager that ran before nobody can tell, nor take back.
+    pub used: bool,
 }
 
 /// By what it was started.
@@ -117,7 +119,8 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
         // A console, another way in: not of this grant.
         return Left::Nothing;
     };
-    if over.shared || seen.began < over.since { Left::Accounts(by) } else { Left::Theirs(by) }
+    let told = by == By::UserManager && over.used;
+    if over.shared || (seen.began < over.since && !told) { Left::Accounts(by) } else { Left::Theirs(by) }
 }
 
 /// Since when somebody could be on this grant's account without a break, up to its end. What one person put there while
@@ -164,6 +167,7 @@ mod tests {
             shared: false,
             connections_alone: false,
             lingers: true,
+            used: false,
         }
     }
 
@@ -196,6 +200,9 @@ mod tests {
             assert_eq!(judge(seen(20, 1001, cgroup), &later, &none), Left::Nothing);
             let old = Seen { began: Duration::from_secs(99), ..seen(20, 1001, cgroup) };
             assert_eq!(judge(old, &over(), &none), Left::Accounts(by));
+            let told = judge(old, &Over { used: true, ..over() }, &none);
+            assert_eq!(matches!(told, Left::Theirs(_)), by == By::UserManager, "what they told it goes with it");
+            assert_eq!(judge(old, &Over { used: true, shared: true, ..over() }, &none), Left::Accounts(by));
         }
     }
 
