@@ -266,10 +266,11 @@ on_each_release! {
         house.sh("echo ubuntu:s3cret | chpasswd");
         house.write("/etc/ssh/second.conf", "Port 2222\nUsePAM no\nPasswordAuthentication yes\nPidFile /run/second.pid\n");
         house.sh("/usr/sbin/sshd -f /etc/ssh/second.conf");
-        house.run_as("grace", "ssh-keygen -q -t ed25519 -N '' -f hostkey; mkdir -p own; chmod 700 own
+        // An exempt account's: any other's own would be ended.
+        house.run_as("breakglass", "ssh-keygen -q -t ed25519 -N '' -f hostkey; mkdir -p own; chmod 700 own
             printf 'Port 2200\\nHostKey %s/hostkey\\nPidFile none\\nStrictModes no\\nAuthorizedKeysFile %s/own/keys\\n' \"$PWD\" \"$PWD\" >own/conf
             setsid /usr/sbin/sshd -f \"$PWD/own/conf\"").expect_ok();
-        house.write("/home/grace/own/keys", house.grace.public());
+        house.write("/home/breakglass/own/keys", house.grace.public());
         bring_dropbear(&house);
         house.sh("dropbearkey -t ed25519 -f /root/dropbear_key >/dev/null 2>&1
                   systemd-run -q --unit=other-door dropbear -F -E -p 2223 -r /root/dropbear_key
@@ -277,7 +278,7 @@ on_each_release! {
         let port = |account: &str, port: &str| house.ssh(account).arg("-p").arg(port);
         eventually("each lets in whom it likes", SOON, || {
             port("ubuntu", "2222").password("s3cret").login()
-                && port("grace", "2200").key(&house.grace).login()
+                && port("breakglass", "2200").key(&house.grace).login()
                 && port("ubuntu", "2223").password("s3cret").login()
                 && port("ubuntu", "2224").password("s3cret").login()
         });
@@ -286,7 +287,7 @@ on_each_release! {
         let find = |what: &str| open.iter().find(|way| way.to_string().contains(what)).unwrap_or_else(|| panic!("no {what} in {open:?}"));
         let second = open.iter().find(|w| w["kind"] == "gate" && w["server"].as_str().unwrap().contains("second.conf")).expect("the second sshd");
         assert_eq!(second["closes"], "UsePAM yes in /etc/ssh/second.conf");
-        assert_eq!(find("\"kind\":\"user_sshd\"")["closes"], format!("kill {}", house.sh("pgrep -u grace -f own/conf")));
+        assert_eq!(find("\"kind\":\"user_sshd\"")["closes"], format!("kill {}", house.sh("pgrep -u breakglass -f own/conf")));
         assert_eq!(find("other-door.service")["closes"], "systemctl disable --now other-door.service");
         assert_eq!(find("/usr/local/bin/innocent")["closes"], format!("kill {}", house.sh("pgrep -x innocent")));
         assert!(find("2223")["why"].as_str().unwrap().contains("the gate is not in it"));
