@@ -154,7 +154,6 @@ on_each_release! {
         // What the unit starts shows once a sweep has looked at the process.
         open.house.sh("systemctl restart lockdownd");
         eventually("the attestation names each", SOON, || contains_all(&attested(&open.house, "ways_closed_by_gate"), &open.all()));
-        assert!(attested(&open.house, "ways_closed_by_gate").contains("principals"), "whose names the certificate bore");
         assert_eq!(attested(&open.house, "ways_open"), BTreeSet::new());
         let by_gate = listed(&open.house, "closed_by_gate");
         assert!(kinds(&by_gate).is_superset(&open.all()), "{by_gate:?}");
@@ -294,8 +293,7 @@ on_each_release! {
         house.sh("systemctl restart lockdownd");
         let all = BTreeSet::from(["gate", "user_sshd", "other_server", "password"]);
         eventually("the attestation names them", SOON, || contains_all(&attested(&house, "ways_open"), &all));
-        let is_told = || house.ctl_json("status")["problems"].to_string().contains("ways in are open");
-        eventually("the status says so, once nothing is being looked at again", SOON, is_told);
+        eventually("status says so", SOON, || house.ctl_json("status")["problems"].to_string().contains("ways in are open"));
 
         for way in &open {
             if let Some(line) = way["closes"].as_str().filter(|line| line.starts_with("kill ") || line.starts_with("systemctl ")) {
