@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use instance_tests::{House, eventually, on_each_release};
+use instance_tests::{House, Release, eventually, on_each_release};
 use serde_json::Value;
 
 /// What the daemon may take to act on what nobody waits for.
@@ -13,7 +13,7 @@ const CONFIG: &str = "/etc/ssh/sshd_config";
 const MAX_LINE: usize = 6 * 1024;
 
 /// A house in observe whose sshd takes passwords, ubuntu's and grace's among them.
-fn with_passwords(release: instance_tests::Release) -> House {
+fn with_passwords(release: Release) -> House {
     let house = House::observing(release);
     house.write("/etc/ssh/sshd_config.d/50-password.conf", "PasswordAuthentication yes\n");
     house.sh("printf '%s\\n' ubuntu:s3cret grace:s3cret | chpasswd; systemctl restart ssh");
@@ -29,10 +29,18 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+fn listed(house: &House) -> Vec<Value> {
+    let answer: Value = serde_json::from_str(&house.ctl("--json ways-in").stdout).expect("JSON");
+    answer["ways"].as_array().expect("a list").clone()
+}
+
+fn problems(house: &House) -> String {
+    house.ctl_json("status")["problems"].to_string()
+}
+
 /// Whether `lockdownctl ways-in` tells of a way of this kind that is open.
 fn is_open(house: &House, kind: &str) -> bool {
-    let answer: Value = serde_json::from_str(&house.ctl("--json ways-in").stdout).expect("JSON");
-    answer["ways"].as_array().expect("a list").iter().any(|way| way["kind"] == kind && way["state"] == "open")
+    listed(house).iter().any(|way| way["kind"] == kind && way["state"] == "open")
 }
 
 on_each_release! {
@@ -123,5 +131,41 @@ on_each_release! {
         let longest = house.sh("awk '{ n = length($0) + 1; if (n > m) m = n } END { print m }' /var/lib/lockdownd/ledger/*.jsonl");
         assert!(longest.parse::<usize>().is_ok_and(|longest| longest <= MAX_LINE), "{longest}");
         house.ctl("verify").expect_ok();
+    }
+
+    fn what_match_blocks_open_for_logins_that_nobody_would_make_up_is_told(release) {
+        let house = House::enforcing(release);
+        let ca = house.keygen("ca");
+        house.write("/etc/ssh/ca.pub", ca.public());
+        house.write("/etc/pam.d/vpn", "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n");
+        let many: String = (0..300).map(|n| format!("Match User zz{n}\n    X11Forwarding no\n")).collect();
+        // Before OpenSSH 10 a block cannot name a PAM service; then the gate closes what it opens.
+        let vpn = if release == Release::Trixie { "    PAMServiceName vpn\n" } else { "" };
+        let opens = format!("    TrustedUserCAKeys /etc/ssh/ca.pub\n{vpn}    LogLevel QUIET\n");
+        for (what, before, line) in [
+            ("a name that an earlier block takes", "Match User u\n    TrustedUserCAKeys none\n", "Match User u*"),
+            ("an address likewise", "Match Address 127.0.0.0\n    TrustedUserCAKeys none\n", "Match Address 127.0.0.0/8"),
+            ("many blocks", many.as_str(), "Match User ubuntu"),
+            ("a group that nobody is in", "", "Match Group nobody-yet"),
+            ("every name that comes to mind", "Match User u,ux,ulockdownd-probe,ubuntu\n    TrustedUserCAKeys none\n", "Match User u*"),
+        ] {
+            house.write("/etc/ssh/sshd_config.d/60-odd.conf", format!("{before}{line}\n{opens}"));
+            house.sh("sshd -t; systemctl reload ssh");
+            let ways = listed(&house);
+            let told = ways.iter().find(|way| way["kind"] == "user_ca" && way["state"] != "closed");
+            assert!(told.is_some(), "{what}: {ways:?}");
+            let gate = ways.iter().any(|way| way["kind"] == "gate" && way["state"] == "open" && way["why"].to_string().contains("vpn"));
+            assert_eq!(gate, release == Release::Trixie, "{what}: {ways:?}");
+            if release == Release::Trixie {
+                eventually("enforce says that it does not hold", SOON, || problems(&house).contains("vpn"));
+            }
+        }
+        // More blocks that open something than are looked at are no reason to take the rest for closed.
+        let many: String = (0..300).map(|n| format!("Match User zz{n}\n    AuthorizedKeysCommand /bin/true {n}\n    AuthorizedKeysCommandUser nobody\n")).collect();
+        house.write("/etc/ssh/sshd_config.d/60-odd.conf", many);
+        house.sh("sshd -t; systemctl reload ssh");
+        let ways = listed(&house);
+        assert!(ways.iter().any(|way| way["kind"] == "unknown" && way["why"].to_string().contains("are not looked at")), "{ways:?}");
+        eventually("enforce says so", SOON, || problems(&house).contains("more than the 256"));
     }
 }

@@ -198,7 +198,7 @@ fn group_holds(bytes: &[u8], group: &str, gid: u32, names: &[String]) -> bool {
     })
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, AccountsError> {
+pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, AccountsError> {
     let failed = |source| AccountsError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;

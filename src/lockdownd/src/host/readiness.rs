@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use record::Account;
@@ -16,6 +16,7 @@ use record::Account;
 use super::{
     pam::{self, Step},
     sshd::{
+        blocks,
         drop_in::{self, DropInError, ExemptKeyFiles, STORE_PATTERN},
         effective::{Effective, Spec, effective},
         listener::{Invocation, Listener},
@@ -27,9 +28,8 @@ use super::{
 mod exempt;
 pub(super) mod probes;
 
-/// The most logins that one sshd is asked about, 10 ms each. Past these, that the drop-in is read first has to do: sshd
-/// takes the first value, and the drop-in's last block holds for everybody.
-pub const MAX_PROBES: usize = 200;
+/// The most logins that one sshd is asked about, 10 ms each. That there would be more is an [`Obstacle`].
+pub const MAX_PROBES: usize = 256;
 
 /// An account that is never locked down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,13 @@ pub enum Obstacle {
         /// Why not, and what to do.
         why: String,
     },
+    /// More logins would have to be asked about than are.
+    Unasked {
+        /// Which sshd.
+        listener: String,
+        /// How many are not.
+        left_out: usize,
+    },
     /// The drop-in is missing or was edited while enforcement is on.
     DropInGone,
     /// An sshd reads keys from elsewhere than the store.
@@ -139,6 +146,11 @@ impl fmt::Display for Obstacle {
             }
             Self::Gate { listener, why } => write!(f, "{listener}: {why}"),
             Self::DropIn { listener, why } => write!(f, "{listener}: {why}"),
+            Self::Unasked { listener, left_out } => write!(
+                f,
+                "{listener}: its Match blocks stand for {left_out} kinds of logins more than the {MAX_PROBES} that are looked \
+                 at: name fewer accounts and addresses one by one"
+            ),
             Self::DropInGone => write!(
                 f,
                 "{} is missing or was changed: it is put back as long as nothing else is in the way",
@@ -268,8 +280,14 @@ impl Asking<'_> {
             When::Before => Some(Probe::with_drop_in(invocation, self.content)?),
             When::InForce => None,
         };
-        let (mut services, mut obstacles) = (BTreeSet::new(), Vec::new());
-        for spec in probes::specs(scan, self.files.keys().map(Account::as_str)) {
+        // Whether or not a login can be made up for the block that names it.
+        let mut services: BTreeSet<String> = blocks::services(scan).map(str::to_owned).collect();
+        let mut obstacles = Vec::new();
+        let specs = probes::specs(scan, self.files.keys().map(Account::as_str));
+        if specs.left_out > 0 {
+            obstacles.push(Obstacle::Unasked { listener: self.listener.title(), left_out: specs.left_out });
+        }
+        for spec in specs.asked {
             let effective = match &probe {
                 Some(probe) => probe.effective(&spec)?,
                 None => effective(invocation, &spec)?,
@@ -309,20 +327,6 @@ impl Asking<'_> {
             obstacles.push(Obstacle::OtherKeys { listener, login, files });
         }
     }
-}
-
-/// Members of a group by name, from group(5), for a login that fits `Match Group`.
-fn someone_in(group: &str) -> Option<String> {
-    let text = std::fs::read_to_string(Path::new(super::accounts::GROUP)).ok()?;
-    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    let entry =
-        text.lines().map(fields).find(|fields| fields.len() == 4 && super::sshd::glob::matches(group, &fields[0]))?;
-    if let Some(member) = entry[3].split(',').find(|member| !member.is_empty()) {
-        return Some(member.to_owned());
-    }
-    let gid: u32 = entry[2].parse().ok()?;
-    let accounts = super::accounts::Accounts::read().ok()?;
-    accounts.entries.iter().find(|account| account.gid == gid).map(|account| account.name.as_str().to_owned())
 }
 
 #[cfg(test)]

@@ -14,11 +14,12 @@ use super::{
     pam::{self, Step},
     readiness::{self, ExemptAccount, probes},
     sshd::{
+        blocks::{self, Values},
         drop_in::DropInError,
         effective::{Effective, Spec, effective},
         listener::{self, Invocation, Listener},
         probe::Probe,
-        scan::{self, Disk, Scan},
+        scan::{self, Disk, Scan, Setting},
         units,
     },
 };
@@ -167,8 +168,15 @@ impl Looker<'_> {
         let probe = if closes { Some(Probe::of_file(invocation, Path::new(CLOSING), None)?) } else { None };
         let exempt: Vec<&str> = self.question.exempt.iter().map(|exempt| exempt.account.as_str()).collect();
         let more = exempt.iter().copied().chain(["root"]);
-        let specs = probes::specs(scan, more);
-        let mut logins = Vec::new();
+        let probes::Specs { asked: specs, left_out } = probes::specs(scan, more);
+        if left_out > 0 {
+            self.unseen.push(format!(
+                "{}: {left_out} kinds of logins that its Match blocks stand for are not looked at, past the first {}",
+                invocation.config_file.display(),
+                specs.len()
+            ));
+        }
+        let (mut logins, mut shown) = (Vec::new(), Vec::new());
         for (asked, spec) in specs.iter().enumerate() {
             if Instant::now() > self.until {
                 self.unseen.push(format!(
@@ -183,21 +191,58 @@ impl Looker<'_> {
                 None => effective(invocation, spec)?,
             };
             logins.push(self.login(invocation, spec, &settings, &exempt));
+            if !exempt.contains(&spec.user.as_str()) {
+                shown.push(settings.settings().clone());
+            }
         }
+        self.blocks(invocation, scan, &exempt, &shown, &mut logins);
         Ok(logins)
     }
 
+    /// What a `Match` block says that no login has shown: it counts as holding for somebody.
+    fn blocks(
+        &mut self,
+        invocation: &Invocation,
+        scan: &Scan,
+        exempt: &[&str],
+        shown: &[Values],
+        logins: &mut Vec<Login>,
+    ) {
+        // The first is anybody's.
+        let Some(anybody) = shown.first() else { return };
+        let taken_away = |setting: &Setting| self.what == As::Unclosed && setting.place.file == Path::new(CLOSING);
+        let (blocks, more) = blocks::blocks(scan, anybody, exempt, taken_away);
+        if more > 0 {
+            let file = invocation.config_file.display();
+            self.unseen.push(format!("{file}: {more} Match blocks are not looked at, past the first {}", blocks.len()));
+        }
+        for block in blocks {
+            if shown.iter().any(|values| blocks::agree(values, &block.values)) {
+                continue;
+            }
+            let service = block.values.get("pamservicename").and_then(|values| values.first());
+            let gate = self.gate(service.unwrap_or(&invocation.service_name));
+            let whom = format!("whomever {} ({}) is about", block.line, block.place);
+            let settings = Settings::new(block.values);
+            logins.push(Login { whom, root: block.root, exempt: false, settings, gate });
+        }
+    }
+
     fn login(&mut self, invocation: &Invocation, spec: &Spec, effective: &Effective, exempt: &[&str]) -> Login {
-        let service = effective.get("pamservicename").map_or_else(|| invocation.service_name.clone(), str::to_owned);
-        let stands = |service: &String| {
+        let gate = self.gate(effective.get("pamservicename").unwrap_or(&invocation.service_name));
+        let settings = Settings::new(effective.settings().clone());
+        let exempt = exempt.contains(&spec.user.as_str());
+        Login { whom: probes::describe(spec), root: spec.user == "root", exempt, settings, gate }
+    }
+
+    /// Whether the gate stands in the stack of a PAM service.
+    fn gate(&mut self, service: &str) -> Result<(), String> {
+        let stands = || {
             [Step::Account, Step::Session]
                 .iter()
                 .try_for_each(|step| pam::gate_stands_for(service, *step).map_err(|why| why.to_string()))
         };
-        let gate = self.gates.entry(service.clone()).or_insert_with(|| stands(&service)).clone();
-        let settings = Settings::new(effective.settings().clone());
-        let exempt = exempt.contains(&spec.user.as_str());
-        Login { whom: probes::describe(spec), root: spec.user == "root", exempt, settings, gate }
+        self.gates.entry(service.to_owned()).or_insert_with(stands).clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! sshd as it runs here: its listeners, what their configuration says, and our drop-in in it.
 
+pub mod blocks;
 pub mod drop_in;
 pub mod effective;
 pub mod glob;

@@ -231,7 +231,7 @@ fn check_before(sshd: &Invocation, wanted: &str, question: &Question) -> Result<
         wanted.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_ascii_lowercase).collect();
     let exempt: Vec<&Account> = question.exempt.iter().map(|exempt| &exempt.account).collect();
     let scan = scan::scan(&Disk, &sshd.config_file);
-    for spec in probes::specs(&scan, exempt.iter().map(|account| account.as_str()).chain(["root"])) {
+    for spec in probes::specs(&scan, exempt.iter().map(|account| account.as_str()).chain(["root"])).asked {
         let (before, after) = (without.effective(&spec)?, probe.effective(&spec)?);
         let spared = exempt.iter().any(|account| account.as_str() == spec.user);
         // UsePAM holds for everybody or nobody; the gate lets exempt accounts by.
