@@ -1,7 +1,12 @@
 //! Every way in, really open and really tried: what the gate refuses, what the attestation names, and what
 //! `lockdownctl ways-in --close --apply` closes.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use instance_tests::{House, Instance, Key, Release, eventually, on_each_release};
 use serde_json::Value;
@@ -18,7 +23,34 @@ const OPEN: &str = "PasswordAuthentication yes\nKbdInteractiveAuthentication yes
 const UNIT: &str = "[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D -o \"AuthorizedKeysCommand /usr/local/bin/keys\" \
     -o \"AuthorizedKeysCommandUser nobody\"\n";
 const HOST_BASED: &str = "ssh -o PreferredAuthentications=hostbased -o HostbasedAuthentication=yes -o BatchMode=yes \
-    -o StrictHostKeyChecking=yes ubuntu@localhost echo logged-in";
+    -o StrictHostKeyChecking=yes ubuntu@localhost";
+
+/// What the daemon may take to put a login on record: within a second as a rule.
+const ON_RECORD: Duration = Duration::from_secs(5);
+
+/// One way, tried.
+struct Tried {
+    kind: &'static str,
+    from: String,
+    let_in: bool,
+    /// When its client was done.
+    ended: SystemTime,
+}
+
+impl Tried {
+    /// Where sshd may say that it came from.
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        [self.from.as_str()].into_iter().chain((self.from == "127.0.0.1").then_some("::1"))
+    }
+
+    /// Whether this record is about its login. What came by the local socket has no address.
+    fn is_in(&self, record: &Value) -> bool {
+        match record["source"]["address"].as_str() {
+            Some(address) => self.addresses().any(|from| from == address),
+            None => self.kind == "local_socket",
+        }
+    }
+}
 
 /// A house in enforce whose sshd has every way open at once.
 struct Open {
@@ -55,31 +87,64 @@ impl Open {
         Self { house, commanded, certified }
     }
 
-    /// Tries every way with a fresh client; which of them let it in.
+    /// Tries every way with a fresh client from an address of its own; which of them let it in.
     fn tried(&self) -> BTreeSet<&'static str> {
-        let login = |account: &str| self.house.ssh(account);
-        let by_password =
-            |method: &str| login("ubuntu").option(&format!("PreferredAuthentications={method}")).password("s3cret");
-        let mut tried = vec![
-            ("key_command", login("ubuntu").key(&self.commanded).login()),
-            ("user_ca", login("ubuntu").arg("-i").arg(&self.certified).login()),
-            ("password", by_password("password").login()),
-            ("keyboard_interactive", by_password("keyboard-interactive").login()),
-            ("empty_password", login("hollow").login()),
-            ("root_login", login("root").password("s3cret").login()),
-            ("host_based", self.house.run_as("ubuntu", HOST_BASED).stdout.contains("logged-in")),
+        self.each("echo logged-in").into_iter().filter(|tried| tried.let_in).map(|tried| tried.kind).collect()
+    }
+
+    /// The same where the gate is out. In enforce what came past it is ended at once, at times before its command has said
+    /// anything: it was in all the same.
+    fn got_in(&self) -> BTreeSet<&'static str> {
+        let tried = self.each("echo logged-in");
+        let mut missing: Vec<&Tried> = tried.iter().filter(|tried| !tried.let_in).collect();
+        if !missing.is_empty() {
+            std::thread::sleep(ON_RECORD);
+            let accepted = self.house.journal("-t sshd -t sshd-session -g Accepted || true");
+            missing.retain(|tried| !tried.addresses().any(|from| accepted.contains(&format!(" from {from} port "))));
+        }
+        let missing: Vec<&str> = missing.into_iter().map(|tried| tried.kind).collect();
+        tried.iter().map(|tried| tried.kind).filter(|kind| !missing.contains(kind)).collect()
+    }
+
+    /// Runs a command by every way.
+    fn each(&self, command: &str) -> Vec<Tried> {
+        static ROUND: AtomicU32 = AtomicU32::new(0);
+        let round = ROUND.fetch_add(1, Ordering::Relaxed);
+        let from = |n: u32| format!("127.77.{round}.{n}");
+        let login = |account: &str, n: u32| self.house.ssh(account).from(&from(n));
+        let by_password = |method: &str, n: u32| {
+            login("ubuntu", n).option(&format!("PreferredAuthentications={method}")).password("s3cret")
+        };
+        let clients = [
+            ("key_command", login("ubuntu", 1).key(&self.commanded)),
+            ("user_ca", login("ubuntu", 2).arg("-i").arg(&self.certified)),
+            ("password", by_password("password", 3)),
+            ("keyboard_interactive", by_password("keyboard-interactive", 4)),
+            ("empty_password", login("hollow", 5)),
+            ("root_login", login("root", 6).password("s3cret")),
         ];
+        let done = |kind, from: &str, output: instance_tests::Output| Tried {
+            kind,
+            from: from.to_owned(),
+            let_in: output.stdout.contains("logged-in"),
+            ended: SystemTime::now(),
+        };
+        let numbered = (1..).zip(clients);
+        let mut tried: Vec<Tried> =
+            numbered.map(|(n, (kind, client))| done(kind, &from(n), client.run(command))).collect();
+        let host_based = self.house.run_as("ubuntu", &format!("{HOST_BASED} '{command}'"));
+        tried.push(done("host_based", "127.0.0.1", host_based));
         if self.house.release() == Release::Trixie {
             // sshd behind the socket is started without the unit's command line: it lets in by what the files say.
             let through = "ssh -i /root/certified -o BatchMode=yes -o StrictHostKeyChecking=no \
-                -o ProxyCommand='socat - UNIX-CONNECT:/run/ssh-unix-local/socket' ubuntu@local echo logged-in";
+                -o ProxyCommand='socat - UNIX-CONNECT:/run/ssh-unix-local/socket' ubuntu@local";
             self.house.copy_in(std::path::Path::new(&self.certified), "/root/certified");
             self.house
                 .copy_in(std::path::Path::new(&format!("{}-cert.pub", self.certified)), "/root/certified-cert.pub");
             self.house.sh("chmod 600 /root/certified");
-            tried.push(("local_socket", self.house.run(through).stdout.contains("logged-in")));
+            tried.push(done("local_socket", "UNKNOWN", self.house.run(&format!("{through} '{command}'"))));
         }
-        tried.into_iter().filter(|(_, let_in)| *let_in).map(|(kind, _)| kind).collect()
+        tried
     }
 
     fn all(&self) -> BTreeSet<&'static str> {
@@ -147,10 +212,14 @@ fn bring_dropbear(house: &House) {
 on_each_release! {
     fn without_a_grant_every_method_is_refused_by_the_gate_recorded_and_attested(release) {
         let open = Open::boot(release);
-        let none = BTreeSet::new();
-        assert_eq!(open.tried(), none);
-        let refused = open.house.records_of("session.refused");
-        assert!(refused.len() >= open.all().len(), "each is on record: {refused:?}");
+        for tried in open.each("echo logged-in") {
+            assert!(!tried.let_in, "{}", tried.kind);
+            eventually(&format!("{} is on record", tried.kind), ON_RECORD, || {
+                let mut records = open.house.records_of("session.refused");
+                records.extend(open.house.records_of("login.failed"));
+                records.iter().any(|record| tried.is_in(record))
+            });
+        }
         // What the unit starts shows once a sweep has looked at the process.
         open.house.sh("systemctl restart lockdownd");
         eventually("the attestation names each", SOON, || contains_all(&attested(&open.house, "ways_closed_by_gate"), &open.all()));
@@ -173,7 +242,7 @@ on_each_release! {
         open.house.allow("frank --account ubuntu --for 1h");
         // The control: without the gate each of them lets in.
         open.house.sh("pam-auth-update --package --remove lockdownd");
-        assert_eq!(open.tried(), open.all());
+        assert_eq!(open.got_in(), open.all());
         eventually("the attestation names each as open", SOON, || contains_all(&attested(&open.house, "ways_open"), &open.all()));
         let look = open.house.ctl("ways-in");
         assert_eq!(look.status, 1, "{look}");
@@ -201,7 +270,27 @@ on_each_release! {
 
         open.house.ctl("ways-in --undo").expect_ok();
         assert!(!open.house.exists(CLOSING));
-        assert_eq!(open.tried(), open.all(), "undone");
+        assert_eq!(open.got_in(), open.all(), "undone");
+    }
+
+    fn past_the_gate_a_login_by_any_method_is_ended_and_recorded_at_once(release) {
+        let open = Open::boot(release);
+        open.house.sh("pam-auth-update --package --remove lockdownd");
+        let tried = open.each("echo logged-in; exec sleep 15");
+        let accepted = open.house.sh("journalctl -q -o short-unix -t sshd -t sshd-session -g Accepted || true");
+        for tried in tried {
+            let of_it = |line: &&str| tried.addresses().any(|from| line.contains(&format!(" from {from} port ")));
+            let line = accepted.lines().rev().find(of_it).unwrap_or_else(|| panic!("{} did not get in: {accepted}", tried.kind));
+            let at: f64 = line.split_whitespace().next().and_then(|at| at.parse().ok()).expect("a time");
+            let lived = tried.ended.duration_since(SystemTime::UNIX_EPOCH).expect("now").as_secs_f64() - at;
+            println!("{}: ended {lived:.2} s after sshd's line", tried.kind);
+            assert!(lived < ON_RECORD.as_secs_f64(), "{}: {lived}", tried.kind);
+            for artifact in ["session.opened", "session.terminated"] {
+                eventually(&format!("{} is on record as {artifact}", tried.kind), ON_RECORD, || {
+                    open.house.records_of(artifact).iter().any(|record| tried.is_in(record))
+                });
+            }
+        }
     }
 
     fn with_pam_off_closing_turns_it_on_and_what_it_would_ask_off(release) {
@@ -209,7 +298,7 @@ on_each_release! {
         open.house.allow("frank --account ubuntu --for 1h");
         open.house.write("/etc/ssh/sshd_config.d/40-no-pam.conf", "UsePAM no\n");
         open.house.sh("sshd -t; systemctl restart ssh");
-        let let_in = open.tried();
+        let let_in = open.got_in();
         assert!(let_in.contains("password") && let_in.contains("host_based") && let_in.contains("root_login"), "{let_in:?}");
         let open_now = listed(&open.house, "open");
         let gate = open_now.iter().find(|way| way["kind"] == "gate").expect("the gate is not asked");
