@@ -106,14 +106,19 @@ fn by_state(ways: &[&Way], paint: Paint) -> String {
     for way in standing {
         let (label, tone) = label(way);
         let what = plain(&format!("{}, {}", way.kind.replace('_', " "), way.whom));
-        text.push_str(&format!("  {}: {what}\n", paint.tone(tone, label)));
+        // The label is painted only once the lines are broken: colour takes no room.
+        let heading = wrapped(&format!("{label}: {what}"), 4);
+        let rest = heading.trim_start().strip_prefix(label).unwrap_or_default();
+        text.push_str(&format!("  {}{rest}", paint.tone(tone, label)));
         text.push_str(&wrapped(&plain(&way.why), 6));
         if let Some(closes) = &way.closes {
             // In one line however long: it is there to be copied.
             text.push_str(&format!("      {} {}\n", paint.tone(Tone::Quiet, "to close it:"), plain(closes)));
         }
     }
-    let closed = ways.iter().filter(|way| way.state == WayState::Closed);
+    // What stands for one login is not closed because it is for others.
+    let stands = |kind: &str| ways.iter().any(|way| way.state != WayState::Closed && way.kind == kind);
+    let closed = ways.iter().filter(|way| way.state == WayState::Closed && !stands(&way.kind));
     let mut closed: Vec<String> = closed.map(|way| way.kind.replace('_', " ")).collect();
     closed.dedup();
     if !closed.is_empty() {
@@ -207,6 +212,7 @@ mod tests {
     fn open_ways_come_first_with_what_closes_them_and_the_status_is_1() {
         let ways = vec![
             way("gssapi", WayState::Closed, false, None),
+            way("password", WayState::Closed, false, None),
             way("password", WayState::ClosedByGate, false, Some("PasswordAuthentication no")),
             way("exempt", WayState::Open, true, None),
             way("other_server", WayState::Open, false, Some("kill 9")),
@@ -215,7 +221,7 @@ mod tests {
         assert_eq!(request, [Request::WaysIn(WaysIn::Look)]);
         assert_eq!(done.exit, Exit::Refused);
         let expected = format!(
-            "1 ways in are open, 1 on purpose; 1 closed by the gate, 1 closed\n\n{SSHD}\n  listens at 0.0.0.0:22\n  \
+            "1 ways in are open, 1 on purpose; 1 closed by the gate, 2 closed\n\n{SSHD}\n  listens at 0.0.0.0:22\n  \
              OPEN: other server, any account\n      other_server yes\n      to close it: kill 9\n  \
              open on purpose: exempt, any account\n      exempt yes\n  \
              closed by the gate: password, any account\n      password yes\n      to close it: PasswordAuthentication no\n  \
