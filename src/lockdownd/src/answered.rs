@@ -25,6 +25,9 @@ pub const ANSWERED: &str = "/var/lib/lockdownd/answered";
 pub const MAX_ANSWERS: usize = 8_192;
 /// How long the gate's answer may come after sshd's line, or before it: it waits ten seconds for a daemon that hangs.
 pub const AROUND: SignedDuration = SignedDuration::from_secs(30);
+/// Of how many connections it is known that their session step is still to come; the oldest go first. Not kept on disk:
+/// where it is not known, a connection that nobody was asked about is only waited for less long.
+pub const MAX_EXPECTED: usize = 1_024;
 /// The longest file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -44,6 +47,7 @@ struct Inner {
     file: Option<File>,
     lines: usize,
     answers: VecDeque<Answer>,
+    expected: VecDeque<(i32, Timestamp)>,
 }
 
 /// The answers, shared with who reads the log.
@@ -61,7 +65,8 @@ impl Answered {
         };
         let mut answers: VecDeque<Answer> = text.lines().filter_map(Answer::parse).collect();
         answers.drain(..answers.len().saturating_sub(MAX_ANSWERS));
-        let mut inner = Inner { path: path.to_owned(), file: None, lines: usize::MAX, answers };
+        let mut inner =
+            Inner { path: path.to_owned(), file: None, lines: usize::MAX, answers, expected: VecDeque::new() };
         inner.save();
         (Self(Arc::new(Mutex::new(inner))), error)
     }
@@ -81,6 +86,22 @@ impl Answered {
         if !inner.answers.contains(&answer) {
             inner.note(answer);
         }
+    }
+
+    /// Notes that this process's connection has passed the account step: the gate is about to be asked again.
+    pub fn expect(&self, pid: i32, at: Timestamp) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.expected.len() >= MAX_EXPECTED {
+            inner.expected.pop_front();
+        }
+        inner.expected.push_back((pid, at));
+    }
+
+    /// Whether the gate is about to be asked about this process's connection, as of around then.
+    #[must_use]
+    pub fn expects(&self, pid: i32, time: Timestamp) -> bool {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.expected.iter().any(|(of, at)| *of == pid && at.duration_since(time).abs() <= AROUND)
     }
 
     /// Whether the gate was answered about this process's connection around then.
@@ -205,6 +226,17 @@ mod tests {
         let lines = std::fs::read_to_string(dir.path().join("answered")).expect("there").lines().count();
         assert!(lines <= 2 * MAX_ANSWERS + 1, "{lines}");
         assert!(open(dir.path()).knows(many - 1, at(0)));
+    }
+
+    #[test]
+    fn a_connection_past_the_account_step_is_expected_back_and_only_so_many_are() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let answered = open(dir.path());
+        answered.expect(7, at(0));
+        assert!(answered.expects(7, at(20)) && !answered.knows(7, at(0)));
+        assert!(!answered.expects(7, at(31)) && !answered.expects(8, at(0)));
+        (0..i32::try_from(MAX_EXPECTED).expect("small")).for_each(|pid| answered.expect(10_000 + pid, at(0)));
+        assert!(!answered.expects(7, at(0)) && answered.expects(10_000, at(0)));
     }
 
     #[test]

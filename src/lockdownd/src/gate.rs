@@ -24,9 +24,12 @@ impl Engine {
     pub fn answer_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
         let answer = self.judge_login(question, gate, now);
         let refused = matches!(answer, Answer::Refuse { .. });
-        // A connection that passes the account step has its session step to come.
-        if let Some(monitor) = connection_of(gate).filter(|_| refused || question.step == Step::Session) {
-            self.answered.note(monitor.pid, now.wall, refused);
+        if let Some(monitor) = connection_of(gate) {
+            // A connection that passes the account step has its session step to come.
+            match refused || question.step == Step::Session {
+                true => self.answered.note(monitor.pid, now.wall, refused),
+                false => self.answered.expect(monitor.pid, now.wall),
+            }
         }
         answer
     }

@@ -121,10 +121,11 @@ impl Engine {
             return self.follower.looked_at(login.id);
         }
         let is_new = now.wall.duration_since(login.time) < STARTS_WITHIN;
+        let is_expected = self.answered.expects(login.pid, login.time) && looks < LOOKS_AT_THE_GATE;
         let monitor = match connection(login, self.uid_of_login(login)) {
             Connection::Gone => None,
             Connection::AtTheGate if looks < LOOKS_AT_THE_GATE => return self.look_at_login_again(login, looks),
-            Connection::Starting(_) if looks < 1 || (looks < LOOKS && is_new) => {
+            Connection::Starting(_) if looks < 1 || is_expected || (looks < LOOKS && is_new) => {
                 return self.look_at_login_again(login, looks);
             }
             Connection::AtTheGate => processes::identity(login.pid),
