@@ -23,11 +23,12 @@ fn tests_below(dir: &Path, found: &mut BTreeSet<String>) {
             let text = fs::read_to_string(&path).unwrap();
             let mut is_test = false;
             for line in text.lines().map(str::trim) {
-                let name = line.strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+                let name =
+                    line.trim_start_matches("async ").strip_prefix("fn ").and_then(|rest| rest.split('(').next());
                 if let Some(name) = name.filter(|_| is_test || line.ends_with("(release) {")) {
                     found.insert(name.to_owned());
                 }
-                is_test = line == "#[test]" || (is_test && line.starts_with('#'));
+                is_test = ["#[test]", "#[tokio::test]"].contains(&line) || (is_test && line.starts_with('#'));
             }
         }
     }
