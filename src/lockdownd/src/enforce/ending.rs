@@ -72,6 +72,9 @@ impl Engine {
         self.grants_unsaved = true;
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
+        // What has ended stays ended, whatever happens while what was left behind is looked through: that takes the longer
+        // the more of it there is. A record that a crash prevents is made up by the next start.
+        self.save_grants(now);
         self.note_ends(&ended, now);
         sessions
     }
