@@ -11,8 +11,10 @@ use std::{
     io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
+use memchr::memmem;
 use rustix::process::Signal;
 
 use super::{
@@ -27,6 +29,10 @@ const LISTENERS_TITLE: &[u8] = b"[listener] %d of %d-%d startups";
 const MAX_PROGRAM: u64 = 16 << 20;
 /// The most different programs that are looked through in one look.
 const MAX_PROGRAMS: usize = 128;
+/// The most bytes of one user's programs that are looked through in one look.
+const MAX_BYTES_PER_USER: u64 = 4 * MAX_PROGRAM;
+/// How long looking through programs may take in one look.
+const MAX_TIME: Duration = Duration::from_secs(1);
 /// The most processes that are ended below one server in one look; the next look takes the others.
 const MAX_ENDED: usize = 4_096;
 
@@ -58,8 +64,16 @@ pub struct Ended {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
+    let users = pids()?.into_iter().filter(|pid| real_uid(*pid).is_some_and(|uid| uid != 0 && !spared.contains(&uid)));
+    let runs_installed = |pid: &i32| {
+        ProcDir::open(*pid).and_then(|dir| dir.link("exe")).is_some_and(|program| is_installed(Path::new(&program)))
+    };
+    // What its path tells is ended first: it must not wait until everybody's programs have been looked through.
+    let (installed, others): (Vec<i32>, Vec<i32>) = users.partition(runs_installed);
+    let mut programs = Programs::new(Instant::now() + MAX_TIME);
     let mut ended: BTreeMap<u32, Ended> = BTreeMap::new();
-    for server in find(spared)? {
+    for pid in installed.into_iter().chain(others) {
+        let Some(server) = server(pid, &mut programs) else { continue };
         let outcome = end(&server);
         let entry = ended.entry(server.uid).or_insert(Ended { server, killed: 0, failed: None });
         match outcome {
@@ -67,25 +81,14 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
             Err(error) => entry.failed = Some(error.to_string()),
         }
     }
-    // What had ended by itself before we came was not ended by us.
-    Ok(ended.into_values().filter(|ended| ended.killed > 0 || ended.failed.is_some()).collect())
-}
-
-/// Every process that is, or serves, an ordinary user's own SSH server, but those of these users.
-///
-/// # Errors
-/// When `/proc` cannot be listed.
-pub fn find(spared: &BTreeSet<u32>) -> Result<Vec<Server>, ProcessError> {
-    let mut programs = Programs::default();
-    let is_users = |pid: &i32| real_uid(*pid).is_some_and(|uid| uid != 0 && !spared.contains(&uid));
-    let found = pids()?.into_iter().filter(is_users).filter_map(|pid| server(pid, &mut programs)).collect();
     if programs.left_out > 0 {
         tracing::warn!(
             programs.left_out,
-            "programs that users listen with were not looked at for SSH servers: too many"
+            "programs that users listen with were not looked at for SSH servers: too many, or too large"
         );
     }
-    Ok(found)
+    // What had ended by itself before we came was not ended by us.
+    Ok(ended.into_values().filter(|ended| ended.killed > 0 || ended.failed.is_some()).collect())
 }
 
 fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
@@ -94,7 +97,7 @@ fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
     let installed = is_installed(Path::new(&program));
     let id = identity(pid)?;
     let listens = listener::is_listening(id) == Some(true);
-    if !(installed || listens && programs.is_openssh(pid)) || in_container(&dir) {
+    if !(installed || listens && programs.is_openssh(pid, real_uid(pid)?)) || in_container(&dir) {
         return None;
     }
     let process = Process::read(pid).filter(|process| process.id == id && process.uid != 0)?;
@@ -123,21 +126,28 @@ fn serves_roots(process: &Process, listens: bool) -> bool {
     !listens && parent.exe == process.exe && above()
 }
 
-/// Whether a process is a container's: its accounts are not this host's.
+/// Whether a process is a container's: its accounts are not this host's, nor are the addresses it listens on. Any user can
+/// have all of these but cannot be reached from outside by them.
 fn in_container(dir: &ProcDir) -> bool {
     let differs = |name: &str| ProcDir::open(1).and_then(|first| first.node(name)) != dir.node(name);
-    differs("ns/pid") && differs("ns/mnt") && differs("root")
+    ["ns/pid", "ns/mnt", "ns/net", "root"].into_iter().all(differs)
 }
 
 /// Which programs were found to be OpenSSH's server, by device and inode.
-#[derive(Default)]
 struct Programs {
     seen: HashMap<(u64, u64), bool>,
+    /// How much of each user's programs has been looked through: one user's must not hide another's.
+    bytes: HashMap<u32, u64>,
+    until: Instant,
     left_out: usize,
 }
 
 impl Programs {
-    fn is_openssh(&mut self, pid: i32) -> bool {
+    fn new(until: Instant) -> Self {
+        Self { seen: HashMap::new(), bytes: HashMap::new(), until, left_out: 0 }
+    }
+
+    fn is_openssh(&mut self, pid: i32, uid: u32) -> bool {
         // The very file that runs, whatever stands at its path now.
         let Ok(file) = File::open(format!("/proc/{pid}/exe")) else { return false };
         let Ok(meta) = file.metadata() else { return false };
@@ -145,10 +155,14 @@ impl Programs {
         if let Some(known) = self.seen.get(&key) {
             return *known;
         }
-        if self.seen.len() >= MAX_PROGRAMS {
+        let size = meta.len().min(MAX_PROGRAM);
+        let bytes = self.bytes.entry(uid).or_default();
+        let is_too_much = *bytes + size > MAX_BYTES_PER_USER;
+        if self.seen.len() >= MAX_PROGRAMS || is_too_much || Instant::now() >= self.until {
             self.left_out += 1;
             return false;
         }
+        *bytes += size;
         let mut program = Vec::new();
         let is_it = file.take(MAX_PROGRAM).read_to_end(&mut program).is_ok() && has_title(&program);
         self.seen.insert(key, is_it);
@@ -157,7 +171,7 @@ impl Programs {
 }
 
 fn has_title(program: &[u8]) -> bool {
-    program.windows(LISTENERS_TITLE.len()).any(|bytes| bytes == LISTENERS_TITLE)
+    memmem::find(program, LISTENERS_TITLE).is_some()
 }
 
 /// Ends one server and what runs below it, as far as it is the same user's; how many processes.
@@ -192,6 +206,16 @@ mod tests {
             assert!(has_title(&program), "{before}");
         }
         assert!(!has_title(b"SSH-2.0-Go sshd: /usr/sbin/sshd [listener] 0 of 10-100 startups"));
+    }
+
+    #[test]
+    fn one_users_large_programs_use_up_that_users_share_alone() {
+        let mut programs = Programs::new(Instant::now() + MAX_TIME);
+        let me = std::process::id().cast_signed();
+        programs.bytes.insert(1_000, MAX_BYTES_PER_USER);
+        assert!(!programs.is_openssh(me, 1_000) && programs.left_out == 1 && programs.seen.is_empty());
+        programs.is_openssh(me, 1_001);
+        assert_eq!((programs.left_out, programs.seen.len()), (1, 1));
     }
 
     #[test]

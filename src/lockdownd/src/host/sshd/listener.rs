@@ -272,13 +272,14 @@ enum Place {
     Elsewhere,
 }
 
-/// Where a listener is; `None` for a container's, which has namespaces of its own besides another root directory.
+/// Where a listener is; `None` for a container's, which has namespaces of its own besides another root directory, that of
+/// the network too: what listens on this host's own addresses is this host's.
 fn place_of(pid: i32) -> Option<Place> {
     let differs = |name: &str| {
         let node = |pid: i32| ProcDir::open(pid).and_then(|dir| dir.node(name));
         matches!((node(pid), node(1)), (Some(theirs), Some(ours)) if theirs != ours)
     };
-    match (differs("root"), differs("ns/pid") && differs("ns/mnt")) {
+    match (differs("root"), ["ns/pid", "ns/mnt", "ns/net"].into_iter().all(differs)) {
         (false, _) => Some(Place::Here),
         (true, false) => Some(Place::Elsewhere),
         (true, true) => None,
