@@ -16,6 +16,7 @@ pub mod logins;
 pub mod pam;
 pub mod paths;
 pub mod processes;
+mod programs;
 pub mod quarantine;
 pub mod readiness;
 pub mod shipper;

@@ -214,17 +214,6 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
     found
 }
 
-/// Every PAM service under which root's listeners let anybody in, `Match` blocks aside; for one that cannot be asked, the
-/// name from its command line.
-#[must_use]
-pub fn pam_services(listeners: &[Listener]) -> BTreeSet<String> {
-    let of = |listener: &Listener| {
-        let known = effective(&listener.invocation, &Spec::of_anybody()).ok();
-        known.and_then(|known| known.get("pamservicename").map(str::to_owned)).unwrap_or_else(|| service(listener))
-    };
-    listeners.iter().filter(|listener| listener.uid == 0).map(of).collect()
-}
-
 /// Before OpenSSH 9.8, the name that sshd was called by is that of its PAM service.
 pub(super) fn service(listener: &Listener) -> String {
     listener.invocation.service_name.clone()

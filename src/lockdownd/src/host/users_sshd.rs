@@ -6,12 +6,10 @@
 //! other program here. Nothing is ever ended but processes of the very user.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use memchr::memmem;
@@ -19,20 +17,15 @@ use rustix::process::Signal;
 
 use super::{
     processes::{ProcDir, Process, ProcessError, ProcessId, children, identity, pids, real_uid},
+    programs::{Bounds, Programs},
     sshd::listener,
 };
 use crate::sshd_log::PROGRAMS;
 
 /// What stands in the program of OpenSSH's server alone: how its listener titles itself.
 const LISTENERS_TITLE: &[u8] = b"[listener] %d of %d-%d startups";
-/// The most bytes of a program that are looked through; Debian's has one to two million.
-const MAX_PROGRAM: u64 = 16 << 20;
-/// The most different programs that are looked through in one look.
-const MAX_PROGRAMS: usize = 128;
-/// The most bytes of one user's programs that are looked through in one look.
-const MAX_BYTES_PER_USER: u64 = 4 * MAX_PROGRAM;
-/// How long looking through programs may take in one look.
-const MAX_TIME: Duration = Duration::from_secs(1);
+/// How much of programs is looked through in one look; Debian's sshd has one to two million bytes.
+const BOUNDS: Bounds = Bounds { program: 16 << 20, programs: 128, user: 64 << 20, time: Duration::from_secs(1) };
 /// The most processes that are ended below one server in one look; the next look takes the others.
 const MAX_ENDED: usize = 4_096;
 
@@ -66,11 +59,13 @@ pub struct Ended {
 pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
     let users = pids()?.into_iter().filter(|pid| real_uid(*pid).is_some_and(|uid| uid != 0 && !spared.contains(&uid)));
     let runs_installed = |pid: &i32| {
-        ProcDir::open(*pid).and_then(|dir| dir.link("exe")).is_some_and(|program| is_installed(Path::new(&program)))
+        ProcDir::open_living(*pid)
+            .and_then(|dir| dir.link("exe"))
+            .is_some_and(|program| is_installed(Path::new(&program)))
     };
     // What its path tells is ended first: it must not wait until everybody's programs have been looked through.
     let (installed, others): (Vec<i32>, Vec<i32>) = users.partition(runs_installed);
-    let mut programs = Programs::new(Instant::now() + MAX_TIME);
+    let mut programs = Programs::new(BOUNDS);
     let mut ended: BTreeMap<u32, Ended> = BTreeMap::new();
     for pid in installed.into_iter().chain(others) {
         let Some(server) = server(pid, &mut programs) else { continue };
@@ -81,9 +76,9 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
             Err(error) => entry.failed = Some(error.to_string()),
         }
     }
-    if programs.left_out > 0 {
+    if programs.left_out() > 0 {
         tracing::warn!(
-            programs.left_out,
+            left_out = programs.left_out(),
             "programs that users listen with were not looked at for SSH servers: too many, or too large"
         );
     }
@@ -92,12 +87,12 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
 }
 
 fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
-    let dir = ProcDir::open(pid)?;
+    let dir = ProcDir::open_living(pid)?;
     let program = dir.link("exe")?;
     let installed = is_installed(Path::new(&program));
     let id = identity(pid)?;
     let listens = listener::is_listening(id) == Some(true);
-    if !(installed || listens && programs.is_openssh(pid, real_uid(pid)?)) || in_container(&dir) {
+    if !(installed || listens && programs.is(pid, real_uid(pid)?, is_openssh)) || in_container(&dir) {
         return None;
     }
     let process = Process::read(pid).filter(|process| process.id == id && process.uid != 0)?;
@@ -133,41 +128,9 @@ fn in_container(dir: &ProcDir) -> bool {
     ["ns/pid", "ns/mnt", "ns/net", "root"].into_iter().all(differs)
 }
 
-/// Which programs were found to be OpenSSH's server, by device and inode.
-struct Programs {
-    seen: HashMap<(u64, u64), bool>,
-    /// How much of each user's programs has been looked through: one user's must not hide another's.
-    bytes: HashMap<u32, u64>,
-    until: Instant,
-    left_out: usize,
-}
-
-impl Programs {
-    fn new(until: Instant) -> Self {
-        Self { seen: HashMap::new(), bytes: HashMap::new(), until, left_out: 0 }
-    }
-
-    fn is_openssh(&mut self, pid: i32, uid: u32) -> bool {
-        // The very file that runs, whatever stands at its path now.
-        let Ok(file) = File::open(format!("/proc/{pid}/exe")) else { return false };
-        let Ok(meta) = file.metadata() else { return false };
-        let key = (meta.dev(), meta.ino());
-        if let Some(known) = self.seen.get(&key) {
-            return *known;
-        }
-        let size = meta.len().min(MAX_PROGRAM);
-        let bytes = self.bytes.entry(uid).or_default();
-        let is_too_much = *bytes + size > MAX_BYTES_PER_USER;
-        if self.seen.len() >= MAX_PROGRAMS || is_too_much || Instant::now() >= self.until {
-            self.left_out += 1;
-            return false;
-        }
-        *bytes += size;
-        let mut program = Vec::new();
-        let is_it = file.take(MAX_PROGRAM).read_to_end(&mut program).is_ok() && has_title(&program);
-        self.seen.insert(key, is_it);
-        is_it
-    }
+fn is_openssh(file: &mut impl Read) -> bool {
+    let mut program = Vec::new();
+    file.read_to_end(&mut program).is_ok() && has_title(&program)
 }
 
 fn has_title(program: &[u8]) -> bool {
@@ -206,16 +169,6 @@ mod tests {
             assert!(has_title(&program), "{before}");
         }
         assert!(!has_title(b"SSH-2.0-Go sshd: /usr/sbin/sshd [listener] 0 of 10-100 startups"));
-    }
-
-    #[test]
-    fn one_users_large_programs_use_up_that_users_share_alone() {
-        let mut programs = Programs::new(Instant::now() + MAX_TIME);
-        let me = std::process::id().cast_signed();
-        programs.bytes.insert(1_000, MAX_BYTES_PER_USER);
-        assert!(!programs.is_openssh(me, 1_000) && programs.left_out == 1 && programs.seen.is_empty());
-        programs.is_openssh(me, 1_001);
-        assert_eq!((programs.left_out, programs.seen.len()), (1, 1));
     }
 
     #[test]

@@ -3,20 +3,15 @@
 //! A program is known by its name, or by the greeting in it (RFC 4253, section 4.2). One that is interpreted (a script)
 //! cannot be told from any other program of its language.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io::Read,
-    os::unix::fs::MetadataExt,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, io::Read, path::Path, time::Duration};
 
 use memchr::memmem;
 
 use crate::{
     host::{
         listening,
-        processes::{ProcDir, Process},
+        processes::Process,
+        programs::{Bounds, Programs},
         sshd::{
             listener::{self, Listener},
             units::OnDemand,
@@ -34,14 +29,8 @@ const VERSIONS: [&[u8]; 2] = [b"2.0-", b"%d.%d-"];
 /// Programs of OpenSSH's that greet, and listen only for what somebody let in forwards.
 const NO_SERVERS: [&str; 4] =
     ["/usr/bin/ssh", "/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth", listener::DEFAULT_BINARY];
-/// The most bytes of a program that are looked through.
-const MAX_PROGRAM: u64 = 96 * 1024 * 1024;
-/// The most different programs that are looked through in one go.
-const MAX_PROGRAMS: usize = 512;
-/// The most bytes of one user's programs that are looked through in one go; root's are not counted.
-const MAX_BYTES_PER_USER: u64 = 2 * MAX_PROGRAM;
-/// How long looking through programs may take in one go.
-const MAX_TIME: Duration = Duration::from_secs(5);
+/// How much of programs is looked through in one go.
+const BOUNDS: Bounds = Bounds { program: 96 << 20, programs: 512, user: 192 << 20, time: Duration::from_secs(5) };
 /// How much is read at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -56,7 +45,7 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
         unseen
             .push(format!("more than {} processes: not all were looked at for SSH servers", listening::MAX_PROCESSES));
     }
-    let mut programs = Programs::new(Instant::now() + MAX_TIME);
+    let mut programs = Programs::new(BOUNDS);
     let mut found = Vec::new();
     let mut listening: Vec<_> = all
         .into_iter()
@@ -72,7 +61,7 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
     listening.sort_by_key(|(_, read)| read.uid);
     for (process, read) in listening {
         let Some(exe) = read.exe.as_deref() else { continue };
-        if !programs.is_server(&read, exe) {
+        if !is_server(&mut programs, &read, exe) {
             continue;
         }
         let program = record::outside(exe.as_os_str().as_encoded_bytes());
@@ -85,10 +74,10 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
             unit,
         });
     }
-    if programs.left_out > 0 {
+    if programs.left_out() > 0 {
         unseen.push(format!(
             "{} programs that listen were not looked at for SSH servers: too many, or too large",
-            programs.left_out
+            programs.left_out()
         ));
     }
     let waiting = on_demand.iter().filter(|unit| unit.sshd.is_none() && is_named(&unit.program));
@@ -102,45 +91,11 @@ pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<
     found
 }
 
-/// Which programs were found to be servers, by device and inode.
-struct Programs {
-    seen: HashMap<(u64, u64), bool>,
-    /// How much of each user's programs has been looked through.
-    bytes: HashMap<u32, u64>,
-    until: Instant,
-    left_out: usize,
-}
-
-impl Programs {
-    fn new(until: Instant) -> Self {
-        Self { seen: HashMap::new(), bytes: HashMap::new(), until, left_out: 0 }
+fn is_server(programs: &mut Programs, process: &Process, exe: &Path) -> bool {
+    if NO_SERVERS.iter().any(|known| exe == Path::new(known)) {
+        return false;
     }
-
-    fn is_server(&mut self, process: &Process, exe: &Path) -> bool {
-        if NO_SERVERS.iter().any(|known| exe == Path::new(known)) {
-            return false;
-        }
-        if is_named(exe) {
-            return true;
-        }
-        let Some(file) = ProcDir::open_living(process.id.pid).and_then(|dir| dir.program()) else { return false };
-        let Ok(meta) = file.metadata() else { return false };
-        let key = (meta.dev(), meta.ino());
-        if let Some(known) = self.seen.get(&key) {
-            return *known;
-        }
-        let size = meta.len().min(MAX_PROGRAM);
-        let bytes = self.bytes.entry(process.uid).or_default();
-        let is_too_much = process.uid != 0 && *bytes + size > MAX_BYTES_PER_USER;
-        if self.seen.len() >= MAX_PROGRAMS || is_too_much || Instant::now() >= self.until {
-            self.left_out += 1;
-            return false;
-        }
-        *bytes += size;
-        let greets = greets(&mut file.take(MAX_PROGRAM));
-        self.seen.insert(key, greets);
-        greets
-    }
+    is_named(exe) || programs.is(process.id.pid, process.uid, greets)
 }
 
 fn is_named(program: &Path) -> bool {
@@ -187,22 +142,6 @@ mod tests {
         }
         assert!(greets(&mut b"..SSH-%d.%d-%.100s".as_slice()));
         assert!(!greets(&mut b"SSH-1.99-old SSH-2.0".as_slice()));
-    }
-
-    #[test]
-    fn one_users_large_programs_use_up_that_users_share_and_no_more() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut programs = Programs::new(Instant::now() + MAX_TIME);
-        let me = Process::read(std::process::id().cast_signed()).expect("this process");
-        let large = |uid| Process { uid, euid: uid, ..me.clone() };
-        programs.bytes.insert(1_000, MAX_BYTES_PER_USER);
-        assert!(!programs.is_server(&large(1_000), &dir.path().join("tool")) && programs.left_out == 1);
-        assert!(
-            programs.is_server(&large(1_001), &dir.path().join("tool")) && programs.left_out == 1,
-            "this test greets"
-        );
-        let mut late = Programs::new(Instant::now());
-        assert!(!late.is_server(&large(0), &dir.path().join("tool")) && late.left_out == 1);
     }
 
     #[test]
