@@ -9,6 +9,7 @@ mod farewell;
 mod found;
 mod giving;
 pub mod homes;
+pub(crate) mod jobs;
 mod left_behind;
 mod listeners;
 mod logins;
@@ -36,11 +37,11 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
-pub use self::{ending::Ending, start::StartError, users_sshd::UsersSshds, ways::Seen};
+pub use self::{ending::Ending, jobs::Came, start::StartError, users_sshd::UsersSshds, ways::Seen};
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{
-    homes::Homes, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped, ways::WaysState,
-    world::World,
+    homes::Homes, jobs::Jobs, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped,
+    ways::WaysState, world::World,
 };
 use crate::{
     answered::Answered,
@@ -76,6 +77,7 @@ pub struct Engine {
     pub(crate) ways: WaysState,
     pub(crate) users_sshds: users_sshd::Looks,
     pub(crate) listening: listeners::Listening,
+    pub(crate) jobs: Jobs,
     pub(crate) grants: Grants,
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
@@ -140,6 +142,7 @@ impl Engine {
             Reason::Touched(Place::State) => self.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
             Reason::Touched(place) => self.world_changed(place, now),
+            Reason::Job { id, came } => return self.job_came(id, came, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
             Reason::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
@@ -171,7 +174,8 @@ impl Engine {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
         let (windows, schedule) = (self.recorder.next_close(), self.schedule.next_boot());
-        let looks = [self.ways.due(), self.ways.ungated, self.users_sshds.due(), Some(self.listening.due())];
+        let looks =
+            [self.ways.due(), self.ways.ungated, self.users_sshds.due(), self.jobs.due(), Some(self.listening.due())];
         let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
         (walls.into_iter().flatten().min(), boots.into_iter().chain(looks).flatten().min())
@@ -185,6 +189,7 @@ impl Engine {
             self.end_trial(now);
         }
         self.overdue(now);
+        self.give_up_overdue_jobs(now);
         self.warn_sessions(now);
         self.attest_if_due(now);
         self.look_who_listens_if_due(now);

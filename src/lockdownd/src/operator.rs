@@ -32,8 +32,8 @@ impl Engine {
         };
         let answer: Response = match request {
             Request::Plan => return self.plan(reply, now),
-            Request::QuarantineRestore(item) => return self.restore(item, asker, reply),
-            Request::WaysIn(asked) => return self.ways_in(asked, asker, reply),
+            Request::QuarantineRestore(item) => return self.restore(item, asker, reply, now),
+            Request::WaysIn(asked) => return self.ways_in(asked, asker, reply, now),
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
                 self.look_at_shipper(now);

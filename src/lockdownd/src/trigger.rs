@@ -9,7 +9,10 @@ mod signals;
 mod sockets;
 mod watch;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use control::gate;
 use jiff::Timestamp;
@@ -25,7 +28,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Seen, UsersSshds, homes::Finding},
+    enforce::{Came, Seen, UsersSshds, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         readiness::Obstacle,
@@ -86,6 +89,13 @@ pub enum Reason {
     LookBehind(Vec<GrantId>, bool),
     /// It is time to look what a session is used for.
     LookAt(SessionId),
+    /// A job beside the main thread is over.
+    Job {
+        /// Which.
+        id: u64,
+        /// What it brings, or that it panicked.
+        came: Came,
+    },
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
     Checked(Vec<Obstacle>),
     /// Every way in was looked at, beside the main thread for the same reason.
@@ -110,14 +120,21 @@ pub enum Reason {
     },
 }
 
-/// Where an operator's answer goes.
-#[derive(Debug)]
-pub struct Reply(oneshot::Sender<control::Response>);
+/// Where an operator's answer goes. The first answer counts: a job may be answered for that then comes back late.
+#[derive(Debug, Clone)]
+pub struct Reply(Arc<Mutex<Option<oneshot::Sender<control::Response>>>>);
 
 impl Reply {
+    fn new(to: oneshot::Sender<control::Response>) -> Self {
+        Self(Arc::new(Mutex::new(Some(to))))
+    }
+
     /// Answers. Whoever asked may have given up; that changes nothing of what was done.
     pub fn send(self, response: control::Response) {
-        let _ = self.0.send(response);
+        let to = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(to) = to {
+            let _ = to.send(response);
+        }
     }
 }
 

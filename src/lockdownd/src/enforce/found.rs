@@ -37,7 +37,7 @@ impl Engine {
             Finding::Overflow { times } => {
                 tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
             }
-            Finding::Swept(report) => return self.look_at_ways(report),
+            Finding::Swept(report) => return self.look_at_ways(report, now),
         }
         self.commit(now);
     }

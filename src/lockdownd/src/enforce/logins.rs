@@ -62,7 +62,7 @@ impl Engine {
         for session in taken_in.iter().filter(|_| on_record) {
             self.answered.note_found(session.monitor.pid, session.opened_at, now.wall);
         }
-        self.read_back(taken_in);
+        self.read_back(taken_in, now);
         self.emergencies_noted.retain(|pid| processes::identity(*pid).is_some());
     }
 

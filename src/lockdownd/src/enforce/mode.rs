@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, io, time::Duration};
 use record::{Account, Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, state::remove_marker};
+use super::{Engine, jobs::Kind, state::remove_marker};
 use crate::{
     host::{
         clock::Now,
@@ -65,6 +65,11 @@ impl ModeState {
         self.since.filter(|_| self.enforces)
     }
 
+    /// A look at what stands in the way is over.
+    pub(super) fn checked(&mut self) {
+        self.checking = false;
+    }
+
     pub(crate) fn trial_ends(&self) -> Option<Deadline> {
         self.trial
     }
@@ -107,7 +112,7 @@ impl Engine {
     pub(super) fn settle_mode(&mut self, now: Now) {
         let wanted = (self.config.mode == control::Mode::Enforce) || self.mode.trial.is_some();
         match (wanted, self.mode.enforces) {
-            (true, true) => self.keep_in_force(),
+            (true, true) => self.keep_in_force(now),
             (true, false) => {
                 let before = self.mode.obstacles.clone();
                 if self.enter(None, "the configuration says enforce", None, now).is_err() {
@@ -246,31 +251,27 @@ impl Engine {
     }
 
     /// Enforce is on: the drop-in and the marker are as they must be, whoever took them away.
-    fn keep_in_force(&mut self) {
+    fn keep_in_force(&mut self, now: Now) {
         self.keep_state_files();
         if let Err(error) = self.put_drop_in() {
             tracing::error!(%error, "sshd's drop-in could not be put right");
         }
-        self.check_soon();
+        self.check_soon(now);
     }
 
     /// Looks at what weakens enforce, beside the main thread because it runs sshd.
-    pub(super) fn check_soon(&mut self) {
+    pub(super) fn check_soon(&mut self, now: Now) {
         if std::mem::replace(&mut self.mode.checking, true) {
             return;
         }
         let when = if self.mode.enforces { When::InForce } else { When::Before };
         let question = self.question();
-        let reasons = self.reasons.clone();
-        tokio::task::spawn_blocking(move || {
-            // Nobody receives once the daemon stops.
-            let _ = reasons.blocking_send(Reason::Checked(question.ask(when)));
-        });
+        self.begin_job(Kind::Obstacles, None, now, move || Some(Reason::Checked(question.ask(when))));
     }
 
     /// What was looked at beside the main thread.
     pub(super) fn checked(&mut self, obstacles: Vec<Obstacle>, now: Now) {
-        self.mode.checking = false;
+        self.mode.checked();
         self.report_obstacles(obstacles, now);
     }
 

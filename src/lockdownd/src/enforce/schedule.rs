@@ -192,17 +192,17 @@ impl Engine {
     }
 
     /// Attests what a sweep has found.
-    pub(super) fn attest(&mut self, report: &SweepReport, seen: &Seen, now: Now) {
+    pub(super) fn attest(&mut self, report: &SweepReport, seen: Result<&Seen, &str>, now: Now) {
         self.last_sweep = Some(now.wall);
         let next_by = self.schedule.next_sweep().and_then(|next| next.checked_add(ATTEST_WITHIN).ok());
         let obstacles: Vec<String> = self.obstacles().iter().map(ToString::to_string).collect();
         let sentence = format!(
-            "sweep: {} accounts, {} key files, {} keys outside the store, {} removed, {} ways in open",
+            "sweep: {} accounts, {} key files, {} keys outside the store, {} removed, {}",
             report.accounts,
             report.files,
             report.keys,
             report.removed,
-            seen.open()
+            seen.map_or_else(|_| "ways in not looked at".to_owned(), |seen| format!("{} ways in open", seen.open()))
         );
         let mut draft = Draft::new(ArtifactType::SweepAttested, sentence)
             .with("mode", if self.enforces() { "enforce" } else { "observe" })
@@ -231,7 +231,10 @@ impl Engine {
             draft = draft.with("next_by", next_by.to_string());
         }
         let draft = self.emergencies.attested(draft, self.sessions.live());
-        self.recorder.note(ways::attested(draft, seen));
+        self.recorder.note(match seen {
+            Ok(seen) => ways::attested(draft, seen),
+            Err(why) => draft.with("ways_unknown", why),
+        });
         self.commit(now);
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
-use super::Engine;
+use super::{Engine, jobs::Kind};
 use crate::{
     attempts::{self, LogReport, Login, Statements},
     host::{
@@ -137,19 +137,20 @@ impl Engine {
 
     /// Has sshd's log read back for connections that were found by their processes alone: their lines may be older than
     /// what is followed.
-    pub(super) fn read_back(&self, mut found: Vec<Session>) {
+    pub(super) fn read_back(&mut self, mut found: Vec<Session>, now: Now) {
         found.retain(|session| session.standing == Standing::Unattributed);
         if found.is_empty() {
             return;
         }
         let reports = self.reports.clone();
-        tokio::task::spawn_blocking(move || {
+        self.begin_job(Kind::ReadBack, None, now, move || {
             for session in found.into_iter().take(MAX_READ_BACK) {
                 if let Some(login) = attempts::read_back(session.monitor.pid, session.opened_at) {
                     // Nobody receives once the daemon stops; the session then stays unattributed.
                     let _ = reports.blocking_send(LogReport::Behind(session.id, Box::new(login)));
                 }
             }
+            None
         });
     }
 

@@ -122,6 +122,7 @@ impl Engine {
             ways: WaysState::default(),
             users_sshds: super::users_sshd::Looks::default(),
             listening: super::listeners::Listening::at_start(),
+            jobs: super::jobs::Jobs::default(),
             grants,
             grants_unsaved: true,
             sessions,
@@ -159,7 +160,7 @@ impl Engine {
         engine.find_logins(now);
         engine.pass(now);
         engine.tell_homes();
-        engine.renew_closing();
+        engine.renew_closing(now);
         engine.begin_sweep(now);
         engine.resume_looks_behind(now);
         Ok(engine)
@@ -260,7 +261,7 @@ impl Engine {
                 self.put_config_in_force(now);
                 self.settle_mode(now);
                 self.tell_homes();
-                self.renew_closing();
+                self.renew_closing(now);
             }
             Err(error) => {
                 tracing::error!("the configuration is refused, and the one from before stays in force:\n{error}");

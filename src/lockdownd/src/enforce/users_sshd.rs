@@ -11,7 +11,7 @@ use std::{
 
 use record::{ArtifactType, Draft};
 
-use super::Engine;
+use super::{Engine, jobs::Kind};
 use crate::{
     host::{
         clock::Now,
@@ -61,7 +61,7 @@ impl Looks {
         begins
     }
 
-    fn ended(&mut self, took: Duration, now: Now) {
+    pub(super) fn ended(&mut self, took: Duration, now: Now) {
         self.under_way = false;
         self.earliest = now.boot + PAUSE.max(took * SHARE);
         self.due = self.due.map(|due| due.max(self.earliest));
@@ -93,16 +93,13 @@ impl Engine {
             return self.users_sshds.ended(Duration::ZERO, now);
         }
         let spared: BTreeSet<u32> = self.exempt().iter().filter_map(|account| self.uid_of(account)).collect();
-        let reasons = self.reasons.clone();
-        tokio::task::spawn_blocking(move || {
+        self.begin_job(Kind::UsersSshds, None, now, move || {
             let began = Instant::now();
             let ended = users_sshd::end_all(&spared).unwrap_or_else(|error| {
                 tracing::error!(%error, "users' own SSH servers cannot be looked for");
                 Vec::new()
             });
-            let found = UsersSshds { ended, took: began.elapsed() };
-            // Nobody receives once the daemon stops.
-            let _ = reasons.blocking_send(Reason::UsersSshdsEnded(found));
+            Some(Reason::UsersSshdsEnded(UsersSshds { ended, took: began.elapsed() }))
         });
     }
 

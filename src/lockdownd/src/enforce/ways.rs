@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     Engine,
     homes::{Command, SweepReport},
+    jobs::Kind,
 };
 use crate::{
     host::{
@@ -135,7 +136,7 @@ impl Engine {
     }
 
     /// A sweep of the homes is done: it is attested with the ways in, once they are known.
-    pub(super) fn look_at_ways(&mut self, report: SweepReport) {
+    pub(super) fn look_at_ways(&mut self, report: SweepReport, now: Now) {
         self.ways.waiting.push(report);
         if self.ways.waiting.len() > 1 {
             // A look is under way; one that would never end must not make this list grow for ever.
@@ -143,12 +144,16 @@ impl Engine {
             self.ways.waiting.drain(..excess);
             return;
         }
-        let (question, reasons) = (self.ways_question(), self.reasons.clone());
-        tokio::task::spawn_blocking(move || {
-            let seen = Box::new(Seen::look(&question));
-            // Nobody receives once the daemon stops.
-            let _ = reasons.blocking_send(Reason::WaysSeen(seen));
-        });
+        let question = self.ways_question();
+        self.begin_job(Kind::Ways, None, now, move || Some(Reason::WaysSeen(Box::new(Seen::look(&question)))));
+    }
+
+    /// The ways in could not be looked at: the sweeps that waited for them are attested without.
+    pub(super) fn ways_unseen(&mut self, why: &str, now: Now) {
+        self.ways.open = None;
+        for report in std::mem::take(&mut self.ways.waiting) {
+            self.attest(&report, Err(why), now);
+        }
     }
 
     /// The ways in are known: the sweeps that waited for them are attested.
@@ -158,7 +163,7 @@ impl Engine {
         self.look_past_the_gate(has_ungated(&seen.observed), now);
         self.ways.open = self.ways.due.is_none().then(|| seen.open());
         for report in std::mem::take(&mut self.ways.waiting) {
-            self.attest(&report, seen, now);
+            self.attest(&report, Ok(seen), now);
         }
     }
 }

@@ -128,6 +128,9 @@ impl Engine {
             let remedy = "lockdownctl plan lists what stands in the way";
             say(Severity::Crit, "the configuration says enforce, and this host only observes".to_owned(), Some(remedy));
         }
+        for given_up in self.jobs.failed() {
+            say(Severity::Err, given_up.to_owned(), Some("journalctl -u lockdownd says more; it is tried again"));
+        }
         if let Some(full) = self.shipped.full {
             say(Severity::Crit, format!("no new grant is given: {full}"), Some(full.remedy()));
         }

@@ -16,6 +16,7 @@ use crate::{
     enforce::{
         Engine,
         homes::{self, Standing, Territory},
+        jobs::Kind,
     },
     host::{
         clock::Now,
@@ -73,7 +74,7 @@ impl Engine {
     }
 
     /// Gives an item back to its account, by a process that has become the account.
-    pub(super) fn restore(&self, asked: Quarantined, asker: Asker, reply: Reply) {
+    pub(super) fn restore(&mut self, asked: Quarantined, asker: Asker, reply: Reply, now: Now) {
         let prepared = item_id(&asked.id).and_then(|id| {
             let item = quarantine::show(Path::new(QUARANTINE), &id).map_err(|error| unknown(&id, &error))?;
             let account: Account = item.account.parse().map_err(|_| unknown(&id, &"it is not one account's"))?;
@@ -89,13 +90,11 @@ impl Engine {
             Err(refusal) => return reply.send(Err(refusal)),
         };
         let under_old_name = !self.enforces();
-        let reasons = self.reasons.clone();
-        tokio::task::spawn_blocking(move || {
+        self.begin_job(Kind::Restore, Some(reply.clone()), now, move || {
             let to = RestoreTo { uid: entry.uid, gid: entry.gid, home: &entry.home, under_old_name };
             let done = quarantine::restore(Path::new(QUARANTINE), &id, to, Path::new(PROGRAM));
             let outcome = Box::new(RestoreOutcome { id, account, view, done });
-            // Nobody receives once the daemon stops; the asker then learns that there is no answer.
-            let _ = reasons.blocking_send(Reason::Restored { outcome, asker, reply });
+            Some(Reason::Restored { outcome, asker, reply })
         });
     }
 
@@ -125,7 +124,7 @@ impl Engine {
     }
 
     /// What a sweep in enforce would change now.
-    pub(super) fn plan(&self, reply: Reply, now: Now) {
+    pub(super) fn plan(&mut self, reply: Reply, now: Now) {
         let mut answer = PlanAnswer {
             mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             obstacles: self.obstacle_views(),
@@ -133,13 +132,15 @@ impl Engine {
             left_off: 0,
         };
         let territory: Territory = self.territory();
-        tokio::task::spawn_blocking(move || {
-            let root = match homes::system_root() {
-                Ok(root) => root,
-                Err(error) => return reply.send(Err(Refusal::new(RefusalCode::Failed, error.to_string()))),
-            };
-            answer.changes.extend(homes::plan(&root, &territory).into_iter().map(removal));
-            reply.send(Ok(Answer::Plan(answer)));
+        self.begin_job(Kind::Plan, Some(reply.clone()), now, move || {
+            reply.send(match homes::system_root() {
+                Ok(root) => {
+                    answer.changes.extend(homes::plan(&root, &territory).into_iter().map(removal));
+                    Ok(Answer::Plan(answer))
+                }
+                Err(error) => Err(Refusal::new(RefusalCode::Failed, error.to_string())),
+            });
+            None
         });
     }
 

@@ -8,7 +8,7 @@ use record::{ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    enforce::{Engine, Seen},
+    enforce::{Engine, Seen, jobs::Kind},
     host::{
         clock::Now,
         ways_in::{self, CloseError, Closed, Question},
@@ -27,11 +27,14 @@ pub struct ClosedWays {
 
 impl Engine {
     /// Looks, closes or undoes, on a thread of its own.
-    pub(super) fn ways_in(&self, asked: WaysIn, asker: Asker, reply: Reply) {
-        let (question, reasons) = (self.ways_question(), self.reasons.clone());
-        tokio::task::spawn_blocking(move || {
+    pub(super) fn ways_in(&mut self, asked: WaysIn, asker: Asker, reply: Reply, now: Now) {
+        let question = self.ways_question();
+        self.begin_job(Kind::WaysIn, Some(reply.clone()), now, move || {
             let done = match asked {
-                WaysIn::Look => return reply.send(answer(&question).map(|answer| Answer::WaysIn(Box::new(answer)))),
+                WaysIn::Look => {
+                    reply.send(answer(&question).map(|answer| Answer::WaysIn(Box::new(answer))));
+                    return None;
+                }
                 WaysIn::Close => ways_in::close(&question),
                 WaysIn::Undo => ways_in::undo(),
             };
@@ -39,33 +42,33 @@ impl Engine {
                 Ok(ClosedWays { undone: asked == WaysIn::Undo, closed, answer: Box::new(answer(&question)?) })
             });
             match outcome {
-                // Nobody receives once the daemon stops; the asker then learns that there is no answer.
-                Ok(outcome) => drop(reasons.blocking_send(Reason::WaysClosed { outcome, asked: Some((asker, reply)) })),
-                Err(refusal) => reply.send(Err(refusal)),
+                Ok(outcome) => Some(Reason::WaysClosed { outcome, asked: Some((asker, reply)) }),
+                Err(refusal) => {
+                    reply.send(Err(refusal));
+                    None
+                }
             }
         });
     }
 
     /// Where an operator had ways closed: keeps that in line with the configuration, which has just come into force. It may
     /// have made another account exempt, or let somebody be given root.
-    pub(crate) fn renew_closing(&self) {
+    pub(crate) fn renew_closing(&mut self, now: Now) {
         if !matches!(ways_in::current(), Ok(Some(_))) {
             return;
         }
-        let (question, reasons) = (self.ways_question(), self.reasons.clone());
-        tokio::task::spawn_blocking(move || {
+        let question = self.ways_question();
+        self.begin_job(Kind::Closing, None, now, move || {
             let closed = match ways_in::close(&question) {
                 Ok(closed) if closed.changed => closed,
-                Ok(_) => return,
+                Ok(_) => return None,
                 Err(error) => {
-                    return tracing::error!(%error, "{CLOSING} could not be brought in line with the configuration");
+                    tracing::error!("{CLOSING} could not be brought in line with the configuration: {error}");
+                    return None;
                 }
             };
-            if let Ok(answer) = answer(&question) {
-                let outcome = ClosedWays { undone: false, closed, answer: Box::new(answer) };
-                // Nobody receives once the daemon stops.
-                let _ = reasons.blocking_send(Reason::WaysClosed { outcome, asked: None });
-            }
+            let answer = Box::new(answer(&question).ok()?);
+            Some(Reason::WaysClosed { outcome: ClosedWays { undone: false, closed, answer }, asked: None })
         });
     }
 

@@ -181,7 +181,7 @@ async fn answer_operator(mut stream: UnixStream, reasons: mpsc::Sender<Reason>) 
     let peer = peer(&stream)?;
     let request: Request = read(&mut stream, frame::MAX_FRAME).await?;
     let (reply, replied) = oneshot::channel();
-    if reasons.send(Reason::Asked { request, peer, reply: Reply(reply) }).await.is_err() {
+    if reasons.send(Reason::Asked { request, peer, reply: Reply::new(reply) }).await.is_err() {
         return Ok(());
     }
     let Ok(response) = replied.await else { return Ok(()) };

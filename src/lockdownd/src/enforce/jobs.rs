@@ -1,0 +1,222 @@
+//! Work beside the main thread: what runs programs, looks through `/proc` or reads homes.
+//!
+//! Each job is a plain thread that nobody joins, so that stopping the daemon waits for none of them. Each has a limit. A
+//! job that panics or is not back by then is given up: that is said, whoever asked is answered, and the same work may
+//! begin anew. What it brings later is not used, since it may be old.
+
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+    thread,
+    time::Duration,
+};
+
+use control::{Refusal, RefusalCode};
+
+use super::{Engine, Next};
+use crate::{
+    host::clock::Now,
+    trigger::{Reason, Reply},
+};
+
+/// How many jobs that were given up may still be there. Past it no new one is begun.
+const MAX_GIVEN_UP: usize = 16;
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Looks at what stands in the way of enforce.
+    Obstacles,
+    /// Looks at every way in.
+    Ways,
+    /// Looks for users' own SSH servers and ends them.
+    UsersSshds,
+    /// Reads sshd's log back.
+    ReadBack,
+    /// Reads homes for `lockdownctl plan`.
+    Plan,
+    /// Gives a file back from quarantine.
+    Restore,
+    /// Answers `lockdownctl ways-in`.
+    WaysIn,
+    /// Keeps the drop-in that closes ways in in line with the configuration.
+    Closing,
+}
+
+impl Kind {
+    /// What it does, to follow "the job that".
+    fn does(self) -> &'static str {
+        match self {
+            Self::Obstacles => "looks at what stands in the way of enforce",
+            Self::Ways => "looks at every way in",
+            Self::UsersSshds => "looks for users' own SSH servers",
+            Self::ReadBack => "reads sshd's log back",
+            Self::Plan => "reads homes for a plan",
+            Self::Restore => "gives a file back from quarantine",
+            Self::WaysIn => "looks at ways in for an operator",
+            Self::Closing => "keeps ways in closed",
+        }
+    }
+
+    /// How long it may take; several times what it takes on a slow machine.
+    fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Restore => 30,
+            Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
+            Self::Ways | Self::WaysIn | Self::Closing => 120,
+        })
+    }
+}
+
+/// What became of a job: what it brings, if anything, or that it panicked.
+pub type Came = thread::Result<Option<Box<Reason>>>;
+
+/// Jobs that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    under_way: BTreeMap<u64, Job>,
+    last: u64,
+    /// Why the last job of each kind was given up, until one of that kind comes back.
+    failed: BTreeMap<Kind, String>,
+}
+
+#[derive(Debug)]
+struct Job {
+    kind: Kind,
+    /// When it is given up, on the boot clock; `None` once it was.
+    due: Option<Duration>,
+    /// Who waits for it.
+    reply: Option<Reply>,
+}
+
+impl Jobs {
+    /// When the next job is to be given up, on the boot clock.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.under_way.values().filter_map(|job| job.due).min()
+    }
+
+    /// What was given up and has not come back since, a sentence each.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
+        self.failed.values().map(String::as_str)
+    }
+
+    fn begin(&mut self, kind: Kind, reply: Option<Reply>, now: Now) -> Result<u64, Option<Reply>> {
+        if self.under_way.values().filter(|job| job.due.is_none()).count() >= MAX_GIVEN_UP {
+            return Err(reply);
+        }
+        self.last += 1;
+        self.under_way.insert(self.last, Job { kind, due: Some(now.boot + kind.limit()), reply });
+        Ok(self.last)
+    }
+
+    /// A job is back: its kind, unless it had been given up.
+    fn back(&mut self, id: u64) -> Option<Job> {
+        self.under_way.remove(&id).filter(|job| job.due.is_some())
+    }
+
+    /// The jobs whose limit has passed; each is named once.
+    fn overdue(&mut self, now: Now) -> Vec<(Kind, Option<Reply>)> {
+        let over = self.under_way.values_mut().filter(|job| job.due.is_some_and(|due| now.boot >= due));
+        let give_up = |job: &mut Job| {
+            job.due = None;
+            (job.kind, job.reply.take())
+        };
+        over.map(give_up).collect()
+    }
+}
+
+impl Engine {
+    /// Begins a job. What it brings is acted on when it is back; `reply` is answered if it never is.
+    pub(crate) fn begin_job<F>(&mut self, kind: Kind, reply: Option<Reply>, now: Now, work: F)
+    where
+        F: FnOnce() -> Option<Reason> + Send + 'static,
+    {
+        let id = match self.jobs.begin(kind, reply, now) {
+            Ok(id) => id,
+            Err(reply) => {
+                return self.give_up(kind, reply, "was not begun: too many others never came back", now);
+            }
+        };
+        let reasons = self.reasons.clone();
+        let run = move || {
+            let came = panic::catch_unwind(AssertUnwindSafe(work)).map(|brought| brought.map(Box::new));
+            // Nobody receives once the daemon stops.
+            let _ = reasons.blocking_send(Reason::Job { id, came });
+        };
+        if let Err(error) = thread::Builder::new().name("job".to_owned()).spawn(run) {
+            let reply = self.jobs.back(id).and_then(|job| job.reply);
+            self.give_up(kind, reply, &format!("could not begin: {error}"), now);
+        }
+    }
+
+    /// A job is back: what it brings is acted on.
+    pub(super) fn job_came(&mut self, id: u64, came: Came, now: Now) -> Next {
+        let Some(job) = self.jobs.back(id) else { return Next::GoOn };
+        match came {
+            Ok(brought) => {
+                self.jobs.failed.remove(&job.kind);
+                brought.map_or(Next::GoOn, |reason| self.act(*reason, now))
+            }
+            Err(_) => {
+                self.give_up(job.kind, job.reply, "panicked", now);
+                Next::GoOn
+            }
+        }
+    }
+
+    /// Gives up the jobs whose limit has passed.
+    pub(super) fn give_up_overdue_jobs(&mut self, now: Now) {
+        for (kind, reply) in self.jobs.overdue(now) {
+            let limit = control::format_duration(kind.limit());
+            self.give_up(kind, reply, &format!("did not come back within {limit}"), now);
+        }
+    }
+
+    /// Whoever waits for it goes on without it.
+    fn give_up(&mut self, kind: Kind, reply: Option<Reply>, why: &str, now: Now) {
+        let what = format!("the job that {} {why}", kind.does());
+        tracing::error!("{what}");
+        if let Some(reply) = reply {
+            reply.send(Err(Refusal::new(RefusalCode::Failed, what.clone()).hint("journalctl -u lockdownd says more")));
+        }
+        self.jobs.failed.insert(kind, what.clone());
+        match kind {
+            Kind::Obstacles => self.mode.checked(),
+            Kind::Ways => self.ways_unseen(&what, now),
+            Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
+            Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::test_grants::{later, now};
+
+    #[test]
+    fn a_job_is_given_up_once_when_its_limit_passes_and_what_it_brings_later_is_not_used() {
+        let mut jobs = Jobs::default();
+        let id = jobs.begin(Kind::Plan, None, now()).expect("begun");
+        assert_eq!(jobs.due(), Some(now().boot + Kind::Plan.limit()));
+        assert!(jobs.overdue(later(59)).is_empty());
+        assert_eq!(jobs.overdue(later(60)).len(), 1);
+        assert!(jobs.overdue(later(61)).is_empty() && jobs.due().is_none());
+        assert!(jobs.back(id).is_none(), "late");
+        let id = jobs.begin(Kind::Plan, None, later(62)).expect("it may begin anew");
+        assert!(jobs.back(id).is_some_and(|job| job.kind == Kind::Plan) && jobs.back(id).is_none());
+    }
+
+    #[test]
+    fn jobs_that_never_come_back_are_bounded() {
+        let mut jobs = Jobs::default();
+        let mut ids = Vec::new();
+        for _ in 0..MAX_GIVEN_UP {
+            ids.push(jobs.begin(Kind::Restore, None, now()).expect("begun"));
+        }
+        assert_eq!(jobs.overdue(later(30)).len(), MAX_GIVEN_UP);
+        assert!(jobs.begin(Kind::Ways, None, later(31)).is_err());
+        assert!(jobs.back(ids[0]).is_none(), "late");
+        assert!(jobs.begin(Kind::Ways, None, later(31)).is_ok(), "there is room again");
+    }
+}
