@@ -62,7 +62,6 @@ class Chef
 
   class Service < Resource
     provides :service
-    default_action :nothing
     property :service_name, String, name_property: true
 
     action :reload do
@@ -80,6 +79,8 @@ class Chef
         end
       end
     end
+
+    default_action :nothing
   end
 
   class Execute < Resource

@@ -232,7 +232,8 @@ class Chef
       end
 
       def action(name, &block)
-        @default_action ||= name
+        # As Chef does: the first action becomes the default where the default is :nothing, also where somebody wrote so.
+        default_action(name) if default_action == :nothing
         provider.define_method("action_#{name}", &block)
       end
 

@@ -269,6 +269,14 @@ fn found_in(people: &Value, key: &str) -> usize {
 }
 
 #[test]
+fn a_resource_that_waits_to_be_notified_does_nothing_by_itself() {
+    for resource in ["lockdownd_lockdown('now')", "lockdownd_files('chef')", "service('lockdownd')"] {
+        let converged = converge_nowhere(&[resource]);
+        assert!(converged.changed_nothing(), "{resource}: {converged:?}");
+    }
+}
+
+#[test]
 fn the_package_comes_from_a_file_from_a_url_with_its_checksum_or_from_a_repository() {
     let sha256 = "AB".repeat(32);
     let install = |properties: &str| converge_nowhere(&[&format!("lockdownd_install('lockdownd') {{ {properties} }}")]);

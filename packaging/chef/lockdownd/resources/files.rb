@@ -10,8 +10,6 @@ property :people, Array, default: [],
 property :grants, Array, default: [],
          description: 'Hashes with person, account, expires_at, starts_at, from, reason and origin.'
 
-default_action :nothing
-
 action :create do
   # Chef runs delayed actions after a failed converge too. Not everybody has been heard then: to write now would end the
   # leave of all who were not.
@@ -21,6 +19,9 @@ action :create do
     Chef::Log.warn("#{new_resource}: the converge failed, so lockdownd's files stay as they are, and nobody's leave changes")
   end
 end
+
+# Has to come after the action: `action` replaces a default of :nothing by itself.
+default_action :nothing
 
 action_class do
   include LockdowndCookbook::Accumulated

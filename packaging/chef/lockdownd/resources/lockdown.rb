@@ -6,8 +6,6 @@ description 'Ends every grant and every granted session, now. It does nothing un
 property :reason, String, default: 'lockdown by Chef',
          description: 'Why, for the records.'
 
-default_action :nothing
-
 action :run do
   reason = new_resource.reason
   LockdowndCookbook::Toml.toml(reason, "#{new_resource} reason")
@@ -16,3 +14,6 @@ action :run do
     command ['lockdownctl', 'lockdown', "--reason=#{reason}"]
   end
 end
+
+# Has to come last: `action` replaces a default of :nothing by itself.
+default_action :nothing
