@@ -312,6 +312,6 @@ fn below(pid: i32) -> Vec<Process> {
 /// When a process started, by the wall clock as it stands now.
 pub(super) fn started(id: ProcessId) -> Option<Timestamp> {
     let now = Now::read();
-    let age = now.boot.checked_sub(processes::since_boot(id))?;
+    let age = now.boot.checked_sub(processes::began(id))?;
     now.wall.checked_sub(age).ok()
 }

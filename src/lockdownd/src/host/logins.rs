@@ -5,7 +5,7 @@
 //! else is what the kernel says of a process, its children and its descriptors.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::ffi::OsStrExt,
 };
@@ -121,17 +121,15 @@ enum Title {
 
 fn sshd_title(process: &Process) -> Option<Title> {
     let is_sshd = process.exe.as_ref()?.file_name()?.as_bytes().windows(4).any(|part| part == b"sshd");
-    if !is_sshd || !is_title(process) || process.uid != 0 || process.euid != 0 {
-        return None;
-    }
-    let title = process.cmdline.first()?.as_bytes().trim_ascii_end();
+    let cmdline = is_sshd.then(|| process.command_line_of_root()).flatten().filter(|cmdline| is_title(cmdline))?;
+    let title = cmdline.first()?.as_bytes().trim_ascii_end();
     let name = name_in(title)?;
     Some(if title.ends_with(PRIVILEGED) { Title::Privileged(name) } else { Title::Users(name) })
 }
 
 /// Whether the command line is one text, as sshd sets it: padded with NULs, where the arguments were longer.
-fn is_title(process: &Process) -> bool {
-    process.cmdline.iter().skip(1).all(|rest| rest.is_empty())
+fn is_title(cmdline: &[OsString]) -> bool {
+    cmdline.iter().skip(1).all(|rest| rest.is_empty())
 }
 
 /// The account's name in a title: `sshd: NAME [priv]`, `sshd-session: NAME@pts/0`, `sshd: NAME`.
@@ -173,7 +171,7 @@ pub fn uses(monitor: ProcessId) -> Uses {
     let below = |pid: i32| children(pid).into_iter().take(MAX_LOOKED_AT).filter_map(Process::read);
     let (own, direct): (Vec<Process>, Vec<Process>) = below(monitor.pid).partition(|child| child.exe == process.exe);
     // Below an account of user id 0 there is no process between sshd's and what it runs.
-    let is_privileged = process.cmdline.first().is_some_and(|title| title.as_bytes().ends_with(PRIVILEGED));
+    let is_privileged = matches!(sshd_title(&process), Some(Title::Privileged(_)));
     let run = match is_privileged {
         true => own.iter().flat_map(|child| below(child.id.pid)).take(MAX_LOOKED_AT).collect(),
         false => own.iter().cloned().chain(direct).collect::<Vec<_>>(),

@@ -2,11 +2,15 @@
 //!
 //! Everything about one process is read through one descriptor of its directory, so that it is about one process even
 //! when that ends meanwhile. This module must never act on a bare pid, read without a bound, or believe a command line:
-//! any process may write its own.
+//! any process may write its own. Nor may it wait for a process's user. Reading `cmdline`, `environ` or `maps` waits for
+//! the process's memory map, which its user can hold for minutes; reading `exe` as a file, or a file below `root`, may
+//! wait for the user's file system. What is read here of anybody's process does not wait (measured, see
+//! docs/ARCHITECTURE.md); the command line is read of root's processes alone.
 
 use std::{
     collections::HashMap,
     ffi::OsString,
+    fs::File,
     io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -19,7 +23,7 @@ use std::{
 use super::async_fd;
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags},
+    fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, makedev},
     io::Errno,
     process::{Pid, PidfdFlags, Signal},
 };
@@ -171,10 +175,10 @@ pub struct Process {
     pub uid: u32,
     /// Effective user id.
     pub euid: u32,
+    /// Saved user id.
+    pub suid: u32,
     /// The program file; `None` when the kernel does not let us see it. A replaced file's ` (deleted)` is cut off.
     pub exe: Option<PathBuf>,
-    /// The command line as the process now shows it, at NUL bytes; it may have been overwritten by the process.
-    pub cmdline: Vec<OsString>,
     /// The audit login uid: who logged in, whatever uid it has now.
     pub login_uid: Option<u32>,
     /// The audit session, one per login.
@@ -194,22 +198,34 @@ impl Process {
         let dir = ProcDir::open(pid)?;
         let stat = dir.stat()?;
         let dir = dir.living(&stat);
-        let (uid, euid) = uids(&dir.read("status")?)?;
+        let [uid, euid, suid] = uids(&dir.read("status")?)?;
         let id = ProcessId { pid, start_time: stat.start_time };
-        let cmdline = dir.read("cmdline").unwrap_or_default();
         Some(Self {
             id,
             ppid: stat.ppid,
             uid,
             euid,
+            suid,
             exe: dir.link("exe").map(without_deleted),
-            cmdline: split_cmdline(&cmdline),
             login_uid: dir.number("loginuid"),
             audit_session: dir.number("sessionid"),
             cgroup: dir.read("cgroup").and_then(|text| cgroup_of(&text)),
             comm: stat.comm,
             terminal: stat.terminal,
         })
+    }
+
+    /// The command line as a process of root's now shows it, at NUL bytes; it may have been overwritten by the process.
+    /// `None` for everybody else's and for a program that a user runs set-user-id: their memory map may be held.
+    #[must_use]
+    pub fn command_line_of_root(&self) -> Option<Vec<OsString>> {
+        let dir = ProcDir::open(self.id.pid)?;
+        let stat = dir.stat().filter(|stat| stat.start_time == self.id.start_time)?;
+        let dir = dir.living(&stat);
+        let file = dir.file("cmdline")?;
+        // Asked last: a process of root's may become somebody's meanwhile.
+        let is_roots = uids(&dir.read("status")?)? == [0; 3];
+        is_roots.then(|| read_to(file, MAX_PROC_FILE)).flatten().map(|text| split_cmdline(&text))
     }
 }
 
@@ -220,9 +236,9 @@ pub fn identity(pid: i32) -> Option<ProcessId> {
     Some(ProcessId { pid, start_time: stat.start_time })
 }
 
-/// How long after the boot a process started, to the clock tick.
+/// When a process began, on the boot clock, to the clock tick.
 #[must_use]
-pub fn since_boot(id: ProcessId) -> Duration {
+pub fn began(id: ProcessId) -> Duration {
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
     let per_second = per_second.filter(|ticks| *ticks > 0).unwrap_or(USUAL_TICKS);
     Duration::from_secs(id.start_time / per_second)
@@ -232,7 +248,7 @@ pub fn since_boot(id: ProcessId) -> Duration {
 /// The real user id of the process that has this pid now.
 #[must_use]
 pub fn real_uid(pid: i32) -> Option<u32> {
-    uids(&ProcDir::open(pid)?.read("status")?).map(|(real, _)| real)
+    uids(&ProcDir::open(pid)?.read("status")?).map(|[real, ..]| real)
 }
 
 /// Every pid there is now. Bounded by the kernel's `pid_max`.
@@ -299,12 +315,6 @@ pub fn children(pid: i32) -> Vec<i32> {
     let list = ProcDir::open(pid).and_then(|dir| dir.read(&format!("task/{pid}/children"))).unwrap_or_default();
     let list = String::from_utf8_lossy(&list).into_owned();
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// When a process began, on the boot clock.
-#[must_use]
-pub fn began(id: ProcessId) -> Duration {
-    since_boot(id)
 }
 
 /// The audit session of a process, one per login; `None` when it has none or is gone.
@@ -416,11 +426,12 @@ impl ProcDir {
     }
 
     fn read_to(&self, name: &str, limit: usize) -> Option<Vec<u8>> {
+        read_to(self.file(name)?, limit)
+    }
+
+    fn file(&self, name: &str) -> Option<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(&self.0, name, flags, Mode::empty()).ok()?;
-        let mut text = Vec::new();
-        std::fs::File::from(fd).take(limit as u64).read_to_end(&mut text).ok()?;
-        Some(text)
+        rustix::fs::openat(&self.0, name, flags, Mode::empty()).ok().map(File::from)
     }
 
     pub(crate) fn link(&self, name: &str) -> Option<OsString> {
@@ -428,16 +439,26 @@ impl ProcDir {
         Some(OsString::from_vec(target.into_bytes()))
     }
 
-    /// The very file that it runs, whatever stands at its path now; to be read.
-    pub(crate) fn program(&self) -> Option<std::fs::File> {
+    /// The very file that it runs, whatever stands at its path now; to be read. Waits for the file system that it is on.
+    pub(crate) fn program(&self) -> Option<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.0, "exe", flags, Mode::empty()).ok().map(std::fs::File::from)
+        rustix::fs::openat(&self.0, "exe", flags, Mode::empty()).ok().map(File::from)
     }
 
-    /// The device and inode of what a magic link such as `root` leads to.
+    /// The device and inode of what a magic link such as `root` or `exe` leads to.
     pub(crate) fn node(&self, name: &str) -> Option<(u64, u64)> {
-        let stat = rustix::fs::statat(&self.0, name, AtFlags::empty()).ok()?;
-        Some((stat.st_dev, stat.st_ino))
+        self.known(name).map(|known| (makedev(known.stx_dev_major, known.stx_dev_minor), known.stx_ino))
+    }
+
+    /// How long the file is that it runs, as far as the kernel knows.
+    pub(crate) fn program_size(&self) -> Option<u64> {
+        self.known("exe").map(|known| known.stx_size)
+    }
+
+    /// What the kernel knows of what a magic link leads to, without asking a file system that may not answer (FUSE, NFS).
+    fn known(&self, name: &str) -> Option<Statx> {
+        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+        rustix::fs::statx(&self.0, name, flags, StatxFlags::BASIC_STATS).ok()
     }
 
     fn stat(&self) -> Option<Stat> {
@@ -449,6 +470,12 @@ impl ProcDir {
         let text = self.read(name)?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|number| *number != UNSET)
     }
+}
+
+fn read_to(file: File, limit: usize) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(limit as u64).read_to_end(&mut text).ok()?;
+    Some(text)
 }
 
 fn parse_stat(text: &[u8]) -> Option<Stat> {

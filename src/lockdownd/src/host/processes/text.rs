@@ -8,10 +8,11 @@ use std::{
 
 use super::CgroupPath;
 
-pub(super) fn uids(status: &[u8]) -> Option<(u32, u32)> {
+/// The real, effective and saved user id.
+pub(super) fn uids(status: &[u8]) -> Option<[u32; 3]> {
     let line = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
     let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(str::parse);
-    Some((ids.next()?.ok()?, ids.next()?.ok()?))
+    Some([ids.next()?.ok()?, ids.next()?.ok()?, ids.next()?.ok()?])
 }
 
 pub(super) fn cgroup_of(text: &[u8]) -> Option<CgroupPath> {

@@ -1,7 +1,7 @@
 //! Finds every sshd that takes connections for this host's accounts, and how each was started.
 //!
-//! A command line is only believed of a process that is root's by both its uids: any process may write its own. This
-//! module must never take a connection's own process (`sshd: frank [priv]`, `sshd-session`) for a listener.
+//! A command line is only read of a process that is root's by all its uids: any process may write its own, and its user
+//! can make whoever reads it wait. This module must never take a connection's own process (`sshd: frank [priv]`, `sshd-session`) for a listener.
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +19,8 @@ use crate::{
 pub const DEFAULT_BINARY: &str = "/usr/sbin/sshd";
 /// The configuration of an sshd that was started without `-f`.
 pub const DEFAULT_CONFIG: &str = "/etc/ssh/sshd_config";
+/// What stands for the configuration of an sshd that a user runs: its command line is not read.
+const UNKNOWN: &str = "unknown";
 /// Options of sshd(8) that take a value, over all releases since 8.4.
 const WITH_VALUE: &[u8] = b"CEbcfghkopu";
 /// Where an enabled socket unit that starts sshd on demand is linked.
@@ -95,6 +97,7 @@ impl Listener {
     pub fn title(&self) -> String {
         let Invocation { binary, config_file, .. } = &self.invocation;
         match self.process {
+            Some(id) if self.uid != 0 => format!("{} (process {})", binary.display(), id.pid),
             Some(id) => format!("{} (process {}, {})", binary.display(), id.pid, config_file.display()),
             None => format!("{} (started on demand, {})", binary.display(), config_file.display()),
         }
@@ -167,12 +170,16 @@ pub fn listening_sockets(id: ProcessId) -> Option<BTreeSet<Vec<u8>>> {
 
 fn listener(pid: i32) -> Option<Listener> {
     let process = Process::read(pid)?;
-    let root = process.uid == 0 && process.euid == 0;
-    let called = read_title(&process.cmdline);
+    let root = [process.uid, process.euid, process.suid] == [0; 3];
+    let called = match root {
+        true => read_title(&process.command_line_of_root()?),
+        false => Called::Others,
+    };
     let is_sshd = process.exe.as_deref().and_then(Path::file_name).map(|name| name == "sshd");
     let looks = match &called {
         Called::Listener { .. } => true,
-        Called::Plain { daemon, .. } => *daemon && (is_sshd == Some(true) || process.comm == "sshd"),
+        Called::Plain { daemon: false, .. } => false,
+        Called::Plain { .. } | Called::Others => is_sshd == Some(true) || process.comm == "sshd",
         Called::Connection => return None,
     };
     // A title alone proves nothing; a socket does. Where we may not look (is_listening is None), the title has to do.
@@ -180,12 +187,18 @@ fn listener(pid: i32) -> Option<Listener> {
         return None;
     }
     let place = place_of(pid)?;
-    let (Called::Listener { name, args, certain } | Called::Plain { name, args, certain, .. }) = called else {
-        return None;
+    let (name, args, certain) = match called {
+        Called::Listener { name, args, certain } | Called::Plain { name, args, certain, .. } => (name, args, certain),
+        Called::Others => (process.comm.clone(), Vec::new(), false),
+        Called::Connection => return None,
     };
     let binary = process.exe.clone().unwrap_or_else(|| DEFAULT_BINARY.into());
-    let (invocation, understood) = invocation(binary, name, &args);
-    let uid = if root { 0 } else { process.uid.max(process.euid) };
+    let (mut invocation, understood) = invocation(binary, name, &args);
+    if !root {
+        invocation.config_file = UNKNOWN.into();
+    }
+    // A program that a user runs set-user-id is root's by its effective uid, and the user's all the same.
+    let uid = if root { 0 } else { process.uid.max(process.euid).max(process.suid) };
     let elsewhere = place == Place::Elsewhere;
     Some(Listener { process: Some(process.id), uid, invocation, certain: certain && understood, elsewhere })
 }
@@ -199,6 +212,8 @@ enum Called {
     Plain { name: String, args: Vec<String>, daemon: bool, certain: bool },
     /// `sshd: frank [priv]`, or one that serves the connection on its standard input.
     Connection,
+    /// Not read: it is a user's.
+    Others,
 }
 
 fn read_title(cmdline: &[std::ffi::OsString]) -> Called {
