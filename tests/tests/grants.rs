@@ -324,4 +324,32 @@ on_each_release! {
         assert!(!house.ssh("ubuntu").key(&house.grace).login(), "the rendered grant came back");
         assert!(emergency.is_alive());
     }
+
+    fn each_scheduled_lockdown_happens_once_whatever_is_reloaded_restarted_or_rebooted_at_its_time(release) {
+        let mut house = House::enforcing_with(release, "[schedule]\nlockdown = \"*/3 * * * * *\"\n");
+        // Sleeps until just before the next moment.
+        let until = "ms=$((2985 - $(date +%s%3N) % 3000)); [ $ms -gt 0 ] || ms=$((ms + 3000)); \
+                     sleep $((ms / 1000)).$(printf %03d $((ms % 1000)))";
+        for _ in 0..3 {
+            house.sh(&format!("{until}; for n in $(seq 12); do systemctl kill -s HUP lockdownd; sleep 0.01; done"));
+        }
+        house.sh(&format!("{until}; systemctl restart lockdownd"));
+        house.sh(&format!("{until}; sleep 0.1"));
+        let granted = allowed(&house, "frank --account ubuntu --for 1h");
+        house.sh("systemctl stop lockdownd; sleep 7; systemctl start lockdownd");
+        ended_once(&house, id(&granted), "lockdown");
+        house.reboot();
+        eventually("a lockdown after the boot", ENDED, || {
+            let boots = house.records_of("lockdown").into_iter().map(|record| record["boot"].clone());
+            boots.collect::<std::collections::BTreeSet<_>>().len() > 1
+        });
+        let lockdowns = house.records_of("lockdown");
+        let due: Vec<i64> = lockdowns.iter().map(|record| moment(&record["detail"]["due"]).as_second()).collect();
+        let missed: Vec<i64> = lockdowns.iter().map(|r| r["detail"]["missed"].as_i64().expect("a count")).collect();
+        for n in 1..due.len() {
+            assert_eq!(due[n] - due[n - 1], 3 * (missed[n] + 1), "each moment once: {lockdowns:#?}");
+        }
+        assert!(missed.iter().sum::<i64>() >= 1 && missed.len() > 6, "some were missed, and done late: {missed:?}");
+        house.ctl("verify").expect_ok();
+    }
 }

@@ -129,8 +129,7 @@ impl Engine {
             Reason::Asked { request, peer, reply } => self.answer_operator(request, peer, reply, now),
             Reason::Deadline => self.meet_deadlines(now),
             Reason::ClockSet => self.clock_was_set(now),
-            Reason::Sweep => self.sweep(now),
-            Reason::Lockdown => self.scheduled_lockdown(now),
+            Reason::Tick => self.meet_schedule(now),
             Reason::Reload => self.reload(now),
             Reason::Stop => {
                 self.stop(now);
@@ -173,12 +172,13 @@ impl Engine {
     pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
-        let (windows, schedule) = (self.recorder.next_close(), self.schedule.next_boot());
+        let windows = self.recorder.next_close();
         let looks =
             [self.ways.due(), self.ways.ungated, self.users_sshds.due(), self.jobs.due(), Some(self.listening.due())];
-        let boots = [boot, self.grants.next_heartbeat(), trial, windows, schedule];
-        let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()];
-        (walls.into_iter().flatten().min(), boots.into_iter().chain(looks).flatten().min())
+        let boots = [boot, self.grants.next_heartbeat(), trial, windows];
+        let scheduled = [self.schedule.next_lockdown(), self.schedule.next_sweep()];
+        let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()].into_iter().chain(scheduled);
+        (walls.flatten().min(), boots.into_iter().chain(looks).flatten().min())
     }
 
     /// A deadline has passed on one of the clocks: everything that may be due is looked at.
@@ -188,7 +188,7 @@ impl Engine {
         if self.mode.trial_ends().is_some_and(|end| end.has_passed(now)) {
             self.end_trial(now);
         }
-        self.overdue(now);
+        self.meet_schedule(now);
         self.give_up_overdue_jobs(now);
         self.warn_sessions(now);
         self.attest_if_due(now);
@@ -214,6 +214,10 @@ impl Engine {
         if written {
             self.grants_unsaved |= self.grants.mark_ends_recorded();
             self.sessions.mark_all_recorded();
+            if self.keep_last_lockdown() {
+                self.grants_unsaved = true;
+                self.save_grants(now);
+            }
         }
         written
     }

@@ -19,8 +19,11 @@ use serde::{Deserialize, Serialize};
 use self::ended::EndedRoom;
 use crate::{
     host::{clock::Now, paths},
-    policy::grant::{End, EndCause, Grant, Origin, Standing},
-    policy::time::BELIEVED_STEP_BACK,
+    policy::{
+        grant::{End, EndCause, Grant, Origin, Standing},
+        schedule::{LastLockdown, Recurring},
+        time::BELIEVED_STEP_BACK,
+    },
 };
 
 /// The most grants that may be open at once.
@@ -76,6 +79,9 @@ struct Seen {
 struct File {
     version: u32,
     seen: Seen,
+    /// Absent where no lockdown is scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_lockdown: Option<LastLockdown>,
     grants: Vec<Grant>,
 }
 
@@ -96,6 +102,7 @@ pub struct Grants {
     unsaved_ends: Vec<GrantId>,
     ended_room: EndedRoom,
     seen: Duration,
+    last_lockdown: Option<LastLockdown>,
 }
 
 impl Grants {
@@ -108,6 +115,7 @@ impl Grants {
         let mut store = Self::empty(path, boot_id);
         let Some(file) = read(path)? else { return Ok((store, Woken::default())) };
         store.all = file.grants;
+        store.last_lockdown = file.last_lockdown;
         store.end_what_could_not_be_saved(now);
         let mut woken = Woken::default();
         if file.seen.boot_id != boot_id {
@@ -129,6 +137,7 @@ impl Grants {
             unsaved_ends: Vec::new(),
             ended_room: EndedRoom::beside(path).0,
             seen: Duration::ZERO,
+            last_lockdown: None,
         }
     }
 
@@ -235,6 +244,24 @@ impl Grants {
         changed
     }
 
+    /// Up to when scheduled lockdowns were done when that was kept last.
+    #[must_use]
+    pub fn last_lockdown(&self) -> Option<&LastLockdown> {
+        self.last_lockdown.as_ref()
+    }
+
+    /// Keeps up to when scheduled lockdowns are done; whether that is news. Call [`Grants::save`] afterwards.
+    pub fn keep_last_lockdown(&mut self, lockdown: Option<&Recurring>) -> bool {
+        let is_kept = match (&self.last_lockdown, lockdown) {
+            (Some(kept), Some(lockdown)) => kept.is_of(lockdown),
+            (kept, lockdown) => kept.is_none() && lockdown.is_none(),
+        };
+        if !is_kept {
+            self.last_lockdown = lockdown.map(LastLockdown::of);
+        }
+        !is_kept
+    }
+
     /// The ids of grants whose time is over and that have not been ended yet.
     #[must_use]
     pub fn over(&self, now: Now) -> Vec<GrantId> {
@@ -271,7 +298,7 @@ impl Grants {
         // Whether it succeeds or not: a full disk is not tried again at once.
         self.seen = now.boot;
         let seen = Seen { wall: now.wall, boot: now.boot, boot_id: self.boot_id.clone() };
-        let file = File { version: 1, seen, grants: self.all.clone() };
+        let file = File { version: 1, seen, last_lockdown: self.last_lockdown.clone(), grants: self.all.clone() };
         let bytes = serde_json::to_vec(&file).expect("grants have string keys only");
         match paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Flushed) {
             Ok(()) => {

@@ -9,6 +9,7 @@ pub mod left_behind;
 pub mod login;
 pub mod receipt;
 pub mod rendered;
+pub mod schedule;
 pub mod session;
 pub mod store;
 #[cfg(test)]

@@ -66,10 +66,8 @@ pub enum Reason {
     Deadline,
     /// The wall clock was set.
     ClockSet,
-    /// The schedule says that a sweep is due.
-    Sweep,
-    /// The schedule says that a lockdown is due.
-    Lockdown,
+    /// The cron library says that something scheduled may be due.
+    Tick,
     /// SIGHUP: read the configuration again.
     Reload,
     /// SIGTERM or SIGINT: stop in good order.

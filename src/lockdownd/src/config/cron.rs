@@ -44,6 +44,14 @@ impl Cron {
         let next = self.pattern.find_next_occurrence(&from, false).ok()?;
         Timestamp::from_second(next.timestamp()).ok()
     }
+
+    /// The last moment up to `moment` that the pattern matches; `None` when there is none that can be told.
+    #[must_use]
+    pub fn last_by(&self, moment: Timestamp) -> Option<Timestamp> {
+        let from: DateTime<Utc> = DateTime::from_timestamp(moment.as_second(), 0)?;
+        let last = self.pattern.find_previous_occurrence(&from, true).ok()?;
+        Timestamp::from_second(last.timestamp()).ok()
+    }
 }
 
 impl PartialEq for Cron {
@@ -101,6 +109,17 @@ mod tests {
         assert_eq!(next("0 0 * * * *", "2026-12-31T23:00:00Z"), "2027-01-01T00:00:00Z");
         assert_eq!(next("* * * * * *", "2026-10-01T12:00:00.999Z"), "2026-10-01T12:00:01Z");
         assert_eq!(next("0 0 3 29 2 *", "2026-01-01T00:00:00Z"), "2028-02-29T03:00:00Z");
+    }
+
+    #[test]
+    fn the_last_time_is_at_the_moment_or_before_it() {
+        let last = |cron: &str, by: &str| {
+            let cron: Cron = cron.parse().expect("valid");
+            cron.last_by(by.parse().expect("a time")).expect("it came").to_string()
+        };
+        assert_eq!(last("0 */15 * * * *", "2026-10-01T12:15:00.9Z"), "2026-10-01T12:15:00Z");
+        assert_eq!(last("0 */15 * * * *", "2026-10-01T12:14:59.9Z"), "2026-10-01T12:00:00Z");
+        assert_eq!(last("0 0 3 29 2 *", "2027-01-01T00:00:00Z"), "2024-02-29T03:00:00Z");
     }
 
     #[test]

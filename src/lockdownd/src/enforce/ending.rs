@@ -196,23 +196,39 @@ impl Engine {
         actor: Option<Actor>,
         now: Now,
     ) -> (Vec<GrantId>, Vec<SessionView>) {
-        let ids: Vec<GrantId> = self.grants.open_ones().map(|grant| grant.id.clone()).collect();
-        let ending = Ending { cause: EndCause::Lockdown, reason: reason.clone(), actor: actor.clone() };
+        let ids = self.open_grants();
+        let mut draft = Draft::new(ArtifactType::Lockdown, reason.clone());
+        draft.actor.clone_from(&actor);
+        let sessions = self.lock_down(&ids, &Ending { cause: EndCause::Lockdown, reason, actor }, draft, now);
+        (ids, sessions)
+    }
+
+    /// Ends these grants and every session but those of exempt accounts, and records it with this draft. Answers with the
+    /// sessions that it ended.
+    pub(super) fn lock_down(&mut self, ids: &[GrantId], ending: &Ending, draft: Draft, now: Now) -> Vec<SessionView> {
         self.find_logins(now);
-        let mut sessions = self.end_grants(&ids, &ending, now);
+        let mut sessions = self.end_grants(ids, ending, now);
+        sessions.extend(self.end_unbacked_sessions(now));
         if self.enforces() {
             let left = self.sessions.live().iter().filter(|s| s.ending.is_none() && s.standing != Standing::Emergency);
-            let end = || End { cause: Cause::Lockdown, reason: reason.clone(), actor: actor.clone(), recorded: false };
+            let end = || {
+                let Ending { reason, actor, .. } = ending.clone();
+                End { cause: Cause::Lockdown, reason, actor, recorded: false }
+            };
             let left = left.map(|session| (session.id.clone(), end())).collect();
             sessions.extend(self.end_sessions(left, now));
         }
-        let mut draft = Draft::new(ArtifactType::Lockdown, reason)
+        let draft = draft
             .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
             .with("sessions", sessions.iter().map(|s| s.id.as_str().into()).collect::<Vec<serde_json::Value>>());
-        draft.actor = actor;
         self.recorder.note(draft);
         self.pass(now);
-        (ids, sessions)
+        sessions
+    }
+
+    /// The grants that have not ended.
+    pub(super) fn open_grants(&self) -> Vec<GrantId> {
+        self.grants.open_ones().map(|grant| grant.id.clone()).collect()
     }
 
     /// A session's connection is gone.

@@ -1,80 +1,35 @@
-//! When the next sweep and the next scheduled lockdown are due.
+//! Scheduled sweeps and lockdowns.
 //!
-//! The cron library's ticks only say "now may be the time". A tick before its time is passed over, and when a tick does
-//! not come (the library's ticks stop after the clock was set back), the boot clock, which nobody can set, does.
+//! What is due is computed from what was done last (`policy::schedule`). The daemon's own timer fires at the next moment;
+//! the cron library's ticks only have the same looked at once more, and an early one does nothing.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use record::{ArtifactType, Draft};
+use record::{ArtifactType, Draft, GrantId};
 
 use super::{
-    Engine,
+    Ending, Engine,
     homes::{Command, SweepReport},
     ways::{self, Seen},
 };
 use crate::{
-    config::{Config, Cron},
+    config::Config,
     host::clock::Now,
-    policy::time::Deadline,
+    policy::{
+        grant::EndCause,
+        schedule::{Due, LastLockdown, Recurring},
+    },
     trigger::Place,
 };
 
-/// How much earlier than its time a tick may come: the cron library was seen to fire 0.3 s early.
-pub(super) const EARLY: SignedDuration = SignedDuration::from_secs(1);
-/// How long after its time a tick is waited for.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long after a sweep's time its attestation must have come: `next_by` promises that.
 pub(super) const ATTEST_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 /// The smallest step of the wall clock that is recorded; NTP's slewing never is one.
 pub(super) const SMALLEST_STEP: Duration = Duration::from_millis(500);
 
-/// One recurring thing.
-#[derive(Debug)]
-struct Recurring {
-    cron: Cron,
-    due: Option<Deadline>,
-}
-
-impl Recurring {
-    fn new(cron: Cron, now: Now) -> Self {
-        let mut recurring = Self { cron, due: None };
-        recurring.plan(now.wall, now);
-        recurring
-    }
-
-    /// Plans the first moment after `after`.
-    fn plan(&mut self, after: Timestamp, now: Now) {
-        self.due = self.cron.next_after(after).map(|wall| Deadline::at(wall, now));
-    }
-
-    /// Whether a tick that has come counts: then the next is planned.
-    fn tick(&mut self, now: Now) -> bool {
-        let counts = self.due.is_some_and(|due| due.wall.duration_since(now.wall) <= EARLY);
-        if counts {
-            self.advance(now);
-        }
-        counts
-    }
-
-    /// Whether its time was over so long ago that the tick is given up: then the next is planned.
-    fn overdue(&mut self, now: Now) -> bool {
-        let overdue = self.watchdog().is_some_and(|at| now.boot >= at);
-        if overdue {
-            self.advance(now);
-        }
-        overdue
-    }
-
-    fn advance(&mut self, now: Now) {
-        let after = self.due.map_or(now.wall, |due| due.wall.max(now.wall));
-        self.plan(after, now);
-    }
-
-    fn watchdog(&self) -> Option<Duration> {
-        self.due.map(|due| due.boot.saturating_add(GRACE))
-    }
-}
+/// How late a scheduled lockdown may be before its record calls it late.
+const LATE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The schedule of this host.
 #[derive(Debug)]
@@ -88,83 +43,101 @@ impl Schedule {
     #[must_use]
     pub(crate) fn new(config: &Config, now: Now) -> Self {
         Self {
-            sweep: Recurring::new(config.schedule.sweep.clone(), now),
-            lockdown: config.schedule.lockdown.clone().map(|cron| Recurring::new(cron, now)),
+            sweep: Recurring::new(config.schedule.sweep.clone(), now.wall),
+            lockdown: config.schedule.lockdown.clone().map(|cron| Recurring::new(cron, now.wall)),
         }
     }
 
-    /// A tick for a sweep: whether it counts.
-    pub(crate) fn sweep_ticked(&mut self, now: Now) -> bool {
-        self.sweep.tick(now)
+    /// The schedule of the last run, brought to what the configuration sets; with the lockdown that fell due meanwhile.
+    /// A start sweeps in any case.
+    pub(crate) fn resume(
+        config: &Config,
+        left: Option<&LastLockdown>,
+        recorded: Option<Timestamp>,
+        now: Now,
+    ) -> (Self, Option<Due>) {
+        let mut schedule = Self::new(config, now);
+        let left = left.and_then(|left| left.resumed(recorded, now.wall));
+        let due = left.and_then(|mut left| {
+            let due = left.take_due(now.wall);
+            schedule.lockdown = Some(left);
+            due
+        });
+        schedule.change(config, now);
+        (schedule, due)
     }
 
-    /// A tick for a lockdown: whether it counts.
-    pub(crate) fn lockdown_ticked(&mut self, now: Now) -> bool {
-        self.lockdown.as_mut().is_some_and(|lockdown| lockdown.tick(now))
-    }
-
-    /// Whether a sweep is overdue.
-    pub(crate) fn sweep_overdue(&mut self, now: Now) -> bool {
-        self.sweep.overdue(now)
-    }
-
-    /// Whether a lockdown is overdue.
-    pub(crate) fn lockdown_overdue(&mut self, now: Now) -> bool {
-        self.lockdown.as_mut().is_some_and(|lockdown| lockdown.overdue(now))
-    }
-
-    /// Plans anew after the wall clock was set.
-    pub(crate) fn clock_was_set(&mut self, now: Now) {
-        self.sweep.plan(now.wall, now);
-        if let Some(lockdown) = &mut self.lockdown {
-            lockdown.plan(now.wall, now);
+    /// Goes on by what the configuration sets now; a pattern that is new counts from now. Whether sweeps have a new one.
+    pub(crate) fn change(&mut self, config: &Config, now: Now) -> bool {
+        match (&mut self.lockdown, &config.schedule.lockdown) {
+            (Some(lockdown), Some(cron)) => drop(lockdown.change(cron, now.wall)),
+            (lockdown, cron) => *lockdown = cron.clone().map(|cron| Recurring::new(cron, now.wall)),
         }
+        self.sweep.change(&config.schedule.sweep, now.wall)
+    }
+
+    /// The sweep that is due, if one is: then it counts as done.
+    fn take_sweep(&mut self, now: Now) -> Option<Due> {
+        self.sweep.take_due(now.wall)
+    }
+
+    /// The lockdown that is due, if one is: then it counts as done.
+    fn take_lockdown(&mut self, now: Now) -> Option<Due> {
+        self.lockdown.as_mut()?.take_due(now.wall)
     }
 
     /// When the next sweep is due.
     #[must_use]
     pub(crate) fn next_sweep(&self) -> Option<Timestamp> {
-        self.sweep.due.map(|due| due.wall)
+        self.sweep.next()
     }
 
     /// When the next lockdown is due.
     #[must_use]
     pub(crate) fn next_lockdown(&self) -> Option<Timestamp> {
-        self.lockdown.as_ref().and_then(|lockdown| lockdown.due).map(|due| due.wall)
+        self.lockdown.as_ref().and_then(Recurring::next)
     }
 
-    /// When the watchdog has to look, on the boot clock.
-    #[must_use]
-    pub(crate) fn next_boot(&self) -> Option<Duration> {
-        [self.sweep.watchdog(), self.lockdown.as_ref().and_then(Recurring::watchdog)].into_iter().flatten().min()
+    /// The schedule of lockdowns, if there is one.
+    pub(super) fn lockdowns(&self) -> Option<&Recurring> {
+        self.lockdown.as_ref()
     }
 }
 
 impl Engine {
-    /// The schedule says that a sweep is due.
-    pub(super) fn sweep(&mut self, now: Now) {
-        if self.schedule.sweep_ticked(now) {
+    /// Does what the schedule says is due, if anything is.
+    pub(super) fn meet_schedule(&mut self, now: Now) {
+        if let Some(due) = self.schedule.take_lockdown(now) {
+            self.scheduled_lockdown(self.open_grants(), due, now);
+        }
+        if self.schedule.take_sweep(now).is_some() {
             self.begin_sweep(now);
         }
     }
 
-    /// The schedule says that a lockdown is due.
-    pub(super) fn scheduled_lockdown(&mut self, now: Now) {
-        if self.schedule.lockdown_ticked(now) {
-            self.lockdown("the scheduled lockdown".to_owned(), None, now);
-        }
+    /// The lockdown that fell due while the daemon was down, as far as it can be carried out before the configuration gives
+    /// anything new: the grants of then end. Answers with what is to be done of it once sessions are known.
+    pub(super) fn begin_missed_lockdown(&mut self, due: Option<Due>, now: Now) -> Option<(Vec<GrantId>, Due)> {
+        let due = due?;
+        let grants = self.open_grants();
+        let ending = Ending { cause: EndCause::Lockdown, reason: sentence(due, now), actor: None };
+        // The mode is not taken up yet, so that no session ends here.
+        let _ = self.end_grants(&grants, &ending, now);
+        Some((grants, due))
     }
 
-    /// Does what a tick should long have done.
-    pub(super) fn overdue(&mut self, now: Now) {
-        if self.schedule.lockdown_overdue(now) {
-            tracing::warn!("the tick for the scheduled lockdown did not come; it is done by the watchdog");
-            self.lockdown("the scheduled lockdown".to_owned(), None, now);
-        }
-        if self.schedule.sweep_overdue(now) {
-            tracing::warn!("the tick for the sweep did not come; it is done by the watchdog");
-            self.begin_sweep(now);
-        }
+    /// Carries out a scheduled lockdown, which ends these grants and every granted session.
+    pub(super) fn scheduled_lockdown(&mut self, grants: Vec<GrantId>, due: Due, now: Now) {
+        let ending = Ending { cause: EndCause::Lockdown, reason: sentence(due, now), actor: None };
+        let draft = Draft::new(ArtifactType::Lockdown, ending.reason.clone())
+            .with("due", due.at.to_string())
+            .with("missed", due.missed);
+        let _ = self.lock_down(&grants, &ending, draft, now);
+    }
+
+    /// Keeps beside the grants up to when scheduled lockdowns are done; whether that was news.
+    pub(super) fn keep_last_lockdown(&mut self) -> bool {
+        self.grants.keep_last_lockdown(self.schedule.lockdowns())
     }
 
     /// Re-reads the world as if nothing had been watched, checks every live connection, and has every home looked at;
@@ -249,9 +222,21 @@ impl Engine {
             let sentence = format!("the wall clock was set {way} by {} s", seconds.unsigned_abs());
             self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence).with("seconds", seconds));
         }
-        self.schedule.clock_was_set(now);
-        self.warned_to = now.wall;
+        // What it has jumped over is due; a warning, too.
+        self.warned_to = self.warned_to.min(now.wall);
         self.pass(now);
+        self.meet_schedule(now);
+        if step < 0 && step.unsigned_abs() >= SMALLEST_STEP.as_nanos() {
+            // The next sweep comes later than the last attestation has promised by `next_by`.
+            self.begin_sweep(now);
+        }
+    }
+}
+
+fn sentence(due: Due, now: Now) -> String {
+    match now.wall.duration_since(due.at) > LATE {
+        true => format!("the scheduled lockdown, which was due at {:.0}", due.at),
+        false => "the scheduled lockdown".to_owned(),
     }
 }
 
@@ -262,87 +247,70 @@ pub(super) fn offset(now: Now) -> i128 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::policy::test_grants::{later, now};
 
-    /// Every ten seconds; now is such a moment.
-    fn every_ten() -> Recurring {
-        Recurring::new("*/10 * * * * *".parse().expect("a pattern"), now())
+    const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+    fn config(schedule: &str) -> Config {
+        Config::parse(&[("c.toml", &format!("mode = \"observe\"\n[schedule]\n{schedule}"))]).expect("good")
     }
 
-    /// The same boot, with the wall clock this far off.
-    fn set(by: i64, at: Now) -> Now {
-        Now { wall: at.wall + SignedDuration::from_secs(by), boot: at.boot }
+    fn hourly() -> Config {
+        config("lockdown = \"0 0 * * * *\"")
     }
 
-    #[test]
-    fn a_tick_counts_at_its_time_or_a_little_early_and_only_once() {
-        let mut recurring = every_ten();
-        assert_eq!(recurring.due.map(|due| due.wall), Some(later(10).wall));
-        assert!(!recurring.tick(later(8)), "too early");
-        assert!(recurring.tick(later(9)), "as early as the library may be");
-        assert_eq!(recurring.due.map(|due| due.wall), Some(later(20).wall), "not the same moment again");
-        assert!(!recurring.tick(later(10)), "the moment that has been");
-        assert!(recurring.tick(later(24)), "late");
-        assert_eq!(recurring.due.map(|due| due.wall), Some(later(30).wall));
+    fn left(schedule: &Schedule) -> LastLockdown {
+        LastLockdown::of(schedule.lockdowns().expect("one is scheduled"))
     }
 
     #[test]
-    fn a_tick_that_does_not_come_is_given_up_on_the_boot_clock_even_if_the_wall_clock_was_set_back() {
-        let mut recurring = every_ten();
-        assert_eq!(recurring.watchdog(), Some(later(10).boot + GRACE));
-        assert!(!recurring.overdue(later(14)));
-        assert!(recurring.overdue(set(-3_600, later(15))));
-        assert!(recurring.due.is_some_and(|due| due.wall > later(10).wall));
-        assert!(!recurring.overdue(set(-3_600, later(15))), "once");
+    fn a_reload_keeps_what_is_due_and_a_pattern_that_is_new_counts_from_it() {
+        let mut schedule = Schedule::new(&hourly(), now());
+        assert_eq!(schedule.next_lockdown(), Some(later(3_600).wall));
+        assert!(!schedule.change(&hourly(), later(3_600)));
+        assert!(schedule.take_lockdown(later(3_600)).is_some(), "due in the second of the reload");
+        let other = config("sweep = \"0 7 * * * *\"\nlockdown = \"0 30 * * * *\"");
+        assert!(schedule.change(&other, later(3_700)), "sweeps have a new pattern");
+        assert_eq!(schedule.next_lockdown(), Some(later(3_600 + 1_800).wall));
+        schedule.change(&config(""), later(3_700));
+        assert!(schedule.next_lockdown().is_none() && schedule.take_lockdown(later(7_200)).is_none());
+        schedule.change(&hourly(), later(7_201));
+        assert_eq!(schedule.next_lockdown(), Some(later(10_800).wall));
     }
 
     #[test]
-    fn a_schedule_is_planned_anew_when_the_clock_is_set() {
-        let text = "mode = \"observe\"\n[schedule]\nsweep = \"0 0 * * * *\"\nlockdown = \"0 30 * * * *\"";
-        let config = Config::parse(&[("c.toml", text)]).expect("good");
-        let mut schedule = Schedule::new(&config, now());
-        let (hour, half) = (later(3_600).wall, later(1_800).wall);
-        assert_eq!((schedule.next_sweep(), schedule.next_lockdown()), (Some(hour), Some(half)));
-        assert_eq!(schedule.next_boot(), Some(later(1_800).boot + GRACE));
-        let ahead = set(3_000, now());
-        schedule.clock_was_set(ahead);
-        assert_eq!((schedule.next_sweep(), schedule.next_lockdown()), (Some(hour), Some(later(5_400).wall)));
-        assert_eq!(schedule.next_boot(), Some(later(600).boot + GRACE), "ten minutes are left to the hour");
-        assert!(!schedule.sweep_ticked(ahead) && !schedule.lockdown_ticked(ahead));
-        let none = Config::parse(&[("c.toml", "mode = \"observe\"")]).expect("good");
-        let mut schedule = Schedule::new(&none, now());
-        assert!(
-            schedule.next_lockdown().is_none() && !schedule.lockdown_ticked(now()) && !schedule.lockdown_overdue(now())
-        );
+    fn what_fell_due_while_the_daemon_was_down_is_done_once_by_the_pattern_of_then() {
+        let left_behind = left(&Schedule::new(&hourly(), now()));
+        let (schedule, due) = Schedule::resume(&hourly(), Some(&left_behind), None, later(3 * 3_600 + 60));
+        assert_eq!(due, Some(Due { at: later(3 * 3_600).wall, missed: 2 }));
+        let (_, again) = Schedule::resume(&hourly(), Some(&left(&schedule)), None, later(3 * 3_600 + 90));
+        assert_eq!(again, None);
+        let on_record = due.map(|due| due.at);
+        let (_, again) = Schedule::resume(&hourly(), Some(&left_behind), on_record, later(3 * 3_600 + 90));
+        assert_eq!(again, None, "what could not be kept stands in the ledger");
+        let other = config("lockdown = \"0 30 * * * *\"");
+        let (schedule, due) = Schedule::resume(&other, Some(&left_behind), None, later(3_660));
+        assert_eq!(due, Some(Due { at: later(3_600).wall, missed: 0 }), "by the pattern that was in force");
+        assert_eq!(schedule.next_lockdown(), Some(later(3_600 + 1_800).wall));
+        let (schedule, due) = Schedule::resume(&config(""), Some(&left_behind), None, later(3_660));
+        assert!(due.is_some() && schedule.lockdowns().is_none());
+        let (_, due) = Schedule::resume(&hourly(), None, None, later(3_660));
+        assert_eq!(due, None, "the first start of all");
+    }
+
+    #[test]
+    fn a_lockdown_that_comes_late_says_when_it_was_due() {
+        let due = Due { at: now().wall, missed: 0 };
+        assert_eq!(sentence(due, now()), "the scheduled lockdown");
+        let late = Now { wall: now().wall + LATE + SECOND, ..now() };
+        assert_eq!(sentence(due, late), "the scheduled lockdown, which was due at 2027-01-15T08:00:00Z");
     }
 
     #[test]
     fn the_offset_of_the_clocks_changes_exactly_when_the_wall_clock_is_set() {
         assert_eq!(offset(now()), offset(later(1_000_000)));
-        assert_eq!(offset(set(-7, now())) - offset(now()), -7_000_000_000);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_the_ticks_and_the_wall_clock_do_nothing_is_done_twice_for_one_moment_and_none_is_later_than_grace(
-            steps in prop::collection::vec((1u64..8, prop::bool::ANY), 1..100),
-        ) {
-            let mut recurring = every_ten();
-            let (mut elapsed, mut done) = (0, 0u64);
-            for (wait, ticks) in steps {
-                elapsed += wait;
-                let now = later(elapsed);
-                let due = recurring.due.expect("it recurs for ever");
-                let did = (ticks && recurring.tick(now)) || recurring.overdue(now);
-                done += u64::from(did);
-                if now.boot >= due.boot + GRACE {
-                    prop_assert!(did, "overdue at {elapsed}");
-                }
-                prop_assert!(done <= (elapsed + 1) / 10);
-            }
-        }
+        let set = Now { wall: now().wall - 7 * SECOND, ..now() };
+        assert_eq!(offset(set) - offset(now()), -7_000_000_000);
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use record::{ArtifactType, Draft, Host};
 use tokio::sync::mpsc;
 
@@ -111,10 +112,11 @@ impl Engine {
         let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
         let answered = open_answered();
         let Opened { ledger, set_aside, recorded, .. } = opened;
+        let (schedule, missed) = Schedule::resume(&config, grants.last_lockdown(), recorded.lockdown, now);
         let lost = log_lost(set_aside.is_some(), &recorded);
         let mut engine = Self {
             people: Self::index_people(&config),
-            schedule: Schedule::new(&config, now),
+            schedule,
             config,
             config_state,
             world: World::read(&boot_id),
@@ -143,7 +145,8 @@ impl Engine {
             started_at: now.wall,
             clock_offset: schedule::offset(now),
             last_sweep: None,
-            warned_to: now.wall,
+            // What fell due while the daemon was down is told now; who was told already is not told again.
+            warned_to: Timestamp::MIN,
             emergencies_noted: std::collections::BTreeSet::new(),
         };
         engine.note_start(sessions_error.as_ref(), woken.clock_was_set_back, &recorded);
@@ -153,9 +156,13 @@ impl Engine {
         engine.reconcile_with_ledger(&recorded, now);
         // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
         engine.heed_shipper(now);
+        let missed = engine.begin_missed_lockdown(missed, now);
         engine.put_config_in_force(now);
         engine.resume_mode(&boot_id, now);
         engine.take_up_sessions(now);
+        if let Some((grants, due)) = missed {
+            engine.scheduled_lockdown(grants, due, now);
+        }
         engine.record_emergency_notes(now);
         engine.find_logins(now);
         engine.pass(now);
@@ -247,12 +254,14 @@ impl Engine {
 
     /// SIGHUP: a configuration that does not check out never replaces the one in force.
     pub(super) fn reload(&mut self, now: Now) {
+        // What is due is due by the configuration in force until now.
+        self.meet_schedule(now);
         match config::load(Path::new(config::CONFIG_DIR)) {
             Ok(config) => {
                 // Places count too: what the same settings came from may have moved to another template.
                 let same = config == self.config && self.config_state.refused.is_none();
                 self.people = Self::index_people(&config);
-                self.schedule = Schedule::new(&config, now);
+                let sweeps_change = self.schedule.change(&config, now);
                 self.recorder.ledger_mut().set(config.host.stack.clone(), keeping(&config));
                 self.config = config;
                 if !same {
@@ -262,6 +271,12 @@ impl Engine {
                 self.settle_mode(now);
                 self.tell_homes();
                 self.renew_closing(now);
+                // How long before an end people are warned may have changed.
+                self.warned_to = Timestamp::MIN;
+                if sweeps_change {
+                    // The last attestation has promised the next by the old pattern.
+                    self.begin_sweep(now);
+                }
             }
             Err(error) => {
                 tracing::error!("the configuration is refused, and the one from before stays in force:\n{error}");

@@ -61,6 +61,8 @@ pub struct Recorded {
     pub emergencies: Vec<Record>,
     /// How many more than these.
     pub more_emergencies: u64,
+    /// When the last scheduled lockdown on record was due.
+    pub lockdown: Option<Timestamp>,
     /// The latest time that any record gives: the wall clock was there once.
     pub latest: Option<Timestamp>,
     /// The boot that the last record was written in.
@@ -76,6 +78,10 @@ impl Recorded {
                 self.grants.extend(grant.map(|g| (kind, g)));
             }
             ArtifactType::SweepAttested => (self.emergencies, self.more_emergencies) = (Vec::new(), 0),
+            ArtifactType::Lockdown => {
+                let due = record.detail("due").and_then(|due| due.as_str()?.parse().ok());
+                self.lockdown = due.or(self.lockdown);
+            }
             ArtifactType::SessionOpened => self.take_login(record),
             ArtifactType::EmergencyLogin => {
                 self.take_login(record);

@@ -1,6 +1,6 @@
 //! The schedule's ticks: one UTC job each for sweep and lockdown, which only send into the channel.
 //!
-//! Whether a tick counts, and what happens when it does not come, is `enforce::schedule`'s to say.
+//! Whether anything is due is `enforce::schedule`'s to say, with or without a tick.
 
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -30,11 +30,13 @@ impl Cron {
         if let Some(mut old) = self.running.take()
             && let Err(error) = old.shutdown().await
         {
-            tracing::warn!(%error, "the old schedule could not be stopped; ticks before their time are passed over");
+            tracing::warn!(%error, "the old schedule could not be stopped; a tick of it changes nothing");
         }
         match start(&self.reasons, sweep, lockdown).await {
             Ok(scheduler) => self.running = Some(scheduler),
-            Err(error) => tracing::error!(%error, "the schedule could not be started; the watchdog stands in for it"),
+            Err(error) => {
+                tracing::error!(%error, "the schedule could not be started; the daemon's own timer does without it")
+            }
         }
         self.texts = texts;
     }
@@ -46,21 +48,21 @@ async fn start(
     lockdown: Option<&str>,
 ) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
-    scheduler.add(job(reasons, sweep, || Reason::Sweep)?).await?;
+    scheduler.add(job(reasons, sweep)?).await?;
     if let Some(lockdown) = lockdown {
-        scheduler.add(job(reasons, lockdown, || Reason::Lockdown)?).await?;
+        scheduler.add(job(reasons, lockdown)?).await?;
     }
     scheduler.start().await?;
     Ok(scheduler)
 }
 
-fn job(reasons: &mpsc::Sender<Reason>, cron: &str, reason: fn() -> Reason) -> Result<Job, JobSchedulerError> {
+fn job(reasons: &mpsc::Sender<Reason>, cron: &str) -> Result<Job, JobSchedulerError> {
     let reasons = reasons.clone();
     Job::new_async(cron, move |_, _| {
         let reasons = reasons.clone();
         Box::pin(async move {
             // Nobody receives once the daemon stops.
-            let _ = reasons.send(reason()).await;
+            let _ = reasons.send(Reason::Tick).await;
         })
     })
 }
