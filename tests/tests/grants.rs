@@ -340,7 +340,7 @@ on_each_release! {
         ended_once(&house, id(&granted), "lockdown");
         house.reboot();
         eventually("a lockdown after the boot", ENDED, || {
-            let boots = house.records_of("lockdown").into_iter().map(|record| record["boot"].clone());
+            let boots = house.records_of("lockdown").into_iter().map(|record| record["boot"].to_string());
             boots.collect::<std::collections::BTreeSet<_>>().len() > 1
         });
         let lockdowns = house.records_of("lockdown");

@@ -37,6 +37,8 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
+#[cfg(test)]
+pub(crate) use self::start::JOURNAL_LIMIT;
 pub use self::{ending::Ending, jobs::Came, start::StartError, users_sshd::UsersSshds, ways::Seen};
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{

@@ -2,7 +2,13 @@
 //!
 //! Start order: log, watches and sockets, then the engine, which fills the key store; only then READY=1.
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
@@ -15,7 +21,7 @@ use crate::{
         writers::{self, Writers},
     },
     journal, ledger,
-    trigger::{self, Cron, MAX_QUEUED, MAX_REPORTS, Reason, Triggers, Watch},
+    trigger::{self, Cron, Reason, Senders, Triggers, Watch},
 };
 
 /// Exit status for a bad configuration (`EX_CONFIG`, sysexits.h(3head)).
@@ -24,6 +30,8 @@ const BAD_CONFIG: u8 = 78;
 /// How long the homes threads may take to settle and tell what they have removed when the daemon stops; well below the
 /// unit's `TimeoutStopSec`.
 const LAST_FINDINGS: Duration = Duration::from_secs(5);
+/// How long a thread of the engine may take to end once it is told to: one that hangs is left to the end of the process.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// Anything that ends the daemon before or while it serves.
 type Failure = Box<dyn std::error::Error>;
@@ -68,11 +76,13 @@ pub fn daemon() -> ExitCode {
     if let Err(error) = journal::start_log() {
         eprintln!("lockdownd goes on without its own log: {error}");
     }
-    let served = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(serve()));
+    let served =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from).and_then(|runtime| {
+            let served = runtime.block_on(serve());
+            // Nothing is waited for that may still run.
+            runtime.shutdown_background();
+            served
+        });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -83,21 +93,51 @@ pub fn daemon() -> ExitCode {
 }
 
 async fn serve() -> Result<(), Failure> {
-    let (send, reasons) = mpsc::channel(MAX_QUEUED);
-    let (found, findings) = mpsc::channel(MAX_QUEUED);
-    let (tell, reports) = mpsc::channel(MAX_REPORTS);
-    let mut triggers = Triggers::new(reasons, reports, findings, DeadlineTimer::new()?);
-    trigger::listen_for_signals(&send)?;
+    let (senders, mut triggers) = Triggers::new(DeadlineTimer::new()?);
+    let Senders { logins, operators, touched, own, log, homes } = senders;
+    trigger::listen_for_signals(&operators)?;
     let writers = Writers::open();
     writers.listen()?;
-    let mut watch = Watch::new(send.clone(), Arc::clone(&writers)).map_err(|error| {
+    let watch = Watch::new(touched, Arc::clone(&writers)).map_err(|error| {
         format!("no inotify instance can be had (raise the sysctl fs.inotify.max_user_instances): {error}")
     })?;
-    let mut cron = Cron::new(send.clone());
-    let mut engine = Engine::start(send.clone(), tell, found, writers, Now::read())?;
-    watch.renew(&engine.watched_directories());
-    keep_schedule(&mut cron, &engine).await;
-    trigger::serve(&send)?;
+    let cron = Cron::new(own.clone());
+    let mut engine = Engine::start(own, log, homes, writers, Now::read())?;
+    let asking = Asking { logins, operators };
+    let served = take_turns(&mut engine, &mut triggers, Schedules { watch, cron }, asking).await;
+    shut_down(triggers, engine);
+    served
+}
+
+/// The queues of those who ask on sockets.
+struct Asking {
+    logins: mpsc::Sender<Reason>,
+    operators: mpsc::Sender<Reason>,
+}
+
+/// What follows the configuration.
+struct Schedules {
+    watch: Watch,
+    cron: Cron,
+}
+
+impl Schedules {
+    async fn follow(&mut self, engine: &Engine) {
+        self.watch.renew(&engine.watched_directories());
+        let schedule = &engine.config.schedule;
+        self.cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
+    }
+}
+
+/// Acts on one reason after the other, until one says to stop.
+async fn take_turns(
+    engine: &mut Engine,
+    triggers: &mut Triggers,
+    mut schedules: Schedules,
+    asking: Asking,
+) -> Result<(), Failure> {
+    schedules.follow(engine).await;
+    trigger::serve(asking.logins, asking.operators)?;
     keep_watchdog();
     sd_notify::notify(&[NotifyState::Ready])?;
     loop {
@@ -106,7 +146,7 @@ async fn serve() -> Result<(), Failure> {
         let reloads = matches!(reason, Reason::Reload);
         let moved = reloads || matches!(reason, Reason::Touched(_));
         if let Reason::Touched(place) = reason {
-            watch.seen(place);
+            schedules.watch.seen(place);
         }
         if reloads {
             sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
@@ -118,23 +158,28 @@ async fn serve() -> Result<(), Failure> {
             return Err("the thread that follows sshd's log has ended".into());
         }
         if matches!(reason, Reason::Stop) {
-            hear_out(&mut engine, &mut triggers).await;
+            hear_out(engine, triggers).await;
         }
         if engine.act(reason, Now::read()) == Next::Stop {
-            break;
+            return Ok(());
         }
         if moved {
-            watch.renew(&engine.watched_directories());
-            keep_schedule(&mut cron, &engine).await;
+            schedules.follow(engine).await;
         }
         if reloads {
             sd_notify::notify(&[NotifyState::Ready])?;
         }
     }
-    sd_notify::notify(&[NotifyState::Stopping])?;
-    // The homes threads end with the engine; they must not wait for somebody to receive what they still find.
+}
+
+/// The one way down, in good order or after an error. The receivers go first, so that no thread waits to hand over what
+/// nobody takes any more; then the engine, which waits for its threads no longer than they have [`LET_GO`].
+fn shut_down(triggers: Triggers, engine: Engine) {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {
+        tracing::warn!(%error, "systemd could not be told of the stop");
+    }
     drop(triggers);
-    Ok(())
+    drop(engine);
 }
 
 /// What has been removed goes on record before the daemon stops.
@@ -151,11 +196,6 @@ async fn hear_out(engine: &mut Engine, triggers: &mut Triggers) {
     }
 }
 
-async fn keep_schedule(cron: &mut Cron, engine: &Engine) {
-    let schedule = &engine.config.schedule;
-    cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
-}
-
 /// Tells systemd that the main thread still turns, twice as often as it asks for.
 fn keep_watchdog() {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
@@ -168,4 +208,44 @@ fn keep_watchdog() {
             }
         }
     });
+}
+
+/// Waits until a thread has ended, [`LET_GO`] at most; whether it has. One that panicked has said so itself.
+pub(crate) fn let_go(thread: &JoinHandle<()>) -> bool {
+    let until = Instant::now() + LET_GO;
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            let name = thread.thread().name().unwrap_or("one").to_owned();
+            tracing::warn!(thread = name, "a thread has not ended in time; the daemon ends without it");
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enforce::JOURNAL_LIMIT;
+
+    #[test]
+    fn a_thread_that_hangs_is_waited_for_no_longer_than_its_time() {
+        let (keep, hang) = std::sync::mpsc::channel::<()>();
+        let hangs = thread::spawn(move || hang.recv().unwrap_or_default());
+        let began = Instant::now();
+        assert!(!let_go(&hangs) && began.elapsed() >= LET_GO);
+        drop(keep);
+        assert!(let_go(&hangs));
+    }
+
+    #[test]
+    fn all_that_a_stop_waits_for_takes_less_than_half_of_what_systemd_allows() {
+        let unit = include_str!("../../../systemd/lockdownd.service");
+        let allowed =
+            unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.trim_end_matches('s').parse().ok());
+        let allowed = Duration::from_secs(allowed.expect("the unit says it in seconds"));
+        // The homes' two threads and the one that follows sshd's log.
+        assert!(LAST_FINDINGS + JOURNAL_LIMIT + 3 * LET_GO <= allowed / 2);
+    }
 }

@@ -1,16 +1,20 @@
 //! Every reason to act, as one stream: logins, operators, deadlines, cron, signals, and what the watches saw.
 //!
 //! Nothing is decided here and nothing is delayed on purpose: no debouncing, since a debouncer's delay is the window
-//! an attacker gets. Logins and deadlines come before what sshd's log tells and before the findings of homes, so that
-//! nobody can crowd them out: whatever floods those, a login waits for one of them at most.
+//! an attacker gets. Each kind of sender has a queue of its own, and they take turns (`turns`), so that no flood of one
+//! kind keeps a login, an operator or a deadline waiting.
 
 mod cron;
 mod signals;
 mod sockets;
+mod turns;
 mod watch;
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -19,6 +23,7 @@ use jiff::Timestamp;
 use record::{GrantId, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
+use self::turns::{Class, Turns};
 pub(crate) use self::watch::place_of;
 pub use self::{
     cron::Cron,
@@ -36,10 +41,15 @@ use crate::{
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
 
-/// How many reasons may wait; those who send them wait in turn.
+/// How many reasons of one kind may wait; those who send them wait in turn.
 pub const MAX_QUEUED: usize = 1_024;
 /// How many reports of sshd's log may wait; who follows the log waits in turn, and the rest waits in the journal.
 pub const MAX_REPORTS: usize = 64;
+/// How often the tasks of sockets and signals get to run before the next reason is taken: as often as it takes to accept a
+/// connection, read its question and put that in its queue, and once more.
+const ROUNDS: usize = 4;
+/// How long until a timer that failed is tried again.
+const TIMER_PAUSE: Duration = Duration::from_millis(100);
 
 /// One reason to act.
 #[derive(Debug)]
@@ -164,78 +174,127 @@ pub enum Place {
     Anywhere,
 }
 
+/// Where reasons are sent to, by who sends them.
+#[derive(Debug, Clone)]
+pub struct Senders {
+    /// The gate's questions.
+    pub logins: mpsc::Sender<Reason>,
+    /// Operators' requests, and signals.
+    pub operators: mpsc::Sender<Reason>,
+    /// Places that were touched.
+    pub touched: mpsc::Sender<Reason>,
+    /// The daemon's own jobs, connections and ticks.
+    pub own: mpsc::Sender<Reason>,
+    /// What sshd's log tells.
+    pub log: mpsc::Sender<LogReport>,
+    /// What the homes threads find.
+    pub homes: mpsc::Sender<Finding>,
+}
+
 /// The stream of reasons.
 pub struct Triggers {
-    reasons: mpsc::Receiver<Reason>,
-    reports: mpsc::Receiver<LogReport>,
-    findings: mpsc::Receiver<Finding>,
+    queues: Queues,
     timer: DeadlineTimer,
+    turns: Turns,
+}
+
+struct Queues {
+    logins: mpsc::Receiver<Reason>,
+    operators: mpsc::Receiver<Reason>,
+    touched: mpsc::Receiver<Reason>,
+    own: mpsc::Receiver<Reason>,
+    log: mpsc::Receiver<LogReport>,
+    homes: mpsc::Receiver<Finding>,
+}
+
+impl Queues {
+    /// The next reason of a class that has a queue. Of a queue that has no sender any more nothing comes.
+    fn poll(&mut self, class: Class, context: &mut Context<'_>) -> Poll<Reason> {
+        let came = match class {
+            Class::Deadline => Poll::Pending,
+            Class::Login => self.logins.poll_recv(context),
+            Class::Operator => self.operators.poll_recv(context),
+            Class::Touched => self.touched.poll_recv(context),
+            Class::Own => self.own.poll_recv(context),
+            Class::Log => self.log.poll_recv(context).map(|report| report.map(Reason::Log)),
+            // Without them the daemon ends, and must not first wait for something else to happen.
+            Class::Homes => {
+                self.homes.poll_recv(context).map(|finding| Some(finding.map_or(Reason::Tick, Reason::Found)))
+            }
+        };
+        match came {
+            Poll::Ready(Some(reason)) => Poll::Ready(reason),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl Triggers {
-    /// Joins what the sockets, signals, schedules and watches send with sshd's log, the homes thread's findings and the
-    /// clock.
+    /// Makes the queues, and joins them with the clock.
     #[must_use]
-    pub fn new(
-        reasons: mpsc::Receiver<Reason>,
-        reports: mpsc::Receiver<LogReport>,
-        findings: mpsc::Receiver<Finding>,
-        timer: DeadlineTimer,
-    ) -> Self {
-        Self { reasons, reports, findings, timer }
+    pub fn new(timer: DeadlineTimer) -> (Senders, Self) {
+        let (logins, to_logins) = mpsc::channel(MAX_QUEUED);
+        let (operators, to_operators) = mpsc::channel(MAX_QUEUED);
+        let (touched, to_touched) = mpsc::channel(MAX_QUEUED);
+        let (own, to_own) = mpsc::channel(MAX_QUEUED);
+        let (log, to_log) = mpsc::channel(MAX_REPORTS);
+        let (homes, to_homes) = mpsc::channel(MAX_QUEUED);
+        let queues = Queues {
+            logins: to_logins,
+            operators: to_operators,
+            touched: to_touched,
+            own: to_own,
+            log: to_log,
+            homes: to_homes,
+        };
+        let senders = Senders { logins, operators, touched, own, log, homes };
+        (senders, Self { queues, timer, turns: Turns::default() })
     }
 
-    /// The next reason to act, given when the next deadline passes on each clock. Never ends: every sender is kept by
-    /// somebody for as long as the daemon runs.
+    /// The next reason to act, given when the next deadline passes on each clock. Whoever came while the last one was acted
+    /// on stands in the queues first.
     pub async fn next(&mut self, wall: Option<Timestamp>, boot: Option<Duration>) -> Reason {
-        tokio::select! {
-            biased;
-            woke = self.timer.wait(wall, boot) => match woke {
-                Ok(Woke::ClockSet) => Reason::ClockSet,
-                Ok(Woke::Deadline) => Reason::Deadline,
-                Err(error) => {
-                    // Without a timer nothing would end on time: act on every deadline now, then try again.
-                    tracing::error!(%error, "the timer failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    Reason::Deadline
-                }
-            },
-            Some(reason) = self.reasons.recv() => reason,
-            Some(reason) = at_leisure(&mut self.reports, &mut self.findings) => reason,
-            else => Reason::Stop,
+        for _ in 0..ROUNDS {
+            // Runs the tasks that are ready, then asks the kernel what has come on sockets and timers.
+            tokio::task::yield_now().await;
         }
+        let Self { queues, timer, turns } = self;
+        let mut due = pin!(due(timer, wall, boot));
+        let (class, reason) = poll_fn(|context| {
+            for class in turns.order() {
+                let came = match class {
+                    Class::Deadline => due.as_mut().poll(context),
+                    class => queues.poll(class, context),
+                };
+                if let Poll::Ready(reason) = came {
+                    return Poll::Ready((class, reason));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        turns.taken(class);
+        reason
     }
 
     /// What the homes threads still tell once they have been told to stop; `None` after the last.
     pub async fn last_finding(&mut self) -> Option<Finding> {
-        self.findings.recv().await
+        self.queues.homes.recv().await
     }
 }
 
-/// What nobody waits for: of sshd's log and of the homes in turn, as chance has it, so that neither crowds out the other.
-async fn at_leisure(reports: &mut mpsc::Receiver<LogReport>, findings: &mut mpsc::Receiver<Finding>) -> Option<Reason> {
-    tokio::select! {
-        Some(report) = reports.recv() => Some(Reason::Log(report)),
-        Some(finding) = findings.recv() => Some(Reason::Found(finding)),
-        else => None,
+async fn due(timer: &mut DeadlineTimer, wall: Option<Timestamp>, boot: Option<Duration>) -> Reason {
+    match timer.wait(wall, boot).await {
+        Ok(Woke::ClockSet) => Reason::ClockSet,
+        Ok(Woke::Deadline) => Reason::Deadline,
+        Err(error) => {
+            // Without a timer nothing would end on time: every deadline is looked at again and again.
+            tracing::error!(%error, "the timer failed");
+            tokio::time::sleep(TIMER_PAUSE).await;
+            Reason::Deadline
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn who_asks_passes_every_report_of_sshds_log_that_waits() {
-        let (send, reasons) = mpsc::channel(MAX_QUEUED);
-        let (tell, reports) = mpsc::channel(MAX_REPORTS);
-        let (_find, findings) = mpsc::channel(1);
-        let mut triggers = Triggers::new(reasons, reports, findings, DeadlineTimer::new().expect("a timer"));
-        while tell.try_send(LogReport::UsersSshd).is_ok() {}
-        send.try_send(Reason::Reload).expect("room");
-        assert!(matches!(triggers.next(None, None).await, Reason::Reload));
-        for _ in 0..MAX_REPORTS {
-            assert!(matches!(triggers.next(None, None).await, Reason::Log(_)));
-        }
-    }
-}
+mod tests;

@@ -29,6 +29,7 @@ use crate::{
         journal_reader::{DROPPED, Entry, From, Got, Reader},
         processes,
     },
+    run::let_go,
     sshd_log::{self, Writer},
 };
 
@@ -75,7 +76,7 @@ pub struct Follower {
     looked_at: Sender<u64>,
     bell: Arc<EventFd>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl fmt::Debug for Follower {
@@ -112,7 +113,7 @@ impl Follower {
             users_sshd_told: None,
         };
         let thread = thread::Builder::new().name("sshd-log".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { looked_at, bell, stop, thread: Some(thread) })
+        Ok(Self { looked_at, bell, stop, thread })
     }
 
     /// A login has been looked at: it need not be told again.
@@ -125,7 +126,7 @@ impl Follower {
     /// Whether the thread runs: if not, nobody reads sshd's log, and the daemon has to end and be restarted.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        !self.thread.is_finished()
     }
 }
 
@@ -133,10 +134,8 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.bell.write(1);
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has told so itself; there is nothing left to stop.
-            let _ = thread.join();
-        }
+        // Where it stands still, at a disk, the next start takes up what was kept last.
+        let _ = let_go(&self.thread);
     }
 }
 

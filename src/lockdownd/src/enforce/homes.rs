@@ -35,6 +35,7 @@ use crate::{
         writers::{Writers, Written},
     },
     policy::key_file::WhyRemoved,
+    run::let_go,
 };
 
 pub use look::plan;
@@ -186,7 +187,7 @@ pub struct Setup {
     /// Who writes what is watched.
     pub writers: Arc<Writers>,
     /// Called on the reporting thread for each finding. It may block for a while, and then counts are kept instead of
-    /// contents; dropping [`Homes`] waits for it, so whoever drops has to make it return (close the receiver first).
+    /// contents. Dropping [`Homes`] waits a moment for it: whoever drops should make it return (close the receiver first).
     pub on_finding: Box<dyn FnMut(Finding) + Send>,
 }
 
@@ -248,9 +249,9 @@ impl Homes {
 impl Drop for Homes {
     fn drop(&mut self) {
         self.send(Command::Stop);
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has told so itself; there is nothing left to stop.
-            let _ = thread.join();
+        for thread in &self.threads {
+            // One that hangs in a home is left behind: what it has taken is in the quarantine, and settled by the next start.
+            let _ = let_go(thread);
         }
     }
 }

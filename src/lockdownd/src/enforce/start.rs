@@ -58,7 +58,7 @@ pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
 pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
 
 /// How long a stop waits for journald to take the last records; one that stands still has them in the ledger only.
-const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The daemon cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -125,6 +125,12 @@ impl DeadlineTimer {
             other => other.map_err(failed)?,
         }
         arm(self.boot.get_ref(), boot, TimerfdTimerFlags::ABSTIME).map_err(failed)?;
+        // Arming anew takes back what has fired and was not read: a deadline that has passed must not wait for the kernel to
+        // say so, or whoever calls often would never hear of it.
+        let now = Now::read();
+        if wall.is_some_and(|wall| now.wall >= wall) || boot.is_some_and(|boot| now.boot >= boot) {
+            return Ok(Woke::Deadline);
+        }
         tokio::select! {
             biased;
             woke = fired(&self.wall) => woke,

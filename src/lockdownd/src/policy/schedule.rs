@@ -185,6 +185,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn through_reloads_stops_reboots_and_clocks_that_are_set_each_moment_that_passes_is_done_once(
             story in prop::collection::vec(happens(), 1..60),

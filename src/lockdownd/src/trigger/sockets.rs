@@ -52,7 +52,7 @@ pub enum SocketError {
 ///
 /// # Errors
 /// systemd did not pass both.
-pub fn serve(reasons: &mpsc::Sender<Reason>) -> Result<(), SocketError> {
+pub fn serve(logins: mpsc::Sender<Reason>, operators: mpsc::Sender<Reason>) -> Result<(), SocketError> {
     let mut passed = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..passed.len() {
@@ -67,9 +67,13 @@ pub fn serve(reasons: &mpsc::Sender<Reason>) -> Result<(), SocketError> {
     };
     let gate = take(gate::SOCKET)?;
     let control = take(control::SOCKET)?;
-    tokio::spawn(accept(gate, MAX_GATES, reasons.clone(), answer_gate));
-    tokio::spawn(accept_operators(control, reasons.clone()));
+    serve_gate(gate, logins);
+    tokio::spawn(accept_operators(control, operators));
     Ok(())
+}
+
+pub(super) fn serve_gate(listener: UnixListener, logins: mpsc::Sender<Reason>) {
+    tokio::spawn(accept(listener, MAX_GATES, logins, answer_gate));
 }
 
 fn listens_at(listener: &StdListener, path: &str) -> bool {

@@ -447,3 +447,15 @@ fn what_a_crash_left_in_incoming_is_settled_and_told_at_the_next_start() {
     assert_eq!((removed.item.id.as_str(), removed.item.content), ("q-0123456789abcdef", Content::Kept));
     assert_eq!(fs::read_dir(&incoming).unwrap().count(), 0);
 }
+
+#[test]
+fn homes_whose_listener_never_returns_hold_up_no_end() {
+    let (keep, hang) = channel::<()>();
+    let stage = Stage::listening(&["frank"], move |_| hang.recv().unwrap_or_default());
+    stage.give(Mode::Enforce, ".ssh/authorized_keys");
+    stage.homes.send(Command::Sweep { id: 7 });
+    let began = std::time::Instant::now();
+    drop(stage);
+    assert!(began.elapsed() < PATIENCE);
+    drop(keep);
+}
