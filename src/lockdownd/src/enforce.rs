@@ -22,6 +22,7 @@ mod sshd_log;
 mod start;
 mod state;
 mod store;
+mod unstored;
 mod users_sshd;
 mod ways;
 mod world;
@@ -43,7 +44,7 @@ pub use self::{ending::Ending, jobs::Came, start::StartError, users_sshd::UsersS
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{
     homes::Homes, jobs::Jobs, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped,
-    ways::WaysState, world::World,
+    unstored::Unstored, ways::WaysState, world::World,
 };
 use crate::{
     answered::Answered,
@@ -90,6 +91,9 @@ pub struct Engine {
     pub(crate) store: KeyStore,
     /// What the store was left holding; `None` while that is not known.
     pub(crate) stored: Option<BTreeMap<Account, Vec<u8>>>,
+    pub(crate) unstored: Unstored,
+    /// Grants with keys that have no room in the store.
+    pub(crate) left_out: BTreeSet<GrantId>,
     pub(crate) homes: Homes,
     pub(crate) answered: Answered,
     pub(crate) follower: Follower,
@@ -177,6 +181,7 @@ impl Engine {
         let windows = self.recorder.next_close();
         let looks =
             [self.ways.due(), self.ways.ungated, self.users_sshds.due(), self.jobs.due(), Some(self.listening.due())];
+        let looks = looks.into_iter().chain([self.unstored.due()]);
         let boots = [boot, self.grants.next_heartbeat(), trial, windows];
         let scheduled = [self.schedule.next_lockdown(), self.schedule.next_sweep()];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()].into_iter().chain(scheduled);

@@ -1,9 +1,14 @@
 //! Giving access: a grant takes effect, a session is let in. Durable first, then effective.
 
-use record::{Draft, SessionId};
+use record::{Account, Draft, SessionId};
 
 use super::Engine;
-use crate::{host::clock::Now, policy::grant::Grant, sessions::Session, trigger::Reason};
+use crate::{
+    host::clock::Now,
+    policy::{grant::Grant, store::MAX_STORE_FILE},
+    sessions::Session,
+    trigger::Reason,
+};
 
 /// Why a grant did not take effect.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +19,9 @@ pub(crate) enum NotInForce {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::Error),
+    /// The key store.
+    #[error("the file of {0} in the key store would have more than {MAX_STORE_FILE} bytes")]
+    StoreFull(Account),
 }
 
 impl Engine {
@@ -21,8 +29,11 @@ impl Engine {
     /// one that was saved and not recorded is dropped by the next start.
     ///
     /// # Errors
-    /// The disk would not take it.
+    /// The disk would not take it, or the account's file in the key store has no room for its keys.
     pub(crate) fn put_in_force(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
+        if !self.has_store_room(&grant) {
+            return Err(NotInForce::StoreFull(grant.account));
+        }
         self.see_to_room(now);
         let id = grant.id.clone();
         self.grants.add(grant)?;

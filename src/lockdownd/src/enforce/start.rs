@@ -21,6 +21,7 @@ use super::{
     recent::RecentLogins,
     schedule::{self, Schedule},
     shipped::Shipped,
+    unstored::Unstored,
     ways::WaysState,
     world::World,
 };
@@ -134,6 +135,8 @@ impl Engine {
             shipped: Shipped::open(),
             store: KeyStore::open()?,
             stored: None,
+            unstored: Unstored::default(),
+            left_out: std::collections::BTreeSet::new(),
             homes: start_homes(findings, Arc::clone(&writers))?,
             writers,
             changes_told: BTreeMap::new(),

@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::paths::{self, Durability, PathError, Root, Sight};
+use crate::policy::store::MAX_STORE_FILE;
 use nix::{
     dir::Dir,
     errno::Errno,
@@ -21,9 +23,6 @@ use nix::{
     sys::stat::{self, Mode, SFlag},
     unistd::{self, UnlinkatFlags},
 };
-use record::Account;
-
-use super::paths::{self, Durability, PathError, Root, Sight};
 
 /// Where the store is; sshd's drop-in names it as `AuthorizedKeysFile /run/lockdownd/keys/%u`.
 pub const KEY_STORE: &str = "/run/lockdownd/keys";
@@ -39,7 +38,7 @@ const MAX_DEPTH: usize = 32;
 /// One entry of the store as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The bytes; empty if it is not a readable file of at most [`paths::MAX_KEY_FILE`] bytes.
+    /// The bytes; empty if it is not a readable file of at most [`MAX_STORE_FILE`] bytes.
     pub bytes: Vec<u8>,
     /// Whether it is a whole regular file of root's, mode 0644, with one link: else it has to be put again or removed,
     /// whatever its bytes.
@@ -112,9 +111,11 @@ impl KeyStore {
         Ok(found)
     }
 
-    fn observe_one(&self, name: &OsStr) -> Stored {
+    /// One entry; one that is not there is not sound.
+    #[must_use]
+    pub fn observe_one(&self, name: &OsStr) -> Stored {
         let mut bytes = Vec::new();
-        match self.root.look(Path::new(name), &mut bytes) {
+        match self.root.look_within(Path::new(name), &mut bytes, MAX_STORE_FILE) {
             Sight::File(facts) => {
                 let mode = SFlag::S_IFREG.bits() | FILE_MODE;
                 let sound = facts.uid == unistd::geteuid().as_raw() && facts.mode == mode && facts.links == 1;
@@ -124,13 +125,12 @@ impl KeyStore {
         }
     }
 
-    /// Puts exactly `bytes` as the key file of `account`, atomically, whatever stood there. Not flushed: the store
-    /// does not survive a boot.
+    /// Puts exactly `bytes` as the key file `name`, atomically, whatever stood there. Not flushed: the store does not
+    /// survive a boot.
     ///
     /// # Errors
-    /// [`PathError`] naming the account's file; an old file then still stands.
-    pub fn put(&self, account: &Account, bytes: &[u8]) -> Result<(), PathError> {
-        let name = OsStr::new(account.as_str());
+    /// [`PathError`] naming the file; an old file then still stands.
+    pub fn put(&self, name: &OsStr, bytes: &[u8]) -> Result<(), PathError> {
         let store = self.directory.as_fd();
         match stat::fstatat(store, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             // rename(2) does not replace a directory by a file.
@@ -202,21 +202,32 @@ mod tests {
         (directory, store)
     }
 
-    fn frank() -> Account {
-        "frank".parse().unwrap()
+    fn frank() -> &'static OsStr {
+        OsStr::new("frank")
     }
 
     #[test]
     fn what_was_put_is_observed_sound_and_goes_when_removed() {
         let (_directory, store) = store();
-        store.put(&frank(), b"ssh-ed25519 AAAA\n").unwrap();
-        store.put(&frank(), b"ssh-ed25519 BBBB\n").unwrap();
+        store.put(frank(), b"ssh-ed25519 AAAA\n").unwrap();
+        store.put(frank(), b"ssh-ed25519 BBBB\n").unwrap();
         let found = store.observe().unwrap();
         assert_eq!(found.len(), 1, "no temporary is left: {found:?}");
-        assert_eq!(found[OsStr::new("frank")], Stored { bytes: b"ssh-ed25519 BBBB\n".to_vec(), sound: true });
-        store.remove(OsStr::new("frank")).unwrap();
-        store.remove(OsStr::new("frank")).unwrap();
+        assert!(found[frank()].bytes == b"ssh-ed25519 BBBB\n" && found[frank()].sound);
+        store.remove(frank()).unwrap();
+        store.remove(frank()).unwrap();
         assert!(store.observe().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_of_the_largest_size_that_is_written_is_read_back_and_a_longer_one_is_not_sound() {
+        let (directory, store) = store();
+        let file = directory.path().join("keys/frank");
+        let largest = vec![b'#'; MAX_STORE_FILE];
+        store.put(frank(), &largest).unwrap();
+        assert_eq!(store.observe_one(frank()), Stored { bytes: largest.clone(), sound: true });
+        fs::write(&file, [largest.as_slice(), b"#"].concat()).unwrap();
+        assert_eq!(store.observe_one(frank()), Stored { bytes: Vec::new(), sound: false });
     }
 
     #[test]
@@ -237,10 +248,11 @@ mod tests {
         ];
         for spoil in spoils {
             spoil(&file, &victim);
-            assert!(!store.observe().unwrap()[OsStr::new("frank")].sound);
-            store.put(&frank(), b"good").unwrap();
-            assert_eq!(store.observe().unwrap()[OsStr::new("frank")], Stored { bytes: b"good".to_vec(), sound: true });
-            store.remove(OsStr::new("frank")).unwrap();
+            assert!(!store.observe().unwrap()[frank()].sound);
+            store.put(frank(), b"good").unwrap();
+            let found = store.observe().unwrap();
+            assert!(found[frank()].bytes == b"good" && found[frank()].sound);
+            store.remove(frank()).unwrap();
         }
         assert_eq!(fs::read(&victim).unwrap(), b"untouched");
     }

@@ -78,7 +78,7 @@ pub enum Sight {
     Inert,
     /// A regular file whose bytes were read.
     File(Facts),
-    /// A regular file of more than [`MAX_KEY_FILE`] bytes, not read.
+    /// A regular file of more bytes than are read ([`MAX_KEY_FILE`]).
     Long(Facts),
     /// Something that could not be opened or read: a lease, a squashed root, an I/O error.
     Unreadable(Errno),
@@ -144,9 +144,14 @@ impl Root {
     /// Looks at `real`, a path without links, and reads a regular file of at most [`MAX_KEY_FILE`] bytes into
     /// `content`. One openat2(2) without any link, then fstat, read, close: never blocks on a FIFO.
     pub fn look(&self, real: &Path, content: &mut Vec<u8>) -> Sight {
+        self.look_within(real, content, MAX_KEY_FILE)
+    }
+
+    /// As [`Root::look`], for a file that may have `most` bytes.
+    pub fn look_within(&self, real: &Path, content: &mut Vec<u8>, most: usize) -> Sight {
         content.clear();
         match self.open_to_read(real) {
-            Ok(fd) => read_regular(fd, content).unwrap_or_else(Sight::Unreadable),
+            Ok(fd) => read_regular(fd, content, most).unwrap_or_else(Sight::Unreadable),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Sight::Absent,
             Err(Errno::ELOOP) => Sight::Link,
             Err(Errno::ENXIO | Errno::ENODEV) => Sight::Inert,
@@ -293,16 +298,16 @@ fn call_openat2(directory: BorrowedFd<'_>, path: &OsStr, flags: OFlag, resolve: 
     }
 }
 
-fn read_regular(fd: OwnedFd, content: &mut Vec<u8>) -> Result<Sight, Errno> {
+fn read_regular(fd: OwnedFd, content: &mut Vec<u8>, most: usize) -> Result<Sight, Errno> {
     let seen = stat::fstat(&fd)?;
     let facts = Facts::from(&seen);
     if file_type(facts.mode) != SFlag::S_IFREG {
         return Ok(Sight::Inert);
     }
-    if facts.size > MAX_KEY_FILE as u64 {
+    if facts.size > most as u64 {
         return Ok(Sight::Long(facts));
     }
-    let expected = usize::try_from(facts.size).unwrap_or(MAX_KEY_FILE);
+    let expected = usize::try_from(facts.size).unwrap_or(most);
     if expected == 0 {
         return Ok(Sight::File(facts));
     }
@@ -327,12 +332,12 @@ fn read_regular(fd: OwnedFd, content: &mut Vec<u8>) -> Result<Sight, Errno> {
     };
     content.truncate(filled);
     if grown {
-        let room = (MAX_KEY_FILE + 1 - filled) as u64;
+        let room = (most + 1 - filled) as u64;
         File::from(fd)
             .take(room)
             .read_to_end(content)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
-        if content.len() > MAX_KEY_FILE {
+        if content.len() > most {
             content.clear();
             return Ok(Sight::Long(facts));
         }

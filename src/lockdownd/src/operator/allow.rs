@@ -67,12 +67,15 @@ impl Engine {
             None => self.put_in_force(grant.clone(), draft, now),
         };
         done.map_err(|why| {
-            let remedy = match &why {
-                NotInForce::Ledger(ledger::Error::Full(full)) => full.remedy(),
-                _ => Full::Disk.remedy(),
+            let (code, remedy) = match &why {
+                NotInForce::StoreFull(_) => (
+                    RefusalCode::Failed,
+                    "end grants on this account that nobody needs, or take keys out of people's [[person]]",
+                ),
+                NotInForce::Ledger(ledger::Error::Full(full)) => (RefusalCode::LedgerUnavailable, full.remedy()),
+                _ => (RefusalCode::LedgerUnavailable, Full::Disk.remedy()),
             };
-            Refusal::new(RefusalCode::LedgerUnavailable, format!("nothing was granted: {why}"))
-                .hint(format!("{remedy}, then ask again"))
+            Refusal::new(code, format!("nothing was granted: {why}")).hint(format!("{remedy}, then ask again"))
         })?;
         let grant = self.grants.get(&grant.id).cloned().unwrap_or(grant);
         Ok(Answer::Allow(Box::new(self.allowed(&asked, &terms, &grant, before.as_ref(), now))))
@@ -203,6 +206,12 @@ impl Engine {
         }
         if !self.enforces() {
             notes.push("this host only observes: the key is put in place once mode is \"enforce\"".to_owned());
+        }
+        if let Some(why) = self.not_in_place(grant) {
+            notes.push(format!(
+                "{} cannot log in yet: the key is not in place, since {why}; it is tried again",
+                grant.person
+            ));
         }
         let lockdown = self.next_lockdown().filter(|at| *at < grant.ends.wall && *at > grant.starts_at);
         let ends = match lockdown {

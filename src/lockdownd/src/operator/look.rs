@@ -120,6 +120,11 @@ impl Engine {
             let remedy = "make room on the disk that holds /var/lib/lockdownd, or see what the file system says";
             say(Severity::Crit, format!("the ledger cannot be written, so nobody is let in: {why}"), Some(remedy));
         }
+        for what in self.store_problems() {
+            let remedy =
+                "make room in /run (df -h /run), or end what nobody needs; it is tried again every few seconds";
+            say(Severity::Crit, what, Some(remedy));
+        }
         if self.enforces() {
             for obstacle in self.obstacle_views() {
                 say(Severity::Crit, format!("enforce is weakened: {obstacle}"), None);

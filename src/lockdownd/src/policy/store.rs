@@ -1,8 +1,8 @@
 //! What the key store has to hold: exactly the keys of active grants, each with its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Account, Person};
+use record::{Account, GrantId, Person};
 
 use super::{grant::Grant, time::Now};
 use crate::keys::{
@@ -10,24 +10,52 @@ use crate::keys::{
     store::{ExpiryStyle, store_line},
 };
 
-/// The key store as it has to be now: the bytes of each account's file. No grant: no file.
+/// The most bytes that one account's file in the key store may have (4 MiB). What would pass it is refused when it is
+/// granted, so that everything written here can also be read back.
+pub const MAX_STORE_FILE: usize = 4 << 20;
+/// The most bytes of a line besides its key, its grant's addresses, its person and its grant: options and blanks.
+const AROUND_KEY: usize = 128;
+/// The most bytes of one address in a line.
+const ADDRESS: usize = 44;
+
+/// How many bytes a grant takes in its account's file, at most.
+#[must_use]
+pub fn most_bytes(grant: &Grant, keys: &[PersonKey]) -> usize {
+    let around = AROUND_KEY + grant.from.len() * ADDRESS + grant.person.as_str().len() + grant.id.as_str().len();
+    keys.iter().map(|key| around + key.algorithm().len() + key.base64().len()).sum()
+}
+
+/// The key store as it has to be.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The bytes of each account's file. No grant: no file.
+    pub files: BTreeMap<Account, Vec<u8>>,
+    /// Grants with a key that no longer fits into its account's file.
+    pub left_out: BTreeSet<GrantId>,
+}
+
+/// The key store as it has to be now.
 #[must_use]
 pub fn wanted<'a>(
     grants: impl IntoIterator<Item = &'a Grant>,
     keys_of: impl Fn(&Person) -> &'a [PersonKey],
     style: &ExpiryStyle,
     now: Now,
-) -> BTreeMap<Account, Vec<u8>> {
-    let mut store: BTreeMap<Account, Vec<u8>> = BTreeMap::new();
+) -> Wanted {
+    let mut wanted = Wanted::default();
     for grant in grants.into_iter().filter(|grant| grant.is_active(now)) {
         for key in keys_of(&grant.person) {
             let line = store_line(key, grant.ends.wall, &grant.from, &grant.person, &grant.id, style);
-            let file = store.entry(grant.account.clone()).or_default();
-            file.extend_from_slice(line.as_bytes());
-            file.push(b'\n');
+            let file = wanted.files.entry(grant.account.clone()).or_default();
+            if file.len() + line.len() < MAX_STORE_FILE {
+                file.extend_from_slice(line.as_bytes());
+                file.push(b'\n');
+            } else {
+                wanted.left_out.insert(grant.id.clone());
+            }
         }
     }
-    store
+    wanted
 }
 
 #[cfg(test)]
@@ -56,6 +84,7 @@ mod tests {
         let keys_of = |person: &Person| if person.as_str() == "frank" { frank } else { grace };
         let store = wanted(grants, keys_of, &ExpiryStyle::Utc, now);
         store
+            .files
             .into_iter()
             .map(|(name, bytes)| (name.as_str().to_owned(), String::from_utf8(bytes).expect("text")))
             .collect()
@@ -80,6 +109,20 @@ mod tests {
         assert_eq!(stored(&grants, &frank, &grace, later(1)).keys().collect::<Vec<_>>(), ["grace", "ubuntu"]);
         assert_eq!(stored(&grants, &frank, &[], later(1)).keys().collect::<Vec<_>>(), ["ubuntu"], "no key, no file");
         assert!(stored(&grants, &frank, &grace, later(3_600)).is_empty());
+    }
+
+    #[test]
+    fn no_file_is_longer_than_what_is_read_back_and_the_estimate_is_never_too_low() {
+        let keys = keys(&[RSA]);
+        let from = vec!["2001:db8:1:2:3:4:5:6".parse().expect("a range"); 2];
+        let numbered = |number| Grant { from: from.clone(), ..grant(number, "frank", "ubuntu") };
+        let one = stored(&[numbered(1)], &keys, &[], now())["ubuntu"].len();
+        assert!(one <= most_bytes(&numbered(1), &keys), "{one}");
+        let many: Vec<Grant> = (0..MAX_STORE_FILE / one + 7).map(|number| numbered(number as u64)).collect();
+        let wanted = wanted(&many, |_| keys.as_slice(), &ExpiryStyle::Utc, now());
+        let all = &wanted.files[&many[0].account];
+        assert!(all.len() <= MAX_STORE_FILE && all.len() > MAX_STORE_FILE - one && all.ends_with(b"\n"));
+        assert_eq!(wanted.left_out.len(), many.len() - all.len() / one);
     }
 
     proptest! {
