@@ -21,6 +21,8 @@ pub const EMERGENCY: &str = "/var/lib/lockdownd/emergency";
 
 /// How long the gate waits for an answer, from connecting to the last byte.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it waits where the account is exempt, and so let by in any case. PAM asks twice: 2 s in all are not passed.
+pub const EXEMPT_PATIENCE: Duration = Duration::from_millis(800);
 /// The longest account name in a question, in bytes (as [`record::Account`]).
 pub const MAX_ACCOUNT: usize = 255;
 /// The longest of the short texts (host, connection, service, tty), in bytes.

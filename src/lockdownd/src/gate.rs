@@ -85,9 +85,10 @@ impl Engine {
             return match standing {
                 // Break-glass works whatever else does not: PAM lets it by anyway, so it is recorded even unbound.
                 Standing::Emergency => {
-                    // A gate that has given up waiting has left a note of it, or sshd's log knows of it.
-                    if i32::try_from(gate).ok().and_then(processes::identity).is_some() {
-                        self.record_emergency(question, &account, &source, now);
+                    match i32::try_from(gate).ok().and_then(processes::identity) {
+                        Some(_) => self.record_emergency(question, &account, &source, now),
+                        // A gate that has given up waiting has left a note of it, or sshd's log knows of it.
+                        None => self.record_emergency_notes(now),
                     }
                     Answer::Allow {}
                 }

@@ -2,6 +2,8 @@
 //!
 //! Start order: log, watches and sockets, then the engine, which fills the key store; only then READY=1.
 
+mod starts;
+
 use std::{
     path::Path,
     process::ExitCode,
@@ -76,20 +78,29 @@ pub fn daemon() -> ExitCode {
     if let Err(error) = journal::start_log() {
         eprintln!("lockdownd goes on without its own log: {error}");
     }
-    let served =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from).and_then(|runtime| {
-            let served = runtime.block_on(serve());
-            // Nothing is waited for that may still run.
-            runtime.shutdown_background();
-            served
-        });
+    let served = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
+        let served = runtime.block_on(serve_or_wait());
+        // Nothing is waited for that may still run.
+        runtime.shutdown_background();
+        served
+    });
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(_)) => ExitCode::FAILURE,
         Err(error) => {
-            tracing::error!("lockdownd cannot go on: {}", ledger::describe(error.as_ref()));
+            tracing::error!("lockdownd cannot go on: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn serve_or_wait() -> Result<(), Failure> {
+    let served = serve().await;
+    if let Err(error) = &served {
+        tracing::error!("lockdownd cannot go on: {}", ledger::describe(error.as_ref()));
+        starts::wait().await;
+    }
+    served
 }
 
 async fn serve() -> Result<(), Failure> {
@@ -140,6 +151,7 @@ async fn take_turns(
     trigger::serve(asking.logins, asking.operators)?;
     keep_watchdog();
     sd_notify::notify(&[NotifyState::Ready])?;
+    starts::succeeded();
     loop {
         let (wall, boot) = engine.next_deadline(Now::read());
         let reason = triggers.next(wall, boot).await;

@@ -16,12 +16,13 @@ const RETRY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct NoAnswer;
 
-/// Asks the daemon, for at most [`gate::PATIENCE`].
+/// Asks the daemon, for at most [`gate::PATIENCE`]; where the account is exempt, [`gate::EXEMPT_PATIENCE`].
 ///
 /// # Errors
 /// [`NoAnswer`]; why makes no difference to the login.
-pub(crate) fn daemon(question: &Question) -> Result<Answer, NoAnswer> {
-    ask(Path::new(gate::SOCKET), question, gate::PATIENCE)
+pub(crate) fn daemon(question: &Question, exempt: bool) -> Result<Answer, NoAnswer> {
+    let patience = if exempt { gate::EXEMPT_PATIENCE } else { gate::PATIENCE };
+    ask(Path::new(gate::SOCKET), question, patience)
 }
 
 /// The talk runs in a thread of its own: connecting, too, waits where the daemon's backlog is full, and a peer that sends a

@@ -60,12 +60,15 @@ fn decide() -> Verdict {
             Verdict::Refuse { step, text: format!("This login is refused: {why}.") }
         }
         Login::Doubtful { .. } => Verdict::Pass,
-        Login::Ssh(question) => match ask::daemon(&question) {
-            Ok(Answer::Allow {}) => Verdict::Pass,
-            // PAM lets exempt accounts by whatever we say, so their connection must not be ended either.
-            Ok(Answer::Refuse { .. }) if alone::exempt(&question.account) => Verdict::Pass,
-            Ok(Answer::Refuse { text }) => Verdict::Refuse { step: question.step, text },
-            Err(_no_answer) => alone::decide(question),
-        },
+        Login::Ssh(question) => {
+            let exempt = alone::exempt(&question.account);
+            match ask::daemon(&question, exempt) {
+                Ok(Answer::Allow {}) => Verdict::Pass,
+                // PAM lets exempt accounts by whatever we say, so their connection must not be ended either.
+                Ok(Answer::Refuse { .. }) if exempt => Verdict::Pass,
+                Ok(Answer::Refuse { text }) => Verdict::Refuse { step: question.step, text },
+                Err(_no_answer) => alone::decide(question),
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 impl Engine {
     /// Records every note that the gate has left. A note goes once its record is on disk, and not before.
-    pub(super) fn record_emergency_notes(&mut self, now: Now) {
+    pub(crate) fn record_emergency_notes(&mut self, now: Now) {
         let notes = notes();
         if notes.is_empty() {
             return;
