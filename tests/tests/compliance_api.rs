@@ -1,13 +1,19 @@
 //! The compliance API's package: it serves as soon as it is installed, root's commands leave the database the server's,
 //! and neither removal nor purge takes the evidence.
 
+use std::fs::File;
+use std::thread;
 use std::time::Duration;
 
 use instance_tests::{Instance, built_compliance_api, eventually, on_each_release};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 const HERE: &str = "http://127.0.0.1:8448";
 const SOON: Duration = Duration::from_secs(10);
 const STATE: &str = "/var/lib/compliance-api";
+/// Every unit of ours that promises systemd's watchdog something.
+const WATCHED: [&str; 3] = ["lockdownd", "lockdownd-shipper", "compliance-api"];
 
 /// An instance on which the package was just installed.
 fn installed(release: instance_tests::Release) -> Instance {
@@ -56,6 +62,38 @@ on_each_release! {
         instance.sh(&format!("compliance-api token revoke {id}"));
         assert_eq!(status(&instance, &token, "/v1/hosts"), "401");
         assert_eq!(status(&instance, &other, "/v1/hosts"), "200");
+    }
+
+    fn no_unit_is_restarted_by_its_watchdog_while_idle_and_a_server_whose_writer_hangs_is(release) {
+        let instance = Instance::boot(release);
+        instance.install(&built_compliance_api()).expect_ok();
+        for unit in WATCHED {
+            let watched = instance.sh(&format!("systemctl show -P WatchdogUSec {unit}"));
+            assert!(watched.ends_with("min") || watched.ends_with('s'), "{unit} has none: {watched}");
+            instance.write(&format!("/run/systemd/system/{unit}.service.d/soon.conf"), "[Service]\nWatchdogSec=5s\n");
+        }
+        instance.sh(&format!("systemctl daemon-reload && systemctl restart {}", WATCHED.join(" ")));
+        serves(&instance);
+        // Twice the time within which each has to be heard of.
+        thread::sleep(Duration::from_secs(11));
+        for unit in WATCHED {
+            let state = instance.sh(&format!("systemctl is-active {unit}; systemctl show -P WatchdogUSec -P NRestarts {unit}"));
+            assert!(state.starts_with("active\n") && state.contains("5s") && state.ends_with('0'), "{unit}: {state}");
+        }
+
+        // SQLite's lock of whoever writes, in the shared memory beside the database: held, nobody can write.
+        let shared = instance.outside(&format!("{STATE}/compliance-api.sqlite-shm"));
+        let file = File::options().read(true).write(true).open(shared).unwrap();
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 120, l_len: 1, l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        eventually("it is restarted", Duration::from_secs(60), || {
+            instance.sh("systemctl show -P NRestarts compliance-api") != "0"
+        });
+        assert!(instance.journal("-u compliance-api").contains("Watchdog timeout"));
+        drop(file);
+        serves(&instance);
     }
 
     fn a_server_killed_comes_back_and_removal_and_purge_keep_the_evidence(release) {

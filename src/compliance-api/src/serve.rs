@@ -6,6 +6,7 @@ mod accept;
 mod router;
 mod stall;
 mod tls;
+mod watchdog;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -106,9 +107,12 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     ready(address);
     let bounds = Bounds::new(&app.config.limits);
     let watching = tokio::spawn(watch(Arc::clone(&app), stop.clone()));
+    let telling = tokio::spawn(watchdog::keep(app.store.clone(), stop.clone()));
     accept::accept(listener, tls, router::router(Arc::clone(&app)), bounds, stop).await;
     // Stopped by the same word; a panic of it is in the log.
     let _ = watching.await;
+    // systemd expects nothing more from a service that stops; a writer that hangs must not keep this one from stopping.
+    telling.abort();
     state(&app, Word::Stopped, "the server stopped in good order").await?;
     let closing = app.store.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(|_| store::Error::Closed)?;

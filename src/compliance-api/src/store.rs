@@ -208,6 +208,12 @@ impl Store {
         self.writer.write_blocking(job)
     }
 
+    /// Returns once the thread that writes has come to this in its queue: also where that is full, or where the database
+    /// cannot be written just now. Neither gets better by starting the server anew.
+    pub async fn writer_answers(&self) {
+        self.writer.answers().await;
+    }
+
     /// Writes what waits, and closes the database. Later writes fail.
     pub fn close(&self) {
         self.writer.close();

@@ -41,8 +41,6 @@ const POLL: Duration = Duration::from_secs(2);
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// A sink that has not been heard of for so long hangs. Longer than any request may take.
 const SINK_ALIVE: Duration = Duration::from_secs(150);
-/// How often systemd's watchdog hears of us.
-const WATCHDOG: Duration = Duration::from_secs(20);
 /// How long systemd may take to say whether the instance is going down.
 const ASK_SYSTEMD: Duration = Duration::from_secs(2);
 /// There while logins are not allowed: at boot, and from when the instance goes down.
@@ -92,8 +90,10 @@ fn run(paths: Paths) -> Result<ExitCode, StartError> {
     let writer = status.clone();
     drop(start("status", move || writer.keep_writing())?);
     tell(&[NotifyState::Ready]);
+    // systemd's watchdog hears of us twice as often as it asks for.
+    let watchdog = sd_notify::watchdog_enabled().map_or(LOOK_ANYWAY, |period| period / 2);
     loop {
-        let woken = wait(&signals, follower.watch.as_ref(), WATCHDOG.min(follower.patience()));
+        let woken = wait(&signals, follower.watch.as_ref(), watchdog.min(follower.patience()));
         follower.look();
         if woken && matches!(signals.read_signal(), Ok(Some(_))) {
             return Ok(end(&follower, &status, threads));

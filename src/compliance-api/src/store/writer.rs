@@ -102,24 +102,24 @@ impl Writer {
         &self,
         job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |writing| {
-            let result = by_itself(writing, job);
-            Box::new(move |committed| {
-                let result = match committed {
-                    Ok(()) => result,
-                    Err(why) => Err(Error::NotCommitted(why)),
-                };
-                // Nobody waits any more: what was stored stays stored.
-                let _ = answer.send(result);
-            })
-        });
+        let (job, answered) = with_answer(job);
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.as_ref().ok_or(Error::Closed)?.try_send(job).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => Error::Full,
             mpsc::error::TrySendError::Closed(_) => Error::Closed,
         })?;
         Ok(answered)
+    }
+
+    /// Waits for room in the queue, and then until the thread has come to it, whatever becomes of the transaction.
+    pub(super) async fn answers(&self) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(queue) = queue else { return };
+        let (job, answered) = with_answer(|_| Ok(()));
+        if queue.send(job).await.is_ok() {
+            // Dropped unanswered where no transaction could be begun: the thread came to it all the same.
+            let _ = answered.await;
+        }
     }
 
     pub(super) fn close(&self) {
@@ -130,6 +130,25 @@ impl Writer {
             let _ = thread.join();
         }
     }
+}
+
+/// A job, and where what it returned comes once the transaction is over.
+fn with_answer<T: Send + 'static>(
+    job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, Error>>) {
+    let (answer, answered) = oneshot::channel();
+    let job: Job = Box::new(move |writing| {
+        let result = by_itself(writing, job);
+        Box::new(move |committed| {
+            let result = match committed {
+                Ok(()) => result,
+                Err(why) => Err(Error::NotCommitted(why)),
+            };
+            // Nobody waits any more: what was stored stays stored.
+            let _ = answer.send(result);
+        })
+    });
+    (job, answered)
 }
 
 /// Runs one job in a savepoint: what fails leaves nothing behind.

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -168,6 +169,39 @@ fn a_second_program_on_the_same_database_makes_tokens_while_it_serves() {
     let begin = Instant::now();
     assert_eq!(admin.get("/v1/tokens").status, 401);
     assert!(begin.elapsed() < Duration::from_secs(5));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn systemds_watchdog_is_told_for_as_long_as_the_thread_that_writes_answers() {
+    let state = tempfile::tempdir().unwrap();
+    let systemd = UnixDatagram::bind(state.path().join("notify")).unwrap();
+    let mut server = command(state.path());
+    server.arg("serve").stderr(Stdio::null()).env("WATCHDOG_USEC", "400000");
+    let mut child = server.env("NOTIFY_SOCKET", state.path().join("notify")).spawn().unwrap();
+    let told_within = |time: Duration| {
+        let begin = Instant::now();
+        let mut text = [0; 256];
+        while let Some(left) = time.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
+            systemd.set_read_timeout(Some(left)).unwrap();
+            let Ok(length) = systemd.recv(&mut text) else { return false };
+            if String::from_utf8_lossy(&text[..length]).contains("WATCHDOG=1") {
+                return true;
+            }
+        }
+        false
+    };
+    for _ in 0..3 {
+        assert!(told_within(Duration::from_secs(30)), "idle, and not told");
+    }
+    let database = database(state.path());
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // What was on its way.
+    told_within(Duration::from_millis(600));
+    assert!(!told_within(Duration::from_secs(3)), "told, and the thread that writes hangs");
+    database.execute_batch("ROLLBACK").unwrap();
+    assert!(told_within(Duration::from_secs(30)), "not told, and it goes on");
     child.kill().unwrap();
     child.wait().unwrap();
 }
