@@ -1,6 +1,6 @@
 //! One booted instance: its life from boot to removal, and what a test may do inside it.
 //!
-//! An instance lives in `CACHE/instances/NAME` (overlay, scratch files, console) and in a cgroup of its own. A lock on
+//! An instance lives in `CACHE/instances/NAME` (overlay, scratch files, console) and in cgroups of its own. A lock on
 //! `NAME/lock` says that its test is alive; what a killed test left behind is removed when the next one starts.
 
 use std::fs::{self, File};
@@ -15,7 +15,8 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 use crate::client::{Key, Ssh};
-use crate::host::{Output, cache_dir, cgroup_root, demand_a_fit_host, eventually, finish, host_command};
+use crate::control_groups::{self, ControlGroups};
+use crate::host::{Output, cache_dir, demand_a_fit_host, eventually, finish, host_command};
 use crate::layers::{self, Release};
 use crate::mount::{Overlay, unmount};
 
@@ -31,6 +32,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// How much of the journal is shown when a test fails.
 const SHOWN_LINES: &str = "120";
+
+/// Joins the control groups whose `cgroup.procs` come before `--`, and becomes what comes after it.
+const JOIN: &str = "while [ \"$1\" != -- ]; do echo $$ >\"$1\" || exit; shift; done; shift; exec \"$@\"";
 
 /// How an instance's control groups are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub struct Instance {
     release: Release,
     hierarchy: Hierarchy,
     dir: PathBuf,
-    cgroup: PathBuf,
+    cgroups: ControlGroups,
     overlay: Option<Overlay>,
     nspawn: Option<Child>,
     /// Process id, on the host, of the instance's PID 1.
@@ -112,10 +116,10 @@ impl Instance {
             fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
             layers::lock(&dir.join("lock"))
         };
-        let cgroup = cgroup_of(&name);
+        let cgroups = ControlGroups::of(&name);
         let overlay = Some(Overlay::mount(&dir, lowers));
         let mut instance =
-            Self { name, release, hierarchy, dir, cgroup, overlay, nspawn: None, leader: 0, _alive: alive };
+            Self { name, release, hierarchy, dir, cgroups, overlay, nspawn: None, leader: 0, _alive: alive };
         instance.start();
         let failed = instance.sh("systemctl list-units --failed --plain --no-legend");
         assert!(
@@ -128,16 +132,14 @@ impl Instance {
 
     /// Starts nspawn on the overlay and waits until systemd inside is up.
     fn start(&mut self) {
-        for part in ["", "clients"] {
-            let cgroup = self.cgroup.join(part);
-            fs::create_dir_all(&cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
-        }
+        self.cgroups.make();
         let console =
             File::options().create(true).append(true).open(self.dir.join("console.log")).expect("own directory");
         let merged = self.overlay.as_ref().expect("mounted until dropped").path();
         let nspawn = Command::new("sh")
-            .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec systemd-nspawn \"$@\""])
-            .arg(&self.cgroup)
+            .args(["-c", JOIN, "sh"])
+            .args(self.cgroups.doors())
+            .args(["--", "systemd-nspawn"])
             .args(["-q", "--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--private-network"])
             .args(["--resolv-conf=off", "--timezone=off", "--hostname=web1", "-b"])
             // A machine of its own has them; nspawn alone would refuse them.
@@ -228,10 +230,12 @@ impl Instance {
         // Into the instance's own cgroups, and without the login uid of whoever runs the tests: what runs inside must
         // look to the daemon like what runs inside.
         let enter = "mkdir -p \"$0/harness.scope\" && echo $$ >\"$0/harness.scope/cgroup.procs\"; \
+                     while [ \"$1\" != -- ]; do for at in \"$1/payload\" \"$1\"; do \
+                     test -d \"$at\" && echo $$ >\"$at/cgroup.procs\" && break; done; shift; done; shift; \
                      echo 4294967295 >/proc/self/loginuid; exec 2>&3; exec \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec 3>&2 2>/dev/null; {enter}")]);
-        command.arg(self.cgroup.join("payload"));
+        command.arg(self.cgroups.unified.join("payload")).args(&self.cgroups.v1).arg("--");
         command.args(["timeout", "-k", "5", &limit.as_secs().max(1).to_string(), "nsenter", "-t"]);
         command.arg(self.leader.to_string()).args(["-m", "-u", "-i", "-n", "-p", "-C", "--", "/bin/sh", "-c"]);
         command.arg(format!("cd /root && {{ {script}\n}}"));
@@ -325,10 +329,10 @@ impl Instance {
     /// Ends the instance as a power cut would, without a word to anything in it, and boots it again on the same disk.
     pub fn power_cut(&mut self) {
         for part in ["payload", "supervisor"] {
-            kill_cgroup(&self.cgroup.join(part));
+            control_groups::kill(&self.cgroups.unified.join(part));
         }
         self.reap(KILL_LIMIT);
-        self.forget_cgroups();
+        self.cgroups.forget_boot();
         self.start();
     }
 
@@ -337,17 +341,9 @@ impl Instance {
         // The command may be ended by the very shutdown that it asks for.
         let _ = self.run("systemctl --no-block reboot");
         self.reap(SHUTDOWN_LIMIT);
-        kill_cgroup(&self.cgroup.join("payload"));
-        self.forget_cgroups();
+        control_groups::kill(&self.cgroups.unified.join("payload"));
+        self.cgroups.forget_boot();
         self.start();
-    }
-
-    /// Removes the cgroups of the boot that is over. A kernel that counts kills per cgroup would end, as it starts,
-    /// whatever is put from a cgroup that was killed into one that is new.
-    fn forget_cgroups(&self) {
-        for part in ["payload", "supervisor"] {
-            remove_cgroup(&self.cgroup.join(part));
-        }
     }
 
     /// Waits until nspawn has ended.
@@ -364,7 +360,7 @@ impl Instance {
 
     /// The cgroup that ssh clients on the host run in.
     pub(crate) fn client_cgroup(&self) -> PathBuf {
-        self.cgroup.join("clients")
+        self.cgroups.unified.join("clients")
     }
 }
 
@@ -374,7 +370,7 @@ impl Drop for Instance {
             let tail = self.run(&format!("journalctl -b --no-pager -o short-precise -n {SHOWN_LINES}"));
             eprintln!("--- the end of the journal of {}:\n{}---", self.name, tail.stdout);
         }
-        kill_cgroup(&self.cgroup);
+        control_groups::kill(&self.cgroups.unified);
         if let Some(mut child) = self.nspawn.take() {
             let _ = child.wait();
         }
@@ -390,10 +386,6 @@ fn instances() -> PathBuf {
     dir
 }
 
-fn cgroup_of(name: &str) -> PathBuf {
-    cgroup_root().join("lockdownd-tests").join(name)
-}
-
 /// The child of nspawn that is PID 1 in a namespace of its own, if it is there yet.
 fn leader_of(nspawn: u32) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
@@ -406,33 +398,10 @@ fn leader_of(nspawn: u32) -> Option<i32> {
     })
 }
 
-/// Kills every process in a cgroup and below it, and waits until they are gone.
-fn kill_cgroup(cgroup: &Path) {
-    if fs::write(cgroup.join("cgroup.kill"), "1").is_err() {
-        return;
-    }
-    let start = Instant::now();
-    let events = cgroup.join("cgroup.events");
-    while fs::read_to_string(&events).is_ok_and(|text| text.contains("populated 1")) && start.elapsed() < KILL_LIMIT {
-        thread::sleep(POLL / 10);
-    }
-}
-
-/// Removes the empty cgroups at and below `cgroup`.
-fn remove_cgroup(cgroup: &Path) {
-    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(cgroup);
-}
-
 /// Removes all that is left of an instance whose processes may still run.
 fn remove(name: &str) {
-    let (dir, cgroup) = (instances().join(name), cgroup_of(name));
-    kill_cgroup(&cgroup);
-    remove_cgroup(&cgroup);
+    let dir = instances().join(name);
+    ControlGroups::of(name).remove();
     unmount(&dir.join("merged"));
     if fs::remove_dir_all(&dir).is_err() {
         // A test may have left immutable files.

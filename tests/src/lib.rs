@@ -25,6 +25,7 @@
 mod beside;
 pub mod chef;
 mod client;
+mod control_groups;
 mod host;
 mod house;
 mod instance;

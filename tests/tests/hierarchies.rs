@@ -44,6 +44,16 @@ fn one_persons_end_takes_all_of_theirs_and_nothing_of_anybody_elses(hierarchy: H
 }
 
 #[test]
+fn instances_side_by_side_share_no_control_group() {
+    let instances = [Hierarchy::Legacy, Hierarchy::Hybrid].map(|how| Instance::boot_in(Release::Bookworm, how));
+    let [one, other] = instances.each_ref().map(|instance| {
+        std::fs::read_to_string(format!("/proc/{}/cgroup", instance.leader())).expect("PID 1 of a running instance")
+    });
+    let shared: Vec<&str> = one.lines().filter(|line| other.lines().any(|other| other == *line)).collect();
+    assert!(shared.is_empty(), "both are in {shared:?}");
+}
+
+#[test]
 fn on_v1_one_persons_end_takes_all_of_theirs_and_nothing_of_anybody_elses() {
     let mounted = "/sys/fs/cgroup/systemd cgroup";
     one_persons_end_takes_all_of_theirs_and_nothing_of_anybody_elses(Hierarchy::Legacy, mounted, "scope_members");
