@@ -71,9 +71,9 @@ pub enum ClientCertificates {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time; more wait in the kernel's queue.
+    /// Connections at a time. For one more, the oldest without a whole request is closed; where each has one, it waits.
     pub connections: usize,
-    /// Connections at a time from one address; more are closed at once.
+    /// Connections at a time from one IPv4 address, or one /64 of IPv6; more are closed at once.
     pub connections_per_address: usize,
     /// From connecting, or from the last answer, until a request's header is there, TLS included.
     #[serde(deserialize_with = "duration")]

@@ -30,6 +30,7 @@ use crate::{
     App,
     auth::{Caller, Peer},
     incidents::{Incident, Kind},
+    network::Network,
     problem::Problem,
     store::{self, Writing, hosts, tokens::TokenRow},
 };
@@ -159,10 +160,12 @@ pub(crate) async fn read_body(body: axum::body::Body, most: usize) -> Result<Byt
 /// What a refusal says about whoever sent it. `stated`: it is about one event of a batch that was judged.
 fn note(app: &App, problem: &Problem, address: IpAddr, stated: bool) {
     let text = |name: &str| problem.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    // Not by full IPv6 address, of which a sender has plenty.
+    let sender = Network::of(address).to_string();
     let incident = match problem.code() {
-        "bad_token" => Incident::new(Kind::BadToken, &address.to_string()),
+        "bad_token" => Incident::new(Kind::BadToken, &sender),
         "unknown_ledger" => Incident::new(Kind::UnknownSigner, &text("ledger")).ledger(&text("ledger")),
-        "wrong_host" => Incident::new(Kind::WrongHost, &address.to_string()).with("why", problem.detail()),
+        "wrong_host" => Incident::new(Kind::WrongHost, &sender).with("why", problem.detail()),
         "not_authentic" | "not_canonical" if stated => match text("ledger") {
             // No ledger is known, nor a token: whoever sent it chose its id, and could fill the list.
             unknown if unknown.is_empty() => Incident::new(Kind::NotAuthentic, "/people").with("id", text("id")),

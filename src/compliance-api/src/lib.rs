@@ -13,6 +13,7 @@ pub mod identity;
 pub mod incidents;
 pub mod ingest;
 pub mod moment;
+pub mod network;
 pub mod openapi;
 pub mod own_ledger;
 pub mod problem;

@@ -6,6 +6,7 @@ mod accept;
 mod router;
 mod stall;
 mod tls;
+mod waiting;
 mod watchdog;
 
 use std::{io, net::SocketAddr, sync::Arc};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,8 +21,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::stall::Stall;
-use crate::{auth::Peer, config::Limits, watch::stopped};
+use super::{
+    stall::Stall,
+    waiting::{Answered, Asked, Turn, Waiting},
+};
+use crate::{auth::Peer, config::Limits, network::Network, watch::stopped};
 
 /// Headers of a request; more are refused with 431.
 const MAX_HEADERS: usize = 64;
@@ -38,7 +41,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 pub struct Bounds {
     all: Arc<Semaphore>,
     per_address: usize,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Arc<Mutex<HashMap<Network, usize>>>,
+    waiting: Waiting,
     header: Duration,
     stall: Duration,
 }
@@ -51,37 +55,56 @@ impl Bounds {
             all: Arc::new(Semaphore::new(limits.connections)),
             per_address: limits.connections_per_address,
             open: Arc::default(),
+            waiting: Waiting::default(),
             header: limits.header_timeout,
             stall: limits.stall_timeout,
         }
     }
 
-    /// A place for a connection from this address; none when it has as many as it may.
-    fn place(&self, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
+    /// A place for a connection from this network; none when it has as many as it may.
+    fn place(&self, network: Network) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_insert(0);
+        let count = open.entry(network).or_insert(0);
         if *count >= self.per_address {
             return None;
         }
         *count += 1;
-        Some(Place { address, open: Arc::clone(&self.open), _permit: permit })
+        Some(Place { network, open: Arc::clone(&self.open), permit: None })
+    }
+
+    /// Room for one more among all. The oldest connection without a whole request makes it; where each has one, it is
+    /// waited for.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        let free = || Arc::clone(&self.all).acquire_owned();
+        loop {
+            if let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
+                return permit;
+            }
+            if self.waiting.cut_oldest() {
+                return free().await.expect("never closed");
+            }
+            tokio::select! {
+                permit = free() => return permit.expect("never closed"),
+                () = self.waiting.one_more() => {}
+            }
+        }
     }
 }
 
 /// A connection's place; given back when it is dropped.
 struct Place {
-    address: IpAddr,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    _permit: OwnedSemaphorePermit,
+    network: Network,
+    open: Arc<Mutex<HashMap<Network, usize>>>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
+        if let Some(count) = open.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.address);
+                open.remove(&self.network);
             }
         }
     }
@@ -97,10 +120,6 @@ pub(super) async fn accept(
 ) {
     let mut connections = JoinSet::new();
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&bounds.all).acquire_owned() => permit.expect("never closed"),
-            () = stopped(&mut stop) => break,
-        };
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -113,13 +132,21 @@ pub(super) async fn accept(
             () = stopped(&mut stop) => break,
         };
         while connections.try_join_next().is_some() {}
-        let Some(place) = bounds.place(peer.ip(), permit) else {
+        let Some(mut place) = bounds.place(Network::of(peer.ip())) else {
             tracing::debug!(%peer, "more connections than one address may have");
             continue;
         };
+        place.permit = tokio::select! {
+            permit = bounds.room() => Some(permit),
+            () = stopped(&mut stop) => break,
+        };
         let (tls, router, bounds, stop) = (tls.clone(), router.clone(), bounds.clone(), stop.clone());
         connections.spawn(async move {
-            connection(stream, peer, tls, router, &bounds, stop).await;
+            let turn = bounds.waiting.connected();
+            tokio::select! {
+                () = connection(stream, peer, tls, router, &bounds, stop, &turn) => {}
+                () = turn.cut() => tracing::debug!(%peer, "made room for another: it had no whole request"),
+            }
             drop(place);
         });
     }
@@ -136,13 +163,14 @@ async fn connection(
     router: Router,
     bounds: &Bounds,
     stop: watch::Receiver<bool>,
+    turn: &Arc<Turn>,
 ) {
     // Answers are small and written whole.
     let _ = stream.set_nodelay(true);
     let stream = Stall::new(stream, bounds.stall);
-    let Some(tls) = tls else { return requests(stream, peer, router, bounds, stop).await };
+    let Some(tls) = tls else { return requests(stream, peer, router, bounds, stop, turn).await };
     match timeout(bounds.header, tls.accept(stream)).await {
-        Ok(Ok(stream)) => requests(stream, peer, router, bounds, stop).await,
+        Ok(Ok(stream)) => requests(stream, peer, router, bounds, stop, turn).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS did not come about"),
         Err(_) => tracing::debug!(%peer, "TLS took too long"),
     }
@@ -154,11 +182,15 @@ async fn requests(
     router: Router,
     bounds: &Bounds,
     mut stop: watch::Receiver<bool>,
+    turn: &Arc<Turn>,
 ) {
-    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        request
-    });
+    let (asked, answered) = (Arc::clone(turn), Arc::clone(turn));
+    let service = router
+        .map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            request.map(|body| Asked::new(body, Arc::clone(&asked)))
+        })
+        .map_response(move |response| response.map(|body| Answered::new(body, Arc::clone(&answered))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header)
