@@ -67,7 +67,10 @@ impl Texts {
 
     fn attributes(&mut self) -> Value {
         let people: BTreeMap<String, Value> = (0..self.number(4))
-            .map(|_| (self.text(), json!({ "keys": self.list(), "accounts": self.list() })))
+            .map(|_| {
+                let operator = [Value::Null, json!(false), json!(true)][self.number(3)].clone();
+                (self.text(), json!({ "keys": self.list(), "accounts": self.list(), "operator": operator }))
+            })
             .collect();
         let grant = |texts: &mut Self| json!({ "person": texts.text(), "account": texts.text(), "expires_at": texts.text(), "reason": texts.text(), "from": texts.list() });
         let grants: BTreeMap<String, Value> = (0..self.number(4)).map(|_| (self.text(), grant(self))).collect();
@@ -89,7 +92,11 @@ fn parsed(text: &str) -> Value {
 /// The tables of `people` and `grants` as the file has to hold them, in any order.
 fn expected(attributes: &Value) -> (Vec<String>, Vec<String>) {
     let people = attributes["people"].as_object().into_iter().flatten().map(|(name, person)| {
-        json!({ "name": name, "keys": person["keys"], "accounts": person["accounts"] }).to_string()
+        let mut table = json!({ "name": name, "keys": person["keys"], "accounts": person["accounts"] });
+        if person["operator"] == true {
+            table["operator"] = json!(true);
+        }
+        table.to_string()
     });
     let grants = attributes["grants"].as_object().into_iter().flatten().map(|(_, grant)| grant.to_string());
     let (mut people, mut grants): (Vec<_>, Vec<_>) = (people.collect(), grants.collect());

@@ -7,7 +7,9 @@ use instance_tests::{House, Key, Release, Ssh, eventually, on_each_release};
 /// What the daemon may take to do what it was told.
 const DONE: Duration = Duration::from_secs(15);
 /// What somebody hears who is not in a session of their own.
-const NOT_IN_A_SESSION: &str = "only root, or somebody within their own live granted SSH session";
+const NOT_IN_A_SESSION: &str = "only root, or an operator within their own live granted SSH session";
+/// What somebody hears who is in one, and no operator.
+const NO_OPERATOR: &str = "you are not an operator here";
 
 /// A house in which frank is an operator and has a grant on his own account.
 fn with_operator(release: Release, more: &str) -> House {
@@ -57,11 +59,11 @@ on_each_release! {
         let ended = house.records_of("grant.ended").pop().unwrap();
         assert_eq!((&ended["actor"]["person"], &ended["actor"]["uid"]), (&"frank".into(), &0.into()), "{ended}");
 
-        // Who is no operator does not reach the socket at all.
+        // Who is no operator is told so.
         house.allow("grace --account grace --for 1h");
         let said = house.ssh("grace").key(&house.grace).run("lockdownctl status");
-        assert!(said.status == 69 || said.status == 1, "{said}");
-        assert!(said.stderr.contains("lockdown-operators") && said.stdout.is_empty(), "{said}");
+        assert_eq!(said.status, 1, "{said}");
+        assert!(said.stderr.contains(NO_OPERATOR) && said.stdout.is_empty(), "{said}");
     }
 
     fn an_operator_may_grant_themselves_where_the_configuration_says_so(release) {
@@ -113,6 +115,50 @@ on_each_release! {
         assert_eq!(asked_from_now(&house)[..3], ["0", "0", "0"]);
         house.ctl("revoke frank --reason over").expect_ok();
         assert_eq!(asked_from_now(&house)[..3], ["1", "1", "1"]);
+    }
+
+    fn no_group_that_a_program_carries_makes_an_operator_and_membership_counts_as_it_is_now(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account frank --for 1h");
+        // What an operator could leave for others.
+        house.sh("install -g lockdown-operators -m 2755 /usr/bin/lockdownctl /usr/local/bin/by-group");
+        let said = frank(&house).run("by-group status");
+        assert!(said.status == 1 && said.stderr.contains(NO_OPERATOR), "{said}");
+        let said = house.run("runuser -u nobody -- by-group status");
+        assert!(said.status == 1 && said.stderr.contains(NOT_IN_A_SESSION), "{said}");
+
+        let session = frank(&house).spawn(&format!("{ASKER}; echo started; exec sleep 3600"));
+        eventually("the asker runs", DONE, || session.stdout().contains("started"));
+        assert_eq!(asked_from_now(&house)[..3], ["1", "1", "1"]);
+        house.sh("gpasswd -a frank lockdown-operators");
+        assert_eq!(asked_from_now(&house)[..3], ["0", "0", "0"], "without another login");
+        house.sh("gpasswd -d frank lockdown-operators");
+        assert_eq!(asked_from_now(&house)[..3], ["1", "1", "1"], "although the login still has the group");
+    }
+
+    fn a_person_marked_as_operator_is_heard_in_their_own_session_alone(release) {
+        // The table of grace, the last one, goes on.
+        let house = House::enforcing_with(release, "operator = true");
+        assert!(house.ctl("people").stdout.contains("grace (operator)"));
+        for grant in ["grace --account ubuntu", "frank --account ubuntu", "frank --account frank"] {
+            house.allow(&format!("{grant} --for 1h"));
+        }
+        let [mut graces, _franks] = [&house.grace, &house.frank].map(|key| house.ssh("ubuntu").key(key).stay());
+        house.ssh("ubuntu").key(&house.grace).run("lockdownctl status").expect_ok();
+        let said = house.ssh("ubuntu").key(&house.frank).run("lockdownctl status");
+        assert!(!said.ok() && said.stderr.contains(NO_OPERATOR), "one account, another person: {said}");
+
+        // Her account's user id, in his session or in none.
+        house.sh("install -o ubuntu -m 4755 /usr/bin/lockdownctl /usr/local/bin/by-user; usermod -aG lockdown-operators ubuntu");
+        for said in [frank(&house).run("by-user status"), house.run_as("ubuntu", "lockdownctl status")] {
+            assert!(!said.ok() && said.stderr.contains(NOT_IN_A_SESSION), "{said}");
+        }
+        assert!(graces.is_alive());
+        house.sh("gpasswd -d ubuntu lockdown-operators");
+        house.configure(&house.config("enforce", "operator = false"));
+        eventually("she is no operator any more", DONE, || {
+            house.ssh("ubuntu").key(&house.grace).run("lockdownctl status").stderr.contains(NO_OPERATOR)
+        });
     }
 
     fn a_session_inside_another_is_its_own_persons(release) {

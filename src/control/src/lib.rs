@@ -29,8 +29,8 @@ pub use response::{
     SessionsAnswer, Severity, SinkState, Status, Way, WayState, WaysInAnswer, encode_response,
 };
 
-/// Where lockdownd listens for operators: `root:lockdown-operators`, mode 0660.
+/// Where lockdownd listens for operators. Anybody may connect: each request is judged by who asks.
 pub const SOCKET: &str = "/run/lockdownd/control.sock";
 
-/// The group whose members may reach [`SOCKET`], besides root.
+/// The group whose members are operators, besides root and the people whom the configuration marks as such.
 pub const OPERATORS: &str = "lockdown-operators";

@@ -3,10 +3,8 @@
 use std::{io, path::Path};
 
 use control::{
-    ANSWER_TIMEOUT, Answer, CheckError, Client, ClientError, Exit, OPERATORS, Refusal, RefusalCode, Request,
-    frame::FrameError,
+    ANSWER_TIMEOUT, Answer, CheckError, Client, ClientError, Exit, Refusal, RefusalCode, Request, frame::FrameError,
 };
-use nix::unistd::{Gid, Group, Uid, User, getegid, getgroups};
 use serde_json::json;
 
 use crate::{
@@ -61,10 +59,6 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Refused(refusal) => refusal.exit(),
-            // The kernel refused: the daemon was never asked.
-            Self::Silent(ClientError::Connect { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Exit::Refused
-            }
             Self::Silent(_) => Exit::Unavailable,
             Self::Here { exit, .. } => *exit,
         }
@@ -75,11 +69,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.clone(),
             Self::Usage(error) => Refusal::new(RefusalCode::Malformed, error.to_string()),
-            Self::Silent(error) => {
-                let code =
-                    if self.exit() == Exit::Refused { RefusalCode::NotPermitted } else { RefusalCode::Unavailable };
-                Refusal::new(code, error.to_string()).hint(help(error))
-            }
+            Self::Silent(error) => Refusal::new(RefusalCode::Unavailable, error.to_string()).hint(help(error)),
             Self::Here { message, hint, exit } => {
                 let code = match exit {
                     Exit::Usage => RefusalCode::Malformed,
@@ -126,9 +116,6 @@ fn help(error: &ClientError) -> String {
     const LOOK: &str = "systemctl status lockdownd; journalctl -u lockdownd -e";
     match error {
         ClientError::Connect { error, .. } => match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                format!("you need to be root or in the group {OPERATORS}; {}", who_am_i())
-            }
             io::ErrorKind::NotFound => format!("lockdownd is not installed or was stopped: {LOOK}"),
             io::ErrorKind::ConnectionRefused => format!("nobody listens there: systemctl start lockdownd; {LOOK}"),
             _ => LOOK.to_owned(),
@@ -145,45 +132,12 @@ fn help(error: &ClientError) -> String {
     }
 }
 
-/// Who asks, as the kernel sees it, and whether a new login would change that.
-fn who_am_i() -> String {
-    let user = User::from_uid(Uid::effective()).ok().flatten();
-    let name = user.as_ref().map_or_else(|| format!("uid {}", Uid::effective()), |user| user.name.clone());
-    let mut gids = getgroups().unwrap_or_default();
-    if !gids.contains(&getegid()) {
-        gids.insert(0, getegid());
-    }
-    let groups: Vec<String> = gids.into_iter().map(group_name).collect();
-    let operators = Group::from_name(OPERATORS).ok().flatten();
-    let advice = match operators {
-        None => ". There is no such group on this host: is lockdownd installed?".to_owned(),
-        Some(group) if group.mem.contains(&name) => {
-            ". You were added to it after this login began: log in again".to_owned()
-        }
-        Some(_) => format!(". As root: adduser {name} {OPERATORS}, then log in again"),
-    };
-    format!("you are {name}, in {}{advice}", groups.join(", "))
-}
-
-fn group_name(gid: Gid) -> String {
-    Group::from_gid(gid).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn connect(kind: io::ErrorKind) -> Failure {
         Failure::Silent(ClientError::Connect { path: control::SOCKET.into(), error: kind.into() })
-    }
-
-    #[test]
-    fn who_may_not_reach_the_socket_learns_who_they_are_and_what_they_need() {
-        let failure = connect(io::ErrorKind::PermissionDenied);
-        let words = failure.words();
-        assert!(words.contains("/run/lockdownd/control.sock: permission denied"), "{words}");
-        assert!(words.contains("root or in the group lockdown-operators; you are "), "{words}");
-        assert_eq!(failure.exit(), Exit::Refused);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::moment::{At, Since};
 const AFTER: &str = "\
 Exit status: 0 done; 1 refused, or found wrong; 2 wrong usage; 69 the daemon does not answer; 78 bad configuration.
 
-Files: /run/lockdownd/control.sock is where lockdownd listens; root and members of the group lockdown-operators reach it. \
+Files: /run/lockdownd/control.sock is where lockdownd listens; it answers root, and operators in a live granted session of their own. \
 Who is not root needs a live granted session of their own as well.
 
 See also: lockdownd(8), lockdownd.toml(5), login-gate(8).";

@@ -157,6 +157,8 @@ pub struct PersonEntry {
     pub keys: Vec<PersonKey>,
     /// The accounts that they may be given. Empty: none.
     pub accounts: BTreeSet<Account>,
+    /// Whether they may ask the daemon, in a live granted session of their own.
+    pub operator: bool,
     /// Where they stand in the config.
     pub place: Place,
 }

@@ -16,8 +16,8 @@ use control::{Answer, Refusal, RefusalCode, Request, Response};
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
 use crate::{
     enforce::Engine,
-    host::clock::Now,
-    trigger::{Peer, Reply},
+    host::{clock::Now, peer::Peer},
+    trigger::Reply,
 };
 
 impl Engine {

@@ -36,6 +36,7 @@ use crate::{
     enforce::{Came, Seen, UsersSshds, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
+        peer::Peer,
         readiness::Obstacle,
     },
     operator::{Asker, ClosedWays, RestoreOutcome},
@@ -144,15 +145,6 @@ impl Reply {
             let _ = to.send(response);
         }
     }
-}
-
-/// Who asks on `control.sock`: what the kernel says of the peer.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer {
-    /// Its process.
-    pub pid: u32,
-    /// Its user id.
-    pub uid: u32,
 }
 
 /// A place that is watched.

@@ -13,7 +13,7 @@ default['lockdownd']['install']['repository'] = nil
 # What stands in /etc/lockdownd/config.toml: the keys of config.example.toml, as they are called there.
 default['lockdownd']['config']['mode'] = 'observe'
 
-# NAME => { 'keys' => [...], 'accounts' => [...] }. nil or false takes somebody out again.
+# NAME => { 'keys' => [...], 'accounts' => [...], 'operator' => true }. nil or false takes somebody out again.
 default['lockdownd']['people'] = {}
 
 # LABEL => { 'person', 'account', 'expires_at', 'starts_at', 'from', 'reason' }. nil or false takes it out again.

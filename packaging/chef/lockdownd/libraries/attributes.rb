@@ -5,9 +5,9 @@ module LockdowndCookbook
     ROOT = "node['lockdownd']".freeze
     KNOWN = %w(stack install config people grants data_bag data_bag_items).freeze
     INSTALL = %w(source checksum version repository).freeze
-    PERSON = %w(keys accounts).freeze
+    PERSON = %w(keys accounts operator).freeze
     GRANT = %w(person account expires_at starts_at from reason).freeze
-    ITEM = %w(id person keys accounts stacks grants).freeze
+    ITEM = %w(id person keys accounts operator stacks grants).freeze
     ITEM_GRANT = (GRANT - %w(person) + %w(stacks)).freeze
     # What chef itself adds to an item.
     ITEM_OWN = %w(chef_type data_bag).freeze
@@ -55,7 +55,8 @@ module LockdowndCookbook
     def person(name, given, origin)
       given = known(hash(given, origin), PERSON, origin)
       { 'name' => text(name, "the name in #{origin}"), 'origin' => origin,
-        'keys' => list(given['keys'], "#{origin}['keys']"), 'accounts' => list(given['accounts'], "#{origin}['accounts']") }
+        'keys' => list(given['keys'], "#{origin}['keys']"), 'accounts' => list(given['accounts'], "#{origin}['accounts']"),
+        'operator' => flag(given['operator'], "#{origin}['operator']") }
     end
 
     def grant(label, given, keys, origin)
@@ -111,6 +112,11 @@ module LockdowndCookbook
     def list(value, name)
       value = [value].compact unless value.is_a?(Array)
       value.each_with_index.map { |entry, n| text(entry, "#{name}[#{n}]") }
+    end
+
+    def flag(value, name)
+      refuse(name, "is a #{value.class}: write true or false") unless [nil, true, false].include?(value)
+      value == true
     end
 
     def text(value, name)

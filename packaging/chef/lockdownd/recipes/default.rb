@@ -18,6 +18,7 @@ wanted.people.each do |entry|
   lockdownd_person entry['name'] do
     keys entry['keys']
     accounts entry['accounts']
+    operator entry['operator']
     origin entry['origin']
   end
 end

@@ -9,6 +9,8 @@ property :keys, [String, Array], default: [], coerce: proc { |value| Array(value
          description: 'The content of their .pub files. A key belongs to one person only.'
 property :accounts, [String, Array], default: [], coerce: proc { |value| Array(value) },
          description: 'The accounts that they may be given.'
+property :operator, [true, false], default: false,
+         description: 'Whether they may use lockdownctl, in a live granted session of their own.'
 property :origin, String,
          description: 'Where this comes from, for the comment above it in the file. Default: the cookbook and recipe.'
 
@@ -19,6 +21,7 @@ action :create do
     'name' => new_resource.person,
     'keys' => new_resource.keys,
     'accounts' => new_resource.accounts,
+    'operator' => new_resource.operator,
     'origin' => new_resource.origin || declared_in(new_resource),
   }
   # Refused here, where the name of the resource is known.

@@ -99,6 +99,9 @@ pub struct PersonView {
     /// Those of them that the host does not have.
     #[serde(default)]
     pub missing_accounts: Vec<Account>,
+    /// Whether they may ask the daemon, in a live granted session of their own.
+    #[serde(default)]
+    pub operator: bool,
     /// The grants they have now, active or waiting.
     #[serde(default)]
     pub grants: Vec<GrantId>,

@@ -26,7 +26,8 @@ fn words(answer: &PeopleAnswer) -> String {
         let grants: Vec<String> = person.grants.iter().map(ToString::to_string).collect();
         let grants = if grants.is_empty() { "-".to_owned() } else { grants.join(" ") };
         let from = format!("{}:{}", person.file, person.line);
-        let mut first = [person.name.to_string(), accounts(person), grants, from];
+        let name = if person.operator { format!("{} (operator)", person.name) } else { person.name.to_string() };
+        let mut first = [name, accounts(person), grants, from];
         for key in &person.keys {
             let [name, accounts, grants, from] = std::mem::take(&mut first);
             table.row([name, accounts, grants, from, format!("{} {}", key.algorithm, key.fingerprint)]);
@@ -65,6 +66,7 @@ mod tests {
             keys: vec![key("A"), key("B")],
             accounts: vec!["ubuntu".parse().unwrap(), "deploy".parse().unwrap()],
             missing_accounts: vec!["deploy".parse().unwrap()],
+            operator: true,
             grants: Vec::new(),
             file: "/etc/lockdownd/config.toml".to_owned(),
             line: 12,
@@ -74,6 +76,7 @@ mod tests {
             keys: Vec::new(),
             accounts: Vec::new(),
             missing_accounts: Vec::new(),
+            operator: false,
             grants: vec!["g-0123456789abcdef".parse().unwrap()],
             file: "/etc/lockdownd/conf.d/a.toml".to_owned(),
             line: 3,
@@ -82,10 +85,10 @@ mod tests {
             words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }),
             format!(
                 "\
-PERSON  ACCOUNTS                          GRANTS              FROM                            KEY
-frank   ubuntu deploy (not on this host)  -                   /etc/lockdownd/config.toml:12   ssh-ed25519 SHA256:{}
-                                                                                              ssh-ed25519 SHA256:{}
-ann     none                              g-0123456789abcdef  /etc/lockdownd/conf.d/a.toml:3  no key
+PERSON            ACCOUNTS                          GRANTS              FROM                            KEY
+frank (operator)  ubuntu deploy (not on this host)  -                   /etc/lockdownd/config.toml:12   ssh-ed25519 SHA256:{}
+                                                                                                        ssh-ed25519 SHA256:{}
+ann               none                              g-0123456789abcdef  /etc/lockdownd/conf.d/a.toml:3  no key
 ",
                 "A".repeat(43),
                 "B".repeat(43)

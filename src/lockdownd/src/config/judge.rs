@@ -225,6 +225,7 @@ fn people(tables: Vec<PersonTable>, accounts: &Accounts, p: &mut Problems) -> BT
                 slot.insert(PersonEntry {
                     keys: table.keys.into_iter().map(|key| key.value).collect(),
                     accounts: table.accounts.into_iter().map(|account| account.value).collect(),
+                    operator: table.operator,
                     place,
                 });
             }

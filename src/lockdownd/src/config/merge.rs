@@ -59,6 +59,7 @@ pub(super) struct PersonTable {
     pub(super) name: Located<Person>,
     pub(super) keys: Vec<Located<PersonKey>>,
     pub(super) accounts: Vec<Located<Account>>,
+    pub(super) operator: bool,
 }
 
 /// One `[[grant]]`.
@@ -170,11 +171,12 @@ impl Settings {
         let name = required(&mut table, "name", "name = \"frank\"", problems);
         let keys = table.strings("keys", problems).map(|list| list.value).unwrap_or_default();
         let accounts = table.strings("accounts", problems).map(|list| list.value).unwrap_or_default();
+        let operator = table.boolean("operator", problems).is_some_and(|operator| operator.value);
         self.end(table, problems);
         let keys = words(keys, PersonKey::parse, problems);
         let accounts = words(accounts, str::parse, problems);
         if let Some(name) = word(name, str::parse, problems) {
-            self.people.push(PersonTable { name, keys, accounts });
+            self.people.push(PersonTable { name, keys, accounts, operator });
         }
     }
 

@@ -62,7 +62,7 @@ fn an_unknown_key_is_refused_with_the_nearest_valid_one() {
         &["c.toml:3:3: unknown key \"exemt\" in [accounts]", "did you mean exempt?", "valid here: exempt, no_exempt"],
     );
     refused("mode = \"observe\"\n[ship.splunk]\nurl = 1", &["unknown key \"splunk\" in [ship]", "syslog, api"]);
-    refused(&format!("{FRANK}shell = 1"), &["\"shell\" in [[person]]", "valid here: name, keys, accounts"]);
+    refused(&format!("{FRANK}shell = 1"), &["\"shell\" in [[person]]", "valid here: name, keys, accounts, operator"]);
     refused(
         "mode = \"observe\"\n[sessions]\nkill = true",
         &["valid here: end_with_grant, warn_before, before_enforce, left_behind"],

@@ -77,6 +77,7 @@ fn person(out: &mut String, name: &str, entry: &PersonEntry) {
     key(out, "name", text(name));
     key(out, "keys", list(entry.keys.iter().map(|key| format!("{} {}", key.algorithm(), key.base64()))));
     key(out, "accounts", list(entry.accounts.iter()));
+    key(out, "operator", entry.operator);
 }
 
 /// One `[[grant]]`: two that read the same here are the same grant.

@@ -17,8 +17,6 @@ use record::Account;
 pub const PASSWD: &str = "/etc/passwd";
 /// Where groups are listed.
 pub const GROUP: &str = "/etc/group";
-/// The group whose members may reach the control socket.
-pub const OPERATORS: &str = "lockdown-operators";
 /// The longest account or group file that is read, in bytes (32 MiB: some 400,000 accounts).
 pub const MAX_FILE: u64 = 32 << 20;
 /// Skipped lines that are named; more are only counted.
@@ -172,29 +170,24 @@ fn parse_id(field: &[u8]) -> Option<u32> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// Whether the user `uid` is a member of `group`, by its primary group (`gid`) or by name, in [`GROUP`]; an unknown
+/// Whether the account `entry` is a member of `group`, by its primary group or by name, as [`GROUP`] is now; an unknown
 /// group has no members.
 ///
 /// # Errors
-/// [`AccountsError`] if a file cannot be read: then the answer must be taken as no.
-pub fn is_member(uid: u32, gid: u32, group: &str) -> Result<bool, AccountsError> {
-    let names: Vec<String> = Accounts::read()?
-        .entries
-        .into_iter()
-        .filter(|entry| entry.uid == uid)
-        .filter_map(|entry| entry.name.account().map(|name| name.as_str().to_owned()))
-        .collect();
-    Ok(group_holds(&read_bounded(Path::new(GROUP))?, group, gid, &names))
+/// [`AccountsError`] if the file cannot be read: then the answer must be taken as no.
+pub fn is_member(entry: &PasswdEntry, group: &str) -> Result<bool, AccountsError> {
+    Ok(group_holds(&read_bounded(Path::new(GROUP))?, group, entry))
 }
 
-/// Whether `group` in the bytes of a group(5) file has the id `gid` or lists one of `names`.
-fn group_holds(bytes: &[u8], group: &str, gid: u32, names: &[String]) -> bool {
+/// Whether `group` in the bytes of a group(5) file is this account's primary one or lists its name.
+fn group_holds(bytes: &[u8], group: &str, entry: &PasswdEntry) -> bool {
+    let Some(account) = entry.name.account() else { return false };
     bytes.split(|byte| *byte == b'\n').any(|line| {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
         let [name, _password, id, members] = fields.as_slice() else { return false };
         *name == group.as_bytes()
-            && (parse_id(id) == Some(gid)
-                || members.split(|byte| *byte == b',').any(|member| names.iter().any(|name| name.as_bytes() == member)))
+            && (parse_id(id) == Some(entry.gid)
+                || members.split(|byte| *byte == b',').any(|member| member == account.as_str().as_bytes()))
     })
 }
 
@@ -255,19 +248,22 @@ mod tests {
     #[test]
     fn membership_is_by_primary_group_or_by_exact_name() {
         let group = b"adm:x:4:frank\nlockdown-operators:x:990:ops,anna\nlockdown-operators2:x:1:eve\n";
-        let names = |name: &str| vec![name.to_owned()];
-        assert!(group_holds(group, OPERATORS, 990, &names("frank")));
-        assert!(group_holds(group, OPERATORS, 1000, &names("anna")));
-        assert!(!group_holds(group, OPERATORS, 1000, &names("ann")));
-        assert!(!group_holds(group, OPERATORS, 4, &names("frank")));
-        assert!(!group_holds(group, OPERATORS, 1, &names("eve")));
-        assert!(!group_holds(group, "missing", 990, &names("anna")));
-        assert!(!group_holds(b"lockdown-operators:x:990:\n", OPERATORS, 1, &[]));
+        let holds = |group_name: &str, name: &str, gid: u32| {
+            let line = format!("{name}:x:1000:{gid}::/home/{name}:/bin/sh");
+            group_holds(group, group_name, &Accounts::parse(line.as_bytes()).entries[0])
+        };
+        assert!(holds(control::OPERATORS, "frank", 990));
+        assert!(holds(control::OPERATORS, "anna", 1000));
+        assert!(!holds(control::OPERATORS, "ann", 1000));
+        assert!(!holds(control::OPERATORS, "frank", 4));
+        assert!(!holds(control::OPERATORS, "eve", 1));
+        assert!(!holds("missing", "anna", 990));
     }
 
     #[test]
     fn this_machines_accounts_are_read() {
         assert!(Accounts::read().unwrap().by_uid(0).is_some());
-        assert!(!is_member(65534, 65534, "no-such-group").unwrap());
+        let root = Accounts::read().unwrap().by_uid(0).cloned().unwrap();
+        assert!(!is_member(&root, "no-such-group").unwrap());
     }
 }

@@ -15,6 +15,7 @@ pub mod listening;
 pub mod logins;
 pub mod pam;
 pub mod paths;
+pub mod peer;
 pub mod processes;
 mod programs;
 pub mod quarantine;

@@ -325,6 +325,12 @@ pub fn audit_session(id: ProcessId) -> Option<u32> {
     dir.number("sessionid")
 }
 
+/// The audit login uid of the process that has this pid now; `None` when it belongs to no login or is gone.
+#[must_use]
+pub fn login_uid(pid: i32) -> Option<u32> {
+    ProcDir::open(pid)?.number("loginuid")
+}
+
 /// A process's directory in `/proc`, held open.
 pub(crate) struct ProcDir(OwnedFd);
 

@@ -49,6 +49,7 @@ impl Engine {
                 .collect(),
             accounts: entry.accounts.iter().cloned().collect(),
             missing_accounts: entry.accounts.iter().filter(|account| self.uid_of(account).is_none()).cloned().collect(),
+            operator: entry.operator,
             grants: self.live_grants_of(name, now),
             file: entry.place.file.to_string(),
             line: u64::from(entry.place.line),

@@ -1,8 +1,9 @@
 //! Who asks, and whether they may.
 //!
-//! The socket's mode lets in root and the operators' group. A peer that is not root needs, besides, a live granted
-//! session of their own: one that it descends from, or whose scope it is in, since `tmux` and `nohup` leave the process
-//! tree but cannot leave the scope. So no job left behind can renew access.
+//! Anybody may connect; each request is judged by the peer's user id and session. A peer that is not root needs a live
+//! granted session of their own: one that it descends from, or whose scope it is in, since `tmux` and `nohup` leave the
+//! process tree but cannot leave the scope. So no job left behind can renew access. And they have to be an operator: as a
+//! person, or by their account's membership of the operators' group as `/etc/group` is now.
 
 use control::{Refusal, RefusalCode};
 use record::{Actor, Person, SessionId};
@@ -10,13 +11,17 @@ use record::{Actor, Person, SessionId};
 use crate::{
     enforce::Engine,
     host::{
+        accounts,
         clock::Now,
         connection,
+        peer::Peer,
         processes::{self, Process},
     },
-    policy::session::{self, Verdict},
+    policy::{
+        operator::{Denied, OwnSession, may_ask},
+        session::{self, Verdict},
+    },
     sessions::Session,
-    trigger::Peer,
 };
 
 /// Who asks: checked, and ready for the record.
@@ -24,6 +29,7 @@ use crate::{
 pub struct Asker {
     /// For the record.
     pub actor: Actor,
+    peer: Peer,
 }
 
 impl Asker {
@@ -37,16 +43,15 @@ impl Asker {
 impl Engine {
     /// Finds out who the peer is.
     pub(super) fn who_asks(&self, peer: Peer, now: Now) -> Result<Asker, Refusal> {
-        let pid = i32::try_from(peer.pid).unwrap_or_default();
-        let process = Process::read(pid).filter(|process| process.euid == peer.uid);
-        let session = process.as_ref().and_then(|process| self.session_around(process));
-        if peer.uid != 0 && !session.is_some_and(|session| self.is_granted(session, now)) {
-            return Err(Refusal::new(
-                RefusalCode::NotPermitted,
-                "only root, or somebody within their own live granted SSH session, may ask this",
-            )
-            .hint("log in by ssh on a grant of your own, or ask as root (sudo)"));
-        }
+        let process = peer.process();
+        let session = self.session_of(&peer, process.as_ref());
+        let own = session.map(|session| OwnSession {
+            uid: self.world.uid_of(&session.account),
+            is_granted: self.is_granted(session, now),
+            is_operator: session.person().is_some_and(|person| self.is_operator(person)),
+        });
+        let is_member = || session.is_some_and(|session| self.is_in_operators_group(session));
+        may_ask(peer.uid, own, is_member).map_err(refusal)?;
         let actor = Actor {
             uid: Some(peer.uid),
             login_uid: process.as_ref().and_then(|process| process.login_uid),
@@ -57,13 +62,30 @@ impl Engine {
                 .map(|exe| record::outside(exe.as_os_str().as_encoded_bytes())),
             pid: Some(peer.pid),
         };
-        Ok(Asker { actor })
+        Ok(Asker { actor, peer })
     }
 
     /// The live session that an operator asks from, where it is one.
     pub(super) fn session_asking(&self, asker: &Asker) -> Option<SessionId> {
-        let process = Process::read(i32::try_from(asker.actor.pid?).ok()?)?;
-        self.session_around(&process).map(|session| session.id.clone())
+        self.session_of(&asker.peer, asker.peer.process().as_ref()).map(|session| session.id.clone())
+    }
+
+    fn session_of(&self, peer: &Peer, process: Option<&Process>) -> Option<&Session> {
+        // Looked for by pid: it counts if the peer still has that.
+        process.and_then(|process| self.session_around(process)).filter(|_| peer.is_alive())
+    }
+
+    fn is_operator(&self, person: &Person) -> bool {
+        self.config.people.get(person).is_some_and(|entry| entry.operator)
+    }
+
+    /// Whether the account of a session is in the operators' group now. What cannot be read makes nobody an operator.
+    fn is_in_operators_group(&self, session: &Session) -> bool {
+        let Some(entry) = self.world.entry(&session.account) else { return false };
+        accounts::is_member(entry, control::OPERATORS).unwrap_or_else(|error| {
+            tracing::warn!(%error, "who is in the operators' group is not known, so nobody is by it");
+            false
+        })
     }
 
     /// The live session that a process is part of.
@@ -81,5 +103,20 @@ impl Engine {
     fn is_granted(&self, session: &Session, now: Now) -> bool {
         let grant = session.grant().and_then(|id| self.grants.get(id));
         grant.is_some() && session::judge(&session.standing, grant, &self.people, now) == Verdict::Keep
+    }
+}
+
+fn refusal(denied: Denied) -> Refusal {
+    match denied {
+        Denied::NotInOwnSession => Refusal::new(
+            RefusalCode::NotPermitted,
+            "only root, or an operator within their own live granted SSH session, may ask this",
+        )
+        .hint("log in by ssh on a grant of your own, or ask as root (sudo)"),
+        Denied::NoOperator => Refusal::new(RefusalCode::NotPermitted, "you are not an operator here").hint(format!(
+            "ask as root (sudo), or have root set operator = true for you in [[person]], or put your account into the \
+             group {}",
+            control::OPERATORS
+        )),
     }
 }

@@ -21,15 +21,23 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Peer, Reason, Reply};
+use super::{Reason, Reply};
+use crate::host::peer::Peer;
 
 /// How many gates are answered at a time; others wait in the socket's backlog.
 pub(super) const MAX_GATES: usize = 256;
 /// How many requests of root are answered at a time; a further one is refused.
 pub(super) const MAX_OF_ROOT: usize = 256;
-/// How many requests of each other user are answered at a time; a further one is refused at once, so that no operator,
-/// and no job that one has left behind, keeps root from being heard.
-pub(super) const MAX_PER_OPERATOR: usize = 8;
+/// How many requests of each other login are answered at a time; a further one is refused at once. Anybody may connect:
+/// nobody may keep root or another login from being heard.
+pub(super) const MAX_PER_LOGIN: usize = 8;
+/// How many requests that are not root's are answered at a time, so that memory stays bounded.
+pub(super) const MAX_OF_OTHERS: usize = 512;
+/// How many of them may come from processes that belong to no login: less than all, since these are told apart by user
+/// id alone, and a user can have many of those (subuid(5)).
+pub(super) const MAX_WITHOUT_LOGIN: usize = 128;
+/// The most bytes of a request: a reason and networks, and room to spare.
+pub(super) const MAX_REQUEST: usize = 64 * 1024;
 /// How long a peer has to send its question, and to take its answer.
 pub(super) const PEER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again when there are no descriptors left.
@@ -119,15 +127,16 @@ async fn accept_operators(listener: UnixListener, reasons: mpsc::Sender<Reason>)
                 continue;
             }
         };
-        let Ok(Peer { uid, .. }) = peer(&stream) else { continue };
-        let Some(place) = desk.place(uid) else {
-            let refusal = Refusal::new(RefusalCode::LimitReached, "too many of your requests are under way already")
-                .hint("wait for their answers, then ask again");
+        // Who has ended waits for no answer.
+        let Ok(peer) = Peer::of(&stream) else { continue };
+        let Some(place) = desk.place(Login::of(&peer)) else {
+            let refusal = Refusal::new(RefusalCode::LimitReached, "too many requests are under way already")
+                .hint("wait for the answers to yours, then ask again");
             // Into a fresh socket's empty buffer; a peer that does not take it is not waited for.
             let _ = stream.try_write(&control::encode_response(Err(refusal)));
             continue;
         };
-        let answering = answer_operator(stream, reasons.clone());
+        let answering = answer_operator(stream, peer, reasons.clone());
         tokio::spawn(async move {
             if let Err(error) = answering.await {
                 tracing::debug!(%error, "a peer was not answered");
@@ -137,40 +146,68 @@ async fn accept_operators(listener: UnixListener, reasons: mpsc::Sender<Reason>)
     }
 }
 
-/// How many requests each user has under way.
+/// Who is counted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Login {
+    Root,
+    /// Whoever logged in as this user, whatever user ids they take: nobody chooses their login uid.
+    Of(u32),
+    /// A process of this user that belongs to no login.
+    None(u32),
+}
+
+impl Login {
+    fn of(peer: &Peer) -> Self {
+        match (peer.uid, peer.login_uid) {
+            (0, _) => Self::Root,
+            (_, Some(login_uid)) => Self::Of(login_uid),
+            (uid, None) => Self::None(uid),
+        }
+    }
+}
+
+/// How many requests each login has under way.
 #[derive(Clone, Default)]
-struct Desk(Arc<Mutex<HashMap<u32, usize>>>);
+struct Desk(Arc<Mutex<HashMap<Login, usize>>>);
 
 /// One request under way; dropped when it is over.
 struct DeskPlace {
     desk: Desk,
-    uid: u32,
+    login: Login,
 }
 
 impl Desk {
-    fn place(&self, uid: u32) -> Option<DeskPlace> {
-        let most = if uid == 0 { MAX_OF_ROOT } else { MAX_PER_OPERATOR };
+    fn place(&self, login: Login) -> Option<DeskPlace> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(uid).or_default();
-        (*count < most).then(|| {
-            *count += 1;
-            DeskPlace { desk: self.clone(), uid }
-        })
+        let count = |which: fn(&Login) -> bool| -> usize {
+            taken.iter().filter(|(login, _)| which(login)).map(|(_, count)| count).sum()
+        };
+        let is_full = match login {
+            Login::Root => false,
+            Login::Of(_) => count(|login| *login != Login::Root) >= MAX_OF_OTHERS,
+            Login::None(_) => count(|login| matches!(login, Login::None(_))) >= MAX_WITHOUT_LOGIN,
+        };
+        let most = if login == Login::Root { MAX_OF_ROOT } else { MAX_PER_LOGIN };
+        if is_full || taken.get(&login).is_some_and(|count| *count >= most) {
+            return None;
+        }
+        *taken.entry(login).or_default() += 1;
+        Some(DeskPlace { desk: self.clone(), login })
     }
 }
 
 impl Drop for DeskPlace {
     fn drop(&mut self) {
         let mut taken = self.desk.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.uid) {
+        match taken.get_mut(&self.login) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.remove(&self.uid)),
+            _ => drop(taken.remove(&self.login)),
         }
     }
 }
 
 async fn answer_gate(mut stream: UnixStream, reasons: mpsc::Sender<Reason>) -> Result<(), frame::FrameError> {
-    let gate = peer(&stream)?.pid;
+    let gate = Peer::of(&stream)?.pid;
     let question = read(&mut stream, gate::MAX_FRAME).await?;
     let (answer, answered) = oneshot::channel();
     // Without an engine there is no answer, and the gate refuses.
@@ -181,24 +218,18 @@ async fn answer_gate(mut stream: UnixStream, reasons: mpsc::Sender<Reason>) -> R
     write(&mut stream, &frame::encode(&answer, gate::MAX_FRAME)?).await
 }
 
-async fn answer_operator(mut stream: UnixStream, reasons: mpsc::Sender<Reason>) -> Result<(), frame::FrameError> {
-    let peer = peer(&stream)?;
-    let request: Request = read(&mut stream, frame::MAX_FRAME).await?;
+async fn answer_operator(
+    mut stream: UnixStream,
+    peer: Peer,
+    reasons: mpsc::Sender<Reason>,
+) -> Result<(), frame::FrameError> {
+    let request: Request = read(&mut stream, MAX_REQUEST).await?;
     let (reply, replied) = oneshot::channel();
     if reasons.send(Reason::Asked { request, peer, reply: Reply::new(reply) }).await.is_err() {
         return Ok(());
     }
     let Ok(response) = replied.await else { return Ok(()) };
     write(&mut stream, &control::encode_response(response)).await
-}
-
-fn peer(stream: &UnixStream) -> io::Result<Peer> {
-    let peer = stream.peer_cred()?;
-    let pid = peer
-        .pid()
-        .and_then(|pid| u32::try_from(pid).ok())
-        .ok_or_else(|| io::Error::other("the kernel does not say which process asks"))?;
-    Ok(Peer { pid, uid: peer.uid() })
 }
 
 async fn read<T: DeserializeOwned>(stream: &mut UnixStream, limit: usize) -> Result<T, frame::FrameError> {
@@ -219,4 +250,26 @@ async fn read<T: DeserializeOwned>(stream: &mut UnixStream, limit: usize) -> Res
 
 async fn write(stream: &mut UnixStream, bytes: &[u8]) -> Result<(), frame::FrameError> {
     Ok(timeout(PEER_PATIENCE, stream.write_all(bytes)).await.map_err(io::Error::from)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_many_requests_nor_many_user_ids_keep_root_or_another_login_from_being_heard() {
+        let desk = Desk::default();
+        let mut held: Vec<DeskPlace> = (0..MAX_PER_LOGIN).filter_map(|_| desk.place(Login::Of(1000))).collect();
+        assert!(held.len() == MAX_PER_LOGIN && desk.place(Login::Of(1000)).is_none());
+        held.extend((100_000..165_536).filter_map(|uid| desk.place(Login::None(uid))));
+        assert_eq!(held.len(), MAX_PER_LOGIN + MAX_WITHOUT_LOGIN, "however many user ids somebody has");
+        let operator = desk.place(Login::Of(1001)).expect("another login is heard");
+        held.extend((2000..4000).filter_map(|uid| desk.place(Login::Of(uid))));
+        assert!(held.len() < MAX_OF_OTHERS && desk.place(Login::Of(4000)).is_none());
+        assert!(desk.place(Login::Root).is_some());
+        drop(operator);
+        assert!(desk.place(Login::Of(4000)).is_some(), "a place is given back");
+        drop(held);
+        assert!(desk.0.lock().unwrap().is_empty(), "nothing is remembered of whom nothing is under way");
+    }
 }

@@ -28,11 +28,12 @@ fn cron() -> impl Strategy<Value = Cron> {
 
 fn people() -> impl Strategy<Value = BTreeMap<Person, PersonEntry>> {
     let person = "[a-zA-Z0-9][A-Za-z0-9._@+-]{0,63}".prop_map(|name| name.parse().expect("valid"));
-    let entry = (0..3_usize, btree_set(account(), 1..4));
+    let entry = (0..3_usize, btree_set(account(), 1..4), any::<bool>());
     btree_map(person, entry, 0..4).prop_map(|people| {
         let mut keys = KEYS.iter().map(|key| PersonKey::parse(key).expect("valid"));
-        let with_keys = |(name, (count, accounts))| {
-            (name, PersonEntry { keys: keys.by_ref().take(count).collect(), accounts, place: Place::whole("") })
+        let with_keys = |(name, (count, accounts, operator))| {
+            let keys = keys.by_ref().take(count).collect();
+            (name, PersonEntry { keys, accounts, operator, place: Place::whole("") })
         };
         people.into_iter().map(with_keys).collect()
     })
