@@ -85,6 +85,23 @@ fn one_address_cannot_take_every_place() {
 }
 
 #[test]
+fn when_it_is_full_who_has_sent_no_whole_request_makes_room() {
+    let server = Server::start_with(|c| c.limits.connections = 8);
+    let client = server.client();
+    let mut open: Vec<TcpStream> = (0..8).map(|_| client.connect()).collect();
+    open[0].write_all(b"POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nX-Slow: ").unwrap();
+    // A header that is there, and a body that is not.
+    let header = b"POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents-batch+json\r\nContent-Length: 1000\r\n\r\n[{";
+    open[1].write_all(header).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    for _ in 0..8 {
+        assert!(is_served(&client), "others hold every place");
+    }
+    assert!(closed(&mut open[0]) < Duration::from_secs(1), "the oldest goes");
+    assert!(closed(&mut open[1]) < Duration::from_secs(1), "and the next");
+}
+
+#[test]
 fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
     let server = Server::start_with(|c| {
         c.limits.stall_timeout = Duration::from_millis(500);
