@@ -27,7 +27,7 @@ impl Engine {
                 let draft = named(draft, &fingerprints, more).with("kept", "none");
                 self.recorder.note_often(draft, times, now);
             }
-            Finding::WouldRemove(standing) => would_remove(&standing),
+            Finding::WouldRemove { standing, times } => would_remove(&standing, times),
             Finding::Failed { whose, path, error, times } => {
                 let sentence = format!("{} could not be removed or looked at: {error}", path.display());
                 tracing::error!("{sentence}");
@@ -88,8 +88,8 @@ fn about(mut draft: Draft, whose: Option<&AccountName>, path: &std::path::Path) 
 }
 
 /// Observe changes nothing and says what enforce would do.
-fn would_remove(standing: &Standing) {
+fn would_remove(standing: &Standing, times: u64) {
     let path = record::escape(standing.path.as_os_str().as_encoded_bytes());
     let whose = standing.whose.as_ref().map_or("several accounts", AccountName::as_str);
-    tracing::warn!(account = whose, "enforce would remove {path}: {}", standing.why);
+    tracing::warn!(account = whose, changes = times, "enforce would remove {path}: {}", standing.why);
 }

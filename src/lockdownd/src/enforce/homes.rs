@@ -12,12 +12,10 @@ mod territory;
 mod worker;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{self, Sender},
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -45,6 +43,14 @@ pub use territory::{HomeSpec, KeyFilePath, Territory};
 pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Removals of one account that may wait to be settled; past it only fingerprints are kept, and counted together.
 pub const MAX_UNSETTLED_PER_ACCOUNT: usize = 16;
+/// Files of one account that stand in observe and may wait to be told, each with its last state; past it a later look tells
+/// them.
+pub const MAX_STANDING_PER_ACCOUNT: usize = 64;
+/// Other findings, failures above all, that may wait to be told; past it they are counted, and told as sums.
+pub const MAX_UNTOLD: usize = 1_024;
+
+/// How many different ids of sweeps may wait for one; a further one is not answered.
+const MAX_SWEEPS: usize = 64;
 
 /// Why the homes thread could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +99,13 @@ pub enum Finding {
         /// Further keys.
         more: u64,
     },
-    /// In observe: a key file stands that enforce would remove. Told once per change of the file.
-    WouldRemove(Standing),
+    /// In observe: a key file stands that enforce would remove.
+    WouldRemove {
+        /// As it was last.
+        standing: Standing,
+        /// How often it changed since it was told last.
+        times: u64,
+    },
     /// Something that had to be removed or watched could not be.
     Failed {
         /// Whose; `None` for files that several accounts share.
@@ -197,10 +208,40 @@ impl fmt::Debug for Setup {
     }
 }
 
+/// What the homes thread has been told and has not taken yet. A newer territory takes the place of an older one.
+#[derive(Debug, Default)]
+struct Orders(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    territory: Option<Arc<Territory>>,
+    sweeps: BTreeSet<u64>,
+    stop: bool,
+}
+
+impl Orders {
+    fn give(&self, command: Command) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match command {
+            Command::Territory(territory) => waiting.territory = Some(territory),
+            Command::Sweep { id } => {
+                if waiting.sweeps.len() < MAX_SWEEPS {
+                    waiting.sweeps.insert(id);
+                }
+            }
+            Command::Stop => waiting.stop = true,
+        }
+    }
+
+    fn take(&self) -> Waiting {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// The running homes thread. Dropping it stops it.
 #[derive(Debug)]
 pub struct Homes {
-    commands: Sender<Command>,
+    orders: Arc<Orders>,
     bell: Arc<EventFd>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -219,23 +260,24 @@ impl Homes {
         let watch = HomeWatch::open(Arc::clone(&writers))?;
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = Arc::new(EventFd::from_flags(flags).map_err(std::io::Error::from)?);
-        let (commands, orders) = mpsc::channel();
+        let orders = Arc::new(Orders::default());
         let (jobs, to_settle) = mpsc::channel();
         let reporter = report::Reporter::new(settler, writers, on_finding);
+        let outbox = reporter.outbox(jobs);
         let leftovers = reporter.leftovers(Timestamp::now())?;
         let reporting = thread::Builder::new()
             .name("homes-report".to_owned())
             .spawn(move || reporter.run(leftovers, &to_settle))?;
-        let worker = worker::Worker::new(root, watch, intake, jobs);
-        let ear = Arc::clone(&bell);
-        let working = thread::Builder::new().name("homes".to_owned()).spawn(move || worker.run(&orders, &ear))?;
-        Ok(Self { commands, bell, threads: vec![working, reporting] })
+        let worker = worker::Worker::new(root, watch, intake, outbox);
+        let (ear, taken) = (Arc::clone(&bell), Arc::clone(&orders));
+        let working = thread::Builder::new().name("homes".to_owned()).spawn(move || worker.run(&taken, &ear))?;
+        Ok(Self { orders, bell, threads: vec![working, reporting] })
     }
 
     /// Tells the homes thread something; never blocks.
     pub fn send(&self, command: Command) {
-        // Both fail only once the thread has ended, which `is_alive` shows.
-        let _ = self.commands.send(command);
+        self.orders.give(command);
+        // Fails only where it has rung so often that the thread wakes anyway.
         let _ = self.bell.write(1);
     }
 

@@ -1,12 +1,12 @@
 //! The reporting thread: settles what was removed, then tells it, in order. Everything slow happens here.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, Sender},
     },
     time::Duration,
 };
@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use record::Fingerprint;
 
-use super::{Finding, MAX_UNSETTLED_PER_ACCOUNT, Removed};
+use super::{Finding, MAX_STANDING_PER_ACCOUNT, MAX_UNSETTLED_PER_ACCOUNT, MAX_UNTOLD, Removed, Standing};
 use crate::{
     host::{
         accounts::AccountName,
@@ -24,14 +24,16 @@ use crate::{
     keys::file::Survey,
 };
 
-/// What the homes thread hands over. The queue has no bound of its own: what a user can cause is bounded per account by
-/// the [`Backlog`], the rest by the size of the territory.
+/// What the homes thread hands over. What a user can cause is bounded per account by the [`Backlog`], the rest by
+/// [`MAX_UNTOLD`].
 #[derive(Debug)]
 pub(super) enum Job {
     /// Settle this, tell it, and free its place in the backlog.
     Settle(Box<Arrival>, Arc<Backlog>),
     /// Tell what could not be kept.
     Unkept(Arc<Backlog>),
+    /// Tell what stands in observe.
+    Standing(Arc<Backlog>),
     /// Tell this.
     Tell(Finding),
 }
@@ -42,6 +44,19 @@ pub(super) struct Backlog {
     pub(super) whose: Option<AccountName>,
     unsettled: AtomicUsize,
     unkept: Mutex<Unkept>,
+    /// What stands and has not been told, as it was last, and how often it changed.
+    standing: Mutex<BTreeMap<PathBuf, (Standing, u64)>>,
+}
+
+/// Whether a standing file will be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is the first since they were last told: a [`Job::Standing`] has to be sent.
+    First,
+    /// With those that wait.
+    Waits,
+    /// Too many wait: it has to be noted again by a later look.
+    Full,
 }
 
 /// Removals that were too many to be kept.
@@ -84,6 +99,26 @@ impl Backlog {
         unkept.times == 1
     }
 
+    /// Notes a file that stands: of each path the last state waits to be told, with the number of changes.
+    pub(super) fn note_standing(&self, standing: Standing) -> Noted {
+        let mut waiting = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = waiting.is_empty();
+        if let Some((last, times)) = waiting.get_mut(&standing.path) {
+            (*last, *times) = (standing, *times + 1);
+            return Noted::Waits;
+        }
+        if waiting.len() >= MAX_STANDING_PER_ACCOUNT {
+            return Noted::Full;
+        }
+        waiting.insert(standing.path.clone(), (standing, 1));
+        if is_first { Noted::First } else { Noted::Waits }
+    }
+
+    fn take_standing(&self) -> impl Iterator<Item = Finding> {
+        let waiting = std::mem::take(&mut *self.standing.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_values().map(|(standing, times)| Finding::WouldRemove { standing, times })
+    }
+
     fn take_unkept(&self) -> Option<Finding> {
         let unkept = std::mem::take(&mut *self.unkept.lock().unwrap_or_else(PoisonError::into_inner));
         (unkept.times > 0).then(|| Finding::RemovedUnkept {
@@ -101,11 +136,44 @@ pub(super) struct Reporter {
     settler: Settler,
     writers: Arc<Writers>,
     tell: Box<dyn FnMut(Finding) + Send>,
+    untold: Arc<AtomicUsize>,
+}
+
+/// The way to the reporting thread.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    jobs: Sender<Job>,
+    /// How many findings wait that no backlog counts.
+    untold: Arc<AtomicUsize>,
+}
+
+impl Outbox {
+    pub(super) fn new(jobs: Sender<Job>, untold: Arc<AtomicUsize>) -> Self {
+        Self { jobs, untold }
+    }
+
+    /// How many more findings may wait that no backlog counts.
+    pub(super) fn room(&self) -> usize {
+        MAX_UNTOLD.saturating_sub(self.untold.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn send(&self, job: Job) {
+        if matches!(job, Job::Tell(_)) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
+        // The reporting thread outlives the other; if it panicked, `Homes::is_alive` says so.
+        let _ = self.jobs.send(job);
+    }
 }
 
 impl Reporter {
     pub(super) fn new(settler: Settler, writers: Arc<Writers>, tell: Box<dyn FnMut(Finding) + Send>) -> Self {
-        Self { settler, writers, tell }
+        Self { settler, writers, tell, untold: Arc::default() }
+    }
+
+    /// The way to this thread, once it runs, by this sender.
+    pub(super) fn outbox(&self, jobs: Sender<Job>) -> Outbox {
+        Outbox::new(jobs, Arc::clone(&self.untold))
     }
 
     /// What a crash left to be settled.
@@ -130,7 +198,11 @@ impl Reporter {
                         (self.tell)(finding);
                     }
                 }
-                Job::Tell(finding) => (self.tell)(finding),
+                Job::Standing(backlog) => backlog.take_standing().for_each(&mut self.tell),
+                Job::Tell(finding) => {
+                    (self.tell)(finding);
+                    self.untold.fetch_sub(1, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -269,7 +269,7 @@ fn observe_tells_each_state_once_and_touches_nothing() {
     stage.give(Mode::Observe, ".ssh/authorized_keys");
     stage.sweep();
     fs::write(stage.keys_of("frank"), KEY).unwrap();
-    let Finding::WouldRemove(standing) = stage.findings.recv_timeout(PATIENCE).unwrap() else { panic!() };
+    let Finding::WouldRemove { standing, .. } = stage.findings.recv_timeout(PATIENCE).unwrap() else { panic!() };
     assert_eq!((standing.why, standing.fingerprints.len()), (WhyRemoved::HoldsKeys, 1));
     let (report, _) = stage.sweep();
     assert_eq!((report.standing, report.keys, report.removed), (1, 1, 0));
@@ -458,4 +458,65 @@ fn homes_whose_listener_never_returns_hold_up_no_end() {
     drop(stage);
     assert!(began.elapsed() < PATIENCE);
     drop(keep);
+}
+
+#[test]
+fn observe_tells_a_listener_that_stands_still_of_a_flood_once_with_its_exact_count() {
+    let gate = Arc::new((std::sync::Mutex::new(true), std::sync::Condvar::new()));
+    let closed = Arc::clone(&gate);
+    let stage = Stage::listening(&["frank", "grace"], move |finding| {
+        if matches!(finding, Finding::WouldRemove { .. }) {
+            let (shut, bell) = &*closed;
+            drop(bell.wait_while(shut.lock().unwrap(), |shut| *shut).unwrap());
+        }
+    });
+    stage.give(Mode::Observe, ".ssh/keys/*");
+    stage.sweep();
+    fs::create_dir(stage.at("home/frank/.ssh/keys")).unwrap();
+    fs::create_dir(stage.at("home/grace/.ssh/keys")).unwrap();
+    // One holds the listener up; then many names, each changed often.
+    fs::write(stage.at("home/grace/.ssh/keys/first"), KEY).unwrap();
+    for round in 0..20 {
+        for name in 0..2 * MAX_STANDING_PER_ACCOUNT {
+            fs::write(stage.at("new"), format!("{KEY}# {round}\n")).unwrap();
+            fs::rename(stage.at("new"), stage.at(&format!("home/frank/.ssh/keys/{name}"))).unwrap();
+        }
+    }
+    *gate.0.lock().unwrap() = false;
+    gate.1.notify_all();
+    let (report, told) = stage.sweep();
+    assert_eq!(report.standing, 2 * MAX_STANDING_PER_ACCOUNT as u64 + 1);
+    let changes = |finding: &Finding| match finding {
+        Finding::WouldRemove { times, .. } => *times,
+        _ => 0,
+    };
+    assert!(told.len() <= 2 * MAX_STANDING_PER_ACCOUNT + 2, "{}", told.len());
+    assert!(told.iter().all(|finding| changes(finding) <= 20));
+    // Whoever had no room is told by the sweep.
+    let (_, more) = stage.sweep();
+    let whom: std::collections::BTreeSet<PathBuf> = told
+        .iter()
+        .chain(&more)
+        .filter_map(|finding| match finding {
+            Finding::WouldRemove { standing, .. } => Some(standing.path.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(whom.len(), 2 * MAX_STANDING_PER_ACCOUNT + 1);
+}
+
+#[test]
+fn orders_that_nobody_takes_are_one_of_a_kind() {
+    let orders = Orders::default();
+    for id in 0..10_000 {
+        orders.give(Command::Sweep { id });
+        orders.give(Command::Territory(Arc::new(Territory {
+            mode: Mode::Observe,
+            homes: Vec::new(),
+            shared: Vec::new(),
+        })));
+    }
+    let waiting = orders.take();
+    assert!(waiting.territory.is_some() && waiting.sweeps.len() == MAX_SWEEPS && !waiting.stop);
+    assert!(orders.take().sweeps.is_empty());
 }

@@ -5,13 +5,10 @@ mod pass;
 mod sweep;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     os::fd::AsFd,
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, TryRecvError},
-    },
+    sync::Arc,
     time::Instant,
 };
 
@@ -23,9 +20,9 @@ use nix::{
 
 use self::{coalesce::Coalescer, sweep::Sweep};
 use super::{
-    Command, Finding, TELL_AGAIN_AFTER, Territory,
+    Finding, Orders, TELL_AGAIN_AFTER, Territory, Waiting,
     look::{Candidate, candidates_of},
-    report::{Backlog, Job},
+    report::{Backlog, Job, Outbox},
 };
 use crate::host::{
     accounts::AccountName,
@@ -71,13 +68,13 @@ pub(super) struct Worker {
     root: Root,
     watch: HomeWatch,
     intake: Intake,
-    jobs: Sender<Job>,
+    outbox: Outbox,
     territory: Option<Arc<Territory>>,
     wards: Vec<Ward>,
     urgent: VecDeque<Unit>,
     routine: VecDeque<Unit>,
     sweeping: Option<Sweep>,
-    sweeps_asked: Vec<u64>,
+    sweeps_asked: BTreeSet<u64>,
     troubles: Coalescer<Trouble, String>,
     /// In observe: what was told, by path, with inode and time of change, to tell each state once.
     told: HashMap<PathBuf, (u64, i128)>,
@@ -86,18 +83,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(root: Root, watch: HomeWatch, intake: Intake, jobs: Sender<Job>) -> Self {
+    pub(super) fn new(root: Root, watch: HomeWatch, intake: Intake, outbox: Outbox) -> Self {
         Self {
             root,
             watch,
             intake,
-            jobs,
+            outbox,
             territory: None,
             wards: Vec::new(),
             urgent: VecDeque::new(),
             routine: VecDeque::new(),
             sweeping: None,
-            sweeps_asked: Vec::new(),
+            sweeps_asked: BTreeSet::new(),
             troubles: Coalescer::new(TELL_AGAIN_AFTER),
             told: HashMap::new(),
             content: Vec::new(),
@@ -105,7 +102,7 @@ impl Worker {
     }
 
     /// Works until told to stop.
-    pub(super) fn run(mut self, orders: &Receiver<Command>, bell: &EventFd) {
+    pub(super) fn run(mut self, orders: &Orders, bell: &EventFd) {
         loop {
             let timeout = self.timeout();
             let mut fds =
@@ -143,15 +140,13 @@ impl Worker {
     }
 
     /// Takes every waiting command; `false` means to stop.
-    fn take_orders(&mut self, orders: &Receiver<Command>) -> bool {
-        loop {
-            match orders.try_recv() {
-                Ok(Command::Territory(territory)) => self.take_territory(territory),
-                Ok(Command::Sweep { id }) => self.sweeps_asked.push(id),
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
-            }
+    fn take_orders(&mut self, orders: &Orders) -> bool {
+        let Waiting { territory, mut sweeps, stop } = orders.take();
+        if let Some(territory) = territory {
+            self.take_territory(territory);
         }
+        self.sweeps_asked.append(&mut sweeps);
+        !stop
     }
 
     fn take_territory(&mut self, territory: Arc<Territory>) {
@@ -251,18 +246,26 @@ impl Worker {
         self.pass(unit, need);
     }
 
-    /// Notes a failure, and tells it if it has not been told lately.
+    /// Notes a failure, and tells it if it has not been told lately and not too many wait to be told.
     fn trouble(&mut self, trouble: Trouble, error: String) {
-        if let Some(times) = self.troubles.note(trouble.clone(), error.clone(), Instant::now()) {
-            self.tell_trouble(trouble, error, times);
+        let has_room = self.outbox.room() > 0;
+        if self.troubles.note(trouble.clone(), error.clone(), has_room, Instant::now()) {
+            self.tell_trouble(trouble, error, 1);
         }
     }
 
     fn tell_troubles(&mut self) {
-        if self.troubles.next_due().is_some_and(|due| due <= Instant::now()) {
-            for (trouble, error, times) in self.troubles.take_due(Instant::now()) {
-                self.tell_trouble(trouble, error, times);
-            }
+        if self.troubles.next_due().is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        for (trouble, error, times) in self.troubles.take_due(self.outbox.room(), Instant::now()) {
+            self.tell_trouble(trouble, error, times);
+        }
+        if self.outbox.room() > 0
+            && let Some(times) = self.troubles.take_beyond()
+        {
+            let error = "more paths failed than are counted apart".to_owned();
+            self.tell(Finding::Failed { whose: None, path: PathBuf::from("/"), error, times });
         }
     }
 
@@ -277,8 +280,7 @@ impl Worker {
     }
 
     fn tell(&self, finding: Finding) {
-        // The reporting thread outlives this one; if it panicked, `Homes::is_alive` says so.
-        let _ = self.jobs.send(Job::Tell(finding));
+        self.outbox.send(Job::Tell(finding));
     }
 }
 

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The most troubles that are counted apart; beyond, each is told at once, which bounds memory and hides nothing.
+/// The most troubles that are counted apart; those beyond are counted together.
 const MAX_TROUBLES: usize = 65_536;
+/// The least time between two looks at what is due, where not all of it could be told.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Counted<V> {
@@ -22,25 +24,29 @@ pub(super) struct Coalescer<K, V> {
     period: Duration,
     counted: HashMap<K, Counted<V>>,
     next_due: Option<Instant>,
+    /// How many came beyond [`MAX_TROUBLES`].
+    beyond: u64,
 }
 
 impl<K: Eq + Hash + Clone, V> Coalescer<K, V> {
     pub(super) fn new(period: Duration) -> Self {
-        Self { period, counted: HashMap::new(), next_due: None }
+        Self { period, counted: HashMap::new(), next_due: None, beyond: 0 }
     }
 
-    /// Notes one occurrence. `Some(times)` means to tell it now: it is the first in a period.
-    pub(super) fn note(&mut self, key: K, value: V, now: Instant) -> Option<u64> {
+    /// Notes one occurrence. `true` means to tell it now: it is the first in a period, and may be told.
+    pub(super) fn note(&mut self, key: K, value: V, may_tell: bool, now: Instant) -> bool {
+        self.next_due.get_or_insert(now + self.period);
         if let Some(counted) = self.counted.get_mut(&key) {
             counted.since += 1;
             counted.last = value;
-            return None;
+            return false;
         }
-        if self.counted.len() < MAX_TROUBLES {
-            self.counted.insert(key, Counted { told_at: now, since: 0, last: value });
-            self.next_due.get_or_insert(now + self.period);
+        if self.counted.len() >= MAX_TROUBLES {
+            self.beyond += 1;
+            return false;
         }
-        Some(1)
+        self.counted.insert(key, Counted { told_at: now, since: u64::from(!may_tell), last: value });
+        may_tell
     }
 
     /// When [`Coalescer::take_due`] has something to do, at the earliest.
@@ -48,19 +54,22 @@ impl<K: Eq + Hash + Clone, V> Coalescer<K, V> {
         self.next_due
     }
 
-    /// What has happened again since it was told a period ago; what has not is forgotten.
-    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(K, V, u64)> {
+    /// What has happened again since it was told a period ago, so many at most; what has not is forgotten.
+    pub(super) fn take_due(&mut self, most: usize, now: Instant) -> Vec<(K, V, u64)> {
         let is_due = |counted: &Counted<V>| now.saturating_duration_since(counted.told_at) >= self.period;
-        let keys: Vec<K> = self.counted.iter().filter(|(_, c)| is_due(c)).map(|(key, _)| key.clone()).collect();
-        let mut due = Vec::new();
-        for key in keys {
-            let Some(counted) = self.counted.remove(&key) else { continue };
-            if counted.since > 0 {
-                due.push((key, counted.last, counted.since));
-            }
-        }
-        self.next_due = self.counted.values().map(|counted| counted.told_at + self.period).min();
-        due
+        self.counted.retain(|_, counted| counted.since > 0 || !is_due(counted));
+        let due = self.counted.iter().filter(|(_, counted)| is_due(counted)).take(most);
+        let keys: Vec<K> = due.map(|(key, _)| key.clone()).collect();
+        let taken = keys.into_iter().filter_map(|key| self.counted.remove(&key).map(|c| (key, c.last, c.since)));
+        let taken = taken.collect();
+        let next = self.counted.values().map(|counted| counted.told_at + self.period).min();
+        self.next_due = next.map(|due| due.max(now + PAUSE)).or((self.beyond > 0).then(|| now + PAUSE));
+        taken
+    }
+
+    /// How many came beyond what is counted apart, since that was told last.
+    pub(super) fn take_beyond(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.beyond)).filter(|beyond| *beyond > 0)
     }
 }
 
@@ -72,17 +81,30 @@ mod tests {
     fn the_first_is_told_at_once_and_the_rest_as_an_exact_count_after_the_period() {
         let start = Instant::now();
         let mut coalescer = Coalescer::new(Duration::from_secs(60));
-        assert_eq!(coalescer.note("a", 1, start), Some(1));
+        assert!(coalescer.note("a", 1, true, start));
         for value in 2..=500 {
-            assert_eq!(coalescer.note("a", value, start + Duration::from_secs(1)), None);
+            assert!(!coalescer.note("a", value, true, start + Duration::from_secs(1)));
         }
-        assert_eq!(coalescer.note("b", 7, start + Duration::from_secs(2)), Some(1));
-        assert!(coalescer.take_due(start + Duration::from_secs(59)).is_empty());
-        assert_eq!(coalescer.take_due(start + Duration::from_secs(61)), [("a", 500, 499)]);
+        assert!(coalescer.note("b", 7, true, start + Duration::from_secs(2)));
+        assert!(coalescer.take_due(9, start + Duration::from_secs(59)).is_empty());
+        assert_eq!(coalescer.take_due(9, start + Duration::from_secs(61)), [("a", 500, 499)]);
         assert_eq!(coalescer.next_due(), Some(start + Duration::from_secs(62)));
-        assert!(coalescer.take_due(start + Duration::from_secs(70)).is_empty());
+        assert!(coalescer.take_due(9, start + Duration::from_secs(70)).is_empty());
         assert_eq!(coalescer.next_due(), None);
-        assert_eq!(coalescer.note("a", 9, start + Duration::from_secs(71)), Some(1));
+        assert!(coalescer.note("a", 9, true, start + Duration::from_secs(71)));
+    }
+
+    #[test]
+    fn what_may_not_be_told_is_counted_and_told_when_there_is_room() {
+        let (start, later) = (Instant::now(), Instant::now() + Duration::from_secs(61));
+        let mut coalescer = Coalescer::new(Duration::from_secs(60));
+        for key in 0..3 {
+            assert!(!coalescer.note(key, (), false, start));
+        }
+        assert!(coalescer.take_due(0, later).is_empty());
+        assert_eq!(coalescer.next_due(), Some(later + PAUSE), "not at once, over and over");
+        assert_eq!(coalescer.take_due(2, later).len(), 2);
+        assert_eq!(coalescer.take_due(2, later).iter().map(|(_, (), times)| times).sum::<u64>(), 1);
     }
 
     #[test]
@@ -90,9 +112,9 @@ mod tests {
         let now = Instant::now();
         let mut coalescer = Coalescer::new(Duration::from_secs(60));
         for key in 0..MAX_TROUBLES + 10 {
-            assert_eq!(coalescer.note(key, (), now), Some(1));
+            assert_eq!(coalescer.note(key, (), true, now), key < MAX_TROUBLES);
         }
         assert_eq!(coalescer.counted.len(), MAX_TROUBLES);
-        assert_eq!(coalescer.note(MAX_TROUBLES + 5, (), now), Some(1));
+        assert_eq!((coalescer.take_beyond(), coalescer.take_beyond()), (Some(10), None));
     }
 }

@@ -13,9 +13,8 @@ use nix::{errno::Errno, fcntl::OFlag};
 use super::{Trouble, Worker};
 use crate::{
     enforce::homes::{
-        Finding,
         look::{Candidate, examine, expand, find_link, standing_of, survey_of},
-        report::Job,
+        report::{Job, Noted},
     },
     host::{
         home_watch::{Adding, Need, Role, Unit},
@@ -29,6 +28,9 @@ use crate::{
 
 /// A file that is not kept is surveyed for its keys up to this length (64 KiB): the thread must not be held.
 const MAX_UNKEPT_SURVEY: usize = 64 << 10;
+
+/// How many files that stand in observe are remembered as told.
+const MAX_TOLD: usize = 65_536;
 
 /// How often a missing home may appear while it is being watched for, before the watch alone is relied on.
 const MAX_APPEARANCES: u32 = 4;
@@ -114,10 +116,20 @@ impl Worker {
             sweep.report.standing += 1;
             sweep.report.keys += survey.entries;
         }
-        if self.told.insert(file.to_owned(), state) != Some(state) {
-            let whose = self.wards[unit as usize].whose.as_ref();
-            self.tell(Finding::WouldRemove(standing_of(whose, file, why, sight, &survey)));
+        if self.told.get(file) == Some(&state) {
+            return;
         }
+        let ward = &self.wards[unit as usize];
+        match ward.backlog.note_standing(standing_of(ward.whose.as_ref(), file, why, sight, &survey)) {
+            Noted::First => self.outbox.send(Job::Standing(ward.backlog.clone())),
+            Noted::Waits => {}
+            Noted::Full => return,
+        }
+        if self.told.len() >= MAX_TOLD {
+            // Names that come and go would fill it for ever: what still stands is told once more.
+            self.told.clear();
+        }
+        self.told.insert(file.to_owned(), state);
     }
 
     fn remove(&mut self, unit: Unit, index: usize, file: &Path, sight: Sight, why: WhyRemoved) {
@@ -169,7 +181,7 @@ impl Worker {
                 Survey::default()
             };
             if ward.backlog.note_unkept(path, found) {
-                let _ = self.jobs.send(Job::Unkept(ward.backlog.clone()));
+                self.outbox.send(Job::Unkept(ward.backlog.clone()));
             }
             return Ok(true);
         };
@@ -183,7 +195,7 @@ impl Worker {
         let file = if arrival.is_copy { before } else { self.intake.identity(&arrival.name) };
         arrival.stood_at = Whereabouts::of(file, directory.as_fd());
         ward.backlog.enter();
-        let _ = self.jobs.send(Job::Settle(Box::new(arrival), ward.backlog.clone()));
+        self.outbox.send(Job::Settle(Box::new(arrival), ward.backlog.clone()));
         Ok(true)
     }
 

@@ -1,7 +1,7 @@
 //! A sweep: one look at everything as if nothing had been watched, a few accounts between two readings of the queue.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -13,7 +13,7 @@ use crate::enforce::homes::{Finding, SweepReport};
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// Everybody who asked before it began.
-    ids: Vec<u64>,
+    ids: BTreeSet<u64>,
     next: usize,
     began: Instant,
     pub(super) report: SweepReport,
@@ -22,7 +22,7 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    fn new(ids: Vec<u64>) -> Self {
+    fn new(ids: BTreeSet<u64>) -> Self {
         Self { ids, next: 0, began: Instant::now(), report: SweepReport::default(), above: BTreeMap::new() }
     }
 }

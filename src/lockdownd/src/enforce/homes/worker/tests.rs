@@ -24,8 +24,12 @@ fn after_the_queue_has_overflowed_everything_is_looked_at_again() {
     }
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, told) = channel();
-    let mut worker =
-        Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open(Writers::nobody()).unwrap(), intake, jobs);
+    let mut worker = Worker::new(
+        Root::open(machine.path()).unwrap(),
+        HomeWatch::open(Writers::nobody()).unwrap(),
+        intake,
+        Outbox::new(jobs, Arc::default()),
+    );
     let homes = vec![spec("flooder"), spec("frank")];
     worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
     worker.work_round();
@@ -53,8 +57,12 @@ fn a_smaller_territory_leaves_no_watch_behind() {
     }
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, _told) = channel();
-    let mut worker =
-        Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open(Writers::nobody()).unwrap(), intake, jobs);
+    let mut worker = Worker::new(
+        Root::open(machine.path()).unwrap(),
+        HomeWatch::open(Writers::nobody()).unwrap(),
+        intake,
+        Outbox::new(jobs, Arc::default()),
+    );
     for (names, watched) in [(&["anna", "bob", "carl"][..], 6), (&["carl"], 2), (&["bob", "anna"], 4), (&[], 0)] {
         let homes = names.iter().map(|name| spec(name)).collect();
         worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
@@ -70,8 +78,12 @@ fn watches_do_not_pile_up_when_a_directory_is_replaced_again_and_again() {
     fs::create_dir_all(&ssh).unwrap();
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, _told) = channel();
-    let mut worker =
-        Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open(Writers::nobody()).unwrap(), intake, jobs);
+    let mut worker = Worker::new(
+        Root::open(machine.path()).unwrap(),
+        HomeWatch::open(Writers::nobody()).unwrap(),
+        intake,
+        Outbox::new(jobs, Arc::default()),
+    );
     let homes = vec![spec("frank"), spec("missing"), spec("missing2")];
     worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
     worker.work_round();
@@ -93,8 +105,12 @@ fn who_writes_now_overtakes_those_who_wait_for_a_routine_look() {
     }
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, _told) = channel();
-    let mut worker =
-        Worker::new(Root::open(machine.path()).unwrap(), HomeWatch::open(Writers::nobody()).unwrap(), intake, jobs);
+    let mut worker = Worker::new(
+        Root::open(machine.path()).unwrap(),
+        HomeWatch::open(Writers::nobody()).unwrap(),
+        intake,
+        Outbox::new(jobs, Arc::default()),
+    );
     let homes = names.iter().map(|name| spec(name)).collect();
     worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
     while !worker.routine.is_empty() {
