@@ -37,7 +37,10 @@ impl Engine {
             Finding::Overflow { times } => {
                 tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
             }
-            Finding::Swept(report) => return self.look_at_ways(report, now),
+            Finding::Swept(report) => {
+                self.jobs.swept();
+                return self.look_at_ways(report, now);
+            }
         }
         self.commit(now);
     }

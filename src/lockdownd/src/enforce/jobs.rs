@@ -12,8 +12,9 @@ use std::{
 };
 
 use control::{Refusal, RefusalCode};
+use record::{ArtifactType, Draft};
 
-use super::{Engine, Next};
+use super::{Engine, Next, homes::Command, schedule::ATTEST_WITHIN};
 use crate::{
     host::clock::Now,
     trigger::{Reason, Reply},
@@ -41,6 +42,8 @@ pub(crate) enum Kind {
     WaysIn,
     /// Keeps the drop-in that closes ways in in line with the configuration.
     Closing,
+    /// Sweeps homes; on the homes threads.
+    Homes,
 }
 
 impl Kind {
@@ -55,6 +58,7 @@ impl Kind {
             Self::Restore => "gives a file back from quarantine",
             Self::WaysIn => "looks at ways in for an operator",
             Self::Closing => "keeps ways in closed",
+            Self::Homes => "sweeps homes",
         }
     }
 
@@ -64,6 +68,7 @@ impl Kind {
             Self::Restore => 30,
             Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
+            Self::Homes => ATTEST_WITHIN.as_secs().unsigned_abs(),
         })
     }
 }
@@ -109,6 +114,21 @@ impl Jobs {
         Ok(self.last)
     }
 
+    /// A sweep of homes is under way. One at a time, since whoever asks meanwhile is answered by it or right after it.
+    fn expect_sweep(&mut self, now: Now) {
+        if !self.under_way.values().any(|job| job.kind == Kind::Homes) {
+            self.last += 1;
+            self.under_way
+                .insert(self.last, Job { kind: Kind::Homes, due: Some(now.boot + Kind::Homes.limit()), reply: None });
+        }
+    }
+
+    /// A sweep of homes is back, however late: the homes threads work.
+    pub(super) fn swept(&mut self) {
+        self.under_way.retain(|_, job| job.kind != Kind::Homes);
+        self.failed.remove(&Kind::Homes);
+    }
+
     /// A job is back: its kind, unless it had been given up.
     fn back(&mut self, id: u64) -> Option<Job> {
         self.under_way.remove(&id).filter(|job| job.due.is_some())
@@ -139,14 +159,27 @@ impl Engine {
         };
         let reasons = self.reasons.clone();
         let run = move || {
-            let came = panic::catch_unwind(AssertUnwindSafe(work)).map(|brought| brought.map(Box::new));
             // Nobody receives once the daemon stops.
-            let _ = reasons.blocking_send(Reason::Job { id, came });
+            let _ = reasons.blocking_send(carried_out(id, work));
         };
         if let Err(error) = thread::Builder::new().name("job".to_owned()).spawn(run) {
             let reply = self.jobs.back(id).and_then(|job| job.reply);
             self.give_up(kind, reply, &format!("could not begin: {error}"), now);
         }
+    }
+
+    /// Has the homes threads sweep; what they find is attested.
+    pub(super) fn sweep_homes(&mut self, now: Now) {
+        self.jobs.expect_sweep(now);
+        self.homes.send(Command::Sweep { id: 0 });
+    }
+
+    /// Homes have not been swept in time: that is on record, since the attestation that was promised does not come.
+    fn sweep_lost(&mut self, what: &str, now: Now) {
+        let sentence =
+            format!("{what}: what stands in homes is not known, and nothing is attested until it comes back");
+        self.recorder.note(Draft::new(ArtifactType::RemovalFailed, sentence).with("error", what));
+        self.commit(now);
     }
 
     /// A job is back: what it brings is acted on.
@@ -185,8 +218,15 @@ impl Engine {
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
             Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
+            Kind::Homes => self.sweep_lost(&what, now),
         }
     }
+}
+
+/// Carries a job out: what it brings, or that it panicked.
+fn carried_out(id: u64, work: impl FnOnce() -> Option<Reason>) -> Reason {
+    let came = panic::catch_unwind(AssertUnwindSafe(work)).map(|brought| brought.map(Box::new));
+    Reason::Job { id, came }
 }
 
 #[cfg(test)]
@@ -218,5 +258,32 @@ mod tests {
         assert!(jobs.begin(Kind::Ways, None, later(31)).is_err());
         assert!(jobs.back(ids[0]).is_none(), "late");
         assert!(jobs.begin(Kind::Ways, None, later(31)).is_ok(), "there is room again");
+    }
+
+    #[test]
+    fn a_job_that_panics_is_back_with_nothing_and_one_that_brings_something_with_that() {
+        let panics = carried_out(1, || unreachable!("a job's own mistake"));
+        assert!(matches!(panics, Reason::Job { id: 1, came: Err(_) }), "{panics:?}");
+        let brings = carried_out(2, || Some(Reason::Tick));
+        assert!(matches!(brings, Reason::Job { id: 2, came: Ok(Some(_)) }), "{brings:?}");
+    }
+
+    #[test]
+    fn homes_that_hang_are_told_once_take_no_other_jobs_place_and_are_well_when_they_come_back() {
+        let mut jobs = Jobs::default();
+        jobs.expect_sweep(now());
+        let minutes = |minutes: u64| later(minutes * 60);
+        assert!(jobs.overdue(minutes(4)).is_empty());
+        assert_eq!(jobs.overdue(minutes(5)).iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [Kind::Homes]);
+        for sweep in 1..100 {
+            jobs.expect_sweep(minutes(15 * sweep));
+            assert!(jobs.overdue(minutes(15 * sweep + 10)).is_empty(), "once");
+        }
+        assert!(jobs.begin(Kind::Ways, None, minutes(15)).is_ok());
+        jobs.failed.insert(Kind::Homes, "late".to_owned());
+        jobs.swept();
+        assert!(jobs.failed().next().is_none() && jobs.under_way.len() == 1);
+        jobs.expect_sweep(minutes(2_000));
+        assert_eq!(jobs.overdue(minutes(2_005)).len(), 2, "watched anew");
     }
 }

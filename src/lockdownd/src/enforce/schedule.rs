@@ -10,7 +10,7 @@ use record::{ArtifactType, Draft, GrantId};
 
 use super::{
     Ending, Engine,
-    homes::{Command, SweepReport},
+    homes::SweepReport,
     ways::{self, Seen},
 };
 use crate::{
@@ -161,7 +161,7 @@ impl Engine {
         self.pass(now);
         self.prune(now);
         self.attests_now();
-        self.homes.send(Command::Sweep { id: 0 });
+        self.sweep_homes(now);
     }
 
     /// Attests what a sweep has found.

@@ -11,11 +11,7 @@ use control::WayState;
 use record::Draft;
 use serde_json::{Map, Value};
 
-use super::{
-    Engine,
-    homes::{Command, SweepReport},
-    jobs::Kind,
-};
+use super::{Engine, homes::SweepReport, jobs::Kind};
 use crate::{
     host::{
         clock::Now,
@@ -118,7 +114,7 @@ impl Engine {
     /// Has everything looked at again, if that is due.
     pub(super) fn attest_if_due(&mut self, now: Now) {
         if self.ways.is_due(now) {
-            self.homes.send(Command::Sweep { id: 0 });
+            self.sweep_homes(now);
         }
     }
 
