@@ -490,7 +490,7 @@ fn observe_tells_a_listener_that_stands_still_of_a_flood_once_with_its_exact_cou
         Finding::WouldRemove { times, .. } => *times,
         _ => 0,
     };
-    assert!(told.len() <= 2 * MAX_STANDING_PER_ACCOUNT + 2, "{}", told.len());
+    assert!(told.len() <= 4 * MAX_STANDING_PER_ACCOUNT, "{} of 2,560 changes", told.len());
     assert!(told.iter().all(|finding| changes(finding) <= 20));
     // Whoever had no room is told by the sweep.
     let (_, more) = stage.sweep();
