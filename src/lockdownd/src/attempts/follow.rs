@@ -35,6 +35,8 @@ use crate::{
 
 /// How often what happens without a line is looked at: connections that end in silence, the end of a minute.
 const TICK: Duration = Duration::from_secs(1);
+/// How long an entry is waited for where nothing else is to be done.
+const IDLE: Duration = Duration::from_secs(60);
 /// How long until a reader that ended is started again.
 const START_AGAIN: Duration = Duration::from_secs(1);
 /// How many entries are read before the rest is done: a flood must not keep a login waiting.
@@ -73,6 +75,7 @@ pub struct Statements {
 
 /// The running thread. Dropping it stops it.
 pub struct Follower {
+    /// Holds one answer for each login that was told, which are [`super::MAX_LOGINS`] at most.
     looked_at: Sender<u64>,
     bell: Arc<EventFd>,
     stop: Arc<AtomicBool>,
@@ -231,13 +234,20 @@ impl Worker {
             if count > 0 && (!reader.has_more() || self.state.book.is_full() || !self.state.book.out.is_empty()) {
                 break;
             }
-            match reader.next(TICK, self.bell.as_fd()).map_err(|error| error.to_string())? {
+            match reader.next(self.patience(), self.bell.as_fd()).map_err(|error| error.to_string())? {
                 Got::Entry(entry) => self.entry(*entry),
                 Got::Nothing => return Ok(count > 0),
                 Got::Ended(why) => return Err(why),
             }
         }
         Ok(true)
+    }
+
+    /// How long to wait for an entry: no longer than until something else has to be done.
+    fn patience(&self) -> Duration {
+        let book = &self.state.book;
+        let is_idle = !book.is_waiting() && book.logins.is_empty() && !self.changed && !self.users_sshd_logged;
+        if is_idle { IDLE } else { TICK }
     }
 
     fn entry(&mut self, entry: Entry) {

@@ -70,6 +70,7 @@ impl Engine {
             return Vec::new();
         }
         self.grants_unsaved = true;
+        self.take_out_of_store(&ended, now);
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
         // What has ended stays ended, whatever happens while what was left behind is looked through: that takes the longer

@@ -32,6 +32,9 @@ use crate::{
 /// How many people one problem of the key store names.
 const MAX_NAMED: usize = 5;
 
+/// How many grants that end at once have their keys taken out of the store one account after the other.
+const MAX_TAKEN_OUT: usize = 16;
+
 impl Engine {
     /// Puts the key store right: exactly the keys of active grants in enforce, and nothing in observe.
     pub(super) fn set_store_right(&mut self, now: Now) {
@@ -49,6 +52,33 @@ impl Engine {
             Err(error) => {
                 self.unstored.failed(store, None, cause(&error), persons_in(&wanted));
                 self.unstored.pass_is_over(|_| true, true, now);
+            }
+        }
+    }
+
+    /// Takes the keys of grants that have ended out of the store, before anything else is looked at: reading the whole store
+    /// takes the longer the more there is in it. What cannot be done here [`Engine::set_store_right`] does.
+    pub(super) fn take_out_of_store(&mut self, ended: &[GrantId], now: Now) {
+        // For many of them at once, one look at everything is the shorter way.
+        if !self.enforces() || self.stored.is_none() || ended.len() > MAX_TAKEN_OUT {
+            return;
+        }
+        let grants = ended.iter().filter_map(|id| self.grants.get(id));
+        let accounts: BTreeSet<Account> = grants.map(|grant| grant.account.clone()).collect();
+        for account in accounts {
+            let open = self.grants.open_ones().filter(|grant| grant.account == account);
+            let keys_of = |person: &Person| self.keys_of(person);
+            let bytes = policy::store::wanted(open, keys_of, &self.world.expiry_style(), now).files.remove(&account);
+            let name = OsStr::new(account.as_str());
+            let done = match &bytes {
+                Some(bytes) => self.store.put(name, bytes),
+                None => self.store.remove(name),
+            };
+            if let (Ok(()), Some(stored)) = (done, &mut self.stored) {
+                match bytes {
+                    Some(bytes) => drop(stored.insert(account, bytes)),
+                    None => drop(stored.remove(&account)),
+                }
             }
         }
     }
