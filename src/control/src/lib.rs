@@ -23,10 +23,10 @@ pub use request::{
 };
 pub use response::{
     AllowedAnswer, Answer, Change, ChangeKind, Closing, ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView,
-    EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LockdownAnswer, Mode,
-    Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail,
-    QuarantineItem, RecordsAnswer, Response, RestoreAnswer, RevokeAnswer, Server, SessionKind, SessionView,
-    SessionsAnswer, Severity, SinkState, Status, Way, WayState, WaysInAnswer, encode_response,
+    EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LeftRunning,
+    LockdownAnswer, Mode, Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer,
+    QuarantineDetail, QuarantineItem, RecordsAnswer, Response, RestoreAnswer, RevokeAnswer, Server, SessionKind,
+    SessionView, SessionsAnswer, Severity, SinkState, Status, Way, WayState, WaysInAnswer, encode_response,
 };
 
 /// Where lockdownd listens for operators. Anybody may connect: each request is judged by who asks.

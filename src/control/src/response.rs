@@ -16,8 +16,8 @@ use crate::{
 };
 
 pub use grants::{
-    AllowedAnswer, EffectiveEnd, EndCause, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, LockdownAnswer,
-    Origin, RevokeAnswer,
+    AllowedAnswer, EffectiveEnd, EndCause, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, LeftRunning,
+    LockdownAnswer, Origin, RevokeAnswer,
 };
 pub use listed::{
     Change, ChangeKind, EnforceAnswer, KeyView, PeopleAnswer, PersonView, PlanAnswer, QuarantineAnswer,

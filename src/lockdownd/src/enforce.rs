@@ -38,9 +38,12 @@ use jiff::Timestamp;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
+pub(crate) use self::ending::QUICK_TRIES;
 #[cfg(test)]
 pub(crate) use self::start::JOURNAL_LIMIT;
-pub use self::{ending::Ending, jobs::Came, start::StartError, users_sshd::UsersSshds, ways::Seen};
+pub use self::{
+    ending::Ending, jobs::Came, left_behind::LookedBehind, start::StartError, users_sshd::UsersSshds, ways::Seen,
+};
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{
     homes::Homes, jobs::Jobs, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped,
@@ -85,6 +88,7 @@ pub struct Engine {
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
     pub(crate) traces: Traces,
+    pub(crate) behind: left_behind::Behind,
     pub(crate) recorder: Recorder,
     pub(crate) emergencies: Emergencies,
     pub(crate) shipped: Shipped,
@@ -154,7 +158,7 @@ impl Engine {
             Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
             Reason::Gone(session) => self.session_gone(&session, now),
             Reason::LookAgain(session) => self.look_again(&session, now),
-            Reason::LookBehind(grants, whole) => self.look_behind(&grants, whole, now),
+            Reason::LookedBehind(looked) => self.looked_behind(*looked, now),
             Reason::LookAt(session) => self.look_at(&session, now),
             Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
         }
@@ -181,7 +185,7 @@ impl Engine {
         let windows = self.recorder.next_close();
         let looks =
             [self.ways.due(), self.ways.ungated, self.users_sshds.due(), self.jobs.due(), Some(self.listening.due())];
-        let looks = looks.into_iter().chain([self.unstored.due()]);
+        let looks = looks.into_iter().chain([self.unstored.due(), self.behind.due()]);
         let boots = [boot, self.grants.next_heartbeat(), trial, windows];
         let scheduled = [self.schedule.next_lockdown(), self.schedule.next_sweep()];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()].into_iter().chain(scheduled);
@@ -197,6 +201,7 @@ impl Engine {
         }
         self.meet_schedule(now);
         self.give_up_overdue_jobs(now);
+        self.look_behind_if_due(now);
         self.warn_sessions(now);
         self.attest_if_due(now);
         self.look_who_listens_if_due(now);
@@ -219,8 +224,9 @@ impl Engine {
     fn commit(&mut self, now: Now) -> bool {
         let written = self.recorder.commit(now);
         if written {
-            self.grants_unsaved |= self.grants.mark_ends_recorded();
+            self.grants_unsaved |= self.grants.mark_ends_recorded(&self.behind.take_noted());
             self.sessions.mark_all_recorded();
+            self.sessions.forget_gone();
             if self.keep_last_lockdown() {
                 self.grants_unsaved = true;
                 self.save_grants(now);

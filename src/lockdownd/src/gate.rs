@@ -96,7 +96,9 @@ impl Engine {
                 _ => Answer::Allow {},
             };
         };
-        if self.sessions.nearest(&[monitor]).is_some_and(|known| known.account == account && known.recorded) {
+        let must_be_recorded = self.enforces() && standing != Standing::Emergency;
+        let is_answered = |known: &Session| known.account == account && (known.recorded || !must_be_recorded);
+        if self.sessions.nearest(&[monitor]).is_some_and(is_answered) {
             // The gate asks again because the daemon was replaced before it could answer; it has just been judged anew.
             return Answer::Allow {};
         }
@@ -132,11 +134,12 @@ impl Engine {
             kept && self.recorder.record_login(draft, now).is_ok()
         } else {
             self.note_login(draft, now);
-            self.recorder.commit(now);
-            true
+            self.recorder.commit(now)
         };
         if recorded {
             self.sessions.mark_recorded(&id);
+        }
+        if recorded || !must_be_recorded {
             return Answer::Allow {};
         }
         self.sessions.remove(&id);

@@ -235,11 +235,11 @@ impl Grants {
         }
     }
 
-    /// Marks every end as on record, since everything that was noted is; whether that changed anything.
-    pub fn mark_ends_recorded(&mut self) -> bool {
+    /// Marks these ends as on record; whether that changed anything.
+    pub fn mark_ends_recorded(&mut self, ids: &[GrantId]) -> bool {
         let mut changed = false;
-        for end in self.all.iter_mut().filter_map(|grant| grant.end.as_mut()) {
-            changed |= !std::mem::replace(&mut end.recorded, true);
+        for grant in self.all.iter_mut().filter(|grant| ids.contains(&grant.id)) {
+            changed |= grant.end.as_mut().is_some_and(|end| !std::mem::replace(&mut end.recorded, true));
         }
         changed
     }

@@ -25,7 +25,7 @@ use record::{ArtifactType, Draft, DraftError, Hash, Host, LedgerId, Line, Record
 
 pub use self::{
     files::Paths,
-    inspect::Recorded,
+    inspect::{Recorded, RecordedLogin},
     keeping::{DISK_RESERVE, Full, Keeping, MIN_RESERVE},
     opening::{Opened, Opening},
     prune::PRUNE_AT_MOST,

@@ -40,8 +40,14 @@ impl Engine {
                 Ok(Answer::Status(Box::new(self.status(now))))
             }
             Request::Allow(allow) => self.allow(allow, asker, now),
-            Request::Revoke(revoke) => self.revoke(&revoke, asker, now),
-            Request::Lockdown(lockdown) => self.lockdown_asked(lockdown, asker, now),
+            Request::Revoke(revoke) => match self.revoke(&revoke, asker, now) {
+                Ok(answer) => return self.answer_when_looked(answer, reply, now),
+                refused => refused,
+            },
+            Request::Lockdown(lockdown) => {
+                let answer = self.lockdown_asked(lockdown, asker, now);
+                return self.answer_when_looked(answer, reply, now);
+            }
             Request::Enforce(enforce) => self.try_enforce(&enforce, asker, now),
             Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),

@@ -14,6 +14,7 @@ use record::{Account, Actor, Fingerprint, GrantId, Person, SessionId, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{
+    connection::Ended,
     logins::Uses,
     paths::{self, read_path},
     processes::ProcessId,
@@ -41,7 +42,7 @@ pub struct Session {
     pub opened_at: Timestamp,
     /// sshd's process for this connection.
     pub monitor: ProcessId,
-    /// Whether its opening is on record (or owed, where it must not wait): the gate was not answered before.
+    /// Whether its opening is on record. Where it must be, the gate was not answered before.
     pub recorded: bool,
     /// What it has been seen to be used for.
     #[serde(default)]
@@ -67,9 +68,45 @@ pub struct End {
     /// Who ended it, where somebody did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actor: Option<Actor>,
-    /// Whether what ending it did is on record.
+    /// What ending it did, once that was tried.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cut: Option<Cut>,
+    /// How often it was tried.
     #[serde(default)]
-    pub recorded: bool,
+    pub tries: u32,
+}
+
+impl End {
+    /// An end that is still to be carried out.
+    #[must_use]
+    pub fn new(cause: Cause, reason: String, actor: Option<Actor>) -> Self {
+        Self { cause, reason, actor, cut: None, tries: 0 }
+    }
+
+    /// One more try is over.
+    pub fn tried(&mut self, outcome: Result<Ended, String>) {
+        self.tries = self.tries.saturating_add(1);
+        let before = self.cut.take();
+        self.cut = Some(match (before, outcome) {
+            (_, Err(error)) => Cut::Failed(error),
+            // What ended most of it is what counts; later tries find what is left.
+            (Some(Cut::Ended(first)), Ok(again)) => {
+                let how = if first.killed > 0 { first.how } else { again.how };
+                Cut::Ended(Ended { how, killed: first.killed.max(again.killed) })
+            }
+            (_, Ok(ended)) => Cut::Ended(ended),
+        });
+    }
+}
+
+/// What ending a connection did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// It was killed; when the connection is gone is told apart from that.
+    Ended(Ended),
+    /// It could not be killed whole, and why.
+    Failed(String),
 }
 
 /// Why a session is ended, in one word.
@@ -141,6 +178,9 @@ impl Session {
 pub struct Sessions {
     path: PathBuf,
     live: Vec<Session>,
+    /// Those whose connection is gone and whose end is noted, but perhaps not on disk. They stay in the file until it is, so
+    /// that the next start makes up for a crash in between.
+    gone: Vec<Session>,
 }
 
 impl Sessions {
@@ -148,7 +188,7 @@ impl Sessions {
     /// its connections are then unknown, and the caller says so.
     #[must_use]
     pub fn open(path: &Path) -> (Self, Option<io::Error>) {
-        let mut sessions = Self { path: path.to_owned(), live: Vec::new() };
+        let mut sessions = Self { path: path.to_owned(), live: Vec::new(), gone: Vec::new() };
         match read_path(path, MAX_FILE).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
             Ok(live) => sessions.live = live,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -198,7 +238,26 @@ impl Sessions {
         })
     }
 
-    /// Takes a session out whose connection is gone.
+    /// A session's connection is gone: it stays in the file until [`Sessions::forget_gone`].
+    pub fn gone(&mut self, id: &SessionId) -> Option<Session> {
+        let index = self.live.iter().position(|session| session.id == *id)?;
+        let gone = self.live.remove(index);
+        if self.gone.len() >= MAX_SESSIONS {
+            self.gone.remove(0);
+        }
+        self.gone.push(gone.clone());
+        Some(gone)
+    }
+
+    /// Everything that was noted is on disk, the ends of what is gone included.
+    pub fn forget_gone(&mut self) {
+        if !self.gone.is_empty() {
+            self.gone.clear();
+            self.save_or_warn();
+        }
+    }
+
+    /// Takes a session out that was not let in, or whose end is on record.
     pub fn remove(&mut self, id: &SessionId) -> Option<Session> {
         let index = self.live.iter().position(|session| session.id == *id)?;
         let gone = self.live.remove(index);
@@ -243,7 +302,8 @@ impl Sessions {
     }
 
     fn save(&self) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&self.live).expect("sessions have string keys only");
+        let all: Vec<&Session> = self.live.iter().chain(&self.gone).collect();
+        let bytes = serde_json::to_vec(&all).expect("sessions have string keys only");
         paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Volatile).map_err(io::Error::other)
     }
 

@@ -20,7 +20,7 @@ use std::{
 
 use control::gate;
 use jiff::Timestamp;
-use record::{GrantId, SessionId};
+use record::SessionId;
 use tokio::sync::{mpsc, oneshot};
 
 use self::turns::{Class, Turns};
@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Came, Seen, UsersSshds, homes::Finding},
+    enforce::{Came, LookedBehind, Seen, UsersSshds, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         peer::Peer,
@@ -93,9 +93,9 @@ pub enum Reason {
     Gone(SessionId),
     /// It is time to look whether a connection that was ended is really gone.
     LookAgain(SessionId),
-    /// It is time to look again for what was left behind under grants that have ended; whether also for what their
-    /// accounts run by themselves.
-    LookBehind(Vec<GrantId>, bool),
+    /// What was left behind under grants that have ended was looked for, beside the main thread because it looks through
+    /// `/proc`.
+    LookedBehind(Box<LookedBehind>),
     /// It is time to look what a session is used for.
     LookAt(SessionId),
     /// A job beside the main thread is over.

@@ -138,6 +138,22 @@ pub struct RevokeAnswer {
     pub notes: Vec<String>,
 }
 
+/// A process that somebody's connection, or their account, started, and that goes on after their grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftRunning {
+    /// Whose grant it was.
+    pub person: Person,
+    /// On which account.
+    pub account: Account,
+    /// The process.
+    pub pid: u32,
+    /// Its program, where it is known.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// By what it was started; a word of `grant.ended`.
+    pub by: String,
+}
+
 /// A lockdown ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockdownAnswer {
@@ -148,6 +164,12 @@ pub struct LockdownAnswer {
     /// How many more there are than this answer holds.
     #[serde(default)]
     pub left_off: u64,
+    /// What goes on of what these and earlier grants left running (`sessions.left_behind = "record"`).
+    #[serde(default)]
+    pub left_running: Vec<LeftRunning>,
+    /// How many more processes go on than are named.
+    #[serde(default)]
+    pub more_left_running: u64,
     /// What else the operator should know.
     #[serde(default)]
     pub notes: Vec<String>,

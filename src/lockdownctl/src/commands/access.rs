@@ -1,6 +1,6 @@
 //! `allow`, `revoke` and `lockdown`: giving leave and ending it.
 
-use control::{AllowedAnswer, Answer, EndCause, GrantState, GrantView, Request, SessionView};
+use control::{AllowedAnswer, Answer, EndCause, GrantState, GrantView, LockdownAnswer, Request, SessionView};
 
 use super::{Context, count, left_off};
 use crate::{
@@ -64,10 +64,27 @@ pub(crate) fn revoke(args: cli::Revoke, context: &Context<'_>) -> Result<Done, F
 pub(crate) fn lockdown(args: cli::Lockdown, context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Lockdown(control::Lockdown { reason: args.reason }))? {
         Answer::Lockdown(answer) => Ok(show(context.json, &answer, |answer| {
-            ended("locked down", &answer.grants, &answer.sessions, answer.left_off, &answer.notes, context)
+            let notes = &answer.notes;
+            ended("locked down", &answer.grants, &answer.sessions, answer.left_off, notes, context) + &goes_on(answer)
         })),
         _ => Err(Failure::mismatch()),
     }
+}
+
+/// What goes on in spite of a lockdown.
+fn goes_on(answer: &LockdownAnswer) -> String {
+    let named = answer.left_running.len();
+    if named == 0 {
+        return String::new();
+    }
+    let all = named + usize::try_from(answer.more_left_running).unwrap_or(usize::MAX);
+    let mut text =
+        format!("still running: {}\n", if all == 1 { "1 process".to_owned() } else { format!("{all} processes") });
+    for left in &answer.left_running {
+        let program = plain(left.program.as_deref().unwrap_or("-"));
+        text.push_str(&format!("  pid {} {program}, left by {} on {}\n", left.pid, left.person, left.account));
+    }
+    text + &left_off(answer.more_left_running)
 }
 
 fn ended(
@@ -165,6 +182,34 @@ mod tests {
              g-0123456789abcdef frank as ubuntu (would have ended in 2 h)\n  \
              s-0123456789abcdef frank as ubuntu, pid 4242\n\
              and 2 more that did not fit the answer\n"
+        );
+    }
+
+    #[test]
+    fn a_lockdown_names_what_goes_on() {
+        let running = control::LeftRunning {
+            person: "frank".parse().unwrap(),
+            account: "ubuntu".parse().unwrap(),
+            pid: 77,
+            program: Some("/usr/bin/mosh-server".to_owned()),
+            by: "session".to_owned(),
+        };
+        let answer = LockdownAnswer {
+            grants: Vec::new(),
+            sessions: Vec::new(),
+            left_off: 0,
+            left_running: vec![running],
+            more_left_running: 1,
+            notes: Vec::new(),
+        };
+        let typed = command("lockdownctl lockdown");
+        let (_, done) = against(vec![Ok(Answer::Lockdown(answer))], |context| one(typed, context));
+        assert_eq!(
+            done.unwrap().text,
+            "locked down: 0 grants ended, 0 sessions cut\n\
+             still running: 2 processes\n  \
+             pid 77 /usr/bin/mosh-server, left by frank on ubuntu\n\
+             and 1 more that did not fit the answer\n"
         );
     }
 

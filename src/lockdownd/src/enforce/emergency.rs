@@ -12,6 +12,7 @@ use super::{Engine, sshd_log};
 use crate::{
     gate,
     host::{clock::Now, paths, processes},
+    ledger::{Recorded, RecordedLogin},
 };
 
 impl Engine {
@@ -45,9 +46,19 @@ impl Engine {
         if !self.recorder.commit(now) {
             return;
         }
-        for path in notes {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "the note of an emergency login is recorded and could not be removed");
+        notes.iter().for_each(|path| remove(path));
+    }
+
+    /// After a crash: a note whose record is on disk has had its time.
+    pub(super) fn drop_recorded_notes(&self, recorded: &Recorded) {
+        for path in notes() {
+            let is_recorded = |note: &EmergencyNote| {
+                let is_its =
+                    |login: &RecordedLogin| u32::try_from(login.pid) == Ok(note.sshd) && login.began == note.time;
+                recorded.logins.iter().any(is_its)
+            };
+            if read(&path).is_ok_and(|note| is_recorded(&note)) {
+                remove(&path);
             }
         }
     }
@@ -82,6 +93,12 @@ fn notes() -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = whole.take(MAX_NOTES).map(|entry| entry.path()).collect();
     paths.sort();
     paths
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "the note of an emergency login is recorded and could not be removed");
+    }
 }
 
 fn read(path: &Path) -> Result<EmergencyNote, String> {

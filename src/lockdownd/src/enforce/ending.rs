@@ -1,5 +1,7 @@
 //! Taking access away: ending grants, and ending the connections that stood on them.
 
+use std::time::Duration;
+
 use control::SessionView;
 use record::{Actor, ArtifactType, Draft, GrantId, SessionId};
 
@@ -8,7 +10,7 @@ use crate::{
     config::BeforeEnforce,
     host::{
         clock::Now,
-        connection::{self, Spared},
+        connection::{self, How, Spared},
         sshd::listener,
     },
     operator::look,
@@ -16,12 +18,16 @@ use crate::{
         grant::{self, EndCause},
         session::{self, Began, Verdict},
     },
-    sessions::{Cause, End, Session, Standing},
+    sessions::{Cause, Cut, End, Session, Standing},
     trigger::Reason,
 };
 
-/// How long after its end a connection is looked at again.
-pub(super) const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(300);
+/// How long after its end a connection is looked at again, the first [`QUICK_TRIES`] times and then.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
+/// After so many tries it is said that a connection cannot be ended, and tried less often.
+pub(crate) const QUICK_TRIES: u32 = 3;
+/// Every so many further tries it is said again.
+const SAID_EVERY: u32 = 60;
 
 /// Why grants end, and on whose word.
 #[derive(Debug, Clone)]
@@ -73,10 +79,10 @@ impl Engine {
         self.take_out_of_store(&ended, now);
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
-        // What has ended stays ended, whatever happens while what was left behind is looked through: that takes the longer
-        // the more of it there is. A record that a crash prevents is made up by the next start.
+        // What has ended stays ended, whatever happens while what was left behind is looked through, beside this thread. A
+        // record that a crash prevents is made up by the next start.
         self.save_grants(now);
-        self.note_ends(&ended, now);
+        self.note_ends_later(&ended, now);
         sessions
     }
 
@@ -88,7 +94,7 @@ impl Engine {
         let judged = self.sessions.live().iter().filter(|session| session.ending.is_none());
         let judged = judged.filter_map(|session| Some((session.id.clone(), self.judged_over(session, now)?)));
         let judged: Vec<(SessionId, End)> = judged.collect();
-        self.end_sessions(judged, now)
+        self.end_sessions(judged)
     }
 
     /// Why a session is to end, if it is.
@@ -113,12 +119,12 @@ impl Engine {
         };
         match verdict {
             Verdict::Keep => None,
-            Verdict::End(reason) => Some(End { cause, reason, actor: None, recorded: false }),
+            Verdict::End(reason) => Some(End::new(cause, reason, None)),
         }
     }
 
     /// Ends these connections, and nobody else's: at once, or where a terminal was told why, a moment later.
-    pub(super) fn end_sessions(&mut self, which: Vec<(SessionId, End)>, now: Now) -> Vec<SessionView> {
+    pub(super) fn end_sessions(&mut self, which: Vec<(SessionId, End)>) -> Vec<SessionView> {
         if which.is_empty() {
             return Vec::new();
         }
@@ -136,32 +142,25 @@ impl Engine {
         }
         let spared = self.spared();
         for id in silent {
-            self.cut(&id, &spared, now);
+            self.cut(&id, &spared);
         }
         views
     }
 
-    /// Cuts a connection that is to end; what that did is on record once.
-    fn cut(&mut self, id: &SessionId, spared: &Spared, now: Now) {
-        let Some(session) = self.sessions.get(id).cloned() else { return };
-        let Some(end) = &session.ending else { return };
-        let outcome = connection::end(session.monitor, spared);
-        match &outcome {
-            Ok(_) if end.recorded => {
-                tracing::warn!(session = %id, "a connection outlived its ending and was ended again")
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(session = %id, %error, "a connection could not be ended; it is tried again"),
+    /// Cuts a connection that is to end. What that did goes on record when the connection is gone.
+    fn cut(&mut self, id: &SessionId, spared: &Spared) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let (monitor, tries) = match &session.ending {
+            Some(end) => (session.monitor, end.tries + 1),
+            None => return,
+        };
+        let outcome = connection::end(monitor, spared).map_err(|error| error.to_string());
+        if tries >= QUICK_TRIES && (tries - QUICK_TRIES).is_multiple_of(SAID_EVERY) {
+            let why = outcome.as_ref().err().map_or("it was killed and is still there", String::as_str);
+            tracing::error!(session = %id, pid = monitor.pid, tries, why, "a connection cannot be ended; it is tried again");
         }
-        if !end.recorded {
-            self.recorder.note(terminated(&session, end, &outcome, now));
-            self.sessions.change(id, |session| {
-                if let Some(end) = &mut session.ending {
-                    end.recorded = true;
-                }
-            });
-        }
-        self.look_again_in(LOOK_AGAIN, id.clone());
+        self.sessions.change(id, |session| session.ending.iter_mut().for_each(|end| end.tried(outcome.clone())));
+        self.look_again_in(LOOK_AGAIN[usize::from(tries >= QUICK_TRIES)], id.clone());
     }
 
     /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
@@ -170,7 +169,7 @@ impl Engine {
         Spared { listeners: listener_processes(), monitors }
     }
 
-    fn look_again_in(&self, wait: std::time::Duration, id: SessionId) {
+    fn look_again_in(&self, wait: Duration, id: SessionId) {
         let reasons = self.reasons.clone();
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
@@ -182,12 +181,14 @@ impl Engine {
     /// A connection that was to end and still lives is ended, again until it is gone.
     pub(super) fn look_again(&mut self, id: &SessionId, now: Now) {
         let Some(session) = self.sessions.get(id) else { return };
-        if session.ending.is_none() || !session.monitor.is_alive() {
+        if session.ending.is_none() {
             return;
         }
+        if !session.monitor.is_alive() {
+            return self.session_gone(id, now);
+        }
         let spared = self.spared();
-        self.cut(id, &spared, now);
-        self.commit(now);
+        self.cut(id, &spared);
     }
 
     /// Ends every grant and every session but those of exempt accounts; answers with what it ended.
@@ -208,21 +209,23 @@ impl Engine {
     /// sessions that it ended.
     pub(super) fn lock_down(&mut self, ids: &[GrantId], ending: &Ending, draft: Draft, now: Now) -> Vec<SessionView> {
         self.find_logins(now);
+        self.look_behind_traced();
         let mut sessions = self.end_grants(ids, ending, now);
         sessions.extend(self.end_unbacked_sessions(now));
         if self.enforces() {
             let left = self.sessions.live().iter().filter(|s| s.ending.is_none() && s.standing != Standing::Emergency);
             let end = || {
                 let Ending { reason, actor, .. } = ending.clone();
-                End { cause: Cause::Lockdown, reason, actor, recorded: false }
+                End::new(Cause::Lockdown, reason, actor)
             };
             let left = left.map(|session| (session.id.clone(), end())).collect();
-            sessions.extend(self.end_sessions(left, now));
+            sessions.extend(self.end_sessions(left));
         }
         let draft = draft
             .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
             .with("sessions", sessions.iter().map(|s| s.id.as_str().into()).collect::<Vec<serde_json::Value>>());
         self.recorder.note(draft);
+        self.begin_look_behind(now);
         self.pass(now);
         sessions
     }
@@ -239,16 +242,11 @@ impl Engine {
 
     /// The same, with what is known of how it ended.
     pub(super) fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
-        let Some(session) = self.sessions.remove(id) else { return };
-        match &session.ending {
-            None => self.recorder.note(closed(&session, how, now)),
-            // It was to end a moment later, and ended by itself meanwhile.
-            Some(end) if !end.recorded => {
-                let gone = Ok(connection::Ended { how: connection::How::AlreadyGone, killed: 0 });
-                self.recorder.note(terminated(&session, end, &gone, now));
-            }
-            Some(_) => {}
-        }
+        let Some(session) = self.sessions.gone(id) else { return };
+        self.recorder.note(match &session.ending {
+            None => closed(&session, how, now),
+            Some(end) => terminated(&session, end, now),
+        });
         self.commit(now);
     }
 }
@@ -293,18 +291,14 @@ pub(crate) fn grant_ended(grant: &crate::policy::grant::Grant) -> Option<Draft> 
     Some(draft)
 }
 
-fn terminated(
-    session: &Session,
-    end: &End,
-    outcome: &Result<connection::Ended, connection::EndError>,
-    now: Now,
-) -> Draft {
+fn terminated(session: &Session, end: &End, now: Now) -> Draft {
     let sentence = format!("{} on {} was ended: {}", whose(session), session.account, end.reason);
     let mut draft = of_session(Draft::new(ArtifactType::SessionTerminated, sentence), session, now);
     draft = draft.with("ended", end.cause.word());
-    draft = match outcome {
-        Ok(ended) => draft.with("killed", ended.killed as u64).with("by", ended.how.word()),
-        Err(error) => draft.with("failed", error.to_string()),
+    // Where nothing was tried it was to end a moment later, and ended by itself meanwhile.
+    draft = match end.cut.as_ref().unwrap_or(&Cut::Ended(connection::Ended { how: How::AlreadyGone, killed: 0 })) {
+        Cut::Ended(ended) => draft.with("killed", ended.killed as u64).with("by", ended.how.word()),
+        Cut::Failed(error) => draft.with("failed", error.as_str()),
     };
     draft.actor.clone_from(&end.actor);
     draft

@@ -36,6 +36,7 @@ impl Engine {
         }
         self.see_to_room(now);
         let id = grant.id.clone();
+        self.behind.somebody_comes(&grant.account);
         self.grants.add(grant)?;
         let done = self
             .grants
@@ -84,12 +85,13 @@ impl Engine {
             );
             return false;
         }
-        let (id, monitor) = (session.id.clone(), session.monitor);
+        let (id, account, monitor) = (session.id.clone(), session.account.clone(), session.monitor);
         if let Err(error) = self.sessions.add(session) {
             tracing::error!(%error, "a session could not be put into the table of live sessions");
             return false;
         }
         self.sessions.get(&id).into_iter().for_each(|session| self.recent.add(session));
+        self.behind.somebody_comes(&account);
         self.trace(&id);
         self.look_at_soon(&id);
         self.watch_session(id, monitor);

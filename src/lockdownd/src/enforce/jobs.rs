@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Ways,
     /// Looks for users' own SSH servers and ends them.
     UsersSshds,
+    /// Looks for what was left behind under grants that have ended, and ends it.
+    LeftBehind,
     /// Reads sshd's log back.
     ReadBack,
     /// Reads homes for `lockdownctl plan`.
@@ -53,6 +55,7 @@ impl Kind {
             Self::Obstacles => "looks at what stands in the way of enforce",
             Self::Ways => "looks at every way in",
             Self::UsersSshds => "looks for users' own SSH servers",
+            Self::LeftBehind => "looks for what was left behind",
             Self::ReadBack => "reads sshd's log back",
             Self::Plan => "reads homes for a plan",
             Self::Restore => "gives a file back from quarantine",
@@ -66,7 +69,7 @@ impl Kind {
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Restore => 30,
-            Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
+            Self::Obstacles | Self::UsersSshds | Self::LeftBehind | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
             Self::Homes => ATTEST_WITHIN.as_secs().unsigned_abs(),
         })
@@ -217,6 +220,7 @@ impl Engine {
             Kind::Obstacles => self.mode.checked(),
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
+            Kind::LeftBehind => self.not_looked_behind(&what, now),
             Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
             Kind::Homes => self.sweep_lost(&what, now),
         }

@@ -2,67 +2,132 @@
 //!
 //! Never touched: what other people's live grants or connections may have started, what was there before the grant, and
 //! services that no login started.
+//!
+//! Looking takes the longer the more there is, so it is done in a job, one at a time ([`look`]); connections have been
+//! cut before. The record of a grant's end follows the look. A crash in between loses none: the next start finds the
+//! grant ended and not on record, and looks again.
+
+mod answers;
+mod look;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use record::{Account, ArtifactType, Draft, GrantId};
-use serde_json::{Value, json};
 
-use super::{Engine, ending::grant_ended};
+pub use self::look::LookedBehind;
+pub(crate) use self::look::MAX_NAMED;
+use self::{
+    answers::Waiting,
+    look::{Case, Findings, Looked, Question},
+};
+use super::{Engine, ending::grant_ended, jobs::Kind};
 use crate::{
     config::LeftBehind,
-    host::{
-        clock::Now,
-        held::Held,
-        jobs::{self, Aside, Job, Kind},
-        left_behind::{self, Found},
-        processes::{self, ProcessId},
-    },
+    host::{clock::Now, left_behind, processes::ProcessId},
     policy::{
         grant::Grant,
-        left_behind::{AT, CRON, Left, Over, Seen, judge, occupied_since, user_slice},
+        left_behind::{Over, occupied_since},
     },
     trigger::Reason,
 };
 
 /// How long after a grant's end it is looked again for what its person left: for what was just being forked, for what
-/// waited a moment, and for what cron and timers start each minute.
+/// waited a moment, and for what cron and timers start each minute. While anything of theirs is found it goes on.
 const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(45)];
-/// How long all of that takes.
+/// How long all of that takes. What is installed later than that is only theirs if something of theirs lived until then.
 const LOOKS_TAKE: SignedDuration = SignedDuration::from_secs(60);
-/// How many things one record names; the others are counted.
-pub(crate) const MAX_NAMED: usize = 64;
-/// How many jobs one record names: what somebody queues must not hide what they left running.
-const MAX_NAMED_JOBS: usize = 32;
-/// How long one look takes jobs out of their spools. It goes on after [`PAUSE`], so that logins are not kept waiting, until
-/// none is left: how much somebody queues is theirs to choose.
-const MAX_TAKING: Duration = Duration::from_millis(500);
-const PAUSE: Duration = Duration::from_millis(50);
+/// How soon it is looked again after something was found, the first [`QUICK_LOOKS`] times and then.
+const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+const QUICK_LOOKS: u32 = 10;
+/// How long no look is begun after one that did not come back.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// How long a service manager that does not linger gets to end by itself before it is killed.
+const GENTLE: SignedDuration = SignedDuration::from_secs(4);
 
-/// The control groups, besides the account's own, in which what a person left may run: what cron and at start.
-const STARTERS: [&str; 2] = [CRON, AT];
-
-/// What was found, and what of it was ended.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    items: Vec<Value>,
-    /// Jobs that are counted and not named.
-    more: u64,
-    jobs: usize,
-    ended: u64,
+/// What is to be looked for under one grant.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wish {
+    /// Also what the account runs by itself, which later may be of others; else what its connections started alone.
+    whole: bool,
+    /// The end is not on record yet.
+    first: bool,
 }
 
-/// One grant that has ended, and what is found of it.
-struct Case {
-    id: GrantId,
-    over: Over,
-    /// The audit sessions of its connections that go on (`end_with_grant = false`, observe).
-    live: BTreeSet<u32>,
-    findings: Findings,
+/// A grant that is looked after since its end.
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    ended: Duration,
+    due: Option<Duration>,
+    /// When something of theirs was last seen alive.
+    alive: Option<Timestamp>,
+    found: u32,
+}
+
+impl Watched {
+    fn looked(&mut self, found: bool, now: Now) {
+        let elapsed = now.boot.saturating_sub(self.ended);
+        let planned = LOOKS.into_iter().find(|look| *look > elapsed).map(|look| self.ended + look);
+        self.due = planned;
+        if found {
+            self.found += 1;
+            let again = now.boot + AGAIN[usize::from(self.found > QUICK_LOOKS)];
+            self.due = Some(planned.map_or(again, |planned| planned.min(again)));
+            self.alive = Some(now.wall);
+        }
+    }
+}
+
+/// Looks for what was left behind: wanted, under way, and to come.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    waiting: BTreeMap<GrantId, Wish>,
+    under_way: Option<BTreeMap<GrantId, Wish>>,
+    earliest: Duration,
+    watched: BTreeMap<GrantId, Watched>,
+    /// Whether traces that lead nowhere are to be forgotten.
+    forget: bool,
+    /// Ends that are noted, and not known to be on disk.
+    noted: Vec<GrantId>,
+    /// Accounts that somebody has come to since the look that is under way began.
+    came: Arc<Mutex<BTreeSet<Account>>>,
+    answers: Vec<Waiting>,
+}
+
+impl Behind {
+    /// When something is due, on the boot clock.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let begins = (self.under_way.is_none() && !self.waiting.is_empty()).then_some(self.earliest);
+        let watched = self.watched.values().filter_map(|watched| watched.due).min();
+        let answers = self.answers.iter().map(|answer| answer.due).min();
+        [begins, watched, answers].into_iter().flatten().min()
+    }
+
+    /// These grants have ended, and their ends are not on record.
+    pub(super) fn note_first(&mut self, ids: &[GrantId]) {
+        ids.iter().for_each(|id| self.want(id, Wish { whole: true, first: true }));
+    }
+
+    fn want(&mut self, id: &GrantId, wish: Wish) {
+        let wanted = self.waiting.entry(id.clone()).or_default();
+        *wanted = Wish { whole: wanted.whole || wish.whole, first: wanted.first || wish.first };
+    }
+
+    /// Somebody may be on this account from now on: what it runs by itself is nobody's to end.
+    pub(super) fn somebody_comes(&self, account: &Account) {
+        if self.under_way.is_some() {
+            self.came.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone());
+        }
+    }
+
+    /// The ends that were noted until now: they are on disk.
+    pub(super) fn take_noted(&mut self) -> Vec<GrantId> {
+        std::mem::take(&mut self.noted)
+    }
 }
 
 impl Engine {
@@ -72,134 +137,97 @@ impl Engine {
         self.enforces() && sessions.end_with_grant && sessions.left_behind == LeftBehind::End
     }
 
-    /// Notes that these grants have ended, with what each left behind; that ends too where config says so.
-    pub(super) fn note_ends(&mut self, ids: &[GrantId], now: Now) {
-        for Case { id, findings, .. } in self.settle_left_behind(ids, true, now) {
-            if let Some(draft) = self.grants.get(&id).and_then(grant_ended) {
-                self.recorder.note(findings.told_by(draft));
-            }
-        }
-        self.look_behind_later(ids);
+    /// Has it looked for what these grants that have ended left behind; then their ends are on record.
+    pub(super) fn note_ends_later(&mut self, ids: &[GrantId], now: Now) {
+        self.behind.note_first(ids);
+        self.begin_look_behind(now);
     }
 
-    fn look_behind_later(&self, ids: &[GrantId]) {
-        if ids.is_empty() || !self.ends_left_behind() {
-            return;
-        }
-        LOOKS.into_iter().for_each(|wait| self.look_behind_after(wait, ids.to_vec(), true));
-    }
-
-    fn look_behind_after(&self, wait: Duration, ids: Vec<GrantId>, whole: bool) {
-        let reasons = self.reasons.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            // Nobody receives once the daemon stops; the next start takes it up.
-            let _ = reasons.send(Reason::LookBehind(ids, whole)).await;
-        });
+    /// A lockdown: also under grants that ended before, what their connections started may go on.
+    pub(super) fn look_behind_traced(&mut self) {
+        let traced = self.traces.grants();
+        let ended = self.grants.all().iter().filter(|grant| grant.end.is_some() && traced.contains(&grant.id));
+        let ended: Vec<GrantId> = ended.map(|grant| grant.id.clone()).collect();
+        ended.iter().for_each(|id| self.behind.want(id, Wish::default()));
     }
 
     /// After a start: what ended just before it is looked after as if there had been none.
-    pub(super) fn resume_looks_behind(&self, now: Now) {
+    pub(super) fn resume_looks_behind(&mut self, now: Now) {
         let just = |at: Timestamp| now.wall.duration_since(at) < LOOKS_TAKE;
         let ended = self.grants.all().iter().filter(|grant| grant.end.as_ref().is_some_and(|end| just(end.at)));
-        self.look_behind_later(&ended.map(|grant| grant.id.clone()).collect::<Vec<_>>());
+        let ended: Vec<GrantId> = ended.map(|grant| grant.id.clone()).collect();
+        ended.iter().for_each(|id| self.behind.want(id, Wish { whole: true, first: false }));
+        self.begin_look_behind(now);
     }
 
-    /// Looks again for what was left behind under grants that have ended; what is ended now is on record.
-    pub(super) fn look_behind(&mut self, ids: &[GrantId], whole: bool, now: Now) {
-        if !self.ends_left_behind() {
+    /// Each sweep: forgets traces that lead nowhere, and looks after grants that have ended, for what their connections
+    /// left.
+    pub(super) fn look_behind_all(&mut self, now: Now) {
+        self.behind.forget = true;
+        self.look_behind_traced();
+        self.begin_look_behind(now);
+    }
+
+    /// Begins the looks that are due, and answers whoever has waited for one for long enough.
+    pub(super) fn look_behind_if_due(&mut self, now: Now) {
+        let is_due = |watched: &Watched| watched.due.is_some_and(|due| now.boot >= due);
+        let due: Vec<GrantId> =
+            self.behind.watched.iter().filter(|(_, w)| is_due(w)).map(|(id, _)| id.clone()).collect();
+        for id in &due {
+            self.behind.want(id, Wish { whole: true, first: false });
+            self.behind.watched.entry(id.clone()).and_modify(|watched| watched.due = None);
+        }
+        self.begin_look_behind(now);
+        self.answer_who_waited(now);
+    }
+
+    /// Begins a look for all that is wanted, unless one is under way.
+    pub(super) fn begin_look_behind(&mut self, now: Now) {
+        let wanted = !self.behind.waiting.is_empty() || self.behind.forget;
+        if self.behind.under_way.is_some() || !wanted || now.boot < self.behind.earliest {
             return;
         }
-        for Case { id, findings, .. } in self.settle_left_behind(ids, whole, now) {
-            let Some(grant) = self.grants.get(&id).filter(|_| findings.ended > 0) else { continue };
-            let sentence =
-                format!("what {} left running on {} was ended: the grant is over", grant.person, grant.account);
-            let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
-                .with("ended", "left_behind")
-                .with("killed", findings.ended);
-            draft.person = Some(grant.person.clone());
-            draft.account = Some(grant.account.clone());
-            draft.grant = Some(id);
-            self.recorder.note(findings.told_by(draft));
-        }
-        self.commit(now);
+        self.behind.came.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let wishes = std::mem::take(&mut self.behind.waiting);
+        let question = self.question_behind(&wishes, now);
+        self.behind.forget = false;
+        self.behind.under_way = Some(wishes);
+        self.begin_job(Kind::LeftBehind, None, now, move || Some(Reason::LookedBehind(Box::new(look::look(question)))));
     }
 
-    /// Each sweep: forgets traces that lead nowhere, and looks after grants that have ended: for what their connections
-    /// left, and for jobs that wait since then.
-    pub(super) fn look_behind_all(&mut self, now: Now) {
-        match left_behind::still_in_use(&self.traces.audits()) {
-            Ok(used) => {
-                let occupied: BTreeSet<&Account> = self.grants.open_ones().map(|grant| &grant.account).collect();
-                let account = |id: &GrantId| self.grants.get(id).map(|grant| &grant.account);
-                self.traces.keep(&used, |id| account(id).is_some_and(|account| occupied.contains(account)));
-            }
-            Err(error) => return tracing::error!(%error, "what was left behind cannot be looked for"),
-        }
-        let ended = self.grants.all().iter().filter(|grant| grant.end.is_some());
-        let ended: Vec<GrantId> = ended.map(|grant| grant.id.clone()).collect();
-        self.look_behind(&ended, false, now);
-    }
-
-    /// Finds what was left behind under grants that have ended, and ends it where config says so. `whole`: with what their
-    /// accounts run by themselves, which later may be of others.
-    fn settle_left_behind(&self, ids: &[GrantId], whole: bool, now: Now) -> Vec<Case> {
+    fn question_behind(&self, wishes: &BTreeMap<GrantId, Wish>, now: Now) -> Question {
         let ends = self.ends_left_behind();
-        let mut cases = self.cases(ids, whole, ends, now);
-        if !whole && cases.iter().all(|case| case.over.audits.is_empty()) {
-            return cases;
-        }
-        let slices: BTreeSet<String> = cases.iter().map(|case| user_slice(case.over.uid)).collect();
-        let groups = slices.iter().map(String::as_str).chain(STARTERS).filter(|_| ends);
-        let _held = Held::hold(groups);
-        let spared = self.spared_processes();
-        match left_behind::survey(&spared) {
-            Ok(found) => {
-                let judged = found.into_iter().filter_map(|found| Some((judged(&found, &cases)?, found)));
-                let judged: Vec<((usize, Left), Found)> = judged.collect();
-                let killed = match ends && judged.iter().any(|((_, left), _)| matches!(left, Left::Theirs(_))) {
-                    true => end(&spared, &cases),
-                    false => Vec::new(),
-                };
-                tell(&mut cases, &judged, &killed);
-            }
-            Err(error) => tracing::error!(%error, "what was left behind cannot be looked for"),
-        }
-        cases
-    }
-
-    /// What there is to know of each of these grants; what waits to run on its account comes first, since it would start
-    /// things anew.
-    fn cases(&self, ids: &[GrantId], whole: bool, ends: bool, now: Now) -> Vec<Case> {
         let mut by_account: BTreeMap<&Account, Vec<&Grant>> = BTreeMap::new();
         self.grants.all().iter().for_each(|grant| by_account.entry(&grant.account).or_default().push(grant));
-        let mut waiting: BTreeMap<(&Account, u32), Vec<Job>> = BTreeMap::new();
-        let mut taking = Taking { aside: ends.then(Aside::open), until: Instant::now() + MAX_TAKING, took: false, now };
-        let mut unfinished = Vec::new();
-        let mut cases = Vec::new();
-        for grant in ids.iter().filter_map(|id| self.grants.get(id)) {
+        let case = |(id, wish): (&GrantId, &Wish)| {
+            let grant = self.grants.get(id)?;
             let since = occupied_since(grant, by_account[&grant.account].iter().copied());
-            let account = (&grant.account, grant.uid);
-            let jobs = waiting.entry(account).or_insert_with(|| jobs::of(account.0, account.1));
-            let over = Over { connections_alone: !whole, ..self.over(grant, since, jobs, now) };
-            let until =
-                grant.end.as_ref().map_or(Timestamp::MAX, |end| end.at.saturating_add(LOOKS_TAKE).unwrap_or(end.at));
-            let theirs = |job: &Job| !over.shared && job.changed_at >= since && job.changed_at <= until;
-            let mut findings = Findings::default();
-            jobs.retain(|job| !findings.job(job, theirs(job), &mut taking));
-            if taking.is_over() && jobs.iter().any(theirs) {
-                unfinished.push(grant.id.clone());
-            }
-            cases.push(Case { id: grant.id.clone(), over, live: self.live_audits(&grant.id), findings });
+            let over = Over { connections_alone: !wish.whole, ..self.over(grant, since, now) };
+            let ended = grant.end.as_ref()?.at;
+            let alive = self.behind.watched.get(id).and_then(|watched| watched.alive);
+            Some(Case {
+                id: id.clone(),
+                account: grant.account.clone(),
+                over,
+                since,
+                until: ended.saturating_add(LOOKS_TAKE).unwrap_or(ended).max(alive.unwrap_or(ended)),
+                gently: now.wall.duration_since(ended) < GENTLE,
+                live: self.live_audits(id),
+                findings: Findings::default(),
+            })
+        };
+        Question {
+            ends,
+            forget: self.behind.forget,
+            cases: wishes.iter().filter_map(case).collect(),
+            spared: self.spared_processes(),
+            audits: self.traces.audits(),
+            came: Arc::clone(&self.behind.came),
+            now: now.wall,
         }
-        // Where nothing could be taken, the next sweep tries again.
-        if taking.took && !unfinished.is_empty() {
-            self.look_behind_after(PAUSE, unfinished, whole);
-        }
-        cases
     }
 
-    fn over(&self, grant: &Grant, since: Timestamp, waiting: &[Job], now: Now) -> Over {
+    fn over(&self, grant: &Grant, since: Timestamp, now: Now) -> Over {
         let elsewhere = |session: &crate::sessions::Session| {
             session.account == grant.account && session.ending.is_none() && session.grant() != Some(&grant.id)
         };
@@ -211,7 +239,8 @@ impl Engine {
             since: now.boot.saturating_sub(Duration::try_from(age).unwrap_or_default()),
             shared: others || self.sessions.live().iter().any(elsewhere),
             connections_alone: false,
-            lingers: waiting.iter().any(|job| job.kind == Kind::Linger),
+            attended: false,
+            manager_goes: false,
             used: self.used_since(&grant.account, since),
         }
     }
@@ -243,123 +272,101 @@ impl Engine {
             self.traces.add(grant, audit);
         }
     }
-}
 
-/// Whose a process is, by its place among the cases: somebody's before everybody's.
-fn judged(found: &Found, cases: &[Case]) -> Option<(usize, Left)> {
-    let began = processes::began(found.id);
-    let seen = Seen { audit: found.audit, login_uid: found.login_uid, cgroup: &found.cgroup, began };
-    let judged = cases.iter().map(|case| judge(seen, &case.over, &case.live)).enumerate();
-    let mut judged = judged.filter(|(_, left)| *left != Left::Nothing);
-    let first = judged.next()?;
-    let is_theirs = |(_, left): &(usize, Left)| matches!(left, Left::Theirs(_));
-    Some(if is_theirs(&first) { first } else { judged.find(is_theirs).unwrap_or(first) })
-}
+    /// A look is back: what it found is on record, and it is looked again where there may be more.
+    pub(super) fn looked_behind(&mut self, looked: LookedBehind, now: Now) {
+        let LookedBehind { ends, cases, used, asked } = looked;
+        let wishes = self.behind.under_way.take().unwrap_or_default();
+        if let Some(mut used) = used {
+            let occupied: BTreeSet<&Account> = self.grants.open_ones().map(|grant| &grant.account).collect();
+            let account = |id: &GrantId| self.grants.get(id).map(|grant| &grant.account);
+            // Whose connection came while it was looked.
+            used.extend(self.traces.audits().difference(&asked));
+            self.traces.keep(&used, |id| account(id).is_some_and(|account| occupied.contains(account)));
+        }
+        for Looked { id, findings, alive } in cases {
+            let wish = wishes.get(&id).copied().unwrap_or_default();
+            if ends {
+                self.watch_behind(&id, wish, alive, now);
+            }
+            self.behind.answers.iter_mut().for_each(|answer| answer.learn(&id, self.grants.get(&id), &findings));
+            match wish.first {
+                true => self.note_end(&id, |draft| findings.told_by(draft)),
+                false => self.note_ended_later(&id, findings),
+            }
+        }
+        self.commit(now);
+        self.begin_look_behind(now);
+        self.answer_who_waited(now);
+    }
 
-fn end(spared: &HashSet<ProcessId>, cases: &[Case]) -> Vec<Found> {
-    left_behind::end(spared, |found| matches!(judged(found, cases), Some((_, Left::Theirs(_))))).unwrap_or_else(
-        |error| {
-            tracing::error!(%error, "what was left behind could not be ended whole; it is tried again");
-            Vec::new()
-        },
-    )
-}
-
-/// What was found at the first look, and what was killed: that may be more.
-fn tell(cases: &mut [Case], judged: &[((usize, Left), Found)], killed: &[Found]) {
-    let ended: HashSet<ProcessId> = killed.iter().map(|found| found.id).collect();
-    let seen: HashSet<ProcessId> = judged.iter().map(|(_, found)| found.id).collect();
-    for ((case, left), found) in judged {
-        if let Left::Theirs(by) | Left::Accounts(by) = left {
-            cases[*case].findings.process(found, by.word(), ended.contains(&found.id));
+    /// Plans the next look for what is left under a grant; none once the last one has found nothing.
+    fn watch_behind(&mut self, id: &GrantId, wish: Wish, alive: bool, now: Now) {
+        let Some(end) = self.grants.get(id).and_then(|grant| grant.end.as_ref()) else { return };
+        let ago = Duration::try_from(now.wall.duration_since(end.at)).unwrap_or_default();
+        // What a sweep or a lockdown finds long after the end is looked after from now on.
+        if wish.whole || alive || self.behind.watched.contains_key(id) {
+            let new = Watched { ended: now.boot.saturating_sub(ago), due: None, alive: None, found: 0 };
+            let watched = self.behind.watched.entry(id.clone()).or_insert(new);
+            watched.looked(alive, now);
+            if watched.due.is_none() {
+                self.behind.watched.remove(id);
+            }
         }
     }
-    for found in killed.iter().filter(|found| !seen.contains(&found.id)) {
-        if let Some((case, Left::Theirs(by))) = self::judged(found, cases) {
-            cases[case].findings.process(found, by.word(), true);
+
+    /// A look did not come back: ends are on record without it.
+    pub(super) fn not_looked_behind(&mut self, why: &str, now: Now) {
+        self.behind.earliest = now.boot + AFTER_FAILURE;
+        for (id, wish) in self.behind.under_way.take().unwrap_or_default() {
+            if wish.first {
+                self.note_end(&id, |draft| draft.with("left_behind_unknown", why));
+            }
+            self.behind.want(&id, Wish { first: false, ..wish });
         }
+        self.commit(now);
+    }
+
+    fn note_end(&mut self, id: &GrantId, told: impl FnOnce(Draft) -> Draft) {
+        if let Some(draft) = self.grants.get(id).and_then(grant_ended) {
+            self.recorder.note(told(draft));
+            self.behind.noted.push(id.clone());
+        }
+    }
+
+    fn note_ended_later(&mut self, id: &GrantId, findings: Findings) {
+        let Some(grant) = self.grants.get(id).filter(|_| findings.ended() > 0) else { return };
+        let sentence = format!("what {} left running on {} was ended: the grant is over", grant.person, grant.account);
+        let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
+            .with("ended", "left_behind")
+            .with("killed", findings.ended());
+        draft.person = Some(grant.person.clone());
+        draft.account = Some(grant.account.clone());
+        draft.grant = Some(id.clone());
+        self.recorder.note(findings.told_by(draft));
     }
 }
 
-/// Takes jobs out of their spools, for so long; where nothing is ended, there is no place to put them.
-struct Taking {
-    aside: Option<std::io::Result<Aside>>,
-    until: Instant,
-    took: bool,
-    now: Now,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::test_grants::{later, now};
 
-impl Taking {
-    fn is_over(&self) -> bool {
-        self.aside.is_some() && Instant::now() >= self.until
-    }
-}
-
-impl Findings {
-    /// Notes a job, and takes it out of its spool if it is theirs and may end; whether it did.
-    fn job(&mut self, job: &Job, theirs: bool, taking: &mut Taking) -> bool {
-        if theirs && taking.is_over() {
-            return false;
+    #[test]
+    fn it_is_looked_again_as_long_as_anything_is_found_and_three_times_where_nothing_is() {
+        let mut watched = Watched { ended: now().boot, due: None, alive: None, found: 0 };
+        for (at, next) in [(0, Some(1)), (1, Some(10)), (10, Some(45)), (45, None)] {
+            watched.looked(false, later(at));
+            assert_eq!(watched.due, next.map(|next| later(next).boot), "{at}");
         }
-        self.jobs += 1;
-        let named = self.jobs <= MAX_NAMED_JOBS;
-        let mut item = if named { told(job) } else { Value::Null };
-        let taken = match taking.aside.as_mut().filter(|_| theirs) {
-            None => None,
-            Some(Ok(aside)) => Some(aside.set_aside(job, taking.now.wall).map_err(|error| error.to_string())),
-            Some(Err(error)) => Some(Err(error.to_string())),
-        };
-        let ended = matches!(taken, Some(Ok(_)));
-        taking.took |= ended;
-        self.ended += u64::from(ended);
-        if !named {
-            self.more += 1;
-            return ended;
+        assert_eq!(watched.alive, None);
+        for at in 100..110 {
+            watched.looked(true, later(at));
+            assert_eq!((watched.due, watched.alive), (Some(later(at + 1).boot), Some(later(at).wall)));
         }
-        item["ended"] = ended.into();
-        match taken {
-            Some(Ok(Some(kept))) => item["kept_in"] = record::outside(kept.as_os_str().as_encoded_bytes()).into(),
-            Some(Err(failed)) => item["failed"] = failed.into(),
-            Some(Ok(None)) | None => {}
-        }
-        self.items.push(item);
-        ended
+        watched.looked(true, later(200));
+        assert_eq!(watched.due, Some(later(210).boot), "at a pace that costs little");
+        watched.looked(false, later(210));
+        assert_eq!((watched.due, watched.alive), (None, Some(later(200).wall)));
     }
-
-    fn process(&mut self, found: &Found, by: &str, ended: bool) {
-        self.ended += u64::from(ended);
-        self.items.push(process(found, by, ended));
-    }
-
-    /// The draft with what was found; what is not named is counted.
-    fn told_by(mut self, draft: Draft) -> Draft {
-        let more = self.more + self.items.len().saturating_sub(MAX_NAMED) as u64;
-        if self.items.is_empty() {
-            return draft;
-        }
-        self.items.truncate(MAX_NAMED);
-        let draft = draft.with("left_behind", self.items);
-        if more > 0 { draft.with("more_left_behind", more) } else { draft }
-    }
-}
-
-fn process(found: &Found, by: &str, ended: bool) -> Value {
-    let mut item = json!({ "what": "process", "by": by, "pid": found.id.pid, "uid": found.uid, "ended": ended });
-    if let Some(exe) = &found.exe {
-        item["exe"] = record::outside(exe.as_os_str().as_encoded_bytes()).into();
-    }
-    item
-}
-
-fn told(job: &Job) -> Value {
-    let mut item = json!({
-        "what": job.kind.word(),
-        "path": record::outside(job.path.as_os_str().as_encoded_bytes()),
-        "changed_at": job.changed_at.to_string(),
-    });
-    if let Some(content) = job.content().filter(|_| job.kind != Kind::Linger) {
-        item["sha256"] = content.sha256.into();
-        item["size"] = content.size.into();
-    }
-    item
 }

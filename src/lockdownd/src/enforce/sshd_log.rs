@@ -213,7 +213,7 @@ impl Engine {
         self.note_login(draft, now);
         if let (true, Some(over)) = (kept, over) {
             let reason = "it came in past the gate, which was never asked".to_owned();
-            self.end_sessions(vec![(id, End { reason, ..over })], now);
+            self.end_sessions(vec![(id, End { reason, ..over })]);
         }
         self.commit_login(login, now);
     }

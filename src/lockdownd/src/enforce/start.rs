@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::{ArtifactType, Draft, Host};
+use record::{ArtifactType, Draft, GrantId, Host};
 use tokio::sync::mpsc;
 
 use super::{
@@ -130,6 +130,7 @@ impl Engine {
             grants_unsaved: true,
             sessions,
             traces: Traces::open(Path::new(TRACES)),
+            behind: super::left_behind::Behind::default(),
             recorder: Recorder::new(ledger),
             emergencies: Emergencies::since(&recorded.emergencies, recorded.more_emergencies),
             shipped: Shipped::open(),
@@ -162,10 +163,11 @@ impl Engine {
         let missed = engine.begin_missed_lockdown(missed, now);
         engine.put_config_in_force(now);
         engine.resume_mode(&boot_id, now);
-        engine.take_up_sessions(now);
+        engine.take_up_sessions(&recorded, now);
         if let Some((grants, due)) = missed {
             engine.scheduled_lockdown(grants, due, now);
         }
+        engine.drop_recorded_notes(&recorded);
         engine.record_emergency_notes(now);
         engine.find_logins(now);
         engine.pass(now);
@@ -228,11 +230,12 @@ impl Engine {
             let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: true };
             self.grants.end(&id, end);
         }
-        let ended: Vec<_> = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded)).collect();
-        let missing =
-            ended.into_iter().filter(|grant| !recorded.grants.contains(&(ArtifactType::GrantEnded, grant.id.clone())));
-        let drafts: Vec<Draft> = missing.filter_map(grant_ended).collect();
-        drafts.into_iter().for_each(|draft| self.recorder.note(draft));
+        let ended = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded));
+        let ended: Vec<_> = ended.map(|grant| grant.id.clone()).collect();
+        let is_recorded = |id: &GrantId| recorded.grants.contains(&(ArtifactType::GrantEnded, id.clone()));
+        let (recorded_ends, missing): (Vec<_>, Vec<_>) = ended.into_iter().partition(is_recorded);
+        self.grants.mark_ends_recorded(&recorded_ends);
+        self.behind.note_first(&missing);
         self.grants_unsaved = true;
         self.sessions.settle_unrecorded(|id| recorded.logins.iter().any(|login| login.session.as_ref() == Some(id)));
         for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
@@ -241,10 +244,13 @@ impl Engine {
     }
 
     /// Sessions from before: those whose connection is gone are closed, the others are watched again.
-    fn take_up_sessions(&mut self, now: Now) {
+    fn take_up_sessions(&mut self, recorded: &Recorded, now: Now) {
         for session in self.sessions.live().to_vec() {
             self.recent.add(&session);
-            if session.monitor.is_alive() {
+            if recorded.ended_sessions.contains(&session.id) && !session.monitor.is_alive() {
+                // Its end came onto the disk, and the crash before it was out of the table.
+                self.sessions.remove(&session.id);
+            } else if session.monitor.is_alive() {
                 self.watch_session(session.id.clone(), session.monitor);
                 if session.ending.is_some() {
                     self.look_again(&session.id, now);

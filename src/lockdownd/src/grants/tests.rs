@@ -94,7 +94,8 @@ fn a_grant_ends_once_and_the_first_end_stands() {
     assert!(store.end(&id(1), end(EndCause::Revoked)));
     assert!(!store.end(&id(1), end(EndCause::Expired)) && !store.end(&id(2), end(EndCause::Expired)));
     assert_eq!(store.get(&id(1)).and_then(|grant| grant.end.clone()).map(|end| end.cause), Some(EndCause::Revoked));
-    assert!(store.mark_ends_recorded() && !store.mark_ends_recorded());
+    assert!(!store.mark_ends_recorded(&[]), "nothing was noted");
+    assert!(store.mark_ends_recorded(&[id(1)]) && !store.mark_ends_recorded(&[id(1)]));
 }
 
 #[test]

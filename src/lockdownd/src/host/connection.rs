@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::processes::{CgroupPath, PidFd, Process, ProcessError, ProcessId, audit_session, climb, identity, snapshot};
 
@@ -60,7 +61,8 @@ impl Spared {
 }
 
 /// By which means a connection was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum How {
     /// The monitor had ended before; nothing was done.
     AlreadyGone,
@@ -87,7 +89,7 @@ impl How {
 }
 
 /// What ending a connection did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 pub struct Ended {
     /// By which means.
@@ -114,12 +116,19 @@ pub fn end(monitor: ProcessId, spared: &Spared) -> Result<Ended, EndError> {
     let others = spared.all(monitor);
     // Looked at while it is whole: systemd takes an empty scope away within milliseconds.
     let scope = process.cgroup.as_ref().and_then(session_scope).filter(|scope| !scope.holds_any(&others));
+    let audit = own_audit_session(&process, spared);
     let mut killed = HashSet::new();
-    let mut tree = Tree { monitor, spared: &others, audit: own_audit_session(&process, spared), left: Left::none() };
     // What the kernel ends in one go is not stopped one by one: somebody may have thousands of processes there.
-    tree.left = scope.as_ref().filter(|scope| scope.has_switch()).map_or(Left::none(), Left::to);
-    let tree = tree.kill(&mut killed);
-    let scope = scope.map_or(Ok(How::Tree), |scope| scope.kill(&mut killed));
+    let left = scope.as_ref().filter(|scope| scope.has_switch()).map_or(Left::none(), Left::to);
+    let in_one_go = left.pids.len();
+    // The scope ends before anything around it is looked at. Without an audit session of its own what has left the scope
+    // is known by its ancestors alone, and those must still be there.
+    let first = audit.and(scope.as_ref()).filter(|_| left.scope.is_some()).map(|scope| scope.kill(&mut killed));
+    if first.is_some() {
+        handle.signal(Signal::KILL)?;
+    }
+    let tree = Tree { monitor, spared: &others, audit, left }.kill(&mut killed);
+    let scope = first.unwrap_or_else(|| scope.as_ref().map_or(Ok(How::Tree), |scope| scope.kill(&mut killed)));
     // Both are tried whatever becomes of the other, and the monitor ends in any case.
     handle.signal(Signal::KILL)?;
     let how = scope?;
@@ -128,7 +137,7 @@ pub fn end(monitor: ProcessId, spared: &Spared) -> Result<Ended, EndError> {
         (Err(EndError::StillForking { .. }), How::Scope | How::ScopeMembers) | (Ok(()), _) => {}
         (Err(error), _) => return Err(error),
     }
-    Ok(Ended { how, killed: killed.len() })
+    Ok(Ended { how, killed: killed.len() + in_one_go })
 }
 
 /// The audit session that this login alone has. Without `pam_loginuid` a connection has its listener's, and that of an
@@ -249,7 +258,9 @@ pub fn scope_members(process: &Process) -> Vec<ProcessId> {
     scope.and_then(|scope| scope.members()).unwrap_or_default()
 }
 
-fn is_session_scope(path: &str) -> bool {
+/// Whether a control group is a login session's own.
+#[must_use]
+pub fn is_session_scope(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let id = parts.next().and_then(|name| name.strip_prefix("session-")?.strip_suffix(".scope"));
     let slice = parts.next().unwrap_or_default();
@@ -276,9 +287,7 @@ impl Scope {
     }
 
     fn kill(&self, killed: &mut HashSet<ProcessId>) -> Result<How, EndError> {
-        let before = self.members().unwrap_or_default();
         if self.switch().and_then(|mut file| file.write_all(b"1")).is_ok() {
-            killed.extend(before);
             return Ok(How::Scope);
         }
         if !self.dir.exists() {

@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs::File,
-    io::{self, Read},
+    io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -28,7 +28,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 use serde::{Deserialize, Serialize};
-use text::{cgroup_of, split_cmdline, uids, without_deleted};
+use text::{cgroup_of, read_to, split_cmdline, uids, without_deleted};
 
 mod text;
 
@@ -476,12 +476,6 @@ impl ProcDir {
         let text = self.read(name)?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|number| *number != UNSET)
     }
-}
-
-fn read_to(file: File, limit: usize) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    file.take(limit as u64).read_to_end(&mut text).ok()?;
-    Some(text)
 }
 
 fn parse_stat(text: &[u8]) -> Option<Stat> {

@@ -55,6 +55,8 @@ pub struct Recorded {
     pub grants: BTreeSet<(ArtifactType, GrantId)>,
     /// The last connections that are recorded as opened, oldest first.
     pub logins: VecDeque<RecordedLogin>,
+    /// Which sessions are recorded as over.
+    pub ended_sessions: BTreeSet<SessionId>,
     /// Whether the daemon's last word was that it stopped in good order.
     pub stopped_cleanly: bool,
     /// The first logins to exempt accounts since a sweep was last attested.
@@ -83,6 +85,9 @@ impl Recorded {
                 self.lockdown = due.or(self.lockdown);
             }
             ArtifactType::SessionOpened => self.take_login(record),
+            ArtifactType::SessionClosed | ArtifactType::SessionTerminated => {
+                self.ended_sessions.extend(record.text("session").and_then(|id| id.parse().ok()));
+            }
             ArtifactType::EmergencyLogin => {
                 self.take_login(record);
                 self.take_emergency(record);

@@ -10,7 +10,7 @@ use control::{
 use record::{GrantId, Record};
 
 use crate::{
-    enforce::{Engine, renamed},
+    enforce::{Engine, QUICK_TRIES, renamed},
     host::{
         clock::Now,
         quarantine::{self, QUARANTINE},
@@ -133,6 +133,14 @@ impl Engine {
         } else if self.config.mode == control::Mode::Enforce {
             let remedy = "lockdownctl plan lists what stands in the way";
             say(Severity::Crit, "the configuration says enforce, and this host only observes".to_owned(), Some(remedy));
+        }
+        let stays = |session: &&Session| session.ending.as_ref().is_some_and(|end| end.tries >= QUICK_TRIES);
+        for session in self.sessions.live().iter().filter(stays).take(MAX_LISTED) {
+            let what = format!(
+                "the connection of process {} to {} is to end, and cannot be ended; it is tried every second",
+                session.monitor.pid, session.account
+            );
+            say(Severity::Err, what, Some("journalctl -u lockdownd says why; a process in state D waits for its disk"));
         }
         for given_up in self.jobs.failed() {
             say(Severity::Err, given_up.to_owned(), Some("journalctl -u lockdownd says more; it is tried again"));

@@ -66,12 +66,20 @@ impl Engine {
         ids.iter().filter_map(|id| self.grants.get(id)).map(|grant| look::grant_view(grant, now)).collect()
     }
 
-    pub(super) fn lockdown_asked(&mut self, asked: control::Lockdown, asker: Asker, now: Now) -> Response {
+    pub(super) fn lockdown_asked(&mut self, asked: control::Lockdown, asker: Asker, now: Now) -> Answer {
         let said = asked.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let who = asker.person().map_or_else(|| "an operator".to_owned(), ToString::to_string);
         let (ids, sessions) = self.lockdown(format!("lockdown by {who}{said}"), Some(asker.actor), now);
         let notes = self.where_rendered(&ids);
-        Ok(Answer::Lockdown(LockdownAnswer { grants: self.views(&ids, now), sessions, left_off: 0, notes }))
+        let grants = self.views(&ids, now);
+        Answer::Lockdown(LockdownAnswer {
+            grants,
+            sessions,
+            left_off: 0,
+            left_running: Vec::new(),
+            more_left_running: 0,
+            notes,
+        })
     }
 
     pub(super) fn try_enforce(&mut self, asked: &Enforce, asker: Asker, now: Now) -> Response {

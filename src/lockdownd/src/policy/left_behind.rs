@@ -47,8 +47,12 @@ pub struct Over {
     pub shared: bool,
     /// Whether the persons' connections alone are looked after, not what the account runs by itself.
     pub connections_alone: bool,
-    /// Whether the account's service manager outlives its connections (logind's linger).
-    pub lingers: bool,
+    /// Whether somebody is logged in to the account in another way than by a connection that is known: its service manager
+    /// is theirs too.
+    pub attended: bool,
+    /// Whether the account's service manager is left to go by itself, as it does without logind's linger unless somebody
+    /// sees to it that it does not.
+    pub manager_goes: bool,
     /// Whether anybody came in since then: what they told a service manager that ran before nobody can tell, nor take back.
     pub used: bool,
 }
@@ -91,6 +95,16 @@ pub enum Left {
     Accounts(By),
 }
 
+impl Left {
+    /// The same while somebody else may be on the account.
+    pub fn shared(self) -> Self {
+        match self {
+            Self::Theirs(by) => Self::Accounts(by),
+            other => other,
+        }
+    }
+}
+
 /// Judges one process. `live` are the audit sessions of connections that go on.
 pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
     if seen.audit.is_some_and(|audit| live.contains(&audit)) {
@@ -104,8 +118,7 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
     }
     let manager = format!("{}/user@{}.service", user_slice(over.uid), over.uid);
     let by = if is_within(seen.cgroup, &manager) {
-        // Without linger it goes by itself once nobody is logged in.
-        if !over.lingers || seen.login_uid.is_some_and(|uid| uid != over.uid) {
+        if over.manager_goes || seen.login_uid.is_some_and(|uid| uid != over.uid) {
             return Left::Nothing;
         }
         By::UserManager
@@ -120,7 +133,8 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
         return Left::Nothing;
     };
     let told = by == By::UserManager && over.used;
-    if over.shared || (seen.began < over.since && !told) { Left::Accounts(by) } else { Left::Theirs(by) }
+    let shared = over.shared || (by == By::UserManager && over.attended);
+    if shared || (seen.began < over.since && !told) { Left::Accounts(by) } else { Left::Theirs(by) }
 }
 
 /// Since when somebody could be on this grant's account without a break, up to its end. What one person put there while
@@ -145,7 +159,9 @@ fn begins(grant: &Grant) -> Timestamp {
     grant.starts_at.max(grant.created_at)
 }
 
-fn is_within(path: &str, group: &str) -> bool {
+/// Whether a control group's path is this group's, or below it.
+#[must_use]
+pub fn is_within(path: &str, group: &str) -> bool {
     path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -166,7 +182,8 @@ mod tests {
             since: Duration::from_secs(100),
             shared: false,
             connections_alone: false,
-            lingers: true,
+            attended: false,
+            manager_goes: false,
             used: false,
         }
     }
@@ -238,7 +255,9 @@ mod tests {
         let none = BTreeSet::new();
         let unset = |cgroup| Seen { audit: None, login_uid: None, cgroup, began: Duration::from_secs(150) };
         assert_eq!(judge(unset(MANAGER), &over(), &none), Left::Theirs(By::UserManager));
-        assert_eq!(judge(unset(MANAGER), &Over { lingers: false, ..over() }, &none), Left::Nothing);
+        let attended = judge(unset(MANAGER), &Over { attended: true, ..over() }, &none);
+        assert_eq!(attended, Left::Accounts(By::UserManager), "somebody on the console");
+        assert_eq!(judge(unset(MANAGER), &Over { manager_goes: true, ..over() }, &none), Left::Nothing);
         for cgroup in [CRON, "/system.slice/app.service", "/user.slice/user-1002.slice/user@1002.service", "/"] {
             assert_eq!(judge(unset(cgroup), &over(), &none), Left::Nothing, "{cgroup}");
         }

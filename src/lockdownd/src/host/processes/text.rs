@@ -2,11 +2,19 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
+    io::Read,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::CgroupPath;
+
+pub(super) fn read_to(file: File, limit: usize) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(limit as u64).read_to_end(&mut text).ok()?;
+    Some(text)
+}
 
 /// The real, effective and saved user id.
 pub(super) fn uids(status: &[u8]) -> Option<[u32; 3]> {

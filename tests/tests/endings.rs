@@ -1,0 +1,221 @@
+//! Ends against people who resist them: by memory that nobody can read in time, by units that do not stop, by what goes on
+//! without its connection; and what is on record of ends when the daemon is killed in the middle of them.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release};
+use jiff::Timestamp;
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(15);
+const ENDS: &str = "[sessions]\nleft_behind = \"end\"\n";
+/// Ten processes whose memory maps are held: whoever reads their command lines waits for minutes.
+const HOLD: &str = "setsid -f hold-mm 16 10 300 >/dev/null 2>&1 </dev/null";
+/// How long a connection may outlive its grant, and how long an operator's request and a login may take, with that going on.
+const CUT: Duration = Duration::from_secs(2);
+const ANSWERED: Duration = Duration::from_secs(5);
+/// A unit that does not stop, and that would install jobs once it is asked to.
+const UNIT: &str = r#"set -e
+export XDG_RUNTIME_DIR=/run/user/$(id -u)
+cat >~/stays.sh <<'END'
+#!/bin/bash
+trap 'echo "* * * * * touch /tmp/by-cron" | crontab -; echo "touch /tmp/by-at" | at now + 1 minute 2>/dev/null' TERM
+while :; do sleep 0.2; date +%s.%N >/tmp/alive; done
+END
+chmod 755 ~/stays.sh
+systemd-run -q --user --unit=stays -p TimeoutStopSec=infinity -p Restart=always -p RestartSec=100ms ~/stays.sh
+"#;
+/// As `mosh-server` does: a session of its own, SIGHUP ignored, nothing of the connection kept.
+const MOSH: &str =
+    "cp /bin/sleep /tmp/mosh-server; (trap '' HUP; exec setsid -f /tmp/mosh-server 4071) >/dev/null 2>&1 </dev/null";
+/// Kills the daemon at no regular times until told to stop.
+const KILLER: &str = r#"
+until [ -e /root/over ]; do
+    sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
+    pid=$(systemctl show -P MainPID lockdownd)
+    [ "$pid" != 0 ] && kill -9 "$pid"
+done
+true
+"#;
+
+fn install_hold_mm(house: &House) {
+    let source = house.scratch().join("hold-mm.c");
+    let program = house.scratch().join("hold-mm");
+    std::fs::write(&source, include_str!("../data/hold-mm.c")).expect("own directory");
+    let mut cc = Command::new("cc");
+    let built = cc.args(["-O2", "-static", "-pthread", "-o"]).args([&program, &source]).status();
+    assert!(built.expect("cc, which cargo links with").success());
+    house.copy_in(&program, "/usr/local/bin/hold-mm");
+    house.sh("chmod 755 /usr/local/bin/hold-mm");
+}
+
+/// How many processes of this name there are, told by what never waits.
+fn named(house: &Instance, name: &str) -> usize {
+    house
+        .sh(&format!("grep -lx '{name}' /proc/[0-9]*/comm 2>/dev/null | wc -l || true"))
+        .trim()
+        .parse()
+        .expect("a number")
+}
+
+/// When a record was made.
+fn time(record: &Value) -> Timestamp {
+    record["time"].as_str().and_then(|time| time.parse().ok()).expect("a time")
+}
+
+fn whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(instance: Instance) {
+    let house = House::enforcing_in(instance, ENDS);
+    // A main thread that waits would be killed, and then be another process.
+    house.sh("mkdir -p /run/systemd/system/lockdownd.service.d");
+    house.write("/run/systemd/system/lockdownd.service.d/watchdog.conf", "[Service]\nWatchdogSec=6s\n");
+    house.sh("systemctl daemon-reload && systemctl restart lockdownd");
+    install_hold_mm(&house);
+    house.allow("frank --account ubuntu --for 1h");
+    let daemon = house.sh("systemctl show -P MainPID lockdownd");
+    let mut stays = house.ssh("ubuntu").key(&house.frank).stay();
+    house.ssh("ubuntu").key(&house.frank).run(HOLD).expect_ok();
+    eventually("they hold their memory", SOON, || named(&house, "hold-mm") == 10);
+    std::thread::sleep(Duration::from_secs(2));
+
+    let began = Instant::now();
+    let mut others = house.ssh("breakglass").key(&house.breakglass).stay();
+    assert!(house.ctl("status").ok() && began.elapsed() < ANSWERED, "{:?}", began.elapsed());
+    let revoked = Instant::now();
+    let revoke = std::thread::scope(|scope| {
+        let revoke = scope.spawn(|| house.ctl("revoke frank"));
+        stays.ended_within(SOON);
+        assert!(revoked.elapsed() < CUT, "{:?}", revoked.elapsed());
+        revoke.join().expect("no panic")
+    });
+    revoke.expect_ok();
+    let over = Timestamp::now();
+    let began = Instant::now();
+    house.allow("grace --account grace --for 1h");
+    assert!(house.ssh("grace").key(&house.grace).login());
+    assert!(began.elapsed() < ANSWERED, "{:?}", began.elapsed());
+    eventually("what he left is gone", SOON, || named(&house, "hold-mm") == 0);
+    eventually("the ends are on record", SOON, || !house.records_of("grant.ended").is_empty());
+    let terminated = house.records_of("session.terminated");
+    let session = terminated.iter().find(|record| record["session"].is_string()).expect("the session's end");
+    let early = over.duration_since(time(session));
+    assert!(session["detail"]["killed"].as_u64() > Some(0) && early < CUT.try_into().unwrap(), "{session}");
+    assert!(others.is_alive());
+    assert_eq!(house.sh("systemctl show -P MainPID lockdownd"), daemon, "the watchdog did not bite");
+    house.ctl("verify").expect_ok();
+}
+
+/// How often each session is on record as opened, and as over.
+fn sessions_of(records: &[Value]) -> BTreeMap<String, (usize, usize)> {
+    let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for record in records {
+        let Some(id) = record["session"].as_str() else { continue };
+        let counts = sessions.entry(id.to_owned()).or_default();
+        match record["type"].as_str() {
+            Some("session.opened") => counts.0 += 1,
+            Some("session.closed" | "session.terminated") => counts.1 += 1,
+            _ => {}
+        }
+    }
+    sessions
+}
+
+on_each_release! {
+    fn held_memory_delays_no_end_and_nobody_else(release) {
+        whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(Instance::boot(release));
+    }
+
+    fn a_users_own_sshd_goes_although_they_hold_memory(release) {
+        let house = House::enforcing(release);
+        install_hold_mm(&house);
+        // Without the descriptor that the harness would wait for.
+        house.run_as("frank", &format!("exec 3>&-; {HOLD}")).expect_ok();
+        eventually("they hold their memory", SOON, || named(&house, "hold-mm") == 10);
+        let start = "ssh-keygen -q -t ed25519 -N '' -f ~/host; cp /usr/sbin/sshd ~/mine; printf x >>~/mine; \
+            for way in '/usr/sbin/sshd -p 2200' ~/mine' -p 2201'; do \
+            setsid $way -f /dev/null -h ~/host -o UsePAM=no -o PidFile=none </dev/null >/dev/null 2>&1; done";
+        house.run_as("frank", start).expect_ok();
+        let listens = |port: u16| house.run(&format!("ss -Hltn 'sport = :{port}' | grep -q .")).ok();
+        eventually("both are gone", Duration::from_secs(40), || !listens(2200) && !listens(2201));
+        assert_eq!(named(&house, "hold-mm"), 10, "and they alone");
+    }
+
+    fn a_unit_that_does_not_stop_goes_with_the_grant_and_nothing_of_the_account_starts_anew(release) {
+        let house = House::enforcing_with(release, ENDS);
+        house.allow("frank --account frank --for 1h");
+        house.ssh("frank").key(&house.frank).run(UNIT).expect_ok();
+        let alive = || house.run("cat /tmp/alive").stdout;
+        eventually("it runs", SOON, || !alive().is_empty());
+        let mut stays = house.ssh("frank").key(&house.frank).stay();
+        house.ctl("revoke frank").expect_ok();
+        stays.ended_within(SOON);
+        eventually("nothing of frank's runs", Duration::from_secs(10), || !house.run("pgrep -u frank").ok());
+        let before = alive();
+        // Past the minute in which what it could have installed would run.
+        std::thread::sleep(Duration::from_secs(64));
+        assert_eq!(alive(), before);
+        assert!(!house.run("pgrep -u frank").ok() && !house.run("crontab -u frank -l").ok());
+        assert!(!house.exists("/tmp/by-cron") && !house.exists("/tmp/by-at"));
+        assert_eq!(house.sh("find /var/spool/cron/atjobs -user frank | wc -l").trim(), "0");
+        house.allow("frank --account frank --for 1h");
+        assert!(house.ssh("frank").key(&house.frank).login());
+    }
+
+    fn a_lockdown_ends_what_outlived_its_connection_or_names_it(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        house.ssh("ubuntu").key(&house.frank).run(MOSH).expect_ok();
+        assert_eq!(named(&house, "mosh-server"), 1);
+        let told = house.ctl("lockdown --reason stolen").expect_ok();
+        assert!(told.contains("still running") && told.contains("mosh-server") && told.contains("frank"), "{told}");
+        let record = house.records_of("grant.ended").pop().expect("its end is on record before the answer");
+        assert!(record["detail"]["left_behind"].to_string().contains("mosh-server"), "{record}");
+        // Also long after the grant.
+        let again = house.ctl_json("lockdown --reason stolen");
+        assert!(again["left_running"][0]["program"].as_str().is_some_and(|p| p.ends_with("mosh-server")), "{again}");
+        house.configure(&house.config("enforce", ENDS));
+        house.ctl("lockdown --reason stolen").expect_ok();
+        eventually("it is gone", SOON, || named(&house, "mosh-server") == 0);
+        let told = house.ctl("lockdown --reason stolen").expect_ok();
+        assert!(!told.contains("still running"), "{told}");
+    }
+
+    fn killed_at_any_moment_of_an_end_each_session_is_over_on_record_once_and_not_before_it_is(release) {
+        let house = House::enforcing(release);
+        house.write("/root/killer.sh", KILLER);
+        house.sh("systemd-run -q --unit=killer bash /root/killer.sh");
+        let began = Instant::now();
+        let mut lasted = 0;
+        while began.elapsed() < Duration::from_secs(25) {
+            // The daemon may be away at any of these.
+            if !house.ctl("allow frank --account ubuntu --for 3s --reason storm").ok() {
+                continue;
+            }
+            let mut client = house.ssh("ubuntu").key(&house.frank).spawn("echo logged-in; exec sleep 3600");
+            if began.elapsed().as_millis() % 2 == 0 {
+                std::thread::sleep(Duration::from_secs(1));
+                // It may not be heard; then the grant ends by its time.
+                let _ = house.ctl("revoke frank");
+            }
+            client.ended_within(Duration::from_secs(40));
+            lasted += usize::from(client.stdout().contains("logged-in"));
+        }
+        house.sh("touch /root/over; sleep 2; systemctl reset-failed lockdownd; systemctl start lockdownd");
+        let all_over = || sessions_of(&house.records()).values().all(|(opened, over)| *opened <= *over);
+        eventually("every session is over on record", SOON, || house.ctl("status").ok() && all_over());
+        let sessions = sessions_of(&house.records());
+        println!("{} sessions, {} let in", sessions.len(), lasted);
+        assert!(lasted >= 2 && sessions.len() >= lasted);
+        assert!(sessions.values().all(|counts| *counts == (1, 1)), "{sessions:?}");
+        house.ctl("verify").expect_ok();
+    }
+}
+
+#[test]
+fn on_hybrid_held_memory_delays_no_end_and_nobody_else() {
+    whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(Instance::boot_in(
+        Release::Bookworm,
+        Hierarchy::Hybrid,
+    ));
+}
