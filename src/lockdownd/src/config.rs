@@ -193,6 +193,11 @@ pub struct LedgerConfig {
     pub when_full: WhenFull,
 }
 
+/// How far two readings of the configuration are apart: a file is rewritten in less.
+pub const APART: Duration = Duration::from_millis(50);
+/// How many readings in a row may differ.
+pub const READINGS: u32 = 20;
+
 /// Loads what stands in a configuration directory (`/etc/lockdownd`): `config.toml`, which must be there, then
 /// `conf.d/*.toml` in name order. Settings of a later file replace earlier ones, lists included; `[[person]]` and
 /// `[[grant]]` add up. Names that begin with a dot or end otherwise are left alone.
@@ -200,10 +205,35 @@ pub struct LedgerConfig {
 /// Files and both directories must belong to root and be writable by root alone; files are regular, not links, at most
 /// [`MAX_FILE`] bytes each, [`MAX_TOTAL`] together and [`MAX_FILES`] in number.
 ///
+/// A file that is being written is seen empty or cut, and that may well be a configuration too. So everything is read
+/// twice, a moment apart, until both readings agree: this takes [`APART`], and up to [`READINGS`] times that.
+///
 /// # Errors
-/// Everything that is wrong, up to [`MAX_PROBLEMS`].
+/// Everything that is wrong, up to [`MAX_PROBLEMS`]; or that somebody goes on writing.
 pub fn load(dir: &Path) -> Result<Config, Error> {
-    load_of(dir, Owner::Only(ROOT))
+    load_steady(dir, Owner::Only(ROOT))
+}
+
+fn load_steady(dir: &Path, owner: Owner) -> Result<Config, Error> {
+    let read = || (files::states(dir, owner), load_of(dir, owner));
+    let mut before = read();
+    for _ in 0..READINGS {
+        std::thread::sleep(APART);
+        let now = read();
+        let agree = match (&before.1, &now.1) {
+            (Ok(before), Ok(now)) => before == now,
+            (Err(before), Err(now)) => before.to_string() == now.to_string(),
+            _ => false,
+        };
+        if agree && before.0 == now.0 {
+            return now.1;
+        }
+        before = now;
+    }
+    let mut problems = Problems::default();
+    let place = place::Place::whole(&dir.to_string_lossy());
+    problems.add_unread(&place, "files in it are being written", "reload again when they are whole");
+    judge(Settings::default(), &Scope::Whole, problems)
 }
 
 fn load_of(dir: &Path, owner: Owner) -> Result<Config, Error> {

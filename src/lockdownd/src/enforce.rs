@@ -13,6 +13,7 @@ pub(crate) mod jobs;
 mod left_behind;
 mod listeners;
 mod logins;
+mod looks;
 mod mode;
 mod recent;
 mod schedule;
@@ -42,7 +43,8 @@ pub(crate) use self::ending::QUICK_TRIES;
 #[cfg(test)]
 pub(crate) use self::start::JOURNAL_LIMIT;
 pub use self::{
-    ending::Ending, jobs::Came, left_behind::LookedBehind, start::StartError, users_sshd::UsersSshds, ways::Seen,
+    ending::Ending, jobs::Came, left_behind::LookedBehind, listeners::WhoListens, start::StartError,
+    users_sshd::UsersSshds, ways::Seen, world::Looked,
 };
 pub(crate) use self::{giving::NotInForce, start::renamed};
 use self::{
@@ -77,7 +79,8 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) config_state: ConfigState,
     pub(crate) people: BTreeMap<Fingerprint, Person>,
-    pub(crate) world: World,
+    pub(crate) world: Arc<World>,
+    pub(crate) looks: looks::Looks,
     pub(crate) mode: ModeState,
     pub(crate) schedule: Schedule,
     pub(crate) ways: WaysState,
@@ -150,7 +153,9 @@ impl Engine {
             Reason::Touched(Place::Store) => self.pass(now),
             Reason::Touched(Place::State) => self.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
-            Reason::Touched(place) => self.world_changed(place, now),
+            Reason::Touched(place) => self.world_touched(place, now),
+            Reason::Looked(looked) => self.looked(*looked, now),
+            Reason::Listening(listening) => self.heard_who_listens(listening, now),
             Reason::Job { id, came } => return self.job_came(id, came, now),
             Reason::Checked(obstacles) => self.checked(obstacles, now),
             Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
@@ -183,9 +188,16 @@ impl Engine {
         let (wall, boot) = self.grants.next_change(now);
         let trial = self.mode.trial_ends().map(|end| end.boot);
         let windows = self.recorder.next_close();
-        let looks =
-            [self.ways.due(), self.ways.ungated, self.users_sshds.due(), self.jobs.due(), Some(self.listening.due())];
-        let looks = looks.into_iter().chain([self.unstored.due(), self.behind.due()]);
+        let looks = [
+            self.ways.due(),
+            self.ways.ungated,
+            self.users_sshds.due(),
+            self.jobs.due(),
+            self.listening.due(),
+            self.looks.due(),
+            self.unstored.due(),
+            self.behind.due(),
+        ];
         let boots = [boot, self.grants.next_heartbeat(), trial, windows];
         let scheduled = [self.schedule.next_lockdown(), self.schedule.next_sweep()];
         let walls = [wall, self.mode.trial_ends().map(|d| d.wall), self.next_warning()].into_iter().chain(scheduled);
@@ -204,6 +216,7 @@ impl Engine {
         self.look_behind_if_due(now);
         self.warn_sessions(now);
         self.attest_if_due(now);
+        self.look_if_due(now);
         self.look_who_listens_if_due(now);
         self.end_users_sshds_if_due(now);
         self.find_ungated_if_due(now);

@@ -37,9 +37,12 @@ impl Engine {
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
                 self.look_at_shipper(now);
-                Ok(Answer::Status(Box::new(self.status(now))))
+                return self.answer_status(reply, now);
             }
-            Request::Allow(allow) => self.allow(allow, asker, now),
+            Request::Allow(allow) => match self.allow_after_look(allow, asker, reply, now) {
+                Some((allow, asker, reply)) => return reply.send(self.allow(allow, asker, now)),
+                None => return,
+            },
             Request::Revoke(revoke) => match self.revoke(&revoke, asker, now) {
                 Ok(answer) => return self.answer_when_looked(answer, reply, now),
                 refused => refused,
@@ -53,8 +56,8 @@ impl Engine {
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
             Request::People => Ok(Answer::People(self.list_people(now))),
             Request::Records(records) => self.read_records(&records),
-            Request::QuarantineList => self.list_quarantine(),
-            Request::QuarantineShow(item) => self.show_quarantined(&item),
+            Request::QuarantineList => return self.list_quarantine(reply, now),
+            Request::QuarantineShow(item) => return self.show_quarantined(item, reply, now),
         };
         reply.send(answer);
     }

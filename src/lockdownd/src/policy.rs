@@ -7,6 +7,7 @@ pub mod grant;
 pub mod key_file;
 pub mod left_behind;
 pub mod login;
+pub mod observation;
 pub mod operator;
 pub mod receipt;
 pub mod rendered;

@@ -175,7 +175,7 @@ async fn take_turns(
         if engine.act(reason, Now::read()) == Next::Stop {
             return Ok(());
         }
-        if moved {
+        if moved || engine.directories_moved() {
             schedules.follow(engine).await;
         }
         if reloads {

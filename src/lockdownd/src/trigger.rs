@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Came, LookedBehind, Seen, UsersSshds, homes::Finding},
+    enforce::{Came, LookedBehind, Looked, Seen, UsersSshds, WhoListens, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         peer::Peer,
@@ -105,6 +105,10 @@ pub enum Reason {
         /// What it brings, or that it panicked.
         came: Came,
     },
+    /// The host was looked at, beside the main thread because that reads files and runs programs.
+    Looked(Box<Looked>),
+    /// It was looked who listens, beside the main thread because that looks through `/proc`.
+    Listening(WhoListens),
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
     Checked(Vec<Obstacle>),
     /// Every way in was looked at, beside the main thread for the same reason.

@@ -12,6 +12,7 @@ use std::{
 use nix::fcntl::OFlag;
 
 use super::{error::Problems, place::Place};
+use crate::host::file_state::FileState;
 
 /// The largest configuration file, in bytes.
 pub const MAX_FILE: u64 = 1024 * 1024;
@@ -65,6 +66,12 @@ pub(super) fn list(dir: &Path, owner: Owner, also: &[&Path], problems: &mut Prob
         names.truncate(MAX_FILES - 1);
     }
     std::iter::once(config).chain(names.into_iter().map(|name| conf_d.join(name))).collect()
+}
+
+/// Which files there are, and what tells when one is written or replaced.
+pub(super) fn states(dir: &Path, owner: Owner) -> Vec<(PathBuf, Option<FileState>)> {
+    let paths = list(dir, owner, &[], &mut Problems::default());
+    paths.into_iter().map(|path| (path.clone(), FileState::at(&path).ok())).collect()
 }
 
 /// Whether a file of this name in `conf.d` is part of the configuration.
@@ -133,6 +140,11 @@ pub(super) fn read(path: &Path, owner: Owner, most: u64, problems: &mut Problems
     }
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
         problems.add_unread(&whole(path), "it is too large", format!("at most {most} bytes are read"));
+        return None;
+    }
+    if bytes.is_empty() {
+        // As one is at first that is being written.
+        problems.add_unread(&whole(path), "it is empty", "write a comment into it, or remove it");
         return None;
     }
     match String::from_utf8(bytes) {

@@ -5,7 +5,12 @@ use record::{Account, Draft, SessionId};
 use super::Engine;
 use crate::{
     host::clock::Now,
-    policy::{grant::Grant, store::MAX_STORE_FILE},
+    policy::{
+        grant::{Grant, Origin},
+        rendered,
+        store::MAX_STORE_FILE,
+        time::Deadline,
+    },
     sessions::Session,
     trigger::Reason,
 };
@@ -74,6 +79,50 @@ impl Engine {
         }
         self.pass(now);
         Ok(())
+    }
+
+    /// Makes a grant that the configuration renders, where its account exists.
+    pub(super) fn make_rendered(
+        &mut self,
+        wanted: &crate::config::RenderedGrant,
+        first_created: Option<jiff::Timestamp>,
+        now: Now,
+    ) {
+        let Some(uid) = self.world.uid_of(&wanted.account) else { return };
+        let created_at = first_created.unwrap_or(now.wall);
+        let starts_at = wanted.starts_at.unwrap_or(created_at).max(created_at);
+        let most = self.config.grants.max_duration;
+        // What is left of its longest life, counted from when this content was first seen.
+        let ceiling = jiff::SignedDuration::try_from(most)
+            .ok()
+            .and_then(|most| starts_at.checked_add(most).ok())
+            .unwrap_or(jiff::Timestamp::MAX);
+        let grant = Grant {
+            id: self.new_grant_id(),
+            person: wanted.person.clone(),
+            account: wanted.account.clone(),
+            uid,
+            from: wanted.from.clone(),
+            reason: wanted.reason.clone().unwrap_or_default(),
+            origin: Origin::Config { place: wanted.place.to_string(), content: rendered::content(wanted) },
+            created_at,
+            starts_at,
+            ends: Deadline::at(wanted.expires_at.min(ceiling), now),
+            ceiling: Deadline::at(ceiling, now),
+            recorded: false,
+            end: None,
+        };
+        if grant.ends.has_passed(now) {
+            return;
+        }
+        let sentence = format!(
+            "{} may log in to {} until {:.0}, as {} says",
+            grant.person, grant.account, grant.ends.wall, wanted.place
+        );
+        let draft = crate::operator::allow::grant_created(&grant, sentence);
+        if let Err(error) = self.put_in_force(grant, draft, now) {
+            tracing::error!(%error, place = %wanted.place, "a rendered grant could not be put in force; the next sweep tries again");
+        }
     }
 
     /// Puts a session into the table and watches its connection; false if it cannot be kept.

@@ -37,7 +37,7 @@ use crate::{
 };
 
 pub use look::plan;
-pub use territory::{HomeSpec, KeyFilePath, Territory};
+pub use territory::{HomeSpec, KeyFilePath, Plot, Territory};
 
 /// How long repeated failures of one path, and repeated overflows, are only counted before they are told again.
 pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub enum HomesError {
 #[derive(Debug, Clone)]
 pub enum Command {
     /// From now on this is to be kept free of keys, in this mode.
-    Territory(Arc<Territory>),
+    Territory(Plot),
     /// Look at everything once, as if nothing had been watched; answered by [`Finding::Swept`] with the same id.
     Sweep {
         /// Chosen by the caller.

@@ -26,6 +26,12 @@ const MAX_GIVEN_UP: usize = 16;
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
+    /// Looks at accounts and at sshd's and PAM's configuration.
+    World,
+    /// Looks who listens for connections.
+    Listening,
+    /// Reads the quarantine.
+    Quarantine,
     /// Looks at what stands in the way of enforce.
     Obstacles,
     /// Looks at every way in.
@@ -52,6 +58,9 @@ impl Kind {
     /// What it does, to follow "the job that".
     fn does(self) -> &'static str {
         match self {
+            Self::World => "looks at accounts and configuration",
+            Self::Listening => "looks who listens for connections",
+            Self::Quarantine => "reads the quarantine",
             Self::Obstacles => "looks at what stands in the way of enforce",
             Self::Ways => "looks at every way in",
             Self::UsersSshds => "looks for users' own SSH servers",
@@ -68,8 +77,9 @@ impl Kind {
     /// How long it may take; several times what it takes on a slow machine.
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Restore => 30,
-            Self::Obstacles | Self::UsersSshds | Self::LeftBehind | Self::ReadBack | Self::Plan => 60,
+            Self::Restore | Self::Quarantine => 30,
+            Self::World | Self::Listening | Self::LeftBehind => 60,
+            Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
             Self::Homes => ATTEST_WITHIN.as_secs().unsigned_abs(),
         })
@@ -218,10 +228,12 @@ impl Engine {
         self.jobs.failed.insert(kind, what.clone());
         match kind {
             Kind::Obstacles => self.mode.checked(),
+            Kind::World => self.look_lost(&what, now),
+            Kind::Listening => self.listening.ended(now.boot, now.boot),
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
             Kind::LeftBehind => self.not_looked_behind(&what, now),
-            Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
+            Kind::Quarantine | Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
             Kind::Homes => self.sweep_lost(&what, now),
         }
     }

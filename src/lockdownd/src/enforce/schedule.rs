@@ -20,7 +20,6 @@ use crate::{
         grant::EndCause,
         schedule::{Due, LastLockdown, Recurring},
     },
-    trigger::Place,
 };
 
 /// How long after a sweep's time its attestation must have come: `next_by` promises that.
@@ -144,7 +143,11 @@ impl Engine {
     /// what it found is attested when the homes are done.
     pub(super) fn begin_sweep(&mut self, now: Now) {
         self.heed_shipper(now);
-        self.world_changed(Place::Anywhere, now);
+        self.look_and_sweep(now);
+    }
+
+    /// Goes on with a sweep once the world has been looked at.
+    pub(super) fn sweep_on(&mut self, now: Now) {
         self.keep_state_files();
         self.back_grants(now);
         for session in self.sessions.live().to_vec() {
@@ -202,6 +205,14 @@ impl Engine {
         }
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
+        }
+        let unseen: Vec<serde_json::Value> = self.not_seen_whole().map(Into::into).collect();
+        if !unseen.is_empty() {
+            draft = draft.with("not_seen_whole", unseen);
+        }
+        let sources = self.world.not_enumerated();
+        if !sources.is_empty() {
+            draft = draft.with("not_enumerated", sources.to_vec());
         }
         let draft = self.emergencies.attested(draft, self.sessions.live());
         self.recorder.note(match seen {

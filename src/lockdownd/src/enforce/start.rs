@@ -17,6 +17,7 @@ use super::{
     ConfigState, Engine,
     ending::{Ended, grant_ended},
     homes::{Finding, Homes, HomesError, Setup},
+    looks::named_accounts,
     mode::ModeState,
     recent::RecentLogins,
     schedule::{self, Schedule},
@@ -115,12 +116,14 @@ impl Engine {
         let Opened { ledger, set_aside, recorded, .. } = opened;
         let (schedule, missed) = Schedule::resume(&config, grants.last_lockdown(), recorded.lockdown, now);
         let lost = log_lost(set_aside.is_some(), &recorded);
+        let named = named_accounts(&config, &grants, &sessions);
         let mut engine = Self {
             people: Self::index_people(&config),
             schedule,
             config,
             config_state,
-            world: World::read(&boot_id),
+            world: Arc::new(World::first(&boot_id, &named)),
+            looks: super::looks::Looks::default(),
             mode: ModeState::default(),
             ways: WaysState::default(),
             users_sshds: super::users_sshd::Looks::default(),

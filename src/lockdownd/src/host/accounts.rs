@@ -111,7 +111,7 @@ impl Accounts {
     /// # Errors
     /// [`AccountsError`] if the file cannot be read whole.
     pub fn read() -> Result<Self, AccountsError> {
-        Ok(Self::parse(&read_bounded(Path::new(PASSWD))?))
+        Ok(Self::parse(&read_passwd()?))
     }
 
     /// Parses the bytes of a passwd(5) file.
@@ -168,6 +168,14 @@ fn parse_line(line: &[u8]) -> Result<PasswdEntry, &'static str> {
 
 fn parse_id(field: &[u8]) -> Option<u32> {
     std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// The bytes of [`PASSWD`], at most [`MAX_FILE`].
+///
+/// # Errors
+/// [`AccountsError`] if the file cannot be read whole.
+pub fn read_passwd() -> Result<Vec<u8>, AccountsError> {
+    read_bounded(Path::new(PASSWD))
 }
 
 /// Whether the account `entry` is a member of `group`, by its primary group or by name, as [`GROUP`] is now; an unknown

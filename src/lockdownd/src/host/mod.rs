@@ -2,8 +2,10 @@
 
 pub mod accounts;
 pub mod async_fd;
+mod child;
 pub mod clock;
 pub mod connection;
+pub mod file_state;
 pub mod held;
 pub mod home_watch;
 pub mod identity;
@@ -13,6 +15,7 @@ pub mod key_store;
 pub mod left_behind;
 pub mod listening;
 pub mod logins;
+pub mod name_service;
 pub mod pam;
 pub mod paths;
 pub mod peer;

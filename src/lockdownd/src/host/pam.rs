@@ -244,20 +244,40 @@ fn serves_the_user(line: &Line) -> bool {
 }
 
 /// SHA-256 over every file's name and content in PAM's directories: equal digests, equal configuration.
-#[must_use]
-pub fn digest() -> [u8; 32] {
-    let listed =
-        directories().into_iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
-    let files: BTreeSet<PathBuf> = listed.map(|entry| entry.path()).collect();
+///
+/// # Errors
+/// A directory or file cannot be read: then nothing is known.
+pub fn digest() -> io::Result<[u8; 32]> {
+    let mut files = BTreeSet::new();
+    for directory in directories() {
+        match std::fs::read_dir(directory) {
+            Ok(entries) => {
+                for entry in entries {
+                    files.insert(entry?.path());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
     let mut digest = Sha256::new();
     for file in files {
-        let content = super::paths::read_path(&file, MAX_DIGESTED).unwrap_or_default();
+        let content = match super::paths::read_path(&file, MAX_DIGESTED) {
+            // A directory, link or overlong file, which counts by its name alone.
+            Err(error) if is_no_plain_file(&error) => Vec::new(),
+            read => read?,
+        };
         for part in [file.as_os_str().as_encoded_bytes(), &content] {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
     }
-    digest.finalize().into()
+    Ok(digest.finalize().into())
+}
+
+fn is_no_plain_file(error: &io::Error) -> bool {
+    use nix::libc::{EISDIR, ELOOP, ENXIO};
+    error.kind() == io::ErrorKind::FileTooLarge || matches!(error.raw_os_error(), Some(EISDIR | ELOOP | ENXIO))
 }
 
 /// The most bytes of one file that count for [`digest`].

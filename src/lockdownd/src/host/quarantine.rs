@@ -233,17 +233,26 @@ fn open_directories(directory: &Path) -> Result<(OwnedFd, OwnedFd), QuarantineEr
 /// # Errors
 /// [`QuarantineError::Io`] if the directory cannot be read; one that does not exist is empty.
 pub fn list(directory: &Path) -> Result<Vec<Item>, QuarantineError> {
+    let ids = ids(directory)?;
+    let mut items: Vec<Item> = ids.into_iter().filter_map(|id| show(directory, &id).ok()).collect();
+    items.sort_by(|a, b| (a.removed_at, &a.id).cmp(&(b.removed_at, &b.id)));
+    Ok(items)
+}
+
+/// How many items [`list`] finds, their descriptions unread.
+///
+/// # Errors
+/// As [`list`].
+pub fn count(directory: &Path) -> Result<u64, QuarantineError> {
+    Ok(ids(directory)?.len() as u64)
+}
+
+fn ids(directory: &Path) -> Result<Vec<ItemId>, QuarantineError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|e| QuarantineError::io(directory, e))?,
     };
-    let mut items: Vec<Item> = entries
-        .filter_map(|entry| id_of_description(&entry.ok()?.file_name()))
-        .take(MAX_LISTED)
-        .filter_map(|id| show(directory, &id).ok())
-        .collect();
-    items.sort_by(|a, b| (a.removed_at, &a.id).cmp(&(b.removed_at, &b.id)));
-    Ok(items)
+    Ok(entries.filter_map(|entry| id_of_description(&entry.ok()?.file_name())).take(MAX_LISTED).collect())
 }
 
 fn id_of_description(name: &OsStr) -> Option<ItemId> {

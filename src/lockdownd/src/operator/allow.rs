@@ -42,7 +42,7 @@ impl Terms {
 
 impl Engine {
     /// Grants, or extends the same grant.
-    pub(super) fn allow(&mut self, asked: Allow, asker: Asker, now: Now) -> Response {
+    pub(crate) fn allow(&mut self, asked: Allow, asker: Asker, now: Now) -> Response {
         let terms = self.judge_terms(&asked, &asker, now)?;
         let same = self.grants.open_ones().find(|grant| {
             // One that begins later is another grant: extending it would not let anybody in earlier. So is one that has

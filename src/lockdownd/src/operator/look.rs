@@ -10,13 +10,14 @@ use control::{
 use record::{GrantId, Record};
 
 use crate::{
-    enforce::{Engine, QUICK_TRIES, renamed},
+    enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed},
     host::{
         clock::Now,
         quarantine::{self, QUARANTINE},
     },
     policy::grant::{EndCause, Grant, Origin, Standing},
     sessions::{self, Session, Standing as S},
+    trigger::Reply,
 };
 
 /// How many bytes of the ledger one request looks through.
@@ -62,7 +63,24 @@ impl Engine {
         theirs.filter(|grant| grant.standing(now) != Standing::Over).map(|grant| grant.id.clone()).collect()
     }
 
-    pub(super) fn status(&self, now: Now) -> Status {
+    /// Answers `status`; what is in quarantine is counted beside the main thread.
+    pub(super) fn answer_status(&mut self, reply: Reply, now: Now) {
+        let mut status = Box::new(self.status(now));
+        self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
+            match quarantine::count(Path::new(QUARANTINE)) {
+                Ok(count) => status.quarantined = count,
+                Err(error) => status.problems.push(Problem {
+                    severity: Severity::Err,
+                    what: format!("the quarantine cannot be read: {error}"),
+                    remedy: None,
+                }),
+            }
+            reply.send(Ok(Answer::Status(status)));
+            None
+        });
+    }
+
+    fn status(&self, now: Now) -> Status {
         let (sources, sources_left_off) = super::sources::views(&self.config);
         let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
         let head = self.recorder.ledger().head();
@@ -95,7 +113,7 @@ impl Engine {
             unattributed_sessions: sessions(|s| matches!(s, S::Unattributed | S::Unbacked { .. })),
             emergency_sessions: sessions(|s| *s == S::Emergency),
             ways_open: self.ways.open(),
-            quarantined: quarantine::list(Path::new(QUARANTINE)).map_or(0, |items| items.len() as u64),
+            quarantined: 0,
             obstacles: self.obstacle_views(),
             ledger: LedgerState {
                 id: self.recorder.ledger().id().clone(),
@@ -104,7 +122,7 @@ impl Engine {
                 durable: head.seq,
                 failing: self.recorder.failing().map(str::to_owned),
             },
-            problems: self.problems(),
+            problems: self.problems(now),
             last_sweep: self.last_sweep,
             next_sweep: self.schedule.next_sweep(),
             next_lockdown: self.next_lockdown(),
@@ -112,7 +130,7 @@ impl Engine {
         }
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self, now: Now) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut say = |severity, what: String, remedy: Option<&str>| {
             problems.push(Problem { severity, what, remedy: remedy.map(str::to_owned) });
@@ -144,6 +162,10 @@ impl Engine {
         }
         for given_up in self.jobs.failed() {
             say(Severity::Err, given_up.to_owned(), Some("journalctl -u lockdownd says more; it is tried again"));
+        }
+        for what in self.long_not_seen_whole(now) {
+            let what = format!("not seen whole, and taken to be as it was before: {what}");
+            say(Severity::Err, what, Some("mend it; it is looked at again by itself"));
         }
         if let Some(full) = self.shipped.full {
             say(Severity::Crit, format!("no new grant is given: {full}"), Some(full.remedy()));

@@ -15,7 +15,7 @@ use crate::{
     config::BeforeEnforce,
     enforce::{
         Engine,
-        homes::{self, Standing, Territory},
+        homes::{self, Standing},
         jobs::Kind,
     },
     host::{
@@ -42,35 +42,26 @@ pub struct RestoreOutcome {
 }
 
 impl Engine {
-    pub(super) fn list_quarantine(&self) -> Response {
-        let items = quarantine::list(Path::new(QUARANTINE)).map_err(failed)?;
-        Ok(Answer::Quarantine(QuarantineAnswer { items: items.iter().filter_map(item_view).collect(), left_off: 0 }))
+    pub(super) fn list_quarantine(&mut self, reply: Reply, now: Now) {
+        self.from_quarantine(reply, now, || {
+            let items = quarantine::list(Path::new(QUARANTINE)).map_err(failed)?;
+            Ok(Answer::Quarantine(QuarantineAnswer {
+                items: items.iter().filter_map(item_view).collect(),
+                left_off: 0,
+            }))
+        });
     }
 
-    pub(super) fn show_quarantined(&self, asked: &Quarantined) -> Response {
-        let id = item_id(&asked.id)?;
-        let item = quarantine::show(Path::new(QUARANTINE), &id).map_err(|error| unknown(&id, &error))?;
-        let content = quarantine::content(Path::new(QUARANTINE), &id).unwrap_or_default();
-        let mut lines = content.split(|byte| *byte == b'\n').map(|line| &line[..line.len().min(MAX_SHOWN_LINE)]);
-        let shown: Vec<String> = lines.by_ref().take(MAX_SHOWN).map(record::escape).collect();
-        let view = item_view(&item).ok_or_else(|| unknown(&id, &"it is not one account's"))?;
-        Ok(Answer::QuarantineItem(Box::new(QuarantineDetail {
-            file_type: match item.kind {
-                ItemKind::File => "file".to_owned(),
-                ItemKind::Symlink { .. } => "symbolic link".to_owned(),
-                ItemKind::Other => "other".to_owned(),
-            },
-            link_target: match item.kind {
-                ItemKind::Symlink { target } => Some(target),
-                _ => None,
-            },
-            uid: item.owner,
-            mode: item.mode,
-            sha256: Some(item.sha256).filter(|hash| !hash.is_empty()),
-            lines: shown,
-            cut: lines.next().is_some() || item.content == Content::Truncated,
-            item: view,
-        })))
+    pub(super) fn show_quarantined(&mut self, asked: Quarantined, reply: Reply, now: Now) {
+        self.from_quarantine(reply, now, move || show(&asked));
+    }
+
+    /// Reads the quarantine for an answer, which takes the longer the more is in it.
+    fn from_quarantine(&mut self, reply: Reply, now: Now, read: impl FnOnce() -> Response + Send + 'static) {
+        self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
+            reply.send(read());
+            None
+        });
     }
 
     /// Gives an item back to its account, by a process that has become the account.
@@ -131,11 +122,11 @@ impl Engine {
             changes: self.planned(now),
             left_off: 0,
         };
-        let territory: Territory = self.territory();
+        let plot = self.plot();
         self.begin_job(Kind::Plan, Some(reply.clone()), now, move || {
             reply.send(match homes::system_root() {
                 Ok(root) => {
-                    answer.changes.extend(homes::plan(&root, &territory).into_iter().map(removal));
+                    answer.changes.extend(homes::plan(&root, &plot.territory()).into_iter().map(removal));
                     Ok(Answer::Plan(answer))
                 }
                 Err(error) => Err(Refusal::new(RefusalCode::Failed, error.to_string())),
@@ -190,6 +181,32 @@ impl Engine {
         }
         changes
     }
+}
+
+fn show(asked: &Quarantined) -> Response {
+    let id = item_id(&asked.id)?;
+    let item = quarantine::show(Path::new(QUARANTINE), &id).map_err(|error| unknown(&id, &error))?;
+    let content = quarantine::content(Path::new(QUARANTINE), &id).unwrap_or_default();
+    let mut lines = content.split(|byte| *byte == b'\n').map(|line| &line[..line.len().min(MAX_SHOWN_LINE)]);
+    let shown: Vec<String> = lines.by_ref().take(MAX_SHOWN).map(record::escape).collect();
+    let view = item_view(&item).ok_or_else(|| unknown(&id, &"it is not one account's"))?;
+    Ok(Answer::QuarantineItem(Box::new(QuarantineDetail {
+        file_type: match item.kind {
+            ItemKind::File => "file".to_owned(),
+            ItemKind::Symlink { .. } => "symbolic link".to_owned(),
+            ItemKind::Other => "other".to_owned(),
+        },
+        link_target: match item.kind {
+            ItemKind::Symlink { target } => Some(target),
+            _ => None,
+        },
+        uid: item.owner,
+        mode: item.mode,
+        sha256: Some(item.sha256).filter(|hash| !hash.is_empty()),
+        lines: shown,
+        cut: lines.next().is_some() || item.content == Content::Truncated,
+        item: view,
+    })))
 }
 
 fn removal(standing: Standing) -> Change {

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
-use record::{Account, GrantId};
+use record::GrantId;
 use sha2::{Digest, Sha256};
 
-use super::grant::{EndCause, Grant, Origin};
+use super::{
+    grant::{EndCause, Grant, Origin},
+    observation::Known,
+};
 use crate::config::{self, Config, RenderedGrant};
 
 /// What a configuration, or a change of the accounts, asks of the grants.
@@ -22,13 +25,8 @@ pub struct Changes<'a> {
     pub moved: Vec<(GrantId, String)>,
 }
 
-/// Judges every grant against the configuration and the accounts there are (name and user id).
-pub fn judge<'a>(
-    config: &'a Config,
-    accounts: &BTreeMap<Account, u32>,
-    grants: &[Grant],
-    now: Timestamp,
-) -> Changes<'a> {
+/// Judges every grant against the configuration and the accounts there are.
+pub fn judge<'a>(config: &'a Config, accounts: &Known, grants: &[Grant], now: Timestamp) -> Changes<'a> {
     let mut changes = Changes::default();
     let rendered: BTreeMap<String, &RenderedGrant> = config.rendered.iter().map(|r| (content(r), r)).collect();
     for grant in grants.iter().filter(|grant| grant.is_open()) {
@@ -48,7 +46,8 @@ pub fn judge<'a>(
         let same: Vec<&Grant> = grants.iter().filter(|g| g.origin.content() == Some(&content)).collect();
         // Ended by a person, a lockdown or its own time: neither restart nor reload brings it back.
         let stays_ended = |grant: &&Grant| grant.end.as_ref().is_none_or(|end| end.cause != EndCause::Config);
-        let cannot_be = config.accounts.exempt.contains(&wanted.account) || !accounts.contains_key(&wanted.account);
+        let cannot_be =
+            config.accounts.exempt.contains(&wanted.account) || !accounts.uids.contains_key(&wanted.account);
         if wanted.expires_at > now && !cannot_be && !same.iter().any(stays_ended) {
             changes.make.push((wanted, same.iter().map(|grant| grant.created_at).min()));
         }
@@ -58,7 +57,7 @@ pub fn judge<'a>(
 
 fn no_longer_backed(
     config: &Config,
-    accounts: &BTreeMap<Account, u32>,
+    accounts: &Known,
     rendered: &BTreeMap<String, &RenderedGrant>,
     grant: &Grant,
 ) -> Option<String> {
@@ -77,7 +76,9 @@ fn no_longer_backed(
     if !entry.accounts.contains(account) {
         return Some(format!("the configuration no longer lets {person} be given the account {account}"));
     }
-    match accounts.get(account) {
+    match accounts.uids.get(account) {
+        // It may only not have been seen yet.
+        None if !accounts.settled => None,
         None => Some(format!("the account {account} was deleted")),
         Some(uid) if *uid != grant.uid => Some(format!("the account {account} was made anew, with another user id")),
         Some(_) => None,
@@ -116,12 +117,17 @@ mod tests {
         config("\"breakglass\"", "\"ubuntu\", \"frank\"", grants)
     }
 
-    fn accounts() -> BTreeMap<Account, u32> {
-        ["ubuntu", "frank"].map(|name| (name.parse().expect("an account"), 1_000)).into()
+    fn accounts() -> Known {
+        let uids = ["ubuntu", "frank"].map(|name| (name.parse().expect("an account"), 1_000)).into();
+        Known { uids, settled: true }
+    }
+
+    fn no_accounts() -> Known {
+        Known { settled: true, ..Known::default() }
     }
 
     /// What is made, and what is ended with which reason.
-    fn judged(config: &Config, accounts: &BTreeMap<Account, u32>, grants: &[Grant]) -> (usize, Vec<String>) {
+    fn judged(config: &Config, accounts: &Known, grants: &[Grant]) -> (usize, Vec<String>) {
         let changes = judge(config, accounts, grants, now().wall);
         (changes.make.len(), changes.end.into_iter().map(|(_, reason)| reason).collect())
     }
@@ -168,12 +174,13 @@ mod tests {
         let operators = [grant(1, "frank", "ubuntu")];
         assert_eq!(judged(&usual(""), &accounts(), &operators), (0, vec![]));
         let nobody = Config::parse(&[("config.toml", "mode = \"observe\"")]).expect("good");
-        let anew = BTreeMap::from([("ubuntu".parse().expect("an account"), 1_001)]);
+        let uids = BTreeMap::from([("ubuntu".parse().expect("an account"), 1_001)]);
+        let anew = Known { uids, settled: true };
         for (config, accounts, why) in [
             (nobody, accounts(), "no longer names frank"),
             (config("\"ubuntu\"", "\"frank\"", ""), accounts(), "is now exempt"),
             (config("", "\"frank\"", ""), accounts(), "no longer lets frank be given the account ubuntu"),
-            (usual(""), BTreeMap::new(), "was deleted"),
+            (usual(""), no_accounts(), "was deleted"),
             (usual(""), anew, "made anew"),
         ] {
             let (_, reasons) = judged(&config, &accounts, &operators);
@@ -193,8 +200,15 @@ mod tests {
     }
 
     #[test]
+    fn no_grant_ends_for_an_account_that_was_not_seen_yet() {
+        let operators = [grant(1, "frank", "ubuntu")];
+        assert_eq!(judged(&usual(""), &Known::default(), &operators), (0, vec![]));
+        assert_eq!(judged(&usual(""), &no_accounts(), &operators).1.len(), 1);
+    }
+
+    #[test]
     fn a_rendered_grant_waits_for_its_account() {
-        assert_eq!(judged(&usual(RENDERED), &BTreeMap::new(), &[]), (0, vec![]));
+        assert_eq!(judged(&usual(RENDERED), &no_accounts(), &[]), (0, vec![]));
     }
 
     #[test]

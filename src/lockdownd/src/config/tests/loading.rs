@@ -94,7 +94,7 @@ fn conf_d_may_be_missing_and_config_toml_may_not() {
 #[test]
 fn what_another_could_have_written_is_not_believed() {
     for (name, mode) in [("config.toml", 0o664), ("conf.d/a.toml", 0o646), ("conf.d", 0o775), ("", 0o777)] {
-        let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", "")]);
+        let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", "#\n")]);
         assert!(dir.load().is_ok());
         dir.chmod(name, mode);
         dir.refused("lets others write it; chmod go-w ");
@@ -196,7 +196,7 @@ fn a_file_is_judged_in_the_whole_at_the_place_where_it_would_stand() {
     let error =
         proposed(&dir, &[("config.toml", &format!("{ENFORCE}{}", person("a", 1)))]).expect_err("twice").to_string();
     assert!(error.contains("conf.d/a.toml:2:8: a is a person already at"), "{error}");
-    let error = proposed(&dir, &[("config.toml", "")]).expect_err("no mode").to_string();
+    let error = proposed(&dir, &[("config.toml", "#\n")]).expect_err("no mode").to_string();
     assert!(error.contains("mode is missing"), "{error}");
     assert!(dir.load().is_ok(), "nothing was changed, and drafts are no part of it");
 }
@@ -225,7 +225,7 @@ fn a_destination_is_a_file_that_would_be_read() {
     }
     // The first file of all, where there is not even a directory for it.
     fs::remove_dir_all(dir.0.path().join("conf.d")).expect("removed");
-    dir.put("people", b"");
+    dir.put("people", b"#\n");
     let people = Proposed { destination: dir.0.path().join("conf.d/a.toml"), file: dir.0.path().join("people") };
     let check = || check_as_in(dir.0.path(), Owner::Only(dir.owner()), std::slice::from_ref(&people));
     assert!(check().is_ok());
@@ -240,4 +240,44 @@ fn the_last_good_configuration_loads_again() {
     let dir = Dir::new(&[("last-good.toml", &config.to_toml())]);
     let again = load_file_of(&dir.0.path().join("last-good.toml"), Owner::Only(dir.owner())).expect("good");
     assert_eq!(again.digest, config.digest);
+}
+
+#[test]
+fn an_empty_file_is_taken_for_one_that_is_being_written() {
+    let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/10-x.toml", "# nothing yet\n")]);
+    dir.load().expect("a comment is enough");
+    dir.put("conf.d/10-x.toml", b"");
+    dir.refused("10-x.toml: it is empty");
+}
+
+#[test]
+fn a_configuration_that_is_being_written_is_taken_whole_or_not_at_all() {
+    let person = "[[person]]\nname = \"frank\"\n";
+    let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/10-x.toml", person)]);
+    let (path, done) = (dir.0.path().join("conf.d/10-x.toml"), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                // As a slow `cat >FILE` with two writes.
+                fs::write(&path, "# frank is next\n").expect("written");
+                std::thread::sleep(Duration::from_millis(20));
+                fs::write(&path, person).expect("written");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let mut refused = 0;
+        for _ in 0..3 {
+            match load_steady(dir.0.path(), Owner::Only(dir.owner())) {
+                Ok(config) => assert_eq!(config.people.len(), 1, "half of it was taken"),
+                Err(error) => {
+                    assert!(error.to_string().contains("being written"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(refused > 0, "it never stood still");
+    });
+    fs::write(&path, person).expect("written");
+    assert_eq!(load_steady(dir.0.path(), Owner::Only(dir.owner())).expect("whole").people.len(), 1);
 }

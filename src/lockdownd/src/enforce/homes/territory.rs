@@ -1,6 +1,10 @@
 //! Which files are to be kept free of keys.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use control::Mode;
 
@@ -16,6 +20,29 @@ pub struct Territory {
     pub homes: Vec<HomeSpec>,
     /// Key files that are not one account's own, because the pattern has neither `%u`, `%U` nor `%h`.
     pub shared: Vec<KeyFilePath>,
+}
+
+/// How a [`Territory`] is worked out, which takes a while where there are many accounts.
+#[derive(Clone)]
+pub struct Plot(Arc<dyn Fn() -> Territory + Send + Sync>);
+
+impl Plot {
+    /// By this function.
+    pub fn new(territory: impl Fn() -> Territory + Send + Sync + 'static) -> Self {
+        Self(Arc::new(territory))
+    }
+
+    /// Works it out.
+    #[must_use]
+    pub fn territory(&self) -> Territory {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Plot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plot").finish_non_exhaustive()
+    }
 }
 
 /// One account's part.

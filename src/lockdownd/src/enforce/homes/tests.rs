@@ -88,7 +88,8 @@ impl Stage {
     }
 
     fn give(&self, mode: Mode, pattern: &str) {
-        self.homes.send(Command::Territory(Arc::new(self.territory(mode, pattern))));
+        let territory = self.territory(mode, pattern);
+        self.homes.send(Command::Territory(Plot::new(move || territory.clone())));
     }
 
     /// Sweeps, and gives what was told until it was done.

@@ -69,7 +69,7 @@ pub(super) struct Worker {
     watch: HomeWatch,
     intake: Intake,
     outbox: Outbox,
-    territory: Option<Arc<Territory>>,
+    territory: Option<Territory>,
     wards: Vec<Ward>,
     urgent: VecDeque<Unit>,
     routine: VecDeque<Unit>,
@@ -143,13 +143,13 @@ impl Worker {
     fn take_orders(&mut self, orders: &Orders) -> bool {
         let Waiting { territory, mut sweeps, stop } = orders.take();
         if let Some(territory) = territory {
-            self.take_territory(territory);
+            self.take_territory(territory.territory());
         }
         self.sweeps_asked.append(&mut sweeps);
         !stop
     }
 
-    fn take_territory(&mut self, territory: Arc<Territory>) {
+    fn take_territory(&mut self, territory: Territory) {
         if self.territory.as_ref() == Some(&territory) {
             return;
         }

@@ -5,19 +5,13 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    io,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
-
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::Duration,
 };
 
 use super::listener::Invocation;
+use crate::host::child::{self, Bounds, Output};
 
 /// How long sshd may take: it needs 10 ms.
 pub const MAX_TIME: Duration = Duration::from_secs(5);
@@ -220,75 +214,22 @@ fn ask(sshd: &Invocation, mut args: Vec<OsString>) -> Result<String, EffectiveEr
     Err(EffectiveError::Refused { binary, config, complaint })
 }
 
-struct Output {
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
 fn run(binary: &Path, args: &[OsString]) -> Result<Output, EffectiveError> {
     let failed = |source| EffectiveError::Run { binary: binary.to_owned(), source };
     if !binary.is_absolute() {
         return Err(failed(io::Error::other("not an absolute path")));
     }
     make_privsep_dir();
-    let mut command = Command::new(binary);
-    command.args(args).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    let collected = collect(&mut child);
-    if !matches!(collected, Ok(Some(_))) {
-        // It may have ended by itself meanwhile; it is reaped either way.
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(failed)?;
-    match collected.map_err(failed)? {
-        Some((stdout, stderr)) => Ok(Output { status, stdout, stderr }),
-        None => Err(EffectiveError::Endless { binary: binary.to_owned() }),
-    }
+    let bounds = Bounds { time: MAX_TIME, output: MAX_OUTPUT };
+    child::run(child::command(binary, args), bounds)
+        .map_err(failed)?
+        .ok_or(EffectiveError::Endless { binary: binary.to_owned() })
 }
 
 /// What systemd makes for ssh.service. Where that fails, sshd says so itself.
 fn make_privsep_dir() {
     use std::os::unix::fs::DirBuilderExt;
     let _ = std::fs::DirBuilder::new().mode(0o755).create(PRIVSEP_DIR);
-}
-
-/// Reads both outputs to their ends; `None` when that takes too long or gets too much.
-fn collect(child: &mut Child) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let mut streams: Vec<(Option<std::fs::File>, Vec<u8>)> =
-        [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)]
-            .into_iter()
-            .map(|fd| (fd.map(std::fs::File::from), Vec::new()))
-            .collect();
-    let deadline = Instant::now() + MAX_TIME;
-    while streams.iter().any(|(file, _)| file.is_some()) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let open: Vec<usize> = (0..streams.len()).filter(|index| streams[*index].0.is_some()).collect();
-        let mut fds: Vec<PollFd> = streams
-            .iter()
-            .filter_map(|(file, _)| file.as_ref())
-            .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
-            .collect();
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Ok(0) => return Ok(None),
-            // A reload that came meanwhile says nothing about sshd.
-            Err(Errno::EINTR) => continue,
-            ready => ready?,
-        };
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        for index in open.into_iter().zip(ready).filter_map(|(index, ready)| ready.then_some(index)) {
-            let (file, text) = &mut streams[index];
-            let mut chunk = [0_u8; 16 * 1024];
-            match file.as_mut().map_or(Ok(0), |file| file.read(&mut chunk))? {
-                0 => *file = None,
-                count if text.len() + count > MAX_OUTPUT => return Ok(None),
-                count => text.extend_from_slice(&chunk[..count]),
-            }
-        }
-    }
-    let mut texts = streams.into_iter().map(|(_, text)| text);
-    Ok(texts.next().zip(texts.next()))
 }
 
 #[cfg(test)]

@@ -143,12 +143,15 @@ pub fn running_as_root() -> Result<Vec<Listener>, ProcessError> {
     Ok(of_root.filter_map(listener).filter(|listener| listener.uid == 0).collect())
 }
 
-/// The inodes of every TCP socket that listens in this host's network; none where its tables cannot be read.
+/// The inodes of every TCP socket that listens in this host's network; `None` where its tables cannot be read.
 #[must_use]
-pub fn listening_here() -> BTreeSet<Vec<u8>> {
-    let Some(first) = ProcDir::open(1) else { return BTreeSet::new() };
-    let tables = ["net/tcp", "net/tcp6"].map(|table| first.read_whole(table).unwrap_or_default());
-    tables.iter().flat_map(|table| listening(table)).map(<[u8]>::to_vec).collect()
+pub fn listening_here() -> Option<BTreeSet<Vec<u8>>> {
+    let first = ProcDir::open(1)?;
+    let mut found = BTreeSet::new();
+    // Without IPv6 there is no table of it.
+    let tables = [first.read_whole("net/tcp")?, first.read_whole("net/tcp6").unwrap_or_default()];
+    tables.iter().for_each(|table| found.extend(listening(table).map(<[u8]>::to_vec)));
+    Some(found)
 }
 
 /// Whether this process holds a listening socket; `None` when we may not look.

@@ -171,6 +171,8 @@ pub struct Problem {
     pub place: Place,
     /// What is wrong.
     pub what: String,
+    /// Whether something that is there could not be read, so that more may be said than is known.
+    pub unread: bool,
 }
 
 impl std::fmt::Display for Problem {
@@ -239,11 +241,16 @@ impl Reader<'_> {
         self.scan.dirs.extend(path.parent().map(Path::to_owned));
         self.count += 1;
         if depth > MAX_DEPTH || self.count > MAX_FILES {
-            return self.problem(path, 0, format!("more than {MAX_DEPTH} levels or {MAX_FILES} files of Include"));
+            return self.problem(
+                path,
+                0,
+                false,
+                format!("more than {MAX_DEPTH} levels or {MAX_FILES} files of Include"),
+            );
         }
         let content = match self.files.read(path) {
             Ok(content) => content,
-            Err(error) => return self.problem(path, 0, error.to_string()),
+            Err(error) => return self.problem(path, 0, is_there(&error), error.to_string()),
         };
         self.digest.update((path.as_os_str().len() as u64).to_be_bytes());
         self.digest.update(path.as_os_str().as_encoded_bytes());
@@ -255,7 +262,7 @@ impl Reader<'_> {
             match syntax::parse_line(line) {
                 Ok(None) => {}
                 Ok(Some(directive)) => self.directive(directive, place, within, &mut block, depth),
-                Err(error) => self.problem(path, index + 1, error.to_string()),
+                Err(error) => self.problem(path, index + 1, false, error.to_string()),
             }
         }
     }
@@ -293,7 +300,8 @@ impl Reader<'_> {
             let (found, listed) = match self.files.glob(&pattern) {
                 Ok(found) => found,
                 Err(error) => {
-                    self.problem(&place.file, place.line, format!("{pattern}: {error}"));
+                    let unread = is_there(&error);
+                    self.problem(&place.file, place.line, unread, format!("{pattern}: {error}"));
                     (Vec::new(), Vec::new())
                 }
             };
@@ -305,9 +313,14 @@ impl Reader<'_> {
         }
     }
 
-    fn problem(&mut self, file: &Path, line: usize, what: String) {
-        self.scan.problems.push(Problem { place: Place { file: file.to_owned(), line }, what });
+    fn problem(&mut self, file: &Path, line: usize, unread: bool, what: String) {
+        self.scan.problems.push(Problem { place: Place { file: file.to_owned(), line }, what, unread });
     }
+}
+
+/// What is not there says nothing: that is known.
+fn is_there(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::NotFound
 }
 
 fn criteria(args: &[String]) -> Vec<Criterion> {

@@ -31,7 +31,7 @@ fn after_the_queue_has_overflowed_everything_is_looked_at_again() {
         Outbox::new(jobs, Arc::default()),
     );
     let homes = vec![spec("flooder"), spec("frank")];
-    worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+    worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
     worker.work_round();
     assert_eq!(worker.watch.watched(), 4);
     for count in 0..more_than_the_queue_holds() {
@@ -65,7 +65,7 @@ fn a_smaller_territory_leaves_no_watch_behind() {
     );
     for (names, watched) in [(&["anna", "bob", "carl"][..], 6), (&["carl"], 2), (&["bob", "anna"], 4), (&[], 0)] {
         let homes = names.iter().map(|name| spec(name)).collect();
-        worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+        worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
         worker.work_round();
         assert_eq!(worker.watch.watched(), watched, "{names:?}");
     }
@@ -85,7 +85,7 @@ fn watches_do_not_pile_up_when_a_directory_is_replaced_again_and_again() {
         Outbox::new(jobs, Arc::default()),
     );
     let homes = vec![spec("frank"), spec("missing"), spec("missing2")];
-    worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+    worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
     worker.work_round();
     for count in 0..50 {
         fs::rename(&ssh, machine.path().join(format!("home/frank/old{count}"))).unwrap();
@@ -112,7 +112,7 @@ fn who_writes_now_overtakes_those_who_wait_for_a_routine_look() {
         Outbox::new(jobs, Arc::default()),
     );
     let homes = names.iter().map(|name| spec(name)).collect();
-    worker.take_territory(Arc::new(Territory { mode: Mode::Enforce, homes, shared: Vec::new() }));
+    worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
     while !worker.routine.is_empty() {
         worker.work_round();
     }

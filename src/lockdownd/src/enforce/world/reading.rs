@@ -1,0 +1,333 @@
+//! One look at the host: everything is read twice, a moment apart, since a file that is being written is seen empty or cut
+//! in between. What differs, cannot be read or cannot be whole stays as the look before had it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use record::Account;
+
+use super::World;
+use crate::{
+    host::{
+        accounts::{self, Accounts, PasswdEntry},
+        clock::Now,
+        file_state::FileState,
+        name_service, pam,
+        sshd::{
+            effective, listener,
+            scan::{self, Scan},
+        },
+    },
+    policy::observation::{GONE_AFTER, Known, SERVICE_GONE_AFTER, hold, passwd_is_whole},
+};
+
+/// How far the two readings of one look are apart: a file is rewritten in less.
+const APART: Duration = Duration::from_millis(50);
+/// How often the first look is repeated where it did not see passwd whole.
+const FIRST_LOOKS: u32 = 20;
+/// The most partial observations that are named.
+const MAX_NAMED: usize = 16;
+
+/// What one look came to.
+#[derive(Debug)]
+pub struct Looked {
+    /// The host as it counts from now on.
+    pub(crate) world: World,
+    /// What differs from before, a word each.
+    pub(crate) changed: Vec<&'static str>,
+    /// When it is to be looked again at the latest, on the boot clock, even if nothing is touched.
+    pub(crate) again: Option<Duration>,
+}
+
+/// What was read of the host at one moment.
+struct Reading {
+    passwd: Result<(FileState, Vec<u8>), String>,
+    sshd: Vec<Scan>,
+    pam: Result<[u8; 32], String>,
+}
+
+impl Reading {
+    fn now(config_files: &BTreeSet<PathBuf>) -> Self {
+        let passwd = || {
+            let bytes = accounts::read_passwd().map_err(|error| error.to_string())?;
+            let state = FileState::at(Path::new(accounts::PASSWD)).map_err(|e| format!("{}: {e}", accounts::PASSWD))?;
+            Ok((state, bytes))
+        };
+        Self {
+            passwd: passwd(),
+            sshd: config_files.iter().map(|file| scan::scan(&scan::Disk, file)).collect(),
+            pam: pam::digest().map_err(|error| format!("PAM's configuration: {error}")),
+        }
+    }
+}
+
+impl World {
+    /// The first look, which others wait for: it is repeated a few times where passwd is just being written.
+    pub(crate) fn first(boot_id: &str, named: &BTreeSet<Account>) -> Self {
+        let nothing = Self { boot_id: boot_id.to_owned(), ..Self::default() };
+        let mut world = nothing.look(named).world;
+        for _ in 0..FIRST_LOOKS {
+            if world.first_whole.is_some() {
+                break;
+            }
+            thread::sleep(APART);
+            world = nothing.look(named).world;
+        }
+        for what in &world.partial {
+            tracing::error!("not seen whole at the start: {what}");
+        }
+        world
+    }
+
+    /// Looks at everything: reads files, looks through `/proc`, runs programs. Accounts that are `named` and not listed
+    /// are asked of the name service. Never on the main thread but at the start.
+    pub(crate) fn look(&self, named: &BTreeSet<Account>) -> Looked {
+        let mut next = Self { partial: Vec::new(), ..self.clone() };
+        next.see_config_files();
+        let first = Reading::now(&next.config_files);
+        thread::sleep(APART);
+        let Reading { passwd, sshd, pam } = Reading::now(&next.config_files);
+        let at = Now::read().boot;
+        match listed(first.passwd, passwd) {
+            Ok(accounts) => next.list(accounts, at),
+            Err(why) => next.partial.push(why),
+        }
+        next.ask_names(named, at);
+        next.know();
+        next.see_sshd(&first.sshd, sshd, at);
+        match (first.pam, pam) {
+            (Ok(first), Ok(pam)) if first == pam => next.pam = Some(pam),
+            (Ok(_), Ok(_)) => next.partial.push("PAM's configuration is being written".to_owned()),
+            (Err(why), _) | (_, Err(why)) => next.partial.push(why),
+        }
+        next.see_program();
+        next.partial.truncate(MAX_NAMED);
+        let again = next.again(at);
+        Looked { changed: next.differs_from(self), again, world: next }
+    }
+
+    fn see_config_files(&mut self) {
+        let standard = PathBuf::from(listener::DEFAULT_CONFIG);
+        match listener::sshd_listeners() {
+            Ok(listeners) => {
+                let of_root = listeners.into_iter().filter(|listener| listener.uid == 0);
+                self.config_files = of_root.map(|listener| listener.invocation.config_file).chain([standard]).collect();
+            }
+            Err(error) => {
+                self.partial.push(format!("running sshds cannot be found: {error}"));
+                self.config_files.insert(standard);
+            }
+        }
+    }
+
+    /// passwd was seen whole.
+    fn list(&mut self, seen: Accounts, at: Duration) {
+        let key = |entry: &PasswdEntry| entry.name.clone();
+        let (entries, missing) = hold(&self.listed.entries, seen.entries, key, &self.missing, GONE_AFTER, at);
+        let listed = Accounts { entries, ..seen };
+        self.missing = missing;
+        if *self.listed != listed {
+            self.listed = Arc::new(listed);
+        }
+        let first = *self.first_whole.get_or_insert(at);
+        if !self.known.settled && at.saturating_sub(first) >= GONE_AFTER {
+            self.known = Arc::new(Known { settled: true, ..(*self.known).clone() });
+        }
+    }
+
+    /// Asks the name service for accounts that passwd does not list, where it has other sources.
+    fn ask_names(&mut self, named: &BTreeSet<Account>, at: Duration) {
+        match name_service::sources() {
+            Ok(sources) => self.sources = sources,
+            Err(error) => self.partial.push(format!("{}: {error}", name_service::NSSWITCH)),
+        }
+        let listed: BTreeSet<&Account> = self.listed.entries.iter().filter_map(|entry| entry.name.account()).collect();
+        let unlisted: BTreeSet<&Account> = match self.sources.is_empty() {
+            true => BTreeSet::new(),
+            false => named.iter().filter(|name| !listed.contains(name)).collect(),
+        };
+        match name_service::ask(&unlisted) {
+            Ok(answer) => {
+                let answer =
+                    answer.into_iter().filter(|e| e.name.account().is_some_and(|name| unlisted.contains(name)));
+                let key = |entry: &PasswdEntry| entry.name.clone();
+                let missing = &self.named_missing;
+                (self.named, self.named_missing) =
+                    hold(&self.named, answer.collect(), key, missing, SERVICE_GONE_AFTER, at);
+            }
+            Err(error) => self.partial.push(format!("accounts that only the name service knows: {error}")),
+        }
+        self.named.retain(|entry| entry.name.account().is_some_and(|name| !listed.contains(name)));
+    }
+
+    /// Whose user id is whose. Of two lines with one name the first counts, as for getpwnam(3) and so for sshd.
+    fn know(&mut self) {
+        let mut uids = BTreeMap::new();
+        for entry in self.entries() {
+            if let Some(account) = entry.name.account() {
+                uids.entry(account.clone()).or_insert(entry.uid);
+            }
+        }
+        if self.known.uids != uids {
+            self.known = Arc::new(Known { uids, ..*self.known });
+        }
+    }
+
+    fn see_sshd(&mut self, first: &[Scan], seen: Vec<Scan>, at: Duration) {
+        let digests = |scans: &[Scan]| scans.iter().map(|scan| scan.digest).collect::<Vec<_>>();
+        let is_steady = digests(first) == digests(&seen);
+        if !is_steady {
+            self.partial.push("sshd's configuration is being written".to_owned());
+        }
+        let unread = seen.iter().flat_map(|scan| &scan.problems).filter(|problem| problem.unread);
+        let unread: Vec<String> = unread.map(|problem| format!("sshd's configuration: {problem}")).collect();
+        let is_whole = is_steady && unread.is_empty();
+        self.partial.extend(unread);
+        let named = seen.iter().flat_map(Scan::key_file_patterns);
+        // What could not be read may name as much as before.
+        let before = (!is_whole).then(|| self.patterns.clone());
+        let patterns: BTreeSet<String> = named.chain(before.into_iter().flatten()).collect();
+        let patterns = patterns.into_iter().collect();
+        let (mut patterns, missing) =
+            hold(&self.patterns, patterns, String::clone, &self.patterns_missing, GONE_AFTER, at);
+        patterns.sort();
+        (self.patterns, self.patterns_missing) = (patterns, missing);
+        if is_steady || self.sshd.is_empty() {
+            self.sshd = Arc::new(seen);
+        }
+    }
+
+    /// The version of sshd, which is asked for when its program was replaced.
+    fn see_program(&mut self) {
+        let binary = Path::new(listener::DEFAULT_BINARY);
+        let program = FileState::at(binary).ok();
+        if program.is_some() && program == self.program && self.version.is_some() {
+            return;
+        }
+        match effective::openssh_version(binary) {
+            Ok(version) => (self.program, self.version) = (program, Some(version)),
+            // Where no sshd is installed there is nothing to know.
+            Err(_) if program.is_none() => {}
+            Err(error) => self.partial.push(format!("sshd's version: {error}")),
+        }
+    }
+
+    /// What is missing is looked for again when it may count as gone, and the first time whether anything is missing.
+    fn again(&self, at: Duration) -> Option<Duration> {
+        let listed = self.missing.values().chain(self.patterns_missing.values()).map(|since| *since + GONE_AFTER);
+        let named = self.named_missing.values().map(|since| *since + SERVICE_GONE_AFTER);
+        let first = (!self.known.settled).then(|| self.first_whole.map_or(at, |first| first) + GONE_AFTER);
+        listed.chain(named).chain(first).min()
+    }
+}
+
+/// The accounts of two readings of passwd, if both saw the same and it can be the whole of it.
+fn listed(
+    first: Result<(FileState, Vec<u8>), String>,
+    second: Result<(FileState, Vec<u8>), String>,
+) -> Result<Accounts, String> {
+    let (first, second) = (first?, second?);
+    if first != second {
+        return Err(format!("{} is being written", accounts::PASSWD));
+    }
+    passwd_is_whole(&second.1)
+        .map_err(|why| format!("{} is not taken for the accounts there are: {why}", accounts::PASSWD))?;
+    Ok(Accounts::parse(&second.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passwd_that_changes_between_two_readings_or_lacks_root_is_not_taken() {
+        let state = FileState::at(Path::new("/")).expect("the root");
+        let other = FileState::at(Path::new("/proc/self")).expect("proc");
+        let read = |text: &str| Ok((state, text.as_bytes().to_vec()));
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nfrank:x:1000:1000::/home/frank:/bin/sh\n";
+        assert_eq!(listed(read(passwd), read(passwd)).expect("whole").entries.len(), 2);
+        let elsewhere = Ok((other, passwd.as_bytes().to_vec()));
+        for (first, second) in [
+            (read(""), read(passwd)),
+            (read(passwd), read("")),
+            (read(passwd), elsewhere),
+            (read(""), read("")),
+            (read("frank:x:1000:1000::/home/frank:/bin/sh\n"), read("frank:x:1000:1000::/home/frank:/bin/sh\n")),
+            (Err("gone".to_owned()), read(passwd)),
+            (read(passwd), Err("gone".to_owned())),
+        ] {
+            assert!(listed(first, second).is_err());
+        }
+    }
+
+    /// A world with these accounts listed, seen at this second.
+    fn world(names: &[&str], at: u64) -> World {
+        let mut world = World::default();
+        see(&mut world, names, at);
+        world
+    }
+
+    fn see(world: &mut World, names: &[&str], at: u64) {
+        let lines: Vec<String> =
+            names.iter().map(|name| format!("{name}:x:1000:1000::/home/{name}:/bin/sh\n")).collect();
+        world.list(Accounts::parse(lines.concat().as_bytes()), Duration::from_secs(at));
+        world.know();
+    }
+
+    #[test]
+    fn an_account_is_known_until_two_whole_looks_a_second_apart_lack_it_and_its_home_is_looked_after_until_then() {
+        let frank: Account = "frank".parse().expect("an account");
+        let mut world = world(&["root", "frank"], 10);
+        assert!(!world.known().settled, "one look does not tell that an account is missing");
+        see(&mut world, &["root"], 11);
+        assert!(world.known().settled && world.uid_of(&frank) == Some(1000) && world.entry(&frank).is_some());
+        assert_eq!(world.again(Duration::from_secs(11)), Some(Duration::from_secs(12)));
+        see(&mut world, &["root"], 12);
+        assert!(world.uid_of(&frank).is_none() && world.entry(&frank).is_none());
+        assert_eq!(world.again(Duration::from_secs(12)), None);
+    }
+
+    #[test]
+    fn an_account_with_another_user_id_is_another_at_once() {
+        let frank: Account = "frank".parse().expect("an account");
+        let mut world = world(&["root", "frank"], 10);
+        world.list(Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
+        world.know();
+        assert_eq!(world.uid_of(&frank), Some(1001));
+    }
+
+    fn scanned(config: &str, unread: bool) -> Vec<Scan> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("sshd_config");
+        std::fs::write(&file, config).expect("own file");
+        if unread {
+            std::fs::create_dir(directory.path().join("more")).expect("own directory");
+            std::fs::write(&file, format!("{config}Include {}/more\n", directory.path().display())).expect("own file");
+        }
+        vec![scan::scan(&scan::Disk, &file)]
+    }
+
+    #[test]
+    fn patterns_of_key_files_stay_until_a_whole_look_at_sshds_configuration_lacks_them_twice() {
+        let mut world = World::default();
+        let named = |world: &World| world.patterns.iter().any(|pattern| pattern == "/etc/keys/%u");
+        let see =
+            |world: &mut World, scans: Vec<Scan>, at| world.see_sshd(&scans.clone(), scans, Duration::from_secs(at));
+        see(&mut world, scanned("AuthorizedKeysFile /etc/keys/%u\n", false), 10);
+        for second in 11..60 {
+            see(&mut world, scanned("", true), second);
+            assert!(named(&world) && !world.partial.is_empty(), "an Include that cannot be read may still name it");
+        }
+        world.see_sshd(&scanned("Port 22\n", false), scanned("", false), Duration::from_secs(60));
+        assert!(named(&world), "it is being written");
+        see(&mut world, scanned("", false), 61);
+        assert!(named(&world));
+        see(&mut world, scanned("", false), 62);
+        assert!(!named(&world));
+    }
+}
