@@ -43,7 +43,7 @@ on_each_release! {
             "for file in /etc/passwd /etc/group /etc/shadow /etc/ssh/sshd_config /etc/pam.d/common-session \
                  /etc/pam.d/sshd /etc/lockdownd/conf.d/10-grants.toml /etc/nsswitch.conf; do \
                  mkdir -p /root/whole${file%/*}; cp $file /root/whole$file; \
-                 setsid sh /root/writer $file >/dev/null 2>&1 & done",
+                 setsid sh /root/writer $file </dev/null >/dev/null 2>&1 3>&- & done",
         );
         let began = Instant::now();
         while began.elapsed() < WRITING {

@@ -28,6 +28,7 @@ use crate::{
     host::{
         accounts::AccountName,
         home_watch::HomeWatch,
+        mounts::{MOUNTINFO, Mounts},
         paths::{PathError, Root},
         quarantine::{Intake, Item, QuarantineError, Settler},
         writers::{Writers, Written},
@@ -185,6 +186,8 @@ pub struct SweepReport {
     pub unreadable: u64,
     /// Things that sshd does not read keys from: directories, FIFOs, sockets, devices.
     pub inert: u64,
+    /// Accounts whose home is not looked at, since that would mount it (autofs).
+    pub not_mounted: u64,
     /// From the sweep's start to its end.
     pub took: Duration,
 }
@@ -193,6 +196,8 @@ pub struct SweepReport {
 pub struct Setup {
     /// The root of all paths: `/`.
     pub root: PathBuf,
+    /// What tells what is mounted, [`crate::host::mounts::MOUNTINFO`].
+    pub mounts: PathBuf,
     /// The quarantine, [`crate::host::quarantine::QUARANTINE`].
     pub quarantine: PathBuf,
     /// Who writes what is watched.
@@ -214,7 +219,7 @@ struct Orders(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    territory: Option<Arc<Territory>>,
+    territory: Option<Plot>,
     sweeps: BTreeSet<u64>,
     stop: bool,
 }
@@ -253,10 +258,11 @@ impl Homes {
     /// # Errors
     /// [`HomesError`]: nothing runs then.
     pub fn start(setup: Setup) -> Result<Self, HomesError> {
-        let Setup { root, quarantine, writers, on_finding } = setup;
+        let Setup { root, mounts, quarantine, writers, on_finding } = setup;
         let settler = Settler::open(&quarantine)?;
         let intake = Intake::open(&quarantine)?;
         let root = Root::open(&root)?;
+        let mounts = Mounts::open(&mounts)?;
         let watch = HomeWatch::open(Arc::clone(&writers))?;
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = Arc::new(EventFd::from_flags(flags).map_err(std::io::Error::from)?);
@@ -268,7 +274,7 @@ impl Homes {
         let reporting = thread::Builder::new()
             .name("homes-report".to_owned())
             .spawn(move || reporter.run(leftovers, &to_settle))?;
-        let worker = worker::Worker::new(root, watch, intake, outbox);
+        let worker = worker::Worker::new(root, watch, intake, mounts, outbox);
         let (ear, taken) = (Arc::clone(&bell), Arc::clone(&orders));
         let working = thread::Builder::new().name("homes".to_owned()).spawn(move || worker.run(&taken, &ear))?;
         Ok(Self { orders, bell, threads: vec![working, reporting] })
@@ -298,12 +304,12 @@ impl Drop for Homes {
     }
 }
 
-/// The root directory of the running system, for [`plan`].
+/// What enforce would remove from the running system now.
 ///
 /// # Errors
-/// What open(2) says.
-pub fn system_root() -> Result<Root, PathError> {
-    Root::open(Path::new("/"))
+/// The root directory or the table of mounts cannot be opened.
+pub fn plan_here(territory: &Territory) -> Result<Vec<Standing>, HomesError> {
+    Ok(plan(&Root::open(Path::new("/"))?, &Mounts::open(Path::new(MOUNTINFO))?, territory))
 }
 
 #[cfg(test)]

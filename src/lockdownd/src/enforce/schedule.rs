@@ -188,6 +188,7 @@ impl Engine {
             .with("removed", report.removed)
             .with("failed", report.failed)
             .with("unreadable", report.unreadable)
+            .with("not_mounted", report.not_mounted)
             .with("grants", self.grants.open_ones().filter(|grant| grant.is_active(now)).count() as u64)
             .with("sessions", self.sessions.live().len() as u64)
             .with(

@@ -37,6 +37,7 @@ use crate::{
         held,
         identity::{self, Identity},
         key_store::KeyStore,
+        mounts::MOUNTINFO,
         paths::{self, Durability, PathError},
         quarantine::QUARANTINE,
         writers::Writers,
@@ -417,7 +418,13 @@ fn start_homes(findings: mpsc::Sender<Finding>, writers: Arc<Writers>) -> Result
         // Nobody receives once the daemon stops.
         let _ = findings.blocking_send(finding);
     });
-    Homes::start(Setup { root: PathBuf::from("/"), quarantine: PathBuf::from(QUARANTINE), writers, on_finding })
+    Homes::start(Setup {
+        root: PathBuf::from("/"),
+        mounts: PathBuf::from(MOUNTINFO),
+        quarantine: PathBuf::from(QUARANTINE),
+        writers,
+        on_finding,
+    })
 }
 
 /// Why how far sshd's log was read would not be known, if it were not; nothing where nobody has read it before.

@@ -15,6 +15,7 @@ pub mod key_store;
 pub mod left_behind;
 pub mod listening;
 pub mod logins;
+pub mod mounts;
 pub mod name_service;
 pub mod pam;
 pub mod paths;

@@ -124,9 +124,9 @@ impl Engine {
         };
         let plot = self.plot();
         self.begin_job(Kind::Plan, Some(reply.clone()), now, move || {
-            reply.send(match homes::system_root() {
-                Ok(root) => {
-                    answer.changes.extend(homes::plan(&root, &plot.territory()).into_iter().map(removal));
+            reply.send(match homes::plan_here(&plot.territory()) {
+                Ok(standing) => {
+                    answer.changes.extend(standing.into_iter().map(removal));
                     Ok(Answer::Plan(answer))
                 }
                 Err(error) => Err(Refusal::new(RefusalCode::Failed, error.to_string())),

@@ -2,7 +2,8 @@
 //!
 //! A file that is being written is seen empty or cut, and a look can fail. So an observation is whole, partial or failed,
 //! and only a whole one changes anything. What a whole one no longer shows counts as gone once a later one, at least
-//! [`GONE_AFTER`] apart, does not show it either: a file can be cut exactly at the end of a line.
+//! [`GONE_AFTER`] apart, has found the very same and so does not show it either: a file can be cut exactly at the end of a
+//! line, again and again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,10 @@ use record::Account;
 
 /// The least time between the two observations that something has to be missing from before it counts as gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(1);
-/// The same for accounts that only a name service knows: its server may be away for a while, and then it knows nobody.
+/// How long at most something that is missing from every whole observation is held because what is observed goes on
+/// changing: others must not be able to hold it for ever.
+pub const GONE_AT_LAST: Duration = Duration::from_secs(30);
+/// [`GONE_AFTER`] for accounts that only a name service knows: its server may be away for a while, and then it knows nobody.
 pub const SERVICE_GONE_AFTER: Duration = Duration::from_secs(600);
 /// How soon a partial observation is repeated at first.
 pub const FIRST_REPEAT: Duration = Duration::from_millis(250);
@@ -57,34 +61,63 @@ pub fn passwd_is_whole(bytes: &[u8]) -> Result<(), NotWhole> {
     if bytes.split(|byte| *byte == b'\n').any(names_root) { Ok(()) } else { Err(NotWhole::NoRoot) }
 }
 
-/// What is no longer seen, and since when, on the boot clock.
-pub type Missing<K> = BTreeMap<K, Duration>;
+/// Since when something is not seen any more, on the boot clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// The first whole observation that lacked it.
+    first: Duration,
+    /// The first that saw the same as all later ones.
+    same: Duration,
+}
 
-/// What counts after a whole observation that was made at `at`: all that is seen, and what was there `before` and is not
-/// gone yet. Answers with that, and with what is missing now.
+impl Absence {
+    /// When it counts as gone if the same is seen again.
+    #[must_use]
+    pub fn gone_at(&self, gone_after: Duration) -> Duration {
+        (self.same + gone_after).min(self.first + GONE_AT_LAST.max(gone_after))
+    }
+}
+
+/// What is no longer seen.
+pub type Missing<K> = BTreeMap<K, Absence>;
+
+/// How one whole observation was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// When, on the boot clock.
+    pub at: Duration,
+    /// Whether what was observed is what the whole observation before had found.
+    pub same: bool,
+}
+
+/// What counts after a whole observation: all that it shows, and what was there `before` and is not gone yet. Answers with
+/// that, and with what is missing now.
 #[must_use]
 pub fn hold<T: Clone, K: Ord + Clone>(
     before: &[T],
-    mut seen: Vec<T>,
+    mut shown: Vec<T>,
     key: impl Fn(&T) -> K,
     missing: &Missing<K>,
     gone_after: Duration,
-    at: Duration,
+    seen: Seen,
 ) -> (Vec<T>, Missing<K>) {
-    let shown: BTreeSet<K> = seen.iter().map(&key).collect();
+    let keys: BTreeSet<K> = shown.iter().map(&key).collect();
     let mut still = Missing::new();
     for thing in before {
         let key = key(thing);
-        if shown.contains(&key) {
+        if keys.contains(&key) {
             continue;
         }
-        let since = missing.get(&key).copied().unwrap_or(at);
-        if at.saturating_sub(since) < gone_after {
-            still.insert(key, since);
-            seen.push(thing.clone());
+        let mut absence = missing.get(&key).copied().unwrap_or(Absence { first: seen.at, same: seen.at });
+        if !seen.same {
+            absence.same = seen.at;
+        }
+        if seen.at < absence.gone_at(gone_after) {
+            still.insert(key, absence);
+            shown.push(thing.clone());
         }
     }
-    (seen, still)
+    (shown, still)
 }
 
 /// The accounts of this host, as far as they are known.
@@ -128,13 +161,14 @@ mod tests {
         assert_eq!(repeat_after(u32::MAX), LAST_REPEAT);
     }
 
-    /// One whole observation after the other, at these milliseconds: what counts after each.
-    fn observe(looks: &[(u64, &[&str])]) -> Vec<Vec<String>> {
+    /// One whole observation after the other, at these milliseconds, of the same as before or not: what counts after each.
+    fn observe(looks: &[(u64, bool, &[&str])]) -> Vec<Vec<String>> {
         let (mut held, mut missing) = (Vec::new(), Missing::new());
         let mut after = Vec::new();
-        for (at, seen) in looks {
-            let seen = seen.iter().map(|name| (*name).to_owned()).collect();
-            (held, missing) = hold(&held, seen, String::clone, &missing, GONE_AFTER, Duration::from_millis(*at));
+        for (at, same, names) in looks {
+            let shown = names.iter().map(|name| (*name).to_owned()).collect();
+            let seen = Seen { at: Duration::from_millis(*at), same: *same };
+            (held, missing) = hold(&held, shown, String::clone, &missing, GONE_AFTER, seen);
             let mut sorted = held.clone();
             sorted.sort();
             after.push(sorted);
@@ -144,11 +178,27 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_gone_after_two_whole_observations_that_are_a_second_apart() {
-        let counts = observe(&[(0, &["a", "b"]), (500, &["a"]), (1_400, &["a"]), (1_500, &["a"])]);
+        let counts =
+            observe(&[(0, false, &["a", "b"]), (500, false, &["a"]), (1_400, true, &["a"]), (1_500, true, &["a"])]);
         assert_eq!(counts, [vec!["a", "b"], vec!["a", "b"], vec!["a", "b"], vec!["a"]]);
-        let back = observe(&[(0, &["a", "b"]), (500, &["a"]), (1_000, &["a", "b"]), (1_600, &["a"]), (2_500, &["a"])]);
+        let back = observe(&[
+            (0, false, &["a", "b"]),
+            (500, false, &["a"]),
+            (1_000, false, &["a", "b"]),
+            (1_600, false, &["a"]),
+            (2_500, true, &["a"]),
+        ]);
         assert_eq!(back.last().expect("five"), &["a", "b"], "it was seen in between");
-        assert_eq!(observe(&[(0, &["a"]), (60_000, &[])]), [["a"], ["a"]], "one observation is not enough");
+        assert_eq!(observe(&[(0, false, &["a"]), (60_000, false, &[])]), [["a"], ["a"]], "one is not enough");
+    }
+
+    #[test]
+    fn what_is_missing_from_a_file_that_goes_on_changing_is_held_and_not_for_ever() {
+        let looks: Vec<(u64, bool, &[&str])> =
+            (0..40).map(|second| (second * 1_000, false, if second == 0 { &["a"][..] } else { &[] })).collect();
+        let held: Vec<bool> = observe(&looks).iter().map(|names| !names.is_empty()).collect();
+        assert_eq!(held.iter().filter(|held| **held).count(), 31);
+        assert!(held[30] && !held[31]);
     }
 
     proptest! {
@@ -157,28 +207,24 @@ mod tests {
             looks in prop::collection::vec((0u64..900, prop::collection::btree_set(0u8..6, 0..6)), 1..60),
         ) {
             let (mut held, mut missing, mut at) = (Vec::<u8>::new(), Missing::new(), 0);
-            let mut last_seen = BTreeMap::new();
-            let mut first_missed = BTreeMap::new();
-            for (wait, seen) in looks {
+            let (mut ever, mut first_missed) = (BTreeSet::new(), BTreeMap::new());
+            for (wait, shown) in looks {
                 at += wait;
+                ever.extend(shown.iter().copied());
                 for thing in 0..6u8 {
-                    if seen.contains(&thing) {
-                        last_seen.insert(thing, at);
+                    if shown.contains(&thing) {
                         first_missed.remove(&thing);
                     } else {
                         first_missed.entry(thing).or_insert(at);
                     }
                 }
-                let seen_now: Vec<u8> = seen.iter().copied().collect();
-                (held, missing) = hold(&held, seen_now, |thing| *thing, &missing, GONE_AFTER, Duration::from_millis(at));
-                for thing in 0..6u8 {
+                let now = shown.into_iter().collect();
+                let seen = Seen { at: Duration::from_millis(at), same: true };
+                (held, missing) = hold(&held, now, |thing| *thing, &missing, GONE_AFTER, seen);
+                for thing in ever.iter().copied() {
                     let missed_for = first_missed.get(&thing).map(|first| at - first);
-                    let is_held = held.contains(&thing);
-                    prop_assert_eq!(
-                        is_held,
-                        last_seen.contains_key(&thing) && missed_for.is_none_or(|missed| missed < 1_000),
-                        "{} at {}", thing, at
-                    );
+                    let is_held = missed_for.is_none_or(|missed| missed < 1_000);
+                    prop_assert_eq!(held.contains(&thing), is_held, "{} at {}", thing, at);
                 }
             }
         }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     host::{
         accounts::AccountName,
+        mounts::Mounts,
         paths::{self, PathError, Root, Sight, file_type},
     },
     keys::file::{Survey, survey},
@@ -66,10 +67,14 @@ impl Candidate {
         }
     }
 
+    /// Notes that where the base is must not be looked at.
+    pub(super) fn leave(&mut self) {
+        (self.real_base, self.real_file) = (None, None);
+    }
+
     /// Notes where the base really is, or that it cannot be reached.
     pub(super) fn lead_to(&mut self, real: Result<PathBuf, PathError>) -> Result<(), PathError> {
-        self.real_base = None;
-        self.real_file = None;
+        self.leave();
         let real = real?;
         self.real_file = (!self.is_pattern).then(|| real.join(&self.below));
         self.real_base = Some(real);
@@ -277,9 +282,9 @@ pub(super) fn find_link(root: &Root, base: &Path, file: &Path) -> Result<Option<
 }
 
 /// What enforce would remove now, in the territory's order, whatever its mode. Errors on the way to a home are not
-/// among it: the watch tells them.
+/// among it: the watch tells them. What a look would mount is left alone.
 #[must_use]
-pub fn plan(root: &Root, territory: &Territory) -> Vec<Standing> {
+pub fn plan(root: &Root, mounts: &Mounts, territory: &Territory) -> Vec<Standing> {
     let mut standing = Vec::new();
     let mut named = HashSet::new();
     let mut content = Vec::new();
@@ -287,8 +292,11 @@ pub fn plan(root: &Root, territory: &Territory) -> Vec<Standing> {
     let shared = (None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect());
     for (whose, candidates) in units.chain([shared]) {
         for mut candidate in candidates {
+            if mounts.would_mount(&candidate.base) {
+                continue;
+            }
             let real = root.resolve(&candidate.base);
-            if candidate.lead_to(real).is_err() {
+            if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) || candidate.lead_to(real).is_err() {
                 continue;
             }
             for file in candidate.files(root).0 {

@@ -39,6 +39,7 @@ impl Stage {
         let (tell, findings) = channel();
         let homes = Homes::start(Setup {
             root: machine.path().to_owned(),
+            mounts: "/dev/null".into(),
             quarantine: machine.path().join("quarantine"),
             writers: Writers::nobody(),
             on_finding: Box::new(move |finding| {
@@ -277,7 +278,11 @@ fn observe_tells_each_state_once_and_touches_nothing() {
     let (_, before) = stage.sweep();
     assert_eq!(before, []);
     let root = Root::open(stage.machine.path()).unwrap();
-    let planned = plan(&root, &stage.territory(Mode::Observe, ".ssh/authorized_keys"));
+    let planned = plan(
+        &root,
+        &Mounts::open(Path::new("/dev/null")).unwrap(),
+        &stage.territory(Mode::Observe, ".ssh/authorized_keys"),
+    );
     assert_eq!(planned, [standing]);
     assert!(stage.keys_of("frank").exists());
     stage.give(Mode::Enforce, ".ssh/authorized_keys");
@@ -437,6 +442,7 @@ fn what_a_crash_left_in_incoming_is_settled_and_told_at_the_next_start() {
     let (tell, findings) = channel();
     let _homes = Homes::start(Setup {
         root: machine.path().to_owned(),
+        mounts: "/dev/null".into(),
         quarantine: machine.path().join("quarantine"),
         writers: Writers::nobody(),
         on_finding: Box::new(move |finding| drop(tell.send(finding))),
@@ -511,7 +517,7 @@ fn orders_that_nobody_takes_are_one_of_a_kind() {
     let orders = Orders::default();
     for id in 0..10_000 {
         orders.give(Command::Sweep { id });
-        orders.give(Command::Territory(Arc::new(Territory {
+        orders.give(Command::Territory(Plot::new(|| Territory {
             mode: Mode::Observe,
             homes: Vec::new(),
             shared: Vec::new(),

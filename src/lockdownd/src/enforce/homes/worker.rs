@@ -1,6 +1,7 @@
 //! The homes thread's loop: hear, look at whom it concerns, remove.
 
 mod coalesce;
+mod mounted;
 mod pass;
 mod sweep;
 
@@ -18,7 +19,7 @@ use nix::{
     sys::eventfd::EventFd,
 };
 
-use self::{coalesce::Coalescer, sweep::Sweep};
+use self::{coalesce::Coalescer, mounted::MountsTold, sweep::Sweep};
 use super::{
     Finding, Orders, TELL_AGAIN_AFTER, Territory, Waiting,
     look::{Candidate, candidates_of},
@@ -27,6 +28,7 @@ use super::{
 use crate::host::{
     accounts::AccountName,
     home_watch::{HomeWatch, Need, Unit},
+    mounts::Mounts,
     paths::Root,
     quarantine::Intake,
 };
@@ -68,6 +70,10 @@ pub(super) struct Worker {
     root: Root,
     watch: HomeWatch,
     intake: Intake,
+    mounts: Mounts,
+    mounts_told: MountsTold,
+    /// How many sweeps have begun.
+    sweeps: u64,
     outbox: Outbox,
     territory: Option<Territory>,
     wards: Vec<Ward>,
@@ -83,11 +89,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(root: Root, watch: HomeWatch, intake: Intake, outbox: Outbox) -> Self {
+    pub(super) fn new(root: Root, watch: HomeWatch, intake: Intake, mounts: Mounts, outbox: Outbox) -> Self {
         Self {
             root,
             watch,
             intake,
+            mounts,
+            mounts_told: MountsTold::default(),
+            sweeps: 0,
             outbox,
             territory: None,
             wards: Vec::new(),
@@ -105,11 +114,18 @@ impl Worker {
     pub(super) fn run(mut self, orders: &Orders, bell: &EventFd) {
         loop {
             let timeout = self.timeout();
-            let mut fds =
-                [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN), PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+                PollFd::new(bell.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.mounts.as_fd(), PollFlags::POLLPRI),
+            ];
             // Interrupted or not, what there is to hear is found out below.
             let _ = poll(&mut fds, timeout);
             let rung = fds[1].any().unwrap_or(true);
+            if fds[2].any().unwrap_or(true) {
+                self.mounts_told.changed(Instant::now());
+            }
+            self.look_at_mounts();
             if rung {
                 let _ = bell.read();
                 if !self.take_orders(orders) {
@@ -130,7 +146,7 @@ impl Worker {
         if is_busy {
             return PollTimeout::ZERO;
         }
-        match self.troubles.next_due() {
+        match self.troubles.next_due().into_iter().chain(self.mounts_told.due()).min() {
             None => PollTimeout::NONE,
             Some(due) => {
                 let wait = due.saturating_duration_since(Instant::now());

@@ -23,7 +23,7 @@ use crate::{
             scan::{self, Scan},
         },
     },
-    policy::observation::{GONE_AFTER, Known, SERVICE_GONE_AFTER, hold, passwd_is_whole},
+    policy::observation::{Absence, GONE_AFTER, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole},
 };
 
 /// How far the two readings of one look are apart: a file is rewritten in less.
@@ -94,7 +94,7 @@ impl World {
         let Reading { passwd, sshd, pam } = Reading::now(&next.config_files);
         let at = Now::read().boot;
         match listed(first.passwd, passwd) {
-            Ok(accounts) => next.list(accounts, at),
+            Ok((file, accounts)) => next.list(file, accounts, at),
             Err(why) => next.partial.push(why),
         }
         next.ask_names(named, at);
@@ -126,10 +126,11 @@ impl World {
     }
 
     /// passwd was seen whole.
-    fn list(&mut self, seen: Accounts, at: Duration) {
+    fn list(&mut self, file: FileState, shown: Accounts, at: Duration) {
         let key = |entry: &PasswdEntry| entry.name.clone();
-        let (entries, missing) = hold(&self.listed.entries, seen.entries, key, &self.missing, GONE_AFTER, at);
-        let listed = Accounts { entries, ..seen };
+        let seen = Seen { at, same: self.passwd.replace(file) == Some(file) };
+        let (entries, missing) = hold(&self.listed.entries, shown.entries, key, &self.missing, GONE_AFTER, seen);
+        let listed = Accounts { entries, ..shown };
         self.missing = missing;
         if *self.listed != listed {
             self.listed = Arc::new(listed);
@@ -158,7 +159,7 @@ impl World {
                 let key = |entry: &PasswdEntry| entry.name.clone();
                 let missing = &self.named_missing;
                 (self.named, self.named_missing) =
-                    hold(&self.named, answer.collect(), key, missing, SERVICE_GONE_AFTER, at);
+                    hold(&self.named, answer.collect(), key, missing, SERVICE_GONE_AFTER, Seen { at, same: true });
             }
             Err(error) => self.partial.push(format!("accounts that only the name service knows: {error}")),
         }
@@ -181,6 +182,7 @@ impl World {
     fn see_sshd(&mut self, first: &[Scan], seen: Vec<Scan>, at: Duration) {
         let digests = |scans: &[Scan]| scans.iter().map(|scan| scan.digest).collect::<Vec<_>>();
         let is_steady = digests(first) == digests(&seen);
+        let same = is_steady && digests(&seen) == digests(&self.sshd);
         if !is_steady {
             self.partial.push("sshd's configuration is being written".to_owned());
         }
@@ -194,7 +196,7 @@ impl World {
         let patterns: BTreeSet<String> = named.chain(before.into_iter().flatten()).collect();
         let patterns = patterns.into_iter().collect();
         let (mut patterns, missing) =
-            hold(&self.patterns, patterns, String::clone, &self.patterns_missing, GONE_AFTER, at);
+            hold(&self.patterns, patterns, String::clone, &self.patterns_missing, GONE_AFTER, Seen { at, same });
         patterns.sort();
         (self.patterns, self.patterns_missing) = (patterns, missing);
         if is_steady || self.sshd.is_empty() {
@@ -219,8 +221,9 @@ impl World {
 
     /// What is missing is looked for again when it may count as gone, and the first time whether anything is missing.
     fn again(&self, at: Duration) -> Option<Duration> {
-        let listed = self.missing.values().chain(self.patterns_missing.values()).map(|since| *since + GONE_AFTER);
-        let named = self.named_missing.values().map(|since| *since + SERVICE_GONE_AFTER);
+        let gone_at = |gone_after| move |absence: &Absence| absence.gone_at(gone_after);
+        let listed = self.missing.values().chain(self.patterns_missing.values()).map(gone_at(GONE_AFTER));
+        let named = self.named_missing.values().map(gone_at(SERVICE_GONE_AFTER));
         let first = (!self.known.settled).then(|| self.first_whole.map_or(at, |first| first) + GONE_AFTER);
         listed.chain(named).chain(first).min()
     }
@@ -230,14 +233,14 @@ impl World {
 fn listed(
     first: Result<(FileState, Vec<u8>), String>,
     second: Result<(FileState, Vec<u8>), String>,
-) -> Result<Accounts, String> {
+) -> Result<(FileState, Accounts), String> {
     let (first, second) = (first?, second?);
     if first != second {
         return Err(format!("{} is being written", accounts::PASSWD));
     }
     passwd_is_whole(&second.1)
         .map_err(|why| format!("{} is not taken for the accounts there are: {why}", accounts::PASSWD))?;
-    Ok(Accounts::parse(&second.1))
+    Ok((second.0, Accounts::parse(&second.1)))
 }
 
 #[cfg(test)]
@@ -250,7 +253,7 @@ mod tests {
         let other = FileState::at(Path::new("/proc/self")).expect("proc");
         let read = |text: &str| Ok((state, text.as_bytes().to_vec()));
         let passwd = "root:x:0:0:root:/root:/bin/bash\nfrank:x:1000:1000::/home/frank:/bin/sh\n";
-        assert_eq!(listed(read(passwd), read(passwd)).expect("whole").entries.len(), 2);
+        assert_eq!(listed(read(passwd), read(passwd)).expect("whole").1.entries.len(), 2);
         let elsewhere = Ok((other, passwd.as_bytes().to_vec()));
         for (first, second) in [
             (read(""), read(passwd)),
@@ -265,6 +268,10 @@ mod tests {
         }
     }
 
+    fn file() -> FileState {
+        FileState::at(Path::new("/")).expect("the root")
+    }
+
     /// A world with these accounts listed, seen at this second.
     fn world(names: &[&str], at: u64) -> World {
         let mut world = World::default();
@@ -275,7 +282,7 @@ mod tests {
     fn see(world: &mut World, names: &[&str], at: u64) {
         let lines: Vec<String> =
             names.iter().map(|name| format!("{name}:x:1000:1000::/home/{name}:/bin/sh\n")).collect();
-        world.list(Accounts::parse(lines.concat().as_bytes()), Duration::from_secs(at));
+        world.list(file(), Accounts::parse(lines.concat().as_bytes()), Duration::from_secs(at));
         world.know();
     }
 
@@ -296,7 +303,7 @@ mod tests {
     fn an_account_with_another_user_id_is_another_at_once() {
         let frank: Account = "frank".parse().expect("an account");
         let mut world = world(&["root", "frank"], 10);
-        world.list(Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
+        world.list(file(), Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
         world.know();
         assert_eq!(world.uid_of(&frank), Some(1001));
     }

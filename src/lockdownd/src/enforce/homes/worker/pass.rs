@@ -133,6 +133,9 @@ impl Worker {
     }
 
     fn remove(&mut self, unit: Unit, index: usize, file: &Path, sight: Sight, why: WhyRemoved) {
+        if !self.may_remove_from_mount(unit, file) {
+            return;
+        }
         match self.try_remove(unit, index, file, sight, why) {
             Ok(true) => {
                 if let Some(sweep) = &mut self.sweeping {
@@ -211,7 +214,7 @@ impl Worker {
         Ok(or_swapped(self.root.open_directory(parent))?.map(|directory| (directory, file.to_owned())))
     }
 
-    fn fail(&mut self, unit: Unit, path: PathBuf, error: String) {
+    pub(super) fn fail(&mut self, unit: Unit, path: PathBuf, error: String) {
         if let Some(sweep) = &mut self.sweeping {
             sweep.report.failed += 1;
         }
@@ -221,16 +224,26 @@ impl Worker {
     /// Walks from each base towards its files and watches every directory on the way before looking into it.
     fn walk_ways(&mut self, unit: Unit) {
         let mut failures = Vec::new();
-        let Self { root, watch, wards, .. } = self;
+        let Self { root, watch, wards, mounts, sweeping, .. } = self;
         let candidates = &mut wards[unit as usize].candidates;
+        let mut asleep = false;
         watch.rewatch(unit, |adding| {
             let mut known: Option<(PathBuf, PathBuf)> = None;
             for candidate in candidates {
                 let base = candidate.base.clone();
+                candidate.leave();
+                if mounts.would_mount(&base) {
+                    asleep = true;
+                    continue;
+                }
                 let real = match known.take() {
                     Some((same, real)) if same == base => Ok(real),
                     _ => root.resolve(&base),
                 };
+                if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) {
+                    asleep = true;
+                    continue;
+                }
                 let real = real.inspect(|real| known = Some((base.clone(), real.clone())));
                 if let Err(error) = candidate.lead_to(real) {
                     failures.push((base, error.to_string()));
@@ -241,6 +254,9 @@ impl Worker {
                 }
             }
         });
+        if let Some(sweep) = sweeping {
+            sweep.report.not_mounted += u64::from(asleep);
+        }
         for (path, error) in failures {
             self.fail(unit, path, error);
         }

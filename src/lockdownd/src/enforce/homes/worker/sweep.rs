@@ -40,6 +40,9 @@ impl Worker {
         if self.sweeping.is_none() && !self.sweeps_asked.is_empty() {
             let ids = std::mem::take(&mut self.sweeps_asked);
             self.sweeping = Some(Sweep::new(ids));
+            self.sweeps += 1;
+            self.mounts_told.changed(Instant::now());
+            self.look_at_mounts();
         }
         let Some(mut sweep) = self.sweeping.take() else { return };
         let end = self.wards.len().min(sweep.next + count);
@@ -67,6 +70,9 @@ impl Worker {
     /// Whether root has led the ways to these files elsewhere, which no watch shows.
     fn ways_have_changed(&self, index: usize, sweep: &mut Sweep) -> bool {
         self.wards[index].candidates.iter().any(|candidate| {
+            if self.mounts.would_mount(&candidate.base) {
+                return true;
+            }
             let Some(real) = &candidate.real_base else { return true };
             let (Some(above), Some(name)) = (candidate.base.parent(), candidate.base.file_name()) else { return false };
             let now = match sweep.above.get(above) {

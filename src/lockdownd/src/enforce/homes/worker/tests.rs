@@ -16,6 +16,17 @@ fn spec(name: &str) -> HomeSpec {
     HomeSpec { account: AccountName::parse(name.as_bytes()), uid: 0, home, key_files }
 }
 
+fn worker(machine: &Path, mounts: &Path, intake: Intake, jobs: std::sync::mpsc::Sender<Job>) -> Worker {
+    let watch = HomeWatch::open(Writers::nobody()).unwrap();
+    Worker::new(
+        Root::open(machine).unwrap(),
+        watch,
+        intake,
+        Mounts::open(mounts).unwrap(),
+        Outbox::new(jobs, Arc::default()),
+    )
+}
+
 #[test]
 fn after_the_queue_has_overflowed_everything_is_looked_at_again() {
     let machine = tempfile::tempdir().unwrap();
@@ -24,12 +35,7 @@ fn after_the_queue_has_overflowed_everything_is_looked_at_again() {
     }
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, told) = channel();
-    let mut worker = Worker::new(
-        Root::open(machine.path()).unwrap(),
-        HomeWatch::open(Writers::nobody()).unwrap(),
-        intake,
-        Outbox::new(jobs, Arc::default()),
-    );
+    let mut worker = worker(machine.path(), "/dev/null".as_ref(), intake, jobs);
     let homes = vec![spec("flooder"), spec("frank")];
     worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
     worker.work_round();
@@ -57,12 +63,7 @@ fn a_smaller_territory_leaves_no_watch_behind() {
     }
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, _told) = channel();
-    let mut worker = Worker::new(
-        Root::open(machine.path()).unwrap(),
-        HomeWatch::open(Writers::nobody()).unwrap(),
-        intake,
-        Outbox::new(jobs, Arc::default()),
-    );
+    let mut worker = worker(machine.path(), "/dev/null".as_ref(), intake, jobs);
     for (names, watched) in [(&["anna", "bob", "carl"][..], 6), (&["carl"], 2), (&["bob", "anna"], 4), (&[], 0)] {
         let homes = names.iter().map(|name| spec(name)).collect();
         worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
@@ -78,12 +79,7 @@ fn watches_do_not_pile_up_when_a_directory_is_replaced_again_and_again() {
     fs::create_dir_all(&ssh).unwrap();
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, _told) = channel();
-    let mut worker = Worker::new(
-        Root::open(machine.path()).unwrap(),
-        HomeWatch::open(Writers::nobody()).unwrap(),
-        intake,
-        Outbox::new(jobs, Arc::default()),
-    );
+    let mut worker = worker(machine.path(), "/dev/null".as_ref(), intake, jobs);
     let homes = vec![spec("frank"), spec("missing"), spec("missing2")];
     worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
     worker.work_round();
@@ -105,12 +101,7 @@ fn who_writes_now_overtakes_those_who_wait_for_a_routine_look() {
     }
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, _told) = channel();
-    let mut worker = Worker::new(
-        Root::open(machine.path()).unwrap(),
-        HomeWatch::open(Writers::nobody()).unwrap(),
-        intake,
-        Outbox::new(jobs, Arc::default()),
-    );
+    let mut worker = worker(machine.path(), "/dev/null".as_ref(), intake, jobs);
     let homes = names.iter().map(|name| spec(name)).collect();
     worker.take_territory(Territory { mode: Mode::Enforce, homes, shared: Vec::new() });
     while !worker.routine.is_empty() {
@@ -126,4 +117,45 @@ fn who_writes_now_overtakes_those_who_wait_for_a_routine_look() {
         worker.work_round();
     }
     assert!(worker.wards.iter().all(|ward| ward.need.is_none() && !ward.is_urgent));
+}
+
+#[test]
+fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is_removed_there() {
+    let machine = tempfile::tempdir().unwrap();
+    let (keys, table) = (machine.path().join("home/frank/.ssh/authorized_keys"), machine.path().join("mountinfo"));
+    fs::create_dir_all(keys.parent().unwrap()).unwrap();
+    fs::write(&keys, "a line that is no comment").unwrap();
+    let automount = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n40 21 0:40 / /home rw - autofs auto.home rw\n";
+    fs::write(&table, automount).unwrap();
+    let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
+    let (jobs, told) = channel();
+    let mut worker = worker(machine.path(), &table, intake, jobs);
+    worker.take_territory(Territory { mode: Mode::Enforce, homes: vec![spec("frank")], shared: Vec::new() });
+    worker.sweeps_asked.insert(1);
+    worker.work_round();
+    let swept = |told: Vec<Job>| {
+        told.into_iter().find_map(|job| match job {
+            Job::Tell(Finding::Swept(report)) => Some(report),
+            _ => None,
+        })
+    };
+    let report = swept(told.try_iter().collect()).unwrap();
+    assert_eq!((report.not_mounted, report.files, worker.watch.watched()), (1, 0, 0), "nothing was touched");
+    // Somebody goes there: what was mounted is looked at, and named.
+    fs::write(&table, format!("{automount}41 40 0:41 /frank /home/frank rw - nfs4 files:/frank rw\n")).unwrap();
+    worker.mounts_told = MountsTold::default();
+    worker.mounts_told.changed(Instant::now());
+    worker.look_at_mounts();
+    assert!(!worker.urgent.is_empty(), "whom it concerns is looked at");
+    for _ in 0..3 {
+        worker.need_everything();
+        worker.work_round();
+    }
+    let named: Vec<Job> = told.try_iter().collect();
+    assert!(keys.exists() && named.len() == 1, "it is named once");
+    assert!(matches!(&named[0], Job::Tell(Finding::Failed { error, .. }) if error.contains("/home/frank (nfs4)")));
+    worker.sweeps_asked.insert(2);
+    worker.work_round();
+    assert!(!keys.exists(), "the next sweep removes it");
+    assert_eq!(swept(told.try_iter().collect()).unwrap().not_mounted, 0);
 }

@@ -1,0 +1,251 @@
+//! What is mounted where (proc_pid_mountinfo(5)): which homes would be mounted only by looking at them, and which stand on
+//! a file system that other hosts share.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::File,
+    io::{self, Read, Seek},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// What the daemon's own view of the host is read from.
+pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// The most bytes read of it: some 100,000 mounts.
+const MAX_TABLE: u64 = 16 << 20;
+/// File systems whose files are other hosts' too.
+const SHARED: [&str; 19] = [
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "coda",
+    "fuse.ceph",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "gfs2",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "smb3",
+    "virtiofs",
+];
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    id: u32,
+    parent: u32,
+    /// Where.
+    pub point: PathBuf,
+    /// Of which type.
+    pub kind: String,
+}
+
+impl Mount {
+    /// Whether other hosts may have the same files.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        SHARED.binary_search(&self.kind.as_str()).is_ok()
+    }
+}
+
+/// All mounts, as last read.
+#[derive(Debug)]
+pub struct Mounts {
+    file: File,
+    table: BTreeSet<Mount>,
+}
+
+impl Mounts {
+    /// Reads the table at `path`: [`MOUNTINFO`].
+    ///
+    /// # Errors
+    /// What open(2) and read(2) say.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut mounts = Self { file: File::open(path)?, table: BTreeSet::new() };
+        mounts.renew()?;
+        Ok(mounts)
+    }
+
+    /// Reads the table again. Answers with the mount points where something came or went.
+    ///
+    /// # Errors
+    /// What read(2) says: then all is as it was.
+    pub fn renew(&mut self) -> io::Result<BTreeSet<PathBuf>> {
+        let mut text = Vec::new();
+        self.file.rewind()?;
+        (&self.file).take(MAX_TABLE).read_to_end(&mut text)?;
+        let table = parse(&text);
+        let changed = table.symmetric_difference(&self.table).map(|mount| mount.point.clone()).collect();
+        self.table = table;
+        Ok(changed)
+    }
+
+    /// The mount that a path without links is on; `None` where the table does not tell.
+    #[must_use]
+    pub fn of(&self, path: &Path) -> Option<&Mount> {
+        let is_known = |id: u32| self.table.iter().any(|mount| mount.id == id);
+        let mut here = self.table.iter().find(|mount| !is_known(mount.parent))?;
+        // Each step is onto another mount, so that a table which leads in a circle is left.
+        for _ in 0..self.table.len() {
+            let on_it = self.table.iter().filter(|mount| mount.parent == here.id && path.starts_with(&mount.point));
+            match on_it.min_by_key(|mount| mount.point.as_os_str().len()) {
+                Some(next) => here = next,
+                None => break,
+            }
+        }
+        Some(here)
+    }
+
+    /// Whether looking at this path would have something mounted there first: it is autofs's, and nothing is mounted yet.
+    #[must_use]
+    pub fn would_mount(&self, path: &Path) -> bool {
+        self.table.iter().any(|mount| mount.kind == "autofs" && path.starts_with(&mount.point))
+            && self.of(path).is_some_and(|mount| mount.kind == "autofs")
+    }
+}
+
+impl AsFd for Mounts {
+    /// poll(2) says `POLLPRI` on it when a mount came or went since the last poll.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn parse(text: &[u8]) -> BTreeSet<Mount> {
+    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let point = unescaped(fields.nth(2)?);
+    // Optional fields end with a lone hyphen.
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    Some(Mount { id, parent, point, kind: record::escape(kind) })
+}
+
+/// Blanks and the like stand as three octal digits after a backslash.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const TABLE: &str = "\
+        21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+        30 21 0:26 / /proc rw - proc proc rw\n\
+        40 21 0:40 / /home rw shared:7 - autofs auto.home rw,fd=6\n\
+        41 40 0:41 /frank /home/frank rw shared:8 master:2 - nfs4 files:/frank rw\n\
+        42 21 0:42 / /srv/my\\040files rw - fuse.sshfs ops@files:/ rw\n\
+        43 21 0:43 / /data rw - nfs files:/data rw\n\
+        44 43 0:44 / /data/own rw - ext4 /dev/sdb rw\n\
+        45 43 0:45 / /data/new rw - tmpfs tmpfs rw\n\
+        46 21 0:46 / /opt rw - autofs systemd-1 rw,direct\n\
+        47 46 0:47 / /opt rw - ext4 /dev/sdc rw\n\
+        a line of another kind\n";
+
+    fn mounts(text: &str) -> (tempfile::NamedTempFile, Mounts) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), text).expect("own file");
+        let mounts = Mounts::open(file.path()).expect("it reads");
+        (file, mounts)
+    }
+
+    #[test]
+    fn each_path_is_on_the_mount_that_is_uppermost_there() {
+        let (_file, mounts) = mounts(TABLE);
+        for (path, point, kind) in [
+            ("/", "/", "ext4"),
+            ("/homeless/x", "/", "ext4"),
+            ("/home", "/home", "autofs"),
+            ("/home/frank/.ssh/authorized_keys", "/home/frank", "nfs4"),
+            ("/home/frankly", "/home", "autofs"),
+            ("/srv/my files/a", "/srv/my files", "fuse.sshfs"),
+            ("/data/old", "/data", "nfs"),
+            ("/data/own/b", "/data/own", "ext4"),
+            ("/opt/x", "/opt", "ext4"),
+        ] {
+            let mount = mounts.of(Path::new(path)).expect("a mount");
+            assert_eq!((mount.point.as_path(), mount.kind.as_str()), (Path::new(point), kind), "{path}");
+        }
+    }
+
+    #[test]
+    fn only_what_automounting_has_not_mounted_yet_would_be_mounted_by_a_look() {
+        let (_file, mounts) = mounts(TABLE);
+        for (path, would) in [
+            ("/home/grace/.ssh/authorized_keys", true),
+            ("/home/frank/.ssh/authorized_keys", false),
+            ("/opt/x", false),
+            ("/root", false),
+        ] {
+            assert_eq!(mounts.would_mount(Path::new(path)), would, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_mount_under_another_that_came_later_counts_for_nothing() {
+        let (_file, mounts) =
+            mounts(&format!("{TABLE}50 41 0:50 / /home/frank rw - tmpfs tmpfs rw\n60 21 0:60 / /data rw - x x rw\n"));
+        assert_eq!(mounts.of(Path::new("/home/frank/a")).expect("a mount").kind, "tmpfs");
+    }
+
+    #[test]
+    fn file_systems_of_other_hosts_are_known_by_their_type() {
+        assert!(SHARED.is_sorted());
+        let (_file, mounts) = mounts(TABLE);
+        let is_shared = |path: &str| mounts.of(Path::new(path)).is_some_and(Mount::is_shared);
+        assert!(is_shared("/home/frank/a") && is_shared("/data/a") && is_shared("/srv/my files/a"));
+        assert!(!is_shared("/data/own/a") && !is_shared("/root") && !is_shared("/home/grace"));
+    }
+
+    #[test]
+    fn what_came_and_what_went_is_told() {
+        let (file, mut mounts) = mounts(TABLE);
+        assert!(mounts.renew().expect("it reads").is_empty());
+        let without: String =
+            TABLE.lines().filter(|line| !line.contains("/data/own")).map(|l| format!("{l}\n")).collect();
+        fs::write(file.path(), format!("{without}70 21 0:70 / /mnt rw - ext4 /dev/sdd rw\n")).expect("own file");
+        let changed: Vec<PathBuf> = mounts.renew().expect("it reads").into_iter().collect();
+        assert_eq!(changed, [PathBuf::from("/data/own"), PathBuf::from("/mnt")]);
+    }
+
+    #[test]
+    fn this_machines_mounts_are_read_and_nothing_is_awaited() {
+        let mounts = Mounts::open(Path::new(MOUNTINFO)).expect("it reads");
+        assert!(mounts.of(Path::new("/proc/self/status")).is_some_and(|mount| mount.kind == "proc"));
+        let nothing = Mounts::open(Path::new("/dev/null")).expect("it reads");
+        assert!(nothing.of(Path::new("/")).is_none() && !nothing.would_mount(Path::new("/home/a")));
+    }
+}
