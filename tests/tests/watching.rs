@@ -81,6 +81,20 @@ on_each_release! {
         house.ctl("verify").expect_ok();
     }
 
+    fn a_key_that_an_unmount_uncovers_goes(release) {
+        let house = House::enforcing(release);
+        house.sh("mkdir -p /mnt/below && mount --bind / /mnt/below && mount -t tmpfs tmpfs /home/grace");
+        // Nothing is to be heard of it while it is covered.
+        thread::sleep(Duration::from_secs(2));
+        let keys = "/home/grace/.ssh/authorized_keys";
+        house.sh(&format!("mkdir -p /mnt/below/home/grace/.ssh && echo '{}' >/mnt/below{keys}", house.grace.public()));
+        assert!(!house.exists(keys) && house.exists(&format!("/mnt/below{keys}")));
+        house.sh("umount /home/grace");
+        goes(&house, keys);
+        assert!(!house.exists(&format!("/mnt/below{keys}")));
+        eventually("it is on record", SOON, || house.records_of("key.removed").len() == 1);
+    }
+
     fn accounts_that_come_and_go_are_kept_free_of_keys_too(release) {
         let house = House::enforcing(release);
         let line = format!("echo '{}' >", house.frank.public());
