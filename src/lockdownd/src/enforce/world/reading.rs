@@ -308,33 +308,32 @@ mod tests {
         assert_eq!(world.uid_of(&frank), Some(1001));
     }
 
-    fn scanned(config: &str, unread: bool) -> Vec<Scan> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("sshd_config");
+    fn scanned_in(directory: &Path, config: &str) -> Vec<Scan> {
+        let file = directory.join("sshd_config");
         std::fs::write(&file, config).expect("own file");
-        if unread {
-            std::fs::create_dir(directory.path().join("more")).expect("own directory");
-            std::fs::write(&file, format!("{config}Include {}/more\n", directory.path().display())).expect("own file");
-        }
         vec![scan::scan(&scan::Disk, &file)]
     }
 
     #[test]
     fn patterns_of_key_files_stay_until_a_whole_look_at_sshds_configuration_lacks_them_twice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let scanned = |config: &str| scanned_in(directory.path(), config);
+        // A directory cannot be read as a file.
+        let unread = format!("Include {}\n", directory.path().display());
         let mut world = World::default();
         let named = |world: &World| world.patterns.iter().any(|pattern| pattern == "/etc/keys/%u");
         let see =
             |world: &mut World, scans: Vec<Scan>, at| world.see_sshd(&scans.clone(), scans, Duration::from_secs(at));
-        see(&mut world, scanned("AuthorizedKeysFile /etc/keys/%u\n", false), 10);
+        see(&mut world, scanned("AuthorizedKeysFile /etc/keys/%u\n"), 10);
         for second in 11..60 {
-            see(&mut world, scanned("", true), second);
+            see(&mut world, scanned(&unread), second);
             assert!(named(&world) && !world.partial.is_empty(), "an Include that cannot be read may still name it");
         }
-        world.see_sshd(&scanned("Port 22\n", false), scanned("", false), Duration::from_secs(60));
+        world.see_sshd(&scanned("Port 22\n"), scanned(""), Duration::from_secs(60));
         assert!(named(&world), "it is being written");
-        see(&mut world, scanned("", false), 61);
-        assert!(named(&world));
-        see(&mut world, scanned("", false), 62);
-        assert!(!named(&world));
+        for (second, stays) in [(61, true), (62, false)] {
+            see(&mut world, scanned(""), second);
+            assert_eq!(named(&world), stays, "at {second}");
+        }
     }
 }
