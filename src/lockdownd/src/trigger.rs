@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Came, LookedBehind, Looked, Seen, UsersSshds, WhoListens, homes::Finding},
+    enforce::{Came, Looked, LookedBehind, Seen, UsersSshds, WhoListens, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         peer::Peer,
