@@ -12,7 +12,7 @@ use super::{Engine, jobs::Kind, state::remove_marker};
 use crate::{
     host::{
         clock::Now,
-        readiness::{self, ExemptAccount, Obstacle, ReadinessInput, When},
+        readiness::{self, Obstacle, ReadinessInput, When},
         sshd::{
             drop_in,
             listener::{self, Listener},
@@ -212,18 +212,10 @@ impl Engine {
         })
     }
 
-    /// The exempt accounts as passwd(5) lists them now.
-    pub(super) fn exempt_accounts(&self) -> Vec<ExemptAccount> {
-        let login = |account: &Account| self.world.entry(account).map(|entry| (entry.uid, entry.home.clone()));
-        let exempt =
-            self.exempt().iter().map(|account| ExemptAccount { account: account.clone(), login: login(account) });
-        exempt.collect()
-    }
-
     /// What is asked of the host, to be asked here or on another thread.
     fn question(&self) -> Question {
         Question {
-            exempt: self.exempt_accounts(),
+            exempt: self.exempt().iter().cloned().collect(),
             no_exempt: self.config.accounts.no_exempt,
             listeners: self.listeners(),
         }
@@ -315,7 +307,7 @@ impl Engine {
 
 /// What is asked of the host before and while enforce is on.
 struct Question {
-    exempt: Vec<ExemptAccount>,
+    exempt: Vec<Account>,
     no_exempt: bool,
     listeners: Vec<Listener>,
 }

@@ -127,7 +127,7 @@ impl Engine {
             enforces: self.enforces(),
             no_exempt: self.config.accounts.no_exempt,
             root_is_wanted: is_wanted,
-            exempt: self.exempt_accounts(),
+            exempt: self.exempt().iter().cloned().collect(),
         }
     }
 

@@ -199,6 +199,17 @@ fn group_holds(bytes: &[u8], group: &str, entry: &PasswdEntry) -> bool {
     })
 }
 
+/// The groups in the text of a group(5) file: each one's name, its number and those whom it lists.
+pub(super) fn groups(text: &str) -> Vec<(String, u32, Vec<String>)> {
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, gid, members] = fields.as_slice() else { return None };
+        let members = members.split(',').filter(|member| !member.is_empty()).map(str::to_owned).collect();
+        Some(((*name).to_owned(), gid.parse().ok()?, members))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
 pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, AccountsError> {
     let failed = |source| AccountsError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();

@@ -1,6 +1,7 @@
 //! The only callers of privileged system calls, and the only openers of paths that a user can influence.
 
 pub mod accounts;
+pub mod admission;
 pub mod async_fd;
 mod child;
 pub mod clock;

@@ -29,9 +29,11 @@ const STARTS_THINGS: [&str; 3] = ["pam_systemd.so", "pam_elogind.so", "pam_syste
 /// Where service files are looked for.
 const DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 
-/// A step of a login in which the gate is asked.
+/// A step of a login. The gate is asked in the last two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// `auth`: is it who they say? The gate is not asked here.
+    Auth,
     /// `account`: may anybody log in to this account at all?
     Account,
     /// `session`: may this person, with this key?
@@ -43,6 +45,7 @@ impl Step {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Auth => "auth",
             Self::Account => "account",
             Self::Session => "session",
         }
@@ -53,6 +56,7 @@ impl Step {
     #[must_use]
     pub fn gate(self) -> [String; 4] {
         let kind = match self {
+            Self::Auth => "auth",
             Self::Account => "account",
             Self::Session => "open_session",
         };

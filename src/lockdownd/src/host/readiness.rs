@@ -31,15 +31,6 @@ pub(super) mod probes;
 /// The most logins that one sshd is asked about, 10 ms each. That there would be more is an [`Obstacle`].
 pub const MAX_PROBES: usize = 256;
 
-/// An account that is never locked down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExemptAccount {
-    /// Its name.
-    pub account: Account,
-    /// Its uid and home, as passwd has them; `None` when there is no such account.
-    pub login: Option<(u32, PathBuf)>,
-}
-
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -53,7 +44,7 @@ pub enum When {
 #[derive(Debug, Clone)]
 pub struct ReadinessInput<'a> {
     /// The accounts that are never locked down.
-    pub exempt: &'a [ExemptAccount],
+    pub exempt: &'a [Account],
     /// Whether `accounts.no_exempt` says that none is wanted.
     pub no_exempt: bool,
     /// Every sshd there is ([`super::sshd::listener::sshd_listeners`]).
@@ -168,8 +159,7 @@ impl fmt::Display for Obstacle {
             ),
             Self::NoUsableExempt { why } => write!(
                 f,
-                "no exempt account could log in ({}): put a key into its authorized_keys, or set accounts.no_exempt = true if none \
-                 is wanted",
+                "no exempt account could log in ({}); mend one, or set accounts.no_exempt = true if none is wanted",
                 why.join("; ")
             ),
         }
@@ -184,8 +174,7 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
     if of_root.is_empty() {
         found.push(Obstacle::NoSshd);
     }
-    let names: Vec<Account> = input.exempt.iter().map(|exempt| exempt.account.clone()).collect();
-    let plan = drop_in::exempt_key_files(&Invocation::standard(), &names)
+    let plan = drop_in::exempt_key_files(&Invocation::standard(), input.exempt)
         .and_then(|files| drop_in::content(&files).map(|content| (files, content)));
     let (files, content) = match plan {
         Ok(plan) => plan,
@@ -223,18 +212,23 @@ pub(super) fn service(listener: &Listener) -> String {
 ///
 /// # Errors
 /// When sshd or the disk cannot be asked.
-pub fn without_rescue(exempt: &[ExemptAccount], no_exempt: bool) -> Result<Option<Obstacle>, DropInError> {
+pub fn without_rescue(exempt: &[Account], no_exempt: bool) -> Result<Option<Obstacle>, DropInError> {
     if no_exempt {
         return Ok(None);
     }
-    let names: Vec<Account> = exempt.iter().map(|exempt| exempt.account.clone()).collect();
-    Ok(exempt::obstacle(exempt, &drop_in::exempt_key_files(&Invocation::standard(), &names)?))
+    Ok(exempt::obstacle(exempt, &drop_in::exempt_key_files(&Invocation::standard(), exempt)?))
 }
 
 /// Each key file that sshd reads for an exempt account by its own configuration, with the fingerprints of the keys in it.
 #[must_use]
-pub fn exempt_keys(exempt: &ExemptAccount) -> Vec<(String, Vec<String>)> {
-    exempt::keys(exempt)
+pub fn exempt_keys(account: &Account) -> Vec<(String, Vec<String>)> {
+    exempt::keys(account)
+}
+
+/// The directories on which it depends whether these accounts could log in with a key. Runs sshd.
+#[must_use]
+pub fn exempt_directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
+    exempt::directories(exempt)
 }
 
 /// One sshd being asked.

@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use record::Account;
+
 use super::{
     listening,
     pam::{self, Step},
-    readiness::{self, ExemptAccount, probes},
+    readiness::{self, probes},
     sshd::{
         blocks::{self, Values},
         drop_in::DropInError,
@@ -46,7 +48,7 @@ pub struct Question {
     /// Whether somebody may be given root, or root is exempt.
     pub root_is_wanted: bool,
     /// The accounts that are never locked down.
-    pub exempt: Vec<ExemptAccount>,
+    pub exempt: Vec<Account>,
 }
 
 /// Which configuration is looked at.
@@ -166,7 +168,7 @@ impl Looker<'_> {
     fn logins(&mut self, invocation: &Invocation, scan: &Scan) -> Result<Vec<Login>, DropInError> {
         let closes = self.what == As::Unclosed && scan.files.contains(Path::new(CLOSING));
         let probe = if closes { Some(Probe::of_file(invocation, Path::new(CLOSING), None)?) } else { None };
-        let exempt: Vec<&str> = self.question.exempt.iter().map(|exempt| exempt.account.as_str()).collect();
+        let exempt: Vec<&str> = self.question.exempt.iter().map(Account::as_str).collect();
         let more = exempt.iter().copied().chain(["root"]);
         let probes::Specs { asked: specs, left_out } = probes::specs(scan, more);
         if left_out > 0 {
@@ -260,6 +262,6 @@ fn is_local(unit: &units::OnDemand) -> bool {
 }
 
 /// An exempt account with the keys that sshd reads for it.
-fn exempt_account(exempt: &ExemptAccount) -> policy::ExemptAccount {
-    policy::ExemptAccount { account: exempt.account.to_string(), keys: readiness::exempt_keys(exempt) }
+fn exempt_account(exempt: &Account) -> policy::ExemptAccount {
+    policy::ExemptAccount { account: exempt.to_string(), keys: readiness::exempt_keys(exempt) }
 }

@@ -19,10 +19,10 @@ use crate::host::{
     writers::Writers,
 };
 
-/// Files in `/etc` that say which accounts there are.
-const ACCOUNT_FILES: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
+/// Files in `/etc` that say which accounts there are and which of them may log in.
+const ACCOUNT_FILES: [&str; 5] = ["passwd", "group", "shadow", "nologin", "nsswitch.conf"];
 /// What matters in `/etc` itself.
-const IN_ETC: [&str; 6] = ["passwd", "group", "nsswitch.conf", "ssh", "pam.d", "pam.conf"];
+const IN_ETC: [&str; 8] = ["passwd", "group", "shadow", "nologin", "nsswitch.conf", "ssh", "pam.d", "pam.conf"];
 /// PAM's directory.
 const PAM: &str = "/etc/pam.d";
 /// The daemon's own directory: most of what changes there is its own doing.
@@ -148,6 +148,8 @@ mod tests {
             ("/var/lib/lockdownd-shipper/api.cursor", None),
             ("/var/lib/lockdownd-shipper/receipts/hint.json", None),
             ("/etc/passwd", Some(Place::Accounts)),
+            ("/etc/shadow", Some(Place::Accounts)),
+            ("/etc/nologin", Some(Place::Accounts)),
             ("/etc/passwd.lock", None),
             ("/etc/hosts", None),
             ("/etc/ssh/sshd_config", Some(Place::Sshd)),

@@ -1,48 +1,62 @@
-//! Whether an exempt account could really log in with a key, by sshd's own rules for key files (`StrictModes`).
+//! Whether an exempt account could really log in with a key: what sshd and PAM say of the account ([`Admission`]), and sshd's
+//! own rules for key files (`StrictModes`).
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use super::{ExemptAccount, Obstacle};
+use record::Account;
+
+use super::Obstacle;
 use crate::{
     host::{
+        accounts::Accounts,
+        admission::Admission,
         paths::{Root, Sight},
         sshd::{
             drop_in::{self, ExemptKeyFiles},
-            effective::{Effective, Spec, effective},
-            glob,
             listener::Invocation,
             scan::expand,
         },
     },
-    keys::file::survey,
+    keys::{
+        file::{lines, survey},
+        line::Line,
+    },
 };
 
 /// What is in the way if none of them could log in.
-pub(super) fn obstacle(exempt: &[ExemptAccount], files: &ExemptKeyFiles) -> Option<Obstacle> {
+pub(super) fn obstacle(exempt: &[Account], files: &ExemptKeyFiles) -> Option<Obstacle> {
     if exempt.is_empty() {
         return Some(Obstacle::NobodyExempt);
     }
+    let host = match Admission::read() {
+        Ok(host) => host,
+        Err(error) => return Some(Obstacle::NoUsableExempt { why: vec![error] }),
+    };
     let mut why = Vec::new();
     for account in exempt {
-        match usable(account, files.get(&account.account).map_or(&[], Vec::as_slice)) {
+        match usable(&host, account, files.get(account).map_or(&[], Vec::as_slice)) {
             Ok(()) => return None,
-            Err(reason) => why.push(format!("{}: {reason}", account.account)),
+            Err(reason) => why.push(format!("{account}: {reason}")),
         }
     }
     Some(Obstacle::NoUsableExempt { why })
 }
 
 /// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints.
-pub(super) fn keys(exempt: &ExemptAccount) -> Vec<(String, Vec<String>)> {
-    let Some((uid, home)) = &exempt.login else { return Vec::new() };
-    let name = exempt.account.clone();
-    let (Ok(files), Ok(root)) =
-        (drop_in::exempt_key_files(&Invocation::standard(), &[name]), Root::open(Path::new("/")))
-    else {
+pub(super) fn keys(account: &Account) -> Vec<(String, Vec<String>)> {
+    let (Ok(accounts), Ok(files), Ok(root)) = (
+        Accounts::read(),
+        drop_in::exempt_key_files(&Invocation::standard(), std::slice::from_ref(account)),
+        Root::open(Path::new("/")),
+    ) else {
         return Vec::new();
     };
+    let Some(entry) = accounts.by_name(account) else { return Vec::new() };
     let of_file = |pattern: &String| {
-        let path = expand(pattern, exempt.account.as_str(), home, *uid)?.path;
+        let path = expand(pattern, account.as_str(), &entry.home, entry.uid)?.path;
         let mut content = Vec::new();
         let Sight::File(_) = root.look(&root.resolve(&path).ok()?, &mut content) else { return None };
         let keys = survey(&content).fingerprints.iter().map(ToString::to_string).collect();
@@ -51,50 +65,54 @@ pub(super) fn keys(exempt: &ExemptAccount) -> Vec<(String, Vec<String>)> {
     files.values().flatten().filter_map(of_file).collect()
 }
 
-fn usable(exempt: &ExemptAccount, patterns: &[String]) -> Result<(), String> {
-    let name = exempt.account.as_str();
-    let (uid, home) = exempt.login.as_ref().ok_or("there is no such account")?;
-    let effective = effective(&Invocation::standard(), &Spec::of(name)).map_err(|error| error.to_string())?;
-    may_log_in(&effective, name, *uid)?;
+/// The directories on which it depends whether these accounts can log in: those of their key files, and what they are in
+/// up to the home.
+#[must_use]
+pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let (Ok(accounts), Ok(root)) = (Accounts::read(), Root::open(Path::new("/"))) else { return found };
+    let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
+    for (account, patterns) in &files {
+        let Some(entry) = accounts.by_name(account) else { continue };
+        for pattern in patterns {
+            let Some(key) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
+            // A link is followed only where no user can change it, as for the keys themselves.
+            let within = |dir: &&Path| dir.starts_with(&entry.home) && **dir != entry.home;
+            let dirs = key.path.ancestors().skip(1).take_while(within).chain([entry.home.as_path()]);
+            let outside = (!key.path.starts_with(&entry.home)).then(|| key.path.parent()).flatten();
+            found.extend(dirs.chain(outside).filter_map(|dir| root.resolve(dir).ok()));
+        }
+    }
+    found
+}
+
+/// Whether sshd would let the account in by a key in one of these files.
+fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<(), String> {
+    // Before its keys: what has to be mended first is told first.
+    let effective = host.check(account, &[]).map_err(|error| error.to_string())?;
+    let entry = host.entry(account).ok_or("there is no such account")?;
     let root = Root::open(Path::new("/")).map_err(|error| error.to_string())?;
     let mut reasons = Vec::new();
+    let mut types = Vec::new();
     for pattern in patterns {
-        let Some(key_path) = expand(pattern, name, home, *uid) else { continue };
+        let Some(key_path) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
         // OpenSSH 10 may take it as a pattern; what stands there by that very name is read by every release.
-        match file_is_usable(&root, &key_path.path, home, *uid, effective.is_yes("strictmodes")) {
-            Ok(()) => return Ok(()),
+        match file_is_usable(&root, &key_path.path, &entry.home, entry.uid, effective.is_yes("strictmodes")) {
+            Ok(found) => types.push(found),
             Err(reason) => reasons.push(format!("{} {reason}", key_path.path.display())),
         }
     }
-    match reasons.is_empty() {
-        true => Err("sshd reads keys for it from no file".to_owned()),
-        false => Err(reasons.join(", ")),
+    match (types.is_empty(), reasons.is_empty()) {
+        (true, true) => Err("sshd reads keys for it from no file".to_owned()),
+        (true, false) => Err(format!("{}: put a key into its authorized_keys", reasons.join(", "))),
+        // A certificate authority's line says nothing about the keys that come by it.
+        (false, _) if types.iter().any(Vec::is_empty) => Ok(()),
+        (false, _) => host.check(account, &types.concat()).map(drop).map_err(|error| error.to_string()),
     }
 }
 
-/// What sshd refuses before it looks at keys.
-fn may_log_in(effective: &Effective, name: &str, uid: u32) -> Result<(), String> {
-    if !effective.is_yes("pubkeyauthentication") {
-        return Err("PubkeyAuthentication is off".to_owned());
-    }
-    if uid == 0 && effective.get("permitrootlogin") == Some("no") {
-        return Err("PermitRootLogin is off".to_owned());
-    }
-    let listed = |keyword: &str| {
-        let of = |pattern: &str| glob::matches(pattern.split('@').next().unwrap_or_default(), name);
-        let mut patterns = effective.all(keyword).flat_map(str::split_ascii_whitespace).peekable();
-        (patterns.peek().is_some(), patterns.any(of))
-    };
-    if listed("denyusers").1 {
-        return Err("DenyUsers names it".to_owned());
-    }
-    match listed("allowusers") {
-        (true, false) => Err("AllowUsers does not name it".to_owned()),
-        _ => Ok(()),
-    }
-}
-
-fn file_is_usable(root: &Root, path: &Path, home: &Path, uid: u32, strict: bool) -> Result<(), &'static str> {
+/// The types of the keys in a file that sshd would read; none where a certificate authority is among them.
+fn file_is_usable(root: &Root, path: &Path, home: &Path, uid: u32, strict: bool) -> Result<Vec<String>, &'static str> {
     let real = root.resolve(path).map_err(|_| "is behind a symbolic link that a user can change")?;
     let mut content = Vec::new();
     let facts = match root.look(&real, &mut content) {
@@ -105,9 +123,17 @@ fn file_is_usable(root: &Root, path: &Path, home: &Path, uid: u32, strict: bool)
         Sight::Long(_) => return Err("is too long"),
         Sight::Unreadable(_) => return Err("cannot be read"),
     };
-    if survey(&content).entries == 0 {
+    let entries: Vec<_> = lines(&content)
+        .filter_map(|line| match line {
+            Line::Entry(entry) => Some(entry),
+            _ => None,
+        })
+        .collect();
+    if entries.is_empty() {
         return Err("has no key in it");
     }
+    let any_authority = entries.iter().any(|entry| entry.options.cert_authority);
+    let types = entries.iter().map(|entry| entry.key.algorithm()).filter(|_| !any_authority).collect();
     let is_safe = |uid_there: u32, mode: u32| (uid_there == 0 || uid_there == uid) && mode & 0o022 == 0;
     if strict && !is_safe(facts.uid, facts.mode) {
         return Err("is another's, or writable by others (StrictModes)");
@@ -123,7 +149,7 @@ fn file_is_usable(root: &Root, path: &Path, home: &Path, uid: u32, strict: bool)
             break;
         }
     }
-    Ok(())
+    Ok(types)
 }
 
 #[cfg(test)]
@@ -148,27 +174,15 @@ mod tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
         mode(&path, 0o600);
         mode(&dir, 0o700);
-        assert_eq!(usable(true), Ok(()));
+        assert_eq!(usable(true), Ok(vec!["ssh-ed25519".to_owned()]));
         mode(&path, 0o620);
         assert!(usable(true).is_err());
-        assert_eq!(usable(false), Ok(()));
+        assert!(usable(false).is_ok());
         mode(&path, 0o600);
         mode(&dir, 0o770);
         assert!(usable(true).is_err());
         fs::rename(&path, dir.join("moved")).expect("moved");
         std::os::unix::fs::symlink(dir.join("moved"), &path).expect("a link");
         assert!(usable(false).is_err());
-    }
-
-    #[test]
-    fn what_sshd_refuses_before_any_key_is_found() {
-        let with = |text: &str| may_log_in(&Effective::parse(&format!("pubkeyauthentication yes\n{text}")), "root", 0);
-        assert!(with("").is_ok());
-        assert!(with("allowusers root@10.0.0.0/8\n").is_ok());
-        assert!(with("allowusers r* anna\n").is_ok());
-        for text in ["permitrootlogin no", "denyusers ro?t", "allowusers anna\nallowusers frank"] {
-            assert!(with(text).is_err(), "{text}");
-        }
-        assert!(may_log_in(&Effective::parse("pubkeyauthentication no"), "a", 1).is_err());
     }
 }

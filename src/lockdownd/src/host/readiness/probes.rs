@@ -18,6 +18,8 @@ use crate::host::{
 
 /// The most accounts of passwd that are tried for one pattern of a user or of a group.
 const MAX_ACCOUNTS: usize = 8;
+/// The most logins to one account that are asked about.
+const MAX_AROUND: usize = 16;
 /// What a `*` is filled in with, in turn: an earlier block may be about one of them.
 const FILLINGS: [&str; 3] = ["x", "", "lockdownd-probe"];
 /// The same in an address.
@@ -47,6 +49,24 @@ fn made_up<'a>(scan: &Scan, named: impl Iterator<Item = &'a str>, people: &Peopl
     let left_out = asked.len().saturating_sub(MAX_PROBES);
     asked.truncate(MAX_PROBES);
     Specs { asked, left_out }
+}
+
+/// A login to this account from nowhere in particular, then from wherever `Match` blocks are about: at most
+/// [`MAX_AROUND`], 10 ms each.
+pub(in crate::host) fn around(scan: &Scan, account: &str) -> Vec<Spec> {
+    let nobody = People::default();
+    let lists = (0..scan.blocks.len()).filter(|block| may_hold_for(scan, &[*block], account));
+    let lists = lists.map(|block| fitting(&blocks::criteria(scan, block), &nobody)).collect();
+    let mut seen = BTreeSet::new();
+    let named = in_turn(lists).map(|spec| Spec { user: account.to_owned(), ..spec });
+    let specs = [Spec::of(account)].into_iter().chain(named);
+    specs.filter(|spec| askable(spec) && seen.insert(describe(spec))).take(MAX_AROUND).collect()
+}
+
+/// Whether `Match` blocks may hold for this account, by the users that they name.
+pub(in crate::host) fn may_hold_for(scan: &Scan, within: &[usize], account: &str) -> bool {
+    let criteria = within.iter().flat_map(|block| blocks::criteria(scan, *block));
+    criteria.filter(|criterion| criterion.name == "user").all(|criterion| is_listed(&[&criterion.value], account))
 }
 
 /// The first of each list, then the second of each…: what is cut off is what adds least.
@@ -116,7 +136,7 @@ fn holds(list: &str, text: &str) -> bool {
 }
 
 /// As sshd's patterns match: only `*` and `?` are special.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(in crate::host) fn matches(pattern: &str, text: &str) -> bool {
     glob::matches(&pattern.replace('\\', "\\\\").replace('[', "\\["), text)
 }
 
@@ -171,17 +191,10 @@ impl People {
     /// What cannot be read is nobody: the blocks count without.
     fn read() -> Self {
         let groups = accounts::read_bounded(Path::new(accounts::GROUP)).unwrap_or_default();
-        Self { accounts: Accounts::read().unwrap_or_default(), groups: Self::groups(&String::from_utf8_lossy(&groups)) }
-    }
-
-    fn groups(text: &str) -> Vec<(String, u32, Vec<String>)> {
-        let parse = |line: &str| {
-            let fields: Vec<&str> = line.split(':').collect();
-            let [name, _, gid, members] = fields.as_slice() else { return None };
-            let members = members.split(',').filter(|member| !member.is_empty()).map(str::to_owned).collect();
-            Some(((*name).to_owned(), gid.parse().ok()?, members))
-        };
-        text.lines().filter_map(parse).collect()
+        Self {
+            accounts: Accounts::read().unwrap_or_default(),
+            groups: accounts::groups(&String::from_utf8_lossy(&groups)),
+        }
     }
 
     /// Users whom these conditions could be about: accounts that there are, and where no group is asked for, made-up ones.
@@ -229,7 +242,7 @@ mod tests {
 
     fn people() -> People {
         let accounts = "root:x:0:0::/root:\nubuntu:x:1000:1000::/:\numa:x:1001:1001::/:\nfrank:x:1002:7::/:\n";
-        let groups = People::groups("root:x:0:\nops:x:7:ubuntu,uma\nempty:x:8:\nodd\n");
+        let groups = accounts::groups("root:x:0:\nops:x:7:ubuntu,uma\nempty:x:8:\nodd\n");
         People { accounts: Accounts::parse(accounts.as_bytes()), groups }
     }
 

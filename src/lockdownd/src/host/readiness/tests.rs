@@ -14,7 +14,7 @@ fn every_obstacle_says_what_to_do() {
             "take that AuthorizedKeysFile setting out",
         ),
         (Obstacle::NobodyExempt, "accounts.no_exempt = true"),
-        (Obstacle::NoUsableExempt { why: vec!["breakglass: there is no such account".into()] }, "put a key into"),
+        (Obstacle::NoUsableExempt { why: vec!["breakglass: there is no such account".into()] }, "mend one"),
     ] {
         assert!(obstacle.to_string().contains(remedy), "{obstacle}");
     }

@@ -10,8 +10,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use record::Account;
-
 use super::{As, Question, loaded, observe, probes};
 use crate::{
     host::{
@@ -229,7 +227,7 @@ fn check_before(sshd: &Invocation, wanted: &str, question: &Question) -> Result<
     let without = Probe::of_file(sshd, Path::new(CLOSING), None)?;
     let named: BTreeSet<String> =
         wanted.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_ascii_lowercase).collect();
-    let exempt: Vec<&Account> = question.exempt.iter().map(|exempt| &exempt.account).collect();
+    let exempt = &question.exempt;
     let scan = scan::scan(&Disk, &sshd.config_file);
     for spec in probes::specs(&scan, exempt.iter().map(|account| account.as_str()).chain(["root"])).asked {
         let (before, after) = (without.effective(&spec)?, probe.effective(&spec)?);

@@ -1,0 +1,268 @@
+//! What sshd, passwd, group and shadow say of an account that is to log in by a key: the facts that
+//! [`crate::policy::admission`] judges.
+//!
+//! Everything is read anew for each look, never taken from what the daemon knew before. It runs sshd: never on the main
+//! thread.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+use jiff::Timestamp;
+use record::Account;
+
+use super::{
+    accounts::{self, Accounts, PasswdEntry},
+    pam::{self, Step},
+    readiness::probes,
+    sshd::{
+        effective::{Effective, EffectiveError, effective},
+        listener::Invocation,
+        scan::{Disk, Scan, Setting, scan},
+    },
+};
+use crate::policy::admission::{Aging, BadShell, Bar, Login, Rules, judge};
+
+/// Where passwords and their ages are (shadow(5)).
+const SHADOW: &str = "/etc/shadow";
+/// While it is there, only root may log in (nologin(5)).
+const NOLOGIN: &str = "/etc/nologin";
+/// What an empty shell in passwd(5) means.
+const DEFAULT_SHELL: &str = "/bin/sh";
+/// Programs that end at once when they are somebody's shell.
+const REFUSING_SHELLS: [&str; 2] = ["nologin", "false"];
+/// Modules that ask for nothing but the password, or for nothing at all.
+const PASSWORD_ONLY: [&str; 12] = [
+    "pam_cap.so",
+    "pam_deny.so",
+    "pam_env.so",
+    "pam_exec.so",
+    "pam_faildelay.so",
+    "pam_faillock.so",
+    "pam_group.so",
+    "pam_nologin.so",
+    "pam_permit.so",
+    "pam_succeed_if.so",
+    "pam_unix.so",
+    "pam_warn.so",
+];
+
+/// The host as it is now, to judge accounts by.
+#[derive(Debug)]
+pub struct Admission {
+    accounts: Accounts,
+    groups: Vec<(String, u32, Vec<String>)>,
+    shadow: Vec<u8>,
+    sshd: Invocation,
+    scan: Scan,
+    nologin: bool,
+    today: i64,
+}
+
+/// What came of asking whether an account gets in.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAdmission {
+    /// passwd(5) does not list it.
+    #[error("there is no such account")]
+    NoAccount,
+    /// sshd cannot be asked.
+    #[error(transparent)]
+    Sshd(#[from] EffectiveError),
+    /// Each thing that keeps it out, and what to do about it.
+    #[error("{}", .0.join("; "))]
+    Barred(Vec<String>),
+}
+
+impl Admission {
+    /// Reads accounts, groups, shadow and the standard sshd's configuration.
+    ///
+    /// # Errors
+    /// Which file cannot be read.
+    pub fn read() -> Result<Self, String> {
+        let bytes = |path: &str| match accounts::read_bounded(Path::new(path)) {
+            Err(accounts::AccountsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(Vec::new())
+            }
+            read => read.map_err(|error| error.to_string()),
+        };
+        let sshd = Invocation::standard();
+        Ok(Self {
+            accounts: Accounts::read().map_err(|error| error.to_string())?,
+            groups: accounts::groups(&String::from_utf8_lossy(&bytes(accounts::GROUP)?)),
+            shadow: bytes(SHADOW)?,
+            scan: scan(&Disk, &sshd.config_file),
+            sshd,
+            nologin: Path::new(NOLOGIN).exists(),
+            today: Timestamp::now().as_second().div_euclid(86_400),
+        })
+    }
+
+    /// The account's entry in passwd(5).
+    #[must_use]
+    pub fn entry(&self, account: &Account) -> Option<&PasswdEntry> {
+        self.accounts.by_name(account)
+    }
+
+    /// Whether sshd and PAM would let the account in by keys of these types, from anywhere that can be asked about. With no
+    /// types, keys are not judged. Answers with sshd's configuration for it.
+    ///
+    /// # Errors
+    /// What keeps it out.
+    pub fn check(&self, account: &Account, keys: &[String]) -> Result<Effective, NoAdmission> {
+        let entry = self.entry(account).ok_or(NoAdmission::NoAccount)?;
+        let login = self.login(entry, account.as_str());
+        let mut first = None;
+        // A block may hold for some addresses only: an account is kept out where it is from everywhere.
+        for spec in probes::around(&self.scan, account.as_str()) {
+            let effective = effective(&self.sshd, &spec)?;
+            let rules = self.rules(&effective, entry, account.as_str());
+            let bars = judge(&rules, &login, keys, self.today);
+            if bars.is_empty() {
+                return Ok(effective);
+            }
+            first.get_or_insert(bars);
+        }
+        let bars = first.unwrap_or_default();
+        Err(NoAdmission::Barred(bars.iter().map(|bar| self.sentence(bar, account.as_str())).collect()))
+    }
+
+    fn sentence(&self, bar: &Bar, account: &str) -> String {
+        let place = bar.keyword().and_then(|keyword| self.place(keyword, bar, account));
+        bar.sentence(account, place.as_deref())
+    }
+
+    /// Where a keyword stands that decides about this account.
+    fn place(&self, keyword: &str, bar: &Bar, account: &str) -> Option<String> {
+        let says = |setting: &&Setting| match bar {
+            Bar::PublicKey => setting.args.first().is_some_and(|value| value == "no"),
+            Bar::Root(value) => setting.args.first().is_some_and(|found| found == value),
+            Bar::DenyUsers => setting.args.iter().any(|pattern| names(pattern, account)),
+            _ => true,
+        };
+        let fits = |setting: &&Setting| probes::may_hold_for(&self.scan, &setting.blocks, account);
+        let last = self.scan.of(keyword).filter(says).filter(fits).last()?;
+        Some(last.place.to_string())
+    }
+
+    fn login(&self, entry: &PasswdEntry, name: &str) -> Login {
+        let aging = aging(&self.shadow, name);
+        let typed = aging.is_some_and(|aging| aging.password);
+        Login {
+            uid: entry.uid,
+            shell: bad_shell(&entry.shell),
+            aging,
+            can_answer: typed || asks_for_more("sshd"),
+            nologin: self.nologin,
+        }
+    }
+
+    fn rules(&self, effective: &Effective, entry: &PasswdEntry, name: &str) -> Rules {
+        let list = |keyword: &str, separator: char| -> Vec<String> {
+            let words = effective.all(keyword).flat_map(move |line| line.split(separator));
+            words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        let listed = |keyword: &str, of: &dyn Fn(&str) -> bool| {
+            let patterns = list(keyword, ' ');
+            (!patterns.is_empty()).then(|| patterns.iter().any(|pattern| of(pattern)))
+        };
+        let groups: Vec<&str> = self
+            .groups
+            .iter()
+            .filter(|(_, gid, members)| *gid == entry.gid || members.iter().any(|member| member == name))
+            .map(|(group, ..)| group.as_str())
+            .collect();
+        let user = |pattern: &str| names(pattern, name);
+        let group = |pattern: &str| groups.iter().any(|group| probes::matches(pattern, group));
+        let is_on = |keyword: &str| effective.get(keyword).is_none_or(|value| value == "yes");
+        let root = effective.get("permitrootlogin").unwrap_or_default().to_owned();
+        let chroot = effective.get("chrootdirectory").is_some_and(|directory| !directory.eq_ignore_ascii_case("none"));
+        Rules {
+            pam: effective.is_yes("usepam"),
+            public_key: effective.is_yes("pubkeyauthentication"),
+            password: is_on("passwordauthentication"),
+            keyboard_interactive: is_on("kbdinteractiveauthentication"),
+            root,
+            denied: listed("denyusers", &user) == Some(true),
+            allowed: listed("allowusers", &user),
+            group_denied: listed("denygroups", &group) == Some(true),
+            group_allowed: listed("allowgroups", &group),
+            methods: list("authenticationmethods", ' '),
+            algorithms: list("pubkeyacceptedalgorithms", ','),
+            chroot,
+        }
+    }
+}
+
+/// Whether a pattern of `AllowUsers` or `DenyUsers` may be about this account: `USER`, or `USER@HOST` from some host.
+fn names(pattern: &str, account: &str) -> bool {
+    probes::matches(pattern.split('@').next().unwrap_or_default(), account)
+}
+
+/// What shadow(5) says of an account: the first line with its name.
+fn aging(shadow: &[u8], name: &str) -> Option<Aging> {
+    let text = String::from_utf8_lossy(shadow);
+    let fields = text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
+    let days = |index: usize| fields.get(index).and_then(|field| field.parse().ok());
+    let password = fields.get(1).copied().unwrap_or_default();
+    Some(Aging {
+        changed: days(2),
+        maximum: days(4),
+        expires: days(7),
+        locked: password.starts_with('!'),
+        password: !password.is_empty() && !password.starts_with(['!', '*']),
+    })
+}
+
+/// What is wrong with a shell, if anything, as sshd's `allowed_user` looks at it.
+fn bad_shell(shell: &Path) -> Option<BadShell> {
+    let shell = if shell.as_os_str().is_empty() { Path::new(DEFAULT_SHELL) } else { shell };
+    let shown = record::escape(shell.as_os_str().as_encoded_bytes());
+    match fs::metadata(shell) {
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
+            let name = shell.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            REFUSING_SHELLS.contains(&name).then_some(BadShell::Refuses(shown))
+        }
+        _ => Some(BadShell::Missing(shown)),
+    }
+}
+
+/// Whether PAM asks for something besides the password: a code, say. What cannot be told counts as yes.
+fn asks_for_more(service: &str) -> bool {
+    let is_other = |module: &str| {
+        let name = module.rsplit('/').next().unwrap_or(module);
+        !PASSWORD_ONLY.contains(&name)
+    };
+    pam::resolve(&Disk, service, Step::Auth).map_or(true, |stack| stack.lines.iter().any(|line| is_other(&line.module)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shadow_is_read_as_getspnam_reads_it() {
+        let shadow = b"root:*:19000:0:99999:7:::\nfrank:$y$j9T$x:20000:0:90:7:30:20700:\nfrank:!:0::::::\nodd\nnew:!:0:0:99999:7:::\n";
+        let frank = aging(shadow, "frank").expect("the first line");
+        let expected =
+            Aging { changed: Some(20_000), maximum: Some(90), expires: Some(20_700), locked: false, password: true };
+        assert_eq!(frank, expected);
+        let new = aging(shadow, "new").expect("a line");
+        assert_eq!((new.changed, new.locked, new.password, new.expires), (Some(0), true, false, None));
+        assert!(!aging(shadow, "root").expect("a line").locked);
+        assert_eq!(aging(shadow, "odd").map(|aging| aging.changed), Some(None));
+        assert_eq!(aging(shadow, "nobody"), None);
+    }
+
+    #[test]
+    fn a_shell_that_is_missing_or_lets_nobody_work_is_told() {
+        assert_eq!(bad_shell(Path::new("/bin/sh")), None);
+        assert_eq!(bad_shell(Path::new("")), None);
+        assert!(matches!(bad_shell(Path::new("/nonexistent/sh")), Some(BadShell::Missing(_))));
+        assert!(matches!(bad_shell(Path::new("/etc/passwd")), Some(BadShell::Missing(_))));
+        assert!(matches!(bad_shell(Path::new("/bin/false")), Some(BadShell::Refuses(_))));
+    }
+
+    #[test]
+    fn a_pattern_with_a_host_may_be_about_the_account() {
+        assert!(names("root@10.0.0.0/8", "root") && names("r*", "root"));
+        assert!(!names("ro", "root") && !names("[r]oot", "root"));
+    }
+}

@@ -1,0 +1,261 @@
+//! Whether sshd and PAM would let an account in by a key, whatever the gate says: sshd_config(5), shadow(5), and the
+//! tests that sshd and pam_unix(8) make before a session begins.
+//!
+//! It judges exempt accounts, of which one has to work, and granted ones, which nothing here may silently hold back. It
+//! follows OpenSSH's `allowed_user` and Linux-PAM's `check_shadow_expiry`. What cannot be known is no reason.
+
+use jiff::{ToSpan, civil::Date};
+
+/// What an sshd has configured for one login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// `UsePAM`.
+    pub pam: bool,
+    /// `PubkeyAuthentication`.
+    pub public_key: bool,
+    /// `PasswordAuthentication`.
+    pub password: bool,
+    /// `KbdInteractiveAuthentication`.
+    pub keyboard_interactive: bool,
+    /// `PermitRootLogin`, as `sshd -T` prints it.
+    pub root: String,
+    /// Whether `DenyUsers` names the account.
+    pub denied: bool,
+    /// Whether `AllowUsers` names the account; `None`: there is no `AllowUsers`.
+    pub allowed: Option<bool>,
+    /// Whether `DenyGroups` names one of its groups.
+    pub group_denied: bool,
+    /// Whether `AllowGroups` names one of its groups; `None`: there is no `AllowGroups`.
+    pub group_allowed: Option<bool>,
+    /// The lists of `AuthenticationMethods`; `any`, or none, where every method will do.
+    pub methods: Vec<String>,
+    /// `PubkeyAcceptedAlgorithms`; empty where sshd does not tell.
+    pub algorithms: Vec<String>,
+    /// Whether `ChrootDirectory` is set: sshd does not look at the shell then.
+    pub chroot: bool,
+}
+
+/// What the host says of the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Its user id.
+    pub uid: u32,
+    /// What is wrong with its shell, if anything.
+    pub shell: Option<BadShell>,
+    /// What shadow(5) says of it; `None` where it has no entry there.
+    pub aging: Option<Aging>,
+    /// Whether it could answer keyboard-interactive: it has a password, or PAM asks for something else.
+    pub can_answer: bool,
+    /// Whether `/etc/nologin` is there.
+    pub nologin: bool,
+}
+
+/// A shell that gives no session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadShell {
+    /// It is not there, or cannot be executed: sshd refuses the account.
+    Missing(String),
+    /// It is there, and ends at once: nologin(8), false(1).
+    Refuses(String),
+}
+
+/// The ageing fields of a shadow(5) entry, in days since 1970; `None` for an empty field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Aging {
+    /// When the password was changed last; 0 means that it has to be changed.
+    pub changed: Option<i64>,
+    /// After how many days it has to be changed.
+    pub maximum: Option<i64>,
+    /// The first day on which the account is expired.
+    pub expires: Option<i64>,
+    /// Whether the password begins with `!`, which sshd takes for locked where it does not use PAM.
+    pub locked: bool,
+    /// Whether there is a password that somebody could type.
+    pub password: bool,
+}
+
+/// One thing that keeps an account out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bar {
+    /// The account expired on this day.
+    Expired(Date),
+    /// The password has to be changed at the next login.
+    MustChange,
+    /// The password is older than it may be.
+    AgedOut {
+        /// Since this day.
+        since: Date,
+    },
+    /// The account is locked, and sshd does not use PAM.
+    Locked,
+    /// Its shell.
+    Shell(BadShell),
+    /// `/etc/nologin` is there.
+    Nologin,
+    /// `DenyUsers`.
+    DenyUsers,
+    /// `AllowUsers`.
+    AllowUsers,
+    /// `DenyGroups`.
+    DenyGroups,
+    /// `AllowGroups`.
+    AllowGroups,
+    /// `PermitRootLogin`, and what it says.
+    Root(String),
+    /// `PubkeyAuthentication no`.
+    PublicKey,
+    /// `AuthenticationMethods`, and what it says.
+    Methods(String),
+    /// `PubkeyAcceptedAlgorithms` takes none of these types of keys.
+    Algorithms(Vec<String>),
+}
+
+impl Bar {
+    /// The keyword of sshd_config(5), in lower case, whose line says so.
+    #[must_use]
+    pub fn keyword(&self) -> Option<&'static str> {
+        match self {
+            Self::DenyUsers => Some("denyusers"),
+            Self::AllowUsers => Some("allowusers"),
+            Self::DenyGroups => Some("denygroups"),
+            Self::AllowGroups => Some("allowgroups"),
+            Self::Root(_) => Some("permitrootlogin"),
+            Self::PublicKey => Some("pubkeyauthentication"),
+            Self::Methods(_) => Some("authenticationmethods"),
+            Self::Algorithms(_) => Some("pubkeyacceptedalgorithms"),
+            _ => None,
+        }
+    }
+
+    /// What keeps this account out and what to do about it; `place` is where the keyword stands.
+    #[must_use]
+    pub fn sentence(&self, account: &str, place: Option<&str>) -> String {
+        let at = place.map(|place| format!(" at {place}")).unwrap_or_default();
+        match self {
+            Self::Expired(day) => format!("the account expired on {day}: chage -E -1 {account}"),
+            Self::MustChange => {
+                format!("its password has to be changed at the next login: chage -d $(date +%F) {account}")
+            }
+            Self::AgedOut { since } => {
+                format!("its password has to be changed since {since}: chage -M -1 {account}")
+            }
+            Self::Locked => {
+                format!("its password is locked and UsePAM is off: set UsePAM yes, or usermod -p '*' {account}")
+            }
+            Self::Shell(BadShell::Missing(shell)) => {
+                format!("its shell {shell} is missing or cannot be executed: usermod -s /bin/bash {account}")
+            }
+            Self::Shell(BadShell::Refuses(shell)) => {
+                format!("its shell {shell} lets nobody work: usermod -s /bin/bash {account}")
+            }
+            Self::Nologin => "/etc/nologin is there, so that only root may log in: rm /etc/nologin".to_owned(),
+            Self::DenyUsers => format!("DenyUsers{at} names {account}: take it out"),
+            Self::AllowUsers => format!("AllowUsers{at} does not name {account}: add it"),
+            Self::DenyGroups => format!("DenyGroups{at} names a group of {account}: take one out of the other"),
+            Self::AllowGroups => {
+                format!("AllowGroups{at} names no group of {account}: add one, or {account} to a group that it names")
+            }
+            Self::Root(value) => format!("PermitRootLogin{at} is {value}: set it to prohibit-password"),
+            Self::PublicKey => format!("PubkeyAuthentication{at} is no for {account}: set it to yes"),
+            Self::Methods(value) => format!(
+                "AuthenticationMethods{at} is {value}, which {account} cannot meet: have it include publickey alone, for \
+                 instance in a block `Match User {account}`"
+            ),
+            Self::Algorithms(types) => {
+                format!(
+                    "PubkeyAcceptedAlgorithms{at} takes no key of the type {}: add it, or use another key",
+                    types.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// Everything that keeps an account with keys of these types out; empty when nothing does. `today` is in days since 1970.
+#[must_use]
+pub fn judge(rules: &Rules, login: &Login, keys: &[String], today: i64) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    bars.extend(by_age(rules, login, today));
+    let shell = login.shell.clone().filter(|shell| !rules.chroot || matches!(shell, BadShell::Refuses(_)));
+    bars.extend(shell.map(Bar::Shell));
+    let says = [
+        (login.nologin && login.uid != 0, Bar::Nologin),
+        (rules.denied, Bar::DenyUsers),
+        (rules.allowed == Some(false), Bar::AllowUsers),
+        (rules.group_denied, Bar::DenyGroups),
+        (rules.group_allowed == Some(false), Bar::AllowGroups),
+        (!rules.public_key, Bar::PublicKey),
+    ];
+    bars.extend(says.into_iter().filter(|(holds, _)| *holds).map(|(_, bar)| bar));
+    let by_key = ["yes", "prohibit-password", "without-password"].contains(&rules.root.as_str());
+    if login.uid == 0 && !by_key && !rules.root.is_empty() {
+        bars.push(Bar::Root(rules.root.clone()));
+    }
+    let usable = keys.iter().filter(|key| rules.takes(key)).count();
+    if usable == 0 && !keys.is_empty() {
+        let mut types = keys.to_vec();
+        types.sort_unstable();
+        types.dedup();
+        bars.push(Bar::Algorithms(types));
+    }
+    if !rules.methods.is_empty() && !rules.methods.iter().any(|list| can_meet(list, rules, login, usable.max(1))) {
+        bars.push(Bar::Methods(rules.methods.join(" ")));
+    }
+    bars
+}
+
+/// What shadow(5) has against it, as pam_unix(8) reads it.
+fn by_age(rules: &Rules, login: &Login, today: i64) -> Option<Bar> {
+    let aging = login.aging?;
+    if !rules.pam && aging.locked {
+        return Some(Bar::Locked);
+    }
+    if let Some(expires) = aging.expires.filter(|expires| *expires >= 0 && today >= *expires) {
+        return Some(Bar::Expired(day(expires)));
+    }
+    match (aging.changed, aging.maximum) {
+        (Some(0), _) => Some(Bar::MustChange),
+        (Some(changed), Some(maximum)) if changed > 0 && maximum >= 0 && today - changed > maximum => {
+            Some(Bar::AgedOut { since: day(changed.saturating_add(maximum).saturating_add(1)) })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a list of methods can be gone through with as many keys, and names a key at all.
+fn can_meet(list: &str, rules: &Rules, login: &Login, keys: usize) -> bool {
+    if list == "any" {
+        return true;
+    }
+    let methods: Vec<&str> = list.split(',').map(|m| m.split(':').next().unwrap_or(m)).collect();
+    let with_keys = methods.iter().filter(|method| **method == "publickey").count();
+    let typed = login.aging.is_none_or(|aging| aging.password);
+    let others_are_met = methods.iter().all(|method| match *method {
+        "publickey" => true,
+        "password" => rules.password && typed,
+        "keyboard-interactive" => rules.keyboard_interactive && login.can_answer,
+        _ => false,
+    });
+    (1..=keys).contains(&with_keys) && others_are_met
+}
+
+impl Rules {
+    /// Whether a key of this type may be used to log in.
+    fn takes(&self, key: &str) -> bool {
+        let signs_as: &[&str] = match key {
+            "ssh-rsa" => &["ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"],
+            "sk-ecdsa-sha2-nistp256@openssh.com" => {
+                &["sk-ecdsa-sha2-nistp256@openssh.com", "webauthn-sk-ecdsa-sha2-nistp256@openssh.com"]
+            }
+            _ => &[],
+        };
+        self.algorithms.is_empty() || self.algorithms.iter().any(|a| a == key || signs_as.contains(&a.as_str()))
+    }
+}
+
+fn day(days: i64) -> Date {
+    jiff::civil::date(1970, 1, 1).saturating_add(days.clamp(0, 2_900_000).days())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use super::*;
+
+/// 29 November 2026.
+const TODAY: i64 = 20_786;
+const ED25519: &str = "ssh-ed25519";
+
+fn rules() -> Rules {
+    Rules {
+        pam: true,
+        public_key: true,
+        password: true,
+        keyboard_interactive: true,
+        root: "prohibit-password".into(),
+        denied: false,
+        allowed: None,
+        group_denied: false,
+        group_allowed: None,
+        methods: vec!["any".into()],
+        algorithms: vec![ED25519.into(), "rsa-sha2-512".into()],
+        chroot: false,
+    }
+}
+
+fn login() -> Login {
+    // As useradd(8) leaves it: no password, nothing expires.
+    let aging = Aging { changed: Some(TODAY - 5), maximum: Some(99_999), locked: true, ..Aging::default() };
+    Login { uid: 1000, shell: None, aging: Some(aging), can_answer: false, nologin: false }
+}
+
+fn aged(change: impl FnOnce(&mut Aging)) -> Login {
+    let mut aging = login().aging.expect("it has one");
+    change(&mut aging);
+    Login { aging: Some(aging), ..login() }
+}
+
+fn bars(rules: &Rules, login: &Login, keys: &[&str]) -> Vec<Bar> {
+    let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    judge(rules, login, &keys, TODAY)
+}
+
+#[test]
+fn an_account_as_useradd_leaves_it_gets_in() {
+    assert_eq!(bars(&rules(), &login(), &[ED25519]), []);
+    assert_eq!(bars(&rules(), &Login { aging: None, ..login() }, &[ED25519]), []);
+}
+
+#[test]
+fn what_shadow_says_counts_as_pam_counts_it() {
+    let first = |login: &Login| bars(&rules(), login, &[ED25519]).first().cloned();
+    for (expires, is_over) in [(TODAY - 1, true), (TODAY, true), (TODAY + 1, false), (0, true), (-1, false)] {
+        let found = first(&aged(|aging| aging.expires = Some(expires)));
+        assert_eq!(found.is_some(), is_over, "{expires}: {found:?}");
+    }
+    assert_eq!(first(&aged(|aging| aging.changed = Some(0))), Some(Bar::MustChange));
+    let with = |age: i64, maximum| {
+        first(&aged(|aging| (aging.changed, aging.maximum) = (Some(TODAY - age), Some(maximum)))).is_some()
+    };
+    assert!(with(91, 90) && !with(90, 90) && !with(91, -1) && !with(-3, 0));
+    assert_eq!(first(&aged(|aging| aging.changed = None)), None, "no ageing");
+    // `!` counts for sshd alone, and only without PAM.
+    let without_pam = Rules { pam: false, ..rules() };
+    assert_eq!(bars(&without_pam, &login(), &[ED25519]), [Bar::Locked]);
+    assert_eq!(bars(&without_pam, &aged(|aging| aging.locked = false), &[ED25519]), []);
+}
+
+#[test]
+fn what_sshd_says_of_users_and_groups_counts_and_its_keyword_is_named() {
+    for (rules, keyword) in [
+        (Rules { denied: true, ..rules() }, "denyusers"),
+        (Rules { allowed: Some(false), ..rules() }, "allowusers"),
+        (Rules { group_denied: true, ..rules() }, "denygroups"),
+        (Rules { group_allowed: Some(false), ..rules() }, "allowgroups"),
+        (Rules { public_key: false, ..rules() }, "pubkeyauthentication"),
+        (Rules { methods: vec!["password".into()], ..rules() }, "authenticationmethods"),
+        (Rules { algorithms: vec!["ecdsa-sha2-nistp256".into()], ..rules() }, "pubkeyacceptedalgorithms"),
+    ] {
+        let found = bars(&rules, &login(), &[ED25519]);
+        assert_eq!(found.iter().map(Bar::keyword).collect::<Vec<_>>(), [Some(keyword)]);
+        assert!(found[0].sentence("frank", Some("/etc/ssh/x:3")).contains(" at /etc/ssh/x:3"), "{keyword}");
+    }
+    assert_eq!(bars(&Rules { allowed: Some(true), group_allowed: Some(true), ..rules() }, &login(), &[ED25519]), []);
+}
+
+#[test]
+fn root_needs_leave_to_log_in_by_key() {
+    let root = Login { uid: 0, ..login() };
+    for (value, is_barred) in [
+        ("yes", false),
+        ("prohibit-password", false),
+        ("without-password", false),
+        ("no", true),
+        ("forced-commands-only", true),
+    ] {
+        let rules = Rules { root: value.into(), ..rules() };
+        assert_eq!(!bars(&rules, &root, &[ED25519]).is_empty(), is_barred, "{value}");
+        assert_eq!(bars(&rules, &login(), &[ED25519]), [], "root alone");
+    }
+    assert_eq!(bars(&rules(), &Login { nologin: true, ..root }, &[ED25519]), []);
+    assert_eq!(bars(&rules(), &Login { nologin: true, ..login() }, &[ED25519]), [Bar::Nologin]);
+}
+
+#[test]
+fn a_shell_has_to_be_there_and_let_somebody_work() {
+    let missing = Login { shell: Some(BadShell::Missing("/bin/gone".into())), ..login() };
+    let nologin = Login { shell: Some(BadShell::Refuses("/usr/sbin/nologin".into())), ..login() };
+    assert_eq!(bars(&rules(), &missing, &[]).len(), 1);
+    assert_eq!(bars(&rules(), &nologin, &[]).len(), 1);
+    let chroot = Rules { chroot: true, ..rules() };
+    assert_eq!((bars(&chroot, &missing, &[]).len(), bars(&chroot, &nologin, &[]).len()), (0, 1));
+}
+
+#[test]
+fn authentication_methods_are_met_by_a_key_and_what_the_account_can_answer() {
+    let met = |methods: &str, login: &Login, keys: &[&str]| {
+        let methods = methods.split(' ').map(str::to_owned).collect();
+        bars(&Rules { methods, ..rules() }, login, keys).is_empty()
+    };
+    let typed = Login { can_answer: true, ..aged(|aging| aging.password = true) };
+    let asked = Login { can_answer: true, ..login() };
+    assert!(met("any", &login(), &[ED25519]) && met("password publickey", &login(), &[ED25519]));
+    assert!(!met("password", &typed, &[ED25519]), "a password alone is no key");
+    assert!(met("publickey,password", &typed, &[ED25519]) && !met("publickey,password", &asked, &[ED25519]));
+    assert!(met("publickey,keyboard-interactive:pam", &asked, &[ED25519]));
+    assert!(!met("publickey,keyboard-interactive", &login(), &[ED25519]));
+    assert!(met("publickey,publickey", &login(), &[ED25519, "ssh-rsa"]));
+    assert!(
+        !met("publickey,publickey", &login(), &[ED25519])
+            && !met("publickey,publickey", &login(), &[ED25519, "ssh-dss"])
+    );
+    assert!(!met("publickey,hostbased", &typed, &[ED25519]));
+}
+
+#[test]
+fn an_rsa_key_is_taken_by_what_it_signs_as() {
+    assert_eq!(bars(&rules(), &login(), &["ssh-rsa"]), []);
+    let old = Rules { algorithms: vec!["ssh-rsa".into()], ..rules() };
+    assert_eq!(bars(&old, &login(), &["ssh-rsa"]), []);
+    assert_eq!(bars(&old, &login(), &[ED25519, ED25519]), [Bar::Algorithms(vec![ED25519.into()])]);
+    assert_eq!(bars(&old, &login(), &[ED25519, "ssh-rsa"]), [], "one is enough");
+    assert_eq!(bars(&Rules { algorithms: Vec::new(), ..rules() }, &login(), &[ED25519]), [], "not told");
+}
+
+#[test]
+fn every_bar_says_what_to_do() {
+    for (bar, remedy) in [
+        (Bar::Expired(day(TODAY)), "2026-11-29: chage -E -1 breakglass"),
+        (Bar::MustChange, "chage -d"),
+        (Bar::AgedOut { since: day(TODAY) }, "chage -M -1 breakglass"),
+        (Bar::Locked, "UsePAM yes"),
+        (Bar::Nologin, "rm /etc/nologin"),
+        (Bar::Shell(BadShell::Missing("/x".into())), "usermod -s"),
+        (Bar::AllowUsers, "add it"),
+        (Bar::Root("no".into()), "prohibit-password"),
+    ] {
+        let sentence = bar.sentence("breakglass", None);
+        assert!(sentence.contains(remedy), "{sentence}");
+    }
+}
