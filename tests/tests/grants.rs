@@ -88,6 +88,58 @@ fn blob(key: &Key) -> &str {
 }
 
 on_each_release! {
+    fn a_grant_that_sshd_will_not_honour_is_said_with_the_line_that_stands_in_its_way(release) {
+        const EXTRA: &str = "/etc/ssh/sshd_config.d/50-extra.conf";
+        let house = House::enforcing(release);
+        let restart = "systemctl reset-failed ssh && systemctl restart ssh";
+        for (number, (line, told)) in [
+            ("AllowUsers breakglass", "AllowUsers at /etc/ssh/sshd_config.d/50-extra.conf:1 does not name ubuntu"),
+            ("AllowGroups breakglass", "AllowGroups at"),
+            ("DenyUsers ubuntu", "DenyUsers at"),
+            ("DenyGroups ubuntu", "DenyGroups at"),
+            ("Match User ubuntu\n  PubkeyAuthentication no", "PubkeyAuthentication at /etc/ssh/sshd_config.d/50-extra.conf:2"),
+            ("Match User ubuntu\n  AuthenticationMethods password", "AuthenticationMethods at"),
+            ("Match User ubuntu\n  AuthenticationMethods publickey,publickey", "AuthenticationMethods at"),
+            ("Match User ubuntu\n  PubkeyAcceptedAlgorithms rsa-sha2-512", "PubkeyAcceptedAlgorithms at"),
+        ].into_iter().enumerate() {
+            house.write(EXTRA, format!("{line}\n"));
+            house.sh(restart);
+            let answer = allowed(&house, "frank --account ubuntu --for 1h");
+            assert!(answer["notes"].to_string().contains(told), "{line}: {answer}");
+            let plan = house.ctl("plan").stdout;
+            assert!(plan.contains(told) && plan.contains(id(&answer)), "{line}: {plan}");
+            assert!(house.ctl_json("status")["problems"].to_string().contains(told), "{line}");
+            // Each from an address of its own: sshd shuts one out that was refused a few times.
+            assert!(!house.ssh("ubuntu").key(&house.frank).from(&format!("127.0.1.{}", number + 1)).login(), "{line}: it does");
+        }
+        house.sh(&format!("rm {EXTRA} && {restart}"));
+        for (breaks, mends, told) in [
+            ("chage -E 0 ubuntu", "chage -E -1 ubuntu", "chage -E -1 ubuntu"),
+            ("usermod -s /bin/gone ubuntu", "usermod -s /bin/bash ubuntu", "/bin/gone is missing"),
+        ] {
+            house.sh(breaks);
+            let answer = allowed(&house, "frank --account ubuntu --for 1h");
+            assert!(answer["notes"].to_string().contains(told), "{breaks}: {answer}");
+            house.sh(mends);
+        }
+        let answer = allowed(&house, "frank --account ubuntu --for 1h");
+        assert!(!answer["notes"].to_string().contains("sshd"), "{answer}");
+        assert!(house.ssh("ubuntu").key(&house.frank).from("127.0.2.1").login());
+        eventually("nothing is said of it any more", SOON, || house.ctl_json("status")["problems"].to_string() == "[]");
+
+        // Who has two keys may be asked for both.
+        let second = house.keygen("second");
+        let both = house.config("enforce", "").replace(house.frank.public(), &format!("{}\", \"{}", house.frank.public(), second.public()));
+        house.write(EXTRA, "Match User ubuntu\n  AuthenticationMethods publickey,publickey\n");
+        house.sh(restart);
+        house.configure(&both);
+        let answer = allowed(&house, "frank --account ubuntu --for 1h");
+        assert!(!answer["notes"].to_string().contains("sshd"), "{answer}");
+        assert!(house.ssh("ubuntu").key(&house.frank).key(&second).from("127.0.2.2").login());
+        house.allow("grace --account ubuntu --for 1h");
+        assert!(!house.ssh("ubuntu").key(&house.frank).key(&house.grace).from("127.0.2.3").login(), "two people's");
+    }
+
     fn at_expiry_every_connection_is_over_within_a_second_and_other_people_stay(release) {
         let house = House::enforcing(release);
         house.allow("grace --account ubuntu --for 1h");

@@ -17,16 +17,17 @@ pub use client::{ANSWER_TIMEOUT, Client, ClientError};
 pub use duration::{DurationError, MAX_DURATION, format_duration, parse_duration};
 pub use refusal::{Exit, Refusal, RefusalCode};
 pub use request::{
-    Allow, CheckError, DEFAULT_RECORDS, Enforce, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM, MAX_QUARANTINE_ID,
-    MAX_REASON, MAX_RECORDS, MAX_RECORDS_BYTES, MAX_TARGET, MIN_DURATION_SECS, Quarantined, Records, Request, Revoke,
-    Target, WaysIn,
+    Allow, CheckError, DEFAULT_RECORDS, Enforce, FormerlyExempt, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM,
+    MAX_QUARANTINE_ID, MAX_REASON, MAX_RECORDS, MAX_RECORDS_BYTES, MAX_TARGET, MIN_DURATION_SECS, Quarantined, Records,
+    Request, Revoke, Target, WaysIn,
 };
 pub use response::{
     AllowedAnswer, Answer, Change, ChangeKind, Closing, ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView,
     EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LeftRunning,
     LockdownAnswer, Mode, Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer,
-    QuarantineDetail, QuarantineItem, RecordsAnswer, Response, RestoreAnswer, RevokeAnswer, Server, SessionKind,
-    SessionView, SessionsAnswer, Severity, SinkState, Status, Way, WayState, WaysInAnswer, encode_response,
+    QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, Response, RestoreAnswer, RetiredAnswer,
+    RevokeAnswer, Server, SessionKind, SessionView, SessionsAnswer, Severity, SinkState, Status, Way, WayState,
+    WaysInAnswer, encode_response,
 };
 
 /// Where lockdownd listens for operators. Anybody may connect: each request is judged by who asks.

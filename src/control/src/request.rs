@@ -57,6 +57,10 @@ pub enum Request {
     QuarantineShow(Quarantined),
     /// Put one kept item back → [`crate::Answer::Restore`].
     QuarantineRestore(Quarantined),
+    /// Remove the keys of an account that was exempt until lately → [`crate::Answer::Retired`].
+    QuarantineNow(FormerlyExempt),
+    /// Read the configuration again and put it in force → [`crate::Answer::Reload`].
+    Reload,
     /// Look at every way in, or close those that are open → [`crate::Answer::WaysIn`].
     WaysIn(WaysIn),
 }
@@ -177,6 +181,14 @@ pub struct Records {
     pub limit: u32,
 }
 
+/// An account that was exempt, whose keys are still kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerlyExempt {
+    /// Which.
+    pub account: Account,
+}
+
 /// One item in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,6 +230,8 @@ impl Request {
     pub fn check(&self) -> Result<(), CheckError> {
         match self {
             Self::Status
+            | Self::Reload
+            | Self::QuarantineNow(_)
             | Self::Grants(_)
             | Self::Sessions
             | Self::People
@@ -253,6 +267,8 @@ impl Request {
                 | Self::Lockdown(_)
                 | Self::Enforce(_)
                 | Self::QuarantineRestore(_)
+                | Self::QuarantineNow(_)
+                | Self::Reload
                 | Self::WaysIn(WaysIn::Close | WaysIn::Undo)
         )
     }

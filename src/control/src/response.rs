@@ -21,7 +21,8 @@ pub use grants::{
 };
 pub use listed::{
     Change, ChangeKind, EnforceAnswer, KeyView, PeopleAnswer, PersonView, PlanAnswer, QuarantineAnswer,
-    QuarantineDetail, QuarantineItem, RecordsAnswer, RestoreAnswer, SessionKind, SessionView, SessionsAnswer,
+    QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, RestoreAnswer, RetiredAnswer, SessionKind,
+    SessionView, SessionsAnswer,
 };
 pub use status::{
     ConfigSource, ConfigState, GrantLine, LedgerState, Mode, PersonLine, Problem, Severity, SinkState, Status,
@@ -61,6 +62,10 @@ pub enum Answer {
     QuarantineItem(Box<QuarantineDetail>),
     /// To [`crate::Request::QuarantineRestore`].
     Restore(RestoreAnswer),
+    /// To [`crate::Request::QuarantineNow`].
+    Retired(RetiredAnswer),
+    /// To [`crate::Request::Reload`].
+    Reload(ReloadAnswer),
     /// To [`crate::Request::WaysIn`].
     WaysIn(Box<WaysInAnswer>),
 }
@@ -106,7 +111,9 @@ impl Answer {
             | Self::Enforce(_)
             | Self::Records(_)
             | Self::QuarantineItem(_)
-            | Self::Restore(_) => false,
+            | Self::Restore(_)
+            | Self::Retired(_)
+            | Self::Reload(_) => false,
         }
     }
 }

@@ -217,6 +217,13 @@ pub(crate) enum QuarantineCommand {
         /// Its id, as `lockdownctl quarantine list` prints it
         id: String,
     },
+    /// Remove the keys of an account that is not exempt any more
+    ///
+    /// They let nobody in, and are kept for a day, so that a mistake in accounts.exempt costs no break-glass key.
+    Now {
+        /// The account
+        account: Account,
+    },
 }
 
 /// Check a configuration; exit status 78 if it does not check out

@@ -3,6 +3,7 @@
 //! What takes access away comes first and waits for nobody: the key leaves the store, the connection ends, and only then
 //! are files written and records made. What gives access is on disk and on record before it takes effect.
 
+mod checks;
 mod emergency;
 mod ending;
 mod farewell;
@@ -16,6 +17,8 @@ mod logins;
 mod looks;
 mod mode;
 mod recent;
+mod reload;
+mod retired;
 mod schedule;
 mod shipped;
 mod shipping;
@@ -43,10 +46,10 @@ pub(crate) use self::ending::QUICK_TRIES;
 #[cfg(test)]
 pub(crate) use self::start::JOURNAL_LIMIT;
 pub use self::{
-    ending::Ending, jobs::Came, left_behind::LookedBehind, listeners::WhoListens, start::StartError,
-    users_sshd::UsersSshds, ways::Seen, world::Looked,
+    checks::Checked, ending::Ending, jobs::Came, left_behind::LookedBehind, listeners::WhoListens, reload::Loaded,
+    start::StartError, users_sshd::UsersSshds, ways::Seen, world::Looked,
 };
-pub(crate) use self::{giving::NotInForce, start::renamed};
+pub(crate) use self::{checks::Waits, giving::NotInForce, start::renamed};
 use self::{
     homes::Homes, jobs::Jobs, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped,
     unstored::Unstored, ways::WaysState, world::World,
@@ -58,6 +61,7 @@ use crate::{
     emergencies::Emergencies,
     grants::Grants,
     host::{clock::Now, key_store::KeyStore, writers::Writers},
+    operator::admitted::Asked,
     recorder::Recorder,
     sessions::Sessions,
     traces::Traces,
@@ -118,6 +122,9 @@ pub struct Engine {
     pub(crate) warned_to: Timestamp,
     /// sshd's processes of the exempt logins that the gate left notes of, as long as they run.
     pub(crate) emergencies_noted: BTreeSet<i32>,
+    pub(crate) reloads: reload::Reloads,
+    pub(crate) retired: retired::Retired,
+    pub(crate) asked: Asked,
 }
 
 /// Which configuration is in force, and since when.
@@ -143,7 +150,9 @@ impl Engine {
             Reason::Deadline => self.meet_deadlines(now),
             Reason::ClockSet => self.clock_was_set(now),
             Reason::Tick => self.meet_schedule(now),
-            Reason::Reload => self.reload(now),
+            Reason::Reload => self.reload_signalled(now),
+            Reason::Admitted { id, note } => self.admitted(id, note),
+            Reason::Loaded(loaded) => self.loaded(*loaded, now),
             Reason::Stop => {
                 self.stop(now);
                 return Next::Stop;
@@ -153,11 +162,12 @@ impl Engine {
             Reason::Touched(Place::Store) => self.pass(now),
             Reason::Touched(Place::State) => self.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
+            Reason::Touched(Place::Rescue) => self.rescue_touched(now),
             Reason::Touched(place) => self.world_touched(place, now),
             Reason::Looked(looked) => self.looked(*looked, now),
             Reason::Listening(listening) => self.heard_who_listens(listening, now),
             Reason::Job { id, came } => return self.job_came(id, came, now),
-            Reason::Checked(obstacles) => self.checked(obstacles, now),
+            Reason::Checked(checked) => self.checked(*checked, now),
             Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
             Reason::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
             Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
@@ -197,6 +207,9 @@ impl Engine {
             self.looks.due(),
             self.unstored.due(),
             self.behind.due(),
+            self.mode.due(),
+            self.asked.due(),
+            self.retired.due(),
         ];
         let boots = [boot, self.grants.next_heartbeat(), trial, windows];
         let scheduled = [self.schedule.next_lockdown(), self.schedule.next_sweep()];
@@ -211,6 +224,9 @@ impl Engine {
         if self.mode.trial_ends().is_some_and(|end| end.has_passed(now)) {
             self.end_trial(now);
         }
+        self.end_newness(now);
+        self.check_if_due(now);
+        self.answer_unasked(now);
         self.meet_schedule(now);
         self.give_up_overdue_jobs(now);
         self.look_behind_if_due(now);

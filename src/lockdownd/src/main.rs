@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         [Some("--check"), Some("--as"), ..] => {
             proposed(&arguments[1..]).map_or_else(usage, |proposed| lockdownd::run::check_as(&proposed))
         }
+        [Some("--reload")] => lockdownd::run::reload(),
         [Some("--keep-writers")] => lockdownd::run::keep_writers(),
         [Some("--version")] => {
             println!("lockdownd {}", env!("CARGO_PKG_VERSION"));
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: lockdownd [--check [FILE | --as DESTINATION FILE]... | --version]\n\
+        "usage: lockdownd [--check [FILE | --as DESTINATION FILE]... | --reload | --version]\n\
          It is started by systemd: systemctl start lockdownd"
     );
     ExitCode::from(2)

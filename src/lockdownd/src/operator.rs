@@ -3,6 +3,7 @@
 //! Who may ask is decided here once for every request; each request is then one function. What changes something is on
 //! record, with who asked, before the answer goes out.
 
+pub(crate) mod admitted;
 pub(crate) mod allow;
 pub(crate) mod look;
 mod peer;
@@ -15,7 +16,7 @@ use control::{Answer, Refusal, RefusalCode, Request, Response};
 
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
 use crate::{
-    enforce::Engine,
+    enforce::{Engine, Waits},
     host::{clock::Now, peer::Peer},
     trigger::Reply,
 };
@@ -31,16 +32,16 @@ impl Engine {
             Err(refusal) => return reply.send(Err(refusal)),
         };
         let answer: Response = match request {
-            Request::Plan => return self.plan(reply, now),
+            Request::Plan => return self.answer_after_look(Waits::Plan(reply), now),
             Request::QuarantineRestore(item) => return self.restore(item, asker, reply, now),
             Request::WaysIn(asked) => return self.ways_in(asked, asker, reply, now),
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
                 self.look_at_shipper(now);
-                return self.answer_status(reply, now);
+                return self.answer_after_look(Waits::Status(reply), now);
             }
             Request::Allow(allow) => match self.allow_after_look(allow, asker, reply, now) {
-                Some((allow, asker, reply)) => return reply.send(self.allow(allow, asker, now)),
+                Some((allow, asker, reply)) => return self.allow_and_ask(allow, asker, reply, now),
                 None => return,
             },
             Request::Revoke(revoke) => match self.revoke(&revoke, asker, now) {
@@ -51,7 +52,12 @@ impl Engine {
                 let answer = self.lockdown_asked(lockdown, asker, now);
                 return self.answer_when_looked(answer, reply, now);
             }
-            Request::Enforce(enforce) => self.try_enforce(&enforce, asker, now),
+            Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, reply, now),
+            Request::Reload if asker.actor.uid == Some(0) => return self.reload_asked(reply, now),
+            Request::Reload => {
+                Err(Refusal::new(RefusalCode::NotPermitted, "only root may have the configuration read"))
+            }
+            Request::QuarantineNow(kept) => self.quarantine_now(kept.account, asker, now),
             Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
             Request::People => Ok(Answer::People(self.list_people(now))),

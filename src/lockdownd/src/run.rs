@@ -60,6 +60,29 @@ fn say(checked: Result<config::Checked, config::Error>) -> ExitCode {
     }
 }
 
+/// `lockdownd --reload`: has the running daemon read its configuration again, and says what came of it. 0, 78 for a
+/// configuration that is refused, 69 where no daemon answers.
+#[must_use]
+pub fn reload() -> ExitCode {
+    let answer = control::Client::connect(control::SOCKET).and_then(|client| client.ask(&control::Request::Reload));
+    let refusal = match answer {
+        Ok(Ok(answer)) => {
+            if let control::Answer::Reload(control::ReloadAnswer { notes }) = answer {
+                notes.iter().for_each(|note| eprintln!("{note}"));
+            }
+            return ExitCode::SUCCESS;
+        }
+        Ok(Err(refusal)) => refusal,
+        Err(error) => {
+            eprintln!("lockdownd does not answer: {error}");
+            return control::Exit::Unavailable.into();
+        }
+    };
+    eprintln!("{refusal}");
+    refusal.hint.iter().chain(&refusal.details).for_each(|line| eprintln!("{line}"));
+    refusal.exit().into()
+}
+
 /// `lockdownd --keep-writers`: leaves with systemd what tells the daemon who writes files. 0, or 1 where that cannot be had.
 #[must_use]
 pub fn keep_writers() -> ExitCode {
@@ -152,15 +175,16 @@ async fn take_turns(
     keep_watchdog();
     sd_notify::notify(&[NotifyState::Ready])?;
     starts::succeeded();
+    let mut reloading = false;
     loop {
         let (wall, boot) = engine.next_deadline(Now::read());
         let reason = triggers.next(wall, boot).await;
-        let reloads = matches!(reason, Reason::Reload);
-        let moved = reloads || matches!(reason, Reason::Touched(_));
+        let moved = matches!(reason, Reason::Touched(_) | Reason::Job { .. });
         if let Reason::Touched(place) = reason {
             schedules.watch.seen(place);
         }
-        if reloads {
+        if matches!(reason, Reason::Reload) {
+            reloading = true;
             sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
         }
         if !engine.homes.is_alive() {
@@ -175,10 +199,12 @@ async fn take_turns(
         if engine.act(reason, Now::read()) == Next::Stop {
             return Ok(());
         }
-        if moved || engine.directories_moved() {
+        let reloaded = reloading && !engine.is_reloading();
+        reloading = engine.is_reloading();
+        if moved || reloaded || engine.directories_moved() {
             schedules.follow(engine).await;
         }
-        if reloads {
+        if reloaded {
             sd_notify::notify(&[NotifyState::Ready])?;
         }
     }

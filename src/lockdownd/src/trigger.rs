@@ -33,11 +33,10 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Came, Looked, LookedBehind, Seen, UsersSshds, WhoListens, homes::Finding},
+    enforce::{Came, Checked, Loaded, Looked, LookedBehind, Seen, UsersSshds, WhoListens, homes::Finding},
     host::{
         clock::{DeadlineTimer, Woke},
         peer::Peer,
-        readiness::Obstacle,
     },
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
@@ -110,7 +109,16 @@ pub enum Reason {
     /// It was looked who listens, beside the main thread because that looks through `/proc`.
     Listening(WhoListens),
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
-    Checked(Vec<Obstacle>),
+    Checked(Box<Checked>),
+    /// sshd was asked what it makes of an account that was granted.
+    Admitted {
+        /// Which answer waits for it.
+        id: u64,
+        /// What keeps people out of the account, if anything.
+        note: Option<String>,
+    },
+    /// The configuration was read again.
+    Loaded(Box<Loaded>),
     /// Every way in was looked at, beside the main thread for the same reason.
     WaysSeen(Box<Seen>),
     /// Users' own SSH servers were looked for and ended, beside the main thread because it looks through `/proc`.
@@ -166,6 +174,8 @@ pub enum Place {
     Pam,
     /// The shipper's directory: it has left a hint.
     Shipper,
+    /// The directories on which it depends whether exempt accounts can log in.
+    Rescue,
     /// Something of it may have been missed: look everywhere.
     Anywhere,
 }

@@ -134,6 +134,25 @@ pub struct PlanAnswer {
     /// How many more changes there are than this answer holds.
     #[serde(default)]
     pub left_off: u64,
+    /// The grants that sshd does not honour, with what to do.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// The configuration that was read is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadAnswer {
+    /// What it still waits for.
+    pub notes: Vec<String>,
+}
+
+/// The keys of an account that was exempt are kept no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredAnswer {
+    /// Which.
+    pub account: Account,
+    /// What to know about it.
+    pub notes: Vec<String>,
 }
 
 /// One thing that would change.

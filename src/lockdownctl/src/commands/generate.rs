@@ -114,6 +114,7 @@ mod tests {
                 "lockdownctl-people.1",
                 "lockdownctl-plan.1",
                 "lockdownctl-quarantine-list.1",
+                "lockdownctl-quarantine-now.1",
                 "lockdownctl-quarantine-restore.1",
                 "lockdownctl-quarantine-show.1",
                 "lockdownctl-quarantine.1",
@@ -127,7 +128,7 @@ mod tests {
             ]
         );
         assert!(files.iter().all(|(name, page)| page.contains(".SH NAME") && !name.contains("generate")));
-        assert!(files[17].1.contains(".SH EXIT STATUS"));
+        assert!(files[18].1.contains(".SH EXIT STATUS"));
     }
 
     #[test]

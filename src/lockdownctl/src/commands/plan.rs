@@ -32,6 +32,7 @@ fn words(answer: &PlanAnswer) -> String {
         text.push_str("  change nothing\n");
     }
     text.push_str(&left_off(answer.left_off));
+    text.push_str(&obstacles(&answer.notes));
     let things = count(answer.obstacles.len(), "thing");
     match (answer.mode, answer.obstacles.is_empty()) {
         (Mode::Observe, true) => {
@@ -85,7 +86,7 @@ mod tests {
     use crate::commands::testing::*;
 
     fn plan(mode: Mode) -> PlanAnswer {
-        PlanAnswer { mode, obstacles: Vec::new(), changes: Vec::new(), left_off: 0 }
+        PlanAnswer { mode, obstacles: Vec::new(), changes: Vec::new(), left_off: 0, notes: Vec::new() }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `quarantine`: what was removed, why, and putting it back.
 
-use control::{Answer, QuarantineAnswer, QuarantineDetail, Quarantined, Request, RestoreAnswer};
+use control::{
+    Answer, FormerlyExempt, QuarantineAnswer, QuarantineDetail, Quarantined, Request, RestoreAnswer, RetiredAnswer,
+};
 use jiff::Timestamp;
 
 use super::{Context, left_off};
@@ -12,18 +14,20 @@ use crate::{
     table::Table,
 };
 
-/// Does one of the three.
+/// Does one of the four.
 pub(crate) fn run(args: cli::Quarantine, context: &Context<'_>) -> Result<Done, Failure> {
     let request = match args.command {
         QuarantineCommand::List => Request::QuarantineList,
         QuarantineCommand::Show { id } => Request::QuarantineShow(Quarantined { id }),
         QuarantineCommand::Restore { id } => Request::QuarantineRestore(Quarantined { id }),
+        QuarantineCommand::Now { account } => Request::QuarantineNow(FormerlyExempt { account }),
     };
     match (&request, context.ask(&request)?) {
         (Request::QuarantineList, Answer::Quarantine(answer)) => Ok(show(context.json, &answer, list)),
         (Request::QuarantineShow(_), Answer::QuarantineItem(item)) => {
             Ok(show(context.json, &item, |item| detail(item, context.now)))
         }
+        (Request::QuarantineNow(_), Answer::Retired(answer)) => Ok(show(context.json, &answer, retired)),
         (Request::QuarantineRestore(_), Answer::Restore(answer)) => Ok(show(context.json, &answer, restored)),
         _ => Err(Failure::mismatch()),
     }
@@ -72,6 +76,10 @@ fn detail(detail: &QuarantineDetail, now: Timestamp) -> String {
         text.push_str("  and more that did not fit the answer\n");
     }
     text
+}
+
+fn retired(answer: &RetiredAnswer) -> String {
+    format!("the keys of {} are kept no longer\n{}", answer.account, bullets(&answer.notes))
 }
 
 fn restored(answer: &RestoreAnswer) -> String {

@@ -34,6 +34,10 @@ pub(crate) enum Kind {
     Quarantine,
     /// Looks at what stands in the way of enforce.
     Obstacles,
+    /// Asks sshd about an account that was granted.
+    Admission,
+    /// Reads the configuration again.
+    Reload,
     /// Looks at every way in.
     Ways,
     /// Looks for users' own SSH servers and ends them.
@@ -62,6 +66,8 @@ impl Kind {
             Self::Listening => "looks who listens for connections",
             Self::Quarantine => "reads the quarantine",
             Self::Obstacles => "looks at what stands in the way of enforce",
+            Self::Admission => "asks sshd about an account that was granted",
+            Self::Reload => "reads the configuration again",
             Self::Ways => "looks at every way in",
             Self::UsersSshds => "looks for users' own SSH servers",
             Self::LeftBehind => "looks for what was left behind",
@@ -77,7 +83,7 @@ impl Kind {
     /// How long it may take; several times what it takes on a slow machine.
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Restore | Self::Quarantine => 30,
+            Self::Restore | Self::Quarantine | Self::Reload | Self::Admission => 30,
             Self::World | Self::Listening | Self::LeftBehind => 60,
             Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
@@ -227,14 +233,16 @@ impl Engine {
         }
         self.jobs.failed.insert(kind, what.clone());
         match kind {
-            Kind::Obstacles => self.mode.checked(),
+            Kind::Obstacles => self.check_lost(&what, now),
+            Kind::Reload => self.reload_lost(&what, now),
             Kind::World => self.look_lost(&what, now),
             Kind::Listening => self.listening.ended(now.boot, now.boot),
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
             Kind::LeftBehind => self.not_looked_behind(&what, now),
-            Kind::Quarantine | Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
+            Kind::Quarantine => {}
             Kind::Homes => self.sweep_lost(&what, now),
+            Kind::Admission | Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
         }
     }
 }

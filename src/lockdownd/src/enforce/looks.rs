@@ -157,6 +157,10 @@ impl Engine {
             self.looks.moved = true;
             self.looks.want(Then::default());
         }
+        // Where nothing was known before, nothing is new.
+        let before = Arc::clone(&self.world);
+        let is_new = |account: &&Account| !before.known().uids.is_empty() && before.uid_of(account).is_none();
+        self.spare_new(world.known().uids.keys().filter(is_new).cloned().collect(), now);
         self.world = Arc::new(world);
         if !changed.is_empty() {
             self.note_changed(&changed, now);
@@ -180,7 +184,7 @@ impl Engine {
         }
         self.pass(now);
         for Waiting { allow, asker, reply } in mem::take(&mut self.looks.waiting) {
-            reply.send(self.allow(allow, asker, now));
+            self.allow_and_ask(allow, asker, reply, now);
         }
         if then.sweep {
             self.sweep_on(now);
@@ -254,9 +258,10 @@ impl Engine {
 
     /// What is to be kept free of keys, worked out where it is needed: with many accounts that takes a while.
     pub(crate) fn plot(&self) -> Plot {
-        let mode = if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe };
-        let (world, exempt): (Arc<World>, _) = (Arc::clone(&self.world), self.exempt().clone());
-        Plot::new(move || world.territory(&exempt, mode))
+        let mode = if self.mode.removes_keys() { control::Mode::Enforce } else { control::Mode::Observe };
+        let spared: BTreeSet<Account> = self.exempt().iter().chain(self.retired.spared()).cloned().collect();
+        let world: Arc<World> = Arc::clone(&self.world);
+        Plot::new(move || world.territory(&spared, mode))
     }
 
     /// The directories to watch besides the fixed ones: wherever sshd's configuration was read from.

@@ -3,23 +3,21 @@
 //! Entering is refused where it would not hold or would lock everybody out. Once in, what breaks later weakens one layer:
 //! the rest stays in force, and the break is recorded and shown.
 
-use std::{collections::BTreeSet, fs, io, time::Duration};
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
-use record::{Account, Actor, ArtifactType, Draft};
+use control::{Answer, EnforceAnswer, Refusal, RefusalCode};
+use record::{Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, jobs::Kind, state::remove_marker};
+use super::{
+    Engine,
+    checks::{Entry, Leaving, Looks, Task},
+    state::remove_marker,
+};
 use crate::{
-    host::{
-        clock::Now,
-        readiness::{self, Obstacle, ReadinessInput, When},
-        sshd::{
-            drop_in,
-            listener::{self, Listener},
-        },
-    },
+    host::{clock::Now, readiness::Obstacle, sshd::drop_in},
     policy::time::Deadline,
-    trigger::Reason,
+    trigger::Reply,
 };
 
 /// What stands in `/var/lib/lockdownd/enforcing`: nothing but braces, or when the trial ends.
@@ -48,11 +46,19 @@ struct Trial {
 #[derive(Debug, Default)]
 pub(crate) struct ModeState {
     enforces: bool,
+    /// Enforce is in force, and whether it will stay so is not known yet.
+    is_entering: bool,
     /// When enforce came into force, on the boot clock; nothing in observe.
     since: Option<Duration>,
     trial: Option<Deadline>,
+    /// What is to be left is a trial whose time is over.
+    trial_over: bool,
+    /// Entering failed although nothing had stood in the way: it is not tried again before something changes.
+    put_failed: bool,
     obstacles: Vec<Obstacle>,
-    checking: bool,
+    /// The grants that sshd does not honour, a sentence each, when last looked at.
+    pub(crate) not_honoured: Vec<String>,
+    pub(super) looks: Looks,
 }
 
 impl ModeState {
@@ -65,13 +71,18 @@ impl ModeState {
         self.since.filter(|_| self.enforces)
     }
 
-    /// A look at what stands in the way is over.
-    pub(super) fn checked(&mut self) {
-        self.checking = false;
-    }
-
     pub(crate) fn trial_ends(&self) -> Option<Deadline> {
         self.trial
+    }
+
+    /// When something is due about it, on the boot clock.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.looks.due()
+    }
+
+    /// Whether key files in homes go: not while it is uncertain whether enforce holds.
+    pub(super) fn removes_keys(&self) -> bool {
+        self.enforces && !self.is_entering
     }
 }
 
@@ -108,34 +119,69 @@ impl Engine {
         self.settle_mode(now);
     }
 
-    /// Brings the mode to what the configuration wants, or the trial.
+    /// Something changed: brings the mode to what the configuration wants, or the trial, and has everything looked at that
+    /// enforce stands on.
     pub(super) fn settle_mode(&mut self, now: Now) {
-        let wanted = (self.config.mode == control::Mode::Enforce) || self.mode.trial.is_some();
-        match (wanted, self.mode.enforces) {
-            (true, true) => self.keep_in_force(now),
-            (true, false) => {
-                let before = self.mode.obstacles.clone();
-                if self.enter(None, "the configuration says enforce", None, now).is_err() {
-                    let found = std::mem::replace(&mut self.mode.obstacles, before);
-                    self.report_obstacles(found, now);
-                }
+        self.mode.looks.touched = true;
+        self.mode.put_failed = false;
+        self.advance_mode(now);
+    }
+
+    /// Begins what the mode needs next, unless something is under way.
+    pub(super) fn advance_mode(&mut self, now: Now) {
+        while !self.mode.looks.is_busy() {
+            if let Some(entry) = self.mode.looks.tries.pop_front() {
+                self.try_entry(entry, now);
+            } else if std::mem::take(&mut self.mode.looks.touched) {
+                self.bring_about(now);
+            } else if self.mode.looks.anybody_waits() {
+                self.begin_task(Task::Look, now);
+            } else {
+                return self.reload_is_over();
             }
-            (false, true) => self.leave("the configuration says observe", now),
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.config.mode == control::Mode::Enforce || self.mode.trial.is_some()
+    }
+
+    fn bring_about(&mut self, now: Now) {
+        match (self.is_wanted(), self.mode.enforces) {
+            (true, true) => {
+                // The drop-in and the marker are as they must be, whoever took them away.
+                self.keep_state_files();
+                self.begin_task(Task::Keep, now);
+            }
+            (true, false) => self.begin_task(Task::Enter(Entry { trial: None, asked: None }), now),
+            (false, true) => {
+                let why = std::mem::take(&mut self.mode.trial_over).then_some("the trial is over");
+                let why = Some(why.unwrap_or("the configuration says observe"));
+                self.begin_task(Task::TakeOut(Leaving { why, found: Vec::new(), reply: None }), now);
+            }
+            // A job that was given up may have put it there late.
+            (false, false) if Path::new(drop_in::PATH).exists() => {
+                self.begin_task(Task::TakeOut(Leaving { why: None, found: Vec::new(), reply: None }), now);
+            }
             (false, false) => {}
         }
     }
 
-    /// Begins a trial; answers with what it changed.
-    ///
-    /// # Errors
-    /// What stands in the way, a sentence each.
-    pub(crate) fn begin_trial(&mut self, until: Deadline, actor: Actor, now: Now) -> Result<Vec<String>, Vec<String>> {
-        if self.mode.enforces {
-            self.mode.trial = Some(until);
-            self.write_marker().map_err(|error| vec![unmarked(&error)])?;
-            return Ok(Vec::new());
+    /// An operator tries enforce, or prolongs the trial.
+    pub(crate) fn begin_trial(&mut self, until: Deadline, actor: Actor, reply: Reply, now: Now) {
+        self.mode.looks.tries.push_back(Entry { trial: Some(until), asked: Some((actor, reply)) });
+        self.advance_mode(now);
+    }
+
+    fn try_entry(&mut self, entry: Entry, now: Now) {
+        if !self.mode.enforces {
+            return self.begin_task(Task::Enter(entry), now);
         }
-        self.enter(Some(until), "an operator tries enforce", Some(actor), now)
+        self.mode.trial = entry.trial;
+        match self.write_marker() {
+            Ok(()) => answer_entry(entry, Ok(Vec::new())),
+            Err(error) => answer_entry(entry, Err(vec![unmarked(&error)])),
+        }
     }
 
     /// The trial's time is over: back to what the configuration says.
@@ -146,141 +192,119 @@ impl Engine {
                 tracing::error!(%error, "the marker of enforce cannot be written");
             }
         } else {
-            self.leave("the trial is over", now);
+            self.mode.trial_over = true;
+            self.settle_mode(now);
         }
     }
 
-    /// Enters enforce. Keys first, then the gate, then sshd: nobody with a grant is refused in between.
-    fn enter(
-        &mut self,
-        trial: Option<Deadline>,
-        reason: &str,
-        actor: Option<Actor>,
-        now: Now,
-    ) -> Result<Vec<String>, Vec<String>> {
-        self.unobstructed(When::Before)?;
+    /// What was looked at, with nothing else to be done about it.
+    pub(super) fn note_obstacles(&mut self, obstacles: Vec<Obstacle>, now: Now) {
+        // What stood in the way is gone, and nothing had told of it.
+        let mended = obstacles.is_empty() && self.is_wanted() && !self.mode.enforces && !self.mode.put_failed;
+        self.mode.looks.touched |= mended;
+        self.report_obstacles(obstacles, now);
+    }
+
+    /// Enters enforce if nothing stands in the way. Keys first, then the gate, then sshd: nobody with a grant is refused in
+    /// between.
+    pub(super) fn enter(&mut self, entry: Entry, obstacles: Vec<Obstacle>, now: Now) {
+        if !obstacles.is_empty() {
+            let sentences = obstacles.iter().map(ToString::to_string).collect();
+            self.report_obstacles(obstacles, now);
+            return answer_entry(entry, Err(sentences));
+        }
+        if entry.asked.is_none() && self.config.mode != control::Mode::Enforce {
+            return;
+        }
         self.find_logins(now);
         self.mode.since = Some(now.boot);
         self.mode.enforces = true;
-        self.mode.trial = trial;
-        self.set_store_right(now);
-        let put = self
-            .write_marker()
-            .map_err(|error| vec![unmarked(&error)])
-            .and_then(|()| self.put_drop_in().map_err(|error| vec![error]))
-            .and_then(|()| self.unobstructed(When::InForce));
-        if let Err(obstacles) = put {
-            self.undo_enforce(now);
-            return Err(obstacles);
-        }
+        self.mode.is_entering = true;
+        self.mode.trial = entry.trial;
         self.mode.obstacles.clear();
+        self.set_store_right(now);
+        match self.write_marker() {
+            Ok(()) => self.begin_task(Task::PutIn(entry), now),
+            Err(error) => self.go_back(entry, vec![Obstacle::Unknown { why: unmarked(&error) }], now),
+        }
+    }
+
+    /// The drop-in is in place, and whether enforce holds was looked at.
+    pub(super) fn put_in(&mut self, entry: Entry, put: Result<(), String>, mut found: Vec<Obstacle>, now: Now) {
+        if let Err(why) = put {
+            found.insert(0, Obstacle::DropIn { listener: drop_in::PATH.to_owned(), why });
+        }
+        if !found.is_empty() {
+            return self.go_back(entry, found, now);
+        }
+        self.mode.is_entering = false;
         self.tell_homes();
-        self.note_mode("enforce", reason, trial, actor);
+        let (reason, actor) = match &entry.asked {
+            Some((actor, _)) => ("an operator tries enforce", Some(actor.clone())),
+            None => ("the configuration says enforce", None),
+        };
+        self.note_mode("enforce", reason, entry.trial, actor);
         self.pass(now);
-        Ok(vec![
+        let changed = [
             format!("{} tells sshd to read keys from the key store alone", drop_in::PATH),
             "the gate refuses whoever has no grant".to_owned(),
             "key files that no grant backs go to quarantine".to_owned(),
-        ])
+        ];
+        answer_entry(entry, Ok(changed.into()));
     }
 
-    /// Nothing, or what stands in the way.
-    fn unobstructed(&mut self, when: When) -> Result<(), Vec<String>> {
-        let obstacles = self.question().ask(when);
-        if obstacles.is_empty() {
-            return Ok(());
-        }
-        let sentences = obstacles.iter().map(ToString::to_string).collect();
-        self.mode.obstacles = obstacles;
-        Err(sentences)
+    fn go_back(&mut self, entry: Entry, found: Vec<Obstacle>, now: Now) {
+        self.mode.put_failed = true;
+        // Or it would be entered anew at once.
+        self.mode.trial = None;
+        let reply = entry.asked.map(|(_, reply)| reply);
+        self.begin_task(Task::TakeOut(Leaving { why: None, found, reply }), now);
     }
 
-    /// Writes sshd's drop-in and has every sshd read it.
-    fn put_drop_in(&self) -> Result<(), String> {
-        let exempt: Vec<Account> = self.exempt().iter().cloned().collect();
-        let done = drop_in::install(&exempt, &self.listeners()).map_err(|error| error.to_string())?;
-        match done.reloads.iter().find(|reload| !reload.well) {
-            Some(reload) => Err(format!("{} did not come back after it read its configuration again", reload.listener)),
-            None => Ok(()),
-        }
-    }
-
-    fn listeners(&self) -> Vec<Listener> {
-        listener::sshd_listeners().unwrap_or_else(|error| {
-            tracing::error!(%error, "running sshds cannot be found");
-            Vec::new()
-        })
-    }
-
-    /// What is asked of the host, to be asked here or on another thread.
-    fn question(&self) -> Question {
-        Question {
-            exempt: self.exempt().iter().cloned().collect(),
-            no_exempt: self.config.accounts.no_exempt,
-            listeners: self.listeners(),
-        }
-    }
-
-    fn leave(&mut self, reason: &str, now: Now) {
-        self.undo_enforce(now);
-        self.tell_homes();
-        self.note_mode("observe", reason, None, None);
-        self.commit(now);
-    }
-
-    /// Takes enforce back: sshd first, so that homes' keys work again before the store is emptied.
-    fn undo_enforce(&mut self, now: Now) {
-        if let Err(error) = drop_in::remove(&self.listeners()) {
+    /// sshd does without the drop-in, so that homes' keys work again: now the store is emptied and the gate lets everybody by.
+    pub(super) fn left(&mut self, leaving: Leaving, taken_out: Result<(), String>, now: Now) {
+        let Leaving { why, found, reply } = leaving;
+        if let Err(error) = taken_out {
             tracing::error!(%error, "sshd's drop-in could not be removed: keys in homes stay without effect");
         }
         if let Err(error) = remove_marker() {
             tracing::error!(%error, "the marker of enforce could not be removed: the gate refuses when the daemon is down");
         }
         self.mode.enforces = false;
+        self.mode.is_entering = false;
         self.mode.since = None;
         self.mode.trial = None;
         self.set_store_right(now);
-    }
-
-    /// Enforce is on: the drop-in and the marker are as they must be, whoever took them away.
-    fn keep_in_force(&mut self, now: Now) {
-        self.keep_state_files();
-        if let Err(error) = self.put_drop_in() {
-            tracing::error!(%error, "sshd's drop-in could not be put right");
+        self.tell_homes();
+        if let Some(why) = why {
+            self.note_mode("observe", why, None, None);
+            self.commit(now);
         }
-        self.check_soon(now);
-    }
-
-    /// Looks at what weakens enforce, beside the main thread because it runs sshd.
-    pub(super) fn check_soon(&mut self, now: Now) {
-        if std::mem::replace(&mut self.mode.checking, true) {
-            return;
+        if !found.is_empty() {
+            let sentences = found.iter().map(ToString::to_string).collect();
+            self.report_obstacles(found, now);
+            if let Some(reply) = reply {
+                reply.send(Err(not_ready(sentences)));
+            }
         }
-        let when = if self.mode.enforces { When::InForce } else { When::Before };
-        let question = self.question();
-        self.begin_job(Kind::Obstacles, None, now, move || Some(Reason::Checked(question.ask(when))));
-    }
-
-    /// What was looked at beside the main thread.
-    pub(super) fn checked(&mut self, obstacles: Vec<Obstacle>, now: Now) {
-        self.mode.checked();
-        self.report_obstacles(obstacles, now);
     }
 
     /// Records what has newly broken, and what is whole again.
     fn report_obstacles(&mut self, obstacles: Vec<Obstacle>, now: Now) {
-        let before: BTreeSet<String> = self.mode.obstacles.iter().map(ToString::to_string).collect();
-        let after: BTreeSet<String> = obstacles.iter().map(ToString::to_string).collect();
+        let sentences = |of: &[Obstacle]| -> BTreeMap<String, String> {
+            of.iter().map(|obstacle| (obstacle.identity(), obstacle.to_string())).collect()
+        };
+        let (before, after) = (sentences(&self.mode.obstacles), sentences(&obstacles));
         self.mode.obstacles = obstacles;
-        if before == after || !(self.enforces() || (self.config.mode == control::Mode::Enforce)) {
+        if before.keys().eq(after.keys()) || !(self.enforces() || (self.config.mode == control::Mode::Enforce)) {
             return;
         }
         let what = if self.enforces() { "weakens enforce" } else { "stands in the way of enforce" };
-        for broken in after.difference(&before) {
+        for (_, broken) in after.iter().filter(|(identity, _)| !before.contains_key(*identity)) {
             let draft = Draft::new(ArtifactType::SshdChanged, format!("something {what}: {broken}"));
             self.recorder.note(draft.with("broken", broken.as_str()).with("enforces", self.enforces()));
         }
-        for mended in before.difference(&after) {
+        for (_, mended) in before.iter().filter(|(identity, _)| !after.contains_key(*identity)) {
             let draft = Draft::new(ArtifactType::SshdChanged, format!("no longer {what}: {mended}"));
             self.recorder.note(draft.with("mended", mended.as_str()).with("enforces", self.enforces()));
         }
@@ -305,18 +329,18 @@ impl Engine {
     }
 }
 
-/// What is asked of the host before and while enforce is on.
-struct Question {
-    exempt: Vec<Account>,
-    no_exempt: bool,
-    listeners: Vec<Listener>,
+/// Tells an operator what came of the trial that they asked for.
+fn answer_entry(entry: Entry, done: Result<Vec<String>, Vec<String>>) {
+    let (Some((_, reply)), Some(until)) = (entry.asked, entry.trial) else { return };
+    let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
+    let answer = done.map(|changed| Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }));
+    reply.send(answer.map_err(not_ready));
 }
 
-impl Question {
-    fn ask(&self, when: When) -> Vec<Obstacle> {
-        let Self { exempt, no_exempt, listeners } = self;
-        readiness::check(&ReadinessInput { exempt, no_exempt: *no_exempt, listeners, when })
-    }
+fn not_ready(obstacles: Vec<String>) -> Refusal {
+    let refusal = Refusal::new(RefusalCode::NotReady, "enforce would not be safe on this host yet")
+        .hint("mend these, then try again:");
+    obstacles.into_iter().fold(refusal, Refusal::detail)
 }
 
 fn unmarked(error: &io::Error) -> String {

@@ -143,6 +143,7 @@ impl Engine {
     /// what it found is attested when the homes are done.
     pub(super) fn begin_sweep(&mut self, now: Now) {
         self.heed_shipper(now);
+        self.end_retirement(now);
         self.look_and_sweep(now);
     }
 

@@ -20,6 +20,8 @@ use super::{
     looks::named_accounts,
     mode::ModeState,
     recent::RecentLogins,
+    reload::{self, Reloads},
+    retired::Retired,
     schedule::{self, Schedule},
     shipped::Shipped,
     unstored::Unstored,
@@ -44,6 +46,7 @@ use crate::{
     },
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
+    operator::admitted::Asked,
     policy::grant::{End, EndCause, Grant},
     recorder::Recorder,
     sessions::Sessions,
@@ -156,6 +159,9 @@ impl Engine {
             // What fell due while the daemon was down is told now; who was told already is not told again.
             warned_to: Timestamp::MIN,
             emergencies_noted: std::collections::BTreeSet::new(),
+            reloads: Reloads::default(),
+            retired: Retired::open(),
+            asked: Asked::default(),
         };
         engine.note_start(sessions_error.as_ref(), woken.clock_was_set_back, &recorded);
         if let Some(directory) = set_aside {
@@ -165,6 +171,7 @@ impl Engine {
         // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
         engine.heed_shipper(now);
         let missed = engine.begin_missed_lockdown(missed, now);
+        engine.retire(&reload::exempt_before(), now);
         engine.put_config_in_force(now);
         engine.resume_mode(&boot_id, now);
         engine.take_up_sessions(&recorded, now);
@@ -265,44 +272,8 @@ impl Engine {
         }
     }
 
-    /// SIGHUP: a configuration that does not check out never replaces the one in force.
-    pub(super) fn reload(&mut self, now: Now) {
-        // What is due is due by the configuration in force until now.
-        self.meet_schedule(now);
-        match config::load(Path::new(config::CONFIG_DIR)) {
-            Ok(config) => {
-                // Places count too: what the same settings came from may have moved to another template.
-                let same = config == self.config && self.config_state.refused.is_none();
-                self.people = Self::index_people(&config);
-                let sweeps_change = self.schedule.change(&config, now);
-                self.recorder.ledger_mut().set(config.host.stack.clone(), keeping(&config));
-                self.config = config;
-                if !same {
-                    self.config_state = ConfigState { loaded_at: now.wall, last_good: false, refused: None };
-                }
-                self.put_config_in_force(now);
-                self.settle_mode(now);
-                self.tell_homes();
-                self.renew_closing(now);
-                // How long before an end people are warned may have changed.
-                self.warned_to = Timestamp::MIN;
-                if sweeps_change {
-                    // The last attestation has promised the next by the old pattern.
-                    self.begin_sweep(now);
-                }
-            }
-            Err(error) => {
-                tracing::error!("the configuration is refused, and the one from before stays in force:\n{error}");
-                let draft = refused(&error);
-                self.config_state.refused = Some(error.summary());
-                self.recorder.note(draft);
-            }
-        }
-        self.pass(now);
-    }
-
     /// Brings grants, sessions and files in line with the configuration that is now in force.
-    fn put_config_in_force(&mut self, now: Now) {
+    pub(super) fn put_config_in_force(&mut self, now: Now) {
         if let Some(refusal) = self.config_state.refused.clone() {
             self.recorder.note(Draft::new(
                 ArtifactType::ConfigRefused,
@@ -321,6 +292,11 @@ impl Engine {
                 .with("people", self.config.people.len() as u64)
                 .with("grants", self.config.rendered.len() as u64)
                 .with("sources", crate::operator::sources::detail(&self.config));
+            let kept: Vec<String> =
+                self.retired.kept().map(|(account, until)| format!("{account} until {until:.0}")).collect();
+            if !kept.is_empty() {
+                draft = draft.with("no_longer_exempt", kept);
+            }
             if let Some(name) = self.next_name() {
                 draft.reason = format!("{sentence}, but for host.name: {}", renamed(&name));
                 draft = draft.with("host_name_at_restart", name.as_str());
@@ -375,19 +351,24 @@ pub(super) fn identity_by(config: &Config) -> Result<Identity, identity::Error> 
 }
 
 fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
-    let error = match config::load(Path::new(config::CONFIG_DIR)) {
-        Ok(config) => return Ok((config, ConfigState { loaded_at: now.wall, last_good: false, refused: None })),
-        Err(error) => error,
-    };
-    tracing::error!("the configuration is refused:\n{error}");
-    match config::load_file(Path::new(LAST_GOOD)) {
+    let last_good = config::load_file(Path::new(LAST_GOOD));
+    let refused = match config::load(Path::new(config::CONFIG_DIR)) {
         Ok(config) => {
-            tracing::warn!("the daemon starts on the last good configuration");
-            let state = ConfigState { loaded_at: now.wall, last_good: true, refused: Some(error.summary()) };
-            Ok((config, state))
+            let before = last_good.as_ref().ok().map(|last_good| &last_good.accounts);
+            match before.and_then(|before| reload::locks_out_at_start(&config, before)) {
+                None => return Ok((config, ConfigState { loaded_at: now.wall, last_good: false, refused: None })),
+                Some(why) => why,
+            }
         }
-        Err(_) => Err(StartError::Config(error)),
-    }
+        Err(error) if last_good.is_err() => return Err(StartError::Config(error)),
+        Err(error) => {
+            tracing::error!("the configuration is refused:\n{error}");
+            error.summary()
+        }
+    };
+    tracing::warn!("the daemon starts on the last good configuration: {refused}");
+    let state = ConfigState { loaded_at: now.wall, last_good: true, refused: Some(refused) };
+    Ok((last_good.map_err(StartError::Config)?, state))
 }
 
 fn open_ledger(config: &Config, boot: &str, now: Now) -> Result<Opened, StartError> {
@@ -404,7 +385,7 @@ fn open_ledger(config: &Config, boot: &str, now: Now) -> Result<Opened, StartErr
     })?)
 }
 
-fn keeping(config: &Config) -> Keeping {
+pub(super) fn keeping(config: &Config) -> Keeping {
     Keeping {
         retain: config.ledger.retain,
         max_size: config.ledger.max_size,
@@ -458,13 +439,6 @@ fn open_grants(boot_id: &str, now: Now) -> (Grants, crate::grants::Woken) {
             (Grants::empty(&path, boot_id), crate::grants::Woken::default())
         }
     }
-}
-
-fn refused(error: &config::Error) -> Draft {
-    let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
-    Draft::new(ArtifactType::ConfigRefused, format!("the configuration was refused: {}", error.summary()))
-        .with("problems", problems)
-        .with("count", error.count() as u64)
 }
 
 fn write_state(path: &str, bytes: &[u8]) {

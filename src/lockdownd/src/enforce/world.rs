@@ -115,6 +115,11 @@ impl World {
         self.version.map(|(major, minor)| format!("OpenSSH {major}.{minor}"))
     }
 
+    /// Whether this host's sshd takes the name of an account for a pattern of key files.
+    pub(crate) fn globs(&self) -> bool {
+        self.version.is_none_or(|version| version >= GLOBS)
+    }
+
     /// How an end is written so that this host's sshd reads it right (sshd(8), `expiry-time`).
     pub(crate) fn expiry_style(&self) -> ExpiryStyle {
         match self.version {
@@ -145,7 +150,7 @@ impl World {
 
     /// Where one account's keys could stand outside the store.
     fn key_files(&self, entry: &PasswdEntry, patterns: &BTreeSet<String>) -> Vec<KeyFilePath> {
-        let globs = self.version.is_none_or(|version| version >= GLOBS);
+        let globs = self.globs();
         let expanded = patterns.iter().filter_map(|p| scan::expand(p, entry.name.as_str(), &entry.home, entry.uid));
         let files = expanded.map(|file| match file.is_glob && globs {
             true => KeyFilePath::pattern(file.path),

@@ -14,17 +14,19 @@ use super::{
     pam::{self, Step},
     readiness::probes,
     sshd::{
-        effective::{Effective, EffectiveError, effective},
+        effective::{Effective, EffectiveError, effective, openssh_version},
         listener::Invocation,
         scan::{Disk, Scan, Setting, scan},
     },
 };
-use crate::policy::admission::{Aging, BadShell, Bar, Login, Rules, judge};
+use crate::policy::admission::{Aging, BadShell, Bar, Login, Rules, is_pattern, judge};
 
 /// Where passwords and their ages are (shadow(5)).
 const SHADOW: &str = "/etc/shadow";
 /// While it is there, only root may log in (nologin(5)).
 const NOLOGIN: &str = "/etc/nologin";
+/// The first OpenSSH whose `AuthorizedKeysFile` may be a pattern (release notes of 10.0).
+const GLOBS: (u32, u32) = (10, 0);
 /// What an empty shell in passwd(5) means.
 const DEFAULT_SHELL: &str = "/bin/sh";
 /// Programs that end at once when they are somebody's shell.
@@ -54,6 +56,7 @@ pub struct Admission {
     sshd: Invocation,
     scan: Scan,
     nologin: bool,
+    globs: bool,
     today: i64,
 }
 
@@ -89,6 +92,8 @@ impl Admission {
             groups: accounts::groups(&String::from_utf8_lossy(&bytes(accounts::GROUP)?)),
             shadow: bytes(SHADOW)?,
             scan: scan(&Disk, &sshd.config_file),
+            // What is not known is taken as it does harm.
+            globs: openssh_version(&sshd.binary).map_or(true, |version| version >= GLOBS),
             sshd,
             nologin: Path::new(NOLOGIN).exists(),
             today: Timestamp::now().as_second().div_euclid(86_400),
@@ -147,6 +152,7 @@ impl Admission {
         let typed = aging.is_some_and(|aging| aging.password);
         Login {
             uid: entry.uid,
+            name_is_pattern: is_pattern(name),
             shell: bad_shell(&entry.shell),
             aging,
             can_answer: typed || asks_for_more("sshd"),
@@ -186,6 +192,7 @@ impl Admission {
             group_allowed: listed("allowgroups", &group),
             methods: list("authenticationmethods", ' '),
             algorithms: list("pubkeyacceptedalgorithms", ','),
+            globs: self.globs,
             chroot,
         }
     }

@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
-    path::PathBuf,
 };
 
 use record::Account;
@@ -27,6 +26,9 @@ use super::{
 
 mod exempt;
 pub(super) mod probes;
+mod rescue;
+
+pub use rescue::RescueWatch;
 
 /// The most logins that one sshd is asked about, 10 ms each. That there would be more is an [`Obstacle`].
 pub const MAX_PROBES: usize = 256;
@@ -109,6 +111,11 @@ pub enum Obstacle {
         /// Where it reads them.
         files: Vec<String>,
     },
+    /// It could not be looked at.
+    Unknown {
+        /// Why.
+        why: String,
+    },
     /// No account is exempt.
     NobodyExempt,
     /// None of the exempt accounts could log in; each with the reason.
@@ -153,6 +160,7 @@ impl fmt::Display for Obstacle {
                  setting out of its configuration or command line",
                 files.join(" ")
             ),
+            Self::Unknown { why } => f.write_str(why),
             Self::NobodyExempt => f.write_str(
                 "no account is exempt: name a break-glass account in accounts.exempt, or set accounts.no_exempt = true if none is \
                  wanted",
@@ -162,6 +170,19 @@ impl fmt::Display for Obstacle {
                 "no exempt account could log in ({}); mend one, or set accounts.no_exempt = true if none is wanted",
                 why.join("; ")
             ),
+        }
+    }
+}
+
+impl Obstacle {
+    /// The same text as long as the same thing is in the way: an sshd that is started again has another process number, and
+    /// none for a moment.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let text = self.to_string();
+        match text.split_once(" (process ").or_else(|| text.split_once(" (started on demand")) {
+            Some((before, rest)) => format!("{before} ({}", rest.split_once(", ").map_or(rest, |(_, rest)| rest)),
+            None => text,
         }
     }
 }
@@ -223,12 +244,6 @@ pub fn without_rescue(exempt: &[Account], no_exempt: bool) -> Result<Option<Obst
 #[must_use]
 pub fn exempt_keys(account: &Account) -> Vec<(String, Vec<String>)> {
     exempt::keys(account)
-}
-
-/// The directories on which it depends whether these accounts could log in with a key. Runs sshd.
-#[must_use]
-pub fn exempt_directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
-    exempt::directories(exempt)
 }
 
 /// One sshd being asked.

@@ -1,7 +1,7 @@
 //! `SSH_AUTH_INFO_0`: what sshd tells PAM, in the session step, about the methods by which a login was let in.
 //!
 //! One method a line, `METHOD[/SUBMETHOD]`, for public keys with the key behind it (sshd_config(5), "ExposeAuthInfo").
-//! It must never take a certificate for the key inside it, nor guess between two keys.
+//! It must never take a certificate for the key inside it, nor leave out one of several keys.
 
 use record::Fingerprint;
 
@@ -27,9 +27,9 @@ pub enum Why {
     /// sshd told of no public key.
     #[error("sshd verified no public key in this login")]
     NoKey,
-    /// More than one public key.
-    #[error("sshd verified more than one public key in this login, and a login is put down to exactly one")]
-    SeveralKeys,
+    /// Keys of more than one person.
+    #[error("sshd verified keys of more than one person in this login, and a login is put down to one person")]
+    SeveralPeople,
     /// A certificate.
     #[error("the login was by certificate, and only plain keys are bound to people")]
     Certificate,
@@ -41,7 +41,7 @@ pub enum Why {
     TooLong,
 }
 
-/// Reads the variable's value. Whatever is wrong with it comes out of [`AuthInfo::single_plain_key`].
+/// Reads the variable's value. Whatever is wrong with it comes out of [`AuthInfo::plain_keys`].
 #[must_use]
 pub fn parse(text: &str) -> AuthInfo {
     let mut info = AuthInfo { methods: Vec::new(), keys: Vec::new(), broken: None };
@@ -91,16 +91,15 @@ impl AuthInfo {
         &self.methods
     }
 
-    /// The one key that this login is put down to.
+    /// The keys that this login was let in by, in sshd's order: one, or several where `AuthenticationMethods` asks for them.
     ///
     /// # Errors
-    /// [`Why`], unless exactly one plain public key was verified, beside whatever other methods.
-    pub fn single_plain_key(&self) -> Result<Fingerprint, Why> {
+    /// [`Why`], unless plain public keys alone were verified, beside whatever other methods.
+    pub fn plain_keys(&self) -> Result<Vec<Fingerprint>, Why> {
         match (self.broken, self.keys.as_slice()) {
             (Some(why), _) => Err(why),
             (None, []) => Err(Why::NoKey),
-            (None, [key]) => key.clone(),
-            (None, _) => Err(Why::SeveralKeys),
+            (None, keys) => keys.iter().cloned().collect(),
         }
     }
 }
@@ -113,7 +112,7 @@ mod tests {
     use crate::keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT};
 
     fn single(text: &str) -> Result<String, Why> {
-        parse(text).single_plain_key().map(|fingerprint| fingerprint.to_string())
+        parse(text).plain_keys().map(|keys| keys.iter().map(Fingerprint::as_str).collect::<Vec<_>>().join(","))
     }
 
     #[test]
@@ -130,7 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_one_plain_key_is_refused() {
+    fn of_several_keys_none_is_left_out() {
+        let both = format!("{ED25519_FINGERPRINT},{RSA_FINGERPRINT}");
+        assert_eq!(single(&format!("publickey {ED25519}\npublickey {RSA}\n")), Ok(both));
+    }
+
+    #[test]
+    fn anything_but_plain_keys_is_refused() {
         assert_eq!(single(""), Err(Why::NoKey));
         assert_eq!(single("password\n"), Err(Why::NoKey));
         assert_eq!(single(&format!("hostbased {P256} root client.example\n")), Err(Why::NoKey));
@@ -139,9 +144,7 @@ mod tests {
             single(&format!("publickey {}\n", CERTIFICATE.replacen("-cert-v01@openssh.com", "", 1))),
             Err(Why::Certificate)
         );
-        assert_eq!(single(&format!("publickey {ED25519}\npublickey {P256}\n")), Err(Why::SeveralKeys));
-        assert_eq!(single(&format!("publickey {ED25519}\npublickey {ED25519}\n")), Err(Why::SeveralKeys));
-        assert_eq!(single(&format!("publickey {ED25519}\npublickey {CERTIFICATE}\n")), Err(Why::SeveralKeys));
+        assert_eq!(single(&format!("publickey {ED25519}\npublickey {CERTIFICATE}\n")), Err(Why::Certificate));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     enforce::{Engine, NotInForce},
     host::clock::Now,
     ledger::{self, Full},
+    policy::admission,
     policy::grant::{Grant, Origin},
     policy::time::Deadline,
 };
@@ -105,6 +106,13 @@ impl Engine {
             Refusal::new(RefusalCode::UnknownAccount, format!("there is no account {account} on this host"))
                 .hint("create it first (useradd), or name another with --account")
         })?;
+        if self.world.globs() && admission::is_pattern(account.as_str()) {
+            let message = format!(
+                "sshd would look for the keys of {account} in another file, since it takes the name for a pattern"
+            );
+            return Err(Refusal::new(RefusalCode::AccountNotGranted, message)
+                .hint("OpenSSH 10 and later do so with *, ?, [ and \\: use an account of another name"));
+        }
         let reason = asked.reason.clone().unwrap_or_default();
         if reason.trim().is_empty() && config.grants.require_reason {
             return Err(Refusal::new(RefusalCode::ReasonRequired, "a reason is required")

@@ -64,8 +64,10 @@ impl Engine {
     }
 
     /// Answers `status`; what is in quarantine is counted beside the main thread.
-    pub(super) fn answer_status(&mut self, reply: Reply, now: Now) {
+    /// `stale` says how old the look is, where there is no fresh one.
+    pub(crate) fn answer_status(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut status = Box::new(self.status(now));
+        status.problems.extend(stale);
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
             match quarantine::count(Path::new(QUARANTINE)) {
                 Ok(count) => status.quarantined = count,
@@ -166,6 +168,15 @@ impl Engine {
         for what in self.long_not_seen_whole(now) {
             let what = format!("not seen whole, and taken to be as it was before: {what}");
             say(Severity::Err, what, Some("mend it; it is looked at again by itself"));
+        }
+        for grant in &self.mode.not_honoured {
+            say(Severity::Warning, grant.clone(), None);
+        }
+        for (account, until) in self.retired.kept() {
+            let remedy = format!("name it in accounts.exempt again, or: lockdownctl quarantine now {account}");
+            let what =
+                format!("{account} is not exempt any more: its keys let nobody in, and are kept until {until:.0}");
+            say(Severity::Warning, what, Some(&remedy));
         }
         if let Some(full) = self.shipped.full {
             say(Severity::Crit, format!("no new grant is given: {full}"), Some(full.remedy()));

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use control::{
-    Answer, Change, ChangeKind, PlanAnswer, QuarantineAnswer, QuarantineDetail, QuarantineItem, Quarantined, Refusal,
-    RefusalCode, Response, RestoreAnswer,
+    Answer, Change, ChangeKind, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, Quarantined,
+    Refusal, RefusalCode, Response, RestoreAnswer,
 };
 use record::{Account, ArtifactType, Draft};
 
@@ -115,13 +115,16 @@ impl Engine {
     }
 
     /// What a sweep in enforce would change now.
-    pub(super) fn plan(&mut self, reply: Reply, now: Now) {
+    pub(crate) fn plan(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut answer = PlanAnswer {
             mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             obstacles: self.obstacle_views(),
             changes: self.planned(now),
             left_off: 0,
+            notes: self.mode.not_honoured.clone(),
         };
+        // What is not known stands in the way.
+        answer.obstacles.extend(stale.map(|problem| problem.what));
         let plot = self.plot();
         self.begin_job(Kind::Plan, Some(reply.clone()), now, move || {
             reply.send(match homes::plan_here(&plot.territory()) {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use control::{
-    Answer, Enforce, EnforceAnswer, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target,
-};
+use control::{Answer, Enforce, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target};
 use record::GrantId;
 
 use super::{Asker, look};
@@ -13,6 +11,7 @@ use crate::{
     host::clock::Now,
     policy::grant::{EndCause, Origin},
     policy::time::Deadline,
+    trigger::Reply,
 };
 
 /// The longest trial of enforce.
@@ -82,29 +81,22 @@ impl Engine {
         })
     }
 
-    pub(super) fn try_enforce(&mut self, asked: &Enforce, asker: Asker, now: Now) -> Response {
+    pub(super) fn try_enforce(&mut self, asked: &Enforce, asker: Asker, reply: Reply, now: Now) {
         let span = Duration::from_secs(asked.seconds);
         if span > MAX_TRIAL {
             let most = control::format_duration(MAX_TRIAL);
-            return Err(Refusal::new(RefusalCode::BadTime, "that is no trial any more")
-                .hint(format!("try at most {most}; set mode = \"enforce\" in the configuration to make it last")));
+            return reply.send(Err(Refusal::new(RefusalCode::BadTime, "that is no trial any more")
+                .hint(format!("try at most {most}; set mode = \"enforce\" in the configuration to make it last"))));
         }
         if self.config.mode == control::Mode::Enforce {
-            return Err(Refusal::new(RefusalCode::NothingToDo, "the configuration says enforce already")
-                .hint("lockdownctl status shows whether it is in force"));
+            return reply.send(Err(Refusal::new(RefusalCode::NothingToDo, "the configuration says enforce already")
+                .hint("lockdownctl status shows whether it is in force")));
         }
-        let until = Deadline::after(span, now);
         // Whoever tries enforce out must not be cut off by that: the session they ask from is theirs.
         self.find_logins(now);
         if let Some(id) = self.session_asking(&asker) {
             self.sessions.change(&id, |session| session.operators_own = true);
         }
-        let changed = self.begin_trial(until, asker.actor, now).map_err(|obstacles| {
-            let refusal = Refusal::new(RefusalCode::NotReady, "enforce would not be safe on this host yet")
-                .hint("mend these, then try again:");
-            obstacles.into_iter().fold(refusal, Refusal::detail)
-        })?;
-        let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
-        Ok(Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }))
+        self.begin_trial(Deadline::after(span, now), asker.actor, reply, now);
     }
 }

@@ -6,6 +6,9 @@
 
 use jiff::{ToSpan, civil::Date};
 
+/// The characters that glob(3) takes for more than themselves.
+const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', '\\'];
+
 /// What an sshd has configured for one login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -31,6 +34,8 @@ pub struct Rules {
     pub methods: Vec<String>,
     /// `PubkeyAcceptedAlgorithms`; empty where sshd does not tell.
     pub algorithms: Vec<String>,
+    /// Whether sshd takes `AuthorizedKeysFile` for a pattern of glob(7): OpenSSH 10 and later.
+    pub globs: bool,
     /// Whether `ChrootDirectory` is set: sshd does not look at the shell then.
     pub chroot: bool,
 }
@@ -40,6 +45,8 @@ pub struct Rules {
 pub struct Login {
     /// Its user id.
     pub uid: u32,
+    /// [`is_pattern`] of its name.
+    pub name_is_pattern: bool,
     /// What is wrong with its shell, if anything.
     pub shell: Option<BadShell>,
     /// What shadow(5) says of it; `None` where it has no entry there.
@@ -77,6 +84,8 @@ pub struct Aging {
 /// One thing that keeps an account out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bar {
+    /// Its name is a pattern: sshd would look for its keys in another file.
+    Name,
     /// The account expired on this day.
     Expired(Date),
     /// The password has to be changed at the next login.
@@ -132,6 +141,10 @@ impl Bar {
     pub fn sentence(&self, account: &str, place: Option<&str>) -> String {
         let at = place.map(|place| format!(" at {place}")).unwrap_or_default();
         match self {
+            Self::Name => format!(
+                "OpenSSH 10 and later take the characters {PATTERN_CHARACTERS:?} in its name for a pattern and look for its keys in \
+                 another file: give the person an account of another name, usermod -l NAME '{account}'"
+            ),
             Self::Expired(day) => format!("the account expired on {day}: chage -E -1 {account}"),
             Self::MustChange => {
                 format!("its password has to be changed at the next login: chage -d $(date +%F) {account}")
@@ -175,6 +188,9 @@ impl Bar {
 #[must_use]
 pub fn judge(rules: &Rules, login: &Login, keys: &[String], today: i64) -> Vec<Bar> {
     let mut bars = Vec::new();
+    if rules.globs && login.name_is_pattern {
+        bars.push(Bar::Name);
+    }
     bars.extend(by_age(rules, login, today));
     let shell = login.shell.clone().filter(|shell| !rules.chroot || matches!(shell, BadShell::Refuses(_)));
     bars.extend(shell.map(Bar::Shell));
@@ -202,6 +218,12 @@ pub fn judge(rules: &Rules, login: &Login, keys: &[String], today: i64) -> Vec<B
         bars.push(Bar::Methods(rules.methods.join(" ")));
     }
     bars
+}
+
+/// Whether a name in a path would be taken for a pattern, by one of glob(7)'s characters or its backslash.
+#[must_use]
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(PATTERN_CHARACTERS)
 }
 
 /// What shadow(5) has against it, as pam_unix(8) reads it.

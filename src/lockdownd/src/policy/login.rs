@@ -30,7 +30,7 @@ pub enum Refused {
     NoGrantOnAccount,
     /// passwd(5) does not list the account.
     UnknownAccount,
-    /// What sshd verified is not exactly one plain public key.
+    /// What sshd verified is not plain public keys of one person.
     NotOnePlainKey(auth_info::Why),
     /// The key is nobody's.
     UnknownKey(Fingerprint),
@@ -134,8 +134,16 @@ pub fn judge_session<'a>(
     now: Now,
 ) -> Result<Admitted, Refused> {
     let uid = attempt.uid.ok_or(Refused::UnknownAccount)?;
-    let fingerprint = auth_info::parse(attempt.auth_info).single_plain_key().map_err(Refused::NotOnePlainKey)?;
-    let person = people.get(&fingerprint).ok_or_else(|| Refused::UnknownKey(fingerprint.clone()))?.clone();
+    let keys = auth_info::parse(attempt.auth_info).plain_keys().map_err(Refused::NotOnePlainKey)?;
+    let whose = |key: &Fingerprint| people.get(key).cloned().ok_or_else(|| Refused::UnknownKey(key.clone()));
+    let owners = keys.iter().map(whose).collect::<Result<Vec<_>, _>>()?;
+    // sshd's log names the last one, so the record does.
+    let (Some(fingerprint), Some(person)) = (keys.last().cloned(), owners.last().cloned()) else {
+        return Err(Refused::NotOnePlainKey(auth_info::Why::NoKey));
+    };
+    if owners.iter().any(|owner| *owner != person) {
+        return Err(Refused::NotOnePlainKey(auth_info::Why::SeveralPeople));
+    }
     let theirs: Vec<&Grant> = grants
         .into_iter()
         .filter(|g| g.person == person && g.account == *attempt.account && g.uid == uid && g.is_active(now))
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sshd_verified_is_exactly_one_plain_key_of_somebody() {
+    fn what_sshd_verified_is_plain_keys_of_somebody() {
         let grants = [grant(1, "frank", "ubuntu")];
         let login = |auth_info: &str| session(auth_info, None, Some(1_000), &grants);
         assert_eq!(login(&format!("publickey {ED25519}\npassword\n")), Ok(1));
@@ -215,6 +223,20 @@ mod tests {
         for doubtful in ["", "password\n", &both, &format!("publickey {CERTIFICATE}\n"), "publickey nonsense\n"] {
             assert_eq!(login(doubtful), Err("not_one_plain_key".to_owned()), "{doubtful:?}");
         }
+    }
+
+    #[test]
+    fn several_keys_let_in_where_they_are_one_persons() {
+        let grants = [grant(1, "frank", "ubuntu")];
+        let account = "ubuntu".parse().expect("an account");
+        let mut people = people();
+        let auth_info = format!("publickey {RSA}\npublickey {ED25519}\n");
+        let attempt = Attempt { account: &account, uid: Some(1_000), auth_info: &auth_info, address: None };
+        let several = Refused::NotOnePlainKey(auth_info::Why::SeveralPeople);
+        assert_eq!(judge_session(&attempt, &people, &grants, now()), Err(several));
+        people.insert(RSA_FINGERPRINT.parse().expect("a fingerprint"), "frank".parse().expect("a person"));
+        let admitted = judge_session(&attempt, &people, &grants, now()).expect("both are frank's");
+        assert_eq!(admitted.fingerprint.as_str(), ED25519_FINGERPRINT, "the last, as in sshd's log");
     }
 
     #[test]

@@ -21,6 +21,18 @@ fn every_obstacle_says_what_to_do() {
 }
 
 #[test]
+fn an_sshd_that_is_started_again_is_the_same_obstacle() {
+    let of = |sshd: &str| Obstacle::NoPam {
+        listener: format!("/usr/sbin/sshd ({sshd}, /etc/ssh/sshd_config)"),
+        place: None,
+    };
+    let [first, again, meanwhile] = ["process 7", "process 8", "started on demand"].map(|sshd| of(sshd).identity());
+    assert!(first == again && first == meanwhile && first.contains("/etc/ssh/sshd_config"), "{first}");
+    let other = Obstacle::NoPam { listener: "/usr/sbin/sshd (process 7, /etc/ssh/second)".to_owned(), place: None };
+    assert_ne!(other.identity(), first);
+}
+
+#[test]
 fn a_host_without_an_sshd_is_not_ready() {
     let input = ReadinessInput { exempt: &[], no_exempt: true, listeners: &[], when: When::Before };
     assert!(check(&input).contains(&Obstacle::NoSshd));

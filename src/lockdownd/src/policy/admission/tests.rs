@@ -17,6 +17,7 @@ fn rules() -> Rules {
         group_allowed: None,
         methods: vec!["any".into()],
         algorithms: vec![ED25519.into(), "rsa-sha2-512".into()],
+        globs: true,
         chroot: false,
     }
 }
@@ -24,7 +25,7 @@ fn rules() -> Rules {
 fn login() -> Login {
     // As useradd(8) leaves it: no password, nothing expires.
     let aging = Aging { changed: Some(TODAY - 5), maximum: Some(99_999), locked: true, ..Aging::default() };
-    Login { uid: 1000, shell: None, aging: Some(aging), can_answer: false, nologin: false }
+    Login { uid: 1000, name_is_pattern: false, shell: None, aging: Some(aging), can_answer: false, nologin: false }
 }
 
 fn aged(change: impl FnOnce(&mut Aging)) -> Login {
@@ -97,6 +98,17 @@ fn root_needs_leave_to_log_in_by_key() {
     }
     assert_eq!(bars(&rules(), &Login { nologin: true, ..root }, &[ED25519]), []);
     assert_eq!(bars(&rules(), &Login { nologin: true, ..login() }, &[ED25519]), [Bar::Nologin]);
+}
+
+#[test]
+fn a_name_that_openssh_10_takes_for_a_pattern_is_told() {
+    for (name, is_pattern) in
+        [("CORP\\jane", true), ("a*", true), ("a[b]", true), ("jane@corp", false), ("_apt", false)]
+    {
+        let login = Login { name_is_pattern: super::is_pattern(name), ..login() };
+        assert_eq!(bars(&rules(), &login, &[ED25519]).first() == Some(&Bar::Name), is_pattern, "{name}");
+        assert_eq!(bars(&Rules { globs: false, ..rules() }, &login, &[ED25519]), [], "{name}");
+    }
 }
 
 #[test]

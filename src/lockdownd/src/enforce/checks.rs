@@ -1,0 +1,327 @@
+//! Looks at what stands in the way of enforce, and the changes of sshd's drop-in: one after the other, in jobs, because
+//! both run sshd.
+//!
+//! Nobody is answered from an old look without being told so: whoever asks waits, for a bounded time, for one that began
+//! after they asked.
+
+use std::{collections::VecDeque, time::Duration};
+
+use control::{Problem, Severity};
+use record::{Account, Actor};
+
+use super::{Engine, jobs::Kind};
+use crate::{
+    host::{
+        clock::Now,
+        readiness::{self, Obstacle, ReadinessInput, RescueWatch, When},
+        sshd::{
+            drop_in,
+            listener::{self, Listener},
+        },
+    },
+    operator::admitted::not_honoured,
+    policy::time::Deadline,
+    trigger::{Place, Reason, Reply},
+};
+
+/// How long `status` waits for a fresh look before it answers from the last one.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long `plan` does; without a fresh look it says that it does not know.
+const PLAN_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the directories of exempt accounts' keys are left to settle before they are looked at: also the least time
+/// between two looks that changes in them bring about.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Who waits for a fresh look.
+#[derive(Debug)]
+pub(crate) enum Waits {
+    /// `lockdownctl status`.
+    Status(Reply),
+    /// `lockdownctl plan`.
+    Plan(Reply),
+}
+
+#[derive(Debug)]
+struct Waiter {
+    whose: Waits,
+    /// On the boot clock.
+    until: Duration,
+}
+
+/// Somebody, or the configuration, wants enforce.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// When the trial ends, where it is one.
+    pub(super) trial: Option<Deadline>,
+    /// Who asked, and where the answer goes; `None`: the configuration says so.
+    pub(super) asked: Option<(Actor, Reply)>,
+}
+
+/// The way back to observe.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    /// Why, for the record; `None` where enforce was not really entered.
+    pub(super) why: Option<&'static str>,
+    /// What kept enforce from being entered.
+    pub(super) found: Vec<Obstacle>,
+    /// Who tried to enter it.
+    pub(super) reply: Option<Reply>,
+}
+
+/// What is being done in a job.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Only looking.
+    Look,
+    /// The drop-in is put right; then a look.
+    Keep,
+    /// The look before enforce is entered.
+    Enter(Entry),
+    /// The drop-in is put in place; then a look whether enforce really holds.
+    PutIn(Entry),
+    /// The drop-in is taken away.
+    TakeOut(Leaving),
+}
+
+/// What a job does of it.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Look(When),
+    Put,
+    TakeOut,
+}
+
+/// What a job brings.
+#[derive(Debug)]
+pub struct Checked {
+    /// What came of changing the drop-in.
+    pub(super) put: Result<(), String>,
+    /// What stands in the way.
+    pub(super) obstacles: Vec<Obstacle>,
+    /// The grants that sshd does not honour, a sentence each.
+    not_honoured: Vec<String>,
+    /// Tells of changes from before the look on.
+    rescue: Option<RescueWatch>,
+}
+
+/// Looks that are under way or wanted.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    task: Option<Task>,
+    /// When it began, on the boot clock.
+    began: Duration,
+    /// When the last look that came back began.
+    last: Option<Duration>,
+    /// Those for whom the next look will do.
+    waiting: Vec<Waiter>,
+    /// Those for whom the one under way will do.
+    waited: Vec<Waiter>,
+    /// Something changed: the mode has to be settled anew.
+    pub(super) touched: bool,
+    /// When a change of an exempt account's key files is looked at.
+    due: Option<Duration>,
+    rescue: Option<RescueWatch>,
+    /// Operators who try enforce, in turn.
+    pub(super) tries: VecDeque<Entry>,
+}
+
+impl Looks {
+    pub(super) fn is_busy(&self) -> bool {
+        self.task.is_some()
+    }
+
+    pub(super) fn anybody_waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// When something is due, on the boot clock.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let waiters = self.waiting.iter().chain(&self.waited).map(|waiter| waiter.until);
+        waiters.chain(self.due).min()
+    }
+
+    fn begin(&mut self, task: Task, now: Now) {
+        self.task = Some(task);
+        self.began = now.boot;
+        self.waited.append(&mut self.waiting);
+    }
+
+    /// Those whose patience is over.
+    fn impatient(&mut self, now: Now) -> Vec<Waits> {
+        let is_over = |waiter: &mut Waiter| now.boot >= waiter.until;
+        let over = self.waiting.extract_if(.., is_over).chain(self.waited.extract_if(.., is_over));
+        over.map(|waiter| waiter.whose).collect()
+    }
+}
+
+impl Engine {
+    /// Answers once there is a fresh look, or after a while without.
+    pub(crate) fn answer_after_look(&mut self, whose: Waits, now: Now) {
+        let patience = match whose {
+            Waits::Status(_) => STATUS_PATIENCE,
+            Waits::Plan(_) => PLAN_PATIENCE,
+        };
+        self.mode.looks.waiting.push(Waiter { whose, until: now.boot + patience });
+        self.advance_mode(now);
+    }
+
+    /// Something changed in a directory on which it depends whether exempt accounts can log in.
+    pub(super) fn rescue_touched(&mut self, now: Now) {
+        if self.enforces() || self.config.mode == control::Mode::Enforce {
+            self.mode.looks.due.get_or_insert(now.boot + SETTLE);
+        }
+    }
+
+    /// Looks again where that is due, and answers those who have waited long enough.
+    pub(super) fn check_if_due(&mut self, now: Now) {
+        if self.mode.looks.due.is_some_and(|due| now.boot >= due) {
+            self.mode.looks.due = None;
+            self.settle_mode(now);
+        }
+        for whose in self.mode.looks.impatient(now) {
+            self.answer_waiting(whose, false, now);
+        }
+    }
+
+    /// Begins a job.
+    pub(super) fn begin_task(&mut self, task: Task, now: Now) {
+        let step = match &task {
+            Task::Look if self.enforces() => Step::Look(When::InForce),
+            Task::Look | Task::Enter(_) => Step::Look(When::Before),
+            Task::Keep | Task::PutIn(_) => Step::Put,
+            Task::TakeOut(_) => Step::TakeOut,
+        };
+        self.mode.looks.begin(task, now);
+        let question =
+            Question { exempt: self.exempt().iter().cloned().collect(), no_exempt: self.config.accounts.no_exempt };
+        let granted = self.granted(now);
+        let reasons = self.reasons.clone();
+        self.begin_job(Kind::Obstacles, None, now, move || {
+            let rescue = question.watch(reasons, step);
+            let (put, obstacles) = question.carry_out(step);
+            let not_honoured = not_honoured(&granted);
+            Some(Reason::Checked(Box::new(Checked { put, obstacles, not_honoured, rescue })))
+        });
+    }
+
+    /// A job is back: what is next is done, and whoever waited for it is answered.
+    pub(super) fn checked(&mut self, looked: Checked, now: Now) {
+        let Some(task) = self.mode.looks.task.take() else { return };
+        let Checked { put, obstacles, not_honoured, rescue } = looked;
+        self.mode.not_honoured = not_honoured;
+        if rescue.is_some() {
+            self.mode.looks.rescue = rescue;
+        }
+        let looks = !matches!(task, Task::TakeOut(_));
+        if looks {
+            self.mode.looks.last = Some(self.mode.looks.began);
+        }
+        match task {
+            Task::Look | Task::Keep => {
+                if let Err(error) = put {
+                    tracing::error!(%error, "sshd's drop-in could not be put right");
+                }
+                self.note_obstacles(obstacles, now);
+            }
+            Task::Enter(entry) => self.enter(entry, obstacles, now),
+            Task::PutIn(entry) => self.put_in(entry, put, obstacles, now),
+            Task::TakeOut(leaving) => self.left(leaving, put, now),
+        }
+        self.answer_waited(looks, now);
+        self.advance_mode(now);
+    }
+
+    /// A job was given up: what depends on it is as if it had failed.
+    pub(super) fn check_lost(&mut self, why: &str, now: Now) {
+        let lost = || vec![Obstacle::Unknown { why: why.to_owned() }];
+        match self.mode.looks.task.take() {
+            None => return,
+            Some(Task::Look | Task::Keep) => {}
+            Some(Task::Enter(entry)) => self.enter(entry, lost(), now),
+            Some(Task::PutIn(entry)) => self.put_in(entry, Ok(()), lost(), now),
+            Some(Task::TakeOut(leaving)) => self.left(leaving, Err(why.to_owned()), now),
+        }
+        self.answer_waited(false, now);
+        self.advance_mode(now);
+    }
+
+    fn answer_waited(&mut self, fresh: bool, now: Now) {
+        for waiter in std::mem::take(&mut self.mode.looks.waited) {
+            self.answer_waiting(waiter.whose, fresh, now);
+        }
+    }
+
+    fn answer_waiting(&mut self, whose: Waits, fresh: bool, now: Now) {
+        let stale = (!fresh).then(|| self.staleness(now));
+        match whose {
+            Waits::Status(reply) => self.answer_status(reply, stale, now),
+            Waits::Plan(reply) => self.plan(reply, stale, now),
+        }
+    }
+
+    /// How old the last look is, as `status` says it.
+    fn staleness(&self, now: Now) -> Problem {
+        let age = match self.mode.looks.last {
+            Some(last) => {
+                let age = Duration::from_secs(now.boot.saturating_sub(last).as_secs());
+                format!("what is shown of it is {} old", control::format_duration(age))
+            }
+            None => "it has not been looked at since the daemon started".to_owned(),
+        };
+        Problem {
+            severity: Severity::Warning,
+            what: format!("what stands in the way of enforce could not be looked at in time: {age}"),
+            remedy: Some("ask again; journalctl -u lockdownd says more".to_owned()),
+        }
+    }
+}
+
+/// What a job needs to know.
+struct Question {
+    exempt: Vec<Account>,
+    no_exempt: bool,
+}
+
+impl Question {
+    /// Watches from before the look on, so that no change falls between the two.
+    fn watch(&self, reasons: tokio::sync::mpsc::Sender<Reason>, step: Step) -> Option<RescueWatch> {
+        if matches!(step, Step::TakeOut) {
+            return None;
+        }
+        RescueWatch::start(&self.exempt, move || {
+            // Nobody receives once the daemon stops.
+            let _ = reasons.blocking_send(Reason::Touched(Place::Rescue));
+        })
+    }
+
+    fn carry_out(&self, step: Step) -> (Result<(), String>, Vec<Obstacle>) {
+        let listeners = listener::sshd_listeners().unwrap_or_else(|error| {
+            tracing::error!(%error, "running sshds cannot be found");
+            Vec::new()
+        });
+        match step {
+            Step::Look(when) => (Ok(()), self.ask(when, &listeners)),
+            Step::Put => {
+                let put = put_drop_in(&self.exempt, &listeners);
+                // sshd may have been started anew by that.
+                let listeners = listener::sshd_listeners().unwrap_or(listeners);
+                (put, self.ask(When::InForce, &listeners))
+            }
+            Step::TakeOut => (drop_in::remove(&listeners).map(drop).map_err(|error| error.to_string()), Vec::new()),
+        }
+    }
+
+    fn ask(&self, when: When, listeners: &[Listener]) -> Vec<Obstacle> {
+        let Self { exempt, no_exempt } = self;
+        readiness::check(&ReadinessInput { exempt, no_exempt: *no_exempt, listeners, when })
+    }
+}
+
+/// Writes sshd's drop-in and has every sshd read it.
+fn put_drop_in(exempt: &[Account], listeners: &[Listener]) -> Result<(), String> {
+    let done = drop_in::install(exempt, listeners).map_err(|error| error.to_string())?;
+    match done.reloads.iter().find(|reload| !reload.well) {
+        Some(reload) => Err(format!("{} did not come back after it read its configuration again", reload.listener)),
+        None => Ok(()),
+    }
+}

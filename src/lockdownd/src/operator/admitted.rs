@@ -1,0 +1,160 @@
+//! Whether sshd lets in whom a grant lets in: `allow` says it beside the grant, and does not wait for it for long.
+//!
+//! sshd runs in a job. The grant is in force whatever comes of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use control::{Allow, AllowedAnswer, Answer};
+use record::{Account, Person};
+
+use super::Asker;
+use crate::{
+    enforce::{Engine, jobs::Kind},
+    host::{
+        admission::{Admission, NoAdmission},
+        clock::Now,
+    },
+    trigger::{Reason, Reply},
+};
+
+/// How long an answer waits for what sshd says.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many pairs of account and types of keys one look asks sshd about; each takes some 10 ms.
+const MAX_ASKED: usize = 64;
+/// How many grants that sshd does not honour are named; the rest is counted.
+const MAX_NAMED: usize = 8;
+
+/// Answers that wait for what sshd says.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    waiting: BTreeMap<u64, Waiting>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    answer: Box<AllowedAnswer>,
+    reply: Reply,
+    /// On the boot clock.
+    until: Duration,
+}
+
+impl Asked {
+    /// When the next is answered without, on the boot clock.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        self.waiting.values().map(|waiting| waiting.until).min()
+    }
+}
+
+impl Waiting {
+    fn send(mut self, note: Option<String>) {
+        self.answer.notes.extend(note);
+        self.reply.send(Ok(Answer::Allow(self.answer)));
+    }
+}
+
+/// A grant, as sshd is asked about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Granted {
+    title: String,
+    account: Account,
+    types: Vec<String>,
+}
+
+impl Engine {
+    /// Grants, and answers with what sshd says of the account.
+    pub(crate) fn allow_and_ask(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) {
+        match self.allow(asked, asker, now) {
+            Ok(Answer::Allow(answer)) => self.answer_allowed(answer, reply, now),
+            other => reply.send(other),
+        }
+    }
+
+    /// Answers `allow` with what sshd says of the account.
+    fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, reply: Reply, now: Now) {
+        let account = answer.grant.account.clone();
+        let types = self.key_types(&answer.grant.person);
+        self.asked.last += 1;
+        let id = self.asked.last;
+        self.asked.waiting.insert(id, Waiting { answer, reply, until: now.boot + PATIENCE });
+        self.begin_job(Kind::Admission, None, now, move || {
+            let found = Admission::read().map_err(|error| format!("whether sshd lets it in cannot be told: {error}"));
+            let note = match found.map(|host| host.check(&account, &types)) {
+                Ok(Ok(_)) => None,
+                Ok(Err(why)) => Some(held_back(&account, &why)),
+                Err(why) => Some(why),
+            };
+            Some(Reason::Admitted { id, note })
+        });
+    }
+
+    /// sshd has said what it makes of an account.
+    pub(crate) fn admitted(&mut self, id: u64, note: Option<String>) {
+        if let Some(waiting) = self.asked.waiting.remove(&id) {
+            waiting.send(note);
+        }
+    }
+
+    /// Whoever has waited long enough is answered without.
+    pub(crate) fn answer_unasked(&mut self, now: Now) {
+        for (_, waiting) in self.asked.waiting.extract_if(.., |_, waiting| now.boot >= waiting.until) {
+            waiting.send(Some(format!(
+                "whether sshd lets it in was not checked: there was no answer within {PATIENCE:?}"
+            )));
+        }
+    }
+
+    /// The active grants, as sshd is asked about them.
+    pub(crate) fn granted(&self, now: Now) -> Vec<Granted> {
+        let active = self.grants.open_ones().filter(|grant| grant.is_active(now));
+        let granted = active.map(|grant| Granted {
+            title: format!("{}'s grant {} on {}", grant.person, grant.id, grant.account),
+            account: grant.account.clone(),
+            types: self.key_types(&grant.person),
+        });
+        granted.collect()
+    }
+
+    fn key_types(&self, person: &Person) -> Vec<String> {
+        let keys = self.config.people.get(person).map(|entry| &entry.keys);
+        keys.into_iter().flatten().map(crate::keys::person::PersonKey::algorithm).collect()
+    }
+}
+
+fn held_back(account: &Account, why: &NoAdmission) -> String {
+    match why {
+        NoAdmission::Sshd(error) => format!("whether sshd lets it in cannot be told: {error}"),
+        why => format!("sshd will not let it in to {account}: {why}"),
+    }
+}
+
+/// The grants that sshd does not honour, a sentence each. Runs sshd.
+pub(crate) fn not_honoured(granted: &[Granted]) -> Vec<String> {
+    if granted.is_empty() {
+        return Vec::new();
+    }
+    let host = match Admission::read() {
+        Ok(host) => host,
+        Err(error) => return vec![format!("whether sshd honours the grants cannot be told: {error}")],
+    };
+    let mut known: BTreeMap<(&Account, &[String]), Option<String>> = BTreeMap::new();
+    let (mut found, mut unasked) = (Vec::new(), 0);
+    for Granted { title, account, types } in granted {
+        let key = (account, types.as_slice());
+        if !known.contains_key(&key) && known.len() >= MAX_ASKED {
+            unasked += 1;
+            continue;
+        }
+        let why = known.entry(key).or_insert_with(|| host.check(account, types).err().map(|why| why.to_string()));
+        found.extend(why.as_ref().map(|why| format!("sshd does not honour {title}: {why}")));
+    }
+    let more = found.len().saturating_sub(MAX_NAMED);
+    found.truncate(MAX_NAMED);
+    if more > 0 {
+        found.push(format!("sshd does not honour {more} grants more"));
+    }
+    if unasked > 0 {
+        found.push(format!("whether sshd honours {unasked} grants more was not looked at"));
+    }
+    found
+}
