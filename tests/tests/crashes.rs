@@ -254,7 +254,7 @@ on_each_release! {
         assert!(records.iter().any(|record| record["type"] == "key.removed"));
     }
 
-    fn on_a_full_disk_ends_and_removals_go_on_and_nothing_new_is_given(release) {
+    fn on_a_full_disk_ends_go_on_nothing_new_is_given_and_no_key_file_goes_whose_bytes_are_not_kept(release) {
         let house = House::enforcing(release);
         small_disk(&house);
         let (revoked, _) = allowed(&house, "frank --account ubuntu --for 1h");
@@ -275,13 +275,23 @@ on_each_release! {
         house.ctl(&format!("revoke {revoked}")).expect_ok();
         client.ended_within(SOON);
         cut_after(&mut short, end);
+        // What cannot be kept stands, without effect, and that is said.
+        let key_file = "/home/grace/.ssh/authorized_keys";
         house.authorize("grace", &house.grace);
-        eventually("the key is gone", SOON, || !house.exists("/home/grace/.ssh/authorized_keys"));
+        let problems = || house.ctl_json("status")["problems"].to_string();
+        eventually("the key file is told of", SOON, || problems().contains("since their bytes cannot be kept: 1"));
+        assert!(house.exists(key_file) && !house.ssh("grace").key(&house.grace).login());
         killed(&house);
         assert_eq!(open_grants(&house), [held.as_str()], "what was revoked stays so, on a full disk too");
         assert!(!house.ssh("ubuntu").key(&house.frank).login() && other.is_alive());
 
         house.sh("rm /var/lib/lockdownd/filler");
+        eventually("the key is gone", Duration::from_secs(60), || !house.exists(key_file));
+        eventually("and kept", SOON, || {
+            let kept = house.ctl_json("quarantine list")["items"].clone();
+            kept[0]["restorable"] == true && kept[0]["fingerprints"][0] == house.grace.fingerprint().as_str()
+        });
+        assert!(!problems().contains("their bytes"), "{}", problems());
         eventually("grants are given again", SOON, || house.ctl("allow grace --account grace --for 1h --reason room").ok());
         assert!(house.ssh("ubuntu").key(&house.grace).login() && house.ssh("grace").key(&house.grace).login());
         assert!(house.ctl_json("status")["ledger"]["failing"].is_null());

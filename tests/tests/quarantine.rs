@@ -74,6 +74,16 @@ on_each_release! {
         house.ctl(&format!("quarantine restore {}", item["id"].as_str().unwrap())).expect_ok();
         assert_eq!(house.sh(&format!("cat {KEYS}")), house.grace.public());
         assert!(house.ssh("grace").key(&house.grace).login());
+
+        // An exempt account gets it back under its own name in enforce too, and its .ssh with it.
+        house.sh("rm -r /home/grace/.ssh");
+        let exempt = house.config("enforce", "").replace("[\"breakglass\"]", "[\"breakglass\", \"grace\"]");
+        house.configure(&exempt.replace("[\"ubuntu\", \"grace\"]", "[\"ubuntu\"]"));
+        house.await_mode("enforce");
+        let said = house.ctl(&format!("quarantine restore {}", item["id"].as_str().unwrap())).expect_ok();
+        assert!(said.contains(KEYS) && !said.contains("removed again"), "{said}");
+        assert_eq!(house.sh("stat -c '%U:%G %a' /home/grace/.ssh"), "grace:grace 700");
+        assert!(house.ssh("grace").key(&house.grace).login());
         house.ctl("verify").expect_ok();
     }
 

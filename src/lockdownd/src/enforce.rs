@@ -106,6 +106,8 @@ pub struct Engine {
     /// Grants with keys that have no room in the store.
     pub(crate) left_out: BTreeSet<GrantId>,
     pub(crate) homes: Homes,
+    /// How many key files stand because the quarantine cannot keep them, and why.
+    pub(crate) homes_unkept: Option<(u64, String)>,
     pub(crate) answered: Answered,
     pub(crate) follower: Follower,
     pub(crate) writers: Arc<Writers>,

@@ -56,7 +56,7 @@ impl Stage {
         let arrival = Arrival::new("frank", &path, None, WhyRemoved::HoldsUnreadableLines, now).unwrap();
         let directory = fs::File::open(self.ssh()).unwrap();
         let name = path.file_name().unwrap();
-        let intake = Intake::open(&self.quarantine()).unwrap();
+        let mut intake = Intake::open(&self.quarantine()).unwrap();
         intake.take(std::os::fd::AsFd::as_fd(&directory), name, &arrival.name, Prey::Unread).unwrap();
         let (item, settled) = Settler::open(&self.quarantine()).unwrap().settle(&arrival);
         settled.unwrap();

@@ -34,6 +34,10 @@ impl Engine {
                 let draft = about(Draft::new(ArtifactType::RemovalFailed, sentence), whose.as_ref(), &path);
                 self.recorder.note_often(draft.with("error", error), times, now);
             }
+            Finding::Unkept { standing, why } => {
+                self.homes_unkept = Some((standing, why)).filter(|(standing, _)| *standing > 0);
+                return;
+            }
             Finding::Overflow { times } => {
                 tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
             }

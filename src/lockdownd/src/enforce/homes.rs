@@ -118,6 +118,13 @@ pub enum Finding {
         /// How often since it was told last.
         times: u64,
     },
+    /// How many key files stand because the quarantine cannot keep them, where that has changed.
+    Unkept {
+        /// How many.
+        standing: u64,
+        /// Why.
+        why: String,
+    },
     /// The kernel dropped events, so everything is being looked at again.
     Overflow {
         /// How often since it was told last.

@@ -56,6 +56,8 @@ use crate::{
 
 /// The configuration in force, to start from when the files are broken.
 pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
+/// Left by the removal of the package where the daemon did not end the grants.
+const REMOVED: &str = "/var/lib/lockdownd/removed";
 /// The store of grants.
 pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
 /// The table of live sessions.
@@ -146,6 +148,7 @@ impl Engine {
             unstored: Unstored::default(),
             left_out: std::collections::BTreeSet::new(),
             homes: start_homes(findings, Arc::clone(&writers))?,
+            homes_unkept: None,
             writers,
             changes_told: BTreeMap::new(),
             recent: RecentLogins::since(now.wall),
@@ -170,6 +173,7 @@ impl Engine {
         engine.reconcile_with_ledger(&recorded, now);
         // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
         engine.heed_shipper(now);
+        engine.end_what_a_removal_left(now);
         let missed = engine.begin_missed_lockdown(missed, now);
         engine.retire(&reload::exempt_before(), now);
         engine.put_config_in_force(now);
@@ -251,6 +255,18 @@ impl Engine {
         self.sessions.settle_unrecorded(|id| recorded.logins.iter().any(|login| login.session.as_ref() == Some(id)));
         for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
             self.answered.note_found(login.pid, login.began, login.until);
+        }
+    }
+
+    /// The package was removed while no daemon ran to end the grants, and is installed again: they are over.
+    fn end_what_a_removal_left(&mut self, now: Now) {
+        if !Path::new(REMOVED).exists() {
+            return;
+        }
+        let reason = "the package had been removed, which ended every grant";
+        self.lockdown(reason.to_owned(), None, now);
+        if let Err(error) = fs::remove_file(REMOVED) {
+            tracing::error!(%error, "{REMOVED} cannot be removed: the next start ends every grant again");
         }
     }
 

@@ -26,7 +26,7 @@ use record::Fingerprint;
 use serde::{Deserialize, Serialize};
 
 use super::paths::PathError;
-pub use intake::{Intake, Prey, Taken};
+pub use intake::{Intake, NotTaken, Prey, Taken};
 pub use restore::{PATIENCE, RESTORE_ARGUMENT, RestoreError, RestoreTo, restore, restore_as_account};
 pub use settle::{Arrival, Settler};
 

@@ -38,6 +38,7 @@ pub struct RestoreOutcome {
     id: ItemId,
     account: Account,
     view: QuarantineItem,
+    under_old_name: bool,
     done: Result<PathBuf, RestoreError>,
 }
 
@@ -80,18 +81,18 @@ impl Engine {
             Ok(prepared) => prepared,
             Err(refusal) => return reply.send(Err(refusal)),
         };
-        let under_old_name = !self.enforces();
+        let under_old_name = !self.enforces() || self.config.accounts.exempt.contains(&account);
         self.begin_job(Kind::Restore, Some(reply.clone()), now, move || {
             let to = RestoreTo { uid: entry.uid, gid: entry.gid, home: &entry.home, under_old_name };
             let done = quarantine::restore(Path::new(QUARANTINE), &id, to, Path::new(PROGRAM));
-            let outcome = Box::new(RestoreOutcome { id, account, view, done });
+            let outcome = Box::new(RestoreOutcome { id, account, view, under_old_name, done });
             Some(Reason::Restored { outcome, asker, reply })
         });
     }
 
     /// Records what was given back, and answers.
     pub(crate) fn restored(&mut self, outcome: RestoreOutcome, asker: Asker, reply: Reply, now: Now) {
-        let RestoreOutcome { id, account, view, done } = outcome;
+        let RestoreOutcome { id, account, view, under_old_name, done } = outcome;
         let place = match done {
             Ok(place) => place,
             Err(error) => return reply.send(Err(Refusal::new(RefusalCode::CannotRestore, error.to_string()))),
@@ -106,7 +107,7 @@ impl Engine {
         self.recorder.note(draft);
         self.recorder.commit(now);
         let mut notes = Vec::new();
-        if self.enforces() {
+        if !under_old_name {
             notes.push(
                 "under enforce a key file of that name would be removed again: it came back beside it".to_owned(),
             );

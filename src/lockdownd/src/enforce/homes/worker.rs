@@ -4,6 +4,7 @@ mod coalesce;
 mod mounted;
 mod pass;
 mod sweep;
+mod unkept;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -19,7 +20,7 @@ use nix::{
     sys::eventfd::EventFd,
 };
 
-use self::{coalesce::Coalescer, mounted::MountsTold, sweep::Sweep};
+use self::{coalesce::Coalescer, mounted::MountsTold, sweep::Sweep, unkept::Unkept};
 use super::{
     Finding, Orders, TELL_AGAIN_AFTER, Territory, Waiting,
     look::{Candidate, candidates_of},
@@ -82,6 +83,7 @@ pub(super) struct Worker {
     sweeping: Option<Sweep>,
     sweeps_asked: BTreeSet<u64>,
     troubles: Coalescer<Trouble, String>,
+    unkept: Unkept,
     /// In observe: what was told, by path, with inode and time of change, to tell each state once.
     told: HashMap<PathBuf, (u64, i128)>,
     /// Reused for every file that is read.
@@ -105,6 +107,7 @@ impl Worker {
             sweeping: None,
             sweeps_asked: BTreeSet::new(),
             troubles: Coalescer::new(TELL_AGAIN_AFTER),
+            unkept: Unkept::default(),
             told: HashMap::new(),
             content: Vec::new(),
         }
@@ -133,8 +136,14 @@ impl Worker {
                 }
             }
             self.hear();
+            for unit in self.unkept.take_due(Instant::now()) {
+                self.need_ways(unit);
+            }
             self.work_round();
             self.tell_troubles();
+            if let Some((standing, why)) = self.unkept.news() {
+                self.tell(Finding::Unkept { standing, why });
+            }
         }
     }
 
@@ -146,7 +155,8 @@ impl Worker {
         if is_busy {
             return PollTimeout::ZERO;
         }
-        match self.troubles.next_due().into_iter().chain(self.mounts_told.due()).min() {
+        let dues = [self.troubles.next_due(), self.mounts_told.due(), self.unkept.next_due()];
+        match dues.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(due) => {
                 let wait = due.saturating_duration_since(Instant::now());
@@ -188,6 +198,7 @@ impl Worker {
             .collect();
         self.territory = Some(territory);
         self.told.clear();
+        self.unkept.forget();
         self.urgent.clear();
         self.routine.clear();
         self.restart_sweep();

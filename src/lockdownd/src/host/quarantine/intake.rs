@@ -5,7 +5,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -51,9 +51,25 @@ pub enum Taken {
     Stray,
 }
 
+/// Why a thing still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// It cannot be removed: what rename or unlink say (immutable, read-only).
+    Stands(Errno),
+    /// The quarantine cannot take it in, and nothing goes whose bytes are not kept.
+    Unkept(Errno),
+}
+
+impl From<Errno> for NotTaken {
+    fn from(error: Errno) -> Self {
+        Self::Stands(error)
+    }
+}
+
 /// The way into the quarantine.
 #[derive(Debug)]
 pub struct Intake {
+    path: PathBuf,
     incoming: OwnedFd,
 }
 
@@ -64,30 +80,51 @@ impl Intake {
     /// [`QuarantineError`] if they cannot be made or opened.
     pub fn open(directory: &Path) -> Result<Self, QuarantineError> {
         let (_, incoming) = open_directories(directory)?;
-        Ok(Self { incoming })
+        Ok(Self { path: directory.to_owned(), incoming })
     }
 
     /// Removes `name` from `directory` and keeps it as `arrival`, in one renameat2(2) where the two are on one mount,
-    /// else by a bounded copy and unlinkat(2). Nothing is flushed here. If the copy fails the file goes all the same.
+    /// else by a bounded copy and unlinkat(2). Nothing is flushed here. What its owner makes unreadable goes without
+    /// its bytes; what the quarantine has no room for stands.
     ///
     /// # Errors
-    /// What rename or unlink say: it still stands then (immutable, read-only).
+    /// It still stands then.
     pub fn take(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        arrival: &ArrivalName,
+        prey: Prey<'_>,
+    ) -> Result<Taken, NotTaken> {
+        match self.try_take(directory, name, arrival, prey) {
+            Err(NotTaken::Unkept(Errno::ENOENT)) => {
+                // Somebody has removed the quarantine itself.
+                self.incoming = open_directories(&self.path).map_err(|_| NotTaken::Unkept(Errno::ENOENT))?.1;
+                self.try_take(directory, name, arrival, prey)
+            }
+            answer => answer,
+        }
+    }
+
+    fn try_take(
         &self,
         directory: BorrowedFd<'_>,
         name: &OsStr,
         arrival: &ArrivalName,
         prey: Prey<'_>,
-    ) -> Result<Taken, Errno> {
+    ) -> Result<Taken, NotTaken> {
         let incoming = self.incoming.as_fd();
         match fcntl::renameat2(directory, name, incoming, arrival.as_os_str(), RenameFlags::RENAME_NOREPLACE) {
-            Ok(()) => self.check(directory, name, arrival),
-            // Gone already; or `incoming/` itself was removed, and then the key must go without being kept.
-            Err(Errno::ENOENT) => self.discard(directory, name),
+            Ok(()) => Ok(self.check(directory, name, arrival)?),
+            Err(Errno::ENOENT) => match stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(NotTaken::Unkept(Errno::ENOENT)),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Taken::Harmless),
+                Err(error) => Err(error.into()),
+            },
             Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSPC | Errno::EDQUOT) => {
                 self.copy_then_unlink(directory, name, arrival, prey)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -131,35 +168,52 @@ impl Intake {
         name: &OsStr,
         arrival: &ArrivalName,
         prey: Prey<'_>,
-    ) -> Result<Taken, Errno> {
-        // Whether the copy succeeds or not, the key goes: a full disk must keep nobody's key alive.
-        let _ = self.copy(directory, name, arrival, prey);
-        let taken = self.discard(directory, name);
+    ) -> Result<Taken, NotTaken> {
+        let copied = self.copy(directory, name, arrival, prey);
+        let taken = match copied {
+            Ok(()) => self.discard(directory, name).map_err(NotTaken::from),
+            Err(error) => Err(NotTaken::Unkept(error)),
+        };
         if !matches!(taken, Ok(Taken::Copied)) {
             let _ = unistd::unlinkat(self.incoming.as_fd(), arrival.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
         taken
     }
 
-    fn copy(&self, directory: BorrowedFd<'_>, name: &OsStr, arrival: &ArrivalName, prey: Prey<'_>) -> io::Result<()> {
+    /// Copies into `incoming/`; what cannot be read there is as if it were empty.
+    fn copy(&self, directory: BorrowedFd<'_>, name: &OsStr, arrival: &ArrivalName, prey: Prey<'_>) -> nix::Result<()> {
         let incoming = self.incoming.as_fd();
-        if matches!(prey, Prey::Link) {
-            let target = fcntl::readlinkat(directory, name)?;
-            return Ok(unistd::symlinkat(target.as_os_str(), incoming, arrival.as_os_str())?);
-        }
+        let read;
+        let bytes = match prey {
+            Prey::Link => {
+                let target = fcntl::readlinkat(directory, name).unwrap_or_default();
+                return match unistd::symlinkat(target.as_os_str(), incoming, arrival.as_os_str()) {
+                    // It is no link any more.
+                    Err(Errno::ENOENT) if target.is_empty() => Ok(()),
+                    answer => answer,
+                };
+            }
+            Prey::Read(content) => content,
+            Prey::Unread => {
+                read = read_unread(directory, name).unwrap_or_default();
+                read.as_slice()
+            }
+        };
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut copy =
-            File::from(fcntl::openat(incoming, arrival.as_os_str(), flags, Mode::from_bits_truncate(0o600))?);
-        if let Prey::Read(content) = prey {
-            return copy.write_all(content);
-        }
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let source = fcntl::openat(directory, name, flags, Mode::empty())?;
-        if file_type(stat::fstat(&source)?.st_mode) == SFlag::S_IFREG {
-            io::copy(&mut io::Read::take(File::from(source), MAX_KEY_FILE as u64), &mut copy)?;
-        }
-        Ok(())
+        let copy = fcntl::openat(incoming, arrival.as_os_str(), flags, Mode::from_bits_truncate(0o600))?;
+        File::from(copy).write_all(bytes).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))
     }
+}
+
+/// The first [`MAX_KEY_FILE`] bytes of a regular file.
+fn read_unread(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let source = fcntl::openat(directory, name, flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    if file_type(stat::fstat(&source)?.st_mode) == SFlag::S_IFREG {
+        File::from(source).take(MAX_KEY_FILE as u64).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// The name of a thing in `incoming/`: enough to describe it after a crash, `ID,ACCOUNT,PATH` with `/`, `,` and `%` as

@@ -5,7 +5,10 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Write},
-    os::unix::{ffi::OsStrExt, process::CommandExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
     thread,
@@ -13,13 +16,14 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{self, OFlag, OpenHow, ResolveFlag},
-    sys::stat::Mode,
+    sys::stat::{self, Mode},
     unistd::{self, Gid, Uid},
 };
 
 use super::{Content, Item, ItemId, ItemKind, QuarantineError, show};
-use crate::host::paths::{MAX_KEY_FILE, PathError, Root, unescape};
+use crate::host::paths::{MAX_KEY_FILE, PathError, Root, open_without_links, unescape};
 
 /// The hidden argument with which the daemon runs itself as an account: `UID GID PATH` follow, the bytes come on stdin.
 pub const RESTORE_ARGUMENT: &str = "--restore-as-account";
@@ -83,13 +87,13 @@ pub struct RestoreTo<'a> {
     pub gid: u32,
     /// Home directory.
     pub home: &'a Path,
-    /// Whether the watch is off. Under enforce the old name would be removed again at once: the file comes back as
+    /// Whether nothing removes a file of the old name: in observe, and for an exempt account. Else the file comes back as
     /// `NAME.restored-ID`.
     pub under_old_name: bool,
 }
 
 /// Writes the bytes of item `id` of the quarantine at `directory` back into the account's home, mode 0600, as the
-/// account, never over anything, and says where. `program` is the daemon's own. The item stays in the quarantine.
+/// account, never over anything, and says where. The directory that it stood in is made anew, 0700, if it is missing. `program` is the daemon's own. The item stays in the quarantine.
 /// Takes up to [`PATIENCE`] if the home stands still: not for a thread that others wait for.
 ///
 /// # Errors
@@ -190,9 +194,38 @@ fn write_as_account(arguments: &[OsString]) -> io::Result<()> {
     let beneath = Path::new(path).strip_prefix("/").map_err(io::Error::other)?;
     let name = record::escape(path.as_bytes());
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
-    let mut file = File::from(fcntl::openat2(root, beneath, how).map_err(|error| named(error.into()))?);
+    let created = match fcntl::openat2(&root, beneath, how) {
+        Err(Errno::ENOENT) => {
+            make_directory(root.as_fd(), beneath)?;
+            fcntl::openat2(&root, beneath, how)
+        }
+        answer => answer,
+    };
+    let mut file = File::from(created.map_err(|error| named(error.into()))?);
     io::copy(&mut io::stdin().lock().take(MAX_KEY_FILE as u64), &mut file).map_err(named)?;
     file.sync_all().map_err(named)
+}
+
+/// Makes the directory of a file, `~/.ssh` as a rule, if that one alone is missing.
+fn make_directory(root: BorrowedFd<'_>, file: &Path) -> io::Result<()> {
+    let Some((above, name)) = file.parent().and_then(|directory| Some((directory.parent()?, directory.file_name()?)))
+    else {
+        return Ok(());
+    };
+    let failed = |error: Errno| {
+        let above = record::escape(above.as_os_str().as_bytes());
+        let name = record::escape(name.as_bytes());
+        io::Error::new(
+            io::Error::from(error).kind(),
+            format!("the directory {name} cannot be made in /{above}: {error}"),
+        )
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let above = open_without_links(root, above, flags).map_err(failed)?;
+    match stat::mkdirat(&above, name, Mode::from_bits_truncate(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Refuses unless every user and group id is the account's and no supplementary group is left (CVE-2021-41617).

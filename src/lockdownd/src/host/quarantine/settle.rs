@@ -100,6 +100,8 @@ struct Found {
     kind: ItemKind,
     bytes: Vec<u8>,
     content: Content,
+    /// Why its bytes could not be read, where that may pass.
+    unread: Option<io::Error>,
 }
 
 impl Settler {
@@ -143,8 +145,16 @@ impl Settler {
     /// [`QuarantineError`] if it could not be written; the arrival then stays in `incoming/` for the next start, and
     /// the item says what was removed.
     pub fn settle(&mut self, arrival: &Arrival) -> (Item, Result<(), QuarantineError>) {
+        self.reopen_if_removed();
         let found = self.read(arrival);
         let mut item = describe(arrival, &found);
+        if let Some(error) = found.unread {
+            // Its inode is all that there is of it.
+            return (
+                item,
+                Err(QuarantineError::io(self.path.join(super::INCOMING).join(arrival.name.as_os_str()), error)),
+            );
+        }
         let key = identity(&item);
         let share = self.shares.entry(item.account.clone()).or_default();
         if let Some(mut same) =
@@ -169,6 +179,16 @@ impl Settler {
             self.count(&item);
         }
         (item, done)
+    }
+
+    /// Somebody may have removed the quarantine itself; the way in makes it anew.
+    fn reopen_if_removed(&mut self) {
+        let is_gone = |fd: &OwnedFd| stat::fstat(fd).is_ok_and(|seen| seen.st_nlink == 0);
+        if (is_gone(&self.directory) || is_gone(&self.incoming))
+            && let Ok((directory, incoming)) = open_directories(&self.path)
+        {
+            (self.directory, self.incoming) = (directory, incoming);
+        }
     }
 
     fn count(&mut self, item: &Item) {
@@ -214,7 +234,13 @@ impl Settler {
     fn read(&self, arrival: &Arrival) -> Found {
         let name = arrival.name.as_os_str();
         let Ok(seen) = stat::fstatat(&self.incoming, name, AtFlags::AT_SYMLINK_NOFOLLOW) else {
-            return Found { facts: arrival.facts, kind: ItemKind::File, bytes: Vec::new(), content: Content::None };
+            return Found {
+                facts: arrival.facts,
+                kind: ItemKind::File,
+                bytes: Vec::new(),
+                content: Content::None,
+                unread: None,
+            };
         };
         let now = Facts::from(&seen);
         let facts = match arrival.facts {
@@ -225,34 +251,35 @@ impl Settler {
             }
             _ => now,
         };
+        let mut unread = None;
         let (kind, bytes, content) = match file_type(seen.st_mode) {
             SFlag::S_IFLNK => {
                 let target = fcntl::readlinkat(&self.incoming, name).unwrap_or_default();
                 (ItemKind::Symlink { target: record::escape(target.as_bytes()) }, Vec::new(), Content::None)
             }
             SFlag::S_IFREG => {
-                let (bytes, content) = self.read_file(name, facts.size);
+                let (bytes, content) = self.read_file(name, facts.size).unwrap_or_else(|error| {
+                    // A lease is its owner's doing (fcntl(2)): then it goes without its bytes.
+                    unread = Some(error).filter(|error| error.kind() != io::ErrorKind::WouldBlock);
+                    (Vec::new(), Content::None)
+                });
                 (ItemKind::File, bytes, content)
             }
             _ => (ItemKind::Other, Vec::new(), Content::None),
         };
-        Found { facts: Some(facts), kind, bytes, content }
+        Found { facts: Some(facts), kind, bytes, content, unread }
     }
 
-    fn read_file(&self, name: &OsStr, size: u64) -> (Vec<u8>, Content) {
+    fn read_file(&self, name: &OsStr, size: u64) -> io::Result<(Vec<u8>, Content)> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let mut bytes = Vec::new();
-        let read = fcntl::openat(&self.incoming, name, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .and_then(|fd| File::from(fd).take(MAX_KEY_FILE as u64 + 1).read_to_end(&mut bytes));
-        if read.is_err() {
-            return (Vec::new(), Content::None);
-        }
+        let file = File::from(fcntl::openat(&self.incoming, name, flags, Mode::empty())?);
+        file.take(MAX_KEY_FILE as u64 + 1).read_to_end(&mut bytes)?;
         // A copy of a long file has been cut when it was taken: the judged size tells.
         let is_whole = bytes.len() <= MAX_KEY_FILE && bytes.len() as u64 >= size;
         let content = if is_whole { Content::Kept } else { Content::Truncated };
         bytes.truncate(MAX_KEY_FILE);
-        (bytes, content)
+        Ok((bytes, content))
     }
 }
 

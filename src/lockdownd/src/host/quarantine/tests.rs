@@ -43,7 +43,7 @@ impl Stage {
     }
 
     /// Removes `name` as the homes thread does.
-    fn take(&self, account: &str, name: &str) -> (Taken, Arrival) {
+    fn take(&mut self, account: &str, name: &str) -> (Taken, Arrival) {
         let root = Root::open(self.home.path()).unwrap();
         let mut content = Vec::new();
         let (prey, facts) = match root.look(Path::new(name), &mut content) {
@@ -55,7 +55,7 @@ impl Stage {
         self.take_as(account, name, prey, facts)
     }
 
-    fn take_as(&self, account: &str, name: &str, prey: Prey<'_>, facts: Option<Facts>) -> (Taken, Arrival) {
+    fn take_as(&mut self, account: &str, name: &str, prey: Prey<'_>, facts: Option<Facts>) -> (Taken, Arrival) {
         let directory = Root::open(self.home.path()).unwrap().open_directory(Path::new("/")).unwrap();
         let path = Path::new("/home").join(account).join(name);
         let mut arrival = Arrival::new(account, &path, facts, WhyRemoved::HoldsKeys, Timestamp::now()).unwrap();
@@ -163,7 +163,7 @@ fn the_same_bytes_from_the_same_place_are_kept_once_and_counted() {
 
 #[test]
 fn a_directory_swapped_in_at_the_last_instant_is_given_back() {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     let directory = stage.home.path().join("authorized_keys");
     fs::create_dir_all(directory.join("inner")).unwrap();
     let (taken, _) = stage.take_as("frank", "authorized_keys", Prey::Read(b"what was judged"), None);
@@ -193,7 +193,7 @@ fn the_owner_of_what_was_swapped_in_is_believed_not_that_of_what_was_judged() {
 }
 
 #[test]
-fn a_key_goes_even_if_incoming_is_gone() {
+fn a_key_is_kept_even_if_incoming_is_gone() {
     let mut stage = Stage::new();
     fs::remove_dir(stage.quarantine.path().join(INCOMING)).unwrap();
     let (_, arrival) = {
@@ -202,12 +202,12 @@ fn a_key_goes_even_if_incoming_is_gone() {
     };
     assert!(!stage.home.path().join("authorized_keys").exists());
     let (item, _) = stage.settler.settle(&arrival);
-    assert_eq!((item.content, item.size), (Content::None, KEY.len() as u64));
+    assert_eq!((item.content, item.size), (Content::Kept, KEY.len() as u64));
 }
 
 #[test]
 fn what_is_not_there_is_harmless_and_an_unknown_item_is_named() {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     assert_eq!(stage.take("frank", "nothing").0, Taken::Harmless);
     let id: ItemId = "q-0000000000000000".parse().unwrap();
     let error = show(stage.quarantine.path(), &id).unwrap_err();
@@ -238,4 +238,31 @@ proptest! {
         prop_assert_eq!((same, whose), (id, account));
         prop_assert!(place == path || place.as_os_str().is_empty());
     }
+}
+
+#[test]
+fn a_quarantine_that_is_gone_is_made_anew_and_nothing_goes_unkept() {
+    let mut stage = Stage::new();
+    fs::remove_dir_all(stage.quarantine.path()).unwrap();
+    let item = stage.keep("frank", "authorized_keys", "ssh-ed25519 AAAA\n");
+    assert_eq!(item.content, Content::Kept);
+    assert_eq!(content(stage.quarantine.path(), &item.id).unwrap(), b"ssh-ed25519 AAAA\n");
+}
+
+#[test]
+fn what_the_quarantine_cannot_take_in_stands() {
+    let mut stage = Stage::across_mounts();
+    stage.put("authorized_keys", "ssh-ed25519 AAAA\n");
+    // A file where the quarantine was: nothing can be made in it.
+    fs::remove_dir_all(stage.quarantine.path()).unwrap();
+    fs::write(stage.quarantine.path(), "").unwrap();
+    let directory = Root::open(stage.home.path()).unwrap().open_directory(Path::new("/")).unwrap();
+    let now = Timestamp::now();
+    let arrival = Arrival::new("frank", Path::new("/x"), None, WhyRemoved::HoldsKeys, now).unwrap();
+    let directory = std::os::fd::AsFd::as_fd(&directory);
+    let taken = stage.intake.take(directory, OsStr::new("authorized_keys"), &arrival.name, Prey::Unread);
+    assert!(matches!(taken, Err(NotTaken::Unkept(_))), "{taken:?}");
+    assert!(stage.home.path().join("authorized_keys").exists());
+    fs::remove_file(stage.quarantine.path()).unwrap();
+    fs::create_dir(stage.quarantine.path()).unwrap();
 }

@@ -19,7 +19,7 @@ use crate::{
     host::{
         home_watch::{Adding, Need, Role, Unit},
         paths::{Facts, Root, Sight, open_without_links},
-        quarantine::{Arrival, Prey, Taken},
+        quarantine::{Arrival, NotTaken, Prey, QUARANTINE, Taken},
         writers::Whereabouts,
     },
     keys::file::{Survey, survey},
@@ -100,6 +100,7 @@ impl Worker {
         match verdict {
             Verdict::Keep(_) => {
                 self.told.remove(file);
+                self.unkept.is_settled(file);
             }
             Verdict::Remove(why) if self.enforces() => self.remove(unit, index, file, sight, why),
             Verdict::Remove(why) => self.tell_standing(unit, file, sight, why),
@@ -138,16 +139,22 @@ impl Worker {
         }
         match self.try_remove(unit, index, file, sight, why) {
             Ok(true) => {
+                self.unkept.is_settled(file);
                 if let Some(sweep) = &mut self.sweeping {
                     sweep.report.removed += 1;
                     sweep.report.keys += survey_of(sight, &self.content).entries;
                 }
             }
             Ok(false) => {}
-            Err(Errno::EPERM) => {
+            Err(NotTaken::Unkept(error)) => {
+                let why = format!("{} in {QUARANTINE}", error.desc());
+                self.unkept.note(unit, file, &why);
+                self.fail(unit, file.to_owned(), format!("it stands, since its bytes could not be kept: {why}"));
+            }
+            Err(NotTaken::Stands(Errno::EPERM)) => {
                 self.fail(unit, file.to_owned(), "not permitted even to root: is it immutable? (lsattr(1))".to_owned());
             }
-            Err(error) => self.fail(unit, file.to_owned(), error.desc().to_owned()),
+            Err(NotTaken::Stands(error)) => self.fail(unit, file.to_owned(), error.desc().to_owned()),
         }
     }
 
@@ -159,7 +166,7 @@ impl Worker {
         file: &Path,
         sight: Sight,
         why: WhyRemoved,
-    ) -> Result<bool, Errno> {
+    ) -> Result<bool, NotTaken> {
         let Some((directory, path)) = self.hold(unit, index, file, sight)? else {
             self.need_ways(unit);
             return Ok(false);
