@@ -135,6 +135,32 @@ pub struct Accounts {
     pub exempt: BTreeSet<Account>,
     /// Whether none is wanted: without it, enforce needs an exempt account that works.
     pub no_exempt: bool,
+    /// Who may forward their agent.
+    pub agent_forwarding: AgentForwarding,
+}
+
+/// Who may forward their SSH agent, with which whoever has the account then can log in as them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AgentForwarding {
+    /// Whoever logs in to an account that nobody else may be given.
+    #[default]
+    Own,
+    /// Everybody.
+    Yes,
+    /// Nobody.
+    No,
+}
+
+impl AgentForwarding {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Yes => "yes",
+            Self::No => "no",
+        }
+    }
 }
 
 /// `[sessions]`
@@ -295,6 +321,17 @@ impl Config {
             settings.add(&Source::new(name, text), &mut problems);
         }
         judge(settings, &Scope::Whole, problems)
+    }
+
+    /// Whether whoever logs in to this account may forward their agent to it.
+    #[must_use]
+    pub fn may_forward_agents(&self, account: &Account) -> bool {
+        let holders = self.people.values().filter(|entry| entry.accounts.contains(account));
+        match self.accounts.agent_forwarding {
+            AgentForwarding::Own => holders.count() < 2,
+            AgentForwarding::Yes => true,
+            AgentForwarding::No => false,
+        }
     }
 
     /// The canonical merged form: every setting with its value in force, without comments or places. Reading it gives

@@ -43,6 +43,7 @@ use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
 pub(crate) use self::ending::QUICK_TRIES;
+pub(crate) use self::jobs::Kind;
 #[cfg(test)]
 pub(crate) use self::start::JOURNAL_LIMIT;
 pub use self::{
@@ -144,9 +145,10 @@ impl Engine {
     /// Acts on one reason.
     pub fn act(&mut self, reason: Reason, now: Now) -> Next {
         match reason {
-            Reason::Login { question, gate, answer } => {
+            Reason::Login { question, gate, answer } => self.login_asked(question, gate, answer, now),
+            Reason::ClientFound { question, gate, answer, maker } => {
                 // Whoever asked may have given up; that changes nothing here.
-                let _ = answer.send(self.answer_login(&question, gate, now));
+                let _ = answer.send(self.answer_login(&question, gate, Some(&maker), now));
             }
             Reason::Asked { request, peer, reply } => self.answer_operator(request, peer, reply, now),
             Reason::Deadline => self.meet_deadlines(now),

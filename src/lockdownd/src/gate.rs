@@ -3,7 +3,7 @@
 //! The gate asks twice (see `policy::login`); this room finds out which connection it asks about, puts what was decided on
 //! record, and only then answers. It never answers "allow" for a session that is not on record and in the table.
 
-use std::net::IpAddr;
+mod from_here;
 
 use control::gate::{Answer, Question, Step};
 use record::{Account, ArtifactType, Draft, Source};
@@ -11,18 +11,24 @@ use record::{Account, ArtifactType, Draft, Source};
 use crate::{
     enforce::Engine,
     host::{
+        client::Maker,
         clock::Now,
         logins::Uses,
         processes::{self, Process, ProcessId},
     },
-    policy::login::{self, Admitted, Attempt, Refused},
+    policy::{
+        address,
+        login::{self, Admitted, Attempt, Refused},
+    },
     sessions::{Session, Standing},
 };
 
 impl Engine {
     /// Answers the gate: its process id tells which connection it asks about.
-    pub fn answer_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
-        let answer = self.judge_login(question, gate, now);
+    ///
+    /// `made_here` is who made the connection on this host, `None` for one from elsewhere.
+    pub fn answer_login(&mut self, question: &Question, gate: u32, made_here: Option<&Maker>, now: Now) -> Answer {
+        let answer = self.judge_login(question, gate, made_here, now);
         let refused = matches!(answer, Answer::Refuse { .. });
         if let Some(monitor) = connection_of(gate) {
             // A connection that passes the account step has its session step to come.
@@ -34,7 +40,7 @@ impl Engine {
         answer
     }
 
-    fn judge_login(&mut self, question: &Question, gate: u32, now: Now) -> Answer {
+    fn judge_login(&mut self, question: &Question, gate: u32, made_here: Option<&Maker>, now: Now) -> Answer {
         let Ok(account) = question.account.parse::<Account>() else {
             return self.answer_unnameable(question, now);
         };
@@ -50,7 +56,14 @@ impl Engine {
                     _ => Answer::Allow {},
                 }
             }
-            Step::Session => self.answer_session(question, account, exempt, gate, now),
+            Step::Session => {
+                let source = source_of(question);
+                let judged = match exempt {
+                    true => Ok(None),
+                    false => self.judge(question, &account, &source, made_here, now).map(Some),
+                };
+                self.answer_session(question, account, judged, gate, now)
+            }
         }
     }
 
@@ -61,20 +74,26 @@ impl Engine {
         }
         if question.step == Step::Session {
             let sentence = "somebody logged in to an account that no grant can name; enforce would have refused";
-            let mut draft = Draft::new(ArtifactType::SessionOpened, sentence)
+            let draft = Draft::new(ArtifactType::SessionOpened, sentence)
                 .with("methods", methods(question))
                 .with("given_account", question.account.as_str())
                 .with("would_refuse", true);
-            draft.source = Some(source_of(question));
+            let draft = placed(draft, question);
             self.recorder.note_often(draft, 1, now);
             self.recorder.commit(now);
         }
         Answer::Allow {}
     }
 
-    fn answer_session(&mut self, question: &Question, account: Account, exempt: bool, gate: u32, now: Now) -> Answer {
+    fn answer_session(
+        &mut self,
+        question: &Question,
+        account: Account,
+        judged: Result<Option<Admitted>, Refused>,
+        gate: u32,
+        now: Now,
+    ) -> Answer {
         let source = source_of(question);
-        let judged = if exempt { Ok(None) } else { self.judge(question, &account, &source, now).map(Some) };
         let standing = match judged {
             Ok(None) => Standing::Emergency,
             Ok(Some(Admitted { person, grant, fingerprint })) => Standing::Granted { grant, person, fingerprint },
@@ -86,7 +105,7 @@ impl Engine {
                 // Break-glass works whatever else does not: PAM lets it by anyway, so it is recorded even unbound.
                 Standing::Emergency => {
                     match i32::try_from(gate).ok().and_then(processes::identity) {
-                        Some(_) => self.record_emergency(question, &account, &source, now),
+                        Some(_) => self.record_emergency(question, &account, now),
                         // A gate that has given up waiting has left a note of it, or sshd's log knows of it.
                         None => self.record_emergency_notes(now),
                     }
@@ -118,10 +137,20 @@ impl Engine {
         self.open_session(question, session, now)
     }
 
-    fn judge(&self, question: &Question, account: &Account, source: &Source, now: Now) -> Result<Admitted, Refused> {
+    fn judge(
+        &self,
+        question: &Question,
+        account: &Account,
+        source: &Source,
+        made_here: Option<&Maker>,
+        now: Now,
+    ) -> Result<Admitted, Refused> {
         let auth_info = question.auth_info.as_deref().unwrap_or_default();
         let attempt = Attempt { account, uid: self.uid_of(account), auth_info, address: source.address };
-        login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)
+        let admitted = login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)?;
+        let Some(maker) = made_here else { return Ok(admitted) };
+        let behind = self.all_behind(maker, &admitted.person);
+        login::judge_client(admitted, &behind)
     }
 
     /// Table, then record, then answer: a session that is let in is always known, and on record. Break-glass and
@@ -146,11 +175,11 @@ impl Engine {
         self.refuse(question, Some(&account), &Refused::NotRecorded, now)
     }
 
-    fn record_emergency(&mut self, question: &Question, account: &Account, source: &Source, now: Now) {
+    fn record_emergency(&mut self, question: &Question, account: &Account, now: Now) {
         let mut draft = Draft::new(ArtifactType::EmergencyLogin, format!("login to the exempt account {account}"))
             .with("methods", methods(question));
         draft.account = Some(account.clone());
-        draft.source = Some(source.clone());
+        let draft = placed(draft, question);
         self.note_login(draft, now);
         self.recorder.commit(now);
     }
@@ -167,11 +196,13 @@ impl Engine {
         if account.is_none() {
             draft = draft.with("given_account", question.account.as_str());
         }
+        if let Refused::ThroughSession { session: Some(session), .. } = why {
+            draft = draft.with("through_session", session.as_str());
+        }
         draft.account = account.cloned();
         draft.person = why.person().cloned();
         draft.fingerprint = why.fingerprint().cloned();
-        draft.source = Some(source_of(question));
-        self.recorder.note_often(draft, 1, now);
+        self.recorder.note_often(placed(draft, question), 1, now);
         self.recorder.commit(now);
         Answer::Refuse { text: told(&question.account, why) }
     }
@@ -183,6 +214,11 @@ fn told(account: &str, why: &Refused) -> String {
     let person = why.person().map_or("PERSON", |person| person.as_str());
     let remedy = match why {
         Refused::NotRecorded => "An operator has to look at this instance: lockdownctl status".to_owned(),
+        Refused::ThroughSession { .. } | Refused::UnknownClient(..) => {
+            "Log in from your own machine, or from a session of your own. Who forwards an agent (ssh -A) to an account lends it \
+             to everybody there."
+                .to_owned()
+        }
         Refused::UnknownKey(_) => "Ask an operator to add your key to the configuration.".to_owned(),
         _ => format!("Ask an operator: lockdownctl allow {person} --account {account} --for 2h --reason TICKET"),
     };
@@ -211,8 +247,7 @@ fn opened(question: &Question, session: &Session) -> Draft {
     draft.grant = session.grant().cloned();
     draft.session = Some(session.id.clone());
     draft.fingerprint = session.fingerprint().cloned();
-    draft.source = Some(session.source.clone());
-    draft
+    placed(draft, question)
 }
 
 /// The names of the methods that succeeded, without the keys.
@@ -223,15 +258,68 @@ pub(crate) fn methods(question: &Question) -> Vec<String> {
 
 /// Where the connection comes from, as sshd put it into PAM's environment before any user's file could.
 pub(crate) fn source_of(question: &Question) -> Source {
-    let mut words = question.connection.as_deref().unwrap_or_default().split(' ');
-    let address = words.next().and_then(|word| word.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
-    let port = words.next().and_then(|word| word.parse().ok());
-    let told = question.remote_host.as_deref().and_then(|host| host.parse::<IpAddr>().ok());
-    Source { address: address.or(told), port }
+    let mut words = client_of(question).split(' ');
+    let client = words.next().unwrap_or_default();
+    if client == address::NONE {
+        return Source { address: None, port: None };
+    }
+    let told = || address::parse(question.remote_host.as_deref()?);
+    let address = address::parse(client).or_else(told).map(|(address, _)| address);
+    Source { address, port: words.next().and_then(|word| word.parse().ok()) }
+}
+
+/// What sshd says of the client's end, first in `SSH_CONNECTION`.
+fn client_of(question: &Question) -> &str {
+    question.connection.as_deref().unwrap_or_default()
+}
+
+/// Adds where the connection comes from: its address, a link-local one's zone, and what sshd said where that is no address:
+/// it must not pass for a local socket, which has none.
+pub(crate) fn placed(mut draft: Draft, question: &Question) -> Draft {
+    draft.source = Some(source_of(question));
+    let client = client_of(question).split(' ').next().unwrap_or_default();
+    match address::parse(client) {
+        Some((_, Some(zone))) => draft.with("zone", zone),
+        Some((_, None)) => draft,
+        None if client.is_empty() || client == address::NONE => draft,
+        None => draft.with("given_source", client),
+    }
 }
 
 /// The process that stands for the connection: the gate's parent, which waits for the gate and so cannot be another.
 fn connection_of(gate: u32) -> Option<ProcessId> {
     let parent = Process::read(i32::try_from(gate).ok()?)?.ppid;
     if parent <= 1 { None } else { processes::identity(parent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(connection: &str) -> Question {
+        Question {
+            step: Step::Session,
+            account: "ubuntu".to_owned(),
+            remote_host: None,
+            connection: Some(connection.to_owned()),
+            auth_info: None,
+            service: None,
+            tty: None,
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_zone_is_an_address_and_what_is_none_is_told_as_given() {
+        let of = |connection: &str| {
+            let draft = placed(Draft::new(ArtifactType::SessionOpened, "x"), &question(connection));
+            let source = draft.source.expect("always there");
+            let detail = |name: &str| draft.detail.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+            (source.address.map(|address| address.to_string()), source.port, detail("zone"), detail("given_source"))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(of("fe80::1%eth0 4711 fe80::2%eth0 22"), (some("fe80::1"), Some(4711), some("eth0"), None));
+        assert_eq!(of("192.0.2.7 4711 192.0.2.1 22"), (some("192.0.2.7"), Some(4711), None, None));
+        assert_eq!(of("UNKNOWN 65535 UNKNOWN 65535"), (None, None, None, None), "a local socket");
+        assert_eq!(of("nonsense 4711 192.0.2.1 22"), (None, Some(4711), None, some("nonsense")));
+    }
 }

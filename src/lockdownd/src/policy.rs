@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or awaits. Whoever asks "why was this key removed", "why was this login
 //! refused" or "when does this grant end" finds the answer in one function of this room.
 
+pub mod address;
 pub mod admission;
 pub mod grant;
 pub mod key_file;

@@ -5,9 +5,9 @@
 //! fixed places, and address and port after the name: so a line is read from sshd's own first words and then from its
 //! right end. Where that end is another's too, or may have been cut off, the address is unknown rather than believed.
 
-use std::net::IpAddr;
-
 use record::{Fingerprint, Source};
+
+use crate::policy::address;
 
 /// The names under which sshd logs (`SYSLOG_IDENTIFIER`): alone until OpenSSH 9.7, with `sshd-session` from 9.8 on.
 /// `sshd-auth` (10.0) has its lines written by `sshd-session`; it stands here for the day it does not.
@@ -424,12 +424,10 @@ fn leading(text: &str) -> Option<Source> {
 
 /// An address as sshd writes it; `UNKNOWN` is a socket that has none (Debian 13's local one).
 fn address(host: &str) -> Option<Source> {
-    if host == "UNKNOWN" {
+    if host == address::NONE {
         return Some(Source { address: None, port: None });
     }
-    let bare = host.split_once('%').map_or(host, |(bare, _)| bare);
-    let address: IpAddr = bare.parse().ok()?;
-    Some(Source { address: Some(address.to_canonical()), port: None })
+    Some(Source { address: Some(address::parse(host)?.0), port: None })
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::{
     attempts::LogReport,
     enforce::{Came, Checked, Loaded, Looked, LookedBehind, Seen, UsersSshds, WhoListens, homes::Finding},
     host::{
+        client::Maker,
         clock::{DeadlineTimer, Woke},
         peer::Peer,
     },
@@ -62,6 +63,17 @@ pub enum Reason {
         gate: u32,
         /// Where the answer goes.
         answer: oneshot::Sender<gate::Answer>,
+    },
+    /// Who made the connection of a login from this host was looked for.
+    ClientFound {
+        /// What PAM asks.
+        question: gate::Question,
+        /// The gate that asks.
+        gate: u32,
+        /// Where the answer goes.
+        answer: oneshot::Sender<gate::Answer>,
+        /// Who made it.
+        maker: Maker,
     },
     /// An operator asks.
     Asked {

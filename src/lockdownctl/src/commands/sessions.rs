@@ -69,12 +69,13 @@ fn used_for(session: &SessionView) -> String {
     or_dash(Some(words.join(" ")).filter(|words| !words.is_empty()))
 }
 
-/// `192.0.2.7:52114`, `[2001:db8::1]:22`, or `local` where sshd had no address to tell.
+/// `192.0.2.7:52114`, `[2001:db8::1]:22`; `local` where there is none, and `unknown` where what sshd said is no address.
 fn address(source: &Source) -> String {
     match (source.address, source.port) {
         (Some(address), Some(port)) => std::net::SocketAddr::new(address, port).to_string(),
         (Some(address), None) => address.to_string(),
-        (None, _) => "local".to_owned(),
+        (None, Some(_)) => "unknown".to_owned(),
+        (None, None) => "local".to_owned(),
     }
 }
 

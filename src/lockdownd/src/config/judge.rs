@@ -195,7 +195,8 @@ fn accounts(settings: &Settings, p: &mut Problems) -> Accounts {
     if let Some(Located { place, .. }) = settings.no_exempt.as_ref().filter(|_| no_exempt && !list.is_empty()) {
         p.add(place, "no_exempt = true, and yet accounts are exempt", "drop no_exempt, or write exempt = []");
     }
-    Accounts { exempt: list.iter().map(|account| account.value.clone()).collect(), no_exempt }
+    let agent_forwarding = settings.agent_forwarding.as_ref().map(|rule| rule.value).unwrap_or_default();
+    Accounts { exempt: list.iter().map(|account| account.value.clone()).collect(), no_exempt, agent_forwarding }
 }
 
 fn people(tables: Vec<PersonTable>, accounts: &Accounts, p: &mut Problems) -> BTreeMap<Person, PersonEntry> {

@@ -9,7 +9,7 @@ use record::{Account, Person};
 use ssh_key::PublicKey;
 
 use super::{
-    BeforeEnforce, Cron, HostName, LeftBehind, Mode, WhenFull,
+    AgentForwarding, BeforeEnforce, Cron, HostName, LeftBehind, Mode, WhenFull,
     error::{Problems, quoted},
     place::{Located, Place, Source},
     session_rules, shipping,
@@ -37,6 +37,7 @@ pub(super) struct Settings {
     pub(super) no_exempt: Option<Located<bool>>,
     pub(super) end_with_grant: Option<Located<bool>>,
     pub(super) warn_before: Option<Located<Duration>>,
+    pub(super) agent_forwarding: Option<Located<AgentForwarding>>,
     pub(super) before_enforce: Option<Located<BeforeEnforce>>,
     pub(super) left_behind: Option<Located<LeftBehind>>,
     pub(super) retain: Option<Located<Duration>>,
@@ -126,6 +127,7 @@ impl Settings {
             self.exempt = Some(Located { value: words(value, str::parse, problems), place });
         }
         put(&mut self.no_exempt, table.boolean("no_exempt", problems));
+        put(&mut self.agent_forwarding, word(table.string("agent_forwarding", problems), agent_forwarding, problems));
         self.end(table, problems);
     }
 
@@ -267,6 +269,13 @@ fn words<'t, T, E: std::fmt::Display>(
     problems: &mut Problems,
 ) -> Vec<Located<T>> {
     found.into_iter().filter_map(|text| word(Some(text), &read, problems)).collect()
+}
+
+fn agent_forwarding(text: &str) -> Result<AgentForwarding, String> {
+    [AgentForwarding::Own, AgentForwarding::Yes, AgentForwarding::No]
+        .into_iter()
+        .find(|word| word.as_str() == text)
+        .ok_or_else(|| format!("{} is no rule for agents; write \"own\", \"yes\" or \"no\"", quoted(text)))
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

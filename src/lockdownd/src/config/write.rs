@@ -32,6 +32,7 @@ pub(super) fn config(config: &Config) -> String {
     section(&mut out, "[accounts]");
     key(&mut out, "exempt", list(config.accounts.exempt.iter()));
     key(&mut out, "no_exempt", config.accounts.no_exempt);
+    key(&mut out, "agent_forwarding", text(config.accounts.agent_forwarding.as_str()));
     section(&mut out, "[sessions]");
     key(&mut out, "end_with_grant", config.sessions.end_with_grant);
     key(&mut out, "warn_before", length(config.sessions.warn_before.unwrap_or_default()));

@@ -119,6 +119,5 @@ fn recorded(note: &EmergencyNote) -> Draft {
         draft = draft.with("note_boot", boot.as_str());
     }
     draft.account = account.parse().ok();
-    draft.source = Some(gate::source_of(&note.question));
-    draft
+    gate::placed(draft, &note.question)
 }

@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Reload,
     /// Looks at every way in.
     Ways,
+    /// Looks for who made the connection of a login from this host.
+    Client,
     /// Looks for users' own SSH servers and ends them.
     UsersSshds,
     /// Looks for what was left behind under grants that have ended, and ends it.
@@ -69,6 +71,7 @@ impl Kind {
             Self::Admission => "asks sshd about an account that was granted",
             Self::Reload => "reads the configuration again",
             Self::Ways => "looks at every way in",
+            Self::Client => "looks for who logs in from this host",
             Self::UsersSshds => "looks for users' own SSH servers",
             Self::LeftBehind => "looks for what was left behind",
             Self::ReadBack => "reads sshd's log back",
@@ -83,6 +86,7 @@ impl Kind {
     /// How long it may take; several times what it takes on a slow machine.
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
+            Self::Client => 10,
             Self::Restore | Self::Quarantine | Self::Reload | Self::Admission => 30,
             Self::World | Self::Listening | Self::LeftBehind => 60,
             Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
@@ -117,6 +121,11 @@ impl Jobs {
     /// When the next job is to be given up, on the boot clock.
     pub(super) fn due(&self) -> Option<Duration> {
         self.under_way.values().filter_map(|job| job.due).min()
+    }
+
+    /// How many jobs of this kind are under way, given up or not.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.under_way.values().filter(|job| job.kind == kind).count()
     }
 
     /// What was given up and has not come back since, a sentence each.
@@ -240,7 +249,7 @@ impl Engine {
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
             Kind::LeftBehind => self.not_looked_behind(&what, now),
-            Kind::Quarantine => {}
+            Kind::Client | Kind::Quarantine => {}
             Kind::Homes => self.sweep_lost(&what, now),
             Kind::Admission | Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
         }

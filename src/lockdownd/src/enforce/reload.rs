@@ -238,7 +238,11 @@ mod tests {
     use super::*;
 
     fn accounts(exempt: &[&str], no_exempt: bool) -> Accounts {
-        Accounts { exempt: exempt.iter().map(|name| name.parse().expect("a name")).collect(), no_exempt }
+        Accounts {
+            exempt: exempt.iter().map(|name| name.parse().expect("a name")).collect(),
+            no_exempt,
+            agent_forwarding: crate::config::AgentForwarding::default(),
+        }
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl Engine {
         for account in accounts {
             let open = self.grants.open_ones().filter(|grant| grant.account == account);
             let keys_of = |person: &Person| self.keys_of(person);
-            let bytes = policy::store::wanted(open, keys_of, &self.world.expiry_style(), now).files.remove(&account);
+            let may_forward = |account: &Account| self.config.may_forward_agents(account);
+            let style = self.world.expiry_style();
+            let bytes = policy::store::wanted(open, keys_of, may_forward, &style, now).files.remove(&account);
             let name = OsStr::new(account.as_str());
             let done = match &bytes {
                 Some(bytes) => self.store.put(name, bytes),
@@ -227,7 +229,8 @@ impl Engine {
 
     fn wanted_store(&self, now: Now) -> Wanted {
         let keys_of = |person: &Person| self.keys_of(person);
-        policy::store::wanted(self.grants.open_ones(), keys_of, &self.world.expiry_style(), now)
+        let may_forward = |account: &Account| self.config.may_forward_agents(account);
+        policy::store::wanted(self.grants.open_ones(), keys_of, may_forward, &self.world.expiry_style(), now)
     }
 }
 

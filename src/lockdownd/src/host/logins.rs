@@ -237,7 +237,7 @@ fn established(table: &[u8], held: &[Vec<u8>]) -> Option<(IpAddr, u16)> {
 }
 
 /// `0100007F:9C40`: each group of four bytes as this machine stores a number, then the port.
-fn end_in(text: &str) -> Option<(IpAddr, u16)> {
+pub(super) fn end_in(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     let address: IpAddr = match address.len() {

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod admission;
 pub mod async_fd;
 mod child;
+pub mod client;
 pub mod clock;
 pub mod connection;
 pub mod file_state;

@@ -2,6 +2,8 @@
 //!
 //! It must never write a line that outlives its grant, on any sshd.
 
+use std::net::IpAddr;
+
 use control::Cidr;
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use record::{GrantId, Person};
@@ -15,6 +17,10 @@ const ZONE_SPAN: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// The most changes of offset looked at within that span; no zone of the last fifty years had more.
 const MAX_ZONE_CHANGES: usize = 16;
 
+/// All link-local addresses, as sshd writes them with their zone. It compares such an address with a range by its zone too,
+/// which a range cannot name: so the store lets in all of them, and the gate those in the range.
+const LINK_LOCAL: [&str; 4] = ["fe8?:*%*", "fe9?:*%*", "fea?:*%*", "feb?:*%*"];
+
 /// How this host's sshd reads an `expiry-time`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpiryStyle {
@@ -27,7 +33,7 @@ pub enum ExpiryStyle {
 }
 
 /// The line that lets a person in by one key until a grant ends, without line end:
-/// `expiry-time="…"[,from="…"] TYPE BASE64 PERSON/GRANT`.
+/// `expiry-time="…"[MORE][,from="…"] TYPE BASE64 PERSON/GRANT`. `more` is our own text: options, each after a comma.
 ///
 /// sshd counts in seconds and takes a key through the whole second that is named: so named is the last one that is over
 /// before `expires`. An empty `from` means from anywhere.
@@ -35,17 +41,28 @@ pub enum ExpiryStyle {
 pub fn store_line(
     key: &PersonKey,
     expires: Timestamp,
+    more: &str,
     from: &[Cidr],
     person: &Person,
     grant: &GrantId,
     style: &ExpiryStyle,
 ) -> String {
-    let mut options = format!("expiry-time=\"{}\"", expiry_time(expires, style));
+    let mut options = format!("expiry-time=\"{}\"{more}", expiry_time(expires, style));
     if !from.is_empty() {
-        let ranges: Vec<String> = from.iter().map(Cidr::to_string).collect();
+        let mut ranges: Vec<String> = from.iter().map(Cidr::to_string).collect();
+        if from.iter().any(|range| meets_link_local(*range)) {
+            ranges.extend(LINK_LOCAL.map(str::to_owned));
+        }
         options.push_str(&format!(",from=\"{}\"", ranges.join(",")));
     }
     format!("{options} {} {} {person}/{grant}", key.algorithm(), key.base64())
+}
+
+/// Whether link-local addresses (fe80::/10) lie in a range.
+fn meets_link_local(range: Cidr) -> bool {
+    let IpAddr::V6(address) = range.address() else { return false };
+    let fixed = u32::from(range.prefix()).min(10);
+    (address.to_bits() ^ (0xfe80 << 112)).checked_shr(128 - fixed).unwrap_or(0) == 0
 }
 
 fn expiry_time(expires: Timestamp, style: &ExpiryStyle) -> String {
@@ -89,7 +106,7 @@ mod tests {
     fn line(expires: Timestamp, from: &[&str], style: &ExpiryStyle) -> String {
         let from: Vec<Cidr> = from.iter().map(|range| range.parse().expect("a range")).collect();
         let (key, person) = (PersonKey::parse(ED25519).expect("a key"), "frank".parse().expect("a person"));
-        store_line(&key, expires, &from, &person, &"g-0123456789abcdef".parse().expect("an id"), style)
+        store_line(&key, expires, "", &from, &person, &"g-0123456789abcdef".parse().expect("an id"), style)
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -117,6 +134,15 @@ mod tests {
         );
         let half_past = Timestamp::from_millisecond(END * 1000 + 500).expect("in range");
         assert_eq!(line(half_past, &[], &ExpiryStyle::Utc), line(at(END), &[], &ExpiryStyle::Utc));
+    }
+
+    #[test]
+    fn a_range_with_link_local_addresses_names_them_as_sshd_writes_them() {
+        for (range, named) in
+            [("fe80::/10", true), ("fe80::1", true), ("::/0", true), ("fc00::/7", false), ("10.0.0.0/8", false)]
+        {
+            assert_eq!(line(at(END), &[range], &ExpiryStyle::Utc).contains(",feb?:*%*\""), named, "{range}");
+        }
     }
 
     #[test]
@@ -152,7 +178,7 @@ mod tests {
             let key = PersonKey::parse(text).expect("a key");
             let from: Vec<Cidr> = ranges.iter().filter_map(|address| address.to_string().parse().ok()).collect();
             let grant = "g-0123456789abcdef".parse().expect("an id");
-            let written = store_line(&key, at(seconds), &from, &person.parse().expect("a person"), &grant, &ExpiryStyle::Utc);
+            let written = store_line(&key, at(seconds), ",no-agent-forwarding", &from, &person.parse().expect("a person"), &grant, &ExpiryStyle::Utc);
             prop_assert!(!written.contains('\n'));
             let Line::Entry(entry) = Line::parse(written.as_bytes()) else { panic!("{written}") };
             prop_assert_eq!(entry.key.fingerprint(), key.fingerprint());

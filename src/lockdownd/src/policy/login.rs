@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
-use record::{Account, Fingerprint, GrantId, Person};
+use record::{Account, Fingerprint, GrantId, Person, SessionId};
 
 use super::grant::Grant;
 use super::time::Now;
@@ -38,6 +38,20 @@ pub enum Refused {
     NoGrantForPerson(Person, Fingerprint),
     /// The person's grants on the account hold for other addresses only.
     OtherAddress(Person, Fingerprint),
+    /// The connection comes from this host, out of another person's session: on an account that several people have, whoever
+    /// forwards an agent lends it to all of them.
+    ThroughSession {
+        /// Whose key it is.
+        person: Person,
+        /// The key.
+        fingerprint: Fingerprint,
+        /// Whose session it is; `None` where it may be several people's.
+        of: Option<Person>,
+        /// Which session, where it is live.
+        session: Option<SessionId>,
+    },
+    /// The connection comes from this host, and the process that made it was not found.
+    UnknownClient(Person, Fingerprint),
     /// The host could not tell which connection asks.
     UnknownConnection,
     /// The session could not be put on record, and what is not on record does not happen.
@@ -49,7 +63,11 @@ impl Refused {
     #[must_use]
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
         match self {
-            Self::UnknownKey(key) | Self::NoGrantForPerson(_, key) | Self::OtherAddress(_, key) => Some(key),
+            Self::UnknownKey(key)
+            | Self::NoGrantForPerson(_, key)
+            | Self::OtherAddress(_, key)
+            | Self::UnknownClient(_, key)
+            | Self::ThroughSession { fingerprint: key, .. } => Some(key),
             _ => None,
         }
     }
@@ -58,7 +76,10 @@ impl Refused {
     #[must_use]
     pub fn person(&self) -> Option<&Person> {
         match self {
-            Self::NoGrantForPerson(person, _) | Self::OtherAddress(person, _) => Some(person),
+            Self::NoGrantForPerson(person, _)
+            | Self::OtherAddress(person, _)
+            | Self::UnknownClient(person, _)
+            | Self::ThroughSession { person, .. } => Some(person),
             _ => None,
         }
     }
@@ -73,6 +94,8 @@ impl Refused {
             Self::UnknownKey(_) => "unknown_key",
             Self::NoGrantForPerson(..) => "no_grant_for_person",
             Self::OtherAddress(..) => "other_address",
+            Self::ThroughSession { .. } => "through_session",
+            Self::UnknownClient(..) => "unknown_client",
             Self::UnknownConnection => "unknown_connection",
             Self::NotRecorded => "not_recorded",
         }
@@ -88,6 +111,21 @@ impl fmt::Display for Refused {
             Self::UnknownKey(key) => write!(f, "the key {key} belongs to nobody whom the configuration names"),
             Self::NoGrantForPerson(person, _) => write!(f, "{person} has no active grant on this account"),
             Self::OtherAddress(person, _) => write!(f, "{person}'s grant does not hold for this address"),
+            Self::ThroughSession { person, of: Some(of), .. } => {
+                write!(f, "this connection with {person}'s key was made on this host in a session of {of}")
+            }
+            Self::ThroughSession { person, of: None, .. } => {
+                write!(
+                    f,
+                    "this connection with {person}'s key was made on this host by a process that may be somebody else's"
+                )
+            }
+            Self::UnknownClient(person, _) => {
+                write!(
+                    f,
+                    "this connection with {person}'s key was made on this host, and the process that made it was not found"
+                )
+            }
             Self::UnknownConnection => write!(f, "the connection that asks could not be told"),
             Self::NotRecorded => write!(f, "the login could not be recorded"),
         }
@@ -157,6 +195,37 @@ pub fn judge_session<'a>(
     }
 }
 
+/// Whose a process is that made a connection on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// It is part of this person's session, or was left behind by one.
+    Person(Person, Option<SessionId>),
+    /// It comes out of a login to an account that others may be given too.
+    Several,
+    /// It comes out of no login, or one that nobody else can have made.
+    NobodyElse,
+}
+
+/// Whether a login may go on that was made on this host, by these processes. One that may be another person's ends it.
+///
+/// # Errors
+/// Whose it is instead, or that nobody was found.
+pub fn judge_client(admitted: Admitted, behind: &[Behind]) -> Result<Admitted, Refused> {
+    let Admitted { person, fingerprint, .. } = admitted.clone();
+    if behind.is_empty() {
+        return Err(Refused::UnknownClient(person, fingerprint));
+    }
+    let through = behind.iter().find_map(|behind| match behind {
+        Behind::Person(of, session) if *of != person => Some((Some(of.clone()), session.clone())),
+        Behind::Several => Some((None, None)),
+        Behind::Person(..) | Behind::NobodyElse => None,
+    });
+    match through {
+        Some((of, session)) => Err(Refused::ThroughSession { person, fingerprint, of, session }),
+        None => Ok(admitted),
+    }
+}
+
 /// Whether a grant holds for this address: one without `from` for every one, one with it never for an unknown one.
 #[must_use]
 pub fn holds_from(grant: &Grant, address: Option<IpAddr>) -> bool {
@@ -168,6 +237,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_connection_made_on_this_host_is_its_makers_alone() {
+        let person = |name: &str| -> Person { name.parse().expect("a name") };
+        let admitted = Admitted {
+            person: person("frank"),
+            grant: "g-0123456789abcdef".parse().expect("an id"),
+            fingerprint: ED25519_FINGERPRINT.parse().expect("a fingerprint"),
+        };
+        let judged = |behind: &[Behind]| judge_client(admitted.clone(), behind).map_err(|why| why.word());
+        let [own, other] = ["frank", "grace"].map(|name| Behind::Person(person(name), None));
+        assert_eq!(judged(&[own.clone(), Behind::NobodyElse]), Ok(admitted.clone()));
+        assert_eq!(judged(&[]), Err("unknown_client"));
+        for theirs in [other, Behind::Several] {
+            assert_eq!(judged(&[own.clone(), theirs]), Err("through_session"), "one of several is enough");
+        }
+    }
     use crate::{
         keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT},
         policy::{

@@ -18,6 +18,9 @@ const AROUND_KEY: usize = 128;
 /// The most bytes of one address in a line.
 const ADDRESS: usize = 44;
 
+/// The option that keeps sshd from forwarding an agent.
+const NO_AGENT: &str = ",no-agent-forwarding";
+
 /// How many bytes a grant takes in its account's file, at most.
 #[must_use]
 pub fn most_bytes(grant: &Grant, keys: &[PersonKey]) -> usize {
@@ -39,13 +42,15 @@ pub struct Wanted {
 pub fn wanted<'a>(
     grants: impl IntoIterator<Item = &'a Grant>,
     keys_of: impl Fn(&Person) -> &'a [PersonKey],
+    may_forward_agents: impl Fn(&Account) -> bool,
     style: &ExpiryStyle,
     now: Now,
 ) -> Wanted {
     let mut wanted = Wanted::default();
     for grant in grants.into_iter().filter(|grant| grant.is_active(now)) {
+        let more = if may_forward_agents(&grant.account) { "" } else { NO_AGENT };
         for key in keys_of(&grant.person) {
-            let line = store_line(key, grant.ends.wall, &grant.from, &grant.person, &grant.id, style);
+            let line = store_line(key, grant.ends.wall, more, &grant.from, &grant.person, &grant.id, style);
             let file = wanted.files.entry(grant.account.clone()).or_default();
             if file.len() + line.len() < MAX_STORE_FILE {
                 file.extend_from_slice(line.as_bytes());
@@ -71,6 +76,9 @@ mod tests {
         },
     };
 
+    /// The account that several people may be given.
+    const SHARED: &str = "ubuntu";
+
     fn keys(texts: &[&str]) -> Vec<PersonKey> {
         texts.iter().map(|text| PersonKey::parse(text).expect("a key")).collect()
     }
@@ -82,7 +90,7 @@ mod tests {
         now: Now,
     ) -> BTreeMap<String, String> {
         let keys_of = |person: &Person| if person.as_str() == "frank" { frank } else { grace };
-        let store = wanted(grants, keys_of, &ExpiryStyle::Utc, now);
+        let store = wanted(grants, keys_of, |account| account.as_str() != SHARED, &ExpiryStyle::Utc, now);
         store
             .files
             .into_iter()
@@ -106,6 +114,8 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines.iter().all(|line| line.starts_with("expiry-time=\"20270115085959Z\"")), "{lines:?}");
         assert!(lines[0].contains(ED25519) && lines[1].contains(P256) && lines[2].contains(RSA));
+        assert!(lines.iter().all(|line| line.contains(",no-agent-forwarding ")), "{lines:?}");
+        assert!(!stored(&grants, &frank, &grace, later(1))["grace"].contains("no-agent-forwarding"));
         assert_eq!(stored(&grants, &frank, &grace, later(1)).keys().collect::<Vec<_>>(), ["grace", "ubuntu"]);
         assert_eq!(stored(&grants, &frank, &[], later(1)).keys().collect::<Vec<_>>(), ["ubuntu"], "no key, no file");
         assert!(stored(&grants, &frank, &grace, later(3_600)).is_empty());
@@ -119,7 +129,7 @@ mod tests {
         let one = stored(&[numbered(1)], &keys, &[], now())["ubuntu"].len();
         assert!(one <= most_bytes(&numbered(1), &keys), "{one}");
         let many: Vec<Grant> = (0..MAX_STORE_FILE / one + 7).map(|number| numbered(number as u64)).collect();
-        let wanted = wanted(&many, |_| keys.as_slice(), &ExpiryStyle::Utc, now());
+        let wanted = wanted(&many, |_| keys.as_slice(), |_| false, &ExpiryStyle::Utc, now());
         let all = &wanted.files[&many[0].account];
         assert!(all.len() <= MAX_STORE_FILE && all.len() > MAX_STORE_FILE - one && all.ends_with(b"\n"));
         assert_eq!(wanted.left_out.len(), many.len() - all.len() / one);

@@ -96,7 +96,11 @@ fn config() -> impl Strategy<Value = Config> {
                 require_reason: rules.4[0],
                 self_grants: rules.4[1],
             },
-            accounts: Accounts { no_exempt: exempt.is_empty() && rules.4[2], exempt },
+            accounts: Accounts {
+                no_exempt: exempt.is_empty() && rules.4[2],
+                exempt,
+                agent_forwarding: if rules.4[2] { AgentForwarding::Own } else { AgentForwarding::No },
+            },
             sessions: Sessions {
                 end_with_grant: rules.4[2],
                 warn_before: keep.1,
