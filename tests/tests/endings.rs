@@ -33,7 +33,8 @@ const MOSH: &str =
 /// Kills the daemon at no regular times until told to stop.
 const KILLER: &str = r#"
 until [ -e /root/over ]; do
-    sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
+    until systemctl is-active -q lockdownd; do sleep 0.05; done
+    sleep "$((1 + RANDOM % 3)).$((RANDOM % 10))$((RANDOM % 10))"
     pid=$(systemctl show -P MainPID lockdownd)
     [ "$pid" != 0 ] && kill -9 "$pid"
 done
