@@ -24,11 +24,15 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// A look that took long is followed by a pause so many times as long.
 const SHARE: u32 = 10;
+/// And no longer than this: where a user's threads make looks slow, their servers must not run on for that.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a look has found.
 #[derive(Debug)]
 pub struct UsersSshds {
     ended: Vec<Ended>,
+    /// Whether programs could not be read in time.
+    unanswered: bool,
     took: Duration,
 }
 
@@ -63,7 +67,7 @@ impl Looks {
 
     pub(super) fn ended(&mut self, took: Duration, now: Now) {
         self.under_way = false;
-        self.earliest = now.boot + PAUSE.max(took * SHARE);
+        self.earliest = now.boot + PAUSE.max(took * SHARE).min(MAX_PAUSE);
         self.due = self.due.map(|due| due.max(self.earliest));
     }
 }
@@ -95,11 +99,11 @@ impl Engine {
         let spared: BTreeSet<u32> = self.exempt().iter().filter_map(|account| self.uid_of(account)).collect();
         self.begin_job(Kind::UsersSshds, None, now, move || {
             let began = Instant::now();
-            let ended = users_sshd::end_all(&spared).unwrap_or_else(|error| {
+            let (ended, unanswered) = users_sshd::end_all(&spared).unwrap_or_else(|error| {
                 tracing::error!(%error, "users' own SSH servers cannot be looked for");
-                Vec::new()
+                (Vec::new(), false)
             });
-            Some(Reason::UsersSshdsEnded(UsersSshds { ended, took: began.elapsed() }))
+            Some(Reason::UsersSshdsEnded(UsersSshds { ended, unanswered, took: began.elapsed() }))
         });
     }
 
@@ -108,6 +112,8 @@ impl Engine {
         self.users_sshds.ended(found.took, now);
         if !found.ended.is_empty() {
             self.users_sshds.want(PAUSE, now);
+        } else if found.unanswered {
+            self.users_sshds.want(MAX_PAUSE, now);
         }
         for ended in found.ended {
             let draft = self.ended_users_sshd(&ended);

@@ -15,8 +15,8 @@ use std::{
 
 use super::processes::ProcDir;
 
-/// How long one program may take to be opened and looked through.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long one program may take to be opened and looked through: also while a user's threads leave little time for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How many threads may be under way for one user: two looks may run at a time.
 const MAX_THREADS_OF_USER: usize = 2;
 /// How many may be under way in all, those that never come back included.
@@ -46,13 +46,14 @@ pub(super) struct Programs {
     /// How much of each user's programs has been looked through: one user's must not hide another's.
     bytes: HashMap<u32, u64>,
     left_out: usize,
+    unanswered: usize,
 }
 
 impl Programs {
     /// Begins a look.
     pub(super) fn new(bounds: Bounds) -> Self {
         let until = Instant::now() + bounds.time;
-        Self { bounds, until, seen: HashMap::new(), bytes: HashMap::new(), left_out: 0 }
+        Self { bounds, until, seen: HashMap::new(), bytes: HashMap::new(), left_out: 0, unanswered: 0 }
     }
 
     /// Whether the very file that this user's process runs, whatever stands at its path now, is such a program.
@@ -78,6 +79,7 @@ impl Programs {
         let Some(is_it) = beside(uid, move || dir.program().is_some_and(|file| look(&mut file.take(most)))) else {
             // What one user's file system costs must not be taken from the time for others.
             self.until += began.elapsed();
+            self.unanswered += 1;
             self.left_out += 1;
             return false;
         };
@@ -88,6 +90,11 @@ impl Programs {
     /// How many processes' programs were not looked through: too many, too large, or not to be read in time.
     pub(super) fn left_out(&self) -> usize {
         self.left_out
+    }
+
+    /// How many of these were not to be read in time: they may be, the next time.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
     }
 }
 

@@ -51,12 +51,13 @@ pub struct Ended {
     pub failed: Option<String>,
 }
 
-/// Ends every ordinary user's own SSH server and what runs below it, but those of these users; what was ended, by user.
+/// Ends every ordinary user's own SSH server and what runs below it, but those of these users; what was ended, by user, and
+/// whether programs could not be read in time.
 /// Looks through all of `/proc`: never on the main thread.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
-pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
+pub fn end_all(spared: &BTreeSet<u32>) -> Result<(Vec<Ended>, bool), ProcessError> {
     let users = pids()?.into_iter().filter(|pid| real_uid(*pid).is_some_and(|uid| uid != 0 && !spared.contains(&uid)));
     let runs_installed = |pid: &i32| {
         ProcDir::open_living(*pid)
@@ -83,7 +84,8 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<Vec<Ended>, ProcessError> {
         );
     }
     // What had ended by itself before we came was not ended by us.
-    Ok(ended.into_values().filter(|ended| ended.killed > 0 || ended.failed.is_some()).collect())
+    let ended = ended.into_values().filter(|ended| ended.killed > 0 || ended.failed.is_some()).collect();
+    Ok((ended, programs.unanswered() > 0))
 }
 
 fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
