@@ -146,8 +146,11 @@ impl Engine {
     /// A look is over: what changed is recorded and acted on.
     pub(super) fn looked(&mut self, looked: Looked, now: Now) {
         let Looked { world, changed, again } = looked;
-        let then = self.looks.ended(world.partial().is_empty(), again, now);
+        let mut then = self.looks.ended(world.partial().is_empty(), again, now);
         self.looks.lost = None;
+        // Judged now: the mode that is wanted may be another since the look began.
+        let enforce = self.enforces() || self.config.mode == control::Mode::Enforce;
+        then.settle |= enforce && !changed.is_empty();
         for what in world.partial().iter().filter(|what| !self.world.partial().contains(what)) {
             tracing::warn!("not seen whole, and left as it was: {what}; it is looked at again");
         }
