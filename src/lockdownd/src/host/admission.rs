@@ -4,13 +4,14 @@
 //! Everything is read anew for each look, never taken from what the daemon knew before. It runs sshd: never on the main
 //! thread.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use jiff::Timestamp;
 use record::Account;
 
 use super::{
     accounts::{self, Accounts, PasswdEntry},
+    name_service,
     pam::{self, Step},
     readiness::probes,
     sshd::{
@@ -100,10 +101,11 @@ impl Admission {
         })
     }
 
-    /// The account's entry in passwd(5).
+    /// The account's entry, from passwd(5) or else from another source of the name service.
     #[must_use]
-    pub fn entry(&self, account: &Account) -> Option<&PasswdEntry> {
-        self.accounts.by_name(account)
+    pub fn entry(&self, account: &Account) -> Option<PasswdEntry> {
+        let elsewhere = || name_service::ask(&BTreeSet::from([account])).ok()?.into_iter().next();
+        self.accounts.by_name(account).cloned().or_else(elsewhere)
     }
 
     /// Whether sshd and PAM would let the account in by keys of these types, from anywhere that can be asked about. With no
@@ -113,12 +115,12 @@ impl Admission {
     /// What keeps it out.
     pub fn check(&self, account: &Account, keys: &[String]) -> Result<Effective, NoAdmission> {
         let entry = self.entry(account).ok_or(NoAdmission::NoAccount)?;
-        let login = self.login(entry, account.as_str());
+        let login = self.login(&entry, account.as_str());
         let mut first = None;
         // A block may hold for some addresses only: an account is kept out where it is from everywhere.
         for spec in probes::around(&self.scan, account.as_str()) {
             let effective = effective(&self.sshd, &spec)?;
-            let rules = self.rules(&effective, entry, account.as_str());
+            let rules = self.rules(&effective, &entry, account.as_str());
             let bars = judge(&rules, &login, keys, self.today);
             if bars.is_empty() {
                 return Ok(effective);
