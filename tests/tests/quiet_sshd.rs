@@ -63,6 +63,32 @@ on_each_release! {
         eventually("the next attestation is without it", SOON, || !attests(&house, "warnings", "LogLevel"));
     }
 
+    fn a_log_whose_lines_do_not_reach_the_journal_is_a_gap_once_and_whole_again_when_they_do(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        let login = || assert!(house.ssh("ubuntu").key(&house.frank).login());
+        let problems = || house.ctl_json("status")["problems"].to_string();
+        let gaps = || house.records_of("journal.gap").len();
+        login();
+        // As an image that was made to log less has it; no setting of sshd's own says so.
+        let levels = "/etc/systemd/system/ssh.service.d/less.conf";
+        house.sh(&format!("mkdir -p $(dirname {levels}); printf '[Service]\nLogLevelMax=warning\n' >{levels}; systemctl daemon-reload; systemctl restart ssh"));
+        for _ in 0..2 {
+            eventually("sshd is back", SOON, || house.ssh("ubuntu").key(&house.frank).login());
+            eventually("it is said", Duration::from_secs(120), || problems().contains("sshd's log is not whole"));
+        }
+        assert!(house.ctl("ways-in").stdout.contains("sshd's log is not whole"));
+        assert_eq!(gaps(), 1);
+        house.sh(&format!("rm {levels}; systemctl daemon-reload; systemctl restart ssh"));
+        eventually("sshd is back", SOON, || house.ssh("ubuntu").key(&house.frank).login());
+        eventually("it is whole again", SOON, || {
+            login();
+            !problems().contains("sshd's log")
+        });
+        assert_eq!(gaps(), 1);
+        house.ctl("verify").expect_ok();
+    }
+
     fn an_sshd_in_a_chroot_that_shares_the_hosts_accounts_is_listed_and_guarded(release) {
         let house = House::enforcing(release);
         let jail = "J=/srv/jail; mkdir -p $J/usr $J/etc $J/home $J/srv/keys $J/srv/second $J/dev/pts $J/proc $J/run/sshd $J/tmp; \

@@ -10,12 +10,13 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    attempts::Gate,
+    attempts::{Gap, Gate, Unheard},
     host::paths::{self, Durability},
 };
 
@@ -48,6 +49,7 @@ struct Inner {
     lines: usize,
     answers: VecDeque<Answer>,
     expected: VecDeque<(i32, Timestamp)>,
+    unheard: Unheard,
 }
 
 /// The answers, shared with who reads the log.
@@ -65,8 +67,14 @@ impl Answered {
         };
         let mut answers: VecDeque<Answer> = text.lines().filter_map(Answer::parse).collect();
         answers.drain(..answers.len().saturating_sub(MAX_ANSWERS));
-        let mut inner =
-            Inner { path: path.to_owned(), file: None, lines: usize::MAX, answers, expected: VecDeque::new() };
+        let mut inner = Inner {
+            path: path.to_owned(),
+            file: None,
+            lines: usize::MAX,
+            answers,
+            expected: VecDeque::new(),
+            unheard: Unheard::default(),
+        };
         inner.save();
         (Self(Arc::new(Mutex::new(inner))), error)
     }
@@ -95,6 +103,38 @@ impl Answered {
             inner.expected.pop_front();
         }
         inner.expected.push_back((pid, at));
+    }
+
+    /// Notes that the gate has let in this process's connection: sshd's log has to say so too.
+    pub fn let_in(&self, pid: i32, at: Timestamp) {
+        self.unheard(|unheard| unheard.let_in(pid, at, Instant::now()));
+    }
+
+    /// sshd's log says that this process has let somebody in.
+    pub fn line(&self, pid: i32, time: Timestamp) {
+        self.unheard(|unheard| unheard.line(pid, time));
+    }
+
+    /// Everything in sshd's log has been read: the gap, where a line has just been found missing.
+    #[must_use]
+    pub fn all_is_read(&self) -> Option<Gap> {
+        self.unheard(|unheard| unheard.all_is_read(Instant::now()))
+    }
+
+    /// Whether a line of sshd's is awaited.
+    #[must_use]
+    pub fn awaits_lines(&self) -> bool {
+        self.unheard(|unheard| unheard.awaits())
+    }
+
+    /// Since when sshd's log lacks lines on logins that the gate has let in; `None` where it is whole.
+    #[must_use]
+    pub fn unheard_since(&self) -> Option<Timestamp> {
+        self.unheard(|unheard| unheard.since())
+    }
+
+    fn unheard<T>(&self, act: impl FnOnce(&mut Unheard) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).unheard)
     }
 
     /// Whether the gate is about to be asked about this process's connection, as of around then.

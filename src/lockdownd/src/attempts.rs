@@ -10,6 +10,7 @@ mod follow;
 mod minute;
 mod names;
 mod store;
+mod unheard;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,12 +18,14 @@ use jiff::{SignedDuration, Timestamp};
 use record::{ArtifactType, Draft, Fingerprint, Source};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::unheard::Unheard;
 pub use self::{
     back::read_back,
     follow::{Follower, LogReport, Statements},
     minute::{Failure, MAX_ACCOUNTS, MAX_SOURCES, Minute, WINDOW},
     names::{NAME_KEY, Names},
     store::{STATE, StateError},
+    unheard::{LINE_WITHIN, MAX_AWAITED},
 };
 use crate::sshd_log::{Line, User, What, Why};
 

@@ -33,7 +33,12 @@ impl Engine {
         if let Some(monitor) = connection_of(gate) {
             // A connection that passes the account step has its session step to come.
             match refused || question.step == Step::Session {
-                true => self.answered.note(monitor.pid, now.wall, refused),
+                true => {
+                    self.answered.note(monitor.pid, now.wall, refused);
+                    if !refused {
+                        self.answered.let_in(monitor.pid, now.wall);
+                    }
+                }
                 false => self.answered.expect(monitor.pid, now.wall),
             }
         }

@@ -201,6 +201,7 @@ impl Worker {
                         tracing::warn!("sshd's log is read on in a moment: {why}");
                     }
                     reader = None;
+                    self.look_for_lines();
                     self.rest(START_AGAIN);
                 }
             }
@@ -246,7 +247,11 @@ impl Worker {
     /// How long to wait for an entry: no longer than until something else has to be done.
     fn patience(&self) -> Duration {
         let book = &self.state.book;
-        let is_idle = !book.is_waiting() && book.logins.is_empty() && !self.changed && !self.users_sshd_logged;
+        let is_idle = !book.is_waiting()
+            && book.logins.is_empty()
+            && !self.changed
+            && !self.users_sshd_logged
+            && !self.gate.awaits_lines();
         if is_idle { IDLE } else { TICK }
     }
 
@@ -270,6 +275,9 @@ impl Worker {
             return;
         }
         let Some(line) = sshd_log::parse(&entry.message) else { return };
+        if matches!(line.what, sshd_log::What::Accepted { .. }) {
+            self.gate.line(pid, entry.time);
+        }
         let place = Place { time: entry.time, boot: &entry.boot, pid };
         self.state.book.take(line, place, &self.names, &self.gate);
     }
@@ -292,11 +300,21 @@ impl Worker {
         self.state.book.gap(Gap { what, after: None, until: Some(entry.time), entries });
     }
 
+    /// Nothing more is to be read: whether a line is missing.
+    fn look_for_lines(&mut self) {
+        if let Some(gap) = self.gate.all_is_read() {
+            tracing::error!("{}", gap.what);
+            self.state.book.gap(gap);
+            self.changed = true;
+        }
+    }
+
     /// Nothing has come for a while.
     fn idle(&mut self) {
         let before = self.state.book.is_waiting();
         self.state.book.tick(Timestamp::now(), &self.names, |pid| processes::identity(pid).is_none());
         self.changed |= before;
+        self.look_for_lines();
         // The bell has told of what `flush` looks at.
         while self.bell.read().is_ok() {}
     }

@@ -69,6 +69,15 @@ impl Engine {
         }
     }
 
+    /// What there is to say where sshd's log lacks lines that must be there.
+    pub(crate) fn log_is_not_whole(&self) -> Option<String> {
+        let since = self.answered.unheard_since()?;
+        Some(format!(
+            "sshd's log is not whole since {since:.0}: its lines on logins that the gate let in do not reach the journal, so \
+             that failed logins may be missing from the records"
+        ))
+    }
+
     /// All of a batch is put on record, or none; and not a second time.
     fn record_log(&mut self, statements: Statements, now: Now) {
         let Statements { batch, drafts, maybe_behind, again, done } = statements;

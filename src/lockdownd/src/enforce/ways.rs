@@ -128,6 +128,7 @@ impl Engine {
             no_exempt: self.config.accounts.no_exempt,
             root_is_wanted: is_wanted,
             exempt: self.exempt().iter().cloned().collect(),
+            missing_in_log: self.log_is_not_whole(),
         }
     }
 

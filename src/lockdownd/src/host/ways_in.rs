@@ -49,6 +49,8 @@ pub struct Question {
     pub root_is_wanted: bool,
     /// The accounts that are never locked down.
     pub exempt: Vec<Account>,
+    /// What is missing in sshd's log, one sentence.
+    pub missing_in_log: Option<String>,
 }
 
 /// Which configuration is looked at.
@@ -77,7 +79,8 @@ pub fn observe(question: &Question, what: As) -> Observed {
     let others = others::find(&listeners, &on_demand, &mut looker.unseen);
     let exempt = question.exempt.iter().map(exempt_account).collect();
     let (enforces, root_is_wanted, unseen) = (question.enforces, question.root_is_wanted, looker.unseen);
-    Observed { enforces, root_is_wanted, sshds, others, exempt, unseen }
+    let missing_in_log = question.missing_in_log.clone();
+    Observed { enforces, root_is_wanted, sshds, others, exempt, unseen, missing_in_log }
 }
 
 struct Looker<'a> {

@@ -141,6 +141,17 @@ impl Engine {
             let remedy = "make room on the disk that holds /var/lib/lockdownd, or see what the file system says";
             say(Severity::Crit, format!("the ledger cannot be written, so nobody is let in: {why}"), Some(remedy));
         }
+        if let Some(what) = self.log_is_not_whole() {
+            let remedy =
+                "systemctl show -p LogLevelMax -p LogNamespace ssh; Storage= and MaxLevelStore= in journald.conf(5)";
+            say(Severity::Err, what, Some(remedy));
+        }
+        if let Some((standing, why)) = &self.homes_unkept {
+            let what =
+                format!("key files that no grant backs stand, since their bytes cannot be kept: {standing}: {why}");
+            let remedy = "make room on the disk that holds /var/lib/lockdownd; they are tried again by themselves";
+            say(Severity::Crit, what, Some(remedy));
+        }
         for what in self.store_problems() {
             let remedy =
                 "make room in /run (df -h /run), or end what nobody needs; it is tried again every few seconds";

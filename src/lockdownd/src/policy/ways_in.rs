@@ -175,6 +175,8 @@ pub struct Observed {
     pub exempt: Vec<ExemptAccount>,
     /// What could not be looked at, a sentence each.
     pub unseen: Vec<String>,
+    /// What is missing in sshd's log, one sentence.
+    pub missing_in_log: Option<String>,
 }
 
 /// One way in, judged.
@@ -228,6 +230,7 @@ pub fn warnings(observed: &Observed) -> Vec<String> {
         .filter_map(penalties)
         .chain(of_root().filter_map(closing::out_of_reach))
         .chain(of_root().filter_map(heard::unheard))
+        .chain(observed.missing_in_log.clone())
         .collect();
     found.into_iter().collect()
 }
