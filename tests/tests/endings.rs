@@ -195,7 +195,7 @@ on_each_release! {
                 continue;
             }
             let mut client = house.ssh("ubuntu").key(&house.frank).spawn("echo logged-in; exec sleep 3600");
-            if began.elapsed().as_millis() % 2 == 0 {
+            if began.elapsed().as_millis().is_multiple_of(2) {
                 std::thread::sleep(Duration::from_secs(1));
                 // It may not be heard; then the grant ends by its time.
                 let _ = house.ctl("revoke frank");

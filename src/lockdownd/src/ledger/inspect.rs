@@ -124,7 +124,7 @@ pub(super) enum Found {
     /// No record at all.
     Nothing,
     /// A chain that can be continued; `torn` says that bytes after its last record are to be put away first.
-    Whole(Whole),
+    Whole(Box<Whole>),
     /// Not one chain any more: it can only be put away as it is. `last` is the last record before the break.
     Broken { why: String, last: Option<(LedgerId, Head)> },
 }
@@ -161,7 +161,7 @@ pub(super) fn inspect(paths: &Paths, key: &PublicKey) -> Result<Found, Error> {
             End::Broken { why, last } => return Ok(Found::Broken { why, last }),
             End::Whole(mut whole) => {
                 whole.stillborn = stillborn;
-                return Ok(Found::Whole(*whole));
+                return Ok(Found::Whole(whole));
             }
         }
     }

@@ -149,7 +149,7 @@ fn plan(opening: &Opening<'_>) -> Result<Plan, Error> {
         ),
         Found::Whole(whole) => match lost(paths, &whole) {
             Some(why) => broken(why, Some((whole.ledger, whole.head))),
-            None => Ok(Plan::Continue(Box::new((whole, key)))),
+            None => Ok(Plan::Continue(Box::new((*whole, key)))),
         },
     }
 }

@@ -97,7 +97,10 @@ impl Engine {
 
     /// Whoever has waited long enough is answered without.
     pub(crate) fn answer_unasked(&mut self, now: Now) {
-        for (_, waiting) in self.asked.waiting.extract_if(.., |_, waiting| now.boot >= waiting.until) {
+        let waiting = std::mem::take(&mut self.asked.waiting);
+        let (over, waiting) = waiting.into_iter().partition(|(_, waiting)| now.boot >= waiting.until);
+        self.asked.waiting = waiting;
+        for waiting in BTreeMap::into_values(over) {
             waiting.send(Some(format!(
                 "whether sshd lets it in was not checked: there was no answer within {PATIENCE:?}"
             )));

@@ -44,7 +44,7 @@ pub struct RestoreOutcome {
 
 impl Engine {
     pub(super) fn list_quarantine(&mut self, reply: Reply, now: Now) {
-        self.from_quarantine(reply, now, || {
+        self.answer_from_quarantine(reply, now, || {
             let items = quarantine::list(Path::new(QUARANTINE)).map_err(failed)?;
             Ok(Answer::Quarantine(QuarantineAnswer {
                 items: items.iter().filter_map(item_view).collect(),
@@ -54,11 +54,11 @@ impl Engine {
     }
 
     pub(super) fn show_quarantined(&mut self, asked: Quarantined, reply: Reply, now: Now) {
-        self.from_quarantine(reply, now, move || show(&asked));
+        self.answer_from_quarantine(reply, now, move || show(&asked));
     }
 
     /// Reads the quarantine for an answer, which takes the longer the more is in it.
-    fn from_quarantine(&mut self, reply: Reply, now: Now, read: impl FnOnce() -> Response + Send + 'static) {
+    fn answer_from_quarantine(&mut self, reply: Reply, now: Now, read: impl FnOnce() -> Response + Send + 'static) {
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
             reply.send(read());
             None

@@ -221,7 +221,7 @@ mod tests {
                 let now = shown.into_iter().collect();
                 let seen = Seen { at: Duration::from_millis(at), same: true };
                 (held, missing) = hold(&held, now, |thing| *thing, &missing, GONE_AFTER, seen);
-                for thing in ever.iter().copied() {
+                for &thing in &ever {
                     let missed_for = first_missed.get(&thing).map(|first| at - first);
                     let is_held = missed_for.is_none_or(|missed| missed < 1_000);
                     prop_assert_eq!(held.contains(&thing), is_held, "{} at {}", thing, at);
