@@ -498,7 +498,9 @@ fn observe_tells_a_listener_that_stands_still_of_a_flood_once_with_its_exact_cou
         _ => 0,
     };
     assert!(told.len() <= 4 * MAX_STANDING_PER_ACCOUNT, "{} of 2,560 changes", told.len());
-    assert!(told.iter().all(|finding| changes(finding) <= 20));
+    // Its twenty changes, the look at a new directory, and the sweep's.
+    let most = told.iter().map(changes).max();
+    assert!(most <= Some(22), "{most:?}");
     // Whoever had no room is told by the sweep.
     let (_, more) = stage.sweep();
     let whom: std::collections::BTreeSet<PathBuf> = told
