@@ -106,10 +106,11 @@ fn count_of(house: &Instance, artifact: &str) -> usize {
     house.records_of(artifact).len()
 }
 
-/// A second sshd, past PAM and so past the gate, on this port.
+/// A second sshd, past PAM and so past the gate, on this port. A command gives it its keys: a file that it named would go.
 fn second_sshd(house: &House, port: u16, more: &str) {
     house.sh(&format!(
-        "mkdir -p /etc/ssh/second && printf 'Port {port}\nPidFile none\nUsePAM no\nAuthorizedKeysFile /etc/ssh/second/%%u\n{more}\n' \
+        "mkdir -p /etc/ssh/second && printf 'Port {port}\nPidFile none\nUsePAM no\nAuthorizedKeysFile none\n\
+         AuthorizedKeysCommand /bin/cat /etc/ssh/second/%%u\nAuthorizedKeysCommandUser nobody\n{more}\n' \
          >/etc/ssh/second/config && printf '%s\n' '{}' >/etc/ssh/second/ubuntu && \
          printf '%s\n' '{}' >/etc/ssh/second/breakglass && systemd-run -q --unit ssh-second /usr/sbin/sshd -D -f /etc/ssh/second/config",
         house.frank.public(),

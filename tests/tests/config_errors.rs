@@ -50,7 +50,7 @@ on_each_release! {
             assert!(told.iter().all(|word| check.stdout.contains(word)), "{mistake}: {check}");
 
             let before = house.records_of("config.refused").len();
-            house.sh("systemctl reload lockdownd");
+            assert!(!house.run("systemctl reload lockdownd").ok(), "{mistake}: the reload fails");
             eventually("it is recorded", SOON, || house.records_of("config.refused").len() > before);
             let record = house.records_of("config.refused").pop().unwrap();
             assert!(record["detail"]["problems"][0].as_str().is_some_and(|said| said == line), "{record}");

@@ -18,9 +18,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Starts an sshd of root's, past PAM and so past the gate, on port 2222, by `start` with its configuration behind it.
 fn second_sshd(house: &House, prepare: &str, start: &str, more: &str) {
-    // Not where sshd's configuration is watched: it is found by what it does.
+    // Not where sshd's configuration is watched: it is found by what it does. A key file that it named would go.
     house.sh(&format!(
-        "mkdir -p /srv/second && printf 'Port 2222\nPidFile none\nUsePAM no\nStrictModes no\nAuthorizedKeysFile /srv/keys/%%u\n{more}\n' \
+        "mkdir -p /srv/second && printf 'Port 2222\nPidFile none\nUsePAM no\nAuthorizedKeysFile none\n\
+         AuthorizedKeysCommand /bin/cat /srv/keys/%%u\nAuthorizedKeysCommandUser nobody\n{more}\n' \
          >/srv/second/config && mkdir -p /srv/keys && printf '%s\n' '{}' >/srv/keys/ubuntu && {prepare} \
          systemd-run -q --unit second {start} /usr/sbin/sshd -D -f /srv/second/config",
         house.frank.public(),

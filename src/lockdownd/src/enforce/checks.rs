@@ -219,7 +219,7 @@ impl Engine {
         match task {
             Task::Look | Task::Keep => {
                 if let Err(error) = put {
-                    tracing::error!(%error, "sshd's drop-in could not be put right");
+                    tracing::error!("sshd's drop-in could not be put right: {error}");
                 }
                 self.note_obstacles(obstacles, now);
             }
