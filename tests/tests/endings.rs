@@ -139,7 +139,7 @@ on_each_release! {
             setsid $way -f /dev/null -h ~/host -o UsePAM=no -o PidFile=none </dev/null >/dev/null 2>&1; done";
         house.run_as("frank", start).expect_ok();
         let listens = |port: u16| house.run(&format!("ss -Hltn 'sport = :{port}' | grep -q .")).ok();
-        eventually("both are gone", Duration::from_secs(60), || !listens(2200) && !listens(2201));
+        eventually("both are gone", Duration::from_secs(90), || !listens(2200) && !listens(2201));
         assert_eq!(named(&house, "hold-mm"), 10, "and they alone");
     }
 

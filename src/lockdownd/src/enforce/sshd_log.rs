@@ -140,7 +140,11 @@ impl Engine {
             Connection::AtTheGate => processes::identity(login.pid),
             Connection::Starting(id) | Connection::In(id) => Some(id),
         };
-        self.past_gate(login, login.account.parse().ok(), monitor, now);
+        // A gate that got no answer in time has left a note of a login to an exempt account.
+        self.record_emergency_notes(now);
+        if !self.answered.knows(login.pid, login.time) {
+            self.past_gate(login, login.account.parse().ok(), monitor, now);
+        }
         self.follower.looked_at(login.id);
     }
 

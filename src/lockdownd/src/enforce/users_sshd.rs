@@ -31,8 +31,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct UsersSshds {
     ended: Vec<Ended>,
-    /// Whether programs could not be read in time.
-    unanswered: bool,
+    /// Whether programs were left out.
+    incomplete: bool,
     took: Duration,
 }
 
@@ -99,11 +99,11 @@ impl Engine {
         let spared: BTreeSet<u32> = self.exempt().iter().filter_map(|account| self.uid_of(account)).collect();
         self.begin_job(Kind::UsersSshds, None, now, move || {
             let began = Instant::now();
-            let (ended, unanswered) = users_sshd::end_all(&spared).unwrap_or_else(|error| {
+            let (ended, incomplete) = users_sshd::end_all(&spared).unwrap_or_else(|error| {
                 tracing::error!(%error, "users' own SSH servers cannot be looked for");
                 (Vec::new(), false)
             });
-            Some(Reason::UsersSshdsEnded(UsersSshds { ended, unanswered, took: began.elapsed() }))
+            Some(Reason::UsersSshdsEnded(UsersSshds { ended, incomplete, took: began.elapsed() }))
         });
     }
 
@@ -112,7 +112,7 @@ impl Engine {
         self.users_sshds.ended(found.took, now);
         if !found.ended.is_empty() {
             self.users_sshds.want(PAUSE, now);
-        } else if found.unanswered {
+        } else if found.incomplete {
             self.users_sshds.want(MAX_PAUSE, now);
         }
         for ended in found.ended {

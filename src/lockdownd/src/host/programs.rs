@@ -34,26 +34,25 @@ pub(super) struct Bounds {
     pub(super) programs: usize,
     /// The most bytes of one user's programs; root's are not counted.
     pub(super) user: u64,
-    /// How long it may take, without what is waited for programs that do not answer.
+    /// How long programs may be read for, without what is waited for those that do not answer.
     pub(super) time: Duration,
 }
 
 /// What has been found in which program, by device and inode.
 pub(super) struct Programs {
     bounds: Bounds,
-    until: Instant,
+    /// How long programs have been read for.
+    spent: Duration,
     seen: HashMap<(u64, u64), bool>,
     /// How much of each user's programs has been looked through: one user's must not hide another's.
     bytes: HashMap<u32, u64>,
     left_out: usize,
-    unanswered: usize,
 }
 
 impl Programs {
     /// Begins a look.
     pub(super) fn new(bounds: Bounds) -> Self {
-        let until = Instant::now() + bounds.time;
-        Self { bounds, until, seen: HashMap::new(), bytes: HashMap::new(), left_out: 0, unanswered: 0 }
+        Self { bounds, spent: Duration::ZERO, seen: HashMap::new(), bytes: HashMap::new(), left_out: 0 }
     }
 
     /// Whether the very file that this user's process runs, whatever stands at its path now, is such a program.
@@ -69,7 +68,7 @@ impl Programs {
         let size = size.min(self.bounds.program);
         let bytes = self.bytes.entry(uid).or_default();
         let is_too_much = uid != 0 && *bytes + size > self.bounds.user;
-        if self.seen.len() >= self.bounds.programs || is_too_much || Instant::now() >= self.until {
+        if self.seen.len() >= self.bounds.programs || is_too_much || self.spent >= self.bounds.time {
             self.left_out += 1;
             return false;
         }
@@ -77,12 +76,11 @@ impl Programs {
         let most = self.bounds.program;
         let began = Instant::now();
         let Some(is_it) = beside(uid, move || dir.program().is_some_and(|file| look(&mut file.take(most)))) else {
-            // What one user's file system costs must not be taken from the time for others.
-            self.until += began.elapsed();
-            self.unanswered += 1;
+            // What one user's file system costs is not taken from the time for others.
             self.left_out += 1;
             return false;
         };
+        self.spent += began.elapsed();
         self.seen.insert(key, is_it);
         is_it
     }
@@ -90,11 +88,6 @@ impl Programs {
     /// How many processes' programs were not looked through: too many, too large, or not to be read in time.
     pub(super) fn left_out(&self) -> usize {
         self.left_out
-    }
-
-    /// How many of these were not to be read in time: they may be, the next time.
-    pub(super) fn unanswered(&self) -> usize {
-        self.unanswered
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Ended {
 }
 
 /// Ends every ordinary user's own SSH server and what runs below it, but those of these users; what was ended, by user, and
-/// whether programs could not be read in time.
+/// whether programs were left out.
 /// Looks through all of `/proc`: never on the main thread.
 ///
 /// # Errors
@@ -65,7 +65,10 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<(Vec<Ended>, bool), ProcessErro
             .is_some_and(|program| is_installed(Path::new(&program)))
     };
     // What its path tells is ended first: it must not wait until everybody's programs have been looked through.
-    let (installed, others): (Vec<i32>, Vec<i32>) = users.partition(runs_installed);
+    let (installed, mut others): (Vec<i32>, Vec<i32>) = users.partition(runs_installed);
+    // Each look begins elsewhere, so that nobody's programs are always the ones that are left out.
+    let begin = usize::try_from(super::random()).unwrap_or_default().checked_rem(others.len()).unwrap_or_default();
+    others.rotate_left(begin);
     let mut programs = Programs::new(BOUNDS);
     let mut ended: BTreeMap<u32, Ended> = BTreeMap::new();
     for pid in installed.into_iter().chain(others) {
@@ -85,7 +88,7 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<(Vec<Ended>, bool), ProcessErro
     }
     // What had ended by itself before we came was not ended by us.
     let ended = ended.into_values().filter(|ended| ended.killed > 0 || ended.failed.is_some()).collect();
-    Ok((ended, programs.unanswered() > 0))
+    Ok((ended, programs.left_out() > 0))
 }
 
 fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
