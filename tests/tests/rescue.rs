@@ -11,7 +11,7 @@ const EXTRA: &str = "/etc/ssh/sshd_config.d/50-extra.conf";
 const KEYS: &str = "/home/breakglass/.ssh/authorized_keys";
 
 /// Each: what keeps the account out, what lets it in again, and what has to be said of it.
-const OUT: [(&str, &str, &str); 15] = [
+const OUT: [(&str, &str, &str); 19] = [
     ("chage -E 0 breakglass", "chage -E -1 breakglass", "chage -E -1 breakglass"),
     ("chage -d 0 breakglass", "chage -d $(date +%F) breakglass", "has to be changed at the next login"),
     ("chage -d 2020-01-01 -M 90 breakglass", "chage -d $(date +%F) -M -1 breakglass", "has to be changed since 2020-"),
@@ -31,10 +31,19 @@ const OUT: [(&str, &str, &str); 15] = [
         "rm {extra}",
         "PubkeyAuthentication at /etc/ssh/sshd_config.d/50-extra.conf:2",
     ),
+    // sshd reads the key as the account: root, who put it there, can.
+    ("chown root: {keys} && chmod 600 {keys}", "chown breakglass: {keys}", "cannot be read by the account"),
+    ("chown root: {home}/.ssh && chmod 700 {home}/.ssh", "chown breakglass: {home}/.ssh", "cannot search"),
+    ("chmod 700 /home", "chmod 755 /home", "cannot search"),
+    (
+        "cp -p {keys} /root/keys && sed -i 's/^/expiry-time=\"20200101\" /' {keys}",
+        "cat /root/keys >{keys}",
+        "only keys with an expiry-time=",
+    ),
 ];
 
 fn filled(script: &str) -> String {
-    let script = script.replace("{home}", "/home/breakglass").replace("{extra}", EXTRA);
+    let script = script.replace("{keys}", KEYS).replace("{home}", "/home/breakglass").replace("{extra}", EXTRA);
     match script.contains(EXTRA) {
         true => format!("{script} && systemctl reset-failed ssh && systemctl restart ssh"),
         false => script,

@@ -6,7 +6,7 @@
 mod from_here;
 
 use control::gate::{Answer, Question, Step};
-use record::{Account, ArtifactType, Draft, Source};
+use record::{Account, ArtifactType, Draft, Fingerprint, Source};
 
 use crate::{
     enforce::Engine,
@@ -16,6 +16,7 @@ use crate::{
         logins::Uses,
         processes::{self, Process, ProcessId},
     },
+    keys::auth_info,
     policy::{
         address,
         login::{self, Admitted, Attempt, Refused},
@@ -184,6 +185,7 @@ impl Engine {
         let mut draft = Draft::new(ArtifactType::EmergencyLogin, format!("login to the exempt account {account}"))
             .with("methods", methods(question));
         draft.account = Some(account.clone());
+        draft.fingerprint = key_of(question);
         let draft = placed(draft, question);
         self.note_login(draft, now);
         self.recorder.commit(now);
@@ -252,7 +254,16 @@ fn opened(question: &Question, session: &Session) -> Draft {
     draft.grant = session.grant().cloned();
     draft.session = Some(session.id.clone());
     draft.fingerprint = session.fingerprint().cloned();
+    if session.standing == Standing::Emergency {
+        draft.fingerprint = key_of(question);
+    }
     placed(draft, question)
+}
+
+/// The one plain key that sshd has verified, where it names one.
+pub(crate) fn key_of(question: &Question) -> Option<Fingerprint> {
+    let keys = auth_info::parse(question.auth_info.as_deref()?).plain_keys().ok()?;
+    keys.into_iter().next()
 }
 
 /// The names of the methods that succeeded, without the keys.

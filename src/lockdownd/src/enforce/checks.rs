@@ -18,6 +18,7 @@ use crate::{
             drop_in,
             listener::{self, Listener},
         },
+        ways_in,
     },
     operator::admitted::not_honoured,
     policy::time::Deadline,
@@ -320,7 +321,11 @@ impl Question {
 /// Writes sshd's drop-in and has every sshd read it.
 fn put_drop_in(exempt: &[Account], listeners: &[Listener]) -> Result<(), String> {
     let done = drop_in::install(exempt, listeners).map_err(|error| error.to_string())?;
-    match done.reloads.iter().find(|reload| !reload.well) {
+    let reloads = match done.changed {
+        true => done.reloads,
+        false => drop_in::catch_up(listeners, ways_in::missed_drop_in).map_err(|error| error.to_string())?,
+    };
+    match reloads.iter().find(|reload| !reload.well) {
         Some(reload) => Err(format!("{} did not come back after it read its configuration again", reload.listener)),
         None => Ok(()),
     }

@@ -119,5 +119,6 @@ fn recorded(note: &EmergencyNote) -> Draft {
         draft = draft.with("note_boot", boot.as_str());
     }
     draft.account = account.parse().ok();
+    draft.fingerprint = gate::key_of(&note.question);
     gate::placed(draft, &note.question)
 }

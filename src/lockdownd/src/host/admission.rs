@@ -108,6 +108,14 @@ impl Admission {
         self.accounts.by_name(account).cloned().or_else(elsewhere)
     }
 
+    /// The ids of the groups that an account is in, its primary one included.
+    #[must_use]
+    pub fn groups_of(&self, entry: &PasswdEntry) -> Vec<u32> {
+        let name = entry.name.as_str();
+        let listed = self.groups.iter().filter(|(_, _, members)| members.iter().any(|member| member == name));
+        listed.map(|(_, gid, _)| *gid).chain([entry.gid]).collect()
+    }
+
     /// Whether sshd and PAM would let the account in by keys of these types, from anywhere that can be asked about. With no
     /// types, keys are not judged. Answers with sshd's configuration for it.
     ///

@@ -93,6 +93,8 @@ pub struct Facts {
     pub inode: u64,
     /// Owner of the inode.
     pub uid: u32,
+    /// Its group.
+    pub gid: u32,
     /// Type and permission bits.
     pub mode: u32,
     /// Hard links.
@@ -109,6 +111,7 @@ impl From<&FileStat> for Facts {
             device: stat.st_dev,
             inode: stat.st_ino,
             uid: stat.st_uid,
+            gid: stat.st_gid,
             mode: stat.st_mode,
             links: stat.st_nlink,
             size: u64::try_from(stat.st_size).unwrap_or(0),

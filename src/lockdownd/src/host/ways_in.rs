@@ -17,7 +17,7 @@ use super::{
     readiness::{self, probes},
     sshd::{
         blocks::{self, Values},
-        drop_in::DropInError,
+        drop_in::{self, DropInError},
         effective::{Effective, Spec, effective},
         listener::{self, Invocation, Listener},
         probe::Probe,
@@ -60,6 +60,12 @@ pub enum As {
     InForce,
     /// The same as if the closing drop-in were not there.
     Unclosed,
+}
+
+/// Whether a listener has not read the daemon's drop-in since that last changed, though it could have.
+#[must_use]
+pub fn missed_drop_in(listener: &Listener) -> bool {
+    loaded::missed(listener, Path::new(drop_in::PATH))
 }
 
 /// Everything there is.

@@ -23,6 +23,8 @@ pub struct Options<'a> {
     pub cert_authority: bool,
     /// `principals=` was given. Without `cert-authority` sshd lets nobody in by such a line.
     pub principals: bool,
+    /// `expiry-time=` was given; whether it has passed is not looked at.
+    pub expires: bool,
 }
 
 /// Why sshd refuses a line for its options.
@@ -89,7 +91,7 @@ pub(super) fn length(text: &[u8]) -> Result<usize, OptionError> {
 /// # Errors
 /// Whatever makes sshd refuse the line, [`OptionError`].
 pub fn parse(text: &[u8]) -> Result<Options<'_>, OptionError> {
-    let mut seen = Options { raw: b"", cert_authority: false, principals: false };
+    let mut seen = Options { raw: b"", cert_authority: false, principals: false, expires: false };
     let mut given: Vec<&'static str> = Vec::new();
     let mut rest = text;
     while !at_end(rest) {
@@ -111,6 +113,7 @@ pub fn parse(text: &[u8]) -> Result<Options<'_>, OptionError> {
         rest = rest.strip_prefix(b",").ok_or(OptionError::Unknown)?;
     }
     seen.principals = given.contains(&"principals");
+    seen.expires = given.contains(&"expiry-time");
     if seen.principals && !seen.cert_authority {
         return Err(OptionError::PrincipalsAlone);
     }

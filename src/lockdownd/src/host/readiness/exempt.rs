@@ -13,7 +13,7 @@ use crate::{
     host::{
         accounts::Accounts,
         admission::Admission,
-        paths::{Root, Sight},
+        paths::{Facts, Root, Sight},
         sshd::{
             drop_in::{self, ExemptKeyFiles},
             listener::Invocation,
@@ -97,7 +97,8 @@ fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<()
     for pattern in patterns {
         let Some(key_path) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
         // OpenSSH 10 may take it as a pattern; what stands there by that very name is read by every release.
-        match file_is_usable(&root, &key_path.path, &entry.home, entry.uid, effective.is_yes("strictmodes")) {
+        let login = Login { uid: entry.uid, groups: host.groups_of(&entry), home: &entry.home };
+        match file_is_usable(&root, &key_path.path, &login, effective.is_yes("strictmodes")) {
             Ok(found) => types.push(found),
             Err(reason) => reasons.push(format!("{} {reason}", key_path.path.display())),
         }
@@ -111,8 +112,28 @@ fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<()
     }
 }
 
+/// As whom sshd reads a key file.
+struct Login<'a> {
+    uid: u32,
+    groups: Vec<u32>,
+    home: &'a Path,
+}
+
+impl Login<'_> {
+    /// Whether it has this permission (4: read, 1: search) by owner, group and mode; access lists are not looked at.
+    fn may(&self, permission: u32, there: &Facts) -> bool {
+        let bits = match () {
+            () if there.uid == self.uid => there.mode >> 6,
+            () if self.groups.contains(&there.gid) => there.mode >> 3,
+            () => there.mode,
+        };
+        self.uid == 0 || bits & permission != 0
+    }
+}
+
 /// The types of the keys in a file that sshd would read; none where a certificate authority is among them.
-fn file_is_usable(root: &Root, path: &Path, home: &Path, uid: u32, strict: bool) -> Result<Vec<String>, &'static str> {
+fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> Result<Vec<String>, &'static str> {
+    let (uid, home) = (login.uid, login.home);
     let real = root.resolve(path).map_err(|_| "is behind a symbolic link that a user can change")?;
     let mut content = Vec::new();
     let facts = match root.look(&real, &mut content) {
@@ -132,11 +153,25 @@ fn file_is_usable(root: &Root, path: &Path, home: &Path, uid: u32, strict: bool)
     if entries.is_empty() {
         return Err("has no key in it");
     }
+    // A key with an expiry-time= is none for an emergency: whether it has passed depends on the day.
+    let entries: Vec<_> = entries.into_iter().filter(|entry| !entry.options.expires).collect();
+    if entries.is_empty() {
+        return Err("has only keys with an expiry-time= in it");
+    }
+    if !login.may(4, &facts) {
+        return Err("cannot be read by the account, as which sshd reads it: give it to the account (chown)");
+    }
     let any_authority = entries.iter().any(|entry| entry.options.cert_authority);
     let types = entries.iter().map(|entry| entry.key.algorithm()).filter(|_| !any_authority).collect();
     let is_safe = |uid_there: u32, mode: u32| (uid_there == 0 || uid_there == uid) && mode & 0o022 == 0;
     if strict && !is_safe(facts.uid, facts.mode) {
         return Err("is another's, or writable by others (StrictModes)");
+    }
+    let searchable = |dir: &Path| root.identify(dir).is_ok_and(|there| login.may(1, &there));
+    if !real.ancestors().skip(1).all(searchable) {
+        return Err(
+            "is in a directory that the account, as which sshd reads it, cannot search: mend its owner or mode",
+        );
     }
     // As in sshd's safe_path: every directory, up to the home or to the root.
     let home = root.resolve(home).unwrap_or_else(|_| home.to_owned());
@@ -165,7 +200,8 @@ mod tests {
         let root = Root::open(Path::new("/")).expect("/");
         let own = fs::metadata(home.path()).map(|m| std::os::unix::fs::MetadataExt::uid(&m)).expect("an owner");
         let (dir, path) = (home.path().join(".ssh"), home.path().join(".ssh/authorized_keys"));
-        let usable = |strict| file_is_usable(&root, &path, home.path(), own, strict);
+        let login = |uid| Login { uid, groups: Vec::new(), home: home.path() };
+        let usable = |strict| file_is_usable(&root, &path, &login(own), strict);
         assert_eq!(usable(true), Err("is not there"));
         fs::create_dir(&dir).expect("a directory");
         fs::write(&path, "# none\n").expect("a file");

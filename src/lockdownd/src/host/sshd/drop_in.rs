@@ -273,6 +273,20 @@ pub fn install(exempt: &[Account], listeners: &[Listener]) -> Result<Done, DropI
     Ok(Done { changed: true, reloads: reload(&including)? })
 }
 
+/// Has those of root's listeners read their configuration again that the drop-in came too late for: they were starting while
+/// it was written.
+///
+/// # Errors
+/// When a listener's configuration is refused by sshd; nobody is told then.
+pub fn catch_up(listeners: &[Listener], missed: impl Fn(&Listener) -> bool) -> Result<Vec<Reload>, DropInError> {
+    let late: Vec<&Listener> =
+        listeners.iter().filter(|l| l.uid == 0 && reads_drop_in(&l.invocation) && missed(l)).collect();
+    for listener in &late {
+        sshd_t(&listener.invocation)?;
+    }
+    reload(&late)
+}
+
 /// Takes the drop-in away and has the listeners read their configuration again.
 ///
 /// # Errors

@@ -27,21 +27,39 @@ use crate::{
 /// How exactly the start of a process is known: to the tick of its clock.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How long sshd may take from its start until it has written its pid file.
+const STARTS_WITHIN: Duration = Duration::from_secs(2);
+
 /// What changed since this listener has read its configuration; `None` where nothing did, or sshd reads it for each
 /// connection.
 pub(super) fn since(listener: &Listener) -> Option<Unread> {
     let process = listener.process?;
     let scan = scan::scan(&Disk, &listener.invocation.config_file);
-    let own_file = effective(&listener.invocation, &Spec::of_anybody()).ok().and_then(|settings| {
-        let path = settings.get("pidfile").filter(|path| *path != "none").map(PathBuf::from)?;
-        written_by(&path, process.pid)
-    });
+    let own_file = read_at(listener);
     let read_at = own_file.or_else(|| SystemTime::now().checked_sub(age(processes::began(process))))?;
     // A directory tells of files that are gone.
     let mut places = scan.files.iter().chain(&scan.dirs);
     let changed = places.find(|path| changed_at(path).is_some_and(|at| at > read_at))?;
     let pid = process.pid;
     Some(Unread { path: record::outside(changed.as_os_str().as_encoded_bytes()), pid, tells: own_file.is_some() })
+}
+
+/// Whether a listener surely, or by its start at about that time perhaps, has not read this file since it last changed.
+pub(super) fn missed(listener: &Listener, path: &Path) -> bool {
+    let (Some(process), Some(read_at), Some(changed)) = (listener.process, read_at(listener), changed_at(path)) else {
+        return false;
+    };
+    // At its start it writes its pid file some time after it has read its configuration.
+    let began = SystemTime::now().checked_sub(age(processes::began(process)));
+    let starts = began.is_some_and(|began| began < changed && began + STARTS_WITHIN > changed);
+    read_at < changed || (starts && read_at < changed + STARTS_WITHIN)
+}
+
+/// When a listener has last read everything, by its pid file.
+fn read_at(listener: &Listener) -> Option<SystemTime> {
+    let settings = effective(&listener.invocation, &Spec::of_anybody()).ok()?;
+    let path = settings.get("pidfile").filter(|path| *path != "none").map(PathBuf::from)?;
+    written_by(&path, listener.process?.pid)
 }
 
 /// When a pid file was written, if it is this process's.
