@@ -100,7 +100,9 @@ on_each_release! {
         // What comes late is not said twice, by whichever way it was learned of: log, note or connection.
         house.sh("systemctl restart lockdownd; sleep 3");
         for (address, break_it, _) in BROKEN {
-            assert_eq!(from(&house, address).len(), 1, "{break_it}: {:?}", from(&house, address));
+            let records = from(&house, address);
+            assert_eq!(records.len(), 1, "{break_it}: {records:?}");
+            assert_eq!(records[0]["fingerprint"], house.breakglass.fingerprint(), "{break_it}");
         }
         let crit = house.journal("-u lockdownd -p crit -o cat LOCKDOWND_TYPE=emergency.login");
         assert_eq!(crit.lines().count(), BROKEN.len(), "{crit}");

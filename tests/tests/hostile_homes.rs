@@ -198,8 +198,6 @@ on_each_release! {
         house.write("/usr/local/share/swap.pl", SWAP);
         house.sh("mkdir /home/mallory/links; cd /home/mallory/links; for i in $(seq 500); do ln /srv/victim/keys $i; done; chown mallory .");
         let before = outside(&house);
-        house.authorize("grace", &attacker);
-        eventually("grace's account is no longer new", NO_LONGER_NEW, || !house.exists("/home/grace/.ssh/authorized_keys"));
         let ledger = ledger_bytes(&house);
 
         let start = Instant::now();

@@ -115,7 +115,8 @@ on_each_release! {
             let mut clients: Vec<Client> = (0..AT_ONCE).map(|n| if n % 4 == 0 { through() } else { past() }).collect();
             for client in &mut clients {
                 let start = Instant::now();
-                house.ctl("status").expect_ok();
+                // `status` would wait for a fresh look.
+                house.ctl("grants").expect_ok();
                 times.push(start.elapsed());
                 client.ended_within(SOON);
             }

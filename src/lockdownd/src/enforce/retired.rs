@@ -113,8 +113,11 @@ impl Engine {
         self.tell_homes();
     }
 
-    /// These accounts have just been made.
+    /// These accounts have just been made. One that a person may be given is not about to become exempt.
     pub(super) fn spare_new(&mut self, made: Vec<Account>, now: Now) {
+        let may_be_given =
+            |account: &Account| self.config.people.values().any(|person| person.accounts.contains(account));
+        let made: Vec<Account> = made.into_iter().filter(|account| !may_be_given(account)).collect();
         self.retired.new.extend(made.into_iter().map(|account| (account, now.boot + NEW)));
     }
 
