@@ -85,18 +85,21 @@ fn whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(instance: 
     let began = Instant::now();
     assert!(house.ctl("status").ok() && began.elapsed() < ANSWERED, "{:?}", began.elapsed());
     let revoked = Instant::now();
-    let revoke = std::thread::scope(|scope| {
+    let (cut, revoke) = std::thread::scope(|scope| {
         let revoke = scope.spawn(|| house.ctl("revoke frank"));
         stays.ended_within(SOON);
-        assert!(revoked.elapsed() < CUT, "{:?}", revoked.elapsed());
-        revoke.join().expect("no panic")
+        let cut = revoked.elapsed();
+        assert!(cut < CUT, "{cut:?}");
+        (cut, revoke.join().expect("no panic"))
     });
     revoke.expect_ok();
     let over = Timestamp::now();
     let began = Instant::now();
     house.allow("grace --account grace --for 1h");
     assert!(house.ssh("grace").key(&house.grace).login());
-    assert!(began.elapsed() < ANSWERED, "{:?}", began.elapsed());
+    let answered = began.elapsed();
+    assert!(answered < ANSWERED, "{answered:?}");
+    println!("cut after {cut:?}, somebody else granted and in after {answered:?}");
     eventually("what he left is gone", SOON, || named(&house, "hold-mm") == 0);
     eventually("the ends are on record", SOON, || !house.records_of("grant.ended").is_empty());
     let terminated = house.records_of("session.terminated");
