@@ -250,7 +250,7 @@ on_each_release! {
 
     fn the_same_allow_extends_up_to_the_longest_life_and_says_so(release) {
         let house = House::enforcing_with(release, "[grants]\nmax_duration = \"2h\"\n");
-        let first = allowed(&house, "frank --account ubuntu --for 4s");
+        let first = allowed(&house, "frank --account ubuntu --for 8s");
         let mut client = house.ssh("ubuntu").key(&house.frank).stay();
         let longer = allowed(&house, "frank --account ubuntu --for 1h");
         assert_eq!((id(&longer), &longer["extended"]), (id(&first), &Value::Bool(true)));

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many logins from this host may be looked into at a time. A further one is refused, as if its maker was not found.
-const MAX_LOOKS: usize = 16;
+const MAX_LOOKS: usize = 64;
 
 impl Engine {
     /// A login asks: it is answered at once, or, where it comes from this host, once its maker has been looked for. The gate's
