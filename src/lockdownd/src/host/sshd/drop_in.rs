@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -261,6 +262,7 @@ pub fn install(exempt: &[Account], listeners: &[Listener]) -> Result<Done, DropI
     }
     let probe = Probe::with_drop_in(&standard, &wanted)?;
     probe.test()?;
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).clear();
     write(&wanted)?;
     let checked = including.iter().try_for_each(|listener| check_effect(&listener.invocation, &exempt));
     if let Err(error) = checked {
@@ -273,14 +275,20 @@ pub fn install(exempt: &[Account], listeners: &[Listener]) -> Result<Done, DropI
     Ok(Done { changed: true, reloads: reload(&including)? })
 }
 
+/// Whom this daemon has told to read their configuration since the drop-in was last written. Bounded by the listeners that
+/// there are then.
+static TOLD: Mutex<BTreeSet<ProcessId>> = Mutex::new(BTreeSet::new());
+
 /// Has those of root's listeners read their configuration again that the drop-in came too late for: they were starting while
 /// it was written.
 ///
 /// # Errors
 /// When a listener's configuration is refused by sshd; nobody is told then.
 pub fn catch_up(listeners: &[Listener], missed: impl Fn(&Listener) -> bool) -> Result<Vec<Reload>, DropInError> {
-    let late: Vec<&Listener> =
-        listeners.iter().filter(|l| l.uid == 0 && reads_drop_in(&l.invocation) && missed(l)).collect();
+    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let untold = |l: &&Listener| l.process.is_some_and(|process| !told.contains(&process));
+    let of_root = listeners.iter().filter(|l| l.uid == 0 && reads_drop_in(&l.invocation)).filter(untold);
+    let late: Vec<&Listener> = of_root.filter(|listener| missed(listener)).collect();
     for listener in &late {
         sshd_t(&listener.invocation)?;
     }
@@ -386,6 +394,7 @@ pub fn reload(listeners: &[&Listener]) -> Result<Vec<Reload>, DropInError> {
         let Some(handle) = process.open()? else { continue };
         let before = listening_sockets(process);
         let well = handle.signal(Signal::HUP)?;
+        TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(process);
         told.push((before, Reload { listener: listener.title(), process, well }));
     }
     let deadline = Instant::now() + RELOAD_TIME;

@@ -28,7 +28,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 
 /// How long sshd may take from its start until it has written its pid file.
-const STARTS_WITHIN: Duration = Duration::from_secs(2);
+const STARTS_WITHIN: Duration = Duration::from_millis(500);
 
 /// What changed since this listener has read its configuration; `None` where nothing did, or sshd reads it for each
 /// connection.
