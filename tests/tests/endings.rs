@@ -186,7 +186,7 @@ on_each_release! {
         assert!(!told.contains("still running"), "{told}");
     }
 
-    fn killed_at_any_moment_of_an_end_each_session_is_over_on_record_once_and_not_before_it_is(release) {
+    fn killed_at_any_moment_of_an_end_each_session_is_over_on_record_once_it_is(release) {
         let house = House::enforcing(release);
         house.write("/root/killer.sh", KILLER);
         house.sh("systemd-run -q --unit=killer bash /root/killer.sh");
