@@ -141,8 +141,9 @@ pub(super) async fn accept(
             () = stopped(&mut stop) => break,
         };
         let (tls, router, bounds, stop) = (tls.clone(), router.clone(), bounds.clone(), stop.clone());
+        // Here, so that ages follow the order of arrival.
+        let turn = bounds.waiting.connected();
         connections.spawn(async move {
-            let turn = bounds.waiting.connected();
             tokio::select! {
                 () = connection(stream, peer, tls, router, &bounds, stop, &turn) => {}
                 () = turn.cut() => tracing::debug!(%peer, "made room for another: it had no whole request"),
