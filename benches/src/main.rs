@@ -120,13 +120,19 @@ fn measure(bench: &Bench, peers: &Path) -> Vec<Row> {
     bench.probe(60, &format!("accounts {WATCHED}"));
     phases::removals::await_watches(bench);
 
-    let mut rows = phases::removals::measure(bench);
-    rows.extend(phases::deadlines::measure(bench));
-    rows.extend(phases::logins::measure(bench));
-    rows.extend(phases::attempts::measure(bench, peers));
+    let mut rows = Vec::new();
+    let mut have = |more: Vec<table::Row>| {
+        // What is measured is printed, even if a later phase fails.
+        note(&format!("\n{}", table::render(&more)));
+        rows.extend(more);
+    };
+    have(phases::removals::measure(bench));
+    have(phases::deadlines::measure(bench));
+    have(phases::logins::measure(bench));
+    have(phases::attempts::measure(bench, peers));
     // After all that work, so that what it left in memory counts.
-    rows.extend(phases::idle::measure(bench));
-    rows.extend(phases::sweeps::measure(bench));
+    have(phases::idle::measure(bench));
+    have(phases::sweeps::measure(bench));
     rows
 }
 
