@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lockdownd::keys::auth_info;
+use lockdown_core::keys::auth_info;
 
 fuzz_target!(|text: &str| {
     let info = auth_info::parse(text);

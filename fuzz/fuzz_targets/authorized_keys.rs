@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lockdownd::keys::{
+use lockdown_core::keys::{
     file::{self, MAX_FINGERPRINTS},
     line::Line,
     person::PersonKey,

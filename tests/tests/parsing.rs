@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use instance_tests::{Instance, on_each_release};
 use lines::{Case, Verdict};
-use lockdownd::keys::{file, line::Line};
+use lockdown_core::keys::{file, line::Line};
 
 /// What asking a thousand keys may take; it takes about twenty seconds.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);

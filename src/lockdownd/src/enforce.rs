@@ -39,6 +39,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::config::Config;
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
@@ -58,7 +59,6 @@ use self::{
 use crate::{
     answered::Answered,
     attempts::{Follower, LogReport},
-    config::Config,
     emergencies::Emergencies,
     grants::Grants,
     host::{clock::Now, key_store::KeyStore, writers::Writers},

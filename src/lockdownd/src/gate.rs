@@ -6,6 +6,13 @@
 mod from_here;
 
 use control::gate::{Answer, Question, Step};
+use lockdown_core::{
+    keys::auth_info,
+    policy::{
+        address,
+        login::{self, Admitted, Attempt, Refused},
+    },
+};
 use record::{Account, ArtifactType, Draft, Fingerprint, Source};
 
 use crate::{
@@ -15,11 +22,6 @@ use crate::{
         clock::Now,
         logins::Uses,
         processes::{self, Process, ProcessId},
-    },
-    keys::auth_info,
-    policy::{
-        address,
-        login::{self, Admitted, Attempt, Refused},
     },
     sessions::{Session, Standing},
 };

@@ -13,18 +13,16 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::policy::{
+    grant::{End, EndCause, Grant, Origin, Standing},
+    schedule::{LastLockdown, Recurring},
+    time::BELIEVED_STEP_BACK,
+};
 use record::GrantId;
 use serde::{Deserialize, Serialize};
 
 use self::ended::EndedRoom;
-use crate::{
-    host::{clock::Now, paths},
-    policy::{
-        grant::{End, EndCause, Grant, Origin, Standing},
-        schedule::{LastLockdown, Recurring},
-        time::BELIEVED_STEP_BACK,
-    },
-};
+use crate::host::{clock::Now, paths};
 
 /// The most grants that may be open at once.
 pub const MAX_OPEN: usize = 10_000;

@@ -2,17 +2,14 @@
 
 pub mod answered;
 pub mod attempts;
-pub mod config;
 pub mod emergencies;
 pub mod enforce;
 pub mod gate;
 pub mod grants;
 pub mod host;
 pub mod journal;
-pub mod keys;
 pub mod ledger;
 pub mod operator;
-pub mod policy;
 pub mod recorder;
 pub mod run;
 pub mod sessions;

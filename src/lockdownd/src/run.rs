@@ -12,14 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lockdown_core::config;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use crate::{
-    config,
     enforce::{Engine, Next, homes::Command},
     host::{
-        clock::{DeadlineTimer, Now},
+        clock::{self, DeadlineTimer},
+        config_files,
         writers::{self, Writers},
     },
     journal, ledger,
@@ -41,16 +42,16 @@ type Failure = Box<dyn std::error::Error>;
 /// `lockdownd --check [FILE]`: says whether a configuration checks out. 0 or 78.
 #[must_use]
 pub fn check(file: Option<&Path>) -> ExitCode {
-    say(config::check(file))
+    say(config_files::check(file))
 }
 
 /// `lockdownd --check --as DESTINATION FILE`: says whether the configuration would check out with these files. 0 or 78.
 #[must_use]
-pub fn check_as(proposed: &[config::Proposed]) -> ExitCode {
-    say(config::check_as(proposed))
+pub fn check_as(proposed: &[config_files::Proposed]) -> ExitCode {
+    say(config_files::check_as(proposed))
 }
 
-fn say(checked: Result<config::Checked, config::Error>) -> ExitCode {
+fn say(checked: Result<config_files::Checked, config::Error>) -> ExitCode {
     match checked {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
@@ -136,7 +137,7 @@ async fn serve() -> Result<(), Failure> {
         format!("no inotify instance can be had (raise the sysctl fs.inotify.max_user_instances): {error}")
     })?;
     let cron = Cron::new(own.clone());
-    let mut engine = Engine::start(own, log, homes, writers, Now::read())?;
+    let mut engine = Engine::start(own, log, homes, writers, clock::now())?;
     let asking = Asking { logins, operators };
     let served = take_turns(&mut engine, &mut triggers, Schedules { watch, cron }, asking).await;
     shut_down(triggers, engine);
@@ -177,7 +178,7 @@ async fn take_turns(
     starts::succeeded();
     let mut reloading = false;
     loop {
-        let (wall, boot) = engine.next_deadline(Now::read());
+        let (wall, boot) = engine.next_deadline(clock::now());
         let reason = triggers.next(wall, boot).await;
         let moved = matches!(reason, Reason::Touched(_) | Reason::Job { .. });
         if let Reason::Touched(place) = reason {
@@ -196,7 +197,7 @@ async fn take_turns(
         if matches!(reason, Reason::Stop) {
             hear_out(engine, triggers).await;
         }
-        if engine.act(reason, Now::read()) == Next::Stop {
+        if engine.act(reason, clock::now()) == Next::Stop {
             return Ok(());
         }
         let reloaded = reloading && !engine.is_reloading();
@@ -226,7 +227,7 @@ async fn hear_out(engine: &mut Engine, triggers: &mut Triggers) {
     let all = async {
         while let Some(finding) = triggers.last_finding().await {
             // Whether to go on is decided already.
-            let _ = engine.act(Reason::Found(finding), Now::read());
+            let _ = engine.act(Reason::Found(finding), clock::now());
         }
     };
     if tokio::time::timeout(LAST_FINDINGS, all).await.is_err() {

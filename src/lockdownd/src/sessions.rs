@@ -19,7 +19,7 @@ use crate::host::{
     paths::{self, read_path},
     processes::ProcessId,
 };
-pub use crate::policy::session::Standing;
+pub use lockdown_core::policy::session::Standing;
 
 /// The most sessions that are kept in the table; a login past it is refused.
 pub const MAX_SESSIONS: usize = 10_000;

@@ -8,9 +8,9 @@ use std::{
     process::Command,
 };
 
-use lockdownd::{
-    host::quarantine::{Arrival, Intake, Item, Prey, RESTORE_ARGUMENT, RestoreError, RestoreTo, Settler, restore},
-    policy::key_file::WhyRemoved,
+use lockdown_core::policy::key_file::WhyRemoved;
+use lockdownd::host::quarantine::{
+    Arrival, Intake, Item, Prey, RESTORE_ARGUMENT, RestoreError, RestoreTo, Settler, restore,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lockdownd");

@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use control::{Problem, Severity};
+use lockdown_core::policy::time::Deadline;
 use record::{Account, Actor};
 
 use super::{Engine, jobs::Kind};
@@ -21,7 +22,6 @@ use crate::{
         ways_in,
     },
     operator::admitted::not_honoured,
-    policy::time::Deadline,
     trigger::{Place, Reason, Reply},
 };
 

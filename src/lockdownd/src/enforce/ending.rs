@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use control::SessionView;
+use lockdown_core::{
+    config::BeforeEnforce,
+    policy::{
+        grant::{self, EndCause},
+        session::{self, Began, Verdict},
+    },
+};
 use record::{Actor, ArtifactType, Draft, GrantId, SessionId};
 
 use super::{Engine, farewell::READING_TIME, logins::with_uses};
 use crate::{
-    config::BeforeEnforce,
     host::{
         clock::Now,
         connection::{self, How, Spared},
         sshd::listener,
     },
     operator::look,
-    policy::{
-        grant::{self, EndCause},
-        session::{self, Began, Verdict},
-    },
     sessions::{Cause, Cut, End, Session, Standing},
     trigger::Reason,
 };
@@ -276,7 +278,7 @@ fn listener_processes() -> std::collections::HashSet<crate::host::processes::Pro
 }
 
 /// The `grant.ended` record of a grant that has ended.
-pub(crate) fn grant_ended(grant: &crate::policy::grant::Grant) -> Option<Draft> {
+pub(crate) fn grant_ended(grant: &lockdown_core::policy::grant::Grant) -> Option<Draft> {
     let end = grant.end.as_ref()?;
     let (person, account) = (&grant.person, &grant.account);
     let mut draft =

@@ -1,19 +1,15 @@
 //! Giving access: a grant takes effect, a session is let in. Durable first, then effective.
 
+use lockdown_core::policy::{
+    grant::{Grant, Origin},
+    rendered,
+    store::MAX_STORE_FILE,
+    time::Deadline,
+};
 use record::{Account, Draft, SessionId};
 
 use super::Engine;
-use crate::{
-    host::clock::Now,
-    policy::{
-        grant::{Grant, Origin},
-        rendered,
-        store::MAX_STORE_FILE,
-        time::Deadline,
-    },
-    sessions::Session,
-    trigger::Reason,
-};
+use crate::{host::clock::Now, sessions::Session, trigger::Reason};
 
 /// Why a grant did not take effect.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +80,7 @@ impl Engine {
     /// Makes a grant that the configuration renders, where its account exists.
     pub(super) fn make_rendered(
         &mut self,
-        wanted: &crate::config::RenderedGrant,
+        wanted: &lockdown_core::config::RenderedGrant,
         first_created: Option<jiff::Timestamp>,
         now: Now,
     ) {

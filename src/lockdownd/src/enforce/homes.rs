@@ -21,6 +21,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::policy::key_file::WhyRemoved;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use record::Fingerprint;
 
@@ -33,7 +34,6 @@ use crate::{
         quarantine::{Intake, Item, QuarantineError, Settler},
         writers::{Writers, Written},
     },
-    policy::key_file::WhyRemoved,
     run::let_go,
 };
 

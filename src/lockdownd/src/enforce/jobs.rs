@@ -264,8 +264,9 @@ fn carried_out(id: u64, work: impl FnOnce() -> Option<Reason>) -> Reason {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn a_job_is_given_up_once_when_its_limit_passes_and_what_it_brings_later_is_not_used() {

@@ -17,6 +17,13 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::{
+    config::LeftBehind,
+    policy::{
+        grant::Grant,
+        left_behind::{Over, occupied_since},
+    },
+};
 use record::{Account, ArtifactType, Draft, GrantId};
 
 pub use self::look::LookedBehind;
@@ -27,12 +34,7 @@ use self::{
 };
 use super::{Engine, ending::grant_ended, jobs::Kind};
 use crate::{
-    config::LeftBehind,
     host::{clock::Now, left_behind, processes::ProcessId},
-    policy::{
-        grant::Grant,
-        left_behind::{Over, occupied_since},
-    },
     trigger::Reason,
 };
 
@@ -349,8 +351,9 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn it_is_looked_again_as_long_as_anything_is_found_and_three_times_where_nothing_is() {

@@ -9,7 +9,7 @@ use record::{Account, ArtifactType, Draft};
 use super::Engine;
 use crate::{
     host::{
-        clock::Now,
+        clock::{self, Now},
         logins::{self, Login},
         processes::{self, ProcessId},
     },
@@ -41,7 +41,7 @@ impl Engine {
         self.find_logins(now);
         self.end_unbacked_sessions(now);
         self.commit(now);
-        let after = Now::read().boot;
+        let after = clock::now().boot;
         self.ways.ungated = Some(after + WHILE_UNGATED.max(after.saturating_sub(now.boot) * SHARE));
     }
 

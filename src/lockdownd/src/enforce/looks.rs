@@ -7,6 +7,10 @@
 use std::{collections::BTreeSet, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use control::Allow;
+use lockdown_core::{
+    config::Config,
+    policy::{observation::repeat_after, rendered},
+};
 use record::{Account, ArtifactType, Draft};
 
 use super::{
@@ -16,11 +20,9 @@ use super::{
     world::{Looked, World},
 };
 use crate::{
-    config::Config,
     grants::Grants,
     host::clock::Now,
     operator::Asker,
-    policy::{observation::repeat_after, rendered},
     sessions::Sessions,
     trigger::{Place, Reason, Reply},
 };
@@ -299,8 +301,9 @@ fn named(part: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn what_is_touched_while_a_look_is_under_way_has_one_more_follow_it() {

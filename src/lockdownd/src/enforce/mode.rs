@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use control::{Answer, EnforceAnswer, Refusal, RefusalCode};
+use lockdown_core::policy::time::Deadline;
 use record::{Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,6 @@ use super::{
 };
 use crate::{
     host::{clock::Now, readiness::Obstacle, sshd::drop_in},
-    policy::time::Deadline,
     trigger::Reply,
 };
 

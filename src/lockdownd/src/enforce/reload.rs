@@ -7,12 +7,12 @@ use std::{collections::BTreeSet, fs, path::Path, sync::mpsc, thread, time::Durat
 
 use control::{Answer, Refusal, RefusalCode, ReloadAnswer};
 use jiff::Timestamp;
+use lockdown_core::config::{self, Accounts, Config};
 use record::{Account, ArtifactType, Draft};
 
 use super::{ConfigState, Engine, jobs::Kind, start::keeping};
 use crate::{
-    config::{self, Accounts, Config},
-    host::{clock::Now, readiness},
+    host::{clock::Now, config_files, readiness},
     trigger::{Reason, Reply},
 };
 
@@ -86,7 +86,7 @@ impl Engine {
         self.reloads.waited.append(&mut self.reloads.waiting);
         let before = self.config.accounts.clone();
         self.begin_job(Kind::Reload, None, now, move || {
-            let config = config::load(Path::new(config::CONFIG_DIR));
+            let config = config_files::load(Path::new(config_files::CONFIG_DIR));
             let accounts = config.as_ref().ok().map(|config| &config.accounts);
             let locks_out = accounts.filter(|after| takes_away(&before, after)).and_then(locks_out);
             Some(Reason::Loaded(Box::new(Loaded { config, locks_out })))
@@ -241,7 +241,7 @@ mod tests {
         Accounts {
             exempt: exempt.iter().map(|name| name.parse().expect("a name")).collect(),
             no_exempt,
-            agent_forwarding: crate::config::AgentForwarding::default(),
+            agent_forwarding: lockdown_core::config::AgentForwarding::default(),
         }
     }
 

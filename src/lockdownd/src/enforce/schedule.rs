@@ -6,6 +6,13 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::{
+    config::Config,
+    policy::{
+        grant::EndCause,
+        schedule::{Due, LastLockdown, Recurring},
+    },
+};
 use record::{ArtifactType, Draft, GrantId};
 
 use super::{
@@ -13,14 +20,7 @@ use super::{
     homes::SweepReport,
     ways::{self, Seen},
 };
-use crate::{
-    config::Config,
-    host::clock::Now,
-    policy::{
-        grant::EndCause,
-        schedule::{Due, LastLockdown, Recurring},
-    },
-};
+use crate::host::clock::Now;
 
 /// How long after a sweep's time its attestation must have come: `next_by` promises that.
 pub(super) const ATTEST_WITHIN: SignedDuration = SignedDuration::from_mins(5);
@@ -260,8 +260,9 @@ pub(super) fn offset(now: Now) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     const SECOND: SignedDuration = SignedDuration::from_secs(1);
 

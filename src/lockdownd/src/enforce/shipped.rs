@@ -5,6 +5,10 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use lockdown_core::policy::{
+    grant::EndCause,
+    receipt::{Says, Signer, Trust, says},
+};
 use record::{ArtifactType, Draft, Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
@@ -17,10 +21,6 @@ use crate::{
         shipper::Shipper,
     },
     ledger::Full,
-    policy::{
-        grant::EndCause,
-        receipt::{Says, Signer, Trust, says},
-    },
 };
 
 /// The server's key, as pinned by the first receipt that held.

@@ -5,14 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 
 use control::SinkState;
 use jiff::Timestamp;
+use lockdown_core::config::Config;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
-use crate::{
-    config::Config,
-    host::paths::{self, Durability},
-};
+use crate::host::paths::{self, Durability};
 
 /// What the shipper goes by.
 const SHIP: &str = "/run/lockdownd/ship.json";
@@ -143,7 +141,7 @@ mod tests {
             told("[ship.syslog]\naddress = \"unix:/run/x\"\n[ship.api]\nurl = \"https://a\""),
             "{\"api\":{\"receipt_keys\":[],\"url\":\"https://a\"},\"retain\":34560000,\"syslog\":{\"address\":\"unix:/run/x\"},\"v\":1}\n"
         );
-        let key = crate::keys::test_keys::ED25519;
+        let key = lockdown_core::keys::test_keys::ED25519;
         let api = told(&format!(
             "[ship.api]\nurl = \"https://a\"\nca_file = \"/ca.pem\"\nclient_certificate = \"/c.pem\"\nreceipt_keys = [\"{key} words\"]"
         ));

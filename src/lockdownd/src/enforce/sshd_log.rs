@@ -13,7 +13,7 @@ use super::{Engine, jobs::Kind};
 use crate::{
     attempts::{self, LogReport, Login, Statements},
     host::{
-        clock::Now,
+        clock::{self, Now},
         logins,
         processes::{self, Process, ProcessId},
     },
@@ -324,7 +324,7 @@ fn below(pid: i32) -> Vec<Process> {
 
 /// When a process started, by the wall clock as it stands now.
 pub(super) fn started(id: ProcessId) -> Option<Timestamp> {
-    let now = Now::read();
+    let now = clock::now();
     let age = now.boot.checked_sub(processes::began(id))?;
     now.wall.checked_sub(age).ok()
 }

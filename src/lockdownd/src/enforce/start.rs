@@ -10,6 +10,10 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::{
+    config::{self, Config, HostName, WhenFull},
+    policy::grant::{End, EndCause, Grant},
+};
 use record::{ArtifactType, Draft, GrantId, Host};
 use tokio::sync::mpsc;
 
@@ -31,12 +35,11 @@ use super::{
 use crate::{
     answered::{ANSWERED, Answered},
     attempts::{Follower, LogReport},
-    config::{self, Config, HostName, WhenFull},
     emergencies::Emergencies,
     grants::Grants,
     host::{
         clock::{self, Now},
-        held,
+        config_files, held,
         identity::{self, Identity},
         key_store::KeyStore,
         mounts::MOUNTINFO,
@@ -47,7 +50,6 @@ use crate::{
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
     operator::admitted::Asked,
-    policy::grant::{End, EndCause, Grant},
     recorder::Recorder,
     sessions::Sessions,
     traces::Traces,
@@ -367,8 +369,8 @@ pub(super) fn identity_by(config: &Config) -> Result<Identity, identity::Error> 
 }
 
 fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
-    let last_good = config::load_file(Path::new(LAST_GOOD));
-    let refused = match config::load(Path::new(config::CONFIG_DIR)) {
+    let last_good = config_files::load_file(Path::new(LAST_GOOD));
+    let refused = match config_files::load(Path::new(config_files::CONFIG_DIR)) {
         Ok(config) => {
             let before = last_good.as_ref().ok().map(|last_good| &last_good.accounts);
             match before.and_then(|before| reload::locks_out_at_start(&config, before)) {

@@ -8,16 +8,7 @@ use std::{
     path::Path,
 };
 
-use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person};
-use serde_json::Value;
-
-use super::Engine;
-use crate::{
-    host::{
-        clock::Now,
-        key_store::{KEY_STORE, KeyStore, Stored},
-        paths::PathError,
-    },
+use lockdown_core::{
     keys::{
         file::{Survey, survey},
         person::PersonKey,
@@ -27,6 +18,15 @@ use crate::{
         grant::Grant,
         store::{MAX_STORE_FILE, Wanted},
     },
+};
+use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person};
+use serde_json::Value;
+
+use super::Engine;
+use crate::host::{
+    clock::Now,
+    key_store::{KEY_STORE, KeyStore, Stored},
+    paths::PathError,
 };
 
 /// How many people one problem of the key store names.

@@ -99,8 +99,9 @@ fn digest(wanted: Option<&[u8]>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     const ALL: fn(&OsStr) -> bool = |_| true;
 

@@ -146,8 +146,9 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn one_look_serves_all_who_wait_and_there_is_a_pause_after_it() {

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use control::WayState;
+use lockdown_core::policy::ways_in::{NOT_COVERED, Observed, Way, has_ungated, judge, servers as told, warnings};
 use record::Draft;
 use serde_json::{Map, Value};
 
@@ -17,7 +18,6 @@ use crate::{
         clock::Now,
         ways_in::{self, As, Question},
     },
-    policy::ways_in::{NOT_COVERED, Observed, Way, has_ungated, judge, servers as told, warnings},
     trigger::Reason,
 };
 
@@ -220,8 +220,9 @@ fn servers(observed: &Observed) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::policy::test_grants::{later, now};
+
     use super::*;
-    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn a_change_is_looked_at_at_once_and_the_next_ones_after_a_pause() {

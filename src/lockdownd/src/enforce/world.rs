@@ -9,20 +9,20 @@ use std::{
     time::Duration,
 };
 
+use lockdown_core::{
+    keys::store::ExpiryStyle,
+    policy::observation::{Known, Missing},
+};
 use record::Account;
 
 pub use self::reading::Looked;
 use super::homes::{HomeSpec, KeyFilePath, Territory};
-use crate::{
-    host::{
-        accounts::{AccountName, Accounts, PasswdEntry},
-        clock::local_zone,
-        file_state::FileState,
-        key_store::KEY_STORE,
-        sshd::scan::{self, Scan},
-    },
-    keys::store::ExpiryStyle,
-    policy::observation::{Known, Missing},
+use crate::host::{
+    accounts::{AccountName, Accounts, PasswdEntry},
+    clock::local_zone,
+    file_state::FileState,
+    key_store::KEY_STORE,
+    sshd::scan::{self, Scan},
 };
 
 /// The host as it counts after the last look: what a look did not see whole is as the one before had it.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use control::gate::{Answer, Question, Step};
+use lockdown_core::policy::login::Behind;
 use record::{Account, Person};
 use tokio::sync::oneshot;
 
@@ -14,7 +15,6 @@ use crate::{
         clock::Now,
         processes::ProcessId,
     },
-    policy::login::Behind,
     trigger::Reason,
 };
 

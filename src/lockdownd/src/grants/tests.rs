@@ -1,7 +1,8 @@
 //! The store of grants on a real disk: crashes, reboots, bounds.
 
+use lockdown_core::policy::test_grants::{ended, grant, id, later, now};
+
 use super::*;
-use crate::policy::test_grants::{ended, grant, id, later, now};
 
 const BOOT: &str = "boot-1";
 
@@ -146,7 +147,7 @@ fn the_bound_on_open_grants_holds_and_ended_ones_make_room() {
 fn old_ended_grants_are_forgotten_but_none_that_must_not_come_back_or_is_not_on_record() {
     let disk = Disk::new();
     let rendered = |number, content: &str| Grant {
-        origin: crate::policy::grant::Origin::Config { place: "c:1:1".to_owned(), content: content.to_owned() },
+        origin: lockdown_core::policy::grant::Origin::Config { place: "c:1:1".to_owned(), content: content.to_owned() },
         ..ended(grant(number, "frank", "ubuntu"), EndCause::Revoked, true)
     };
     let (mut store, _) = disk.open(BOOT, now());

@@ -1,5 +1,5 @@
 //! What sshd, passwd, group and shadow say of an account that is to log in by a key: the facts that
-//! [`crate::policy::admission`] judges.
+//! [`lockdown_core::policy::admission`] judges.
 //!
 //! Everything is read anew for each look, never taken from what the daemon knew before. It runs sshd: never on the main
 //! thread.
@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use jiff::Timestamp;
+use lockdown_core::policy::admission::{Aging, BadShell, Bar, Login, Rules, is_pattern, judge};
 use record::Account;
 
 use super::{
@@ -20,7 +21,6 @@ use super::{
         scan::{Disk, Scan, Setting, scan},
     },
 };
-use crate::policy::admission::{Aging, BadShell, Bar, Login, Rules, is_pattern, judge};
 
 /// Where passwords and their ages are (shadow(5)).
 const SHADOW: &str = "/etc/shadow";

@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::async_fd;
 
-pub use crate::policy::time::Now;
+pub use lockdown_core::policy::time::Now;
 
 /// The host's time zone (localtime(5)).
 const LOCALTIME: &str = "/etc/localtime";
@@ -43,16 +43,14 @@ pub enum ClockError {
     Timer(#[source] io::Error),
 }
 
-impl Now {
-    /// Reads both clocks, one after the other.
-    #[must_use]
-    pub fn read() -> Self {
-        let boot = clock_gettime(ClockId::Boottime);
-        let boot = Duration::new(boot.tv_sec.unsigned_abs(), u32::try_from(boot.tv_nsec).unwrap_or(0));
-        let wall = clock_gettime(ClockId::Realtime);
-        let wall = Timestamp::new(wall.tv_sec, i32::try_from(wall.tv_nsec).unwrap_or(0)).unwrap_or(Timestamp::MAX);
-        Self { wall, boot }
-    }
+/// Reads both clocks, one after the other.
+#[must_use]
+pub fn now() -> Now {
+    let boot = clock_gettime(ClockId::Boottime);
+    let boot = Duration::new(boot.tv_sec.unsigned_abs(), u32::try_from(boot.tv_nsec).unwrap_or(0));
+    let wall = clock_gettime(ClockId::Realtime);
+    let wall = Timestamp::new(wall.tv_sec, i32::try_from(wall.tv_nsec).unwrap_or(0)).unwrap_or(Timestamp::MAX);
+    Now { wall, boot }
 }
 
 /// The kernel's id of this boot: a lower-case UUID with hyphens, as records carry it.
@@ -127,7 +125,7 @@ impl DeadlineTimer {
         arm(self.boot.get_ref(), boot, TimerfdTimerFlags::ABSTIME).map_err(failed)?;
         // Arming anew takes back what has fired and was not read: a deadline that has passed must not wait for the kernel to
         // say so, or whoever calls often would never hear of it.
-        let now = Now::read();
+        let now = now();
         if wall.is_some_and(|wall| now.wall >= wall) || boot.is_some_and(|boot| now.boot >= boot) {
             return Ok(Woke::Deadline);
         }
@@ -190,7 +188,7 @@ mod tests {
 
     #[test]
     fn both_clocks_go_forward() {
-        let (first, second) = (Now::read(), Now::read());
+        let (first, second) = (now(), now());
         assert!(second.boot >= first.boot && first.boot > Duration::ZERO);
         assert!(first.wall > Timestamp::UNIX_EPOCH);
     }
@@ -199,14 +197,14 @@ mod tests {
     fn each_of_the_two_deadlines_wakes_alone_and_not_early() {
         run(async {
             let mut timer = DeadlineTimer::new().expect("timers");
-            let start = Now::read();
+            let start = now();
             let wall = start.wall + Duration::from_millis(30);
             assert_eq!(timer.wait(Some(wall), None).await.expect("a wait"), Woke::Deadline);
-            assert!(Now::read().wall >= wall);
-            let boot = Now::read().boot + Duration::from_millis(30);
+            assert!(now().wall >= wall);
+            let boot = now().boot + Duration::from_millis(30);
             let far = start.wall + Duration::from_secs(3600);
             assert_eq!(timer.wait(Some(far), Some(boot)).await.expect("a wait"), Woke::Deadline);
-            assert!(Now::read().boot >= boot);
+            assert!(now().boot >= boot);
         });
     }
 
@@ -214,7 +212,7 @@ mod tests {
     fn a_deadline_in_the_past_wakes_at_once() {
         run(async {
             let mut timer = DeadlineTimer::new().expect("timers");
-            for wall in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Now::read().wall] {
+            for wall in [Timestamp::MIN, Timestamp::UNIX_EPOCH, now().wall] {
                 assert_eq!(timer.wait(Some(wall), None).await.expect("a wait"), Woke::Deadline);
             }
             assert_eq!(timer.wait(None, Some(Duration::ZERO)).await.expect("a wait"), Woke::Deadline);
@@ -225,7 +223,7 @@ mod tests {
     fn a_dropped_wait_loses_nothing() {
         run(async {
             let mut timer = DeadlineTimer::new().expect("timers");
-            let soon = Now::read().boot + Duration::from_millis(20);
+            let soon = now().boot + Duration::from_millis(20);
             let dropped = tokio::time::timeout(Duration::from_millis(1), timer.wait(None, Some(soon))).await;
             assert!(dropped.is_err());
             tokio::time::sleep(Duration::from_millis(40)).await;

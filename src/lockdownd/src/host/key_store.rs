@@ -14,8 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::paths::{self, Durability, PathError, Root, Sight};
-use crate::policy::store::MAX_STORE_FILE;
+use lockdown_core::policy::store::MAX_STORE_FILE;
 use nix::{
     dir::Dir,
     errno::Errno,
@@ -23,6 +22,8 @@ use nix::{
     sys::stat::{self, Mode, SFlag},
     unistd::{self, UnlinkatFlags},
 };
+
+use super::paths::{self, Durability, PathError, Root, Sight};
 
 /// Where the store is; sshd's drop-in names it as `AuthorizedKeysFile /run/lockdownd/keys/%u`.
 pub const KEY_STORE: &str = "/run/lockdownd/keys";

@@ -6,6 +6,7 @@ pub mod async_fd;
 mod child;
 pub mod client;
 pub mod clock;
+pub mod config_files;
 pub mod connection;
 pub mod file_state;
 pub mod held;

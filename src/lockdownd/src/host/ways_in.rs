@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lockdown_core::policy::ways_in::{self as policy, CLOSING, Login, Observed, RunBy, Settings, Sshd};
 use record::Account;
 
 use super::{
@@ -25,7 +26,6 @@ use super::{
         units,
     },
 };
-use crate::policy::ways_in::{self as policy, CLOSING, Login, Observed, RunBy, Settings, Sshd};
 
 mod close;
 mod loaded;

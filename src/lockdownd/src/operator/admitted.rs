@@ -120,7 +120,7 @@ impl Engine {
 
     fn key_types(&self, person: &Person) -> Vec<String> {
         let keys = self.config.people.get(person).map(|entry| &entry.keys);
-        keys.into_iter().flatten().map(crate::keys::person::PersonKey::algorithm).collect()
+        keys.into_iter().flatten().map(lockdown_core::keys::person::PersonKey::algorithm).collect()
     }
 }
 

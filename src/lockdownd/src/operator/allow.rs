@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use control::{Allow, AllowedAnswer, Answer, EffectiveEnd, EndCause, Refusal, RefusalCode, Response};
 use jiff::Timestamp;
+use lockdown_core::{
+    policy::admission,
+    policy::grant::{Grant, Origin},
+    policy::time::Deadline,
+};
 use record::{Account, ArtifactType, Draft, Person};
 
 use super::{Asker, look};
@@ -11,9 +16,6 @@ use crate::{
     enforce::{Engine, NotInForce},
     host::clock::Now,
     ledger::{self, Full},
-    policy::admission,
-    policy::grant::{Grant, Origin},
-    policy::time::Deadline,
 };
 
 /// The furthest ahead that a grant may begin.

@@ -7,6 +7,7 @@ use control::{
     Origin as OriginView, PeopleAnswer, PersonView, Problem, Records, RecordsAnswer, Refusal, RefusalCode, Response,
     SessionKind, SessionView, SessionsAnswer, Severity, Status,
 };
+use lockdown_core::policy::grant::{EndCause, Grant, Origin, Standing};
 use record::{GrantId, Record};
 
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
         clock::Now,
         quarantine::{self, QUARANTINE},
     },
-    policy::grant::{EndCause, Grant, Origin, Standing},
     sessions::{self, Session, Standing as S},
     trigger::Reply,
 };

@@ -6,6 +6,10 @@
 //! person, or by their account's membership of the operators' group as `/etc/group` is now.
 
 use control::{Refusal, RefusalCode};
+use lockdown_core::policy::{
+    operator::{Denied, OwnSession, may_ask},
+    session::{self, Verdict},
+};
 use record::{Actor, Person, SessionId};
 
 use crate::{
@@ -16,10 +20,6 @@ use crate::{
         connection,
         peer::Peer,
         processes::{self, Process},
-    },
-    policy::{
-        operator::{Denied, OwnSession, may_ask},
-        session::{self, Verdict},
     },
     sessions::Session,
 };

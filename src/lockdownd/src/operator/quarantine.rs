@@ -8,11 +8,11 @@ use control::{
     Answer, Change, ChangeKind, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, Quarantined,
     Refusal, RefusalCode, Response, RestoreAnswer,
 };
+use lockdown_core::config::BeforeEnforce;
 use record::{Account, ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    config::BeforeEnforce,
     enforce::{
         Engine,
         homes::{self, Standing},

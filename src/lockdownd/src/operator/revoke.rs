@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use control::{Answer, Enforce, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target};
+use lockdown_core::{
+    policy::grant::{EndCause, Origin},
+    policy::time::Deadline,
+};
 use record::GrantId;
 
 use super::{Asker, look};
 use crate::{
     enforce::{Ending, Engine},
     host::clock::Now,
-    policy::grant::{EndCause, Origin},
-    policy::time::Deadline,
     trigger::Reply,
 };
 

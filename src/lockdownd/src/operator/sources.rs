@@ -1,9 +1,8 @@
 //! Where people and grants came from, as status shows it and as `config.loaded` records it. Changes nothing.
 
 use control::{ConfigSource, GrantLine, PersonLine};
+use lockdown_core::config::Config;
 use serde_json::{Map, Value};
-
-use crate::config::Config;
 
 /// How many people and grants one status names; `lockdownctl people` and `lockdownctl grants` have them all.
 pub(crate) const MAX_SOURCES: usize = 2_000;

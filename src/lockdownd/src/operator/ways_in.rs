@@ -4,6 +4,7 @@
 //! before the answer goes out.
 
 use control::{Answer, Closing, Refusal, RefusalCode, Server, WaysIn, WaysInAnswer};
+use lockdown_core::policy::ways_in::{CLOSING, NOT_COVERED, Way, servers, warnings};
 use record::{ArtifactType, Draft};
 
 use super::Asker;
@@ -13,7 +14,6 @@ use crate::{
         clock::Now,
         ways_in::{self, CloseError, Closed, Question},
     },
-    policy::ways_in::{CLOSING, NOT_COVERED, Way, servers, warnings},
     trigger::{Reason, Reply},
 };
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lockdown_core::policy::test_grants::{later, now};
 use proptest::prelude::*;
 use record::{Record, Source};
 
@@ -9,7 +10,6 @@ use super::*;
 use crate::{
     host::identity::Identity,
     ledger::{Opening, Paths},
-    policy::test_grants::{later, now},
 };
 
 struct Desk {

@@ -10,20 +10,20 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use lockdown_core::{
+    keys::file::{Survey, survey},
+    policy::key_file::{Observed, Verdict, WhyRemoved, judge_key_file},
+};
 use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode as FileMode, sys::stat::SFlag};
 
 use super::{
     Standing, Territory,
     territory::{HomeSpec, KeyFilePath, is_glob},
 };
-use crate::{
-    host::{
-        accounts::AccountName,
-        mounts::Mounts,
-        paths::{self, PathError, Root, Sight, file_type},
-    },
-    keys::file::{Survey, survey},
-    policy::key_file::{Observed, Verdict, WhyRemoved, judge_key_file},
+use crate::host::{
+    accounts::AccountName,
+    mounts::Mounts,
+    paths::{self, PathError, Root, Sight, file_type},
 };
 
 /// The most files that one pattern names in one look, and the most names read of one directory; what lies beyond waits

@@ -7,19 +7,17 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::policy::left_behind::{AT, By, CRON, Left, Over, Seen, is_within, judge, user_slice};
 use record::{Account, Draft, GrantId};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{
-    host::{
-        connection::is_session_scope,
-        held::Held,
-        jobs::{self, Aside, Job, Kind},
-        left_behind::{self, Found},
-        processes::{self, ProcessId},
-    },
-    policy::left_behind::{AT, By, CRON, Left, Over, Seen, is_within, judge, user_slice},
+use crate::host::{
+    connection::is_session_scope,
+    held::Held,
+    jobs::{self, Aside, Job, Kind},
+    left_behind::{self, Found},
+    processes::{self, ProcessId},
 };
 
 /// How many things one record names; the others are counted.

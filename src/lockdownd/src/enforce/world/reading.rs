@@ -9,21 +9,19 @@ use std::{
     time::Duration,
 };
 
+use lockdown_core::policy::observation::{Absence, GONE_AFTER, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole};
 use record::Account;
 
 use super::World;
-use crate::{
-    host::{
-        accounts::{self, Accounts, PasswdEntry},
-        clock::Now,
-        file_state::FileState,
-        name_service, pam,
-        sshd::{
-            effective, listener,
-            scan::{self, Scan},
-        },
+use crate::host::{
+    accounts::{self, Accounts, PasswdEntry},
+    clock,
+    file_state::FileState,
+    name_service, pam,
+    sshd::{
+        effective, listener,
+        scan::{self, Scan},
     },
-    policy::observation::{Absence, GONE_AFTER, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole},
 };
 
 /// How far the two readings of one look are apart: a file is rewritten in less.
@@ -92,7 +90,7 @@ impl World {
         let first = Reading::now(&next.config_files);
         thread::sleep(APART);
         let Reading { passwd, sshd, pam } = Reading::now(&next.config_files);
-        let at = Now::read().boot;
+        let at = clock::now().boot;
         match listed(first.passwd, passwd) {
             Ok((file, accounts)) => next.list(file, accounts, at),
             Err(why) => next.partial.push(why),

@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::{keys::file::survey, policy::key_file::WhyRemoved};
 use nix::{
     dir::Dir,
     errno::Errno,
@@ -27,13 +28,9 @@ use super::{
     Content, Item, ItemId, ItemKind, MAX_BYTES_PER_ACCOUNT, MAX_FINGERPRINTS, MAX_ITEMS_PER_ACCOUNT, QuarantineError,
     intake::ArrivalName, list, open_directories,
 };
-use crate::{
-    host::{
-        paths::{self, Durability, Facts, MAX_KEY_FILE, file_type},
-        writers::Whereabouts,
-    },
-    keys::file::survey,
-    policy::key_file::WhyRemoved,
+use crate::host::{
+    paths::{self, Durability, Facts, MAX_KEY_FILE, file_type},
+    writers::Whereabouts,
 };
 
 /// The most leftovers of a crash that one start settles; more wait for the next.

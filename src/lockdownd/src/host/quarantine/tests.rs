@@ -6,13 +6,11 @@ use std::{
     },
 };
 
+use lockdown_core::policy::key_file::WhyRemoved;
 use proptest::prelude::*;
 
 use super::{intake::ArrivalName, *};
-use crate::{
-    host::paths::{Facts, MAX_KEY_FILE, Root},
-    policy::key_file::WhyRemoved,
-};
+use crate::host::paths::{Facts, MAX_KEY_FILE, Root};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIHMzbIKLxIz9G0FfFEIfFWxnh5nYVWWSF6WBRk4N7hJ frank\n";
 

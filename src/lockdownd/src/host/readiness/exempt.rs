@@ -6,23 +6,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lockdown_core::keys::{
+    file::{lines, survey},
+    line::Line,
+};
 use record::Account;
 
 use super::Obstacle;
-use crate::{
-    host::{
-        accounts::Accounts,
-        admission::Admission,
-        paths::{Facts, Root, Sight},
-        sshd::{
-            drop_in::{self, ExemptKeyFiles},
-            listener::Invocation,
-            scan::expand,
-        },
-    },
-    keys::{
-        file::{lines, survey},
-        line::Line,
+use crate::host::{
+    accounts::Accounts,
+    admission::Admission,
+    paths::{Facts, Root, Sight},
+    sshd::{
+        drop_in::{self, ExemptKeyFiles},
+        listener::Invocation,
+        scan::expand,
     },
 };
 

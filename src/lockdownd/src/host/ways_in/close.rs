@@ -10,20 +10,19 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use lockdown_core::policy::ways_in::{CLOSING, OddAccount, closing};
+
 use super::{As, Question, loaded, observe, probes};
-use crate::{
-    host::{
-        paths::{self, Durability, PathError},
-        readiness,
-        sshd::{
-            drop_in::{self, DropInError},
-            effective::{Effective, EffectiveError, Spec, sshd_t},
-            listener::{self, Invocation, Listener},
-            probe::Probe,
-            scan::{self, Disk},
-        },
+use crate::host::{
+    paths::{self, Durability, PathError},
+    readiness,
+    sshd::{
+        drop_in::{self, DropInError},
+        effective::{Effective, EffectiveError, Spec, sshd_t},
+        listener::{self, Invocation, Listener},
+        probe::Probe,
+        scan::{self, Disk},
     },
-    policy::ways_in::{CLOSING, OddAccount, closing},
 };
 
 /// The drop-in was not put in, or not taken out; everything is as it was.

@@ -10,18 +10,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use lockdown_core::policy::ways_in::Unread;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::{
-    host::{
-        processes,
-        sshd::{
-            effective::{Spec, effective},
-            listener::Listener,
-            scan::{self, Disk},
-        },
+use crate::host::{
+    processes,
+    sshd::{
+        effective::{Spec, effective},
+        listener::Listener,
+        scan::{self, Disk},
     },
-    policy::ways_in::Unread,
 };
 
 /// How exactly the start of a process is known: to the tick of its clock.

@@ -5,19 +5,17 @@
 
 use std::{collections::HashSet, io::Read, path::Path, time::Duration};
 
+use lockdown_core::policy::ways_in::OtherServer;
 use memchr::memmem;
 
-use crate::{
-    host::{
-        listening,
-        processes::Process,
-        programs::{Bounds, Programs},
-        sshd::{
-            listener::{self, Listener},
-            units::OnDemand,
-        },
+use crate::host::{
+    listening,
+    processes::Process,
+    programs::{Bounds, Programs},
+    sshd::{
+        listener::{self, Listener},
+        units::OnDemand,
     },
-    policy::ways_in::OtherServer,
 };
 
 /// Programs that are SSH servers, by name.

@@ -8,6 +8,10 @@ use std::{
 
 use fanotify::FileId;
 use jiff::Timestamp;
+use lockdown_core::{
+    keys::file::{Survey, survey},
+    policy::key_file::{Verdict, WhyRemoved},
+};
 use nix::{errno::Errno, fcntl::OFlag};
 
 use super::{Trouble, Worker};
@@ -22,8 +26,6 @@ use crate::{
         quarantine::{Arrival, NotTaken, Prey, QUARANTINE, Taken},
         writers::Whereabouts,
     },
-    keys::file::{Survey, survey},
-    policy::key_file::{Verdict, WhyRemoved},
 };
 
 /// A file that is not kept is surveyed for its keys up to this length (64 KiB): the thread must not be held.

@@ -1,13 +1,12 @@
-//! TOML → a checked [`Config`]: `/etc/lockdownd/config.toml` and `conf.d/*.toml`, merged in name order.
+//! TOML → a checked [`Config`]: the texts of `/etc/lockdownd/config.toml` and `conf.d/*.toml`, in the order in which they
+//! are merged.
 //!
 //! Duty: refuse what is unknown, unclear or contradictory, naming file, line, column and what would work, and as many
 //! mistakes at once as can be told. A `Config` that exists has been checked whole: the inside never re-checks it.
-//! This never changes anything, never reads a clock, and never puts a configuration in force: that is for its caller.
+//! This never reads a file or a clock, and never puts a configuration in force: that is for its caller.
 
-mod check;
 mod cron;
 mod error;
-mod files;
 mod judge;
 mod merge;
 mod place;
@@ -21,7 +20,6 @@ mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     str::FromStr,
     time::Duration,
 };
@@ -29,11 +27,9 @@ use std::{
 use jiff::Timestamp;
 use record::{Account, Host, NameError, Person, Stack};
 
-pub use check::{Checked, Proposed, check, check_as};
 pub use control::Mode;
 pub use cron::{Cron, CronError, MAX_CRON_TEXT};
 pub use error::{Error, MAX_PROBLEMS, Problem};
-pub use files::{MAX_FILE, MAX_FILES, MAX_LAST_GOOD, MAX_TOTAL};
 pub use judge::{
     MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_SIZE, MAX_WARNING, MIN_GRANT, MIN_RETAIN, MIN_SIZE,
 };
@@ -48,16 +44,9 @@ use control::Cidr;
 
 use crate::keys::person::PersonKey;
 use error::Problems;
-use files::Owner;
 use judge::{Scope, judge};
 use merge::Settings;
 use place::Source;
-
-/// Where the configuration in force stands.
-pub const CONFIG_DIR: &str = "/etc/lockdownd";
-
-/// The user whose configuration files are believed.
-const ROOT: u32 = 0;
 
 /// A checked configuration, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,108 +208,54 @@ pub struct LedgerConfig {
     pub when_full: WhenFull,
 }
 
-/// How far two readings of the configuration are apart: a file is rewritten in less.
-pub const APART: Duration = Duration::from_millis(50);
-/// How many readings in a row may differ.
-pub const READINGS: u32 = 20;
-
-/// Loads what stands in a configuration directory (`/etc/lockdownd`): `config.toml`, which must be there, then
-/// `conf.d/*.toml` in name order. Settings of a later file replace earlier ones, lists included; `[[person]]` and
-/// `[[grant]]` add up. Names that begin with a dot or end otherwise are left alone.
-///
-/// Files and both directories must belong to root and be writable by root alone; files are regular, not links, at most
-/// [`MAX_FILE`] bytes each, [`MAX_TOTAL`] together and [`MAX_FILES`] in number.
-///
-/// A file that is being written is seen empty or cut, and that may well be a configuration too. So everything is read
-/// twice, a moment apart, until both readings agree: this takes [`APART`], and up to [`READINGS`] times that.
-///
-/// # Errors
-/// Everything that is wrong, up to [`MAX_PROBLEMS`]; or that somebody goes on writing.
-pub fn load(dir: &Path) -> Result<Config, Error> {
-    load_steady(dir, Owner::Only(ROOT))
+/// What the files of a configuration say, and what is wrong with them, before all of it is judged together.
+#[derive(Debug, Default)]
+pub struct Unjudged {
+    settings: Settings,
+    problems: Problems,
 }
 
-fn load_steady(dir: &Path, owner: Owner) -> Result<Config, Error> {
-    let read = || (files::states(dir, owner), load_of(dir, owner));
-    let mut before = read();
-    for _ in 0..READINGS {
-        std::thread::sleep(APART);
-        let now = read();
-        let agree = match (&before.1, &now.1) {
-            (Ok(before), Ok(now)) => before == now,
-            (Err(before), Err(now)) => before.to_string() == now.to_string(),
-            _ => false,
-        };
-        if agree && before.0 == now.0 {
-            return now.1;
-        }
-        before = now;
+impl Unjudged {
+    /// Takes over what one more file says. Its settings replace earlier ones, lists included; `[[person]]` and `[[grant]]`
+    /// add up. The name is for complaints.
+    pub fn add(&mut self, name: &str, text: &str) {
+        self.settings.add(&Source::new(name, text), &mut self.problems);
     }
-    let mut problems = Problems::default();
-    let place = place::Place::whole(&dir.to_string_lossy());
-    problems.add_unread(&place, "files in it are being written", "reload again when they are whole");
-    judge(Settings::default(), &Scope::Whole, problems)
-}
 
-fn load_of(dir: &Path, owner: Owner) -> Result<Config, Error> {
-    load_with(dir, owner, &[], Problems::default())
-}
-
-/// As [`load_of`], with the proposed files in the place of those that stand at their destinations, if any do.
-fn load_with(dir: &Path, owner: Owner, proposed: &[Proposed], mut problems: Problems) -> Result<Config, Error> {
-    let mut settings = Settings::default();
-    let mut left = MAX_TOTAL;
-    let also: Vec<&Path> = proposed.iter().map(|proposed| proposed.destination.as_path()).collect();
-    for path in files::list(dir, owner, &also, &mut problems) {
-        // What is only proposed may be anybody's.
-        let (content, owner) = match proposed.iter().find(|proposed| proposed.destination == path) {
-            Some(proposed) => (&proposed.file, Owner::Any),
-            None => (&path, owner),
-        };
-        let Some(text) = files::read(content, owner, MAX_FILE, &mut problems) else { continue };
-        let source = Source::new(&path.to_string_lossy(), &text);
-        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        if length > left {
-            let what = format!("with this file the configuration has more than {MAX_TOTAL} bytes");
-            problems.add_unread(&source.whole(), what, "make it smaller: it and all after it are not read");
-            break;
-        }
-        left -= length;
-        settings.add(&source, &mut problems);
+    /// A file, or a directory of them, that could not be read: what is wrong with it, and what would work.
+    pub fn add_unread(&mut self, place: &Place, what: impl Into<String>, instead: impl Into<String>) {
+        self.problems.add_unread(place, what, instead);
     }
-    judge(settings, &Scope::Whole, problems)
-}
 
-/// Loads one file that holds a whole configuration, as [`Config::to_toml`] wrote it: the last good one. It must belong to
-/// root as those of [`load`], and have at most [`MAX_LAST_GOOD`] bytes.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_file(path: &Path) -> Result<Config, Error> {
-    load_file_of(path, Owner::Only(ROOT))
-}
-
-fn load_file_of(path: &Path, owner: Owner) -> Result<Config, Error> {
-    let mut problems = Problems::default();
-    let mut settings = Settings::default();
-    if let Some(text) = files::read(path, owner, MAX_LAST_GOOD, &mut problems) {
-        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+    /// Judges it as a whole configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong, up to [`MAX_PROBLEMS`].
+    pub fn judge(self) -> Result<Config, Error> {
+        judge(self.settings, &Scope::Whole, self.problems)
     }
-    judge(settings, &Scope::Whole, problems)
+
+    /// Judges it as one file of a configuration. People whom its grants name and whom it does not know, and whether a grant
+    /// needs a reason, are looked up in what is installed, if that can be read.
+    ///
+    /// # Errors
+    /// As [`Unjudged::judge`].
+    pub fn judge_as_one_file(self, installed: Option<&Config>) -> Result<Config, Error> {
+        judge(self.settings, &Scope::OneFile(installed), self.problems)
+    }
 }
 
 impl Config {
-    /// Reads configuration texts, each with a name for complaints, as if they were the files of [`load`] in this order.
+    /// Reads configuration texts, each with a name for complaints, in the order in which they are merged.
     ///
     /// # Errors
-    /// As [`load`].
+    /// As [`Unjudged::judge`].
     pub fn parse(files: &[(&str, &str)]) -> Result<Self, Error> {
-        let mut problems = Problems::default();
-        let mut settings = Settings::default();
+        let mut unjudged = Unjudged::default();
         for (name, text) in files {
-            settings.add(&Source::new(name, text), &mut problems);
+            unjudged.add(name, text);
         }
-        judge(settings, &Scope::Whole, problems)
+        unjudged.judge()
     }
 
     /// Whether whoever logs in to this account may forward their agent to it.

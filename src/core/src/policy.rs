@@ -16,7 +16,7 @@ pub mod rendered;
 pub mod schedule;
 pub mod session;
 pub mod store;
-#[cfg(test)]
-pub(crate) mod test_grants;
+#[cfg(any(test, feature = "testing"))]
+pub mod test_grants;
 pub mod time;
 pub mod ways_in;

@@ -4,7 +4,7 @@
 //! own key store; read what sshd tells PAM about the key it verified. Where sshd's answer is in doubt, the reading errs
 //! towards "this line lets somebody in".
 //!
-//! May never: do I/O, read a clock, import `host` or tokio, panic on any input, or paste input into what it writes.
+//! May never: do I/O, read a clock, panic on any input, or paste input into what it writes.
 
 pub mod auth_info;
 pub mod file;
@@ -13,6 +13,6 @@ pub mod line;
 pub mod options;
 pub mod person;
 pub mod store;
-#[cfg(test)]
-pub(crate) mod test_keys;
+#[cfg(any(test, feature = "testing"))]
+pub mod test_keys;
 pub mod wire;

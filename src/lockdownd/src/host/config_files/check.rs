@@ -5,15 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lockdown_core::config::{Config, Error, Place, Unjudged};
+
 use super::{
-    CONFIG_DIR, Config, Error, ROOT,
-    error::Problems,
-    files,
+    CONFIG_DIR, ROOT, files,
     files::{MAX_FILE, Owner},
-    judge::{Scope, judge},
     load, load_of, load_with,
-    merge::Settings,
-    place::{Place, Source},
 };
 
 /// A file that is judged as if it stood at its destination.
@@ -56,30 +53,30 @@ pub fn check_as(proposed: &[Proposed]) -> Result<Checked, Error> {
 }
 
 pub(super) fn check_as_in(dir: &Path, owner: Owner, proposed: &[Proposed]) -> Result<Checked, Error> {
-    let mut problems = Problems::default();
+    let mut unjudged = Unjudged::default();
     for (i, Proposed { destination, .. }) in proposed.iter().enumerate() {
         let place = Place::whole(&destination.to_string_lossy());
         if !is_destination(dir, destination) {
             let dir = dir.display();
-            problems.add_unread(
+            unjudged.add_unread(
                 &place,
                 "this is no file of the configuration",
                 format!("{dir}/config.toml works, and {dir}/conf.d/NAME.toml where NAME begins with no dot"),
             );
         } else if proposed[..i].iter().any(|earlier| earlier.destination == *destination) {
-            problems.add_unread(&place, "two files are to stand here", "name each destination once");
+            unjudged.add_unread(&place, "two files are to stand here", "name each destination once");
         }
     }
     let main = dir.join("config.toml");
     if !main.exists() && !proposed.iter().any(|proposed| proposed.destination == main) {
         let name = main.display();
-        problems.add_unread(
+        unjudged.add_unread(
             &Place::whole(&main.to_string_lossy()),
             "it is not there yet",
             format!("write it first, or check both together: --as {name} FILE --as DESTINATION FILE"),
         );
     }
-    load_with(dir, owner, proposed, problems).map(|config| Checked::of(dir, &config))
+    load_with(dir, owner, proposed, unjudged).map(|config| Checked::of(dir, &config))
 }
 
 fn is_destination(dir: &Path, path: &Path) -> bool {
@@ -88,12 +85,11 @@ fn is_destination(dir: &Path, path: &Path) -> bool {
 }
 
 pub(super) fn check_file(path: &Path, installed: Option<&Config>) -> Result<Config, Error> {
-    let mut problems = Problems::default();
-    let mut settings = Settings::default();
-    if let Some(text) = files::read(path, Owner::Any, MAX_FILE, &mut problems) {
-        settings.add(&Source::new(&path.to_string_lossy(), &text), &mut problems);
+    let mut unjudged = Unjudged::default();
+    if let Some(text) = files::read(path, Owner::Any, MAX_FILE, &mut unjudged) {
+        unjudged.add(&path.to_string_lossy(), &text);
     }
-    judge(settings, &Scope::OneFile(installed), problems)
+    unjudged.judge_as_one_file(installed)
 }
 
 impl Checked {

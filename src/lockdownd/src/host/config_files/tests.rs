@@ -5,11 +5,18 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
 };
 
+use lockdown_core::{
+    config::Mode,
+    keys::test_keys::{ED25519, P256},
+};
 use nix::{sys::stat::Mode as FileMode, unistd::mkfifo};
+use record::Account;
 use tempfile::TempDir;
 
-use super::super::check::{check_as_in, check_file};
-use super::*;
+use super::{
+    check::{check_as_in, check_file},
+    *,
+};
 
 /// A configuration directory that belongs to whoever runs the test.
 struct Dir(TempDir);
@@ -51,6 +58,13 @@ impl Dir {
 
 const ENFORCE: &str = "mode = \"enforce\"\n";
 
+const FRANK: &str =
+    "mode = \"enforce\"\n[[person]]\nname = \"frank\"\nkeys = []\naccounts = [\"ubuntu\", \"deploy\"]\n";
+
+fn good(text: &str) -> Config {
+    Config::parse(&[("c.toml", text)]).unwrap_or_else(|error| unreachable!("{text}\n{error}"))
+}
+
 #[test]
 fn later_files_replace_settings_and_add_people() {
     let dir = Dir::new(&[
@@ -72,7 +86,7 @@ fn later_files_replace_settings_and_add_people() {
 
 #[test]
 fn a_key_that_two_files_claim_names_both() {
-    let person = |name: &str| format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", KEYS[0]);
+    let person = |name: &str| format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", ED25519);
     let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", &person("a")), ("conf.d/b.toml", &person("b"))]);
     let error = dir.load().expect_err("refused").to_string();
     assert!(
@@ -187,7 +201,8 @@ fn proposed(dir: &Dir, files: &[(&str, &str)]) -> Result<Checked, Error> {
 
 #[test]
 fn a_file_is_judged_in_the_whole_at_the_place_where_it_would_stand() {
-    let person = |name: &str, key: usize| format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", KEYS[key]);
+    let person =
+        |name: &str, key: usize| format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", [ED25519, P256][key]);
     let dir = Dir::new(&[("config.toml", ENFORCE), ("conf.d/a.toml", &person("a", 0))]);
     assert!(proposed(&dir, &[("conf.d/b.toml", &person("b", 1))]).is_ok(), "it need not be there yet");
     assert!(proposed(&dir, &[("conf.d/a.toml", &person("b", 0))]).is_ok(), "what stands there now does not count");
@@ -236,7 +251,7 @@ fn a_destination_is_a_file_that_would_be_read() {
 
 #[test]
 fn the_last_good_configuration_loads_again() {
-    let config = good(&FRANK.replace("[]", &format!("[\"{}\"]", KEYS[3])));
+    let config = good(&FRANK.replace("[]", &format!("[\"{}\"]", P256)));
     let dir = Dir::new(&[("last-good.toml", &config.to_toml())]);
     let again = load_file_of(&dir.0.path().join("last-good.toml"), Owner::Only(dir.owner())).expect("good");
     assert_eq!(again.digest, config.digest);

@@ -3,7 +3,6 @@
 use super::*;
 
 mod documents;
-mod loading;
 mod round_trip;
 
 /// Public keys that are nobody's: their private halves were never kept.

@@ -11,28 +11,28 @@ use super::{
 };
 
 /// 2027-01-15 08:00:00 UTC, a hundred seconds after the boot.
-pub(crate) fn now() -> Now {
+pub fn now() -> Now {
     Now { wall: Timestamp::from_second(1_800_000_000).expect("in range"), boot: Duration::from_secs(100) }
 }
 
 /// So many seconds after [`now`], on both clocks.
-pub(crate) fn later(seconds: u64) -> Now {
+pub fn later(seconds: u64) -> Now {
     let Deadline { wall, boot } = lasts(seconds);
     Now { wall, boot }
 }
 
 /// The end of what lasts so many seconds from [`now`].
-pub(crate) fn lasts(seconds: u64) -> Deadline {
+pub fn lasts(seconds: u64) -> Deadline {
     Deadline::after(Duration::from_secs(seconds), now())
 }
 
 /// An id from a number.
-pub(crate) fn id(number: u64) -> GrantId {
+pub fn id(number: u64) -> GrantId {
     format!("g-{number:016x}").parse().expect("16 hex digits are an id")
 }
 
 /// An operator's grant of an hour from [`now`] on, on record, to an account of user id 1000.
-pub(crate) fn grant(number: u64, person: &str, account: &str) -> Grant {
+pub fn grant(number: u64, person: &str, account: &str) -> Grant {
     let hour = lasts(3_600);
     Grant {
         id: id(number),
@@ -52,7 +52,7 @@ pub(crate) fn grant(number: u64, person: &str, account: &str) -> Grant {
 }
 
 /// The same, ended.
-pub(crate) fn ended(grant: Grant, cause: EndCause, recorded: bool) -> Grant {
+pub fn ended(grant: Grant, cause: EndCause, recorded: bool) -> Grant {
     let end = End { cause, at: now().wall, reason: "over".to_owned(), actor: None, recorded };
     Grant { end: Some(end), ..grant }
 }

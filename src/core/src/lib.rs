@@ -1,0 +1,7 @@
+//! What lockdownd decides, and the configuration that it decides by. `docs/ARCHITECTURE.md` has the picture.
+//!
+//! Nothing here does I/O, reads a clock or awaits: everything it needs to know is passed in.
+
+pub mod config;
+pub mod keys;
+pub mod policy;
