@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use instance_tests::eventually;
+use lockdown_core::sshd_log;
 use lockdownd::attempts::{Book, Gate, Names, Place};
-use lockdownd::sshd_log;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::{

@@ -15,6 +15,7 @@ mod unheard;
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::sshd_log::{Line, User, What, Why};
 use record::{ArtifactType, Draft, Fingerprint, Source};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,6 @@ pub use self::{
     store::{STATE, StateError},
     unheard::{LINE_WITHIN, MAX_AWAITED},
 };
-use crate::sshd_log::{Line, User, What, Why};
 
 /// Connections that are under way at most; sshd's `MaxStartups` is far below. Past it the oldest counts as over.
 pub const MAX_OPEN: usize = 4_096;

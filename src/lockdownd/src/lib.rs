@@ -13,6 +13,5 @@ pub mod operator;
 pub mod recorder;
 pub mod run;
 pub mod sessions;
-pub mod sshd_log;
 pub mod traces;
 pub mod trigger;

@@ -6,13 +6,11 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::sshd_log::{self, What, Writer};
 use nix::sys::eventfd::EventFd;
 
 use super::{Login, follow::by_sshd};
-use crate::{
-    host::journal_reader::{Got, Reader},
-    sshd_log::{self, What, Writer},
-};
+use crate::host::journal_reader::{Got, Reader};
 
 /// How long a journal may take to give the lines of one connection.
 const LIMIT: Duration = Duration::from_secs(10);

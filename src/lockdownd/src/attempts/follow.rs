@@ -18,6 +18,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::sshd_log::{self, Writer};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use record::{Draft, SessionId};
 use tokio::sync::mpsc;
@@ -30,7 +31,6 @@ use crate::{
         processes,
     },
     run::let_go,
-    sshd_log::{self, Writer},
 };
 
 /// How often what happens without a line is looked at: connections that end in silence, the end of a minute.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::sshd_log::PROGRAMS;
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
 use super::{Engine, jobs::Kind};
@@ -19,7 +20,6 @@ use crate::{
     },
     ledger,
     sessions::{End, Session, Standing},
-    sshd_log::PROGRAMS,
 };
 
 /// The program that PAM asks the daemon with.

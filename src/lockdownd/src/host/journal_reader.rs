@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::sshd_log::{IDENTIFIERS, PROGRAMS};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -21,7 +22,6 @@ use nix::{
 
 use self::export::Decoder;
 pub use self::export::Entry;
-use crate::sshd_log::{IDENTIFIERS, PROGRAMS};
 
 /// This machine's id (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use lockdown_core::sshd_log::PROGRAMS;
 use memchr::memmem;
 use rustix::process::Signal;
 
@@ -20,7 +21,6 @@ use super::{
     programs::{Bounds, Programs},
     sshd::listener,
 };
-use crate::sshd_log::PROGRAMS;
 
 /// What stands in the program of OpenSSH's server alone: how its listener titles itself.
 const LISTENERS_TITLE: &[u8] = b"[listener] %d of %d-%d startups";

@@ -10,10 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    host::processes::{ProcDir, Process, ProcessError, ProcessId, pids, real_uid},
-    sshd_log::{IDENTIFIERS, PROGRAMS},
-};
+use lockdown_core::sshd_log::{IDENTIFIERS, PROGRAMS};
+
+use crate::host::processes::{ProcDir, Process, ProcessError, ProcessId, pids, real_uid};
 
 /// Debian's sshd.
 pub const DEFAULT_BINARY: &str = "/usr/sbin/sshd";

@@ -5,8 +5,9 @@
 //! fixed places, and address and port after the name: so a line is read from sshd's own first words and then from its
 //! right end. Where that end is another's too, or may have been cut off, the address is unknown rather than believed.
 
-use lockdown_core::policy::address;
 use record::{Fingerprint, Source};
+
+use crate::policy::address;
 
 /// The names under which sshd logs (`SYSLOG_IDENTIFIER`): alone until OpenSSH 9.7, with `sshd-session` from 9.8 on.
 /// `sshd-auth` (10.0) has its lines written by `sshd-session`; it stands here for the day it does not.
