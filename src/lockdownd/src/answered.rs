@@ -14,9 +14,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::attempts::{Gap, Gate};
 
 use crate::{
-    attempts::{Gap, Gate, Unheard},
+    attempts::Unheard,
     host::paths::{self, Durability},
 };
 

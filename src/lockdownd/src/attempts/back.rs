@@ -6,10 +6,13 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use lockdown_core::sshd_log::{self, What, Writer};
+use lockdown_core::{
+    attempts::Login,
+    sshd_log::{self, What, Writer},
+};
 use nix::sys::eventfd::EventFd;
 
-use super::{Login, follow::by_sshd};
+use super::follow::by_sshd;
 use crate::host::journal_reader::{Got, Reader};
 
 /// How long a journal may take to give the lines of one connection.

@@ -1,4 +1,4 @@
-//! The thread that follows sshd's log: journal → [`Book`] → statements and logins for the engine.
+//! The thread that follows sshd's log: journal → [`Book`](lockdown_core::attempts::Book) → statements and logins for the engine.
 //!
 //! It is slow where the journal, the disk or the engine is, and then simply reads later: what waits, waits in the journal.
 //! Nothing is given to the engine before it is on disk here with its place in the journal, and nothing is forgotten before
@@ -18,12 +18,15 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockdown_core::sshd_log::{self, Writer};
+use lockdown_core::{
+    attempts::{Gap, Login, Place},
+    sshd_log::{self, Writer},
+};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use record::{Draft, SessionId};
 use tokio::sync::mpsc;
 
-use super::{Gap, Login, NAME_KEY, Names, Place, STATE, Statement, store::State};
+use super::{NAME_KEY, STATE, names::HostNames, store::State};
 use crate::{
     answered::Answered,
     host::{
@@ -75,7 +78,7 @@ pub struct Statements {
 
 /// The running thread. Dropping it stops it.
 pub struct Follower {
-    /// Holds one answer for each login that was told, which are [`super::MAX_LOGINS`] at most.
+    /// Holds one answer for each login that was told, which are [`lockdown_core::attempts::MAX_LOGINS`] at most.
     looked_at: Sender<u64>,
     bell: Arc<EventFd>,
     stop: Arc<AtomicBool>,
@@ -98,7 +101,7 @@ impl Follower {
         let bell = Arc::new(EventFd::from_flags(flags)?);
         let stop = Arc::new(AtomicBool::new(false));
         let (looked_at, answers) = std_mpsc::channel();
-        let names = Names::open(Path::new(NAME_KEY))?;
+        let names = HostNames::open(Path::new(NAME_KEY))?;
         let worker = Worker {
             state: load(Path::new(STATE), lost, Timestamp::now()),
             names,
@@ -160,7 +163,7 @@ fn load(path: &Path, lost: Option<&str>, now: Timestamp) -> State {
 
 struct Worker {
     state: State,
-    names: Names,
+    names: HostNames,
     gate: Answered,
     reports: mpsc::Sender<LogReport>,
     answers: Receiver<u64>,
@@ -279,7 +282,7 @@ impl Worker {
             self.gate.line(pid, entry.time);
         }
         let place = Place { time: entry.time, boot: &entry.boot, pid };
-        self.state.book.take(line, place, &self.names, &self.gate);
+        self.state.book.take(line, place, &self.names.names, &self.gate);
     }
 
     /// The entry that was read last is not there any more, nor is what came between it and this one.
@@ -312,7 +315,7 @@ impl Worker {
     /// Nothing has come for a while.
     fn idle(&mut self) {
         let before = self.state.book.is_waiting();
-        self.state.book.tick(Timestamp::now(), &self.names, |pid| processes::identity(pid).is_none());
+        self.state.book.tick(Timestamp::now(), &self.names.names, |pid| processes::identity(pid).is_none());
         self.changed |= before;
         self.look_for_lines();
         // The bell has told of what `flush` looks at.
@@ -423,17 +426,6 @@ pub(super) fn by_sshd(entry: &Entry) -> Option<(i32, Writer)> {
     Some((pid, sshd_log::writer(uid, entry.exe.as_deref(), &entry.identifier)?))
 }
 
-impl Statement {
-    /// The record of it, as part of a batch.
-    pub(super) fn draft(&self, batch: u64) -> Draft {
-        match self {
-            Self::Failed(failure) => failure.draft(batch),
-            Self::Sum(minute) => minute.draft(batch),
-            Self::Gap(gap) => gap.draft(batch),
-        }
-    }
-}
-
 /// How many entries lie between two cursors, where both are of one sequence.
 fn missing(from: &str, to: &str) -> Option<u64> {
     let part = |cursor: &str, name: &str| {
@@ -454,6 +446,8 @@ fn suppressed(message: &str) -> Option<(Option<u64>, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use lockdown_core::attempts::Statement;
+
     use super::*;
 
     #[test]

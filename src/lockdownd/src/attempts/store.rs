@@ -4,14 +4,14 @@
 use std::{io, path::Path};
 
 use jiff::Timestamp;
+use lockdown_core::attempts::Book;
 use serde::{Deserialize, Serialize};
 
-use super::Book;
 use crate::host::paths::{self, Durability, PathError};
 
 /// Where it is.
 pub const STATE: &str = "/var/lib/lockdownd/log.json";
-/// The longest such file that is read: [`super::MAX_OPEN`] connections with names of a kilobyte are below it.
+/// The longest such file that is read: [`lockdown_core::attempts::MAX_OPEN`] connections with names of a kilobyte are below it.
 const MAX_STATE: u64 = 16 << 20;
 /// The version of its format.
 const VERSION: u32 = 1;

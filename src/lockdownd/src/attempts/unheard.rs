@@ -9,8 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-
-use super::Gap;
+use lockdown_core::attempts::Gap;
 
 /// How long after the gate's answer the line may come, once all that is in the journal has been read.
 pub const LINE_WITHIN: Duration = Duration::from_secs(15);

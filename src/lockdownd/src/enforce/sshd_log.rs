@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lockdown_core::sshd_log::PROGRAMS;
+use lockdown_core::{attempts::Login, sshd_log::PROGRAMS};
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
 use super::{Engine, jobs::Kind};
 use crate::{
-    attempts::{self, LogReport, Login, Statements},
+    attempts::{self, LogReport, Statements},
     host::{
         clock::{self, Now},
         logins,

@@ -1,10 +1,10 @@
 //! Every connection that never got in counts once, whatever comes in whatever order, and however much of it.
 
-use lockdown_core::sshd_log;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::sshd_log;
 
 const BOOT: &str = "e060f5bf-aa3e-488e-9ef0-3544e681d771";
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use lockdown_core::sshd_log::Why;
 use record::{Account, ArtifactType, Draft, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::names::{Named, Names};
+use crate::sshd_log::Why;
 
 /// How long failures are summed up.
 pub const WINDOW: SignedDuration = SignedDuration::from_mins(1);
