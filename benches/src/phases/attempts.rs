@@ -1,7 +1,7 @@
 //! What one failed login in sshd's log costs: our reading of it beside that of two well-known readers, on the same lines in
 //! the same run; and the whole way from the journal to the record.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};

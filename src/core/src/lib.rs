@@ -7,3 +7,4 @@ pub mod config;
 pub mod keys;
 pub mod policy;
 pub mod sshd_log;
+pub mod windows;
