@@ -15,11 +15,9 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use lockdown_core::attempts::{Gap, Gate};
+use lockdown_host::paths::{self, Durability};
 
-use crate::{
-    attempts::Unheard,
-    host::paths::{self, Durability},
-};
+use crate::attempts::Unheard;
 
 /// Where they are kept.
 pub const ANSWERED: &str = "/var/lib/lockdownd/answered";

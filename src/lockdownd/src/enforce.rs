@@ -40,6 +40,8 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::config::Config;
+use lockdown_core::policy::time::Now;
+use lockdown_host::{key_store::KeyStore, writers::Writers};
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
 
@@ -61,7 +63,6 @@ use crate::{
     attempts::{Follower, LogReport},
     emergencies::Emergencies,
     grants::Grants,
-    host::{clock::Now, key_store::KeyStore, writers::Writers},
     operator::admitted::Asked,
     recorder::Recorder,
     sessions::Sessions,
@@ -289,7 +290,7 @@ impl Engine {
     /// A grant's id that no grant has yet.
     pub(crate) fn new_grant_id(&self) -> GrantId {
         loop {
-            let id: GrantId = format!("g-{:016x}", crate::host::random()).parse().expect("16 hex digits are an id");
+            let id: GrantId = format!("g-{:016x}", lockdown_host::random()).parse().expect("16 hex digits are an id");
             if self.grants.get(&id).is_none() {
                 return id;
             }
@@ -299,7 +300,7 @@ impl Engine {
     /// A session's id that no live session has.
     pub(crate) fn new_session_id(&self) -> SessionId {
         loop {
-            let id: SessionId = format!("s-{:016x}", crate::host::random()).parse().expect("16 hex digits are an id");
+            let id: SessionId = format!("s-{:016x}", lockdown_host::random()).parse().expect("16 hex digits are an id");
             if self.sessions.get(&id).is_none() {
                 return id;
             }

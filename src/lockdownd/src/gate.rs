@@ -6,6 +6,7 @@
 mod from_here;
 
 use control::gate::{Answer, Question, Step};
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     keys::auth_info,
     policy::{
@@ -13,16 +14,15 @@ use lockdown_core::{
         login::{self, Admitted, Attempt, Refused},
     },
 };
+use lockdown_host::{
+    client::Maker,
+    logins::Uses,
+    processes::{self, Process, ProcessId},
+};
 use record::{Account, ArtifactType, Draft, Fingerprint, Source};
 
 use crate::{
     enforce::Engine,
-    host::{
-        client::Maker,
-        clock::Now,
-        logins::Uses,
-        processes::{self, Process, ProcessId},
-    },
     sessions::{Session, Standing},
 };
 

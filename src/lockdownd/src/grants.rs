@@ -16,13 +16,13 @@ use jiff::Timestamp;
 use lockdown_core::policy::{
     grant::{End, EndCause, Grant, Origin, Standing},
     schedule::{LastLockdown, Recurring},
-    time::BELIEVED_STEP_BACK,
+    time::{BELIEVED_STEP_BACK, Now},
 };
+use lockdown_host::paths;
 use record::GrantId;
 use serde::{Deserialize, Serialize};
 
 use self::ended::EndedRoom;
-use crate::host::{clock::Now, paths};
 
 /// The most grants that may be open at once.
 pub const MAX_OPEN: usize = 10_000;

@@ -6,7 +6,6 @@ pub mod emergencies;
 pub mod enforce;
 pub mod gate;
 pub mod grants;
-pub mod host;
 pub mod journal;
 pub mod ledger;
 pub mod operator;

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use lockdownd::host::config_files::Proposed;
+use lockdown_host::config_files::Proposed;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -19,8 +19,8 @@ fn main() -> ExitCode {
             println!("lockdownd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        [Some(lockdownd::host::quarantine::RESTORE_ARGUMENT), ..] => {
-            lockdownd::host::quarantine::restore_as_account(&arguments[1..])
+        [Some(lockdown_host::quarantine::RESTORE_ARGUMENT), ..] => {
+            lockdown_host::quarantine::restore_as_account(&arguments[1..])
         }
         _ => usage(),
     }

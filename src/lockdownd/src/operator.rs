@@ -13,11 +13,12 @@ pub(crate) mod sources;
 mod ways_in;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
+use lockdown_core::policy::time::Now;
+use lockdown_host::peer::Peer;
 
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
 use crate::{
     enforce::{Engine, Waits},
-    host::{clock::Now, peer::Peer},
     trigger::Reply,
 };
 

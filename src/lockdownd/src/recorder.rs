@@ -5,13 +5,11 @@
 
 use std::time::Duration;
 
+use lockdown_core::policy::time::Now;
 use lockdown_core::windows::Windows;
 use record::Draft;
 
-use crate::{
-    host::clock::Now,
-    ledger::{self, Ledger},
-};
+use crate::ledger::{self, Ledger};
 
 /// Takes drafts, gives them to the ledger.
 #[derive(Debug)]

@@ -13,16 +13,16 @@ use std::{
 };
 
 use lockdown_core::config;
+use lockdown_host::{
+    clock::{self, DeadlineTimer},
+    config_files,
+    writers::{self, Writers},
+};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use crate::{
     enforce::{Engine, Next, homes::Command},
-    host::{
-        clock::{self, DeadlineTimer},
-        config_files,
-        writers::{self, Writers},
-    },
     journal, ledger,
     trigger::{self, Cron, Reason, Senders, Triggers, Watch},
 };

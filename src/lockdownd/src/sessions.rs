@@ -13,13 +13,13 @@ use jiff::Timestamp;
 use record::{Account, Actor, Fingerprint, GrantId, Person, SessionId, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::host::{
+pub use lockdown_core::policy::session::Standing;
+use lockdown_host::{
     connection::Ended,
     logins::Uses,
     paths::{self, read_path},
     processes::ProcessId,
 };
-pub use lockdown_core::policy::session::Standing;
 
 /// The most sessions that are kept in the table; a login past it is refused.
 pub const MAX_SESSIONS: usize = 10_000;

@@ -11,7 +11,7 @@ use std::{
 use record::GrantId;
 use serde::{Deserialize, Serialize};
 
-use crate::host::paths::{self, read_path};
+use lockdown_host::paths::{self, read_path};
 
 /// The most audit sessions that are remembered; past it the oldest is forgotten.
 pub const MAX_TRACES: usize = 20_000;

@@ -20,6 +20,11 @@ use std::{
 
 use control::gate;
 use jiff::Timestamp;
+use lockdown_host::{
+    client::Maker,
+    clock::{DeadlineTimer, Woke},
+    peer::Peer,
+};
 use record::SessionId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,11 +39,6 @@ pub use self::{
 use crate::{
     attempts::LogReport,
     enforce::{Came, Checked, Loaded, Looked, LookedBehind, Seen, UsersSshds, WhoListens, homes::Finding},
-    host::{
-        client::Maker,
-        clock::{DeadlineTimer, Woke},
-        peer::Peer,
-    },
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
 

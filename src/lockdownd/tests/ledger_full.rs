@@ -4,10 +4,8 @@
 use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use lockdownd::{
-    host::identity::Identity,
-    ledger::{Error, Keeping, Ledger, Opening, Paths},
-};
+use lockdown_host::identity::Identity;
+use lockdownd::ledger::{Error, Keeping, Ledger, Opening, Paths};
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     signal::{SigSet, Signal},

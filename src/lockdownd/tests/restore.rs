@@ -9,7 +9,7 @@ use std::{
 };
 
 use lockdown_core::policy::key_file::WhyRemoved;
-use lockdownd::host::quarantine::{
+use lockdown_host::quarantine::{
     Arrival, Intake, Item, Prey, RESTORE_ARGUMENT, RestoreError, RestoreTo, Settler, restore,
 };
 

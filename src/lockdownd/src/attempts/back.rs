@@ -10,10 +10,10 @@ use lockdown_core::{
     attempts::Login,
     sshd_log::{self, What, Writer},
 };
+use lockdown_host::journal_reader::{Got, Reader};
 use nix::sys::eventfd::EventFd;
 
 use super::follow::by_sshd;
-use crate::host::journal_reader::{Got, Reader};
 
 /// How long a journal may take to give the lines of one connection.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -22,19 +22,16 @@ use lockdown_core::{
     attempts::{Gap, Login, Place},
     sshd_log::{self, Writer},
 };
+use lockdown_host::{
+    journal_reader::{DROPPED, Entry, From, Got, Reader},
+    processes,
+};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use record::{Draft, SessionId};
 use tokio::sync::mpsc;
 
 use super::{NAME_KEY, STATE, names::HostNames, store::State};
-use crate::{
-    answered::Answered,
-    host::{
-        journal_reader::{DROPPED, Entry, From, Got, Reader},
-        processes,
-    },
-    run::let_go,
-};
+use crate::{answered::Answered, run::let_go};
 
 /// How often what happens without a line is looked at: connections that end in silence, the end of a minute.
 const TICK: Duration = Duration::from_secs(1);

@@ -8,8 +8,7 @@ use std::{
 
 use lockdown_core::attempts::Names;
 
-use crate::host::{
-    self,
+use lockdown_host::{
     accounts::{Accounts, PASSWD},
     paths::{self, Durability},
 };
@@ -62,7 +61,7 @@ fn read_or_make(path: &Path) -> io::Result<[u8; 32]> {
         Err(error) => return Err(error),
     }
     let mut key = [0; 32];
-    key.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&host::random().to_ne_bytes()));
+    key.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&lockdown_host::random().to_ne_bytes()));
     paths::replace_path(&PathBuf::from(path), &key, 0o600, Durability::Flushed).map_err(io::Error::other)?;
     Ok(key)
 }

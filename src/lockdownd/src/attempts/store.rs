@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lockdown_core::attempts::Book;
 use serde::{Deserialize, Serialize};
 
-use crate::host::paths::{self, Durability, PathError};
+use lockdown_host::paths::{self, Durability, PathError};
 
 /// Where it is.
 pub const STATE: &str = "/var/lib/lockdownd/log.json";

@@ -8,19 +8,19 @@ use std::{collections::VecDeque, time::Duration};
 
 use control::{Problem, Severity};
 use lockdown_core::policy::time::Deadline;
+use lockdown_core::policy::time::Now;
+use lockdown_host::{
+    readiness::{self, Obstacle, ReadinessInput, RescueWatch, When},
+    sshd::{
+        drop_in,
+        listener::{self, Listener},
+    },
+    ways_in,
+};
 use record::{Account, Actor};
 
 use super::{Engine, jobs::Kind};
 use crate::{
-    host::{
-        clock::Now,
-        readiness::{self, Obstacle, ReadinessInput, RescueWatch, When},
-        sshd::{
-            drop_in,
-            listener::{self, Listener},
-        },
-        ways_in,
-    },
     operator::admitted::not_honoured,
     trigger::{Place, Reason, Reply},
 };

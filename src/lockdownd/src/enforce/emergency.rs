@@ -6,12 +6,13 @@ use std::{
 };
 
 use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
+use lockdown_core::policy::time::Now;
+use lockdown_host::{paths, processes};
 use record::{ArtifactType, Draft};
 
 use super::{Engine, sshd_log};
 use crate::{
     gate,
-    host::{clock::Now, paths, processes},
     ledger::{Recorded, RecordedLogin},
 };
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use control::SessionView;
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::BeforeEnforce,
     policy::{
@@ -10,15 +11,14 @@ use lockdown_core::{
         session::{self, Began, Verdict},
     },
 };
+use lockdown_host::{
+    connection::{self, How, Spared},
+    sshd::listener,
+};
 use record::{Actor, ArtifactType, Draft, GrantId, SessionId};
 
 use super::{Engine, farewell::READING_TIME, logins::with_uses};
 use crate::{
-    host::{
-        clock::Now,
-        connection::{self, How, Spared},
-        sshd::listener,
-    },
     operator::look,
     sessions::{Cause, Cut, End, Session, Standing},
     trigger::Reason,
@@ -273,7 +273,7 @@ impl Ended {
 
 /// The listeners of root's sshds: whoever names a process of their own like one must not save it by that. When they
 /// cannot be found the answer is empty: a session's own scope never holds one that was started as a service.
-fn listener_processes() -> std::collections::HashSet<crate::host::processes::ProcessId> {
+fn listener_processes() -> std::collections::HashSet<lockdown_host::processes::ProcessId> {
     listener::running_as_root().into_iter().flatten().filter_map(|listener| listener.process).collect()
 }
 

@@ -4,13 +4,12 @@
 
 use control::format_duration;
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::policy::time::Now;
+use lockdown_host::terminal;
 use record::SessionId;
 
 use super::Engine;
-use crate::{
-    host::{clock::Now, terminal},
-    sessions::{Session, Warned},
-};
+use crate::sessions::{Session, Warned};
 
 /// How long a connection whose terminal was told why it ends goes on, so that the words can reach the person.
 pub(super) const READING_TIME: std::time::Duration = std::time::Duration::from_millis(100);

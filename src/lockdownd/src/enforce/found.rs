@@ -1,5 +1,7 @@
 //! What the homes thread has found becomes a record.
 
+use lockdown_core::policy::time::Now;
+use lockdown_host::{accounts::AccountName, quarantine};
 use record::{ArtifactType, Draft, Fingerprint};
 use serde_json::Value;
 
@@ -7,7 +9,6 @@ use super::{
     Engine,
     homes::{Finding, Removed, Standing},
 };
-use crate::host::{accounts::AccountName, clock::Now, quarantine};
 
 impl Engine {
     /// Notes one finding. A flood of them is summed up per account and minute.

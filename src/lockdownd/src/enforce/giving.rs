@@ -4,12 +4,13 @@ use lockdown_core::policy::{
     grant::{Grant, Origin},
     rendered,
     store::MAX_STORE_FILE,
-    time::Deadline,
+    time::{Deadline, Now},
 };
+
 use record::{Account, Draft, SessionId};
 
 use super::Engine;
-use crate::{host::clock::Now, sessions::Session, trigger::Reason};
+use crate::{sessions::Session, trigger::Reason};
 
 /// Why a grant did not take effect.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +145,7 @@ impl Engine {
     }
 
     /// Tells the engine when a connection is gone. One that is gone already is told at once.
-    pub(super) fn watch_session(&self, id: SessionId, monitor: crate::host::processes::ProcessId) {
+    pub(super) fn watch_session(&self, id: SessionId, monitor: lockdown_host::processes::ProcessId) {
         let reasons = self.reasons.clone();
         tokio::spawn(async move {
             match monitor.open() {

@@ -22,20 +22,18 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::policy::key_file::WhyRemoved;
+use lockdown_host::{
+    accounts::AccountName,
+    home_watch::HomeWatch,
+    mounts::{MOUNTINFO, Mounts},
+    paths::{PathError, Root},
+    quarantine::{Intake, Item, QuarantineError, Settler},
+    writers::{Writers, Written},
+};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use record::Fingerprint;
 
-use crate::{
-    host::{
-        accounts::AccountName,
-        home_watch::HomeWatch,
-        mounts::{MOUNTINFO, Mounts},
-        paths::{PathError, Root},
-        quarantine::{Intake, Item, QuarantineError, Settler},
-        writers::{Writers, Written},
-    },
-    run::let_go,
-};
+use crate::run::let_go;
 
 pub use look::plan;
 pub use territory::{HomeSpec, KeyFilePath, Plot, Territory};
@@ -203,9 +201,9 @@ pub struct SweepReport {
 pub struct Setup {
     /// The root of all paths: `/`.
     pub root: PathBuf,
-    /// What tells what is mounted, [`crate::host::mounts::MOUNTINFO`].
+    /// What tells what is mounted, [`lockdown_host::mounts::MOUNTINFO`].
     pub mounts: PathBuf,
-    /// The quarantine, [`crate::host::quarantine::QUARANTINE`].
+    /// The quarantine, [`lockdown_host::quarantine::QUARANTINE`].
     pub quarantine: PathBuf,
     /// Who writes what is watched.
     pub writers: Arc<Writers>,

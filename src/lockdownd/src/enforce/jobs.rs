@@ -12,13 +12,11 @@ use std::{
 };
 
 use control::{Refusal, RefusalCode};
+use lockdown_core::policy::time::Now;
 use record::{ArtifactType, Draft};
 
 use super::{Engine, Next, homes::Command, schedule::ATTEST_WITHIN};
-use crate::{
-    host::clock::Now,
-    trigger::{Reason, Reply},
-};
+use crate::trigger::{Reason, Reply};
 
 /// How many jobs that were given up may still be there. Past it no new one is begun.
 const MAX_GIVEN_UP: usize = 16;

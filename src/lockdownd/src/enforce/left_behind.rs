@@ -17,6 +17,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::LeftBehind,
     policy::{
@@ -24,6 +25,7 @@ use lockdown_core::{
         left_behind::{Over, occupied_since},
     },
 };
+use lockdown_host::{left_behind, processes::ProcessId};
 use record::{Account, ArtifactType, Draft, GrantId};
 
 pub use self::look::LookedBehind;
@@ -33,10 +35,7 @@ use self::{
     look::{Case, Findings, Looked, Question},
 };
 use super::{Engine, ending::grant_ended, jobs::Kind};
-use crate::{
-    host::{clock::Now, left_behind, processes::ProcessId},
-    trigger::Reason,
-};
+use crate::trigger::Reason;
 
 /// How long after a grant's end it is looked again for what its person left: for what was just being forked, for what
 /// waited a moment, and for what cron and timers start each minute. While anything of theirs is found it goes on.
@@ -256,7 +255,7 @@ impl Engine {
 
     /// Listeners of root's sshds and every connection's own processes: connections end by themselves.
     fn spared_processes(&self) -> HashSet<ProcessId> {
-        let crate::host::connection::Spared { mut listeners, monitors } = self.spared();
+        let lockdown_host::connection::Spared { mut listeners, monitors } = self.spared();
         listeners.extend(monitors);
         listeners
     }

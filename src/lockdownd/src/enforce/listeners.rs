@@ -5,11 +5,11 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use lockdown_core::policy::time::Now;
+use lockdown_host::{file_state::FileState, processes::ProcessId, sshd::listener};
+
 use super::{Engine, jobs::Kind};
-use crate::{
-    host::{clock::Now, file_state::FileState, processes::ProcessId, sshd::listener},
-    trigger::Reason,
-};
+use crate::trigger::Reason;
 
 /// How often the table of listening sockets is read.
 const EVERY: Duration = Duration::from_secs(5);

@@ -4,17 +4,16 @@
 //! decided as for every session, by the pass that follows.
 
 use jiff::Timestamp;
+use lockdown_core::policy::time::Now;
+use lockdown_host::{
+    clock,
+    logins::{self, Login},
+    processes::{self, ProcessId},
+};
 use record::{Account, ArtifactType, Draft};
 
 use super::Engine;
-use crate::{
-    host::{
-        clock::{self, Now},
-        logins::{self, Login},
-        processes::{self, ProcessId},
-    },
-    sessions::{Session, Standing},
-};
+use crate::sessions::{Session, Standing};
 
 /// How long after it was opened a session is looked at, to see what it is used for: when a shell is surely there, and
 /// when the first command of a script is.

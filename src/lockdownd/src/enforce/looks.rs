@@ -9,8 +9,9 @@ use std::{collections::BTreeSet, mem, path::PathBuf, sync::Arc, time::Duration};
 use control::Allow;
 use lockdown_core::{
     config::Config,
-    policy::{observation::repeat_after, rendered},
+    policy::{observation::repeat_after, rendered, time::Now},
 };
+
 use record::{Account, ArtifactType, Draft};
 
 use super::{
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     grants::Grants,
-    host::clock::Now,
     operator::Asker,
     sessions::Sessions,
     trigger::{Place, Reason, Reply},

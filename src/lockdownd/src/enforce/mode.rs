@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use control::{Answer, EnforceAnswer, Refusal, RefusalCode};
 use lockdown_core::policy::time::Deadline;
+use lockdown_core::policy::time::Now;
+use lockdown_host::{readiness::Obstacle, sshd::drop_in};
 use record::{Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +17,7 @@ use super::{
     checks::{Entry, Leaving, Looks, Task},
     state::remove_marker,
 };
-use crate::{
-    host::{clock::Now, readiness::Obstacle, sshd::drop_in},
-    trigger::Reply,
-};
+use crate::trigger::Reply;
 
 /// What stands in `/var/lib/lockdownd/enforcing`: nothing but braces, or when the trial ends.
 #[derive(Debug, Default, Serialize, Deserialize)]

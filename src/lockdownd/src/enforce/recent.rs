@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use lockdown_host::processes::ProcessId;
 use record::{Account, Fingerprint, Person, SessionId};
 
-use crate::{host::processes::ProcessId, sessions::Session};
+use crate::sessions::Session;
 
 /// The logins that are remembered; past it the oldest is forgotten.
 pub(super) const MAX_RECENT: usize = 4096;

@@ -8,13 +8,12 @@ use std::{collections::BTreeSet, fs, path::Path, sync::mpsc, thread, time::Durat
 use control::{Answer, Refusal, RefusalCode, ReloadAnswer};
 use jiff::Timestamp;
 use lockdown_core::config::{self, Accounts, Config};
+use lockdown_core::policy::time::Now;
+use lockdown_host::{config_files, readiness};
 use record::{Account, ArtifactType, Draft};
 
 use super::{ConfigState, Engine, jobs::Kind, start::keeping};
-use crate::{
-    host::{clock::Now, config_files, readiness},
-    trigger::{Reason, Reply},
-};
+use crate::trigger::{Reason, Reply};
 
 /// How long the start waits to learn whether an exempt account could log in. Without an answer it starts on the last good
 /// configuration.

@@ -13,16 +13,12 @@ use std::{
 
 use control::{Answer, Refusal, RefusalCode, Response, RetiredAnswer};
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::policy::time::Now;
+use lockdown_host::paths::{self, Durability};
 use record::{Account, ArtifactType, Draft};
 
 use super::Engine;
-use crate::{
-    host::{
-        clock::Now,
-        paths::{self, Durability},
-    },
-    operator::Asker,
-};
+use crate::operator::Asker;
 
 /// Where they are kept across restarts.
 const RETIRED: &str = "/var/lib/lockdownd/formerly_exempt.json";

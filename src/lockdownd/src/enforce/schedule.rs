@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::Config,
     policy::{
@@ -20,7 +21,6 @@ use super::{
     homes::SweepReport,
     ways::{self, Seen},
 };
-use crate::host::clock::Now;
 
 /// How long after a sweep's time its attestation must have come: `next_by` promises that.
 pub(super) const ATTEST_WITHIN: SignedDuration = SignedDuration::from_mins(5);

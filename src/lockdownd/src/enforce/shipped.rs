@@ -5,23 +5,21 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use lockdown_core::policy::time::Now;
 use lockdown_core::policy::{
     grant::EndCause,
     receipt::{Says, Signer, Trust, says},
+};
+use lockdown_host::{
+    paths::{self, Durability},
+    shipper::Shipper,
 };
 use record::{ArtifactType, Draft, Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
 
 use super::{Ending, Engine, StartError};
-use crate::{
-    host::{
-        clock::Now,
-        paths::{self, Durability},
-        shipper::Shipper,
-    },
-    ledger::Full,
-};
+use crate::ledger::Full;
 
 /// The server's key, as pinned by the first receipt that held.
 const PINNED: &str = "/var/lib/lockdownd/receipt_key.pub";

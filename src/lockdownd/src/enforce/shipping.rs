@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, path::Path};
 use control::SinkState;
 use jiff::Timestamp;
 use lockdown_core::config::Config;
+use lockdown_host::paths::{self, Durability};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
-use crate::host::paths::{self, Durability};
 
 /// What the shipper goes by.
 const SHIP: &str = "/run/lockdownd/ship.json";

@@ -7,17 +7,17 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lockdown_core::policy::time::Now;
 use lockdown_core::{attempts::Login, sshd_log::PROGRAMS};
+use lockdown_host::{
+    clock, logins,
+    processes::{self, Process, ProcessId},
+};
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
 use super::{Engine, jobs::Kind};
 use crate::{
     attempts::{self, LogReport, Statements},
-    host::{
-        clock::{self, Now},
-        logins,
-        processes::{self, Process, ProcessId},
-    },
     ledger,
     sessions::{End, Session, Standing},
 };

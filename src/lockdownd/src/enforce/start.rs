@@ -10,9 +10,19 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::{self, Config, HostName, WhenFull},
     policy::grant::{End, EndCause, Grant},
+};
+use lockdown_host::{
+    clock, config_files, held,
+    identity::{self, Identity},
+    key_store::KeyStore,
+    mounts::MOUNTINFO,
+    paths::{self, Durability, PathError},
+    quarantine::QUARANTINE,
+    writers::Writers,
 };
 use record::{ArtifactType, Draft, GrantId, Host};
 use tokio::sync::mpsc;
@@ -37,16 +47,6 @@ use crate::{
     attempts::{Follower, LogReport},
     emergencies::Emergencies,
     grants::Grants,
-    host::{
-        clock::{self, Now},
-        config_files, held,
-        identity::{self, Identity},
-        key_store::KeyStore,
-        mounts::MOUNTINFO,
-        paths::{self, Durability, PathError},
-        quarantine::QUARANTINE,
-        writers::Writers,
-    },
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
     operator::admitted::Asked,

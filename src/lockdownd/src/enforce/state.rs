@@ -3,8 +3,9 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
+use lockdown_host::paths::{self, Durability};
+
 use super::Engine;
-use crate::host::paths::{self, Durability};
 
 /// Type and permission bits of both: a regular file, 0600.
 const SOUND: u32 = 0o100_600;

@@ -8,6 +8,7 @@ use std::{
     path::Path,
 };
 
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     keys::{
         file::{Survey, survey},
@@ -19,15 +20,14 @@ use lockdown_core::{
         store::{MAX_STORE_FILE, Wanted},
     },
 };
+use lockdown_host::{
+    key_store::{KEY_STORE, KeyStore, Stored},
+    paths::PathError,
+};
 use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person};
 use serde_json::Value;
 
 use super::Engine;
-use crate::host::{
-    clock::Now,
-    key_store::{KEY_STORE, KeyStore, Stored},
-    paths::PathError,
-};
 
 /// How many people one problem of the key store names.
 const MAX_NAMED: usize = 5;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::host::clock::Now;
+use lockdown_core::policy::time::Now;
 
 /// The first pause before what failed is tried again.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -9,16 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lockdown_core::policy::time::Now;
+use lockdown_host::users_sshd::{self, Ended};
 use record::{ArtifactType, Draft};
 
 use super::{Engine, jobs::Kind};
-use crate::{
-    host::{
-        clock::Now,
-        users_sshd::{self, Ended},
-    },
-    trigger::Reason,
-};
+use crate::trigger::Reason;
 
 /// The least time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -8,18 +8,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use control::WayState;
+use lockdown_core::policy::time::Now;
 use lockdown_core::policy::ways_in::{NOT_COVERED, Observed, Way, has_ungated, judge, servers as told, warnings};
+use lockdown_host::ways_in::{self, As, Question};
 use record::Draft;
 use serde_json::{Map, Value};
 
 use super::{Engine, homes::SweepReport, jobs::Kind};
-use crate::{
-    host::{
-        clock::Now,
-        ways_in::{self, As, Question},
-    },
-    trigger::Reason,
-};
+use crate::trigger::Reason;
 
 /// The least time between two attestations that changes of accounts bring about. Anybody can cause one (chfn(1)).
 pub(super) const PAUSE: Duration = Duration::from_secs(30);

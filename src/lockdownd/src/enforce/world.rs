@@ -13,17 +13,17 @@ use lockdown_core::{
     keys::store::ExpiryStyle,
     policy::observation::{Known, Missing},
 };
-use record::Account;
-
-pub use self::reading::Looked;
-use super::homes::{HomeSpec, KeyFilePath, Territory};
-use crate::host::{
+use lockdown_host::{
     accounts::{AccountName, Accounts, PasswdEntry},
     clock::local_zone,
     file_state::FileState,
     key_store::KEY_STORE,
     sshd::scan::{self, Scan},
 };
+use record::Account;
+
+pub use self::reading::Looked;
+use super::homes::{HomeSpec, KeyFilePath, Territory};
 
 /// The host as it counts after the last look: what a look did not see whole is as the one before had it.
 #[derive(Debug, Clone, Default)]

@@ -2,19 +2,17 @@
 
 use std::{ffi::OsStr, path::Path};
 
+use lockdown_core::policy::time::Now;
+use lockdown_host::{
+    accounts::AccountName,
+    key_store::KEY_STORE,
+    writers::{Change, Seen, Writer, Written},
+};
 use record::{Actor, Draft};
 use serde_json::{Map, Value, json};
 
 use super::{Engine, homes::Removed};
-use crate::{
-    host::{
-        accounts::AccountName,
-        clock::Now,
-        key_store::KEY_STORE,
-        writers::{Change, Seen, Writer, Written},
-    },
-    trigger::{Place, place_of},
-};
+use crate::trigger::{Place, place_of};
 
 /// Writers that one record names; the last ones, if there were more.
 const MAX_WRITERS: usize = 8;

@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 
 use control::gate::{Answer, Question, Step};
 use lockdown_core::policy::login::Behind;
+use lockdown_core::policy::time::Now;
+use lockdown_host::{
+    client::{self, Ends, Holder, Maker},
+    processes::ProcessId,
+};
 use record::{Account, Person};
 use tokio::sync::oneshot;
 
 use super::{address, connection_of};
 use crate::{
     enforce::{Engine, Kind},
-    host::{
-        client::{self, Ends, Holder, Maker},
-        clock::Now,
-        processes::ProcessId,
-    },
     trigger::Reason,
 };
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_host::identity::Identity;
 use record::{LedgerId, Record};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,6 @@ use super::{
     files::{self, Paths, Readers, at},
     inspect::Lines,
 };
-use crate::host::identity::Identity;
 
 /// Why and where to: written before the first file moves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_host::identity::Identity;
 use record::{ArtifactType, Draft, Host, LedgerId, Stack};
 use ssh_key::PrivateKey;
 
@@ -22,7 +23,7 @@ use super::{
     signer::Signer,
     text_of,
 };
-use crate::{host::identity::Identity, journal::Journal};
+use crate::journal::Journal;
 
 /// What the ledger has to know to be opened.
 #[derive(Debug)]

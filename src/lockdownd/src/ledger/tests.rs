@@ -2,10 +2,10 @@
 
 use std::{fs, time::Instant};
 
+use lockdown_host::identity::Identity;
 use record::{Depth, GrantId, Trust, Verdict, Verifier};
 
 use super::*;
-use crate::host::identity::Identity;
 
 mod keeping;
 

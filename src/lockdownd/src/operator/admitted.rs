@@ -5,15 +5,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use control::{Allow, AllowedAnswer, Answer};
+use lockdown_core::policy::time::Now;
+use lockdown_host::admission::{Admission, NoAdmission};
 use record::{Account, Person};
 
 use super::Asker;
 use crate::{
     enforce::{Engine, jobs::Kind},
-    host::{
-        admission::{Admission, NoAdmission},
-        clock::Now,
-    },
     trigger::{Reason, Reply},
 };
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use control::{Allow, AllowedAnswer, Answer, EffectiveEnd, EndCause, Refusal, RefusalCode, Response};
 use jiff::Timestamp;
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     policy::admission,
     policy::grant::{Grant, Origin},
@@ -14,7 +15,6 @@ use record::{Account, ArtifactType, Draft, Person};
 use super::{Asker, look};
 use crate::{
     enforce::{Engine, NotInForce},
-    host::clock::Now,
     ledger::{self, Full},
 };
 

@@ -8,14 +8,12 @@ use control::{
     SessionKind, SessionView, SessionsAnswer, Severity, Status,
 };
 use lockdown_core::policy::grant::{EndCause, Grant, Origin, Standing};
+use lockdown_core::policy::time::Now;
+use lockdown_host::quarantine::{self, QUARANTINE};
 use record::{GrantId, Record};
 
 use crate::{
     enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed},
-    host::{
-        clock::Now,
-        quarantine::{self, QUARANTINE},
-    },
     sessions::{self, Session, Standing as S},
     trigger::Reply,
 };

@@ -6,23 +6,19 @@
 //! person, or by their account's membership of the operators' group as `/etc/group` is now.
 
 use control::{Refusal, RefusalCode};
+use lockdown_core::policy::time::Now;
 use lockdown_core::policy::{
     operator::{Denied, OwnSession, may_ask},
     session::{self, Verdict},
 };
+use lockdown_host::{
+    accounts, connection,
+    peer::Peer,
+    processes::{self, Process},
+};
 use record::{Actor, Person, SessionId};
 
-use crate::{
-    enforce::Engine,
-    host::{
-        accounts,
-        clock::Now,
-        connection,
-        peer::Peer,
-        processes::{self, Process},
-    },
-    sessions::Session,
-};
+use crate::{enforce::Engine, sessions::Session};
 
 /// Who asks: checked, and ready for the record.
 #[derive(Debug, Clone)]

@@ -9,6 +9,8 @@ use control::{
     Refusal, RefusalCode, Response, RestoreAnswer,
 };
 use lockdown_core::config::BeforeEnforce;
+use lockdown_core::policy::time::Now;
+use lockdown_host::quarantine::{self, Content, Item, ItemId, ItemKind, QUARANTINE, RestoreError, RestoreTo};
 use record::{Account, ArtifactType, Draft};
 
 use super::Asker;
@@ -17,10 +19,6 @@ use crate::{
         Engine,
         homes::{self, Standing},
         jobs::Kind,
-    },
-    host::{
-        clock::Now,
-        quarantine::{self, Content, Item, ItemId, ItemKind, QUARANTINE, RestoreError, RestoreTo},
     },
     sessions,
     trigger::{Reason, Reply},
@@ -154,7 +152,7 @@ impl Engine {
         };
         let mut changes = vec![
             Change {
-                path: Some(crate::host::sshd::drop_in::PATH.to_owned()),
+                path: Some(lockdown_host::sshd::drop_in::PATH.to_owned()),
                 ..change(ChangeKind::WriteDropIn, "sshd reads keys from the key store alone".to_owned())
             },
             change(ChangeKind::RefuseLogins, "the gate refuses whoever has no grant, exempt accounts aside".to_owned()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use control::{Answer, Enforce, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target};
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     policy::grant::{EndCause, Origin},
     policy::time::Deadline,
@@ -12,7 +13,6 @@ use record::GrantId;
 use super::{Asker, look};
 use crate::{
     enforce::{Ending, Engine},
-    host::clock::Now,
     trigger::Reply,
 };
 

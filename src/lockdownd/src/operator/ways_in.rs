@@ -4,16 +4,14 @@
 //! before the answer goes out.
 
 use control::{Answer, Closing, Refusal, RefusalCode, Server, WaysIn, WaysInAnswer};
+use lockdown_core::policy::time::Now;
 use lockdown_core::policy::ways_in::{CLOSING, NOT_COVERED, Way, servers, warnings};
+use lockdown_host::ways_in::{self, CloseError, Closed, Question};
 use record::{ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
     enforce::{Engine, Seen, jobs::Kind},
-    host::{
-        clock::Now,
-        ways_in::{self, CloseError, Closed, Question},
-    },
     trigger::{Reason, Reply},
 };
 

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use lockdown_core::policy::test_grants::{later, now};
+use lockdown_host::identity::Identity;
 use record::{ArtifactType, Record};
 
 use super::*;
-use crate::{
-    host::identity::Identity,
-    ledger::{Opening, Paths},
-};
+use crate::ledger::{Opening, Paths};
 
 struct Desk {
     dir: tempfile::TempDir,

@@ -7,7 +7,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::host::paths::{self, Durability};
+use lockdown_host::paths::{self, Durability};
 
 /// How many starts have failed since the last that did not. It outlives the daemon, not a boot.
 const FAILED_STARTS: &str = "/run/lockdownd/failed-starts";

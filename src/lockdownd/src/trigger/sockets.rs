@@ -13,6 +13,7 @@ use std::{
 
 use control::{Refusal, RefusalCode, Request, frame, gate};
 use listenfd::ListenFd;
+use lockdown_host::peer::Peer;
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +23,6 @@ use tokio::{
 };
 
 use super::{Reason, Reply};
-use crate::host::peer::Peer;
 
 /// How many gates are answered at a time; others wait in the socket's backlog.
 pub(super) const MAX_GATES: usize = 256;

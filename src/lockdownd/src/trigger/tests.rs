@@ -62,11 +62,11 @@ async fn with_every_queue_full_and_a_deadline_always_due_each_waits_for_one_of_e
 #[tokio::test]
 async fn a_deadline_that_falls_due_in_a_flood_of_everything_waits_for_one_of_each_at_most() {
     let (senders, mut triggers) = Triggers::new(DeadlineTimer::new().expect("timers"));
-    let at = crate::host::clock::now().boot + Duration::from_millis(50);
+    let at = lockdown_host::clock::now().boot + Duration::from_millis(50);
     let mut others = Vec::new();
     loop {
         fill(&senders, true);
-        let is_due = crate::host::clock::now().boot >= at;
+        let is_due = lockdown_host::clock::now().boot >= at;
         match class_of(&triggers.next(None, Some(at)).await) {
             Class::Deadline => break,
             class if is_due => others.push(class),

@@ -1,7 +1,7 @@
 //! Watches the places that only root writes: key store, accounts, sshd's and PAM's configuration.
 //!
 //! Homes are not watched here: their directories can be moved and replaced by their owners, so they are watched by
-//! descriptor in `host::home_watch`. A symbolic link in these places was made by root.
+//! descriptor in [`lockdown_host::home_watch`]. A symbolic link in these places was made by root.
 
 use std::{
     collections::BTreeSet,
@@ -9,15 +9,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind, event::AccessMode};
-use tokio::sync::mpsc;
-
-use super::{Place, Reason};
-use crate::host::{
+use lockdown_host::{
     key_store::KEY_STORE,
     shipper::{HINT, SHIPPER},
     writers::Writers,
 };
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind, event::AccessMode};
+use tokio::sync::mpsc;
+
+use super::{Place, Reason};
 
 /// Files in `/etc` that say which accounts there are and which of them may log in.
 const ACCOUNT_FILES: [&str; 5] = ["passwd", "group", "shadow", "nologin", "nsswitch.conf"];

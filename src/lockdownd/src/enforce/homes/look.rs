@@ -14,16 +14,16 @@ use lockdown_core::{
     keys::file::{Survey, survey},
     policy::key_file::{Observed, Verdict, WhyRemoved, judge_key_file},
 };
+use lockdown_host::{
+    accounts::AccountName,
+    mounts::Mounts,
+    paths::{self, PathError, Root, Sight, file_type},
+};
 use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode as FileMode, sys::stat::SFlag};
 
 use super::{
     Standing, Territory,
     territory::{HomeSpec, KeyFilePath, is_glob},
-};
-use crate::host::{
-    accounts::AccountName,
-    mounts::Mounts,
-    paths::{self, PathError, Root, Sight, file_type},
 };
 
 /// The most files that one pattern names in one look, and the most names read of one directory; what lies beyond waits

@@ -13,14 +13,14 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::keys::file::Survey;
-use record::Fingerprint;
-
-use super::{Finding, MAX_STANDING_PER_ACCOUNT, MAX_UNSETTLED_PER_ACCOUNT, MAX_UNTOLD, Removed, Standing};
-use crate::host::{
+use lockdown_host::{
     accounts::AccountName,
     quarantine::{Arrival, MAX_FINGERPRINTS, QuarantineError, Settler},
     writers::Writers,
 };
+use record::Fingerprint;
+
+use super::{Finding, MAX_STANDING_PER_ACCOUNT, MAX_UNSETTLED_PER_ACCOUNT, MAX_UNTOLD, Removed, Standing};
 
 /// What the homes thread hands over. What a user can cause is bounded per account by the [`Backlog`], the rest by
 /// [`MAX_UNTOLD`].

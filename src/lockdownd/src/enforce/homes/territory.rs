@@ -8,7 +8,7 @@ use std::{
 
 use control::Mode;
 
-use crate::host::accounts::AccountName;
+use lockdown_host::accounts::AccountName;
 
 /// Everything that the homes thread looks after. Exempt accounts are simply not in it, and neither is a file that an
 /// exempt account's patterns name too.

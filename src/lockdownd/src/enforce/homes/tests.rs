@@ -9,13 +9,13 @@ use std::{
 };
 
 use control::Mode;
-use tempfile::TempDir;
-
-use super::*;
-use crate::host::{
+use lockdown_host::{
     quarantine::{Content, ItemKind, list},
     writers::Writers,
 };
+use tempfile::TempDir;
+
+use super::*;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIHMzbIKLxIz9G0FfFEIfFWxnh5nYVWWSF6WBRk4N7hJ frank\n";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -354,7 +354,7 @@ fn one_owners_flood_does_not_delay_the_others() {
     stage.sweep();
     let kept = list(&stage.at("quarantine")).unwrap();
     let of = |name: &str| kept.iter().filter(|item| item.account == name).count();
-    assert!(of("flooder") <= crate::host::quarantine::MAX_ITEMS_PER_ACCOUNT, "{} of {written}", of("flooder"));
+    assert!(of("flooder") <= lockdown_host::quarantine::MAX_ITEMS_PER_ACCOUNT, "{} of {written}", of("flooder"));
     assert_eq!(of("frank"), 1, "the same bytes are kept once");
     assert!(!stage.at("home/flooder/.ssh/authorized_keys").exists());
 }

@@ -15,6 +15,13 @@ use std::{
 };
 
 use control::Mode;
+use lockdown_host::{
+    accounts::AccountName,
+    home_watch::{HomeWatch, Need, Unit},
+    mounts::Mounts,
+    paths::Root,
+    quarantine::Intake,
+};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::EventFd,
@@ -25,13 +32,6 @@ use super::{
     Finding, Orders, TELL_AGAIN_AFTER, Territory, Waiting,
     look::{Candidate, candidates_of},
     report::{Backlog, Job, Outbox},
-};
-use crate::host::{
-    accounts::AccountName,
-    home_watch::{HomeWatch, Need, Unit},
-    mounts::Mounts,
-    paths::Root,
-    quarantine::Intake,
 };
 
 /// Accounts that events concern, looked at between two readings of the queue.

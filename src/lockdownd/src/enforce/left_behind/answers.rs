@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use control::{Answer, LeftRunning};
 use lockdown_core::policy::grant::Grant;
+use lockdown_core::policy::time::Now;
 use record::GrantId;
 
 use super::{Behind, MAX_NAMED, look::Findings};
-use crate::{enforce::Engine, host::clock::Now, trigger::Reply};
+use crate::{enforce::Engine, trigger::Reply};
 
 /// How long an answer waits for a look. What has ended has ended by then.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use record::{Account, Draft, GrantId};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::host::{
+use lockdown_host::{
     connection::is_session_scope,
     held::Held,
     jobs::{self, Aside, Job, Kind},

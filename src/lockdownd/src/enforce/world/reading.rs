@@ -10,10 +10,7 @@ use std::{
 };
 
 use lockdown_core::policy::observation::{Absence, GONE_AFTER, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole};
-use record::Account;
-
-use super::World;
-use crate::host::{
+use lockdown_host::{
     accounts::{self, Accounts, PasswdEntry},
     clock,
     file_state::FileState,
@@ -23,6 +20,9 @@ use crate::host::{
         scan::{self, Scan},
     },
 };
+use record::Account;
+
+use super::World;
 
 /// How far the two readings of one look are apart: a file is rewritten in less.
 const APART: Duration = Duration::from_millis(50);

@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lockdown_host::{home_watch::Unit, mounts::Mount};
+
 use super::{Worker, as_unit};
-use crate::host::{home_watch::Unit, mounts::Mount};
 
 /// The least time between two looks at the table of mounts: whoever may mount with fusermount3(1) can cause one at will.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -12,20 +12,18 @@ use lockdown_core::{
     keys::file::{Survey, survey},
     policy::key_file::{Verdict, WhyRemoved},
 };
+use lockdown_host::{
+    home_watch::{Adding, Need, Role, Unit},
+    paths::{Facts, Root, Sight, open_without_links},
+    quarantine::{Arrival, NotTaken, Prey, QUARANTINE, Taken},
+    writers::Whereabouts,
+};
 use nix::{errno::Errno, fcntl::OFlag};
 
 use super::{Trouble, Worker};
-use crate::{
-    enforce::homes::{
-        look::{Candidate, examine, expand, find_link, standing_of, survey_of},
-        report::{Job, Noted},
-    },
-    host::{
-        home_watch::{Adding, Need, Role, Unit},
-        paths::{Facts, Root, Sight, open_without_links},
-        quarantine::{Arrival, NotTaken, Prey, QUARANTINE, Taken},
-        writers::Whereabouts,
-    },
+use crate::enforce::homes::{
+    look::{Candidate, examine, expand, find_link, standing_of, survey_of},
+    report::{Job, Noted},
 };
 
 /// A file that is not kept is surveyed for its keys up to this length (64 KiB): the thread must not be held.

@@ -1,8 +1,9 @@
 use std::{fs, path::Path, sync::mpsc::channel};
 
+use lockdown_host::writers::Writers;
+
 use super::*;
 use crate::enforce::homes::{HomeSpec, KeyFilePath};
-use crate::host::writers::Writers;
 
 /// More than the kernel queues for one inotify instance.
 fn more_than_the_queue_holds() -> u64 {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::host::home_watch::Unit;
+use lockdown_host::home_watch::Unit;
 
 /// The first pause before they are tried again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,222 @@
+//! Whether an exempt account could really log in with a key: what sshd and PAM say of the account ([`Admission`]), and sshd's
+//! own rules for key files (`StrictModes`).
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use lockdown_core::keys::{
+    file::{lines, survey},
+    line::Line,
+};
+use record::Account;
+
+use super::Obstacle;
+use crate::{
+    accounts::Accounts,
+    admission::Admission,
+    paths::{Facts, Root, Sight},
+    sshd::{
+        drop_in::{self, ExemptKeyFiles},
+        listener::Invocation,
+        scan::expand,
+    },
+};
+
+/// What is in the way if none of them could log in.
+pub(super) fn obstacle(exempt: &[Account], files: &ExemptKeyFiles) -> Option<Obstacle> {
+    if exempt.is_empty() {
+        return Some(Obstacle::NobodyExempt);
+    }
+    let host = match Admission::read() {
+        Ok(host) => host,
+        Err(error) => return Some(Obstacle::NoUsableExempt { why: vec![error] }),
+    };
+    let mut why = Vec::new();
+    for account in exempt {
+        match usable(&host, account, files.get(account).map_or(&[], Vec::as_slice)) {
+            Ok(()) => return None,
+            Err(reason) => why.push(format!("{account}: {reason}")),
+        }
+    }
+    Some(Obstacle::NoUsableExempt { why })
+}
+
+/// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints.
+pub(super) fn keys(account: &Account) -> Vec<(String, Vec<String>)> {
+    let (Ok(accounts), Ok(files), Ok(root)) = (
+        Accounts::read(),
+        drop_in::exempt_key_files(&Invocation::standard(), std::slice::from_ref(account)),
+        Root::open(Path::new("/")),
+    ) else {
+        return Vec::new();
+    };
+    let Some(entry) = accounts.by_name(account) else { return Vec::new() };
+    let of_file = |pattern: &String| {
+        let path = expand(pattern, account.as_str(), &entry.home, entry.uid)?.path;
+        let mut content = Vec::new();
+        let Sight::File(_) = root.look(&root.resolve(&path).ok()?, &mut content) else { return None };
+        let keys = survey(&content).fingerprints.iter().map(ToString::to_string).collect();
+        Some((record::outside(path.as_os_str().as_encoded_bytes()), keys))
+    };
+    files.values().flatten().filter_map(of_file).collect()
+}
+
+/// The directories on which it depends whether these accounts can log in: those of their key files, and what they are in
+/// up to the home.
+#[must_use]
+pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let (Ok(accounts), Ok(root)) = (Accounts::read(), Root::open(Path::new("/"))) else { return found };
+    let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
+    for (account, patterns) in &files {
+        let Some(entry) = accounts.by_name(account) else { continue };
+        for pattern in patterns {
+            let Some(key) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
+            // A link is followed only where no user can change it, as for the keys themselves.
+            let within = |dir: &&Path| dir.starts_with(&entry.home) && **dir != entry.home;
+            let dirs = key.path.ancestors().skip(1).take_while(within).chain([entry.home.as_path()]);
+            let outside = (!key.path.starts_with(&entry.home)).then(|| key.path.parent()).flatten();
+            found.extend(dirs.chain(outside).filter_map(|dir| root.resolve(dir).ok()));
+        }
+    }
+    found
+}
+
+/// Whether sshd would let the account in by a key in one of these files.
+fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<(), String> {
+    // Before its keys: what has to be mended first is told first.
+    let effective = host.check(account, &[]).map_err(|error| error.to_string())?;
+    let entry = host.entry(account).ok_or("there is no such account")?;
+    let root = Root::open(Path::new("/")).map_err(|error| error.to_string())?;
+    let mut reasons = Vec::new();
+    let mut types = Vec::new();
+    for pattern in patterns {
+        let Some(key_path) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
+        // OpenSSH 10 may take it as a pattern; what stands there by that very name is read by every release.
+        let login = Login { uid: entry.uid, groups: host.groups_of(&entry), home: &entry.home };
+        match file_is_usable(&root, &key_path.path, &login, effective.is_yes("strictmodes")) {
+            Ok(found) => types.push(found),
+            Err(reason) => reasons.push(format!("{} {reason}", key_path.path.display())),
+        }
+    }
+    match (types.is_empty(), reasons.is_empty()) {
+        (true, true) => Err("sshd reads keys for it from no file".to_owned()),
+        (true, false) => Err(format!("{}: put a key into its authorized_keys", reasons.join(", "))),
+        // A certificate authority's line says nothing about the keys that come by it.
+        (false, _) if types.iter().any(Vec::is_empty) => Ok(()),
+        (false, _) => host.check(account, &types.concat()).map(drop).map_err(|error| error.to_string()),
+    }
+}
+
+/// As whom sshd reads a key file.
+struct Login<'a> {
+    uid: u32,
+    groups: Vec<u32>,
+    home: &'a Path,
+}
+
+impl Login<'_> {
+    /// Whether it has this permission (4: read, 1: search) by owner, group and mode; access lists are not looked at.
+    fn may(&self, permission: u32, there: &Facts) -> bool {
+        let bits = match () {
+            () if there.uid == self.uid => there.mode >> 6,
+            () if self.groups.contains(&there.gid) => there.mode >> 3,
+            () => there.mode,
+        };
+        self.uid == 0 || bits & permission != 0
+    }
+}
+
+/// The types of the keys in a file that sshd would read; none where a certificate authority is among them.
+fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> Result<Vec<String>, &'static str> {
+    let (uid, home) = (login.uid, login.home);
+    let real = root.resolve(path).map_err(|_| "is behind a symbolic link that a user can change")?;
+    let mut content = Vec::new();
+    let facts = match root.look(&real, &mut content) {
+        Sight::File(facts) => facts,
+        Sight::Absent => return Err("is not there"),
+        Sight::Link => return Err("is a symbolic link"),
+        Sight::Inert => return Err("is not a regular file"),
+        Sight::Long(_) => return Err("is too long"),
+        Sight::Unreadable(_) => return Err("cannot be read"),
+    };
+    let entries: Vec<_> = lines(&content)
+        .filter_map(|line| match line {
+            Line::Entry(entry) => Some(entry),
+            _ => None,
+        })
+        .collect();
+    if entries.is_empty() {
+        return Err("has no key in it");
+    }
+    // A key with an expiry-time= is none for an emergency: whether it has passed depends on the day.
+    let entries: Vec<_> = entries.into_iter().filter(|entry| !entry.options.expires).collect();
+    if entries.is_empty() {
+        return Err("has only keys with an expiry-time= in it");
+    }
+    if !login.may(4, &facts) {
+        return Err("cannot be read by the account, as which sshd reads it: give it to the account (chown)");
+    }
+    let any_authority = entries.iter().any(|entry| entry.options.cert_authority);
+    let types = entries.iter().map(|entry| entry.key.algorithm()).filter(|_| !any_authority).collect();
+    let is_safe = |uid_there: u32, mode: u32| (uid_there == 0 || uid_there == uid) && mode & 0o022 == 0;
+    if strict && !is_safe(facts.uid, facts.mode) {
+        return Err("is another's, or writable by others (StrictModes)");
+    }
+    let searchable = |dir: &Path| root.identify(dir).is_ok_and(|there| login.may(1, &there));
+    if !real.ancestors().skip(1).all(searchable) {
+        return Err(
+            "is in a directory that the account, as which sshd reads it, cannot search: mend its owner or mode",
+        );
+    }
+    // As in sshd's safe_path: every directory, up to the home or to the root.
+    let home = root.resolve(home).unwrap_or_else(|_| home.to_owned());
+    for dir in real.ancestors().skip(1) {
+        match root.identify(dir) {
+            Ok(facts) if !strict || is_safe(facts.uid, facts.mode) => {}
+            _ => return Err("is in a directory that is another's, or writable by others (StrictModes)"),
+        }
+        if dir == home {
+            break;
+        }
+    }
+    Ok(types)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBY3dtgj1bMXVN7BAh9P0lHfvlAwQXBZPvMd1ByKv4zD a\n";
+
+    #[test]
+    fn a_key_file_is_usable_only_as_strictmodes_would_have_it() {
+        let home = tempfile::tempdir().expect("a home");
+        let root = Root::open(Path::new("/")).expect("/");
+        let own = fs::metadata(home.path()).map(|m| std::os::unix::fs::MetadataExt::uid(&m)).expect("an owner");
+        let (dir, path) = (home.path().join(".ssh"), home.path().join(".ssh/authorized_keys"));
+        let login = |uid| Login { uid, groups: Vec::new(), home: home.path() };
+        let usable = |strict| file_is_usable(&root, &path, &login(own), strict);
+        assert_eq!(usable(true), Err("is not there"));
+        fs::create_dir(&dir).expect("a directory");
+        fs::write(&path, "# none\n").expect("a file");
+        assert_eq!(usable(true), Err("has no key in it"));
+        fs::write(&path, KEY).expect("a file");
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        mode(&path, 0o600);
+        mode(&dir, 0o700);
+        assert_eq!(usable(true), Ok(vec!["ssh-ed25519".to_owned()]));
+        mode(&path, 0o620);
+        assert!(usable(true).is_err());
+        assert!(usable(false).is_ok());
+        mode(&path, 0o600);
+        mode(&dir, 0o770);
+        assert!(usable(true).is_err());
+        fs::rename(&path, dir.join("moved")).expect("moved");
+        std::os::unix::fs::symlink(dir.join("moved"), &path).expect("a link");
+        assert!(usable(false).is_err());
+    }
+}
