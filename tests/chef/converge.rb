@@ -1,10 +1,10 @@
 # Evaluates the cookbook as a converge would, by the stand-in: reads {"cookbook", "root", "enter", "engine", "node",
-# "data_bags", "recipes": [Ruby, …]} as JSON, prints {"updated", "noted", "log", "error"} as JSON.
+# "kept", "json", "why_run", "data_bags", "recipes": [Ruby, …]} as JSON, prints {"updated", "noted", "log", "error"} as JSON.
 
 require 'json'
 require_relative 'resources'
 
-# Attributes as Chef merges them: what the node says over the cookbook's defaults.
+# What an attribute file says.
 class Defaults
   attr_reader :attributes
 
@@ -15,10 +15,6 @@ class Defaults
   def default
     attributes
   end
-end
-
-def deep_merge(ours, theirs)
-  ours.merge(theirs) { |_, a, b| a.is_a?(Hash) && b.is_a?(Hash) ? deep_merge(a, b) : b }
 end
 
 def load_cookbook(dir)
@@ -47,7 +43,8 @@ def converge(asked)
   Chef::World.enter = asked['enter']
   Chef::World.engine = asked['engine']
   Chef::World.cookbook = asked['cookbook']
-  node = deep_merge(load_cookbook(asked['cookbook']), asked['node'] || {})
+  Chef::World.why_run = asked['why_run']
+  node = Chef::Node.new(load_cookbook(asked['cookbook']), *%w(node kept json).map { |level| asked[level] || {} })
   run_context = Chef::RunContext.new(node, asked['data_bags'] || {})
   asked['recipes'].each { |recipe| evaluate(recipe, run_context) }
   run_context.converge

@@ -1,15 +1,13 @@
-# Evaluates the Ruby examples of the cookbook's README, reads {"cookbook", "page"} as JSON: attributes as an attribute file,
+# Evaluates the Ruby examples of the cookbook's README, reads {"cookbook", "pages"} as JSON: attributes as an attribute file,
 # recipes by the stand-in, without running them. Prints what they set and declare ("attributes", "resources"), and what there
 # is to document ("defaults", "properties": {TYPE: [PROPERTY]}).
 
 require_relative 'converge'
 
 # Chef's own resources in the examples, which nobody runs here.
-%i(file cron).each do |type|
-  Class.new(Chef::Resource) do
-    provides type
-    %i(content minute command).each { |name| property name, Object }
-  end
+Class.new(Chef::Resource) do
+  provides :cron
+  %i(minute command).each { |name| property name, Object }
 end
 
 asked = JSON.parse($stdin.read)
@@ -17,7 +15,7 @@ Chef::World.cookbook = asked['cookbook']
 attributes = load_cookbook(asked['cookbook'])
 documented = Defaults.new
 run_context = Chef::RunContext.new({ 'release' => '7' }, {})
-File.read(asked['page']).scan(/^```ruby\n(.*?)^```$/m).flatten.each do |example|
+asked['pages'].map { |page| File.read(page) }.join("\n").scan(/^```ruby\n(.*?)^```$/m).flatten.each do |example|
   if example.start_with?('default[')
     documented.instance_eval(example, 'README.md', 1)
   elsif !example.start_with?('run_list')

@@ -32,7 +32,8 @@ class Chef
       raise "#{target} is a link, and nobody said to replace it" if in_the_way && !may_replace
 
       content_changes = in_the_way || !File.exist?(target) || File.binread(target) != text.b
-      put(text, target) if content_changes
+      put(text, target) if content_changes && !World.why_run
+      judge_only(text) if World.why_run
       new_resource.updated = content_changes
     end
 
@@ -45,6 +46,15 @@ class Chef
         judge(inside)
         File.chmod(new_resource.mode.to_i(8), World.path(inside))
         File.rename(World.path(inside), target)
+      ensure
+        FileUtils.rm_f(World.path(inside))
+      end
+
+      # In why-run too, of a copy in the directory for temporary files.
+      def judge_only(text)
+        inside = "/tmp/.chef-#{rand(1 << 32)}#{File.extname(new_resource.path)}"
+        File.binwrite(World.path(inside), text, perm: 0o600)
+        judge(inside)
       ensure
         FileUtils.rm_f(World.path(inside))
       end
@@ -66,7 +76,7 @@ class Chef
 
     action :reload do
       if World.run('systemctl', 'is-active', '-q', new_resource.service_name).first
-        World.run!('systemctl', 'reload', new_resource.service_name)
+        World.run!('systemctl', 'reload', new_resource.service_name) unless World.why_run
         new_resource.updated = true
       end
     end
@@ -74,7 +84,7 @@ class Chef
     { enable: 'is-enabled', start: 'is-active' }.each do |name, question|
       action name do
         unless World.run('systemctl', question, '-q', new_resource.service_name).first
-          World.run!('systemctl', name.to_s, new_resource.service_name)
+          World.run!('systemctl', name.to_s, new_resource.service_name) unless World.why_run
           new_resource.updated = true
         end
       end
@@ -89,7 +99,7 @@ class Chef
     property :command, Array
 
     action :run do
-      World.run!(*new_resource.command)
+      World.run!(*new_resource.command) unless World.why_run
       new_resource.updated = true
     end
   end
@@ -115,18 +125,20 @@ class Chef
   # Only noted, with everything that was asked of them.
   NOTED = []
   {
-    apt_package: %i(version options), dpkg_package: %i(source options), apt_repository: %i(uri distribution components key),
-    remote_file: %i(source checksum mode)
+    apt_package: %i(version options), dpkg_package: %i(source options), apt_update: [], remote_file: %i(source checksum mode),
+    directory: %i(mode), file: %i(content owner group mode)
   }.each do |type, names|
     Class.new(Resource) do
       provides type
       names.each { |name| property name, Object }
-      %i(install upgrade add create).each do |action|
+      %i(install upgrade create update remove).each do |action|
         action action do
           asked = names.to_h { |name| [name, new_resource.public_send(name)] }.compact
           NOTED << { 'type' => type, 'name' => new_resource.name, 'action' => action, 'asked' => asked }
+          new_resource.updated = type == :file
         end
       end
+      default_action %i(directory file remote_file).include?(type) ? :create : :install
     end
   end
 end

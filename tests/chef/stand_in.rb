@@ -29,14 +29,14 @@ class Chef
 
   class Config
     def self.[](key)
-      { file_cache_path: '/var/cache/chef', why_run: false }.fetch(key)
+      { file_cache_path: '/var/cache/chef', why_run: World.why_run }.fetch(key)
     end
   end
 
   # Where files are written and commands run: in an instance, by a prefix for each.
   class World
     class << self
-      attr_accessor :root, :enter, :engine, :cookbook
+      attr_accessor :root, :enter, :engine, :cookbook, :why_run
 
       def path(path)
         "#{root}#{path}"
@@ -51,10 +51,50 @@ class Chef
         ok, said = run(*command)
         raise "#{command.join(' ')} failed:\n#{said}" unless ok
       end
+
+      def out!(*command)
+        out, err, status = Open3.capture3(*enter, *command)
+        raise "#{command.join(' ')} failed:\nSTDOUT: #{out}\nSTDERR: #{err}" unless status.success?
+
+        out
+      end
     end
   end
 
   Notification = Struct.new(:resource, :action)
+
+  # Attributes by level, as Chef merges them: what a node object kept is united with what -j says, lists included (the level
+  # normal). Of two levels the higher one wins, hashes aside; a nil in it says nothing.
+  class Node
+    attr_reader :normal_attrs
+
+    # `roles` stands for what policies, roles and wrappers say, one level above the cookbook's own.
+    def initialize(cookbook, roles, kept, json)
+      @normal_attrs = unite(kept, json)
+      @merged = [roles, normal_attrs].inject(cookbook) { |below, above| over(below, above) }
+    end
+
+    def [](name)
+      @merged[name]
+    end
+
+    private
+
+    def unite(ours, theirs)
+      return ours if theirs.nil?
+      return ours | theirs if ours.is_a?(Array) && theirs.is_a?(Array)
+      return theirs unless ours.is_a?(Hash) && theirs.is_a?(Hash)
+
+      ours.merge(theirs) { |_, a, b| unite(a, b) }
+    end
+
+    def over(below, above)
+      return below if above.nil?
+      return above unless below.is_a?(Hash) && above.is_a?(Hash)
+
+      below.merge(above) { |_, a, b| over(a, b) }
+    end
+  end
 
   class RunContext
     attr_reader :node, :data_bags, :resources, :delayed, :parent, :unified_mode, :report
@@ -187,7 +227,13 @@ class Chef
     end
 
     def whyrun_mode?
-      false
+      World.why_run
+    end
+
+    Said = Struct.new(:stdout)
+
+    def shell_out!(*command)
+      Said.new(World.out!(*command))
     end
   end
 
@@ -244,6 +290,8 @@ class Chef
 
     attr_accessor :cookbook_name, :recipe_name, :updated
     attr_reader :name
+
+    alias updated_by_last_action? updated
 
     def initialize(name, run_context)
       @name = name

@@ -65,13 +65,13 @@ pub fn render(engine: &str, cases: &[Value]) -> Vec<Value> {
     rendered
 }
 
-/// Evaluates the examples of a page: what they set and declare, and what there is to document. See `tests/chef/examples.rb`.
+/// Evaluates the examples of these pages: what they set and declare, and what there is to document. See `tests/chef/examples.rb`.
 ///
 /// # Panics
 /// When one of them fails.
 #[must_use]
-pub fn examples(page: &str) -> Value {
-    ruby("examples.rb", &json!({ "cookbook": cookbook(), "page": work_tree().join(page) }))
+pub fn examples(pages: &[PathBuf]) -> Value {
+    ruby("examples.rb", &json!({ "cookbook": cookbook(), "pages": pages }))
 }
 
 /// Evaluates recipes that write no file and run no command.
@@ -101,8 +101,22 @@ impl Instance {
     /// As [`Instance::converge`].
     #[must_use]
     pub fn converge_with(&self, attributes: &Value, data_bags: &Value, recipes: &[&str]) -> Converged {
+        self.evaluate(attributes, data_bags, recipes, false)
+    }
+
+    /// The same in why-run: what a converge would change.
+    ///
+    /// # Panics
+    /// As [`Instance::converge`].
+    #[must_use]
+    pub fn why_run(&self, attributes: &Value, recipes: &[&str]) -> Converged {
+        self.evaluate(attributes, &json!({}), recipes, true)
+    }
+
+    fn evaluate(&self, attributes: &Value, data_bags: &Value, recipes: &[&str], why_run: bool) -> Converged {
         let leader = self.leader().to_string();
         evaluate(&json!({
+            "why_run": why_run,
             "cookbook": cookbook(),
             "root": self.outside("/"),
             "enter": ["nsenter", "-t", leader, "-m", "-u", "-i", "-n", "-p", "--"],
@@ -126,6 +140,20 @@ fn evaluate(asked: &Value) -> Converged {
         log: texts("log"),
         noted: result["noted"].as_array().cloned().unwrap_or_default(),
     }
+}
+
+/// Why-run of the cookbook's recipe on a machine with nothing installed, whose files are below `root`: attributes of a role,
+/// those that the node kept, and those of `-j`.
+///
+/// # Panics
+/// When Ruby itself fails.
+#[must_use]
+pub fn why_run(root: &Path, role: &Value, kept: &Value, json: &Value) -> Converged {
+    evaluate(&json!({
+        "cookbook": cookbook(), "root": root, "enter": ["false"], "engine": "erubis", "why_run": true,
+        "node": { "lockdownd": role }, "kept": { "lockdownd": kept }, "json": { "lockdownd": json },
+        "recipes": ["lockdownd::default"],
+    }))
 }
 
 fn work_tree() -> &'static Path {

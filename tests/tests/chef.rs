@@ -231,9 +231,12 @@ fn a_mistake_fails_the_converge_in_the_daemons_words_and_the_old_stays() {
         let error = house.converge(&good, &["lockdownd::default", recipe]).expect_failed();
         assert!(error.contains(told), "{recipe}: {error}");
     }
+    // In why-run nothing is judged and nothing is written; and what only waits to be heard is not held back.
+    let dry = house.why_run(&changed(&|node| node["config"]["mode"] = json!("enforc")), ALL);
+    assert!(dry.error.is_none() && dry.updated.contains(&format!("template[{CONFIG}]")), "{dry:?}");
     // Somebody else's recipe fails before everybody was heard: nobody loses what they have.
     let stopped = house.converge(&changed(&|node| node["grants"] = json!({})), &["lockdownd::default", "failing 'x'"]);
-    assert!(stopped.log.iter().any(|line| line.contains("nobody's leave changes")), "{stopped:?}");
+    assert!(stopped.log.iter().any(|line| line.contains("nobody's access changes")), "{stopped:?}");
     assert!(stopped.expect_failed().contains("somebody else failed"));
 
     assert_eq!(standing(&house), before, "nothing has changed, on disk, in force or on record");
@@ -244,7 +247,18 @@ fn a_mistake_fails_the_converge_in_the_daemons_words_and_the_old_stays() {
 
 #[test]
 fn what_only_holds_together_changes_together_and_a_link_is_replaced() {
-    let (house, mut node) = converged(Release::Trixie);
+    let house = House::observing(Release::Trixie);
+    // Enforce that does not come fails the converge, with what stands in its way, and again while it stands.
+    let mut node = attributes(&house);
+    node["config"]["accounts"]["exempt"] = json!(["brakeglass"]);
+    for _ in 0..2 {
+        let error = house.converge(&node, ALL).expect_failed();
+        assert!(error.contains("lockdownd is in observe, not in enforce") && error.contains("\n- "), "{error}");
+    }
+    node["config"]["accounts"]["exempt"] = json!(["breakglass"]);
+    house.converge(&node, ALL).expect_done();
+    assert_eq!(house.ctl_json("status")["mode"], "enforce");
+    assert!(house.converge(&node, ALL).changed_nothing());
     // grace is taken from frank's accounts and becomes exempt, in one converge, whichever comes first.
     node["people"]["frank"]["accounts"] = json!(["ubuntu", "grace"]);
     house.converge(&node, ALL).expect_done();

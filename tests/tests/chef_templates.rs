@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use instance_tests::chef::{ENGINES, converge_nowhere, examples, render};
+use instance_tests::chef::{ENGINES, converge_nowhere, examples, render, why_run};
 use serde_json::{Value, json};
 
 /// What somebody could put into an attribute so that it would be read as something else.
@@ -165,7 +165,7 @@ fn what_toml_cannot_carry_is_refused_with_the_attributes_name() {
         (json!({ "people": { "frank": { "key": "k" } } }), "['frank']['key'] is not known; known here: keys, accounts"),
         (
             json!({ "peolpe": {} }),
-            "node['lockdownd']['peolpe'] is not known; known here: stack, install, config, people",
+            "node['lockdownd']['peolpe'] is not known; known here: stack, install, config, people, grants, data_bag, data_bag_items",
         ),
         (json!({ "data_bag_items": ["frank"] }), "node['lockdownd']['data_bag'] is missing"),
         (json!({ "people": ["frank"] }), "node['lockdownd']['people'] is no hash"),
@@ -232,18 +232,22 @@ fn an_item_of_the_data_bag_counts_on_the_stacks_that_it_names_and_on_no_other() 
 }
 
 #[test]
-fn the_readmes_examples_evaluate_and_every_attribute_and_property_is_in_it() {
-    const PAGE: &str = "packaging/chef/README.md";
-    let found = examples(PAGE);
+fn the_pages_examples_evaluate_and_every_attribute_and_property_is_documented() {
+    let cookbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/chef/lockdownd");
+    let readme = cookbook.join("README.md");
+    let resources = ["install", "config", "person", "grant", "lockdown"];
+    let page_of = |resource: &str| cookbook.join(format!("documentation/lockdownd_{resource}.md"));
+    let pages: Vec<_> = std::iter::once(readme.clone()).chain(resources.map(page_of)).collect();
+    let found = examples(&pages);
     assert_eq!(found["attributes"]["people"]["frank"]["accounts"], json!(["ubuntu"]));
-    for resource in ["install", "config", "person", "grant", "lockdown"] {
+    for resource in resources {
         let declared = found["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
         assert!(
             declared.into_iter().any(|one| one.starts_with(&format!("lockdownd_{resource}["))),
             "{resource}: {found}"
         );
     }
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE)).expect("the page");
+    let page = fs::read_to_string(&readme).expect("the page");
     let defaults = found["defaults"].as_object().expect("attributes");
     for (name, value) in defaults {
         let inner = value
@@ -258,9 +262,10 @@ fn the_readmes_examples_evaluate_and_every_attribute_and_property_is_in_it() {
     }
     for (resource, properties) in found["properties"].as_object().expect("resources") {
         let properties = properties.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let page = fs::read_to_string(page_of(resource.trim_start_matches("lockdownd_"))).expect("its page");
         // What the attributes and resources are called in recipes, and where they come from, is for those who write cookbooks.
         for property in properties.filter(|property| !["label", "origin"].contains(property)) {
-            assert!(page.contains(&format!("`{property}`")), "{resource}'s {property} is not in the README");
+            assert!(page.contains(&format!("\n| `{property}` |")), "{resource}'s {property} is not in its page");
         }
     }
     // The data bag item, as it stands there.
@@ -273,6 +278,28 @@ fn the_readmes_examples_evaluate_and_every_attribute_and_property_is_in_it() {
 
 fn found_in(people: &Value, key: &str) -> usize {
     found(people, key).len()
+}
+
+#[test]
+fn why_run_needs_no_package_and_what_a_node_kept_is_warned_of() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir(root.path().join("tmp")).expect("made");
+    let role = json!({ "config": { "mode": "enforce", "accounts": { "exempt": ["breakglass"] } } });
+    let dry = why_run(root.path(), &role, &json!({}), &json!({}));
+    assert!(dry.log.is_empty(), "{dry:?}");
+    let would = dry.expect_done();
+    assert!(would.contains(&"template[/etc/lockdownd/config.toml]".to_owned()), "{would:?}");
+    assert_eq!(fs::read_dir(root.path().join("tmp")).expect("a directory").count(), 0);
+
+    // Chef unites the lists of a kept node with those of -j: a key that was rotated out is still there.
+    let frank = |keys: Value| json!({ "people": { "frank": { "keys": keys, "accounts": ["ubuntu"] } } });
+    let kept = why_run(root.path(), &role, &frank(json!(["old"])), &frank(json!(["new"])));
+    assert!(
+        kept.error.is_none()
+            && kept.log.len() == 1
+            && kept.log[0].starts_with("node['lockdownd']['people'] has attributes of the level normal"),
+        "{kept:?}"
+    );
 }
 
 #[test]
@@ -300,10 +327,26 @@ fn the_package_comes_from_a_file_from_a_url_with_its_checksum_or_from_a_reposito
     let url = noted(&format!("source 'https://example.com/l.deb'; checksum '{sha256}'"));
     assert_eq!(of(&url, "remote_file")["asked"]["checksum"], sha256.to_lowercase());
     assert_eq!(of(&url, "remote_file")["name"], of(&url, "dpkg_package")["asked"]["source"]);
+    // A file of another checksum is another file, or Chef would take the cached one for it.
+    assert!(of(&url, "remote_file")["name"].as_str().is_some_and(|name| name.contains(&sha256.to_lowercase())));
     let path = noted(&format!("source '/root/l.deb'; checksum '{sha256}'"));
     assert_eq!(of(&path, "remote_file")["asked"]["source"], "file:///root/l.deb");
-    let repository = noted("repository uri: 'https://deb.example.com', components: ['main']; version '0.1.0-1'");
-    assert_eq!(of(&repository, "apt_repository")["asked"]["uri"], "https://deb.example.com");
+    let key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\\nx";
+    let repository = noted(&format!(
+        "repository uri: 'https://deb.example.com', distribution: 'trixie', key: \"{key}\"; version '0.1.0-1'"
+    ));
+    let files: Vec<_> = repository.iter().filter(|one| one["type"] == "file").collect();
+    assert_eq!(files[0]["name"], "/etc/apt/keyrings/lockdownd.asc");
+    assert_eq!(
+        files[1]["asked"]["content"],
+        "Types: deb\nURIs: https://deb.example.com\nSuites: trixie\nComponents: main\nSigned-By: /etc/apt/keyrings/lockdownd.asc\n"
+    );
+    assert_eq!(of(&repository, "apt_update")["action"], "update");
+    let by_url = noted(
+        "repository uri: 'https://deb.example.com', distribution: 'trixie', key: 'https://deb.example.com/k.asc'",
+    );
+    assert_eq!(of(&by_url, "remote_file")["asked"]["source"], "https://deb.example.com/k.asc");
+    assert_eq!(of(&noted("action :remove"), "apt_package")["action"], "remove");
     assert_eq!(
         (
             of(&repository, "apt_package")["asked"]["version"].as_str(),
@@ -315,6 +358,11 @@ fn the_package_comes_from_a_file_from_a_url_with_its_checksum_or_from_a_reposito
     for (properties, told) in [
         ("source 'https://example.com/l.deb'", "checksum is missing: a URL needs it"),
         ("source '/l.deb'; checksum 'abc'", "checksum"),
+        ("repository uri: 'https://deb.example.com'", "repository['distribution'] is missing"),
+        (
+            "repository uri: 'https://deb.example.com', distribution: \"trixie\\nTrusted: yes\"",
+            "repository['distribution'] has to be words without blanks",
+        ),
         (
             "repository url: 'https://deb.example.com'",
             "repository['url'] is not known; known here: uri, distribution, components, key",

@@ -3,6 +3,9 @@ module LockdowndCookbook
   # Hidden, so that the daemon and its check leave it alone.
   CONFIG_DRAFT = '/etc/lockdownd/.config.toml'.freeze
   PEOPLE = '/etc/lockdownd/conf.d/chef.toml'.freeze
+  KEYRING = '/etc/apt/keyrings/lockdownd.asc'.freeze
+  # How often, a second apart, the daemon is asked whether it enforces.
+  TRIES = 10
 
   # How lockdownd_config, lockdownd_person and lockdownd_grant come together: each adds its share to the one lockdownd_files
   # of the run, which writes when everybody has.

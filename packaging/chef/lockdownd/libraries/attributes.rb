@@ -13,6 +13,18 @@ module LockdowndCookbook
     ITEM_OWN = %w(chef_type data_bag).freeze
     EVERY_STACK = '*'.freeze
 
+    # What a kept node still says from earlier runs: a warning for each of them that names people or grants.
+    #
+    # `-j` and `knife node edit` set attributes of the level normal, which a node object keeps; Chef unites the next ones with
+    # them, lists included. So a key or a person that was taken out of the JSON is still there.
+    def self.kept(normal)
+      given = normal.to_h['lockdownd'].to_h
+      %w(people grants config).select { |name| given[name] && !given[name].to_h.empty? }.map do |name|
+        "#{ROOT}['#{name}'] has attributes of the level normal (chef-client -j, knife node edit), which the node keeps: what is " \
+          "taken out there stays here. Set it in a policy, role or cookbook, and delete it from the node's normal attributes"
+      end
+    end
+
     # `attributes` is node['lockdownd'] as plain hashes; `items` are the data bag's, as hashes.
     def initialize(attributes, items = [])
       @attributes = known(attributes, KNOWN, ROOT)
@@ -72,7 +84,7 @@ module LockdowndCookbook
     def items_here
       @items_here ||= @items.filter_map do |item|
         origin = "data bag item #{item['id']}"
-        known(item, ITEM + ITEM_OWN, origin)
+        known(item.reject { |key, _| ITEM_OWN.include?(key.to_s) }, ITEM, origin)
         refuse("#{origin}['stacks']", "is missing: name the stacks that it is for, or [\"#{EVERY_STACK}\"]") unless item['stacks']
         [item, origin] if here?(item['stacks'], "#{origin}['stacks']")
       end
@@ -98,7 +110,7 @@ module LockdowndCookbook
 
     def known(given, keys, name)
       unknown = given.keys.map(&:to_s) - keys
-      refuse("#{name}['#{unknown.first}']", "is not known; known here: #{(keys - ITEM_OWN).join(', ')}") unless unknown.empty?
+      refuse("#{name}['#{unknown.first}']", "is not known; known here: #{keys.join(', ')}") unless unknown.empty?
       given
     end
 

@@ -4,6 +4,7 @@ attributes = node['lockdownd'].to_h
 bag = attributes['data_bag']
 items = bag ? (attributes['data_bag_items'] || data_bag(bag)).sort.map { |id| data_bag_item(bag, id).to_h } : []
 wanted = LockdowndCookbook::Attributes.new(attributes, items)
+LockdowndCookbook::Attributes.kept(node.normal_attrs).each { |warning| Chef::Log.warn(warning) }
 
 lockdownd_install 'lockdownd' do
   wanted.install.each { |name, value| public_send(name, value) }

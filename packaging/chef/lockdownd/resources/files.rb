@@ -12,11 +12,11 @@ property :grants, Array, default: [],
 
 action :create do
   # Chef runs delayed actions after a failed converge too. Not everybody has been heard then: to write now would end the
-  # leave of all who were not.
+  # access of all who were not.
   if $!.nil? # rubocop:disable Style/SpecialGlobalVars
     write_files
   else
-    Chef::Log.warn("#{new_resource}: the converge failed, so lockdownd's files stay as they are, and nobody's leave changes")
+    Chef::Log.warn("#{new_resource}: the converge failed, so lockdownd's files stay as they are, and nobody's access changes")
   end
 end
 
@@ -29,14 +29,15 @@ action_class do
   # config.toml and the people may only hold together when both change: an account becomes exempt, say, and is taken from
   # whoever had it. So the new config.toml is laid beside the old one first, hidden, and the people are judged with it.
   def write_files
-    service 'lockdownd' do
-      action :nothing
-    end
-
     with_config = !new_resource.settings.nil?
     write_config_draft if with_config
-    write_people(with_config && !whyrun_mode?)
-    write_config if with_config
+    written = [write_people(with_config), (write_config if with_config)].compact
+    if written.any?(&:updated_by_last_action?)
+      service 'lockdownd' do
+        action :reload
+      end
+    end
+    look_what_is_in_force unless whyrun_mode?
   end
 
   def write_config_draft
@@ -58,6 +59,8 @@ action_class do
   def write_people(with_draft)
     people = merged(new_resource.people, %w(name))
     grants = merged(new_resource.grants, %w(person account expires_at))
+    # In why-run neither the package nor the draft has to be there: nothing can be judged.
+    dry = whyrun_mode?
     draft = with_draft ? "--as #{LockdowndCookbook::CONFIG} #{LockdowndCookbook::CONFIG_DRAFT} " : ''
     template LockdowndCookbook::PEOPLE do
       cookbook 'lockdownd'
@@ -70,13 +73,13 @@ action_class do
       backup false
       manage_symlink_source false
       force_unlink true
-      verify "lockdownctl check #{draft}--as #{LockdowndCookbook::PEOPLE} %{path}"
-      notifies :reload, 'service[lockdownd]', :delayed
+      verify "lockdownctl check #{draft}--as #{LockdowndCookbook::PEOPLE} %{path}" unless dry
     end
   end
 
   def write_config
     settings = new_resource.settings
+    dry = whyrun_mode?
     template LockdowndCookbook::CONFIG do
       cookbook 'lockdownd'
       source 'config.toml.erb'
@@ -87,8 +90,25 @@ action_class do
       mode '0644'
       manage_symlink_source false
       force_unlink true
-      verify "lockdownctl check --as #{LockdowndCookbook::CONFIG} %{path}"
-      notifies :reload, 'service[lockdownd]', :delayed
+      verify "lockdownctl check --as #{LockdowndCookbook::CONFIG} %{path}" unless dry
     end
+  end
+
+  # A converge that leaves the instance in observe although enforce is asked for, or with an older configuration, has failed.
+  def look_what_is_in_force
+    wanted = new_resource.settings && new_resource.settings['mode'].to_s
+    return unless wanted == 'enforce'
+
+    status = nil
+    in_force = LockdowndCookbook::TRIES.times.any? do |n|
+      sleep(1) if n > 0
+      status = JSON.parse(shell_out!('lockdownctl', 'status', '--json').stdout)
+      status['mode'] == wanted && status['config']['refused'].nil?
+    end
+    return if in_force
+
+    why = [status['config']['refused'], *status['obstacles']].compact
+    raise LockdowndCookbook::Refused, "lockdownd is in #{status['mode']}, not in enforce as node['lockdownd']['config']['mode'] " \
+                                      "asks:\n#{why.map { |one| "- #{one}\n" }.join}Mend it, then look with: lockdownctl plan"
   end
 end

@@ -1,7 +1,7 @@
 provides :lockdownd_grant
 unified_mode true
 
-description 'Leave for one person to log in to one account until a moment. Taken out of the recipe, it ends at the next converge.'
+description 'Permission for one person to log in to one account until a set time. Taken out of the recipe, it ends at the next converge.'
 
 property :label, String, name_property: true,
          description: 'What it is called in the recipe; the daemon does not know it.'
@@ -16,7 +16,7 @@ property :starts_at, String,
 property :from, [String, Array], coerce: proc { |value| Array(value) },
          description: 'The networks that the person may come from; without it, from anywhere.'
 property :reason, String,
-         description: 'Why.'
+         description: 'Why. Required, unless the configuration says grants.require_reason = false.'
 property :origin, String,
          description: 'Where this comes from, for the comment above it in the file. Default: the cookbook and recipe.'
 

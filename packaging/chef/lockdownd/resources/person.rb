@@ -1,7 +1,7 @@
 provides :lockdownd_person
 unified_mode true
 
-description 'Somebody who may be given leave to log in. Taken out of the recipe, they and their grants are gone at the next converge.'
+description 'A person who may be given permission to log in. Taken out of the recipe, they and their grants are gone at the next converge.'
 
 property :person, String, name_property: true,
          description: 'Their name, unique on the instance.'
