@@ -65,14 +65,14 @@ class ComplianceApi:
             wait = min(wait * 2, 30)
 
     def post(self, client, kind, artifacts):
-        """Posts artifacts of one type, each (id, time, data). Returns the answer, with the receipt over all so far."""
+        """Posts artifacts of one type, each (id, time or None, data). Returns the answer, with the receipt over all so far."""
         batch = [
             {
                 "specversion": "1.0",
                 "id": ident,
                 "source": f"/clients/{client}",
                 "type": kind,
-                "time": moment,
+                **({"time": moment} if moment else {}),
                 "datacontenttype": "application/json",
                 "data": data,
             }
@@ -114,6 +114,7 @@ def main():
     login.add_argument("--result", choices=["accepted", "refused"], required=True)
     login.add_argument("--address", help="from where")
     login.add_argument("--id", default=None, help="unique; the same again is stored once")
+    login.add_argument("--time", help="when it was, as 2026-11-01T12:00:00Z; default: now, or with --id when it is received")
     window = argparse.ArgumentParser(add_help=False)
     window.add_argument("--from", dest="from_")
     window.add_argument("--to")
@@ -133,7 +134,8 @@ def main():
         data = {"user": args.user, "result": args.result}
         if args.address:
             data["address"] = args.address
-        answer = api.post(args.client, "app.authentication", [(args.id or str(uuid.uuid4()), now(), data)])
+        moment = args.time or (None if args.id else now())
+        answer = api.post(args.client, "app.authentication", [(args.id or str(uuid.uuid4()), moment, data)])
         print(json.dumps(answer, indent=2))
     elif args.command == "requirements":
         query = {"from": args.from_, "to": args.to, "stack": args.stack, "framework": args.framework}

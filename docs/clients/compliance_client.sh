@@ -3,7 +3,7 @@
 # docs/COMPLIANCE_API.md has the protocol.
 #
 #   COMPLIANCE_API=https://compliance.example.com  COMPLIANCE_TOKEN=ca_client_…
-#   compliance_client.sh login portal u-1027 accepted [ID]
+#   compliance_client.sh login portal u-1027 accepted [ID [TIME]]       the same ID and TIME again are stored once
 #   COMPLIANCE_TOKEN=ca_auditor_…
 #   compliance_client.sh requirements [from=2026-11-01] [to=2026-12-01] [stack=web] [framework=hipaa]
 #   compliance_client.sh requirement '164.312(d)' [from=…] [to=…]
@@ -50,8 +50,12 @@ case $command in
 login)
     client=$1 user=$2 result=$3 id=${4:-$(cat /proc/sys/kernel/random/uuid)}
     for word in "$client" "$user" "$result" "$id"; do plain "$word"; done
-    batch=$(printf '[{"specversion":"1.0","id":"%s","source":"/clients/%s","type":"app.authentication","time":"%s",%s}]' \
-        "$id" "$client" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+    # With an ID of the caller's and no TIME it is when the server receives it: the same again is then the same.
+    time=${5:-}
+    [ -n "${4:-}" ] || time=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    case $time in *[!0-9TZ:.+-]*) echo "compliance_client.sh: $time: a time as 2026-11-01T12:00:00Z" >&2 && exit 2 ;; esac
+    batch=$(printf '[{"specversion":"1.0","id":"%s","source":"/clients/%s","type":"app.authentication",%s%s}]' \
+        "$id" "$client" "${time:+"\"time\":\"$time\","}" \
         "\"datacontenttype\":\"application/json\",\"data\":{\"user\":\"$user\",\"result\":\"$result\"}")
     ask --header 'Content-Type: application/cloudevents-batch+json' --data-binary "$batch" "$url/v1/artifacts"
     ;;

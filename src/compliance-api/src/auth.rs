@@ -12,6 +12,8 @@ use jiff::Timestamp;
 
 use crate::{
     App,
+    incidents::{Incident, Kind},
+    network::Network,
     own_ledger::By,
     problem::Problem,
     store::tokens::{self, TokenRow},
@@ -67,7 +69,7 @@ impl Caller {
 
     async fn one_of(parts: &Parts, app: &App, roles: &[Role]) -> Result<Self, Problem> {
         let words = roles.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
-        let caller = Self::find(app, parts).await?;
+        let caller = Self::find(app, parts).await.inspect_err(|_| note(app, parts))?;
         let caller = caller
             .ok_or_else(|| bad_token(format!("this takes an Authorization header with a token of role {words}")))?;
         if roles.contains(&caller.token.role) {
@@ -75,6 +77,13 @@ impl Caller {
         }
         let detail = format!("this takes a token of role {words}; the one sent is of role {}", caller.token.role);
         Err(Problem::new(StatusCode::FORBIDDEN, "role", detail))
+    }
+}
+
+/// A token that opens nothing is an incident of whoever sent it, as at ingest.
+fn note(app: &App, parts: &Parts) {
+    if let Some(Peer(peer)) = parts.extensions.get() {
+        app.gathered.note(Incident::new(Kind::BadToken, &Network::of(peer.ip()).to_string()).from(peer.ip()));
     }
 }
 

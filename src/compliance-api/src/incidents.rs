@@ -97,9 +97,9 @@ kinds! {
     UnknownType => "unknown_type", "a type of record that this server does not know",
         "A host sent records of a type that this version does not know. They are stored and flagged, and are no evidence yet.",
         "Bring this server up to the version of the hosts' packages.";
-    /// A client's other bytes under a known id.
-    Conflict => "conflict", "other bytes under a known id",
-        "A client sent an artifact under an id that it had used for other bytes. The first one stands.",
+    /// A client's other artifact under a known id.
+    Conflict => "conflict", "another artifact under a known id",
+        "A client sent an artifact under an id that it had used for one of another type, time or data. The first one stands.",
         "Mend the client: an id names one artifact for ever.";
     /// A host that said when it would be heard of next, and was not.
     Silent => "silent", "a host is silent",

@@ -210,12 +210,11 @@ fn boot_id() -> String {
 
 /// Records that evidence was read, durably, and only then lets the caller go on: no record, no read.
 ///
-/// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, as text.
+/// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, decoded, by parameter.
 ///
 /// # Errors
 /// A [`Problem`] to answer with, when it could not be recorded.
-pub async fn audit(store: &Store, by: By, what: &'static str, query: &str) -> Result<(), Problem> {
-    let query: String = query.chars().take(512).collect();
+pub async fn audit(store: &Store, by: By, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
     let stated = store.write(move |writing| {
         let mut detail = Map::new();
         detail.insert("what".to_owned(), what.into());

@@ -19,11 +19,12 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{FromRequestParts, Query},
+    extract::{FromRequestParts, Query, rejection::QueryRejection},
     http::request::Parts,
     routing::get,
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 pub use self::standing::{LedgerFacts, Standing, standing};
 use crate::{App, auth::Auditor, evidence::Status, own_ledger, problem::Problem};
@@ -48,18 +49,27 @@ pub fn router() -> Router<Arc<App>> {
 )]
 pub struct Described;
 
-/// A request's query, with the words of the refusal in our own form, and as text for the server's own ledger.
+/// A request's query, with the words of the refusal in our own form, and as the server's own ledger states it.
 #[derive(Debug)]
 struct Asked<T> {
     query: T,
-    text: String,
+    stated: Map<String, Value>,
 }
+
+/// How long the values of a query may be together, decoded, so that each can be stated whole, bytes.
+const MAX_QUERY: usize = 4096;
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
-        let Query(query) = Query::try_from_uri(&parts.uri).map_err(|e| Problem::malformed(deepest(&e)))?;
-        Ok(Self { query, text: parts.uri.query().unwrap_or_default().to_owned() })
+        let unread = |e: QueryRejection| Problem::malformed(deepest(&e));
+        let Query(query) = Query::try_from_uri(&parts.uri).map_err(unread)?;
+        // Decoded: however it is written, whom it is about can be searched for.
+        let Query(pairs): Query<Vec<(String, String)>> = Query::try_from_uri(&parts.uri).map_err(unread)?;
+        if pairs.iter().map(|(_, value)| value.len()).sum::<usize>() > MAX_QUERY {
+            return Err(Problem::malformed(format!("the query is longer than {MAX_QUERY} bytes")));
+        }
+        Ok(Self { query, stated: pairs.into_iter().map(|(name, value)| (name, value.into())).collect() })
     }
 }
 
@@ -73,6 +83,6 @@ fn deepest(error: &dyn std::error::Error) -> String {
 }
 
 /// States who asks for what, before anything is read.
-async fn stated(app: &App, auditor: &Auditor, what: &'static str, query: &str) -> Result<(), Problem> {
+async fn stated(app: &App, auditor: &Auditor, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
     own_ledger::audit(&app.store, auditor.0.by(), what, query).await
 }

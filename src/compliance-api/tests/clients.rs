@@ -95,7 +95,7 @@ fn an_application_posts_and_an_auditor_reads(client: &str, login: &[&str], again
     let conflict = server.run(client, &portal, &other);
     assert!(!conflict.status.success());
     let said = format!("{}{}", String::from_utf8_lossy(&conflict.stdout), String::from_utf8_lossy(&conflict.stderr));
-    assert!(said.contains("other bytes are stored under this id"), "{said}");
+    assert!(said.contains("another type, time or data is stored under this id"), "{said}");
     let one = json(&server.run(client, &auditor, &["requirement", "164.312(d)"]));
     let row = |name: &str| {
         let rows = one["evidence"].as_array().unwrap();

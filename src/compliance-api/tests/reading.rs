@@ -6,7 +6,7 @@ mod common;
 
 use common::{Server, host_lines, store_client, store_host};
 use record::{ArtifactType, Record};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LOGINS: [(ArtifactType, Option<&str>, &str); 6] = [
     (ArtifactType::LedgerSegment, None, "2026-05-26T12:00:00Z"),
@@ -231,18 +231,27 @@ fn only_auditors_and_admins_read_and_only_admins_register_reviewers() {
 fn every_read_stands_in_the_servers_own_ledger() {
     let World { server, .. } = world();
     server.get("/v1/artifacts?person=frank");
+    // Whom it is about stands there, however it is written.
+    let padded = format!("/v1/artifacts?{}=&person=%66r%61nk", "%63lient");
+    server.get(&padded);
     server.get("/v1/requirements/AC-2");
     let page = server.get("/v1/artifacts?type=evidence.read").json();
-    let read: Vec<(&str, &str)> = page["artifacts"]
+    let read: Vec<(&str, Value)> = page["artifacts"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|a| (a["data"]["detail"]["what"].as_str().unwrap(), a["data"]["detail"]["query"].as_str().unwrap()))
+        .map(|a| (a["data"]["detail"]["what"].as_str().unwrap(), a["data"]["detail"]["query"].clone()))
         .collect();
     assert_eq!(
         read,
-        [("artifacts", "person=frank"), ("requirement", "nist-800-53-r5-AC-2 "), ("artifacts", "type=evidence.read")]
+        [
+            ("artifacts", json!({ "person": "frank" })),
+            ("artifacts", json!({ "client": "", "person": "frank" })),
+            ("requirement", json!({ "requirement": "nist-800-53-r5-AC-2" })),
+            ("artifacts", json!({ "type": "evidence.read" })),
+        ]
     );
+    assert_eq!(server.get(&format!("/v1/artifacts?client={}", "x".repeat(5000))).status, 400, "nothing is cut off");
     // What the server states is no evidence of what hosts do.
     assert_eq!(server.get("/v1/requirements/AU-9(3)").json()["evidence"][0]["artifacts"], 1);
 }

@@ -22,7 +22,7 @@ use crate::{
         Error, Writing, incidents,
         kept::{self, Kept},
         ledgers::{self, Artifact, Ledger},
-        reviewers,
+        micros, reviewers,
         tokens::TokenRow,
     },
     token::{MAX_TYPE, Role, is_type},
@@ -217,7 +217,7 @@ pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Resul
                 add(writing, &statements, statement, &mut ledger)?;
                 stored += 1;
             }
-            Some(Kept { word, bytes }) if word == statement.word && bytes == data => {}
+            Some(kept) if is_same(&kept, statement, data) => {}
             Some(_) => {
                 refusal = Some(conflict(writing, &statements, statement, accepted)?);
                 break;
@@ -229,6 +229,11 @@ pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Resul
         ledgers::keep_receipt(writing, &ledger)?;
     }
     Ok(Outcome { accepted, stored, head: Some(ledger), refusal })
+}
+
+/// Whether this is what is stored, sent once more. One that names no time has the one that it was received at.
+fn is_same(kept: &Kept, statement: &Statement, data: &[u8]) -> bool {
+    kept.word == statement.word && kept.bytes == data && statement.time.is_none_or(|time| micros(time) == kept.time)
 }
 
 fn add(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &mut Ledger) -> Result<(), Error> {
@@ -286,7 +291,7 @@ fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger:
 fn conflict(writing: &Writing<'_>, all: &Statements, statement: &Statement, index: usize) -> Result<Refusal, Error> {
     let subject = format!("{} {}", all.name, statement.id);
     incidents::note(writing, &Incident::new(Kind::Conflict, &subject).with("id", statement.id.as_str()))?;
-    let detail = "other bytes are stored under this id, and stand; give each artifact an id of its own";
+    let detail = "another type, time or data is stored under this id, and stands; give each artifact an id of its own";
     let problem = Problem::new(StatusCode::CONFLICT, "conflict", detail);
     Ok(Refusal { index, id: Some(statement.id.clone()), problem })
 }

@@ -185,7 +185,7 @@ pub(super) async fn list(
         (true, None) => None,
         (_, given) => Some(params::limit(given)? as usize),
     };
-    stated(&app, &auditor, "artifacts", &asked.text).await?;
+    stated(&app, &auditor, "artifacts", asked.stated).await?;
     let begin = Arc::clone(&wanted);
     let ahead = limit.map_or(64, |n| n + 1);
     let walk = app.store.readers().run(move |c| begin.walk(c, ahead)).await?.map_err(Problem::not_found)?;

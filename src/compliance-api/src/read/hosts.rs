@@ -134,7 +134,7 @@ pub(super) async fn list(
         after: params::name(query.after.as_deref())?,
         limit: params::limit(query.limit)?,
     };
-    stated(&app, &auditor, "hosts", &asked.text).await?;
+    stated(&app, &auditor, "hosts", asked.stated).await?;
     let now = Timestamp::now();
     let limits = app.config.limits.clone();
     let (mut hosts, next) = app.store.readers().run(move |c| page(c, &wanted, &limits, now)).await?;

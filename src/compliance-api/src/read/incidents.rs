@@ -115,7 +115,7 @@ pub(super) async fn list(
     if before < 1 {
         return Err(Problem::malformed("before has to be 1 or more: `next` of the page before"));
     }
-    stated(&app, &auditor, "incidents", &asked.text).await?;
+    stated(&app, &auditor, "incidents", asked.stated).await?;
     let wanted = Wanted {
         open: query.open,
         kind: query.kind,

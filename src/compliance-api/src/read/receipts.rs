@@ -57,7 +57,7 @@ pub(super) async fn list(
     if ledger.is_some() == host.is_some() {
         return Err(Problem::malformed("give one of ledger=LEDGER and host=HOST; GET /v1/hosts lists both"));
     }
-    stated(&app, &auditor, "receipts", &asked.text).await?;
+    stated(&app, &auditor, "receipts", asked.stated).await?;
     let chains = app.store.readers().run(move |c| chains(c, ledger.as_ref(), host.as_ref())).await?;
     if chains.is_empty() {
         return Err(Problem::not_found("no such ledger or host is known; GET /v1/hosts lists both"));

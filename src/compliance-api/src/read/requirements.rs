@@ -110,7 +110,7 @@ pub(super) async fn list(
         return Err(Problem::not_found(format!("there is no such framework; there are: {all}")));
     }
     let scope = scope(Query { from, to, stack, pending })?;
-    stated(&app, &auditor, "requirements", &asked.text).await?;
+    stated(&app, &auditor, "requirements", asked.stated).await?;
     let now = Timestamp::now();
     let gathered = app.store.readers().run(move |c| gather(c, &scope)).await?;
     let is_wanted = |id: &str| framework.as_ref().is_none_or(|wanted| wanted == id);
@@ -156,8 +156,9 @@ pub(super) async fn one(
     let Path(id) = id.map_err(|e| Problem::malformed(e.body_text()))?;
     let requirement = app.catalog.find(&id).map_err(|e| Problem::not_found(e.to_string()))?;
     let mut scope = scope(asked.query)?;
-    let what = format!("{} {}", app.catalog.reference(requirement), asked.text);
-    stated(&app, &auditor, "requirement", &what).await?;
+    let mut what = asked.stated;
+    what.insert("requirement".to_owned(), app.catalog.reference(requirement).into());
+    stated(&app, &auditor, "requirement", what).await?;
     let now = Timestamp::now();
     scope.types = Some(app.catalog.rows_for(requirement).iter().flat_map(|row| row.types.clone()).collect());
     let gathered = app.store.readers().run(move |c| gather(c, &scope)).await?;

@@ -245,7 +245,12 @@ fn a_clients_chain_goes_on_and_the_first_under_an_id_stands() {
         (&other.json()["index"], &other.json()["stored"], &other.json()["id"]),
         (&json!(1), &json!(1), &json!("1"))
     );
-    assert_eq!(server.count("SELECT count(*) FROM incidents WHERE kind = 'conflict'"), 1);
+    let at = |time: &str| event(1, "ann").replace(",\"time\":\"2026-11-01T12:00:00Z\"", time);
+    let dated = |time: &str| client.ingest(&format!("[{}]", at(time)));
+    assert_eq!(dated(",\"time\":\"2026-11-01T12:00:01Z\"").outcome(), (409, "conflict".to_owned()), "another time");
+    assert_eq!(dated(",\"time\":\"2026-11-01T13:00:00.0+01:00\"").json()["stored"], 0, "the same, written otherwise");
+    assert_eq!(dated("").json()["stored"], 0, "it claims no other");
+    assert_eq!(server.count("SELECT sum(count) FROM incidents WHERE kind = 'conflict'"), 2);
     let database = server.database();
     let mut rows = database.prepare("SELECT entry, bytes FROM records WHERE kind = 'client' ORDER BY seq").unwrap();
     let rows: Vec<(Vec<u8>, Vec<u8>)> =
@@ -267,7 +272,11 @@ fn bad_tokens_are_counted_by_address_and_listed_once() {
     let server = Server::start();
     for n in 0..20 {
         let token = format!("ca_auditor_{n:043}");
-        assert_eq!(server.client().with(&token).ingest("[]").status, 401);
+        // On every route that looks at tokens.
+        let client = server.client().with(&token);
+        let answer =
+            if n % 2 == 0 { client.ingest("[]") } else { client.get(["/v1/artifacts", "/v1/tokens"][n / 2 % 2]) };
+        assert_eq!(answer.status, 401);
     }
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(server.count("SELECT count(*) FROM incidents"), 1);
