@@ -7,4 +7,5 @@ pub mod config;
 pub mod keys;
 pub mod policy;
 pub mod sshd_log;
+pub mod traces;
 pub mod windows;

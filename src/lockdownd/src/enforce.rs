@@ -66,7 +66,7 @@ use crate::{
     operator::admitted::Asked,
     recorder::Recorder,
     sessions::Sessions,
-    traces::Traces,
+    traces::TracesOnDisk,
     trigger::{Place, Reason},
 };
 
@@ -96,7 +96,7 @@ pub struct Engine {
     pub(crate) grants: Grants,
     pub(crate) grants_unsaved: bool,
     pub(crate) sessions: Sessions,
-    pub(crate) traces: Traces,
+    pub(crate) traces: TracesOnDisk,
     pub(crate) behind: left_behind::Behind,
     pub(crate) recorder: Recorder,
     pub(crate) emergencies: Emergencies,

@@ -52,7 +52,7 @@ use crate::{
     operator::admitted::Asked,
     recorder::Recorder,
     sessions::Sessions,
-    traces::Traces,
+    traces::TracesOnDisk,
     trigger::Reason,
 };
 
@@ -140,7 +140,7 @@ impl Engine {
             grants,
             grants_unsaved: true,
             sessions,
-            traces: Traces::open(Path::new(TRACES)),
+            traces: TracesOnDisk::open(Path::new(TRACES)),
             behind: super::left_behind::Behind::default(),
             recorder: Recorder::new(ledger),
             emergencies: Emergencies::since(&recorded.emergencies, recorded.more_emergencies),
