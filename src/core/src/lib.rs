@@ -4,6 +4,7 @@
 
 pub mod attempts;
 pub mod config;
+pub mod grants;
 pub mod keys;
 pub mod policy;
 pub mod sshd_log;

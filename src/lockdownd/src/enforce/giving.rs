@@ -1,12 +1,15 @@
 //! Giving access: a grant takes effect, a session is let in. Durable first, then effective.
 
-use lockdown_core::policy::{
-    grant::{Grant, Origin},
-    rendered,
-    store::MAX_STORE_FILE,
-    time::{Deadline, Now},
+use lockdown_core::policy::time::Now;
+use lockdown_core::{
+    grants::Full,
+    policy::{
+        grant::{Grant, Origin},
+        rendered,
+        store::MAX_STORE_FILE,
+        time::Deadline,
+    },
 };
-
 use record::{Account, Draft, SessionId};
 
 use super::Engine;
@@ -18,6 +21,9 @@ pub(crate) enum NotInForce {
     /// The store of grants.
     #[error(transparent)]
     Grants(#[from] crate::grants::Error),
+    /// There are too many.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::Error),

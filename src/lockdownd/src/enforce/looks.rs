@@ -7,11 +7,12 @@
 use std::{collections::BTreeSet, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use control::Allow;
+use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::Config,
-    policy::{observation::repeat_after, rendered, time::Now},
+    grants::Grants,
+    policy::{observation::repeat_after, rendered},
 };
-
 use record::{Account, ArtifactType, Draft};
 
 use super::{
@@ -21,7 +22,6 @@ use super::{
     world::{Looked, World},
 };
 use crate::{
-    grants::Grants,
     operator::Asker,
     sessions::Sessions,
     trigger::{Place, Reason, Reply},

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::{self, Config, HostName, WhenFull},
+    grants::Woken,
     policy::grant::{End, EndCause, Grant},
 };
 use lockdown_host::{
@@ -46,7 +47,7 @@ use crate::{
     answered::{ANSWERED, Answered},
     attempts::{Follower, LogReport},
     emergencies::Emergencies,
-    grants::Grants,
+    grants::GrantsOnDisk,
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
     operator::admitted::Asked,
@@ -213,7 +214,7 @@ impl Engine {
     /// The host is not the one the state was made on: every grant that it held is void, and that is put on record.
     fn end_by_identity(&mut self, set_aside: &Path, now: Now) {
         let path = set_aside.join("grants.json");
-        let old = match Grants::open(&path, self.world.boot_id(), now) {
+        let old = match GrantsOnDisk::open(&path, self.world.boot_id(), now) {
             Ok((old, _)) => old,
             Err(error) => return tracing::warn!(%error, "the grants of the host that this one was cannot be read"),
         };
@@ -444,9 +445,9 @@ fn open_answered() -> Answered {
 }
 
 /// The store of grants; one that cannot be understood is set aside, and nobody has a grant.
-fn open_grants(boot_id: &str, now: Now) -> (Grants, crate::grants::Woken) {
+fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, Woken) {
     let path = PathBuf::from(GRANTS);
-    match Grants::open(&path, boot_id, now) {
+    match GrantsOnDisk::open(&path, boot_id, now) {
         Ok(opened) => opened,
         Err(error) => {
             let aside = path.with_extension(format!("broken-{}", now.wall.as_second()));
@@ -454,7 +455,7 @@ fn open_grants(boot_id: &str, now: Now) -> (Grants, crate::grants::Woken) {
             if let Err(error) = fs::rename(&path, &aside) {
                 tracing::error!(%error, "it could not be set aside");
             }
-            (Grants::empty(&path, boot_id), crate::grants::Woken::default())
+            (GrantsOnDisk::empty(&path, boot_id), Woken::default())
         }
     }
 }

@@ -10,11 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lockdown_core::grants::MAX_OPEN;
 use lockdown_host::paths;
 use nix::fcntl::OFlag;
 use record::GrantId;
-
-use super::MAX_OPEN;
 
 /// An id (`g-` and 16 hex digits) with its line end.
 const ENTRY: usize = 19;

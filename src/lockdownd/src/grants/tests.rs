@@ -1,6 +1,14 @@
 //! The store of grants on a real disk: crashes, reboots, bounds.
 
-use lockdown_core::policy::test_grants::{ended, grant, id, later, now};
+use std::time::Duration;
+
+use lockdown_core::{
+    grants::MAX_OPEN,
+    policy::{
+        grant::{EndCause, Grant},
+        test_grants::{ended, grant, id, later, now},
+    },
+};
 
 use super::*;
 
@@ -19,12 +27,12 @@ impl Disk {
         self.dir.path().join("grants.json")
     }
 
-    fn open(&self, boot: &str, now: Now) -> (Grants, Woken) {
-        Grants::open(&self.path(), boot, now).unwrap_or_else(|error| panic!("{error}"))
+    fn open(&self, boot: &str, now: Now) -> (GrantsOnDisk, Woken) {
+        GrantsOnDisk::open(&self.path(), boot, now).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
-fn with(disk: &Disk, grants: impl IntoIterator<Item = Grant>) -> Grants {
+fn with(disk: &Disk, grants: impl IntoIterator<Item = Grant>) -> GrantsOnDisk {
     let (mut store, _) = disk.open(BOOT, now());
     for grant in grants {
         store.add(grant).expect("there is room");
@@ -74,7 +82,7 @@ fn a_file_that_is_not_ours_or_too_new_is_refused_and_a_missing_one_is_empty() {
     assert!(disk.open(BOOT, now()).0.all().is_empty());
     for content in ["", "{}", "[]", "{\"version\":1}", "\0"] {
         std::fs::write(disk.path(), content).expect("own directory");
-        let error = Grants::open(&disk.path(), BOOT, now()).expect_err("broken").to_string();
+        let error = GrantsOnDisk::open(&disk.path(), BOOT, now()).expect_err("broken").to_string();
         assert!(error.contains("grants.json cannot be understood"), "{content:?}: {error}");
     }
     with(&Disk::new(), []);
@@ -83,86 +91,8 @@ fn a_file_that_is_not_ours_or_too_new_is_refused_and_a_missing_one_is_empty() {
     let text = std::fs::read_to_string(newer.path()).expect("own file").replace("\"version\":1", "\"version\":2");
     std::fs::write(newer.path(), text).expect("own file");
     assert!(
-        matches!(Grants::open(&newer.path(), BOOT, now()), Err(Error::Broken { why, .. }) if why.contains("version 2"))
+        matches!(GrantsOnDisk::open(&newer.path(), BOOT, now()), Err(Error::Broken { why, .. }) if why.contains("version 2"))
     );
-}
-
-#[test]
-fn a_grant_ends_once_and_the_first_end_stands() {
-    let disk = Disk::new();
-    let mut store = with(&disk, [grant(1, "frank", "ubuntu")]);
-    let end = |cause| ended(grant(1, "frank", "ubuntu"), cause, false).end.expect("ended");
-    assert!(store.end(&id(1), end(EndCause::Revoked)));
-    assert!(!store.end(&id(1), end(EndCause::Expired)) && !store.end(&id(2), end(EndCause::Expired)));
-    assert_eq!(store.get(&id(1)).and_then(|grant| grant.end.clone()).map(|end| end.cause), Some(EndCause::Revoked));
-    assert!(!store.mark_ends_recorded(&[]), "nothing was noted");
-    assert!(store.mark_ends_recorded(&[id(1)]) && !store.mark_ends_recorded(&[id(1)]));
-}
-
-#[test]
-fn only_a_grant_that_is_not_on_record_is_taken_back() {
-    let disk = Disk::new();
-    let mut store =
-        with(&disk, [grant(1, "frank", "ubuntu"), Grant { recorded: false, ..grant(2, "grace", "ubuntu") }]);
-    store.take_back(&id(1));
-    store.take_back(&id(2));
-    assert_eq!(ids(&store), [id(1).as_str()]);
-    store.add(Grant { recorded: false, ..grant(3, "grace", "ubuntu") }).expect("there is room");
-    store.mark_created_recorded(&id(3));
-    store.take_back(&id(3));
-    assert_eq!(ids(&store).len(), 2);
-}
-
-#[test]
-fn the_clocks_are_due_a_minute_after_they_were_written_and_only_while_a_grant_is_open() {
-    let disk = Disk::new();
-    let mut store = Grants::empty(&disk.path(), BOOT);
-    store.save(now()).expect("there is room");
-    assert_eq!(store.next_heartbeat(), None);
-    store.add(grant(1, "frank", "ubuntu")).expect("there is room");
-    assert_eq!(store.next_heartbeat(), Some(now().boot + HEARTBEAT));
-}
-
-#[test]
-fn the_next_change_is_the_first_beginning_or_end() {
-    let disk = Disk::new();
-    let mut store = with(&disk, [grant(1, "frank", "ubuntu")]);
-    let end = later(3_600);
-    assert_eq!(store.next_change(now()), (Some(end.wall), Some(end.boot)));
-    store.add(Grant { starts_at: later(60).wall, ..grant(2, "grace", "ubuntu") }).expect("there is room");
-    assert_eq!(store.next_change(now()), (Some(later(60).wall), Some(end.boot)));
-    assert_eq!(store.next_change(later(60)), (Some(end.wall), Some(end.boot)), "it has begun");
-}
-
-#[test]
-fn the_bound_on_open_grants_holds_and_ended_ones_make_room() {
-    let mut store = Grants::empty(Path::new("/nonexistent"), BOOT);
-    store.all = (0..MAX_OPEN as u64).map(|number| grant(number, "frank", "ubuntu")).collect();
-    assert!(matches!(store.add(grant(999_999, "frank", "ubuntu")), Err(Error::Full)));
-    store.all[0] = ended(store.all[0].clone(), EndCause::Expired, true);
-    store.add(grant(999_999, "frank", "ubuntu")).expect("one has ended");
-}
-
-#[test]
-fn old_ended_grants_are_forgotten_but_none_that_must_not_come_back_or_is_not_on_record() {
-    let disk = Disk::new();
-    let rendered = |number, content: &str| Grant {
-        origin: lockdown_core::policy::grant::Origin::Config { place: "c:1:1".to_owned(), content: content.to_owned() },
-        ..ended(grant(number, "frank", "ubuntu"), EndCause::Revoked, true)
-    };
-    let (mut store, _) = disk.open(BOOT, now());
-    store.all.push(rendered(1, "still there"));
-    store.all.push(rendered(2, "no longer there"));
-    store.all.push(ended(grant(3, "frank", "ubuntu"), EndCause::Expired, false));
-    store.all.push(grant(4, "frank", "ubuntu"));
-    let filler = (10..).map(|number| ended(grant(number, "frank", "ubuntu"), EndCause::Expired, true));
-    store.all.extend(filler.take(MAX_ENDED_KEPT));
-    store.keep_contents(["still there".to_owned()].into());
-    store.save(now()).expect("it is written");
-    let (store, _) = disk.open(BOOT, now());
-    let is_kept = |number| store.get(&id(number)).is_some();
-    assert!(is_kept(1) && !is_kept(2) && is_kept(3) && is_kept(4) && !is_kept(10) && !is_kept(11) && is_kept(12));
-    assert_eq!(store.all().iter().filter(|grant| !grant.is_open()).count(), MAX_ENDED_KEPT);
 }
 
 #[test]
