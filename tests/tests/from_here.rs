@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use instance_tests::{House, Release, eventually, on_each_release};
+use instance_tests::{House, Key, Release, eventually, on_each_release};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
 /// A login within the instance with a key that lies there, as with a forwarded agent.
 const SSH: &str =
     "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /tmp/keys";
+
+/// A hundred processes that hold up to 20,000 descriptors each: looking through them takes longer than a login waits.
+const HOG: &str = "for (1..100) { if (!fork) { for (1..20000) { POSIX::dup(0) } sleep 600; exit } } sleep 600";
 
 /// frank and grace both have ubuntu; both keys, and break-glass's, lie where ubuntu can use them.
 fn shared(release: Release) -> House {
@@ -88,5 +91,29 @@ on_each_release! {
         login().expect_ok();
         let opened = house.records_of("session.opened").pop().expect("one");
         assert_eq!((&opened["source"]["address"], &opened["detail"]["zone"]), (&"fe80::2".into(), &"v0".into()), "{opened}");
+    }
+
+    fn another_users_many_descriptors_keep_nobody_from_logging_in_from_this_host(release) {
+        let house = shared(release);
+        house.useradd("hog");
+        // They are logged in before: the test's own connections are made by root's processes that the instance does not see.
+        let when_held = |key: &Key| {
+            let again = format!("until [ -e /tmp/held ]; do sleep 0.1; done; {SSH}/frank ubuntu@127.0.0.1 true && echo in");
+            house.ssh("ubuntu").key(key).spawn(&again)
+        };
+        let (mut frank, mut grace) = (when_held(&house.frank), when_held(&house.grace));
+        eventually("both are logged in", SOON, || house.records_of("session.opened").len() == 2);
+        house.sh(&format!(
+            "ulimit -n $(ulimit -H -n); setsid setpriv --reuid hog --regid hog --clear-groups perl -MPOSIX -e '{HOG}' \
+                 </dev/null >/dev/null 2>&1 3>&- &"
+        ));
+        eventually("they are held", SOON, || house.run("test $(ls /proc/$(pgrep -n -u hog)/fd | wc -l) -gt 15000").ok());
+        house.sh("touch /tmp/held");
+        frank.ended_within(SOON);
+        let said = frank.output();
+        assert!(said.stdout.contains("in"), "{said}");
+        grace.ended_within(SOON);
+        let said = grace.output();
+        assert!(!said.ok() && said.to_string().contains("in a session of grace"), "{said}");
     }
 }

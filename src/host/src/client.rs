@@ -17,6 +17,9 @@ use super::{
 
 /// How long the processes of the host may be looked through.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the others are looked through once one of the socket's user was found to hold it: that can be as long as any
+/// user likes, and adds only to whom it was passed.
+const PASSED_ON: Duration = Duration::from_millis(300);
 /// How many processes that hold the socket are told.
 const MAX_HOLDERS: usize = 16;
 
@@ -104,9 +107,29 @@ fn look(monitor: ProcessId, ends: Ends) -> Option<Maker> {
     let (likely, others): (Vec<i32>, Vec<i32>) =
         processes::pids().ok()?.into_iter().partition(|pid| processes::real_uid(*pid) == Some(uid));
     let mut found = Vec::new();
-    for pid in likely.into_iter().chain(others) {
+    if !look_through(&likely, &link, until, &mut found) {
+        return None;
+    }
+    let passed_on = if found.is_empty() { until } else { until.min(Instant::now() + PASSED_ON) };
+    if !look_through(&others, &link, passed_on, &mut found) && found.is_empty() {
+        return None;
+    }
+    // A user can hide a socket, in a thread with descriptors of its own or on its way through another socket; not whose it is.
+    match (found.is_empty(), uid) {
+        (false, _) => Some(Maker::Held(found)),
+        (true, 0) => Some(Maker::UnseenRoot),
+        (true, _) => None,
+    }
+}
+
+/// Adds those of these processes that hold the socket; whether all were looked through in time.
+fn look_through(pids: &[i32], link: &str, until: Instant, found: &mut Vec<Holder>) -> bool {
+    for &pid in pids {
+        if found.len() >= MAX_HOLDERS {
+            break;
+        }
         if Instant::now() >= until {
-            return None;
+            return false;
         }
         let holds = ProcDir::open(pid).and_then(|dir| dir.descriptors_to(|target| target == link.as_bytes()));
         if holds.is_some_and(|held| !held.is_empty())
@@ -115,16 +138,8 @@ fn look(monitor: ProcessId, ends: Ends) -> Option<Maker> {
             let (above, beside) = (processes::ancestors(pid), connection::scope_members(&process));
             found.push(Holder { process, above, beside });
         }
-        if found.len() >= MAX_HOLDERS {
-            break;
-        }
     }
-    // A user can hide a socket, in a thread with descriptors of its own or on its way through another socket; not whose it is.
-    match (found.is_empty(), uid) {
-        (false, _) => Some(Maker::Held(found)),
-        (true, 0) => Some(Maker::UnseenRoot),
-        (true, _) => None,
-    }
+    true
 }
 
 /// User id and inode of the client's end in `/proc/net/tcp` or `tcp6`; none for one that nobody holds any more.
