@@ -10,6 +10,11 @@ const WRITING: Duration = Duration::from_secs(10);
 /// What has to happen within a second or two may take so long on a machine that runs other tests too.
 const SOON: Duration = Duration::from_secs(20);
 
+/// Replaces passwd by a rename some hundred times a second, as usermod(8) does.
+const RENAMER: &str = r#"while (!-e "/root/enough") { open(my $from, "<", "/root/passwd"); my @lines = <$from>; next unless @lines; open(my $to, ">", "/etc/passwd.new"); print $to @lines; close $to; select(undef, undef, undef, 0.006); rename "/etc/passwd.new", "/etc/passwd" }"#;
+/// The longest that something missing from a passwd that goes on changing counts as there, and then some.
+const LONG: Duration = Duration::from_secs(60);
+
 /// Rewrites a file in every way that is not a rename, with pauses: empty, cut in a line, cut at a line's end.
 const WRITER: &str = r#"
 file=$1
@@ -77,6 +82,27 @@ on_each_release! {
         });
         clients[0].ended_within(SOON);
         assert!(clients[1].is_alive() && clients[2].is_alive());
+        house.ctl("verify").expect_ok();
+    }
+
+    fn accounts_that_come_and_go_are_seen_while_passwd_is_replaced_without_a_pause(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 8h");
+        let mut client = house.ssh("ubuntu").key(&house.frank).stay();
+        house.sh("cp /etc/passwd /root/passwd; mkdir -p /home/late/.ssh");
+        house.sh(&format!("setsid perl -e '{RENAMER}' </dev/null >/dev/null 2>&1 3>&- &"));
+        thread::sleep(Duration::from_secs(2));
+        // A key in the home of an account that has just come goes, which takes seeing it.
+        house.write("/home/late/.ssh/authorized_keys", house.grace.public());
+        house.sh("echo late:x:4711:4711::/home/late:/bin/bash >>/root/passwd; chown -R 4711:4711 /home/late");
+        eventually("the new account is seen", LONG, || !house.exists("/home/late/.ssh/authorized_keys"));
+        assert!(client.is_alive());
+        house.sh("sed -i /^ubuntu:/d /root/passwd");
+        eventually("the deleted account's grant ends", LONG, || {
+            house.records_of("grant.ended").iter().any(|record| record["reason"].as_str().unwrap().contains("was deleted"))
+        });
+        client.ended_within(SOON);
+        house.sh("touch /root/enough");
         house.ctl("verify").expect_ok();
     }
 }

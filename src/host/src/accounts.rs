@@ -13,6 +13,8 @@ use std::{
 
 use record::Account;
 
+use super::file_state::FileState;
+
 /// Where accounts are listed.
 pub const PASSWD: &str = "/etc/passwd";
 /// Where groups are listed.
@@ -170,6 +172,20 @@ fn parse_id(field: &[u8]) -> Option<u32> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
+/// The bytes of [`PASSWD`], at most [`MAX_FILE`], and the file that they are of: `None` where it was written meanwhile.
+///
+/// # Errors
+/// [`AccountsError`] if the file cannot be read whole.
+pub fn read_passwd_of() -> Result<Option<(FileState, Vec<u8>)>, AccountsError> {
+    let path = Path::new(PASSWD);
+    let failed = |source| AccountsError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let state = |file: &File| file.metadata().map(|meta| FileState::from(&meta)).map_err(failed);
+    let before = state(&file)?;
+    let bytes = read_to_bound(&mut file, path)?;
+    Ok((state(&file)? == before).then_some((before, bytes)))
+}
+
 /// The bytes of [`PASSWD`], at most [`MAX_FILE`].
 ///
 /// # Errors
@@ -211,9 +227,14 @@ pub(super) fn groups(text: &str) -> Vec<(String, u32, Vec<String>)> {
 }
 
 pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, AccountsError> {
-    let failed = |source| AccountsError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(|source| AccountsError::Io { path: path.to_owned(), source })?;
+    read_to_bound(&mut file, path)
+}
+
+fn read_to_bound(file: &mut File, path: &Path) -> Result<Vec<u8>, AccountsError> {
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes);
+    read.map_err(|source| AccountsError::Io { path: path.to_owned(), source })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(AccountsError::TooLong { path: path.to_owned() });
     }

@@ -1,5 +1,6 @@
 //! One look at the host: everything is read twice, a moment apart, since a file that is being written is seen empty or cut
-//! in between. What differs, cannot be read or cannot be whole stays as the look before had it.
+//! in between. What differs, cannot be read or cannot be whole stays as the look before had it. A passwd that was renamed
+//! into place is whole at once: tools that replace it again and again hold nothing up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,8 @@ use super::World;
 
 /// How far the two readings of one look are apart: a file is rewritten in less.
 const APART: Duration = Duration::from_millis(50);
+/// How often passwd is read for one reading.
+const PASSWD_READS: u32 = 5;
 /// How often the first look is repeated where it did not see passwd whole.
 const FIRST_LOOKS: u32 = 20;
 /// The most partial observations that are named.
@@ -51,17 +54,26 @@ struct Reading {
 
 impl Reading {
     fn now(config_files: &BTreeSet<PathBuf>) -> Self {
-        let passwd = || {
-            let bytes = accounts::read_passwd().map_err(|error| error.to_string())?;
-            let state = FileState::at(Path::new(accounts::PASSWD)).map_err(|e| format!("{}: {e}", accounts::PASSWD))?;
-            Ok((state, bytes))
-        };
         Self {
-            passwd: passwd(),
+            passwd: read_passwd(),
             sshd: config_files.iter().map(|file| scan::scan(&scan::Disk, file)).collect(),
             pam: pam::digest().map_err(|error| format!("PAM's configuration: {error}")),
         }
     }
+}
+
+/// Reads passwd, a few times where it is replaced or written meanwhile.
+fn read_passwd() -> Result<(FileState, Vec<u8>), String> {
+    for _ in 0..PASSWD_READS {
+        if let Some(read) = accounts::read_passwd_of().map_err(|error| error.to_string())? {
+            return Ok(read);
+        }
+    }
+    Err(being_written())
+}
+
+fn being_written() -> String {
+    format!("{} is being written", accounts::PASSWD)
 }
 
 impl World {
@@ -227,14 +239,15 @@ impl World {
     }
 }
 
-/// The accounts of two readings of passwd, if both saw the same and it can be the whole of it.
+/// The accounts of two readings of passwd, if both saw the same, or the last one a file that came there by a rename, and it
+/// can be the whole of it.
 fn listed(
     first: Result<(FileState, Vec<u8>), String>,
     second: Result<(FileState, Vec<u8>), String>,
 ) -> Result<(FileState, Accounts), String> {
-    let (first, second) = (first?, second?);
-    if first != second {
-        return Err(format!("{} is being written", accounts::PASSWD));
+    let second = second?;
+    if !second.0.was_renamed() && first? != second {
+        return Err(being_written());
     }
     passwd_is_whole(&second.1)
         .map_err(|why| format!("{} is not taken for the accounts there are: {why}", accounts::PASSWD))?;
