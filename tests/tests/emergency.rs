@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use instance_tests::{House, eventually, on_each_release};
+use instance_tests::{House, Key, eventually, on_each_release};
 use serde_json::Value;
 
 /// What the daemon may take to learn of a login that it was not asked about: sshd's log comes a little later.
@@ -180,5 +180,36 @@ on_each_release! {
         house.sh("systemctl restart --no-block lockdownd");
         assert!(house.ssh("ubuntu").key(&house.frank).login());
         assert_eq!(house.sh(since), before);
+    }
+
+    fn a_key_that_comes_into_an_exempt_accounts_file_is_on_record_soon_and_a_flood_of_them_in_few_records(release) {
+        let house = House::observing(release);
+        let file = "/home/breakglass/.ssh/authorized_keys";
+        let changed = || -> Vec<Value> {
+            let records = house.records_of("sshd.changed");
+            records.into_iter().filter(|record| record["detail"]["changed"][0] == "exempt_keys").collect()
+        };
+        let names = |key: &Key, field: &str| {
+            changed().iter().any(|record| record["detail"][field].to_string().contains(&key.fingerprint()))
+        };
+        // The look at the start has seen what there was.
+        thread::sleep(Duration::from_secs(2));
+        house.sh(&format!("echo '{}' >>{file}", house.frank.public()));
+        eventually("in observe", SOON, || names(&house.frank, "fingerprints"));
+        assert!(changed().iter().all(|record| record["account"] == "breakglass" && !record.to_string().contains(&house.breakglass.fingerprint())));
+        house.configure(&house.config("enforce", ""));
+        house.await_mode("enforce");
+        house.run_as("breakglass", &format!("sed -i 2d {file}")).expect_ok();
+        eventually("in enforce, and what goes, too", SOON.max(Duration::from_secs(90)), || {
+            changed().iter().any(|record| record["detail"].to_string().contains("fingerprints_gone") || record["detail"]["count"].is_u64())
+        });
+        let before = changed().len();
+        house.run_as("breakglass", &format!(
+            "cp {file} /tmp/one; for n in $(seq 40); do echo '{}' >>{file}; sleep 0.1; cat /tmp/one >{file}; sleep 0.1; done",
+            house.grace.public()
+        )).expect_ok();
+        assert!(changed().len() <= before + 2, "{:?}", changed());
+        assert!(house.ssh("breakglass").key(&house.breakglass).login());
+        house.ctl("verify").expect_ok();
     }
 }

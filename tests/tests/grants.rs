@@ -402,4 +402,28 @@ on_each_release! {
         assert!(missed.iter().sum::<i64>() >= 1 && missed.len() > 6, "some were missed, and done late: {missed:?}");
         house.ctl("verify").expect_ok();
     }
+
+    fn nobody_is_let_in_to_an_account_that_has_the_user_id_of_an_exempt_one_or_of_root(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 8h");
+        let frank = |address: &str| house.ssh("ubuntu").key(&house.frank).from(address).run("true");
+        frank("127.0.1.1").expect_ok();
+        house.sh("usermod -o -u $(id -u ubuntu) breakglass && usermod -o -u 0 grace");
+        let refused = |args: &str, why: &str| {
+            let said = house.ctl(&format!("allow {args} --for 1h --reason test"));
+            said.status == 1 && said.stderr.contains(why)
+        };
+        eventually("allow refuses it", SOON, || refused("grace --account ubuntu", "has the user id of breakglass"));
+        eventually("root's, too", SOON, || refused("grace --account grace", "has the user id of root"));
+        let said = frank("127.0.1.2");
+        assert!(!said.ok() && said.to_string().contains("has the user id of breakglass"), "{said}");
+        let refusal = house.records_of("session.refused").pop().expect("a record");
+        assert_eq!(refusal["detail"]["why"], "shared_user_id");
+        let problems = house.ctl_json("status")["problems"].to_string();
+        assert!(problems.contains("nobody is let in to ubuntu"), "{problems}");
+        let is_his = |record: &Value| record["person"] == "frank";
+        assert!(!house.records_of("grant.ended").iter().any(is_his), "it ends nothing");
+        house.sh("sed -i s/^breakglass:x:[0-9]*:/breakglass:x:4711:/ /etc/passwd");
+        eventually("he gets in again", SOON, || house.ssh("ubuntu").key(&house.frank).from("127.0.1.3").login());
+    }
 }

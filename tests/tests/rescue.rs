@@ -172,4 +172,31 @@ on_each_release! {
         assert!(house.ssh("rescue").key(&rescue).login());
         house.ctl("verify").expect_ok();
     }
+
+    fn an_exempt_account_that_is_renamed_keeps_its_keys_without_effect_until_it_is_named_anew(release) {
+        let house = House::enforcing(release);
+        house.authorize("grace", &house.grace);
+        eventually("grace's own goes", SOON, || !house.exists("/home/grace/.ssh/authorized_keys"));
+        house.sh("usermod -l rescuer breakglass && usermod -l gracie grace");
+        let kept = || problems(&house).contains("rescuer is not exempt");
+        eventually("it is said", SOON, kept);
+        let renamed = house.records_of("sshd.changed").into_iter().find(|record| record["account"] == "rescuer");
+        assert_eq!(renamed.expect("a record")["detail"]["renamed_from"], "breakglass");
+        // Longer than the keys of any new account are spared, and over a restart.
+        std::thread::sleep(Duration::from_secs(8));
+        house.sh("systemctl restart lockdownd");
+        house.await_mode("enforce");
+        assert!(kept() && house.exists(KEYS));
+        assert!(!house.ssh("rescuer").key(&house.breakglass).from("127.0.1.1").login(), "they have no effect");
+        house.configure(&exempting(&house, "exempt = [\"rescuer\"]"));
+        assert!(house.ssh("rescuer").key(&house.breakglass).from("127.0.1.2").login());
+        // What was taken from an account that was renamed is given back to it by its user id.
+        let items = house.ctl_json("quarantine list");
+        let id = items["items"][0]["id"].as_str().expect("an item").to_owned();
+        let said = house.ctl(&format!("quarantine restore {id}")).expect_ok();
+        let place = format!("/home/grace/.ssh/authorized_keys.restored-{id}");
+        assert!(said.contains(&place) && house.sh(&format!("stat -c %U {place}")) == "gracie", "{said}");
+        assert_eq!(house.records_of("quarantine.restored")[0]["account"], "gracie");
+        house.ctl("verify").expect_ok();
+    }
 }

@@ -19,6 +19,12 @@ pub const EXEMPT: &str = "/var/lib/lockdownd/exempt";
 /// A name that begins with a dot is a note still being written.
 pub const EMERGENCY: &str = "/var/lib/lockdownd/emergency";
 
+/// The gate's argument by which the daemon makes sure that PAM would run the gate and nothing else. It prints [`PROBED`] and
+/// its version, and fails: in a line of PAM's it lets nobody by.
+pub const PROBE: &str = "--probe";
+/// What the answer to [`PROBE`] begins with.
+pub const PROBED: &str = "lockdownd login-gate";
+
 /// How long the gate waits for an answer, from connecting to the last byte.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it waits where the account is exempt, and so let by in any case. PAM asks twice: 2 s in all are not passed.

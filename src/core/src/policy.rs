@@ -15,6 +15,7 @@ pub mod receipt;
 pub mod rendered;
 pub mod schedule;
 pub mod session;
+pub mod shared;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod test_grants;

@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod config_files;
 pub mod connection;
+pub mod doors;
 pub mod file_state;
 pub mod held;
 pub mod home_watch;

@@ -6,7 +6,7 @@
 //! An sshd that an unprivileged user runs is none: nobody may keep a host from enforcing by starting a program.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
 };
 
@@ -25,10 +25,11 @@ use super::{
 };
 
 mod exempt;
+mod kept_out;
 pub(super) mod probes;
 mod rescue;
 
-pub use rescue::RescueWatch;
+pub use self::{kept_out::kept_out, rescue::RescueWatch};
 
 /// The most logins that one sshd is asked about, 10 ms each. That there would be more is an [`Obstacle`].
 pub const MAX_PROBES: usize = 256;
@@ -111,6 +112,11 @@ pub enum Obstacle {
         /// Where it reads them.
         files: Vec<String>,
     },
+    /// Nobody but exempt accounts can log in, whatever is granted.
+    KeptOut {
+        /// Why, and what to do.
+        why: String,
+    },
     /// It could not be looked at.
     Unknown {
         /// Why.
@@ -160,6 +166,7 @@ impl fmt::Display for Obstacle {
                  setting out of its configuration or command line",
                 files.join(" ")
             ),
+            Self::KeptOut { why } => write!(f, "nobody but exempt accounts can log in: {why}"),
             Self::Unknown { why } => f.write_str(why),
             Self::NobodyExempt => f.write_str(
                 "no account is exempt: name a break-glass account in accounts.exempt, or set accounts.no_exempt = true if none is \
@@ -175,6 +182,12 @@ impl fmt::Display for Obstacle {
 }
 
 impl Obstacle {
+    /// Whether nobody but exempt accounts can log in because of it.
+    #[must_use]
+    pub fn keeps_all_out(&self) -> bool {
+        matches!(self, Self::KeptOut { .. })
+    }
+
     /// The same text as long as the same thing is in the way: an sshd that is started again has another process number, and
     /// none for a moment.
     #[must_use]
@@ -190,7 +203,7 @@ impl Obstacle {
 /// Everything in the way of enforcing; empty when nothing is. Takes some 10 ms for each login that is asked about.
 #[must_use]
 pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
-    let mut found = Vec::new();
+    let mut found: Vec<Obstacle> = kept_out().into_iter().map(|why| Obstacle::KeptOut { why }).collect();
     let of_root: Vec<&Listener> = input.listeners.iter().filter(|listener| listener.uid == 0).collect();
     if of_root.is_empty() {
         found.push(Obstacle::NoSshd);
@@ -240,9 +253,13 @@ pub fn without_rescue(exempt: &[Account], no_exempt: bool) -> Result<Option<Obst
     Ok(exempt::obstacle(exempt, &drop_in::exempt_key_files(&Invocation::standard(), exempt)?))
 }
 
-/// Each key file that sshd reads for an exempt account by its own configuration, with the fingerprints of the keys in it.
+/// Key files by their paths, escaped, each with the fingerprints of the keys in it.
+pub type ExemptKeys = BTreeMap<String, BTreeSet<String>>;
+
+/// Each key file that sshd reads for an exempt account by its own configuration, and whether all of them could be read; `None`
+/// where it cannot be told which there are.
 #[must_use]
-pub fn exempt_keys(account: &Account) -> Vec<(String, Vec<String>)> {
+pub fn exempt_keys(account: &Account) -> Option<(ExemptKeys, bool)> {
     exempt::keys(account)
 }
 

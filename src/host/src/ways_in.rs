@@ -272,5 +272,7 @@ fn is_local(unit: &units::OnDemand) -> bool {
 
 /// An exempt account with the keys that sshd reads for it.
 fn exempt_account(exempt: &Account) -> policy::ExemptAccount {
-    policy::ExemptAccount { account: exempt.to_string(), keys: readiness::exempt_keys(exempt) }
+    let (keys, _) = readiness::exempt_keys(exempt).unwrap_or_default();
+    let keys = keys.into_iter().map(|(path, keys)| (path, keys.into_iter().collect())).collect();
+    policy::ExemptAccount { account: exempt.to_string(), keys }
 }

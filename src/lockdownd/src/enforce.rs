@@ -40,7 +40,7 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::config::Config;
-use lockdown_core::policy::time::Now;
+use lockdown_core::policy::{self, time::Now};
 use lockdown_host::{key_store::KeyStore, writers::Writers};
 use record::{Account, Fingerprint, GrantId, Person, SessionId};
 use tokio::sync::mpsc;
@@ -167,7 +167,7 @@ impl Engine {
             Reason::Touched(Place::Store) => self.pass(now),
             Reason::Touched(Place::State) => self.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
-            Reason::Touched(Place::Rescue) => self.rescue_touched(now),
+            Reason::Touched(Place::Rescue | Place::Gate) => self.rescue_touched(now),
             Reason::Touched(place) => self.world_touched(place, now),
             Reason::Looked(looked) => self.looked(*looked, now),
             Reason::Listening(listening) => self.heard_who_listens(listening, now),
@@ -279,6 +279,12 @@ impl Engine {
     #[must_use]
     pub fn uid_of(&self, account: &Account) -> Option<u32> {
         self.world.uid_of(account)
+    }
+
+    /// The account that keeps people out of this one, since both have one user id.
+    #[must_use]
+    pub fn kept_for(&self, account: &Account) -> Option<&Account> {
+        policy::shared::kept_for(account, &self.world.known().uids, self.exempt())
     }
 
     /// When the next scheduled lockdown comes.

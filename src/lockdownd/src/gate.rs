@@ -57,7 +57,9 @@ impl Engine {
             // An exempt account is recorded once, when its session opens.
             Step::Account if exempt => Answer::Allow {},
             Step::Account => {
-                let judged = login::judge_account(&account, self.uid_of(&account), self.grants.open_ones(), now);
+                let judged = self
+                    .judge_shared(&account)
+                    .and_then(|()| login::judge_account(&account, self.uid_of(&account), self.grants.open_ones(), now));
                 match judged {
                     Err(why) if self.enforces() => self.refuse(question, Some(&account), &why, now),
                     // Observe lets everybody pass; what enforce would have done is recorded in the session step.
@@ -153,12 +155,17 @@ impl Engine {
         made_here: Option<&Maker>,
         now: Now,
     ) -> Result<Admitted, Refused> {
+        self.judge_shared(account)?;
         let auth_info = question.auth_info.as_deref().unwrap_or_default();
         let attempt = Attempt { account, uid: self.uid_of(account), auth_info, address: source.address };
         let admitted = login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)?;
         let Some(maker) = made_here else { return Ok(admitted) };
         let behind = self.all_behind(maker, &admitted.person);
         login::judge_client(admitted, &behind)
+    }
+
+    fn judge_shared(&self, account: &Account) -> Result<(), Refused> {
+        self.kept_for(account).map_or(Ok(()), |other| Err(Refused::SharedUserId(other.clone())))
     }
 
     /// Table, then record, then answer: a session that is let in is always known, and on record. Break-glass and
@@ -228,6 +235,7 @@ fn told(account: &str, why: &Refused) -> String {
              to everybody there."
                 .to_owned()
         }
+        Refused::SharedUserId(_) => "Ask an operator for an account with a user id of its own.".to_owned(),
         Refused::UnknownKey(_) => "Ask an operator to add your key to the configuration.".to_owned(),
         _ => format!("Ask an operator: lockdownctl allow {person} --account {account} --for 2h --reason TICKET"),
     };

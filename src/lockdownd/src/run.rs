@@ -172,7 +172,8 @@ async fn take_turns(
     asking: Asking,
 ) -> Result<(), Failure> {
     schedules.follow(engine).await;
-    trigger::serve(asking.logins, asking.operators)?;
+    let mut sockets = trigger::serve(asking.logins, asking.operators)?;
+    engine.reached_again(sockets.keep(), clock::now());
     keep_watchdog();
     sd_notify::notify(&[NotifyState::Ready])?;
     starts::succeeded();
@@ -196,6 +197,9 @@ async fn take_turns(
         }
         if matches!(reason, Reason::Stop) {
             hear_out(engine, triggers).await;
+        }
+        if moved {
+            engine.reached_again(sockets.keep(), clock::now());
         }
         if engine.act(reason, clock::now()) == Next::Stop {
             return Ok(());

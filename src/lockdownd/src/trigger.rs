@@ -33,7 +33,7 @@ pub(crate) use self::watch::place_of;
 pub use self::{
     cron::Cron,
     signals::listen_for_signals,
-    sockets::{SocketError, serve},
+    sockets::{SocketError, Sockets, serve},
     watch::Watch,
 };
 use crate::{
@@ -186,6 +186,8 @@ pub enum Place {
     Pam,
     /// The shipper's directory: it has left a hint.
     Shipper,
+    /// What PAM's gate needs to be answered: its program, and the daemon's sockets and directory.
+    Gate,
     /// The directories on which it depends whether exempt accounts can log in.
     Rescue,
     /// Something of it may have been missed: look everywhere.

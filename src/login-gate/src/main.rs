@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use control::gate::{Answer, Step};
+use control::gate::{Answer, PROBE, PROBED, Step};
 use environment::Login;
 
 /// What becomes of the login.
@@ -32,6 +32,10 @@ enum Verdict {
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments == [PROBE] {
+        let _ = writeln!(io::stdout(), "{PROBED} {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::FAILURE;
+    }
     if let Some(sshd) = connection::to_be_ended(&arguments) {
         return connection::end(sshd);
     }

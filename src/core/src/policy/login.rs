@@ -30,6 +30,8 @@ pub enum Refused {
     NoGrantOnAccount,
     /// passwd(5) does not list the account.
     UnknownAccount,
+    /// The account has the user id of this one, which is exempt or root.
+    SharedUserId(Account),
     /// What sshd verified is not plain public keys of one person.
     NotOnePlainKey(auth_info::Why),
     /// The key is nobody's.
@@ -90,6 +92,7 @@ impl Refused {
         match self {
             Self::NoGrantOnAccount => "no_grant_on_account",
             Self::UnknownAccount => "unknown_account",
+            Self::SharedUserId(_) => "shared_user_id",
             Self::NotOnePlainKey(_) => "not_one_plain_key",
             Self::UnknownKey(_) => "unknown_key",
             Self::NoGrantForPerson(..) => "no_grant_for_person",
@@ -107,6 +110,9 @@ impl fmt::Display for Refused {
         match self {
             Self::NoGrantOnAccount => write!(f, "nobody has an active grant on this account"),
             Self::UnknownAccount => write!(f, "this account does not stand in /etc/passwd"),
+            Self::SharedUserId(other) => {
+                write!(f, "this account has the user id of {other}, and so its powers and files")
+            }
             Self::NotOnePlainKey(why) => write!(f, "{why}"),
             Self::UnknownKey(key) => write!(f, "the key {key} belongs to nobody whom the configuration names"),
             Self::NoGrantForPerson(person, _) => write!(f, "{person} has no active grant on this account"),

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{
     grant::{EndCause, Grant, Origin},
     observation::Known,
+    shared::kept_for,
 };
 use crate::config::{self, Config, RenderedGrant};
 
@@ -46,8 +47,9 @@ pub fn judge<'a>(config: &'a Config, accounts: &Known, grants: &[Grant], now: Ti
         let same: Vec<&Grant> = grants.iter().filter(|g| g.origin.content() == Some(&content)).collect();
         // Ended by a person, a lockdown or its own time: neither restart nor reload brings it back.
         let stays_ended = |grant: &&Grant| grant.end.as_ref().is_none_or(|end| end.cause != EndCause::Config);
-        let cannot_be =
-            config.accounts.exempt.contains(&wanted.account) || !accounts.uids.contains_key(&wanted.account);
+        let cannot_be = config.accounts.exempt.contains(&wanted.account)
+            || !accounts.uids.contains_key(&wanted.account)
+            || kept_for(&wanted.account, &accounts.uids, &config.accounts.exempt).is_some();
         if wanted.expires_at > now && !cannot_be && !same.iter().any(stays_ended) {
             changes.make.push((wanted, same.iter().map(|grant| grant.created_at).min()));
         }
@@ -209,6 +211,14 @@ mod tests {
     #[test]
     fn a_rendered_grant_waits_for_its_account() {
         assert_eq!(judged(&usual(RENDERED), &no_accounts(), &[]), (0, vec![]));
+    }
+
+    #[test]
+    fn a_rendered_grant_is_not_made_while_its_account_has_an_exempt_accounts_user_id_and_no_grant_ends_by_that() {
+        let uids = ["ubuntu", "frank", "breakglass"].map(|name| (name.parse().expect("an account"), 1_000)).into();
+        let shared = Known { uids, settled: true };
+        assert_eq!(judged(&usual(RENDERED), &shared, &[]), (0, vec![]));
+        assert_eq!(judged(&usual(RENDERED), &shared, &[made()]), (0, vec![]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use lockdown_core::keys::{
 };
 use record::Account;
 
-use super::Obstacle;
+use super::{ExemptKeys, Obstacle};
 use crate::{
     accounts::Accounts,
     admission::Admission,
@@ -43,24 +43,33 @@ pub(super) fn obstacle(exempt: &[Account], files: &ExemptKeyFiles) -> Option<Obs
     Some(Obstacle::NoUsableExempt { why })
 }
 
-/// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints.
-pub(super) fn keys(account: &Account) -> Vec<(String, Vec<String>)> {
-    let (Ok(accounts), Ok(files), Ok(root)) = (
-        Accounts::read(),
-        drop_in::exempt_key_files(&Invocation::standard(), std::slice::from_ref(account)),
-        Root::open(Path::new("/")),
-    ) else {
-        return Vec::new();
-    };
-    let Some(entry) = accounts.by_name(account) else { return Vec::new() };
-    let of_file = |pattern: &String| {
-        let path = expand(pattern, account.as_str(), &entry.home, entry.uid)?.path;
+/// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints, and
+/// whether all of them could be read; `None` where it cannot be told which there are.
+pub(super) fn keys(account: &Account) -> Option<(ExemptKeys, bool)> {
+    let accounts = Accounts::read().ok()?;
+    let files = drop_in::exempt_key_files(&Invocation::standard(), std::slice::from_ref(account)).ok()?;
+    let root = Root::open(Path::new("/")).ok()?;
+    let entry = accounts.by_name(account)?;
+    let (mut found, mut whole) = (ExemptKeys::new(), true);
+    for pattern in files.values().flatten() {
+        let Some(expanded) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
         let mut content = Vec::new();
-        let Sight::File(_) = root.look(&root.resolve(&path).ok()?, &mut content) else { return None };
-        let keys = survey(&content).fingerprints.iter().map(ToString::to_string).collect();
-        Some((record::outside(path.as_os_str().as_encoded_bytes()), keys))
-    };
-    files.values().flatten().filter_map(of_file).collect()
+        // sshd reads none that is behind a user's link, is no file or is not there.
+        let Ok(real) = root.resolve(&expanded.path) else { continue };
+        match root.look(&real, &mut content) {
+            Sight::File(_) => {}
+            // Its keys are not known; that it is there is.
+            Sight::Long(_) => content.clear(),
+            Sight::Unreadable(_) => {
+                whole = false;
+                continue;
+            }
+            Sight::Absent | Sight::Link | Sight::Inert => continue,
+        }
+        let path = record::outside(expanded.path.as_os_str().as_encoded_bytes());
+        found.insert(path, survey(&content).fingerprints.iter().map(ToString::to_string).collect());
+    }
+    Some((found, whole))
 }
 
 /// The directories on which it depends whether these accounts can log in: those of their key files, and what they are in

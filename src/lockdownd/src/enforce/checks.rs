@@ -4,20 +4,23 @@
 //! Nobody is answered from an old look without being told so: whoever asks waits, for a bounded time, for one that began
 //! after they asked.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use control::{Problem, Severity};
 use lockdown_core::policy::time::Deadline;
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
-    readiness::{self, Obstacle, ReadinessInput, RescueWatch, When},
+    readiness::{self, ExemptKeys, Obstacle, ReadinessInput, RescueWatch, When},
     sshd::{
         drop_in,
         listener::{self, Listener},
     },
     ways_in,
 };
-use record::{Account, Actor};
+use record::{Account, Actor, ArtifactType, Draft};
 
 use super::{Engine, jobs::Kind};
 use crate::{
@@ -32,6 +35,9 @@ const PLAN_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the directories of exempt accounts' keys are left to settle before they are looked at: also the least time
 /// between two looks that changes in them bring about.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// How many keys, and how many files, one record of changed keys names; all are counted.
+const MAX_KEYS_NAMED: usize = 16;
 
 /// Who waits for a fresh look.
 #[derive(Debug)]
@@ -101,6 +107,8 @@ pub struct Checked {
     pub(super) obstacles: Vec<Obstacle>,
     /// The grants that sshd does not honour, a sentence each.
     not_honoured: Vec<String>,
+    /// The keys of exempt accounts, as far as they could be read whole.
+    exempt_keys: BTreeMap<Account, ExemptKeys>,
     /// Tells of changes from before the look on.
     rescue: Option<RescueWatch>,
 }
@@ -119,9 +127,13 @@ pub(super) struct Looks {
     waited: Vec<Waiter>,
     /// Something changed: the mode has to be settled anew.
     pub(super) touched: bool,
+    /// In observe, where no mode has to be settled: something changed that is to be looked at.
+    pub(super) wanted: bool,
     /// When a change of an exempt account's key files is looked at.
     due: Option<Duration>,
     rescue: Option<RescueWatch>,
+    /// The keys of exempt accounts, as they were last seen whole.
+    exempt_keys: BTreeMap<Account, ExemptKeys>,
     /// Operators who try enforce, in turn.
     pub(super) tries: VecDeque<Entry>,
 }
@@ -129,6 +141,11 @@ pub(super) struct Looks {
 impl Looks {
     pub(super) fn is_busy(&self) -> bool {
         self.task.is_some()
+    }
+
+    /// Whether observe has to look by itself: nothing is watched yet, or something of it has changed.
+    pub(super) fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.wanted) || self.rescue.is_none()
     }
 
     pub(super) fn anybody_waits(&self) -> bool {
@@ -166,10 +183,18 @@ impl Engine {
         self.advance_mode(now);
     }
 
-    /// Something changed in a directory on which it depends whether exempt accounts can log in.
+    /// Something changed on which it depends whether exempt accounts can log in, or anybody else.
     pub(super) fn rescue_touched(&mut self, now: Now) {
-        if self.enforces() || self.config.mode == control::Mode::Enforce {
-            self.mode.looks.due.get_or_insert(now.boot + SETTLE);
+        self.mode.looks.due.get_or_insert(now.boot + SETTLE);
+    }
+
+    /// What kept everybody but exempt accounts out was put right, a sentence each.
+    pub(crate) fn reached_again(&mut self, mended: Vec<String>, now: Now) {
+        for what in mended {
+            tracing::error!("nobody but exempt accounts could log in: {what}");
+            let sentence = format!("nobody but exempt accounts could log in: {what}");
+            self.recorder.note(Draft::new(ArtifactType::SshdChanged, sentence).with("mended", what));
+            self.recorder.commit(now);
         }
     }
 
@@ -177,6 +202,7 @@ impl Engine {
     pub(super) fn check_if_due(&mut self, now: Now) {
         if self.mode.looks.due.is_some_and(|due| now.boot >= due) {
             self.mode.looks.due = None;
+            self.mode.looks.wanted = true;
             self.settle_mode(now);
         }
         for whose in self.mode.looks.impatient(now) {
@@ -201,15 +227,17 @@ impl Engine {
             let rescue = question.watch(reasons, step);
             let (put, obstacles) = question.carry_out(step);
             let not_honoured = not_honoured(&granted);
-            Some(Reason::Checked(Box::new(Checked { put, obstacles, not_honoured, rescue })))
+            let exempt_keys = question.exempt_keys();
+            Some(Reason::Checked(Box::new(Checked { put, obstacles, not_honoured, exempt_keys, rescue })))
         });
     }
 
     /// A job is back: what is next is done, and whoever waited for it is answered.
     pub(super) fn checked(&mut self, looked: Checked, now: Now) {
         let Some(task) = self.mode.looks.task.take() else { return };
-        let Checked { put, obstacles, not_honoured, rescue } = looked;
+        let Checked { put, obstacles, not_honoured, exempt_keys, rescue } = looked;
         self.mode.not_honoured = not_honoured;
+        self.note_exempt_keys(exempt_keys, now);
         if rescue.is_some() {
             self.mode.looks.rescue = rescue;
         }
@@ -230,6 +258,19 @@ impl Engine {
         }
         self.answer_waited(looks, now);
         self.advance_mode(now);
+    }
+
+    /// Records which keys of exempt accounts came and went since they were last seen. Whoever has such an account can change
+    /// them as often as they like.
+    fn note_exempt_keys(&mut self, seen: BTreeMap<Account, ExemptKeys>, now: Now) {
+        for (account, keys) in seen {
+            let before = self.mode.looks.exempt_keys.insert(account.clone(), keys.clone());
+            let Some(before) = before.filter(|before| *before != keys) else { continue };
+            self.recorder.note_often(keys_changed(&account, &before, &keys), 1, now);
+        }
+        let exempt = &self.config.accounts.exempt;
+        self.mode.looks.exempt_keys.retain(|account, _| exempt.contains(account));
+        self.commit(now);
     }
 
     /// A job was given up: what depends on it is as if it had failed.
@@ -277,6 +318,28 @@ impl Engine {
     }
 }
 
+/// The record of a change of an exempt account's keys.
+fn keys_changed(account: &Account, before: &ExemptKeys, after: &ExemptKeys) -> Draft {
+    let all = |keys: &ExemptKeys| keys.values().flatten().cloned().collect::<BTreeSet<String>>();
+    let (old, new) = (all(before), all(after));
+    let only_in = |these: &BTreeSet<String>, those: &BTreeSet<String>| -> Vec<String> {
+        these.difference(those).take(MAX_KEYS_NAMED).cloned().collect()
+    };
+    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
+    let files: BTreeSet<&String> =
+        before.keys().chain(after.keys()).filter(|file| before.get(*file) != after.get(*file)).collect();
+    let sentence = format!("the keys of the exempt account {account} have changed: {added} added, {gone} gone");
+    let mut draft = Draft::new(ArtifactType::SshdChanged, sentence)
+        .with("changed", vec!["exempt_keys"])
+        .with("files", files.into_iter().take(MAX_KEYS_NAMED).cloned().collect::<Vec<_>>())
+        .with("fingerprints", only_in(&new, &old))
+        .with("fingerprints_gone", only_in(&old, &new))
+        .with("added", added as u64)
+        .with("gone", gone as u64);
+    draft.account = Some(account.clone());
+    draft
+}
+
 /// What a job needs to know.
 struct Question {
     exempt: Vec<Account>,
@@ -293,6 +356,12 @@ impl Question {
             // Nobody receives once the daemon stops.
             let _ = reasons.blocking_send(Reason::Touched(Place::Rescue));
         })
+    }
+
+    fn exempt_keys(&self) -> BTreeMap<Account, ExemptKeys> {
+        let whole =
+            |account: &Account| readiness::exempt_keys(account).filter(|(_, whole)| *whole).map(|(keys, _)| keys);
+        self.exempt.iter().filter_map(|account| Some((account.clone(), whole(account)?))).collect()
     }
 
     fn carry_out(&self, step: Step) -> (Result<(), String>, Vec<Obstacle>) {
@@ -328,5 +397,29 @@ fn put_drop_in(exempt: &[Account], listeners: &[Listener]) -> Result<(), String>
     match reloads.iter().find(|reload| !reload.well) {
         Some(reload) => Err(format!("{} did not come back after it read its configuration again", reload.listener)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_an_exempt_accounts_keys_is_told_with_what_came_and_went_and_no_more_than_fits() {
+        let keys =
+            |keys: &[&str]| ExemptKeys::from([("/k".to_owned(), keys.iter().map(|k| (*k).to_owned()).collect())]);
+        let account: Account = "breakglass".parse().expect("an account");
+        let draft = keys_changed(&account, &keys(&["a", "b"]), &keys(&["b", "c"]));
+        assert_eq!(draft.account, Some(account.clone()));
+        assert_eq!(draft.detail["fingerprints"], json!(["c"]));
+        assert_eq!(draft.detail["fingerprints_gone"], json!(["a"]));
+        assert_eq!(draft.detail["files"], json!(["/k"]));
+        let many: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let draft = keys_changed(&account, &keys(&[]), &keys(&many));
+        assert_eq!(draft.detail["fingerprints"].as_array().map(Vec::len), Some(MAX_KEYS_NAMED));
+        assert_eq!(draft.detail["added"], 1_000);
     }
 }

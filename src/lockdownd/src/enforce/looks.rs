@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use control::Allow;
+use jiff::Timestamp;
 use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::Config,
@@ -33,6 +34,8 @@ const SHARE: u32 = 2;
 const MAX_WAITING: usize = 64;
 /// How long something has to be seen in part only before status tells it as a problem.
 const LASTS: Duration = Duration::from_secs(10);
+/// How long until it is told as one at crit.
+const LASTS_LONG: Duration = Duration::from_secs(60);
 
 /// What is done once a look is over, besides acting on what it has changed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,6 +105,12 @@ impl Looks {
         begins
     }
 
+    fn not_whole_since(&self, now: Now) -> Option<(Timestamp, bool)> {
+        let lasts = now.boot.saturating_sub(self.partial_since?);
+        let since = now.wall.checked_sub(lasts).unwrap_or(Timestamp::MIN);
+        (lasts >= LASTS).then_some((since, lasts >= LASTS_LONG))
+    }
+
     /// A look is over: whether all was seen whole, and when to look again in any case. Answers with what it was for.
     fn ended(&mut self, whole: bool, again: Option<Duration>, now: Now) -> Then {
         let took = now.boot.saturating_sub(self.began);
@@ -123,6 +132,7 @@ impl Engine {
 
     /// Looks at the host as if nothing had been watched; the sweep goes on when that is done.
     pub(super) fn look_and_sweep(&mut self, now: Now) {
+        self.mode.looks.wanted = true;
         self.look_for(Then { settle: true, sweep: true }, now);
     }
 
@@ -167,6 +177,7 @@ impl Engine {
         let is_new = |account: &&Account| !before.known().uids.is_empty() && before.uid_of(account).is_none();
         self.spare_new(world.known().uids.keys().filter(is_new).cloned().collect(), now);
         self.world = Arc::new(world);
+        self.keep_renamed(&before, now);
         if !changed.is_empty() {
             self.note_changed(&changed, now);
         }
@@ -235,10 +246,9 @@ impl Engine {
         self.world.partial().iter().chain(&self.looks.lost).map(String::as_str)
     }
 
-    /// The same, once it has lasted.
-    pub(crate) fn long_not_seen_whole(&self, now: Now) -> impl Iterator<Item = &str> {
-        let lasts = self.looks.partial_since.is_some_and(|since| now.boot.saturating_sub(since) >= LASTS);
-        self.not_seen_whole().filter(move |_| lasts)
+    /// Since when something has not been seen whole, once that has lasted; and whether it has for long.
+    pub(crate) fn not_whole_since(&self, now: Now) -> Option<(Timestamp, bool)> {
+        self.looks.not_whole_since(now)
     }
 
     /// Ends grants that configuration and accounts no longer back, and makes those that the configuration renders.
@@ -337,6 +347,9 @@ mod tests {
             last = wait;
         }
         assert!(looks.partial_since == Some(now().boot) && looks.begins(later(2_000)));
+        let since = |second| looks.not_whole_since(later(second));
+        assert_eq!((since(9), since(10)), (None, Some((now().wall, false))));
+        assert_eq!(since(60), Some((now().wall, true)), "at crit");
         looks.ended(true, None, later(2_000));
         assert!(looks.due().is_none() && looks.partial_since.is_none());
     }

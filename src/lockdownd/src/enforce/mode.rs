@@ -162,6 +162,7 @@ impl Engine {
             (false, false) if Path::new(drop_in::PATH).exists() => {
                 self.begin_task(Task::TakeOut(Leaving { why: None, found: Vec::new(), reply: None }), now);
             }
+            (false, false) if self.mode.looks.take_wanted() => self.begin_task(Task::Look, now),
             (false, false) => {}
         }
     }

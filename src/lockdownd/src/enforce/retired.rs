@@ -17,7 +17,7 @@ use lockdown_core::policy::time::Now;
 use lockdown_host::paths::{self, Durability};
 use record::{Account, ArtifactType, Draft};
 
-use super::Engine;
+use super::{Engine, world::World};
 use crate::operator::Asker;
 
 /// Where they are kept across restarts.
@@ -92,6 +92,7 @@ impl Engine {
         let exempt = self.config.accounts.exempt.clone();
         let gone: Vec<Account> =
             before.difference(&exempt).filter(|account| self.uid_of(account).is_some()).cloned().collect();
+        self.mode.looks.wanted |= *before != exempt;
         let mut changed = self.retired.drop_over(&exempt, now.wall);
         for account in gone {
             tracing::warn!(%account, %until, "it is not exempt any more; its keys let nobody in, and are kept until then");
@@ -99,6 +100,27 @@ impl Engine {
         }
         self.retired.named.clear();
         if changed {
+            self.retired.save();
+        }
+    }
+
+    /// Accounts that are exempt, or were until lately, and have another name now (`usermod -l`): what stands under it is kept
+    /// for a while.
+    pub(super) fn keep_renamed(&mut self, before: &World, now: Now) {
+        let until = now.wall.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+        let named = self.exempt().iter().chain(self.retired.until.keys());
+        let renamed = named.filter_map(|old| Some((old.clone(), self.world.renamed_to(before, old)?.clone())));
+        let renamed: Vec<(Account, Account)> = renamed.filter(|(_, new)| !self.exempt().contains(new)).collect();
+        for (old, new) in renamed {
+            let sentence =
+                format!("the account {old}, which is exempt or was lately, is now named {new}, which is not");
+            tracing::error!("{sentence}: its keys let nobody in, and are kept until {until:.0}");
+            let mut draft = Draft::new(ArtifactType::SshdChanged, sentence)
+                .with("renamed_from", old.as_str())
+                .with("keys_kept_until", until.to_string());
+            draft.account = Some(new.clone());
+            self.recorder.note(draft);
+            self.retired.until.insert(new, until);
             self.retired.save();
         }
     }

@@ -92,6 +92,18 @@ impl World {
         self.entries().find(|entry| entry.name.account() == Some(account))
     }
 
+    /// The account that this one was renamed to: gone since `before`, and the same user id and home stand under this name.
+    pub(super) fn renamed_to(&self, before: &Self, account: &Account) -> Option<&Account> {
+        let old = before.entry(account).filter(|_| self.entry(account).is_none())?;
+        let mut same = self.entries().filter(|entry| entry.uid == old.uid && entry.home == old.home);
+        same.find_map(|entry| entry.name.account())
+    }
+
+    /// The first account with this user id, as passwd has it.
+    pub(crate) fn entry_by_uid(&self, uid: u32) -> Option<&PasswdEntry> {
+        self.entries().find(|entry| entry.uid == uid)
+    }
+
     pub(crate) fn accounts_count(&self) -> u64 {
         self.entries().count() as u64
     }

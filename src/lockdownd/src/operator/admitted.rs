@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use control::{Allow, AllowedAnswer, Answer};
 use lockdown_core::policy::time::Now;
-use lockdown_host::admission::{Admission, NoAdmission};
+use lockdown_host::{
+    admission::{Admission, NoAdmission},
+    readiness,
+};
 use record::{Account, Person};
 
 use super::Asker;
@@ -82,6 +85,9 @@ impl Engine {
                 Ok(Err(why)) => Some(held_back(&account, &why)),
                 Err(why) => Some(why),
             };
+            // Nobody can use any grant then.
+            let kept_out = readiness::kept_out().into_iter().next();
+            let note = kept_out.map(|why| format!("nobody but exempt accounts can log in: {why}")).or(note);
             Some(Reason::Admitted { id, note })
         });
     }

@@ -108,6 +108,13 @@ impl Engine {
             Refusal::new(RefusalCode::UnknownAccount, format!("there is no account {account} on this host"))
                 .hint("create it first (useradd), or name another with --account")
         })?;
+        if let Some(other) = self.kept_for(&account) {
+            let message =
+                format!("{account} has the user id of {other}: who logs in to it has {other}'s powers, files and keys");
+            return Err(Refusal::new(RefusalCode::AccountNotGranted, message).hint(format!(
+                "give {account} a user id of its own (usermod -u), or name another account with --account"
+            )));
+        }
         if self.world.globs() && admission::is_pattern(account.as_str()) {
             let message = format!(
                 "sshd would look for the keys of {account} in another file, since it takes the name for a pattern"

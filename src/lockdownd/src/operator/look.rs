@@ -1,6 +1,6 @@
 //! What an operator can look at: status, grants, sessions, people, plan, records, quarantine. Changes nothing.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use control::{
     Answer, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES,
@@ -10,7 +10,7 @@ use control::{
 use lockdown_core::policy::grant::{EndCause, Grant, Origin, Standing};
 use lockdown_core::policy::time::Now;
 use lockdown_host::quarantine::{self, QUARANTINE};
-use record::{GrantId, Record};
+use record::{Account, GrantId, Record};
 
 use crate::{
     enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed},
@@ -155,8 +155,11 @@ impl Engine {
                 "make room in /run (df -h /run), or end what nobody needs; it is tried again every few seconds";
             say(Severity::Crit, what, Some(remedy));
         }
+        for kept_out in self.obstacles().iter().filter(|obstacle| obstacle.keeps_all_out()) {
+            say(Severity::Crit, kept_out.to_string(), None);
+        }
         if self.enforces() {
-            for obstacle in self.obstacle_views() {
+            for obstacle in self.obstacles().iter().filter(|obstacle| !obstacle.keeps_all_out()) {
                 say(Severity::Crit, format!("enforce is weakened: {obstacle}"), None);
             }
         } else if self.config.mode == control::Mode::Enforce {
@@ -174,9 +177,18 @@ impl Engine {
         for given_up in self.jobs.failed() {
             say(Severity::Err, given_up.to_owned(), Some("journalctl -u lockdownd says more; it is tried again"));
         }
-        for what in self.long_not_seen_whole(now) {
-            let what = format!("not seen whole, and taken to be as it was before: {what}");
-            say(Severity::Err, what, Some("mend it; it is looked at again by itself"));
+        if let Some((since, long)) = self.not_whole_since(now) {
+            for what in self.not_seen_whole() {
+                let what = format!("not seen whole since {since:.0}, and taken to be as it was before: {what}");
+                let severity = if long { Severity::Crit } else { Severity::Err };
+                say(severity, what, Some("mend it; it is looked at again by itself"));
+            }
+        }
+        for (account, other) in self.kept_out_by_user_id() {
+            let remedy = format!("give {account} a user id of its own (usermod -u)");
+            let what =
+                format!("nobody is let in to {account}, which people have grants on: it has the user id of {other}");
+            say(Severity::Err, what, Some(&remedy));
         }
         for grant in &self.mode.not_honoured {
             say(Severity::Warning, grant.clone(), None);
@@ -208,6 +220,13 @@ impl Engine {
             say(Severity::Err, format!("the configuration was refused: {why}"), Some(remedy));
         }
         problems
+    }
+
+    /// The accounts with grants into which nobody is let, since they have the user id of the other one.
+    fn kept_out_by_user_id(&self) -> BTreeMap<&Account, &Account> {
+        let given = self.grants.open_ones().map(|grant| &grant.account);
+        let rendered = self.config.rendered.iter().map(|grant| &grant.account);
+        given.chain(rendered).filter_map(|account| Some((account, self.kept_for(account)?))).collect()
     }
 
     /// What stands in the way of enforcing, or weakens it, as an operator sees it.

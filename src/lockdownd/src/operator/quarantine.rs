@@ -68,11 +68,14 @@ impl Engine {
         let prepared = item_id(&asked.id).and_then(|id| {
             let item = quarantine::show(Path::new(QUARANTINE), &id).map_err(|error| unknown(&id, &error))?;
             let account: Account = item.account.parse().map_err(|_| unknown(&id, &"it is not one account's"))?;
-            let entry = self.world.entry(&account).ok_or_else(|| {
+            // One that was renamed is found by its user id; that the home is the same is checked with the path.
+            let entry = self.world.entry(&account).or_else(|| self.world.entry_by_uid(item.owner));
+            let entry = entry.ok_or_else(|| {
                 Refusal::new(RefusalCode::CannotRestore, format!("the account {account} is gone"))
                     .hint("what was kept stays in /var/lib/lockdownd/quarantine")
             })?;
             let view = item_view(&item).ok_or_else(|| unknown(&id, &"it is not one account's"))?;
+            let account = entry.name.account().cloned().unwrap_or(account);
             Ok((id, account, view, entry.clone()))
         });
         let (id, account, view, entry) = match prepared {

@@ -13,12 +13,16 @@ use std::{
 
 use control::{Refusal, RefusalCode, Request, frame, gate};
 use listenfd::ListenFd;
-use lockdown_host::peer::Peer;
+use lockdown_host::{
+    doors::{self, Door},
+    peer::Peer,
+};
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -56,11 +60,111 @@ pub enum SocketError {
     Io(#[from] io::Error),
 }
 
+/// Both sockets, and the paths at which they are found.
+#[derive(Debug)]
+pub struct Sockets {
+    sockets: [Socket; 2],
+    /// Why the directory could not be put right, when that was last tried.
+    failing: Option<String>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    path: &'static str,
+    asks: Asks,
+    reasons: mpsc::Sender<Reason>,
+    door: Door,
+    /// Answers on the listener that the daemon made last. systemd's own is answered on all the while.
+    own: Option<JoinHandle<()>>,
+    /// Why it could not be made again, when that was last tried.
+    failing: Option<String>,
+}
+
+/// Who asks on a socket.
+#[derive(Debug, Clone, Copy)]
+enum Asks {
+    Gate,
+    Operators,
+}
+
+impl Asks {
+    /// The mode of the socket, as its unit has it.
+    fn mode(self) -> u32 {
+        match self {
+            Self::Gate => 0o600,
+            Self::Operators => 0o666,
+        }
+    }
+
+    fn answer(self, listener: UnixListener, reasons: mpsc::Sender<Reason>) -> JoinHandle<()> {
+        match self {
+            Self::Gate => tokio::spawn(accept(listener, MAX_GATES, reasons, answer_gate)),
+            Self::Operators => tokio::spawn(accept_operators(listener, reasons)),
+        }
+    }
+}
+
+impl Sockets {
+    /// Makes again whatever was taken away of the daemon's directory and of the paths in it; what was, a sentence each. What
+    /// cannot be made is tried again by the next call.
+    pub fn keep(&mut self) -> Vec<String> {
+        let mut kept = Vec::new();
+        match doors::keep_directory(Path::new(doors::RUN)) {
+            Ok(true) => {
+                kept.push(format!("{} was missing, or not root's with mode 0755, and was put right", doors::RUN))
+            }
+            Ok(false) => {}
+            Err(error) => tell_once(&mut self.failing, format!("{} cannot be put right: {error}", doors::RUN)),
+        }
+        kept.extend(self.sockets.iter_mut().filter_map(Socket::keep));
+        kept
+    }
+}
+
+impl Socket {
+    fn new(asks: Asks, path: &'static str, listener: StdListener, reasons: mpsc::Sender<Reason>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let door = Door::new(Path::new(path), asks.mode(), &listener)?;
+        drop(asks.answer(UnixListener::from_std(listener)?, reasons.clone()));
+        Ok(Self { path, asks, reasons, door, own: None, failing: None })
+    }
+
+    fn keep(&mut self) -> Option<String> {
+        match self.door.keep().and_then(|made| made.map(UnixListener::from_std).transpose()) {
+            Ok(made) => {
+                self.failing = None;
+                let answering = self.asks.answer(made?, self.reasons.clone());
+                if let Some(before) = self.own.replace(answering) {
+                    before.abort();
+                }
+                Some(format!(
+                    "{} was removed or replaced, and was made again; after `systemctl restart lockdownd-gate.socket \
+                     lockdownd-control.socket` whoever asks while the daemon restarts waits again, instead of being refused",
+                    self.path
+                ))
+            }
+            Err(error) => {
+                let what = format!("{} was removed or replaced, and cannot be made again: {error}", self.path);
+                tell_once(&mut self.failing, what);
+                None
+            }
+        }
+    }
+}
+
+/// Logs what fails, unless it was the last to fail.
+fn tell_once(failing: &mut Option<String>, what: String) {
+    if failing.as_ref() != Some(&what) {
+        tracing::error!("{what}");
+        *failing = Some(what);
+    }
+}
+
 /// Answers on both sockets, for as long as somebody receives the reasons.
 ///
 /// # Errors
 /// systemd did not pass both.
-pub fn serve(logins: mpsc::Sender<Reason>, operators: mpsc::Sender<Reason>) -> Result<(), SocketError> {
+pub fn serve(logins: mpsc::Sender<Reason>, operators: mpsc::Sender<Reason>) -> Result<Sockets, SocketError> {
     let mut passed = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..passed.len() {
@@ -69,19 +173,17 @@ pub fn serve(logins: mpsc::Sender<Reason>, operators: mpsc::Sender<Reason>) -> R
     }
     let mut take = |path: &'static str| {
         let found = listeners.iter().position(|listener| listens_at(listener, path));
-        let listener = listeners.swap_remove(found.ok_or(SocketError::Missing(path))?);
-        listener.set_nonblocking(true)?;
-        Ok::<_, SocketError>(UnixListener::from_std(listener)?)
+        Ok::<_, SocketError>(listeners.swap_remove(found.ok_or(SocketError::Missing(path))?))
     };
-    let gate = take(gate::SOCKET)?;
-    let control = take(control::SOCKET)?;
-    serve_gate(gate, logins);
-    tokio::spawn(accept_operators(control, operators));
-    Ok(())
+    let (gate, control) = (take(gate::SOCKET)?, take(control::SOCKET)?);
+    let gate = Socket::new(Asks::Gate, gate::SOCKET, gate, logins)?;
+    let control = Socket::new(Asks::Operators, control::SOCKET, control, operators)?;
+    Ok(Sockets { sockets: [gate, control], failing: None })
 }
 
+#[cfg(test)]
 pub(super) fn serve_gate(listener: UnixListener, logins: mpsc::Sender<Reason>) {
-    tokio::spawn(accept(listener, MAX_GATES, logins, answer_gate));
+    Asks::Gate.answer(listener, logins);
 }
 
 fn listens_at(listener: &StdListener, path: &str) -> bool {

@@ -10,7 +10,9 @@ use std::{
 };
 
 use lockdown_host::{
+    doors::RUN,
     key_store::KEY_STORE,
+    pam::GATE,
     shipper::{HINT, SHIPPER},
     writers::Writers,
 };
@@ -23,6 +25,8 @@ use super::{Place, Reason};
 const ACCOUNT_FILES: [&str; 5] = ["passwd", "group", "shadow", "nologin", "nsswitch.conf"];
 /// What matters in `/etc` itself.
 const IN_ETC: [&str; 8] = ["passwd", "group", "shadow", "nologin", "nsswitch.conf", "ssh", "pam.d", "pam.conf"];
+/// Where the gate's program is.
+const PROGRAMS: &str = "/usr/lib/lockdownd";
 /// PAM's directory.
 const PAM: &str = "/etc/pam.d";
 /// The daemon's own directory: most of what changes there is its own doing.
@@ -63,7 +67,7 @@ impl Watch {
 
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
     pub fn renew(&mut self, directories: &[PathBuf]) {
-        let fixed = ["/etc", PAM, "/run/lockdownd", KEY_STORE, STATE].map(PathBuf::from);
+        let fixed = ["/etc", PAM, RUN, KEY_STORE, STATE, PROGRAMS].map(PathBuf::from);
         self.writers.expect_configuration(Path::new("/etc"), Some(&IN_ETC));
         for directory in
             [Path::new(PAM), Path::new(KEY_STORE)].into_iter().chain(directories.iter().map(PathBuf::as_path))
@@ -109,8 +113,9 @@ pub(crate) fn place_of(path: &Path) -> Option<Place> {
         // Its cursors move all the time; only the hint asks for something.
         return (path.parent() == Some(Path::new(SHIPPER)) && path.ends_with(HINT)).then_some(Place::Shipper);
     }
-    if path.starts_with("/run/lockdownd") {
-        return None;
+    if path.starts_with(RUN) || path.starts_with(PROGRAMS) {
+        let is_the_gates = [RUN, control::gate::SOCKET, control::SOCKET, PROGRAMS, GATE].map(Path::new).contains(&path);
+        return is_the_gates.then_some(Place::Gate);
     }
     if path.starts_with(STATE) {
         let is_read_elsewhere = [control::gate::EXEMPT, control::gate::ENFORCING].map(Path::new).contains(&path);
@@ -141,6 +146,12 @@ mod tests {
             ("/run/lockdownd/keys/ubuntu", Some(Place::Store)),
             ("/run/lockdownd/keys", Some(Place::Store)),
             ("/run/lockdownd/sessions.json", None),
+            ("/run/lockdownd", Some(Place::Gate)),
+            ("/run/lockdownd/gate.sock", Some(Place::Gate)),
+            ("/run/lockdownd/control.sock", Some(Place::Gate)),
+            ("/run/lockdownd/.gate.sock.new", None),
+            ("/usr/lib/lockdownd/login-gate", Some(Place::Gate)),
+            ("/usr/lib/lockdownd/other", None),
             ("/var/lib/lockdownd/exempt", Some(Place::State)),
             ("/var/lib/lockdownd/enforcing", Some(Place::State)),
             ("/var/lib/lockdownd/grants.json", None),

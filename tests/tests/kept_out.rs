@@ -1,0 +1,82 @@
+//! What would keep everybody but exempt accounts out: the daemon puts it right, or says what to do.
+
+use std::time::Duration;
+
+use instance_tests::{House, eventually, on_each_release};
+
+const SOON: Duration = Duration::from_secs(30);
+const GATE: &str = "/usr/lib/lockdownd/login-gate";
+
+/// What is put right by the daemon itself, and what the record of it names.
+const PUT_RIGHT: [(&str, &str); 7] = [
+    ("rm /run/lockdownd/gate.sock", "gate.sock was removed or replaced"),
+    ("rm /run/lockdownd/control.sock", "control.sock was removed or replaced"),
+    ("rm /run/lockdownd/gate.sock; touch /run/lockdownd/gate.sock", "gate.sock was removed or replaced"),
+    ("rm /run/lockdownd/gate.sock; systemctl restart lockdownd", "gate.sock was removed or replaced"),
+    // systemd's own socket comes back with the daemon, and leads nowhere.
+    ("systemctl kill -s KILL lockdownd", "gate.sock was removed or replaced"),
+    ("chmod 700 /run/lockdownd", "not root's with mode 0755"),
+    ("rm -rf /run/lockdownd || true", "was missing"),
+];
+
+/// What is only said.
+const SAID: [(&str, &str, &str); 4] = [
+    ("chmod 644 {gate}", "chmod 755 {gate}", "chmod 755 /usr/lib/lockdownd/login-gate"),
+    ("mv {gate} /root/", "mv /root/login-gate /usr/lib/lockdownd/", "login-gate is missing"),
+    ("mv {gate} /root/ && cp /bin/false {gate}", "mv /root/login-gate {gate}", "is not the login gate"),
+    ("chmod 777 /run", "chmod 755 /run", "sshd cannot use /run"),
+];
+
+fn problems(house: &House) -> String {
+    house.ctl_json("status")["problems"].to_string()
+}
+
+fn told(house: &House, field: &str, what: &str) -> usize {
+    let records = house.records_of("sshd.changed");
+    records.iter().filter(|record| record["detail"][field].as_str().is_some_and(|told| told.contains(what))).count()
+}
+
+on_each_release! {
+    fn what_keeps_everybody_but_exempt_accounts_out_is_put_right_or_said_with_what_to_do(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 8h");
+        // Each from an address of its own: sshd shuts one out that was refused a few times.
+        let frank = |address: &str| house.ssh("ubuntu").key(&house.frank).from(address).login();
+        assert!(frank("127.0.1.1"));
+        for (number, (breaks, record)) in PUT_RIGHT.into_iter().enumerate() {
+            house.sh(breaks);
+            let mut tries = 0;
+            eventually(breaks, SOON, || {
+                tries += 1;
+                house.ctl("status").ok() && frank(&format!("127.0.{}.{tries}", number + 2))
+            });
+            assert!(told(&house, "mended", record) > 0, "{breaks}: {:?}", house.records_of("sshd.changed"));
+        }
+        eventually("nothing is wrong any more", SOON, || problems(&house) == "[]");
+
+        for (number, (breaks, mends, what)) in SAID.into_iter().enumerate() {
+            house.sh(&breaks.replace("{gate}", GATE));
+            let on_record = || told(&house, "broken", what);
+            eventually("it is on record", SOON, || on_record() == 1);
+            let problems_now = problems(&house);
+            assert!(problems_now.contains(what) && problems_now.contains("nobody but exempt accounts can log in"), "{problems_now}");
+            assert!(house.journal("-u lockdownd -p crit").contains(what), "{breaks}");
+            assert!(!frank(&format!("127.0.2{number}.1")), "{breaks}: he does get in");
+            assert!(house.ssh("breakglass").key(&house.breakglass).from(&format!("127.0.3{number}.1")).login(), "{breaks}");
+            let said = house.allow("grace --account grace --for 1h");
+            assert!(said.contains("nobody but exempt accounts can log in") && said.contains(what), "{breaks}: {said}");
+            house.sh(&mends.replace("{gate}", GATE));
+            eventually("it is whole again", SOON, || problems(&house) == "[]");
+            assert_eq!(on_record(), 1, "{breaks}");
+            assert!(frank(&format!("127.0.4{number}.1")), "{mends}");
+        }
+
+        // In observe PAM needs the gate all the same.
+        house.configure(&house.config("observe", ""));
+        house.await_mode("observe");
+        house.sh(&format!("chmod 644 {GATE}"));
+        assert!(problems(&house).contains("chmod 755"), "{}", problems(&house));
+        house.sh(&format!("chmod 755 {GATE}"));
+        house.ctl("verify").expect_ok();
+    }
+}
