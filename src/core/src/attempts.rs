@@ -7,6 +7,7 @@
 
 mod minute;
 mod names;
+mod unheard;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     minute::{Failure, MAX_ACCOUNTS, MAX_SOURCES, Minute, WINDOW},
     names::{Named, Names},
+    unheard::{LINE_WITHIN, MAX_AWAITED, Unheard},
 };
 use crate::sshd_log::{Line, User, What, Why};
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock or awaits: everything it needs to know is passed in.
 
+pub mod answered;
 pub mod attempts;
 pub mod config;
 pub mod grants;

@@ -5,13 +5,10 @@ mod back;
 mod follow;
 mod names;
 mod store;
-mod unheard;
 
-pub(crate) use self::unheard::Unheard;
 pub use self::{
     back::read_back,
     follow::{Follower, LogReport, Statements},
     names::NAME_KEY,
     store::{STATE, StateError},
-    unheard::{LINE_WITHIN, MAX_AWAITED},
 };

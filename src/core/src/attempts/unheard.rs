@@ -3,13 +3,11 @@
 //! What is set in journald or in sshd's unit (`Storage=`, `MaxLevelStore=`, `LogLevelMax=`, `LogNamespace=`) may keep those
 //! lines away, and with them those on failed logins. No setting is judged: a line that does not come says it.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use lockdown_core::attempts::Gap;
+
+use super::Gap;
 
 /// How long after the gate's answer the line may come, once all that is in the journal has been read.
 pub const LINE_WITHIN: Duration = Duration::from_secs(15);
@@ -23,12 +21,12 @@ const AROUND: SignedDuration = SignedDuration::from_secs(30);
 struct LetIn {
     pid: i32,
     at: Timestamp,
-    answered: Instant,
+    answered: Duration,
 }
 
-/// Which lines are awaited.
+/// Which lines are awaited. `now` is always of one clock that is never set.
 #[derive(Debug, Default)]
-pub(crate) struct Unheard {
+pub struct Unheard {
     awaited: VecDeque<LetIn>,
     lines: VecDeque<(i32, Timestamp)>,
     /// The newest login whose line did not come, while none has come since.
@@ -38,33 +36,33 @@ pub(crate) struct Unheard {
 }
 
 impl Unheard {
-    /// The gate has let in the connection of this process.
-    pub(crate) fn let_in(&mut self, pid: i32, at: Timestamp, now: Instant) {
+    /// The gate has let in the connection of this process. Whether the log is whole again.
+    pub fn let_in(&mut self, pid: i32, at: Timestamp, now: Duration) -> bool {
         let one = LetIn { pid, at, answered: now };
         if self.lines.iter().any(|line| is_of(*line, &one)) {
             return self.came(&one);
         }
         push(&mut self.awaited, one);
+        false
     }
 
-    /// sshd's log says that this process has let somebody in.
-    pub(crate) fn line(&mut self, pid: i32, time: Timestamp) {
+    /// sshd's log says that this process has let somebody in. Whether the log is whole again.
+    pub fn line(&mut self, pid: i32, time: Timestamp) -> bool {
         push(&mut self.lines, (pid, time));
         let of = self.awaited.iter().position(|one| is_of((pid, time), one));
-        if let Some(one) = of.and_then(|index| self.awaited.remove(index)) {
-            self.came(&one);
-        }
+        of.and_then(|index| self.awaited.remove(index)).is_some_and(|one| self.came(&one))
     }
 
-    fn came(&mut self, one: &LetIn) {
-        if self.missed.is_some_and(|missed| missed.answered < one.answered) {
+    fn came(&mut self, one: &LetIn) -> bool {
+        let whole_again = self.missed.is_some_and(|missed| missed.answered < one.answered);
+        if whole_again {
             (self.missed, self.since) = (None, None);
-            tracing::warn!("sshd's log is whole again");
         }
+        whole_again
     }
 
     /// All that is in the journal has been read. The gap, where the first line is missing now.
-    pub(crate) fn all_is_read(&mut self, now: Instant) -> Option<Gap> {
+    pub fn all_is_read(&mut self, now: Duration) -> Option<Gap> {
         let was_whole = self.missed.is_none();
         while let Some(one) = self.awaited.front().filter(|one| now >= one.answered + LINE_WITHIN) {
             self.since.get_or_insert(one.at);
@@ -76,12 +74,14 @@ impl Unheard {
     }
 
     /// Whether a line is awaited.
-    pub(crate) fn awaits(&self) -> bool {
+    #[must_use]
+    pub fn awaits(&self) -> bool {
         !self.awaited.is_empty()
     }
 
     /// Since when lines do not come; `None` where the log is whole as far as is known.
-    pub(crate) fn since(&self) -> Option<Timestamp> {
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
         self.since
     }
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_line_may_come_before_the_answer_or_after_it_and_one_that_does_not_is_one_gap_until_another_comes() {
-        let (mut log, start) = (Unheard::default(), Instant::now());
+        let (mut log, start) = (Unheard::default(), Duration::from_secs(100));
         let after = |seconds| start + Duration::from_secs(seconds);
         log.let_in(7, at(0), start);
         log.line(7, at(0));
@@ -121,10 +121,9 @@ mod tests {
         assert!(log.all_is_read(after(110)).is_none(), "it is the same gap");
         assert_eq!(log.since(), Some(at(70)));
         // A late line of the one that was missed changes nothing; the next that comes in time ends it.
-        log.line(10, at(90));
-        assert!(log.since().is_some());
+        assert!(!log.line(10, at(90)) && log.since().is_some());
         log.let_in(11, at(120), after(120));
-        log.line(11, at(120));
+        assert!(log.line(11, at(120)));
         assert!(log.since().is_none());
         log.let_in(12, at(130), after(130));
         assert!(log.all_is_read(after(150)).is_some(), "another one");
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_line_of_another_time_is_another_process_and_memory_is_bounded() {
-        let (mut log, start) = (Unheard::default(), Instant::now());
+        let (mut log, start) = (Unheard::default(), Duration::from_secs(100));
         log.line(7, at(-3_600));
         log.let_in(7, at(0), start);
         assert!(log.all_is_read(start + LINE_WITHIN).is_some());

@@ -1,0 +1,134 @@
+//! Which connections the gate was answered about: by this a login in sshd's log is known to have come through it.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// How many answers are known; the oldest go first. More than sshd lets in within a minute.
+pub const MAX_ANSWERS: usize = 8_192;
+/// How long the gate's answer may come after sshd's line, or before it: it waits ten seconds for a daemon that hangs.
+pub const AROUND: SignedDuration = SignedDuration::from_secs(30);
+/// Of how many connections it is known that their session step is still to come; the oldest go first. Not kept on disk:
+/// where it is not known, a connection that nobody was asked about is only waited for less long.
+pub const MAX_EXPECTED: usize = 1_024;
+
+/// One answer. Of a connection that was found instead, `from` is when its process began and `until` when it was found: any
+/// line of that process in between is this connection's, however long somebody took to type a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The connection's process.
+    pub pid: i32,
+    /// When, or from when on.
+    pub from: Timestamp,
+    /// The same, or until when.
+    pub until: Timestamp,
+    /// Whether it was refused.
+    pub refused: bool,
+}
+
+impl Answer {
+    /// Reads [`Answer::line`].
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (pid, from, until, refused) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let moment = |word: &str| Timestamp::from_microsecond(word.parse().ok()?).ok();
+        let refused = match refused {
+            "refused" => true,
+            "let_by" => false,
+            _ => return None,
+        };
+        Some(Self { pid: pid.parse().ok()?, from: moment(from)?, until: moment(until)?, refused })
+    }
+
+    /// One line of text, as it is kept.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let word = if self.refused { "refused" } else { "let_by" };
+        format!("{} {} {} {word}\n", self.pid, self.from.as_microsecond(), self.until.as_microsecond())
+    }
+}
+
+/// The newest answers, and the connections that the gate is about to ask about again.
+#[derive(Debug, Default)]
+pub struct Answers {
+    answers: VecDeque<Answer>,
+    expected: VecDeque<(i32, Timestamp)>,
+}
+
+impl Answers {
+    /// Adds an answer; whether it is news.
+    pub fn add(&mut self, answer: Answer) -> bool {
+        if self.answers.contains(&answer) {
+            return false;
+        }
+        if self.answers.len() >= MAX_ANSWERS {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(answer);
+        true
+    }
+
+    /// Every answer, oldest first.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Answer> {
+        self.answers.iter()
+    }
+
+    /// This process's connection has passed the account step: the gate is about to be asked again.
+    pub fn expect(&mut self, pid: i32, at: Timestamp) {
+        if self.expected.len() >= MAX_EXPECTED {
+            self.expected.pop_front();
+        }
+        self.expected.push_back((pid, at));
+    }
+
+    /// Whether the gate is about to be asked about this process's connection, as of around then.
+    #[must_use]
+    pub fn expects(&self, pid: i32, time: Timestamp) -> bool {
+        self.expected.iter().any(|(of, at)| *of == pid && at.duration_since(time).abs() <= AROUND)
+    }
+
+    /// What the gate was answered about this process's connection around then; the newest.
+    #[must_use]
+    pub fn find(&self, pid: i32, time: Timestamp) -> Option<&Answer> {
+        let is_near = |a: &Answer| a.from.duration_since(time) <= AROUND && time.duration_since(a.until) <= AROUND;
+        self.answers.iter().rev().find(|answer| answer.pid == pid && is_near(answer))
+    }
+}
+
+impl FromIterator<Answer> for Answers {
+    /// Of more than [`MAX_ANSWERS`] the last ones.
+    fn from_iter<I: IntoIterator<Item = Answer>>(answers: I) -> Self {
+        let mut answers: VecDeque<Answer> = answers.into_iter().collect();
+        answers.drain(..answers.len().saturating_sub(MAX_ANSWERS));
+        Self { answers, expected: VecDeque::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_795_458_591 + seconds).expect("a moment")
+    }
+
+    #[test]
+    fn a_connection_past_the_account_step_is_expected_back_and_only_so_many_are() {
+        let mut answers = Answers::default();
+        answers.expect(7, at(0));
+        assert!(answers.expects(7, at(20)) && answers.find(7, at(0)).is_none());
+        assert!(!answers.expects(7, at(31)) && !answers.expects(8, at(0)));
+        (0..i32::try_from(MAX_EXPECTED).expect("small")).for_each(|pid| answers.expect(10_000 + pid, at(0)));
+        assert!(!answers.expects(7, at(0)) && answers.expects(10_000, at(0)));
+    }
+
+    #[test]
+    fn an_answer_is_kept_once_and_read_back_as_it_was() {
+        let answer = Answer { pid: 7, from: at(0), until: at(600), refused: true };
+        assert_eq!(Answer::parse(answer.line().trim_end()), Some(answer.clone()));
+        let mut answers = Answers::default();
+        assert!(answers.add(answer.clone()) && !answers.add(answer));
+        assert_eq!(answers.all().len(), 1);
+    }
+}
