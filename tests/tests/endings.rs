@@ -15,8 +15,8 @@ const ENDS: &str = "[sessions]\nleft_behind = \"end\"\n";
 const HOLD: &str = "setsid -f hold-mm 16 10 300 >/dev/null 2>&1 </dev/null";
 /// How long a connection may outlive its grant, and how long an operator's request and a login may take, with that going on:
 /// those processes take the time of forty threads. Memory that is waited for takes minutes.
-const CUT: Duration = Duration::from_secs(8);
-const ANSWERED: Duration = Duration::from_secs(20);
+const CUT: Duration = Duration::from_secs(2);
+const ANSWERED: Duration = Duration::from_secs(5);
 /// A unit that does not stop, and that would install jobs once it is asked to.
 const UNIT: &str = r#"set -e
 export XDG_RUNTIME_DIR=/run/user/$(id -u)

@@ -310,6 +310,13 @@ on_each_release! {
         assert_eq!(shown("--person frank"), created[0]);
         assert_eq!(shown("--account grace"), created[1]);
         assert_eq!(shown("--since 2m --person grace"), created[1]);
+        assert_eq!(shown("--type 'grant.*' -n 1"), created[1], "the last that fits");
+        let grant = house.ctl_json("grants")["grants"][0]["id"].as_str().expect("an id").to_owned();
+        assert_eq!(shown(&format!("--grant {grant} --type grant.created --type grant.ended")).lines().count(), 1);
+        let nothing = house.ctl("records --until 2000-01-01");
+        assert!(nothing.ok() && nothing.stdout.is_empty() && nothing.stderr.contains("records fits"), "{nothing}");
+        let typo = house.ctl("records --person frnak");
+        assert!(typo.status == 1 && typo.stderr.contains("there is no person frnak"), "{typo}");
         let said = house.ctl("records --person frank").expect_ok();
         assert!(said.contains("frank may log in to ubuntu until ") && said.contains("(by uid 0"), "{said}");
         eventually("what comes is followed", SOON, || {

@@ -1,6 +1,8 @@
 //! Everything that may be asked, with the bounds on each part. What comes off a socket is used only after
 //! [`Request::check`].
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use record::{Account, ArtifactType, GrantId, Person};
 use serde::{Deserialize, Serialize};
@@ -168,15 +170,21 @@ pub struct Records {
     /// Only records of this time or later.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<Timestamp>,
+    /// Only records from before this time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<Timestamp>,
     /// Only records of this person.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub person: Option<Person>,
     /// Only records of this account.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub account: Option<Account>,
-    /// Only records of this type.
+    /// Only records of this grant.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub kind: Option<ArtifactType>,
+    pub grant: Option<GrantId>,
+    /// Only records of these types; empty: of every type.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub kinds: BTreeSet<ArtifactType>,
     /// At most so many in the answer: 1 to [`MAX_RECORDS`]. It may hold fewer and say that there are more.
     pub limit: u32,
 }
@@ -313,7 +321,16 @@ mod tests {
     }
 
     fn records(limit: u32) -> Request {
-        Request::Records(Records { after: 0, since: None, person: None, account: None, kind: None, limit })
+        Request::Records(Records {
+            after: 0,
+            since: None,
+            until: None,
+            person: None,
+            account: None,
+            grant: None,
+            kinds: BTreeSet::new(),
+            limit,
+        })
     }
 
     #[test]

@@ -4,9 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use control::{Cidr, DurationError, parse_duration};
-use record::{Account, ArtifactType, Person};
+use record::{Account, GrantId, Person};
 
-use crate::moment::{At, Since};
+use crate::{
+    commands::records::{Kinds, MAX_LAST},
+    moment::{At, Since},
+};
 
 const AFTER: &str = "\
 Exit status: 0 done; 1 refused, or found wrong; 2 wrong usage; 69 the daemon does not answer; 78 bad configuration.
@@ -160,15 +163,24 @@ pub(crate) struct Records {
     /// Only records since then: RFC 3339, YYYY-MM-DD, HH:MM for the last such minute (all in UTC), or 2h for two hours ago
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
+    /// Only records from before then, in the same forms
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    pub(crate) until: Option<Since>,
+    /// Only the last so many of those that fit
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=MAX_LAST))]
+    pub(crate) last: Option<u32>,
     /// Only records of this person
     #[arg(long, value_name = "PERSON")]
     pub(crate) person: Option<Person>,
     /// Only records of this account
     #[arg(long, value_name = "ACCOUNT")]
     pub(crate) account: Option<Account>,
-    /// Only records of this type, such as session.opened
+    /// Only records of this grant
+    #[arg(long, value_name = "GRANT")]
+    pub(crate) grant: Option<GrantId>,
+    /// Only records of this type, such as session.opened, or of all that begin alike: session.*; may be given again
     #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) kind: Option<ArtifactType>,
+    pub(crate) kinds: Vec<Kinds>,
 }
 
 /// Verify the ledger: every record's form, number, chain and signature

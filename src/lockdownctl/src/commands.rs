@@ -8,7 +8,7 @@ mod grants;
 mod people;
 mod plan;
 mod quarantine;
-mod records;
+pub(crate) mod records;
 mod sessions;
 mod status;
 pub(crate) mod verify;

@@ -1,12 +1,14 @@
 //! `records`: what happened, in the ledger's order, as lines for people or the exact lines of the ledger.
 
 use std::{
+    collections::VecDeque,
+    str::FromStr,
     thread,
     time::{Duration, Instant},
 };
 
 use control::{Answer, DEFAULT_RECORDS, Exit, RecordsAnswer, Request};
-use record::{Actor, ArtifactType, LedgerId};
+use record::{Actor, ArtifactType, LedgerId, UnknownType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -23,19 +25,38 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long `--follow` bears a daemon that does not answer: an upgrade takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The most records that `-n` asks for: they are kept until all are there.
+pub(crate) const MAX_LAST: i64 = 10_000;
 /// How many records `--follow` begins with.
 const TAIL: u64 = 10;
+
+/// Types of records, as `--type` names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kinds(Vec<ArtifactType>);
+
+impl FromStr for Kinds {
+    type Err = UnknownType;
+    fn from_str(text: &str) -> Result<Self, UnknownType> {
+        let unknown = match text.parse() {
+            Ok(kind) => return Ok(Self(vec![kind])),
+            Err(unknown) => unknown,
+        };
+        let alike = |kind: &ArtifactType| kind.as_str().split('.').next() == text.strip_suffix(".*");
+        let kinds: Vec<_> = ArtifactType::ALL.iter().copied().filter(alike).collect();
+        if kinds.is_empty() { Err(unknown) } else { Ok(Self(kinds)) }
+    }
+}
 
 /// Prints what is there and, if asked, what comes.
 pub(crate) fn run(args: cli::Records, context: &Context<'_>) -> Result<Done, Failure> {
     let mut reader = Reader::new(&args, context)?;
+    let mut printer = Printer { last: args.last.map(|most| (most as usize, VecDeque::new())), found: 0, context };
     let mut silent_since = None;
     loop {
         match reader.next_page(context) {
             Ok(page) => {
                 silent_since = None;
-                let lines: String = page.lines.iter().map(|line| one(line, context.json, context.paint)).collect();
-                if !print(&lines).map_err(|error| Failure::here(format!("standard output: {error}")))? {
+                if !printer.take(page.lines, page.more)? {
                     return Ok(Done::new(String::new()));
                 }
                 if page.more {
@@ -54,10 +75,55 @@ pub(crate) fn run(args: cli::Records, context: &Context<'_>) -> Result<Done, Fai
             Err(failure) => return Err(failure),
         }
         if !args.follow {
-            return Ok(Done::new(String::new()));
+            return if printer.found == 0 {
+                nothing_found(&args, &reader, context)
+            } else {
+                Ok(Done::new(String::new()))
+            };
         }
         thread::sleep(INTERVAL);
     }
+}
+
+/// Prints records as they come, or the last of them once all are there.
+struct Printer<'a> {
+    last: Option<(usize, VecDeque<String>)>,
+    found: u64,
+    context: &'a Context<'a>,
+}
+
+impl Printer<'_> {
+    /// Takes a page; `false`: nobody reads what is printed any more.
+    fn take(&mut self, lines: Vec<String>, more: bool) -> Result<bool, Failure> {
+        self.found += lines.len() as u64;
+        let lines = match &mut self.last {
+            None => lines,
+            Some((most, kept)) => {
+                kept.extend(lines);
+                kept.drain(..kept.len().saturating_sub(*most));
+                if more {
+                    return Ok(true);
+                }
+                // What is followed from here on is printed as it comes.
+                self.last.take().map(|(_, kept)| kept.into()).unwrap_or_default()
+            }
+        };
+        let text: String = lines.iter().map(|line| one(line, self.context.json, self.context.paint)).collect();
+        print(&text).map_err(|error| Failure::here(format!("standard output: {error}")))
+    }
+}
+
+/// Says what was searched, so that a mistyped name is not taken for "nothing happened"; a person whom nobody knows is an error.
+fn nothing_found(args: &cli::Records, reader: &Reader, context: &Context<'_>) -> Result<Done, Failure> {
+    if let Some(person) = &args.person {
+        let Answer::People(known) = context.ask(&Request::People)? else { return Err(Failure::mismatch()) };
+        if known.left_off == 0 && known.people.iter().all(|one| one.name != *person) {
+            let failure = Failure::here(format!("there is no person {person}, and no record of one"));
+            return Err(failure.but("lockdownctl people lists them"));
+        }
+    }
+    complain(&format!("lockdownctl: none of the {} records fits\n", reader.request.after));
+    Ok(Done::new(String::new()))
 }
 
 /// Where reading stands.
@@ -68,9 +134,15 @@ struct Reader {
 
 impl Reader {
     fn new(args: &cli::Records, context: &Context<'_>) -> Result<Self, Failure> {
-        let after = match (args.follow, args.since) {
-            (true, None) => match context.ask(&Request::Status)? {
-                Answer::Status(status) => status.ledger.durable.saturating_sub(TAIL),
+        let any = args.person.is_none() && args.account.is_none() && args.grant.is_none() && args.kinds.is_empty();
+        let tail = match args.last {
+            None if args.follow => Some(TAIL),
+            // The last of those that fit may be anywhere.
+            last => last.filter(|_| any && args.until.is_none()).map(u64::from),
+        };
+        let after = match (tail, args.since) {
+            (Some(tail), None) => match context.ask(&Request::Status)? {
+                Answer::Status(status) => status.ledger.durable.saturating_sub(tail),
                 _ => return Err(Failure::mismatch()),
             },
             _ => 0,
@@ -78,9 +150,11 @@ impl Reader {
         let request = control::Records {
             after,
             since: args.since.map(|since| since.resolve(context.now)),
+            until: args.until.map(|until| until.resolve(context.now)),
             person: args.person.clone(),
             account: args.account.clone(),
-            kind: args.kind,
+            grant: args.grant.clone(),
+            kinds: args.kinds.iter().flat_map(|kinds| kinds.0.iter().copied()).collect(),
             limit: DEFAULT_RECORDS,
         };
         Ok(Self { request, ledger: None })
@@ -170,7 +244,16 @@ mod tests {
     const LINE: &str = r#"{"account":"ubuntu","person":"frank","reason":"frank may log in\\x0a","seq":7,"time":"2026-11-23T18:00:00.123456Z","type":"grant.created"}"#;
 
     fn args() -> cli::Records {
-        cli::Records { follow: false, since: None, person: None, account: None, kind: None }
+        cli::Records {
+            follow: false,
+            since: None,
+            until: None,
+            last: None,
+            person: None,
+            account: None,
+            grant: None,
+            kinds: Vec::new(),
+        }
     }
 
     fn page(after: u64, more: bool, ledger: char) -> RecordsAnswer {
@@ -207,6 +290,51 @@ mod tests {
         let Request::Records(first) = &asked[0] else { panic!("{asked:?}") };
         assert_eq!(first.since, Some(at("2026-11-23T16:00:00Z")));
         assert_eq!(done.unwrap(), Done::new(String::new()));
+    }
+
+    #[test]
+    fn the_last_so_many_are_kept_over_pages_and_types_may_begin_alike() {
+        let (asked, _) = against(
+            vec![Ok(Answer::Records(page(100, true, 'a'))), Ok(Answer::Records(page(150, false, 'a')))],
+            |context| run(cli::Records { last: Some(3), kinds: vec!["session.*".parse().unwrap()], ..args() }, context),
+        );
+        let Request::Records(first) = &asked[0] else { panic!("{asked:?}") };
+        assert!(first.kinds.len() > 2 && first.kinds.iter().all(|kind| kind.as_str().starts_with("session.")));
+        assert_eq!(asked_after(&asked), [0, 100], "the last of a type may be anywhere");
+
+        let context = &Context { socket: "/nonexistent".as_ref(), now: at(NOW), json: false, paint: Paint::NONE };
+        let mut printer = Printer { last: Some((2, VecDeque::new())), found: 0, context };
+        let lines = |numbers: &[u32]| numbers.iter().map(ToString::to_string).collect();
+        assert!(printer.take(lines(&[1, 2, 3]), true).unwrap() && printer.take(lines(&[4]), true).unwrap());
+        assert_eq!(printer.last.as_ref().map(|(_, kept)| kept.clone().into()), Some(lines(&[3, 4])));
+        assert!("sessio.*".parse::<Kinds>().unwrap_err().to_string().contains("session.opened"));
+        assert!("session".parse::<Kinds>().is_err());
+    }
+
+    #[test]
+    fn a_person_whom_nobody_knows_is_an_error_where_nothing_was_found() {
+        let people = |names: &[&str]| {
+            let person = |name: &&str| control::PersonView {
+                name: name.parse().unwrap(),
+                keys: Vec::new(),
+                accounts: Vec::new(),
+                missing_accounts: Vec::new(),
+                grants: Vec::new(),
+                operator: false,
+                file: String::new(),
+                line: 1,
+            };
+            Ok(Answer::People(control::PeopleAnswer { people: names.iter().map(person).collect(), left_off: 0 }))
+        };
+        let asked = |known: &[&str]| {
+            let responses = vec![Ok(Answer::Records(page(9, false, 'a'))), people(known)];
+            against(responses, |context| {
+                run(cli::Records { person: Some("frank".parse().unwrap()), ..args() }, context)
+            })
+            .1
+        };
+        assert!(asked(&["grace"]).unwrap_err().words().contains("there is no person frank"));
+        assert_eq!(asked(&["frank"]).unwrap().exit, Exit::Done);
     }
 
     #[test]

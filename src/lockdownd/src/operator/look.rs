@@ -259,7 +259,9 @@ impl Engine {
 
 fn wanted(record: &Record, asked: &Records) -> bool {
     asked.since.is_none_or(|since| record.time() >= since)
-        && asked.kind.is_none_or(|kind| record.kind() == Some(kind))
+        && asked.until.is_none_or(|until| record.time() < until)
+        && (asked.kinds.is_empty() || record.kind().is_some_and(|kind| asked.kinds.contains(&kind)))
+        && asked.grant.as_ref().is_none_or(|grant| record.text("grant") == Some(grant.as_str()))
         && asked.person.as_ref().is_none_or(|person| record.text("person") == Some(person.as_str()))
         && asked.account.as_ref().is_none_or(|account| record.text("account") == Some(account.as_str()))
 }
