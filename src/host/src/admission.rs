@@ -4,7 +4,7 @@
 //! Everything is read anew for each look, never taken from what the daemon knew before. It runs sshd: never on the main
 //! thread.
 
-use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{cell::OnceCell, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use jiff::Timestamp;
 use lockdown_core::policy::admission::{Aging, BadShell, Bar, Login, Rules, is_pattern, judge};
@@ -59,14 +59,19 @@ pub struct Admission {
     nologin: bool,
     globs: bool,
     today: i64,
+    /// Why the name service did not answer: it is not asked again.
+    silent: OnceCell<String>,
 }
 
 /// What came of asking whether an account gets in.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAdmission {
-    /// passwd(5) does not list it.
+    /// Neither passwd(5) nor another source of the name service has it.
     #[error("there is no such account")]
     NoAccount,
+    /// passwd(5) does not list it, and the name service does not answer.
+    #[error("whether there is such an account cannot be told: {0}")]
+    NameService(String),
     /// sshd cannot be asked.
     #[error(transparent)]
     Sshd(#[from] EffectiveError),
@@ -98,14 +103,31 @@ impl Admission {
             sshd,
             nologin: Path::new(NOLOGIN).exists(),
             today: Timestamp::now().as_second().div_euclid(86_400),
+            silent: OnceCell::new(),
         })
     }
 
     /// The account's entry, from passwd(5) or else from another source of the name service.
+    ///
+    /// # Errors
+    /// There is none, or that cannot be told.
+    pub fn entry(&self, account: &Account) -> Result<PasswdEntry, NoAdmission> {
+        let found = self.ask(|| name_service::entry(&self.accounts, account)).map_err(NoAdmission::NameService)?;
+        found.ok_or(NoAdmission::NoAccount)
+    }
+
+    /// Asks the name service, but not again once it did not answer: each question may take its limit.
+    fn ask<T>(&self, question: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
+        match self.silent.get() {
+            Some(why) => Err(why.clone()),
+            None => question().map_err(|error| self.silent.get_or_init(|| error.to_string()).clone()),
+        }
+    }
+
+    /// Whether this sshd takes the path of a key file for a pattern.
     #[must_use]
-    pub fn entry(&self, account: &Account) -> Option<PasswdEntry> {
-        let elsewhere = || name_service::ask(&BTreeSet::from([account])).ok()?.into_iter().next();
-        self.accounts.by_name(account).cloned().or_else(elsewhere)
+    pub fn globs(&self) -> bool {
+        self.globs
     }
 
     /// The ids of the groups that an account is in, its primary one included.
@@ -121,14 +143,14 @@ impl Admission {
     ///
     /// # Errors
     /// What keeps it out.
-    pub fn check(&self, account: &Account, keys: &[String]) -> Result<Effective, NoAdmission> {
-        let entry = self.entry(account).ok_or(NoAdmission::NoAccount)?;
-        let login = self.login(&entry, account.as_str());
+    pub fn check(&self, entry: &PasswdEntry, keys: &[String]) -> Result<Effective, NoAdmission> {
+        let account = entry.name.as_str();
+        let login = self.login(entry, account);
         let mut first = None;
         // A block may hold for some addresses only: an account is kept out where it is from everywhere.
-        for spec in probes::around(&self.scan, account.as_str()) {
+        for spec in probes::around(&self.scan, account) {
             let effective = effective(&self.sshd, &spec)?;
-            let rules = self.rules(&effective, &entry, account.as_str());
+            let rules = self.rules(&effective, entry, account);
             let bars = judge(&rules, &login, keys, self.today);
             if bars.is_empty() {
                 return Ok(effective);
@@ -136,7 +158,7 @@ impl Admission {
             first.get_or_insert(bars);
         }
         let bars = first.unwrap_or_default();
-        Err(NoAdmission::Barred(bars.iter().map(|bar| self.sentence(bar, account.as_str())).collect()))
+        Err(NoAdmission::Barred(bars.iter().map(|bar| self.sentence(bar, account)).collect()))
     }
 
     fn sentence(&self, bar: &Bar, account: &str) -> String {
@@ -170,6 +192,18 @@ impl Admission {
         }
     }
 
+    /// The names of an account's groups; `None` where the name service does not tell.
+    fn group_names(&self, entry: &PasswdEntry) -> Option<Vec<String>> {
+        let name = entry.name.as_str();
+        let listed = || {
+            let is_in =
+                |gid: &u32, members: &[String]| *gid == entry.gid || members.iter().any(|member| member == name);
+            let groups = self.groups.iter().filter(|(_, gid, members)| is_in(gid, members));
+            groups.map(|(group, ..)| group.clone()).collect()
+        };
+        self.ask(|| name_service::groups(name)).ok().map(|asked| asked.unwrap_or_else(listed))
+    }
+
     fn rules(&self, effective: &Effective, entry: &PasswdEntry, name: &str) -> Rules {
         let list = |keyword: &str, separator: char| -> Vec<String> {
             let words = effective.all(keyword).flat_map(move |line| line.split(separator));
@@ -179,14 +213,15 @@ impl Admission {
             let patterns = list(keyword, ' ');
             (!patterns.is_empty()).then(|| patterns.iter().any(|pattern| of(pattern)))
         };
-        let groups: Vec<&str> = self
-            .groups
-            .iter()
-            .filter(|(_, gid, members)| *gid == entry.gid || members.iter().any(|member| member == name))
-            .map(|(group, ..)| group.as_str())
-            .collect();
+        let groups_listed = |keyword: &str| {
+            let patterns = list(keyword, ' ');
+            if patterns.is_empty() {
+                return None;
+            }
+            let groups = self.group_names(entry)?;
+            Some(groups.iter().any(|group| patterns.iter().any(|pattern| probes::matches(pattern, group))))
+        };
         let user = |pattern: &str| names(pattern, name);
-        let group = |pattern: &str| groups.iter().any(|group| probes::matches(pattern, group));
         let is_on = |keyword: &str| effective.get(keyword).is_none_or(|value| value == "yes");
         let root = effective.get("permitrootlogin").unwrap_or_default().to_owned();
         let chroot = effective.get("chrootdirectory").is_some_and(|directory| !directory.eq_ignore_ascii_case("none"));
@@ -198,8 +233,8 @@ impl Admission {
             root,
             denied: listed("denyusers", &user) == Some(true),
             allowed: listed("allowusers", &user),
-            group_denied: listed("denygroups", &group) == Some(true),
-            group_allowed: listed("allowgroups", &group),
+            group_denied: groups_listed("denygroups") == Some(true),
+            group_allowed: groups_listed("allowgroups"),
             methods: list("authenticationmethods", ' '),
             algorithms: list("pubkeyacceptedalgorithms", ','),
             globs: self.globs,

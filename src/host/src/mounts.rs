@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::paths::{PathError, Root};
+
 /// What the daemon's own view of the host is read from.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// The most bytes read of it: some 100,000 mounts.
@@ -64,6 +66,8 @@ impl Mount {
 pub struct Mounts {
     file: File,
     table: BTreeSet<Mount>,
+    /// Where autofs is: few, and asked about for every path.
+    autofs: BTreeSet<PathBuf>,
 }
 
 impl Mounts {
@@ -72,7 +76,7 @@ impl Mounts {
     /// # Errors
     /// What open(2) and read(2) say.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut mounts = Self { file: File::open(path)?, table: BTreeSet::new() };
+        let mut mounts = Self { file: File::open(path)?, table: BTreeSet::new(), autofs: BTreeSet::new() };
         mounts.renew()?;
         Ok(mounts)
     }
@@ -87,6 +91,7 @@ impl Mounts {
         (&self.file).take(MAX_TABLE).read_to_end(&mut text)?;
         let table = parse(&text);
         let changed = table.symmetric_difference(&self.table).map(|mount| mount.point.clone()).collect();
+        self.autofs = table.iter().filter(|mount| mount.kind == "autofs").map(|mount| mount.point.clone()).collect();
         self.table = table;
         Ok(changed)
     }
@@ -110,8 +115,17 @@ impl Mounts {
     /// Whether looking at this path would have something mounted there first: it is autofs's, and nothing is mounted yet.
     #[must_use]
     pub fn would_mount(&self, path: &Path) -> bool {
-        self.table.iter().any(|mount| mount.kind == "autofs" && path.starts_with(&mount.point))
+        self.autofs.iter().any(|point| path.starts_with(point))
             && self.of(path).is_some_and(|mount| mount.kind == "autofs")
+    }
+
+    /// [`Root::resolve`], but what looking would mount is not looked at: the answer is then a path of which
+    /// [`Mounts::would_mount`] is true.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`].
+    pub fn resolve(&self, root: &Root, path: &Path) -> Result<PathBuf, PathError> {
+        root.resolve_until(path, |here| self.would_mount(here))
     }
 }
 

@@ -33,6 +33,8 @@ const MAX_ANSWER: usize = 1 << 20;
 const MAX_NSSWITCH: u64 = 64 << 10;
 /// Asks the name service switch.
 const GETENT: &str = "/usr/bin/getent";
+/// Asks it for the groups of an account.
+const ID: &str = "/usr/bin/id";
 /// getent(1): one or more of the names are not known.
 const NOT_ALL_FOUND: i32 = 2;
 /// The user and group `nobody`.
@@ -43,21 +45,26 @@ const NOBODY: u32 = 65_534;
 /// # Errors
 /// nsswitch.conf is there and cannot be read.
 pub fn sources() -> io::Result<Vec<String>> {
+    sources_of(&["passwd"])
+}
+
+/// The sources of these databases besides files.
+fn sources_of(databases: &[&str]) -> io::Result<Vec<String>> {
     let file = match File::open(NSSWITCH) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
     let mut text = Vec::new();
     file.take(MAX_NSSWITCH).read_to_end(&mut text)?;
-    Ok(parse_sources(&String::from_utf8_lossy(&text)))
+    Ok(parse_sources(&String::from_utf8_lossy(&text), databases))
 }
 
-fn parse_sources(text: &str) -> Vec<String> {
+fn parse_sources(text: &str, databases: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default();
         let Some((database, services)) = line.split_once(':') else { continue };
-        if database.trim() != "passwd" {
+        if !databases.contains(&database.trim()) {
             continue;
         }
         // What to do after an answer stands in brackets.
@@ -94,6 +101,41 @@ pub fn ask(names: &BTreeSet<&Account>) -> io::Result<Vec<PasswdEntry>> {
     }
 }
 
+/// The account's entry: the first that passwd lists, else another source's; `None` where nobody knows the account.
+///
+/// # Errors
+/// As [`ask`].
+pub fn entry(listed: &Accounts, account: &Account) -> io::Result<Option<PasswdEntry>> {
+    if let Some(entry) = listed.by_name(account) {
+        return Ok(Some(entry.clone()));
+    }
+    let answer = ask(&BTreeSet::from([account]))?;
+    Ok(answer.into_iter().find(|entry| entry.name.account() == Some(account)))
+}
+
+/// The names of the groups that an account is in; `None` where groups have no source but group(5).
+///
+/// # Errors
+/// As [`ask`].
+pub fn groups(account: &str) -> io::Result<Option<Vec<String>>> {
+    if sources_of(&["group", "initgroups"])?.is_empty() {
+        return Ok(None);
+    }
+    let mut command = child::command(Path::new(ID), ["-Gnz", "--", account]);
+    command.uid(NOBODY).gid(NOBODY);
+    let Some(output) = child::run(command, Bounds { time: LIMIT, output: MAX_ANSWER })? else {
+        let limit = control::format_duration(LIMIT);
+        return Err(io::Error::other(format!("id {account} did not answer within {limit}, or said too much")));
+    };
+    // It fails, and still names the others, where one group has no name.
+    let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names: Vec<String> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    match names.is_empty() {
+        true => Err(io::Error::other(format!("id {account} failed: {}", output.status))),
+        false => Ok(Some(names)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,8 +149,14 @@ mod tests {
             ("passwd : compat [ !UNAVAIL=return ] winbind", &["compat", "winbind"]),
             ("", &[]),
         ] {
-            assert_eq!(parse_sources(text), sources, "{text}");
+            assert_eq!(parse_sources(text, &["passwd"]), sources, "{text}");
         }
+    }
+
+    #[test]
+    fn sources_of_groups_are_those_of_both_databases() {
+        let text = "passwd: files ldap\ngroup: files systemd\ninitgroups: files [SUCCESS=continue] sss\n";
+        assert_eq!(parse_sources(text, &["group", "initgroups"]), ["systemd", "sss"]);
     }
 
     #[test]

@@ -198,6 +198,15 @@ impl Root {
     /// [`PathError::PlantedLink`] where a user could have planted the link, [`PathError::TooManyLinks`], or a failed
     /// call.
     pub fn resolve(&self, path: &Path) -> Result<PathBuf, PathError> {
+        self.resolve_until(path, |_| false)
+    }
+
+    /// As [`Root::resolve`], but what `stops` names is not looked at, nor what is below it: the answer is then the path
+    /// there, with the rest as it was given.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`].
+    pub fn resolve_until(&self, path: &Path, stops: impl Fn(&Path) -> bool) -> Result<PathBuf, PathError> {
         let mut ahead: Vec<OsString> = parts(path).rev().collect();
         let mut real = PathBuf::from("/");
         let mut links = 0;
@@ -207,6 +216,10 @@ impl Root {
                 continue;
             }
             let here = real.join(&part);
+            if stops(&here) {
+                ahead.reverse();
+                return Ok(here.join(ahead.iter().collect::<PathBuf>()));
+            }
             let seen = match self.identify(&here) {
                 Ok(seen) => seen,
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {

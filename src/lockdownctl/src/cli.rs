@@ -36,6 +36,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show the mode, what is in force, and what an operator should know
+    ///
+    /// Sources of accounts in nsswitch.conf(5) that cannot be listed, such as LDAP or SSSD, are named. Of those, only
+    /// accounts that the configuration, a grant or a session names are watched.
     Status,
     Allow(Allow),
     Revoke(Revoke),

@@ -48,6 +48,10 @@ pub struct Status {
     pub config: ConfigState,
     /// How many accounts are watched.
     pub accounts: u64,
+    /// Sources of accounts in nsswitch.conf(5), besides `files`, that cannot be listed: of those only accounts that the
+    /// configuration, a grant or a session names are watched.
+    #[serde(default)]
+    pub not_enumerated: Vec<String>,
     /// Accounts that are never locked down.
     pub exempt: Vec<Account>,
     /// How many persons the configuration knows.

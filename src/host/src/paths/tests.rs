@@ -29,6 +29,20 @@ fn a_link_of_roots_is_followed_where_root_alone_can_change_the_way() {
 }
 
 #[test]
+fn what_stops_the_way_is_not_looked_at_nor_what_is_below_it() {
+    let (machine, root) = machine();
+    fs::create_dir_all(machine.path().join("auto")).unwrap();
+    symlink("/auto", machine.path().join("home")).unwrap();
+    // Looked at, it would be an error.
+    symlink("/", machine.path().join("auto/frank")).unwrap();
+    std::os::unix::fs::lchown(machine.path().join("auto/frank"), Some(1000), Some(1000)).unwrap();
+    assert!(root.resolve(Path::new("/home/frank/a/b")).is_err());
+    let until = |path| root.resolve_until(Path::new(path), |here| here == Path::new("/auto/frank")).unwrap();
+    assert_eq!(until("/home/frank/a/b"), Path::new("/auto/frank/a/b"));
+    assert_eq!(until("/home/grace"), Path::new("/auto/grace"));
+}
+
+#[test]
 fn a_link_that_a_user_owns_or_could_replace_is_not_followed() {
     let (machine, root) = machine();
     let at = |path: &str| machine.path().join(path);

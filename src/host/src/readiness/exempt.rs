@@ -16,6 +16,7 @@ use super::{ExemptKeys, Obstacle};
 use crate::{
     accounts::Accounts,
     admission::Admission,
+    name_service,
     paths::{Facts, Root, Sight},
     sshd::{
         drop_in::{self, ExemptKeyFiles},
@@ -49,7 +50,7 @@ pub(super) fn keys(account: &Account) -> Option<(ExemptKeys, bool)> {
     let accounts = Accounts::read().ok()?;
     let files = drop_in::exempt_key_files(&Invocation::standard(), std::slice::from_ref(account)).ok()?;
     let root = Root::open(Path::new("/")).ok()?;
-    let entry = accounts.by_name(account)?;
+    let entry = name_service::entry(&accounts, account).ok()??;
     let (mut found, mut whole) = (ExemptKeys::new(), true);
     for pattern in files.values().flatten() {
         let Some(expanded) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
@@ -80,7 +81,7 @@ pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
     let (Ok(accounts), Ok(root)) = (Accounts::read(), Root::open(Path::new("/"))) else { return found };
     let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
     for (account, patterns) in &files {
-        let Some(entry) = accounts.by_name(account) else { continue };
+        let Ok(Some(entry)) = name_service::entry(&accounts, account) else { continue };
         for pattern in patterns {
             let Some(key) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
             // A link is followed only where no user can change it, as for the keys themselves.
@@ -96,14 +97,21 @@ pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
 /// Whether sshd would let the account in by a key in one of these files.
 fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<(), String> {
     // Before its keys: what has to be mended first is told first.
-    let effective = host.check(account, &[]).map_err(|error| error.to_string())?;
-    let entry = host.entry(account).ok_or("there is no such account")?;
+    let entry = host.entry(account).map_err(|error| error.to_string())?;
+    let effective = host.check(&entry, &[]).map_err(|error| error.to_string())?;
     let root = Root::open(Path::new("/")).map_err(|error| error.to_string())?;
     let mut reasons = Vec::new();
     let mut types = Vec::new();
     for pattern in patterns {
         let Some(key_path) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
-        // OpenSSH 10 may take it as a pattern; what stands there by that very name is read by every release.
+        // OpenSSH 10 takes it for a pattern, which matches its own name unless it has one of these.
+        if host.globs() && key_path.path.as_os_str().as_encoded_bytes().iter().any(|byte| b"[\\".contains(byte)) {
+            let path = key_path.path.display();
+            reasons.push(format!(
+                "{path} is taken for a pattern by OpenSSH 10 and later, for its [ or \\ (usermod -d moves the home)"
+            ));
+            continue;
+        }
         let login = Login { uid: entry.uid, groups: host.groups_of(&entry), home: &entry.home };
         match file_is_usable(&root, &key_path.path, &login, effective.is_yes("strictmodes")) {
             Ok(found) => types.push(found),
@@ -115,7 +123,7 @@ fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<()
         (true, false) => Err(format!("{}: put a key into its authorized_keys", reasons.join(", "))),
         // A certificate authority's line says nothing about the keys that come by it.
         (false, _) if types.iter().any(Vec::is_empty) => Ok(()),
-        (false, _) => host.check(account, &types.concat()).map(drop).map_err(|error| error.to_string()),
+        (false, _) => host.check(&entry, &types.concat()).map(drop).map_err(|error| error.to_string()),
     }
 }
 

@@ -63,8 +63,9 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ("host", format!("{}, stack {}", status.host, status.stack.as_ref().map_or("(none)", |stack| stack.as_str()))),
         ("config", config(status)),
         ("accounts", format!("{} watched, exempt: {exempt}", status.accounts)),
-        ("people", status.people.to_string()),
     ];
+    lines.extend(not_enumerated(status).map(|line| ("", line)));
+    lines.push(("people", status.people.to_string()));
     lines.extend(sources(status).into_iter().enumerate().map(|(n, line)| (if n == 0 { "from" } else { "" }, line)));
     lines.extend([
         ("grants", grants(status, now)),
@@ -91,6 +92,16 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     let at = lines.len() - 1;
     lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, status.ledger.durable, now))));
     lines
+}
+
+/// Which accounts are watched of the sources that cannot be listed.
+fn not_enumerated(status: &Status) -> Option<String> {
+    let sources = status.not_enumerated.join(", ");
+    (!sources.is_empty()).then(|| {
+        format!(
+            "not listed: {sources} (nsswitch.conf); watched there: accounts in the configuration, grants and sessions"
+        )
+    })
 }
 
 /// The states in which nothing is in the way.
@@ -248,6 +259,7 @@ mod tests {
                 refused: None,
             },
             accounts: 31,
+            not_enumerated: Vec::new(),
             exempt: vec!["breakglass".parse().unwrap()],
             people: 4,
             sources: vec![
@@ -321,6 +333,14 @@ daemon    0.1.0 since 2026-11-23 06:00:00 UTC, with OpenSSH 9.2
                 "cd".repeat(6)
             )
         );
+    }
+
+    #[test]
+    fn sources_of_accounts_that_cannot_be_listed_are_named_below_the_accounts() {
+        let status = Status { not_enumerated: vec!["sss".to_owned(), "systemd".to_owned()], ..status() };
+        let text = words(&status, at(NOW), Paint::NONE);
+        let line = "accounts  31 watched, exempt: breakglass\n          not listed: sss, systemd (nsswitch.conf); watched there: ";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod reading;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -176,7 +176,8 @@ impl World {
         let patterns = self.key_file_patterns();
         let (own, shared): (BTreeSet<String>, BTreeSet<String>) = patterns.into_iter().partition(|p| is_per_account(p));
         let is_exempt = |entry: &&PasswdEntry| entry.name.account().is_some_and(|account| exempt.contains(account));
-        let spared: Vec<KeyFilePath> =
+        // Thousands, where as many accounts were just made.
+        let spared: HashSet<KeyFilePath> =
             self.entries().filter(is_exempt).flat_map(|entry| self.key_files(entry, &own)).collect();
         let homes = self.entries().filter(|entry| !is_exempt(entry)).map(|entry| HomeSpec {
             account: entry.name.clone(),

@@ -80,7 +80,7 @@ impl Engine {
         self.asked.waiting.insert(id, Waiting { answer, reply, until: now.boot + PATIENCE });
         self.begin_job(Kind::Admission, None, now, move || {
             let found = Admission::read().map_err(|error| format!("whether sshd lets it in cannot be told: {error}"));
-            let note = match found.map(|host| host.check(&account, &types)) {
+            let note = match found.map(|host| host.check(&host.entry(&account)?, &types)) {
                 Ok(Ok(_)) => None,
                 Ok(Err(why)) => Some(held_back(&account, &why)),
                 Err(why) => Some(why),
@@ -130,7 +130,9 @@ impl Engine {
 
 fn held_back(account: &Account, why: &NoAdmission) -> String {
     match why {
-        NoAdmission::Sshd(error) => format!("whether sshd lets it in cannot be told: {error}"),
+        why @ (NoAdmission::Sshd(_) | NoAdmission::NameService(_)) => {
+            format!("whether sshd lets it in to {account} cannot be told: {why}")
+        }
         why => format!("sshd will not let it in to {account}: {why}"),
     }
 }
@@ -152,7 +154,8 @@ pub(crate) fn not_honoured(granted: &[Granted]) -> Vec<String> {
             unasked += 1;
             continue;
         }
-        let why = known.entry(key).or_insert_with(|| host.check(account, types).err().map(|why| why.to_string()));
+        let check = || host.check(&host.entry(account)?, types);
+        let why = known.entry(key).or_insert_with(|| check().err().map(|why| why.to_string()));
         found.extend(why.as_ref().map(|why| format!("sshd does not honour {title}: {why}")));
     }
     let more = found.len().saturating_sub(MAX_NAMED);

@@ -104,10 +104,7 @@ impl Engine {
                 .hint("add one to their [[person]] and reload"));
         }
         let account = self.account_for(asked)?;
-        let uid = self.uid_of(&account).ok_or_else(|| {
-            Refusal::new(RefusalCode::UnknownAccount, format!("there is no account {account} on this host"))
-                .hint("create it first (useradd), or name another with --account")
-        })?;
+        let uid = self.uid_of(&account).ok_or_else(|| self.unknown_account(&account))?;
         if let Some(other) = self.kept_for(&account) {
             let message =
                 format!("{account} has the user id of {other}: who logs in to it has {other}'s powers, files and keys");
@@ -130,6 +127,27 @@ impl Engine {
         let starts_at = self.begin(asked, now)?;
         let span = self.span(asked)?;
         Ok(Terms { person: asked.person.clone(), account, uid, reason, starts_at, span })
+    }
+
+    fn unknown_account(&self, account: &Account) -> Refusal {
+        // The accounts that systemd's source has are nobody's to make.
+        let elsewhere: Vec<&str> =
+            self.world.not_enumerated().iter().map(String::as_str).filter(|source| *source != "systemd").collect();
+        if elsewhere.is_empty() {
+            let message = format!("there is no account {account} on this host");
+            return Refusal::new(RefusalCode::UnknownAccount, message)
+                .hint("create it first (useradd), or name another with --account");
+        }
+        let elsewhere = elsewhere.join(", ");
+        let message = format!("neither passwd nor {elsewhere} (nsswitch.conf) has an account {account}");
+        let mut refusal = Refusal::new(RefusalCode::UnknownAccount, message).hint(format!(
+            "create it in {elsewhere}, so that `getent passwd {account}` finds it, or name another with --account"
+        ));
+        // It may be there and not have been found.
+        for what in self.not_seen_whole() {
+            refusal = refusal.detail(format!("not seen whole: {what}"));
+        }
+        refusal
     }
 
     /// The account asked for, else the one named as the person, else the only one they may have.

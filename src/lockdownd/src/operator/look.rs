@@ -102,6 +102,7 @@ impl Engine {
                 refused: self.config_state.refused.clone(),
             },
             accounts: self.world.accounts_count(),
+            not_enumerated: self.world.not_enumerated().to_vec(),
             exempt: self.config.accounts.exempt.iter().cloned().collect(),
             people: self.config.people.len() as u64,
             sources,

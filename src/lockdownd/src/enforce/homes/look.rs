@@ -292,10 +292,7 @@ pub fn plan(root: &Root, mounts: &Mounts, territory: &Territory) -> Vec<Standing
     let shared = (None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect());
     for (whose, candidates) in units.chain([shared]) {
         for mut candidate in candidates {
-            if mounts.would_mount(&candidate.base) {
-                continue;
-            }
-            let real = root.resolve(&candidate.base);
+            let real = mounts.resolve(root, &candidate.base);
             if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) || candidate.lead_to(real).is_err() {
                 continue;
             }

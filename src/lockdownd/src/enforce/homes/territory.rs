@@ -60,7 +60,7 @@ pub struct HomeSpec {
 }
 
 /// The absolute path of a key file, `%`-tokens already expanded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyFilePath {
     path: PathBuf,
     is_pattern: bool,

@@ -239,13 +239,9 @@ impl Worker {
             for candidate in candidates {
                 let base = candidate.base.clone();
                 candidate.leave();
-                if mounts.would_mount(&base) {
-                    asleep = true;
-                    continue;
-                }
                 let real = match known.take() {
                     Some((same, real)) if same == base => Ok(real),
-                    _ => root.resolve(&base),
+                    _ => mounts.resolve(root, &base),
                 };
                 if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) {
                     asleep = true;

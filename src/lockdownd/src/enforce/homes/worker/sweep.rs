@@ -78,7 +78,7 @@ impl Worker {
             let now = match sweep.above.get(above) {
                 Some(now) => now,
                 None => {
-                    let now = self.root.resolve(above).ok();
+                    let now = self.mounts.resolve(&self.root, above).ok();
                     sweep.above.entry(above.to_owned()).or_insert(now)
                 }
             };
@@ -88,6 +88,6 @@ impl Worker {
     }
 
     fn still_leads(&self, base: &Path, real: &Path) -> bool {
-        self.root.resolve(base).is_ok_and(|now| now == real)
+        self.mounts.resolve(&self.root, base).is_ok_and(|now| now == real)
     }
 }

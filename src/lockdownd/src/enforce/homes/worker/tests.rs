@@ -131,7 +131,14 @@ fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, told) = channel();
     let mut worker = worker(machine.path(), &table, intake, jobs);
-    worker.take_territory(Territory { mode: Mode::Enforce, homes: vec![spec("frank")], shared: Vec::new() });
+    // By a link, too.
+    std::os::unix::fs::symlink("/home/grace", machine.path().join("grace")).unwrap();
+    let linked = HomeSpec {
+        home: "/grace".into(),
+        key_files: vec![KeyFilePath::file("/grace/.ssh/authorized_keys".into())],
+        ..spec("grace")
+    };
+    worker.take_territory(Territory { mode: Mode::Enforce, homes: vec![spec("frank"), linked], shared: Vec::new() });
     worker.sweeps_asked.insert(1);
     worker.work_round();
     let swept = |told: Vec<Job>| {
@@ -141,7 +148,7 @@ fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is
         })
     };
     let report = swept(told.try_iter().collect()).unwrap();
-    assert_eq!((report.not_mounted, report.files, worker.watch.watched()), (1, 0, 0), "nothing was touched");
+    assert_eq!((report.not_mounted, report.files, worker.watch.watched()), (2, 0, 0), "nothing was touched");
     // Somebody goes there: what was mounted is looked at, and named.
     fs::write(&table, format!("{automount}41 40 0:41 /frank /home/frank rw - nfs4 files:/frank rw\n")).unwrap();
     worker.mounts_told = MountsTold::default();
@@ -158,5 +165,5 @@ fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is
     worker.sweeps_asked.insert(2);
     worker.work_round();
     assert!(!keys.exists(), "the next sweep removes it");
-    assert_eq!(swept(told.try_iter().collect()).unwrap().not_mounted, 0);
+    assert_eq!(swept(told.try_iter().collect()).unwrap().not_mounted, 1, "hers is asleep");
 }

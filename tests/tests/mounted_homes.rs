@@ -1,0 +1,79 @@
+//! Homes that are mounted on demand, and homes on a file system that other hosts share.
+
+use std::{thread, time::Duration};
+
+use instance_tests::{House, eventually, on_each_release};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn sweeps(house: &House) -> usize {
+    house.records_of("sweep.attested").len()
+}
+
+/// Waits until so many more sweeps are over.
+#[track_caller]
+fn sweep(house: &House, more: usize) {
+    let before = sweeps(house);
+    eventually("sweeps are over", SOON, || sweeps(house) >= before + more);
+}
+
+on_each_release! {
+    fn no_sweep_mounts_a_home_and_nothing_goes_from_a_shared_file_system_before_it_was_named(release) {
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"*/3 * * * * *\"\n");
+        house.sh("mknod /dev/autofs c 10 235; mknod /dev/fuse c 10 229; systemctl daemon-reexec");
+
+        // One account's home is mounted when somebody goes there, and another's leads there by a link.
+        house.write("/etc/systemd/system/auto.mount", "[Mount]\nWhat=/srv/auto\nWhere=/auto\nType=none\nOptions=bind\n");
+        house.write("/etc/systemd/system/auto.automount", "[Automount]\nWhere=/auto\nTimeoutIdleSec=2s\n");
+        house.sh(
+            "mkdir -p /auto /srv/auto/asleep/.ssh /srv/auto/linked/.ssh && ln -s /auto/linked /home/linked && \
+             for name in asleep linked; do echo 'ssh-ed25519 AAAA planted' >/srv/auto/$name/.ssh/authorized_keys; done && \
+             systemctl daemon-reload && systemctl start auto.automount",
+        );
+        house.sh("useradd -M -d /auto/asleep -s /bin/bash asleep && useradd -M -d /home/linked -s /bin/bash linked");
+        let is_mounted = || house.sh("systemctl is-active auto.mount || true") == "active";
+        sweep(&house, 3);
+        assert!(!is_mounted(), "a sweep mounted it:\n{}", house.run("systemctl status auto.automount auto.mount"));
+        let attested = house.records_of("sweep.attested").pop().expect("one");
+        assert_eq!(attested["detail"]["not_mounted"], 2, "{attested}");
+        let plan = house.ctl("plan");
+        assert!(plan.ok() && !is_mounted(), "{plan}");
+        // Somebody goes there: then it is looked at, and it may go to sleep again.
+        house.sh("ls /auto/asleep");
+        for name in ["asleep", "linked"] {
+            eventually("the key there goes", SOON, || !house.exists(&format!("/srv/auto/{name}/.ssh/authorized_keys")));
+        }
+        eventually("it is unmounted when nobody is there", SOON, || !is_mounted());
+        sweep(&house, 2);
+        assert!(!is_mounted(), "a sweep mounted it again");
+
+        // A home on a file system that other hosts share: sshfs, whose server is a program beside it.
+        house.write("/root/server", "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n");
+        house.sh(
+            "chmod 755 /root/server && mkdir -p /srv/files/.ssh /home/shared && \
+             sshfs -o ssh_command=/root/server,allow_other,dcache_timeout=1 files:/srv/files /home/shared && \
+             grep -q ' /home/shared .* fuse.sshfs ' /proc/self/mountinfo",
+        );
+        house.sh("useradd -M -d /home/shared -s /bin/bash shared");
+        let keys = "/home/shared/.ssh/authorized_keys";
+        let named = || -> Vec<serde_json::Value> {
+            let failed = house.records_of("removal.failed");
+            failed.into_iter().filter(|r| r.to_string().contains("which other hosts may share")).collect()
+        };
+        sweep(&house, 1);
+        house.sh(&format!("echo 'ssh-ed25519 AAAA planted' >{keys}"));
+        eventually("the file system is named", SOON, || named().len() == 1);
+        assert!(named()[0].to_string().contains("/home/shared (fuse.sshfs)"), "{:?}", named());
+        let gone = || house.records_of("key.removed").into_iter().find(|record| record["account"] == "shared");
+        eventually("the next sweep removes the key", SOON, || gone().is_some());
+        assert!(!house.exists("/srv/files/.ssh/authorized_keys"));
+        let seq = |record: &serde_json::Value| record["seq"].as_u64();
+        assert!(seq(&named()[0]) < seq(&gone().unwrap()), "it was named before");
+        house.sh(&format!("echo 'ssh-ed25519 AAAB planted again' >{keys}"));
+        eventually("another goes like any other's", SOON, || !house.exists("/srv/files/.ssh/authorized_keys"));
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(named().len(), 1, "it is named once");
+        house.sh("umount /home/shared");
+        house.ctl("verify").expect_ok();
+    }
+}
