@@ -22,7 +22,7 @@ fn house(release: instance_tests::Release) -> (House, Key) {
             "cd /var/lib/extrausers && echo '{name}:x:{uid}:{uid}::/home/{name}:/bin/bash' >>passwd && \
              echo '{name}:x:{uid}:' >>group && echo '{name}:*:20000:0:99999:7:::' >>shadow && \
              install -d -m 755 -o {uid} -g {uid} /home/{name} /home/{name}/.ssh && \
-             echo '{}' >/home/{name}/.ssh/authorized_keys && chown {uid}: /home/{name}/.ssh/authorized_keys && getent passwd {name}",
+             echo '{}' >/home/{name}/.ssh/authorized_keys && chown {uid}:{uid} /home/{name}/.ssh/authorized_keys && getent passwd {name}",
             key.public()
         ));
     }

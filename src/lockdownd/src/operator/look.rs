@@ -264,7 +264,10 @@ fn wanted(record: &Record, asked: &Records) -> bool {
         && (asked.kinds.is_empty() || record.kind().is_some_and(|kind| asked.kinds.contains(&kind)))
         && asked.grant.as_ref().is_none_or(|grant| record.text("grant") == Some(grant.as_str()))
         && asked.person.as_ref().is_none_or(|person| record.text("person") == Some(person.as_str()))
-        && asked.account.as_ref().is_none_or(|account| record.text("account") == Some(account.as_str()))
+        && asked.account.as_ref().is_none_or(|account| {
+            // A backslash is doubled in records: CORP\\jane.
+            record.text("account") == Some(record::escape(account.as_str().as_bytes()).as_str())
+        })
 }
 
 /// A grant as an operator sees it.
