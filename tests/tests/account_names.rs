@@ -86,7 +86,7 @@ on_each_release! {
         };
         assert_eq!(version(), shown[0]);
         house.sh(&format!(
-            "cd /usr/sbin && LC_ALL=C sed 's/{old}/{new}/' sshd >sshd.new && chmod 755 sshd.new && mv sshd.new sshd && sshd -V 2>&1 | grep {new}"
+            "cd /usr/sbin && LC_ALL=C sed 's/{old}/{new}/' sshd >sshd.new && chmod 755 sshd.new && ! cmp -s sshd sshd.new && mv sshd.new sshd"
         ));
         eventually("status names the version that is installed", SOON, || version() == shown[1]);
         assert!(house.ctl("status").stdout.contains(&format!("with {}", shown[1])));
