@@ -343,7 +343,7 @@ fn ten_thousand_people_and_reasons_of_any_kind_are_judged_by_the_real_check() {
         let good = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
         assert_eq!(check.status, if good { 0 } else { 78 }, "{reason:?}: {check}");
         assert!(
-            check.stdout.lines().all(|line| line.starts_with(&format!("{PEOPLE}:")) && line.contains("reason")),
+            good || check.stdout.lines().all(|line| line.starts_with(&format!("{PEOPLE}:")) && line.contains("reason")),
             "{reason:?}: {check}"
         );
     }

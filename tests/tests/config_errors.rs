@@ -85,7 +85,7 @@ on_each_release! {
         let house = House::enforcing_with(release, "[[person]]\nname = \"heidi\"\nkeys = []\naccounts = [\"ubuntu\"]\n\
             [[person]]\nname = \"ivan\"\nkeys = []\naccounts = []\n");
         let before = house.records_of("grant.created").len();
-        let requests: [(&str, i32, &[&str]); 14] = [
+        let requests: [(&str, i32, &[&str]); 15] = [
             ("allow mallory --for 1h --reason x", 1, &["nobody is named mallory", "frank", "grace"]),
             ("allow 'fr ank' --for 1h --reason x", 2, &["fr ank"]),
             ("allow frank --account root --for 1h --reason x", 1, &["may not be given the account root", "ubuntu"]),
@@ -99,7 +99,8 @@ on_each_release! {
             ("allow frank --for 1h --from 10.0.0.0/33 --reason x", 2, &["10.0.0.0/33"]),
             ("allow frank --for 1h --at yesterday --reason x", 2, &["yesterday", "2026-12-01T18:00:00Z"]),
             ("revoke g-0000000000000000", 1, &["there is no grant", "lockdownctl grants"]),
-            ("revoke mallory", 1, &["mallory has no grant"]),
+            ("revoke mallory", 1, &["nobody is named mallory", "frank", "grace"]),
+            ("revoke frank", 1, &["frank has no open grant", "lockdownctl grants"]),
         ];
         for (request, status, told) in requests {
             let refused = house.ctl(request);
@@ -110,6 +111,9 @@ on_each_release! {
 
         // An account that may be given and is not there.
         house.sh("userdel -rf grace");
+        let check = house.ctl("check").expect_ok();
+        assert!(check.starts_with("/etc/lockdownd: good; mode enforce, people: "), "{check}");
+        assert!(check.contains("warning: grace may be given grace, which this host does not have"), "{check}");
         eventually("it is shown", SOON, || house.ctl_json("people").to_string().contains("\"missing_accounts\":[\"grace\"]"));
         let refused = house.ctl("allow grace --account grace --for 1h --reason x");
         assert!(refused.status == 1 && refused.stderr.contains("there is no account grace on this host"), "{refused}");

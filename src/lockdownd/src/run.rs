@@ -53,7 +53,11 @@ pub fn check_as(proposed: &[config_files::Proposed]) -> ExitCode {
 
 fn say(checked: Result<config_files::Checked, config::Error>) -> ExitCode {
     match checked {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(checked) => {
+            println!("{checked}");
+            checked.warnings().iter().for_each(|warning| println!("{warning}"));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(BAD_CONFIG)

@@ -357,7 +357,7 @@ fn exempt_account(observed: &Observed, exempt: &ExemptAccount) -> Way {
     let files: Vec<String> = exempt.keys.iter().map(|(file, keys)| format!("{file} ({})", keys.join(" "))).collect();
     let mut why = match count {
         0 => "exempt, with no key in its own files".to_owned(),
-        _ => format!("exempt, with {count} keys in {}", files.join(", ")),
+        _ => format!("exempt, with {count} {} in {}", if count == 1 { "key" } else { "keys" }, files.join(", ")),
     };
     let login = observed.sshds.iter().flat_map(|sshd| &sshd.logins).filter(|l| l.exempt && l.whom == exempt.account);
     let also: BTreeSet<&str> = login

@@ -1,17 +1,20 @@
 //! Checks a configuration without putting it in force, for `lockdownd --check`. This never changes anything.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
 
 use lockdown_core::config::{Config, Error, Place, Unjudged};
+use record::{Account, Person};
 
 use super::{
     CONFIG_DIR, ROOT, files,
     files::{MAX_FILE, Owner},
     load, load_of, load_with,
 };
+use crate::{accounts::Accounts, name_service};
 
 /// A file that is judged as if it stood at its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +25,13 @@ pub struct Proposed {
     pub file: PathBuf,
 }
 
-/// What a good configuration amounts to, in one line.
+/// What a good configuration amounts to, in one line, and what of it this host may not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked(String);
+pub struct Checked {
+    line: String,
+    /// Each account, with the first person who may be given it and where that is said; none for an exempt one.
+    accounts: BTreeMap<Account, Option<(Person, Place)>>,
+}
 
 /// Checks the configuration, for `lockdownd --check [FILE]`. The result prints as one line.
 ///
@@ -97,12 +104,41 @@ impl Checked {
         let place = Place::whole(&path.to_string_lossy());
         let (people, grants) = (config.people.len(), config.rendered.len());
         let mode = config.mode.as_str();
-        Self(format!("{place}: good; mode {mode}, people: {people}, grants: {grants}, sha256 {}", config.digest))
+        let line = format!("{place}: good; mode {mode}, people: {people}, grants: {grants}, sha256 {}", config.digest);
+        let mut accounts: BTreeMap<_, _> = config.accounts.exempt.iter().map(|exempt| (exempt.clone(), None)).collect();
+        for (person, entry) in &config.people {
+            for account in &entry.accounts {
+                accounts.entry(account.clone()).or_insert_with(|| Some((person.clone(), entry.place.clone())));
+            }
+        }
+        Self { line, accounts }
+    }
+
+    /// A warning for each account that this host does not have, the name service asked. Nothing is wrong with that: somebody
+    /// may make it later. None where the host's accounts cannot be found out.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let Ok(listed) = Accounts::read() else { return Vec::new() };
+        let unlisted: BTreeSet<&Account> = self.accounts.keys().filter(|name| listed.by_name(name).is_none()).collect();
+        let Ok(known) = name_service::ask(&unlisted) else { return Vec::new() };
+        let is_known = |account: &Account| known.iter().any(|entry| entry.name.account() == Some(account));
+        let missing = unlisted.into_iter().filter(|account| !is_known(account)).take(MAX_WARNINGS);
+        missing
+            .map(|account| match &self.accounts[account] {
+                Some((person, place)) => {
+                    format!("{place}: warning: {person} may be given {account}, which this host does not have")
+                }
+                None => format!("warning: accounts.exempt names {account}, which this host does not have"),
+            })
+            .collect()
     }
 }
 
+/// The most accounts that are warned of.
+const MAX_WARNINGS: usize = 20;
+
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.line)
     }
 }

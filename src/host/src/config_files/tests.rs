@@ -188,6 +188,18 @@ fn one_file_is_checked_with_the_people_who_are_installed() {
     assert!(error.contains("frank may not be given root"), "{error}");
 }
 
+#[test]
+fn an_account_that_the_host_does_not_have_is_warned_of_with_its_place() {
+    let dir = Dir::new(&[]);
+    let text = "mode = \"observe\"\n[accounts]\nexempt = [\"root\", \"nosuch1\"]\n\
+                [[person]]\nname = \"a\"\nkeys = []\naccounts = [\"nosuch2\"]\n";
+    let checked = proposed(&dir, &[("config.toml", text)]).expect("good");
+    assert!(checked.to_string().contains(": good; mode observe, people: 1, grants: 0"), "{checked}");
+    let warnings = checked.warnings();
+    assert!(warnings.len() == 2 && warnings[0].contains("accounts.exempt names nosuch1"), "{warnings:?}");
+    assert!(warnings[1].contains("config.toml:5:") && warnings[1].contains("a may be given nosuch2"), "{warnings:?}");
+}
+
 /// What is said of the configuration in `dir` with these texts at these names.
 fn proposed(dir: &Dir, files: &[(&str, &str)]) -> Result<Checked, Error> {
     let at = |(i, (destination, text)): (usize, &(&str, &str))| {

@@ -84,16 +84,19 @@ impl Engine {
         Ok(Answer::Allow(Box::new(self.allowed(&asked, &terms, &grant, before.as_ref(), now))))
     }
 
+    /// The refusal of somebody whom the configuration does not name, with those whom it does.
+    pub(super) fn unknown_person(&self, person: &Person) -> Refusal {
+        let refusal = Refusal::new(RefusalCode::UnknownPerson, format!("nobody is named {person}"))
+            .hint("these people exist (lockdownctl people):");
+        let names = self.config.people.keys().take(look::MAX_LISTED);
+        names.fold(refusal, |refusal, name| refusal.detail(name.as_str()))
+    }
+
     /// Every check that does not touch the disk, in the order in which a person would mend them.
     fn judge_terms(&self, asked: &Allow, asker: &Asker, now: Now) -> Result<Terms, Refusal> {
         let config = &self.config;
         let Some(entry) = config.people.get(&asked.person) else {
-            let mut refusal = Refusal::new(RefusalCode::UnknownPerson, format!("nobody is named {}", asked.person))
-                .hint("these people exist (lockdownctl people):");
-            for name in config.people.keys().take(look::MAX_LISTED) {
-                refusal = refusal.detail(name.as_str());
-            }
-            return Err(refusal);
+            return Err(self.unknown_person(&asked.person));
         };
         if asker.person() == Some(&asked.person) && !config.grants.self_grants {
             return Err(Refusal::new(RefusalCode::NotPermitted, "nobody grants themselves access here")

@@ -34,7 +34,10 @@ impl Engine {
                     Some(_) => format!("the grant {id} has ended already"),
                     None => format!("there is no grant {id}"),
                 },
-                Target::Person(person) => format!("{person} has no grant"),
+                Target::Person(person) if !self.config.people.contains_key(person) => {
+                    return Err(self.unknown_person(person));
+                }
+                Target::Person(person) => format!("{person} has no open grant"),
             };
             return Err(
                 Refusal::new(RefusalCode::UnknownGrant, message).hint("lockdownctl grants lists those there are")
