@@ -18,6 +18,10 @@ const MAX_QUOTE: usize = 300;
 const NEVER_TAKEN: [&str; 6] =
     ["not_authentic", "not_canonical", "wrong_host", "mismatch", "malformed", "malformed_review"];
 
+/// Credentials are read by systemd, when it starts the unit.
+pub(super) const NEW_TOKEN: &str = "put the stack's enrolment token into /etc/lockdownd/credentials/enrolment-token, \
+                                    then: systemctl restart lockdownd-shipper";
+
 /// An answer as it came.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Answer {
@@ -127,9 +131,10 @@ fn refused(answer: &Answer, asked: Asked<'_>, now: Timestamp) -> Step {
     let why = |what: &str| format!("{what}{said}");
     match (answer.status, problem.code.as_str()) {
         (401, "unknown_ledger") if !asked.with_token => Step::Enrol,
-        (401, "unknown_ledger" | "bad_token") => {
-            Step::Refused { blame: Blame::Setup, why: why("the enrolment token is not accepted") }
-        }
+        (401, "unknown_ledger" | "bad_token") => Step::Refused {
+            blame: Blame::Setup,
+            why: format!("the enrolment token is not accepted{said}: {NEW_TOKEN}"),
+        },
         (409, "gap") => match problem.head.as_ref().map(head) {
             None => Step::Back { head: None },
             Some(Some((0, _))) => Step::Back { head: None },

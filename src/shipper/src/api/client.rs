@@ -8,7 +8,7 @@ use ureq::{
     tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
 };
 
-use super::answer::{Answer, MAX_ANSWER};
+use super::answer::{Answer, MAX_ANSWER, NEW_TOKEN};
 use crate::{files, paths::Paths, settings::Api};
 
 /// How long the name's resolution may take.
@@ -188,11 +188,7 @@ fn client_certificate(
 
 /// The enrolment token, where there is one. The error says what would work.
 pub(super) fn enrolment_token(paths: &Paths) -> Result<String, String> {
-    let missing = || {
-        format!(
-            "the server does not know this host: put its stack's enrolment token into {SOURCE}/{TOKEN}, then: systemctl restart lockdownd-shipper"
-        )
-    };
+    let missing = || format!("the server does not know this host: {NEW_TOKEN}");
     let token = credential(paths, TOKEN)?.ok_or_else(missing)?;
     if token.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(token)
