@@ -4,7 +4,6 @@
 //! is not what most tests are about. A test that is says [`Ssh::from`].
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +17,8 @@ use crate::instance::Instance;
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 /// Making an RSA key takes longest.
 const KEYGEN_LIMIT: Duration = Duration::from_secs(60);
+/// Prints the password to ssh, from its environment: a script that a test wrote could not be run while another one writes it.
+const ASKPASS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/askpass");
 /// How often a client is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -176,7 +177,7 @@ impl<'a> Ssh<'a> {
                 "-o",
                 "NumberOfPasswordPrompts=1",
             ]);
-            command.env("SSH_ASKPASS", self.askpass(password)).env("SSH_ASKPASS_REQUIRE", "force");
+            command.env("SSH_ASKPASS", ASKPASS).env("SSH_ASKPASS_REQUIRE", "force").env("PASSWORD", password);
         } else {
             command.args(["-o", "BatchMode=yes"]);
         }
@@ -198,16 +199,6 @@ impl<'a> Ssh<'a> {
             command.arg(remote);
         }
         command
-    }
-
-    /// A program that prints the password to ssh.
-    fn askpass(&self, password: &str) -> PathBuf {
-        let dir = self.instance.scratch();
-        let (program, secret) = (dir.join("askpass"), dir.join("askpass.txt"));
-        fs::write(&secret, format!("{password}\n")).expect("own directory");
-        fs::write(&program, format!("#!/bin/sh\nexec cat {}\n", secret.display())).expect("own directory");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("own file");
-        program
     }
 }
 
