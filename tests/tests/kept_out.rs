@@ -43,6 +43,7 @@ on_each_release! {
         // Each from an address of its own: sshd shuts one out that was refused a few times.
         let frank = |address: &str| house.ssh("ubuntu").key(&house.frank).from(address).login();
         assert!(frank("127.0.1.1"));
+        let mut client = house.ssh("ubuntu").key(&house.frank).from("127.0.1.2").stay();
         for (number, (breaks, record)) in PUT_RIGHT.into_iter().enumerate() {
             house.sh(breaks);
             let mut tries = 0;
@@ -53,6 +54,15 @@ on_each_release! {
             assert!(told(&house, "mended", record) > 0, "{breaks}: {:?}", house.records_of("sshd.changed"));
         }
         eventually("nothing is wrong any more", SOON, || problems(&house) == "[]");
+        // What a restart goes by came back too: whoever is in stays in.
+        for removed in ["", "rm /run/lockdownd/sessions.json /run/lockdownd/traces.json; sleep 2; "] {
+            house.sh(&format!("{removed}systemctl restart lockdownd"));
+            eventually("his session is bound to his grant", SOON, || {
+                let sessions = house.ctl_json("sessions");
+                sessions["sessions"].as_array().is_some_and(|all| all.iter().any(|one| one["person"] == "frank"))
+            });
+            assert!(client.is_alive() && house.records_of("session.terminated").is_empty(), "{removed}");
+        }
 
         for (number, (breaks, mends, what)) in SAID.into_iter().enumerate() {
             house.sh(&breaks.replace("{gate}", GATE));

@@ -204,6 +204,7 @@ async fn take_turns(
         }
         if moved {
             engine.reached_again(sockets.keep(), clock::now());
+            engine.keep_run_files();
         }
         if engine.act(reason, clock::now()) == Next::Stop {
             return Ok(());

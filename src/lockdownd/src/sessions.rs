@@ -301,6 +301,13 @@ impl Sessions {
         }
     }
 
+    /// Writes the table again if somebody removed it: the next start goes by it.
+    pub(crate) fn keep_file(&self) {
+        if !self.path.exists() {
+            self.save_or_warn();
+        }
+    }
+
     fn save(&self) -> io::Result<()> {
         let all: Vec<&Session> = self.live.iter().chain(&self.gone).collect();
         let bytes = serde_json::to_vec(&all).expect("sessions have string keys only");

@@ -50,6 +50,13 @@ impl TracesOnDisk {
         }
     }
 
+    /// Writes them again if somebody removed them: the next start goes by them.
+    pub(crate) fn keep_file(&self) {
+        if !self.path.exists() {
+            self.save();
+        }
+    }
+
     fn save(&self) {
         let bytes = serde_json::to_vec(&self.traces).expect("traces have string keys only");
         if let Err(error) = paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Volatile) {

@@ -7,7 +7,7 @@ use control::gate::{PROBE, PROBED, SOCKET};
 
 use crate::{
     child::{self, Bounds},
-    doors,
+    doors::{self, RUN},
     key_store::KEY_STORE,
     pam::GATE,
 };
@@ -19,7 +19,20 @@ const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), output: 4_096 };
 #[must_use]
 pub fn kept_out() -> Vec<String> {
     let directories = Path::new(KEY_STORE).ancestors().filter_map(closed);
-    gate(Path::new(GATE)).into_iter().chain(socket(Path::new(SOCKET))).chain(directories).collect()
+    let seen = covered(Path::new(RUN), &Path::new("/proc/1/root").join(RUN.trim_start_matches('/')));
+    gate(Path::new(GATE)).into_iter().chain(socket(Path::new(SOCKET))).chain(directories).chain(seen).collect()
+}
+
+/// Whether a mount that came or went lies between what the daemon sees here and what everybody else does.
+fn covered(here: &Path, there: &Path) -> Option<String> {
+    let [ours, others] = [here, there].map(|path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())));
+    let name = here.display();
+    let differs = || {
+        format!(
+            "{name} is another directory to the daemon than to sshd: something was mounted there; systemctl restart lockdownd"
+        )
+    };
+    (ours.ok()? != others.ok()?).then(differs)
 }
 
 /// What is wrong with the gate's program.
@@ -79,6 +92,14 @@ mod tests {
         assert_eq!(gate(&program), None);
         fs::write(&program, "#!/bin/sh\nexit 0\n").expect("a file");
         assert!(gate(&program).expect("why").contains("is not the login gate"));
+    }
+
+    #[test]
+    fn a_directory_that_is_another_one_to_others_is_said() {
+        let [one, other] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        assert_eq!(covered(one.path(), one.path()), None);
+        assert!(covered(one.path(), other.path()).is_some_and(|why| why.contains("something was mounted there")));
+        assert_eq!(covered(one.path(), Path::new("/nonexistent")), None, "not known");
     }
 
     #[test]

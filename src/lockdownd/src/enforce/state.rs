@@ -20,6 +20,13 @@ impl Engine {
         }
     }
 
+    /// Writes again what somebody removed of what has to outlive a restart and not a boot.
+    pub(crate) fn keep_run_files(&self) {
+        self.sessions.keep_file();
+        self.traces.keep_file();
+        self.publish_shipping();
+    }
+
     /// Writes the exempt accounts, one a line.
     pub(super) fn keep_exempt_file(&self) {
         let exempt: String = self.exempt().iter().map(|account| format!("{account}\n")).collect();

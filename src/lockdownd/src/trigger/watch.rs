@@ -16,7 +16,10 @@ use lockdown_host::{
     shipper::{HINT, SHIPPER},
     writers::Writers,
 };
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind, event::AccessMode};
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+};
 use tokio::sync::mpsc;
 
 use super::{Place, Reason};
@@ -29,6 +32,8 @@ const IN_ETC: [&str; 8] = ["passwd", "group", "shadow", "nologin", "nsswitch.con
 const PROGRAMS: &str = "/usr/lib/lockdownd";
 /// PAM's directory.
 const PAM: &str = "/etc/pam.d";
+/// What the daemon keeps in its directory of one boot: written again where somebody removes it.
+const KEPT: [&str; 3] = ["/run/lockdownd/sessions.json", "/run/lockdownd/traces.json", "/run/lockdownd/ship.json"];
 /// The daemon's own directory: most of what changes there is its own doing.
 const STATE: &str = "/var/lib/lockdownd";
 
@@ -100,7 +105,10 @@ fn touched(event: notify::Result<Event>) -> BTreeSet<Place> {
         EventKind::Access(_) => return BTreeSet::new(),
         _ => {}
     }
-    event.paths.iter().filter_map(|path| place_of(path)).collect()
+    let went = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)));
+    // The daemon itself replaces what it keeps there; only that somebody took it away means anything.
+    let taken = |path: &Path| (went && KEPT.map(Path::new).contains(&path)).then_some(Place::Gate);
+    event.paths.iter().filter_map(|path| place_of(path).or_else(|| taken(path))).collect()
 }
 
 /// Which place a path is part of; nothing where it means nothing.
@@ -139,6 +147,19 @@ pub(crate) fn place_of(path: &Path) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_daemon_keeps_for_a_restart_matters_when_it_goes_and_not_when_it_is_replaced() {
+        let event = |kind, path: &str| touched(Ok(Event::new(kind).add_path(path.into())));
+        let removed = EventKind::Remove(notify::event::RemoveKind::File);
+        let moved = |mode| EventKind::Modify(ModifyKind::Name(mode));
+        for path in KEPT {
+            assert_eq!(event(removed, path), [Place::Gate].into());
+            assert_eq!(event(moved(RenameMode::From), path), [Place::Gate].into());
+            assert_eq!(event(moved(RenameMode::To), path), BTreeSet::new(), "replaced by the daemon");
+        }
+        assert_eq!(event(removed, "/run/lockdownd/held"), BTreeSet::new());
+    }
 
     #[test]
     fn each_path_means_its_place() {
