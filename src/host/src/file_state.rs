@@ -35,6 +35,12 @@ impl FileState {
         self.links == 1 && self.changed > self.modified
     }
 
+    /// Whether the very same file stood there, whatever was written to it since.
+    #[must_use]
+    pub fn is_file_of(&self, before: &Self) -> bool {
+        (self.device, self.inode) == (before.device, before.inode)
+    }
+
     /// Whether its content has stood for so long, by the clock that the kernel dates files by. A date that is still to come says
     /// nothing against it: that clock was set.
     #[must_use]
