@@ -1,12 +1,6 @@
 //! Which file stands at a path, and whether it has changed.
 
-use std::{
-    fs::Metadata,
-    io,
-    os::unix::fs::MetadataExt,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs::Metadata, io, os::unix::fs::MetadataExt, path::Path};
 
 /// What stat(2) says of a file that changes whenever the file is replaced or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,21 +27,6 @@ impl FileState {
     #[must_use]
     pub fn was_renamed(&self) -> bool {
         self.links == 1 && self.changed > self.modified
-    }
-
-    /// Whether the very same file stood there, whatever was written to it since.
-    #[must_use]
-    pub fn is_file_of(&self, before: &Self) -> bool {
-        (self.device, self.inode) == (before.device, before.inode)
-    }
-
-    /// Whether its content has stood for so long, by the clock that the kernel dates files by. A date that is still to come says
-    /// nothing against it: that clock was set.
-    #[must_use]
-    pub fn has_stood_for(&self, duration: Duration) -> bool {
-        let seconds = u64::try_from(self.modified.0).unwrap_or_default();
-        let modified = UNIX_EPOCH + Duration::from_secs(seconds);
-        SystemTime::now().duration_since(modified).map_or(true, |age| age >= duration)
     }
 }
 
@@ -94,8 +73,6 @@ mod tests {
         assert!(!was_renamed(), "emptied to be written in place");
         file.write_all(b"ro").expect("written");
         assert!(!was_renamed(), "half written");
-        let state = FileState::at(&path).expect("it is there");
-        assert!(!state.has_stood_for(Duration::from_secs(60)) && state.has_stood_for(Duration::ZERO));
         replace();
         fs::hard_link(&path, &new).expect("linked");
         assert!(!was_renamed(), "a second name: the inode may have changed by that");

@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lockdown_core::policy::observation::{
-    Absence, GONE_AFTER, GONE_AT_LAST, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole,
-};
+use lockdown_core::policy::observation::{Absence, GONE_AFTER, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole};
 use lockdown_host::{
     accounts::{self, Accounts, PasswdEntry},
     clock,
@@ -106,11 +104,6 @@ impl World {
         let Reading { passwd, sshd, pam } = Reading::now(&next.config_files);
         let at = clock::now().boot;
         match listed(first.passwd, passwd) {
-            Ok((file, accounts)) if self.may_be_cut(&file, &accounts) => next.partial.push(format!(
-                "{} was written in place and lacks its last accounts: it may be cut, and is believed once it has stood for {} s",
-                accounts::PASSWD,
-                GONE_AT_LAST.as_secs()
-            )),
             Ok((file, accounts)) => next.list(file, accounts, at),
             Err(why) => next.partial.push(why),
         }
@@ -140,14 +133,6 @@ impl World {
                 self.config_files.insert(standard);
             }
         }
-    }
-
-    /// Whether this is what a writer in place would have left behind half-way: the same file, without the end of what was
-    /// listed before. Who deletes the last accounts in place has to wait; the tools that are made for it put another file there.
-    fn may_be_cut(&self, file: &FileState, shown: &Accounts) -> bool {
-        let before = &self.listed.entries;
-        let is_cut = shown.entries.len() < before.len() && before.starts_with(&shown.entries);
-        is_cut && self.passwd.is_some_and(|before| file.is_file_of(&before)) && !file.has_stood_for(GONE_AT_LAST)
     }
 
     /// passwd was seen whole.
@@ -323,32 +308,6 @@ mod tests {
         see(&mut world, &["root"], 12);
         assert!(world.uid_of(&frank).is_none() && world.entry(&frank).is_none());
         assert_eq!(world.again(Duration::from_secs(12)), None);
-    }
-
-    #[test]
-    fn a_passwd_that_lost_its_end_in_place_is_believed_once_it_has_stood() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("passwd");
-        let text = |names: &[&str]| -> String {
-            names.iter().map(|name| format!("{name}:x:1000:1000::/home/{name}:/bin/sh\n")).collect()
-        };
-        let mut world = world(&["root", "sshd", "frank"], 10);
-        std::fs::write(&path, "").expect("own file");
-        world.passwd = Some(FileState::at(&path).expect("it is there"));
-        let may_be_cut = |names: &[&str], age: u64| {
-            let text = text(names);
-            std::fs::write(&path, &text).expect("own file");
-            let file = std::fs::File::options().write(true).open(&path).expect("own file");
-            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).expect("a date");
-            let file = FileState::at(&path).expect("it is there");
-            world.may_be_cut(&file, &Accounts::parse(text.as_bytes()))
-        };
-        assert!(may_be_cut(&["root"], 0) && may_be_cut(&["root", "sshd"], 20));
-        assert!(!may_be_cut(&["root"], 40), "it has stood");
-        assert!(!may_be_cut(&["root", "frank"], 0), "one in the midst was deleted");
-        assert!(!may_be_cut(&["root", "sshd", "frank"], 0) && !may_be_cut(&["root", "sshd", "frank", "grace"], 0));
-        std::fs::rename(&path, directory.path().join("passwd-")).expect("moved");
-        assert!(!may_be_cut(&["root"], 0), "another file");
     }
 
     #[test]
