@@ -92,6 +92,7 @@ on_each_release! {
         const EXTRA: &str = "/etc/ssh/sshd_config.d/50-extra.conf";
         let house = House::enforcing(release);
         let restart = "systemctl reset-failed ssh && systemctl restart ssh";
+        house.write("/etc/ssh/revoked", house.frank.public());
         for (number, (line, told)) in [
             ("AllowUsers breakglass", "AllowUsers at /etc/ssh/sshd_config.d/50-extra.conf:1 does not name ubuntu"),
             ("AllowGroups breakglass", "AllowGroups at"),
@@ -101,6 +102,8 @@ on_each_release! {
             ("Match User ubuntu\n  AuthenticationMethods password", "AuthenticationMethods at"),
             ("Match User ubuntu\n  AuthenticationMethods publickey,publickey", "AuthenticationMethods at"),
             ("Match User ubuntu\n  PubkeyAcceptedAlgorithms rsa-sha2-512", "PubkeyAcceptedAlgorithms at"),
+            ("Match User ubuntu\n  RevokedKeys /etc/ssh/revoked", "/etc/ssh/revoked, which lists the key"),
+            ("Match User ubuntu\n  RevokedKeys /etc/ssh/gone", "/etc/ssh/gone, which is not there"),
         ].into_iter().enumerate() {
             house.write(EXTRA, format!("{line}\n"));
             house.sh(restart);
@@ -112,6 +115,11 @@ on_each_release! {
             // Each from an address of its own: sshd shuts one out that was refused a few times.
             assert!(!house.ssh("ubuntu").key(&house.frank).from(&format!("127.0.1.{}", number + 1)).login(), "{line}: it does");
         }
+        // Some accounts are meant to be confined: the grant is honoured.
+        house.write(EXTRA, "Match User ubuntu\n  ForceCommand /bin/false\n");
+        let answer = allowed(&house, "frank --account ubuntu --for 1h");
+        assert!(answer["notes"].to_string().contains("but ForceCommand at /etc/ssh/sshd_config.d/50-extra.conf:2"), "{answer}");
+        assert!(!house.ctl("plan").stdout.contains("ForceCommand"));
         house.sh(&format!("rm {EXTRA} && {restart}"));
         for (breaks, mends, told) in [
             ("chage -E 0 ubuntu", "chage -E -1 ubuntu", "chage -E -1 ubuntu"),

@@ -11,7 +11,7 @@ const EXTRA: &str = "/etc/ssh/sshd_config.d/50-extra.conf";
 const KEYS: &str = "/home/breakglass/.ssh/authorized_keys";
 
 /// Each: what keeps the account out, what lets it in again, and what has to be said of it.
-const OUT: [(&str, &str, &str); 19] = [
+const OUT: [(&str, &str, &str); 24] = [
     ("chage -E 0 breakglass", "chage -E -1 breakglass", "chage -E -1 breakglass"),
     ("chage -d 0 breakglass", "chage -d $(date +%F) breakglass", "has to be changed at the next login"),
     ("chage -d 2020-01-01 -M 90 breakglass", "chage -d $(date +%F) -M -1 breakglass", "has to be changed since 2020-"),
@@ -30,6 +30,31 @@ const OUT: [(&str, &str, &str); 19] = [
         "printf 'Match User breakglass\\n  PubkeyAuthentication no\\n' >{extra}",
         "rm {extra}",
         "PubkeyAuthentication at /etc/ssh/sshd_config.d/50-extra.conf:2",
+    ),
+    (
+        "echo 'RevokedKeys /etc/ssh/revoked' >{extra}",
+        "rm {extra}",
+        "RevokedKeys at /etc/ssh/sshd_config.d/50-extra.conf:1 names /etc/ssh/revoked, which is not there",
+    ),
+    (
+        "cp {keys} /etc/ssh/revoked && echo 'RevokedKeys /etc/ssh/revoked' >{extra}",
+        "rm {extra}",
+        "names /etc/ssh/revoked, which lists the key",
+    ),
+    (
+        "ssh-keygen -q -k -f /etc/ssh/revoked.krl {keys} && echo 'RevokedKeys /etc/ssh/revoked.krl' >{extra}",
+        "rm {extra}",
+        "names /etc/ssh/revoked.krl, which lists the key",
+    ),
+    (
+        "printf 'Match User breakglass\n  ForceCommand /bin/false\n' >{extra}",
+        "rm {extra}",
+        "ForceCommand at /etc/ssh/sshd_config.d/50-extra.conf:2 runs /bin/false",
+    ),
+    (
+        "printf 'Match User breakglass\n  ChrootDirectory /home\n' >{extra}",
+        "rm {extra}",
+        "ChrootDirectory at /etc/ssh/sshd_config.d/50-extra.conf:2 confines breakglass to /home",
     ),
     // sshd reads the key as the account: root, who put it there, can.
     ("chown root: {keys} && chmod 600 {keys}", "chown breakglass: {keys}", "cannot be read by the account"),

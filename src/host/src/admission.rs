@@ -7,7 +7,10 @@
 use std::{cell::OnceCell, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use jiff::Timestamp;
-use lockdown_core::policy::admission::{Aging, BadShell, Bar, Login, Rules, is_pattern, judge};
+use lockdown_core::{
+    keys::{key::Key, person::PersonKey},
+    policy::admission::{Aging, BadShell, Bar, Login, Offered, RevokedKeys, Rules, confinement, is_pattern, judge},
+};
 use record::Account;
 
 use super::{
@@ -21,6 +24,8 @@ use super::{
         scan::{Disk, Scan, Setting, scan},
     },
 };
+
+mod revoked;
 
 /// Where passwords and their ages are (shadow(5)).
 const SHADOW: &str = "/etc/shadow";
@@ -59,8 +64,33 @@ pub struct Admission {
     nologin: bool,
     globs: bool,
     today: i64,
+    revocations: revoked::Revocations,
     /// Why the name service did not answer: it is not asked again.
     silent: OnceCell<String>,
+}
+
+/// A key by which an account is to get in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    /// The key.
+    pub key: Key,
+    /// Whether it signs certificates that get in instead.
+    pub authority: bool,
+}
+
+impl From<&PersonKey> for Candidate {
+    fn from(key: &PersonKey) -> Self {
+        Self { key: key.key().clone(), authority: false }
+    }
+}
+
+/// What an account is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever sshd has it do.
+    Login,
+    /// A shell on the whole host.
+    Shell,
 }
 
 /// What came of asking whether an account gets in.
@@ -103,6 +133,7 @@ impl Admission {
             sshd,
             nologin: Path::new(NOLOGIN).exists(),
             today: Timestamp::now().as_second().div_euclid(86_400),
+            revocations: revoked::Revocations::default(),
             silent: OnceCell::new(),
         })
     }
@@ -138,20 +169,24 @@ impl Admission {
         listed.map(|(_, gid, _)| *gid).chain([entry.gid]).collect()
     }
 
-    /// Whether sshd and PAM would let the account in by keys of these types, from anywhere that can be asked about. With no
-    /// types, keys are not judged. Answers with sshd's configuration for it.
+    /// Whether sshd and PAM would let the account in by these keys, from anywhere that can be asked about. With no keys, they
+    /// are not judged. Answers with sshd's configuration for it.
     ///
     /// # Errors
     /// What keeps it out.
-    pub fn check(&self, entry: &PasswdEntry, keys: &[String]) -> Result<Effective, NoAdmission> {
+    pub fn check(&self, entry: &PasswdEntry, keys: &[Candidate], wanted: Wanted) -> Result<Effective, NoAdmission> {
         let account = entry.name.as_str();
         let login = self.login(entry, account);
         let mut first = None;
         // A block may hold for some addresses only: an account is kept out where it is from everywhere.
         for spec in probes::around(&self.scan, account) {
             let effective = effective(&self.sshd, &spec)?;
-            let rules = self.rules(&effective, entry, account);
-            let bars = judge(&rules, &login, keys, self.today);
+            let mut rules = self.rules(&effective, entry, account);
+            let offered = self.offered(&mut rules, keys);
+            let mut bars = judge(&rules, &login, &offered, self.today);
+            if wanted == Wanted::Shell {
+                bars.extend(confinement(&rules));
+            }
             if bars.is_empty() {
                 return Ok(effective);
             }
@@ -159,6 +194,29 @@ impl Admission {
         }
         let bars = first.unwrap_or_default();
         Err(NoAdmission::Barred(bars.iter().map(|bar| self.sentence(bar, account)).collect()))
+    }
+
+    /// What leaves an account that gets in by this configuration without a shell on the whole host, a sentence each.
+    #[must_use]
+    pub fn confinement(&self, effective: &Effective, entry: &PasswdEntry) -> Vec<String> {
+        let account = entry.name.as_str();
+        let bars = confinement(&self.rules(effective, entry, account));
+        bars.iter().map(|bar| self.sentence(bar, account)).collect()
+    }
+
+    /// The keys as sshd would judge them; what is wrong with the list of revoked ones goes into `rules`.
+    fn offered(&self, rules: &mut Rules, keys: &[Candidate]) -> Vec<Offered> {
+        let bare: Vec<&Key> = keys.iter().map(|candidate| &candidate.key).collect();
+        let mut revoked = vec![false; keys.len()];
+        if let Some(list) = &mut rules.revoked {
+            match self.revocations.of(&list.file, &bare, !self.globs) {
+                Ok(found) => revoked = found,
+                Err(why) => list.broken = Some(why),
+            }
+        }
+        let algorithm = |candidate: &Candidate| (!candidate.authority).then(|| candidate.key.algorithm());
+        let both = keys.iter().zip(revoked);
+        both.map(|(candidate, revoked)| Offered { algorithm: algorithm(candidate), revoked }).collect()
     }
 
     fn sentence(&self, bar: &Bar, account: &str) -> String {
@@ -172,6 +230,9 @@ impl Admission {
             Bar::PublicKey => setting.args.first().is_some_and(|value| value == "no"),
             Bar::Root(value) => setting.args.first().is_some_and(|found| found == value),
             Bar::DenyUsers => setting.args.iter().any(|pattern| names(pattern, account)),
+            Bar::Revoked(_) | Bar::ForceCommand(_) | Bar::Chroot(_) => {
+                setting.args.first().is_some_and(|value| !is_none(value))
+            }
             _ => true,
         };
         let fits = |setting: &&Setting| probes::may_hold_for(&self.scan, &setting.blocks, account);
@@ -224,7 +285,8 @@ impl Admission {
         let user = |pattern: &str| names(pattern, name);
         let is_on = |keyword: &str| effective.get(keyword).is_none_or(|value| value == "yes");
         let root = effective.get("permitrootlogin").unwrap_or_default().to_owned();
-        let chroot = effective.get("chrootdirectory").is_some_and(|directory| !directory.eq_ignore_ascii_case("none"));
+        let set = |keyword: &str| effective.get(keyword).filter(|value| !value.is_empty() && !is_none(value));
+        let shown = |keyword: &str| set(keyword).map(|value| record::escape(value.as_bytes()));
         Rules {
             pam: effective.is_yes("usepam"),
             public_key: effective.is_yes("pubkeyauthentication"),
@@ -238,9 +300,16 @@ impl Admission {
             methods: list("authenticationmethods", ' '),
             algorithms: list("pubkeyacceptedalgorithms", ','),
             globs: self.globs,
-            chroot,
+            revoked: set("revokedkeys").map(|file| RevokedKeys { file: file.to_owned(), broken: None }),
+            force_command: shown("forcecommand"),
+            chroot: shown("chrootdirectory"),
         }
     }
+}
+
+/// What sshd takes for no value.
+fn is_none(value: &str) -> bool {
+    value.eq_ignore_ascii_case("none")
 }
 
 /// Whether a pattern of `AllowUsers` or `DenyUsers` may be about this account: `USER`, or `USER@HOST` from some host.

@@ -12,6 +12,7 @@ pub mod key;
 pub mod line;
 pub mod options;
 pub mod person;
+pub mod revoked;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod test_keys;

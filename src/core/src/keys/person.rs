@@ -118,6 +118,12 @@ impl PersonKey {
         Ok(key)
     }
 
+    /// The key itself.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.0
+    }
+
     /// The SHA-256 fingerprint as `ssh-keygen -l` prints it.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

@@ -4,6 +4,8 @@
 //! It judges exempt accounts, of which one has to work, and granted ones, which nothing here may silently hold back. It
 //! follows OpenSSH's `allowed_user` and Linux-PAM's `check_shadow_expiry`. What cannot be known is no reason.
 
+use std::collections::BTreeSet;
+
 use jiff::{ToSpan, civil::Date};
 
 /// The characters that glob(3) takes for more than themselves.
@@ -36,8 +38,30 @@ pub struct Rules {
     pub algorithms: Vec<String>,
     /// Whether sshd takes `AuthorizedKeysFile` for a pattern of glob(7): OpenSSH 10 and later.
     pub globs: bool,
-    /// Whether `ChrootDirectory` is set: sshd does not look at the shell then.
-    pub chroot: bool,
+    /// `RevokedKeys`; `None`: there is no such list.
+    pub revoked: Option<RevokedKeys>,
+    /// `ForceCommand`, where one is set.
+    pub force_command: Option<String>,
+    /// `ChrootDirectory`, where one is set: sshd does not look at the shell then.
+    pub chroot: Option<String>,
+}
+
+/// The file of `RevokedKeys`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedKeys {
+    /// Its path.
+    pub file: String,
+    /// What is wrong with it, if anything: sshd refuses every key where it cannot read the file.
+    pub broken: Option<String>,
+}
+
+/// A key that somebody would log in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// Its type; `None` for a certificate, of whichever type.
+    pub algorithm: Option<String>,
+    /// Whether `RevokedKeys` lists it, or the authority that signed it.
+    pub revoked: bool,
 }
 
 /// What the host says of the account.
@@ -117,6 +141,12 @@ pub enum Bar {
     Methods(String),
     /// `PubkeyAcceptedAlgorithms` takes none of these types of keys.
     Algorithms(Vec<String>),
+    /// `RevokedKeys` lists every key, or cannot be read.
+    Revoked(RevokedKeys),
+    /// `ForceCommand`, and what it runs: no shell.
+    ForceCommand(String),
+    /// `ChrootDirectory`, and what it confines to.
+    Chroot(String),
 }
 
 impl Bar {
@@ -132,6 +162,9 @@ impl Bar {
             Self::PublicKey => Some("pubkeyauthentication"),
             Self::Methods(_) => Some("authenticationmethods"),
             Self::Algorithms(_) => Some("pubkeyacceptedalgorithms"),
+            Self::Revoked(_) => Some("revokedkeys"),
+            Self::ForceCommand(_) => Some("forcecommand"),
+            Self::Chroot(_) => Some("chrootdirectory"),
             _ => None,
         }
     }
@@ -180,19 +213,35 @@ impl Bar {
                     types.join(", ")
                 )
             }
+            Self::Revoked(RevokedKeys { file, broken: Some(why) }) => format!(
+                "RevokedKeys{at} names {file}, which {why}, and sshd refuses every key where it cannot read that file: mend \
+                 it (an empty one will do), or take the line out"
+            ),
+            Self::Revoked(RevokedKeys { file, broken: None }) => {
+                format!("RevokedKeys{at} names {file}, which lists the key: use another key, or take it off that list")
+            }
+            Self::ForceCommand(command) => format!(
+                "ForceCommand{at} runs {command} instead of a shell: a block `Match User {account}` before any other Match may set \
+                 it to none"
+            ),
+            Self::Chroot(directory) => format!(
+                "ChrootDirectory{at} confines {account} to {directory}: a block `Match User {account}` before any other Match may \
+                 set it to none"
+            ),
         }
     }
 }
 
-/// Everything that keeps an account with keys of these types out; empty when nothing does. `today` is in days since 1970.
+/// Everything that keeps an account with these keys out; empty when nothing does. With no keys, they are not judged. `today`
+/// is in days since 1970.
 #[must_use]
-pub fn judge(rules: &Rules, login: &Login, keys: &[String], today: i64) -> Vec<Bar> {
+pub fn judge(rules: &Rules, login: &Login, keys: &[Offered], today: i64) -> Vec<Bar> {
     let mut bars = Vec::new();
     if rules.globs && login.name_is_pattern {
         bars.push(Bar::Name);
     }
     bars.extend(by_age(rules, login, today));
-    let shell = login.shell.clone().filter(|shell| !rules.chroot || matches!(shell, BadShell::Refuses(_)));
+    let shell = login.shell.clone().filter(|shell| rules.chroot.is_none() || matches!(shell, BadShell::Refuses(_)));
     bars.extend(shell.map(Bar::Shell));
     let says = [
         (login.nologin && login.uid != 0, Bar::Nologin),
@@ -207,17 +256,35 @@ pub fn judge(rules: &Rules, login: &Login, keys: &[String], today: i64) -> Vec<B
     if login.uid == 0 && !by_key && !rules.root.is_empty() {
         bars.push(Bar::Root(rules.root.clone()));
     }
-    let usable = keys.iter().filter(|key| rules.takes(key)).count();
-    if usable == 0 && !keys.is_empty() {
-        let mut types = keys.to_vec();
-        types.sort_unstable();
-        types.dedup();
-        bars.push(Bar::Algorithms(types));
-    }
+    let (usable, bar) = by_keys(rules, keys);
+    bars.extend(bar);
     if !rules.methods.is_empty() && !rules.methods.iter().any(|list| can_meet(list, rules, login, usable.max(1))) {
         bars.push(Bar::Methods(rules.methods.join(" ")));
     }
     bars
+}
+
+/// What leaves somebody who gets in without a shell on the whole host: wanted for some accounts, and no rescue.
+#[must_use]
+pub fn confinement(rules: &Rules) -> Vec<Bar> {
+    let command = rules.force_command.clone().map(Bar::ForceCommand);
+    command.into_iter().chain(rules.chroot.clone().map(Bar::Chroot)).collect()
+}
+
+/// How many of the keys sshd takes, and why it takes none.
+fn by_keys(rules: &Rules, keys: &[Offered]) -> (usize, Option<Bar>) {
+    let left: Vec<Option<&str>> = keys.iter().filter(|key| !key.revoked).map(|key| key.algorithm.as_deref()).collect();
+    let usable = left.iter().filter(|algorithm| algorithm.is_none_or(|algorithm| rules.takes(algorithm))).count();
+    let all_are_revoked = left.is_empty() && !keys.is_empty();
+    let bar = match &rules.revoked {
+        Some(list) if list.broken.is_some() || all_are_revoked => Some(Bar::Revoked(list.clone())),
+        _ if usable == 0 && !left.is_empty() => {
+            let types: BTreeSet<&str> = left.into_iter().flatten().collect();
+            Some(Bar::Algorithms(types.into_iter().map(str::to_owned).collect()))
+        }
+        _ => None,
+    };
+    (usable, bar)
 }
 
 /// Whether a name in a path would be taken for a pattern, by one of glob(7)'s characters or its backslash.

@@ -15,11 +15,12 @@ use record::Account;
 use super::{ExemptKeys, Obstacle};
 use crate::{
     accounts::Accounts,
-    admission::Admission,
+    admission::{Admission, Candidate, Wanted},
     name_service,
     paths::{Facts, Root, Sight},
     sshd::{
         drop_in::{self, ExemptKeyFiles},
+        effective::{Spec, effective},
         listener::Invocation,
         scan::expand,
     },
@@ -73,8 +74,8 @@ pub(super) fn keys(account: &Account) -> Option<(ExemptKeys, bool)> {
     Some((found, whole))
 }
 
-/// The directories on which it depends whether these accounts can log in: those of their key files, and what they are in
-/// up to the home.
+/// The directories on which it depends whether these accounts can log in: those of their key files, what they are in up to
+/// the home, and that of a list of revoked keys.
 #[must_use]
 pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
@@ -82,6 +83,9 @@ pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
     let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
     for (account, patterns) in &files {
         let Ok(Some(entry)) = name_service::entry(&accounts, account) else { continue };
+        let rules = effective(&Invocation::standard(), &Spec::of(account.as_str())).ok();
+        let revoked = rules.as_ref().and_then(|rules| Path::new(rules.get("revokedkeys")?).parent());
+        found.extend(revoked.filter(|dir| dir.is_absolute()).and_then(|dir| root.resolve(dir).ok()));
         for pattern in patterns {
             let Some(key) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
             // A link is followed only where no user can change it, as for the keys themselves.
@@ -98,10 +102,10 @@ pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
 fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<(), String> {
     // Before its keys: what has to be mended first is told first.
     let entry = host.entry(account).map_err(|error| error.to_string())?;
-    let effective = host.check(&entry, &[]).map_err(|error| error.to_string())?;
+    let effective = host.check(&entry, &[], Wanted::Shell).map_err(|error| error.to_string())?;
     let root = Root::open(Path::new("/")).map_err(|error| error.to_string())?;
     let mut reasons = Vec::new();
-    let mut types = Vec::new();
+    let mut keys = Vec::new();
     for pattern in patterns {
         let Some(key_path) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
         // OpenSSH 10 takes it for a pattern, which matches its own name unless it has one of these.
@@ -114,16 +118,14 @@ fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<()
         }
         let login = Login { uid: entry.uid, groups: host.groups_of(&entry), home: &entry.home };
         match file_is_usable(&root, &key_path.path, &login, effective.is_yes("strictmodes")) {
-            Ok(found) => types.push(found),
+            Ok(found) => keys.extend(found),
             Err(reason) => reasons.push(format!("{} {reason}", key_path.path.display())),
         }
     }
-    match (types.is_empty(), reasons.is_empty()) {
+    match (keys.is_empty(), reasons.is_empty()) {
         (true, true) => Err("sshd reads keys for it from no file".to_owned()),
         (true, false) => Err(format!("{}: put a key into its authorized_keys", reasons.join(", "))),
-        // A certificate authority's line says nothing about the keys that come by it.
-        (false, _) if types.iter().any(Vec::is_empty) => Ok(()),
-        (false, _) => host.check(&entry, &types.concat()).map(drop).map_err(|error| error.to_string()),
+        (false, _) => host.check(&entry, &keys, Wanted::Shell).map(drop).map_err(|error| error.to_string()),
     }
 }
 
@@ -146,8 +148,8 @@ impl Login<'_> {
     }
 }
 
-/// The types of the keys in a file that sshd would read; none where a certificate authority is among them.
-fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> Result<Vec<String>, &'static str> {
+/// The keys in a file that sshd would read.
+fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> Result<Vec<Candidate>, &'static str> {
     let (uid, home) = (login.uid, login.home);
     let real = root.resolve(path).map_err(|_| "is behind a symbolic link that a user can change")?;
     let mut content = Vec::new();
@@ -176,8 +178,6 @@ fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> 
     if !login.may(4, &facts) {
         return Err("cannot be read by the account, as which sshd reads it: give it to the account (chown)");
     }
-    let any_authority = entries.iter().any(|entry| entry.options.cert_authority);
-    let types = entries.iter().map(|entry| entry.key.algorithm()).filter(|_| !any_authority).collect();
     let is_safe = |uid_there: u32, mode: u32| (uid_there == 0 || uid_there == uid) && mode & 0o022 == 0;
     if strict && !is_safe(facts.uid, facts.mode) {
         return Err("is another's, or writable by others (StrictModes)");
@@ -199,7 +199,8 @@ fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> 
             break;
         }
     }
-    Ok(types)
+    let candidates = entries.into_iter();
+    Ok(candidates.map(|entry| Candidate { key: entry.key, authority: entry.options.cert_authority }).collect())
 }
 
 #[cfg(test)]
@@ -225,7 +226,9 @@ mod tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
         mode(&path, 0o600);
         mode(&dir, 0o700);
-        assert_eq!(usable(true), Ok(vec!["ssh-ed25519".to_owned()]));
+        let found = usable(true).expect("a key");
+        let [Candidate { key, authority: false }] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(key.algorithm(), "ssh-ed25519");
         mode(&path, 0o620);
         assert!(usable(true).is_err());
         assert!(usable(false).is_ok());

@@ -2,12 +2,15 @@
 //!
 //! sshd runs in a job. The grant is in force whatever comes of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use control::{Allow, AllowedAnswer, Answer};
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
-    admission::{Admission, NoAdmission},
+    admission::{Admission, Candidate, NoAdmission, Wanted},
     readiness,
 };
 use record::{Account, Person};
@@ -20,7 +23,7 @@ use crate::{
 
 /// How long an answer waits for what sshd says.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many pairs of account and types of keys one look asks sshd about; each takes some 10 ms.
+/// How many pairs of account and keys one look asks sshd about; each takes some 10 ms.
 const MAX_ASKED: usize = 64;
 /// How many grants that sshd does not honour are named; the rest is counted.
 const MAX_NAMED: usize = 8;
@@ -59,7 +62,7 @@ impl Waiting {
 pub(crate) struct Granted {
     title: String,
     account: Account,
-    types: Vec<String>,
+    keys: Vec<Candidate>,
 }
 
 impl Engine {
@@ -74,16 +77,14 @@ impl Engine {
     /// Answers `allow` with what sshd says of the account.
     fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, reply: Reply, now: Now) {
         let account = answer.grant.account.clone();
-        let types = self.key_types(&answer.grant.person);
+        let keys = self.candidates(&answer.grant.person);
         self.asked.last += 1;
         let id = self.asked.last;
         self.asked.waiting.insert(id, Waiting { answer, reply, until: now.boot + PATIENCE });
         self.begin_job(Kind::Admission, None, now, move || {
-            let found = Admission::read().map_err(|error| format!("whether sshd lets it in cannot be told: {error}"));
-            let note = match found.map(|host| host.check(&host.entry(&account)?, &types)) {
-                Ok(Ok(_)) => None,
-                Ok(Err(why)) => Some(held_back(&account, &why)),
-                Err(why) => Some(why),
+            let note = match Admission::read() {
+                Ok(host) => judged(&host, &account, &keys),
+                Err(error) => Some(format!("whether sshd lets it in cannot be told: {error}")),
             };
             // Nobody can use any grant then.
             let kept_out = readiness::kept_out().into_iter().next();
@@ -117,14 +118,28 @@ impl Engine {
         let granted = active.map(|grant| Granted {
             title: format!("{}'s grant {} on {}", grant.person, grant.id, grant.account),
             account: grant.account.clone(),
-            types: self.key_types(&grant.person),
+            keys: self.candidates(&grant.person),
         });
         granted.collect()
     }
 
-    fn key_types(&self, person: &Person) -> Vec<String> {
+    fn candidates(&self, person: &Person) -> Vec<Candidate> {
         let keys = self.config.people.get(person).map(|entry| &entry.keys);
-        keys.into_iter().flatten().map(lockdown_core::keys::person::PersonKey::algorithm).collect()
+        keys.into_iter().flatten().map(Candidate::from).collect()
+    }
+}
+
+/// What has to be said of a grant beside that it is in force.
+fn judged(host: &Admission, account: &Account, keys: &[Candidate]) -> Option<String> {
+    let look = || {
+        let entry = host.entry(account)?;
+        let effective = host.check(&entry, keys, Wanted::Login)?;
+        Ok(host.confinement(&effective, &entry))
+    };
+    match look() {
+        Ok(confined) if confined.is_empty() => None,
+        Ok(confined) => Some(format!("sshd lets it in to {account}, but {}", confined.join("; "))),
+        Err(why) => Some(held_back(account, &why)),
     }
 }
 
@@ -146,15 +161,15 @@ pub(crate) fn not_honoured(granted: &[Granted]) -> Vec<String> {
         Ok(host) => host,
         Err(error) => return vec![format!("whether sshd honours the grants cannot be told: {error}")],
     };
-    let mut known: BTreeMap<(&Account, &[String]), Option<String>> = BTreeMap::new();
+    let mut known: HashMap<(&Account, &[Candidate]), Option<String>> = HashMap::new();
     let (mut found, mut unasked) = (Vec::new(), 0);
-    for Granted { title, account, types } in granted {
-        let key = (account, types.as_slice());
+    for Granted { title, account, keys } in granted {
+        let key = (account, keys.as_slice());
         if !known.contains_key(&key) && known.len() >= MAX_ASKED {
             unasked += 1;
             continue;
         }
-        let check = || host.check(&host.entry(account)?, types);
+        let check = || host.check(&host.entry(account)?, keys, Wanted::Login);
         let why = known.entry(key).or_insert_with(|| check().err().map(|why| why.to_string()));
         found.extend(why.as_ref().map(|why| format!("sshd does not honour {title}: {why}")));
     }

@@ -18,7 +18,9 @@ fn rules() -> Rules {
         methods: vec!["any".into()],
         algorithms: vec![ED25519.into(), "rsa-sha2-512".into()],
         globs: true,
-        chroot: false,
+        revoked: None,
+        force_command: None,
+        chroot: None,
     }
 }
 
@@ -35,8 +37,12 @@ fn aged(change: impl FnOnce(&mut Aging)) -> Login {
 }
 
 fn bars(rules: &Rules, login: &Login, keys: &[&str]) -> Vec<Bar> {
-    let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    let keys: Vec<Offered> = keys.iter().map(|key| offered(key, false)).collect();
     judge(rules, login, &keys, TODAY)
+}
+
+fn offered(algorithm: &str, revoked: bool) -> Offered {
+    Offered { algorithm: Some(algorithm.to_owned()), revoked }
 }
 
 #[test]
@@ -117,7 +123,7 @@ fn a_shell_has_to_be_there_and_let_somebody_work() {
     let nologin = Login { shell: Some(BadShell::Refuses("/usr/sbin/nologin".into())), ..login() };
     assert_eq!(bars(&rules(), &missing, &[]).len(), 1);
     assert_eq!(bars(&rules(), &nologin, &[]).len(), 1);
-    let chroot = Rules { chroot: true, ..rules() };
+    let chroot = Rules { chroot: Some("/srv".into()), ..rules() };
     assert_eq!((bars(&chroot, &missing, &[]).len(), bars(&chroot, &nologin, &[]).len()), (0, 1));
 }
 
@@ -150,6 +156,42 @@ fn an_rsa_key_is_taken_by_what_it_signs_as() {
     assert_eq!(bars(&old, &login(), &[ED25519, ED25519]), [Bar::Algorithms(vec![ED25519.into()])]);
     assert_eq!(bars(&old, &login(), &[ED25519, "ssh-rsa"]), [], "one is enough");
     assert_eq!(bars(&Rules { algorithms: Vec::new(), ..rules() }, &login(), &[ED25519]), [], "not told");
+}
+
+#[test]
+fn a_key_on_the_list_of_revoked_ones_counts_as_none_and_a_list_that_cannot_be_read_revokes_all() {
+    let list =
+        |broken: Option<&str>| RevokedKeys { file: "/etc/ssh/revoked".into(), broken: broken.map(str::to_owned) };
+    let with =
+        |broken, keys: &[Offered]| judge(&Rules { revoked: Some(list(broken)), ..rules() }, &login(), keys, TODAY);
+    let (good, revoked) = (offered(ED25519, false), offered(ED25519, true));
+    assert_eq!(with(None, &[good.clone(), revoked.clone()]), [], "one is enough");
+    assert_eq!(with(None, &[]), []);
+    assert_eq!(with(None, std::slice::from_ref(&revoked)), [Bar::Revoked(list(None))]);
+    assert_eq!(with(None, &[offered("ssh-dss", false), revoked.clone()]), [Bar::Algorithms(vec!["ssh-dss".into()])]);
+    for keys in [&[][..], &[good][..], &[revoked.clone()][..]] {
+        assert_eq!(with(Some("is not there"), keys), [Bar::Revoked(list(Some("is not there")))]);
+    }
+    let said = Bar::Revoked(list(Some("is not there"))).sentence("frank", Some("/etc/ssh/x:3"));
+    assert!(said.starts_with("RevokedKeys at /etc/ssh/x:3 names /etc/ssh/revoked, which is not there, "), "{said}");
+    // A certificate counts by its authority.
+    let certificate = |revoked| Offered { algorithm: None, revoked };
+    assert_eq!(with(None, &[certificate(false)]), []);
+    assert_eq!(with(None, &[certificate(true)]), [Bar::Revoked(list(None))]);
+}
+
+#[test]
+fn who_gets_in_to_a_forced_command_or_a_part_of_the_host_gets_in_and_is_confined() {
+    let forced = Rules { force_command: Some("/bin/false".into()), ..rules() };
+    let chroot = Rules { chroot: Some("/home".into()), ..rules() };
+    for (rules, keyword) in [(&forced, "forcecommand"), (&chroot, "chrootdirectory")] {
+        assert_eq!(bars(rules, &login(), &[ED25519]), []);
+        let found = confinement(rules);
+        assert_eq!(found.iter().map(Bar::keyword).collect::<Vec<_>>(), [Some(keyword)]);
+        let said = found[0].sentence("frank", Some("/etc/ssh/x:3"));
+        assert!(said.contains(" at /etc/ssh/x:3") && said.contains("`Match User frank`"), "{said}");
+    }
+    assert_eq!(confinement(&rules()), []);
 }
 
 #[test]
