@@ -296,6 +296,41 @@ on_each_release! {
         house.ctl("verify").expect_ok();
     }
 
+    fn a_ledgers_file_that_is_replaced_under_the_daemon_is_put_back_with_every_record(release) {
+        let house = House::enforcing(release);
+        let id = house.ctl_json("status")["ledger"]["id"].clone();
+        let replaced = |times: usize| {
+            let opened = house.records_of("ledger.opened");
+            let told: Vec<_> = opened.iter().filter(|record| record["detail"]["break"] == "replaced").collect();
+            assert_eq!(told.len(), times, "{told:?}");
+            house.ctl("verify").expect_ok();
+        };
+        // The same content in another file.
+        house.sh("sed -i s/@@@@// /var/lib/lockdownd/ledger/*.jsonl");
+        house.allow("frank --account ubuntu --for 1h");
+        replaced(1);
+        // As logrotate does it.
+        house.sh("cd /var/lib/lockdownd/ledger && for f in *.jsonl; do mv $f $f.1 && : >$f; done");
+        let short = house.ctl("verify");
+        assert!(!short.ok() && short.stdout.contains("on disk to record"), "{short}");
+        house.allow("grace --account grace --for 1h");
+        replaced(2);
+        let status = house.ctl_json("status");
+        let durable = status["ledger"]["durable"].as_u64().unwrap();
+        assert!(house.records().iter().any(|record| record["seq"] == durable), "every record has its file");
+        let crit = house.sh("journalctl -q -o json -p crit LOCKDOWND_TYPE=ledger.opened");
+        assert_eq!(crit.lines().count(), 2, "{crit}");
+
+        house.sh("systemctl restart lockdownd");
+        house.await_mode("enforce");
+        assert_eq!(house.ctl_json("status")["ledger"]["id"], id, "it goes on");
+        let created = house.records_of("grant.created");
+        assert_eq!(created.iter().map(|record| &record["person"]).collect::<Vec<_>>(), ["frank", "grace"]);
+        let records = house.records();
+        assert!(records.iter().zip(1..).all(|(record, seq)| record["seq"] == seq), "every record is there");
+        replaced(2);
+    }
+
     fn lockdownctl_records_shows_what_is_asked_for_and_follows(release) {
         let house = House::enforcing(release);
         house.sh("systemd-run -q --unit=follow -p StandardOutput=file:/root/followed lockdownctl records --follow --json");

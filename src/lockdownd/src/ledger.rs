@@ -10,6 +10,7 @@ mod keeping;
 mod key;
 mod opening;
 mod prune;
+mod put_back;
 mod segment;
 mod signer;
 
@@ -149,6 +150,7 @@ impl Ledger {
     }
 
     fn put(&mut self, drafts: Vec<Draft>, now: Timestamp, need: Need) -> Result<Head, Error> {
+        self.check_segment(now)?;
         let mut bodies = Vec::new();
         let with_owed = need != Need::ToMakeRoom;
         let report = self.report_of_failure().filter(|_| with_owed);
@@ -170,6 +172,7 @@ impl Ledger {
             self.owed = Owed::default();
         }
         self.advance(&lines);
+        self.owe_put_back(now);
         Ok(self.head)
     }
 
@@ -290,7 +293,7 @@ impl Ledger {
     }
 
     fn rotate_if_due(&mut self, now: Timestamp, need: Need) -> Result<(), Error> {
-        if self.segment.len() < self.segment_bytes && day_of(now) <= self.segment.day {
+        if !self.segment.cut && self.segment.len < self.segment_bytes && day_of(now) <= self.segment.day {
             return Ok(());
         }
         let body = segment_draft(&self.public_key(), self.head)
@@ -306,7 +309,7 @@ impl Ledger {
             }
             begun => begun?,
         };
-        self.closed_bytes += self.segment.len();
+        self.closed_bytes += self.segment.len;
         self.segment = begun;
         self.advance(&lines);
         Ok(())

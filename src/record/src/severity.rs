@@ -50,12 +50,17 @@ impl Severity {
         }
     }
 
-    /// How urgent this record is: by type, but for two. A ledger that something broke is an error, and a change that weakens
-    /// enforce or keeps it from coming into force (`detail.broken`) is critical. A type that is not known is a warning.
+    /// How urgent this record is: by type, but for two. A ledger that something broke is an error, and critical where
+    /// somebody replaced or cut its file; a change that weakens enforce or keeps it from coming into force
+    /// (`detail.broken`) is critical. A type that is not known is a warning.
     #[must_use]
     pub fn of_record(record: &Record) -> Self {
         match record.kind() {
-            Some(ArtifactType::LedgerOpened) if record.detail("break").is_some() => Self::Error,
+            Some(ArtifactType::LedgerOpened) => match record.detail("break") {
+                Some(broke) if *broke == "replaced" => Self::Critical,
+                Some(_) => Self::Error,
+                None => Self::Notice,
+            },
             Some(ArtifactType::SshdChanged) if record.detail("broken").is_some() => Self::Critical,
             kind => kind.map_or(Self::Warning, Self::of),
         }

@@ -12,7 +12,7 @@ use std::{
 
 use control::Exit;
 use record::{AllowedSigner, Depth, Trust, Verdict, Verifier};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use ssh_key::{HashAlg, PublicKey};
 
 use self::receipts::Given;
@@ -25,6 +25,8 @@ use crate::{
 
 /// Where the daemon keeps its ledger.
 pub(crate) const LEDGER: &str = "/var/lib/lockdownd/ledger";
+/// How far the daemon says that its ledger is on disk.
+const DURABLE: &str = "/run/lockdownd/durable";
 /// The key that is trusted where no other is named: the host's own, which the daemon made at its first start.
 const SIGNING_KEY: &str = "/var/lib/lockdownd/signing_key.pub";
 /// The server's key where no other is named: the one that the daemon pinned.
@@ -66,7 +68,12 @@ pub(crate) fn run(args: &cli::Verify, context: &Context<'_>) -> Result<Done, Fai
         Some(file) => Some(receipts::read(file, args.server_key.as_deref().unwrap_or(Path::new(SERVER_KEY)))?),
         None => None,
     };
-    let report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY), given)?;
+    // Read before the ledger, which grows meanwhile.
+    let durable = Some(DURABLE).filter(|_| args.ledger == Path::new(LEDGER)).and_then(|path| durable(Path::new(path)));
+    let mut report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY), given)?;
+    if let Some(durable) = durable {
+        hold_against(&mut report, &durable);
+    }
     let exit = if report.good { Exit::Done } else { Exit::Refused };
     Ok(show(context.json, &report, words).exiting(exit))
 }
@@ -102,6 +109,30 @@ fn report(ledger: &Path, signers: Option<&Path>, own_key: &Path, given: Option<G
     }
     report.good = report.findings.is_empty() && report.more == 0;
     Ok(report)
+}
+
+/// What the daemon said to be on disk.
+#[derive(Debug, Deserialize)]
+struct Durable {
+    ledger: String,
+    seq: u64,
+}
+
+/// Nothing where no daemon ran in this boot.
+fn durable(path: &Path) -> Option<Durable> {
+    serde_json::from_str(&text(path).ok()?).ok()
+}
+
+/// Records that the daemon said were on disk, and that no file holds, are a finding.
+fn hold_against(report: &mut Report, durable: &Durable) {
+    let same = report.ledger.as_ref().is_none_or(|ledger| *ledger == durable.ledger);
+    if same && durable.seq > report.complete_to {
+        report.good = false;
+        report.findings.push(format!(
+            "the daemon said that its ledger is on disk to record {}, and the files end at {}",
+            durable.seq, report.complete_to
+        ));
+    }
 }
 
 fn summary(verdict: &Verdict) -> Report {

@@ -81,6 +81,7 @@ fn what_breaks_enforcement_or_the_ledger_is_more_urgent_than_its_type() {
     assert_eq!(priority(Draft::new(ArtifactType::SshdChanged, "x").with("broken", "UsePAM is off")), "2");
     assert_eq!(priority(Draft::new(ArtifactType::LedgerOpened, "x")), "5");
     assert_eq!(priority(Draft::new(ArtifactType::LedgerOpened, "x").with("break", "torn")), "3");
+    assert_eq!(priority(Draft::new(ArtifactType::LedgerOpened, "x").with("break", "replaced")), "2");
 }
 
 #[test]

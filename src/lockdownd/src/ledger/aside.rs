@@ -132,7 +132,7 @@ fn relocate(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A name that is free: what a crash left half-made is kept beside what it was to replace.
-fn free(dir: &Path, name: &str) -> PathBuf {
+pub(super) fn free(dir: &Path, name: &str) -> PathBuf {
     let numbered = (1..).map(|n| dir.join(format!("{name}.{n}")));
     let mut names = std::iter::once(dir.join(name)).chain(numbered);
     names.find(|p| p.symlink_metadata().is_err()).expect("one of all numbers is free")

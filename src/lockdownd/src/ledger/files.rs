@@ -100,9 +100,9 @@ fn group() -> Option<u32> {
     Group::from_name(READERS).ok().flatten().map(|g| g.gid.as_raw())
 }
 
-/// Makes a file that must not exist yet. Its directory is synced.
+/// Makes a file that must not exist yet; what is written goes to its end. Its directory is synced.
 pub(super) fn create(path: &Path, readers: Readers) -> Result<File, Error> {
-    let file = at("create", path, options().read(true).write(true).create_new(true).mode(readers.mode()).open(path))?;
+    let file = at("create", path, options().read(true).append(true).create_new(true).mode(readers.mode()).open(path))?;
     if readers == Readers::Shipper
         && let Some(gid) = group()
     {
@@ -113,9 +113,9 @@ pub(super) fn create(path: &Path, readers: Readers) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Opens for reading and writing, or only for reading.
+/// Opens for reading and writing at its end, or only for reading.
 pub(super) fn open(path: &Path, write: bool) -> Result<File, Error> {
-    let file = at("open", path, options().read(true).write(write).open(path))?;
+    let file = at("open", path, options().read(true).append(write).open(path))?;
     if !at("examine", path, file.metadata())?.is_file() {
         return at("open", path, Err(io::Error::other("it is not a regular file")));
     }
@@ -136,11 +136,27 @@ pub(super) fn read_small(path: &Path) -> Result<Option<String>, Error> {
 
 /// Puts a small file in place whole, or not at all.
 pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Error> {
+    prepare(path, bytes, readers)?;
+    put_in_place(path)
+}
+
+/// Writes what is to stand there into a file beside it; or leaves none.
+pub(super) fn prepare(path: &Path, bytes: &[u8], readers: Readers) -> Result<File, Error> {
     let new = path.with_extension("new");
     remove_if_there(&new)?;
     let mut file = create(&new, readers)?;
-    at("write", &new, file.write_all(bytes).and_then(|()| file.sync_all()))?;
-    at("put in place", path, fs::rename(&new, path))?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // It may have taken the last room there was. The first error is the one to tell.
+        let _ = fs::remove_file(&new);
+    }
+    at("write", &new, written)?;
+    Ok(file)
+}
+
+/// Puts in place what was prepared.
+pub(super) fn put_in_place(path: &Path) -> Result<(), Error> {
+    at("put in place", path, fs::rename(path.with_extension("new"), path))?;
     sync_parent(path)
 }
 

@@ -124,7 +124,7 @@ impl Ledger {
     /// How large the ledger is, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.closed_bytes + self.segment.len()
+        self.closed_bytes + self.segment.len
     }
 
     /// Another stack, or more or less to be kept, from here on. Another *host* is another machine: for that, open anew.

@@ -99,6 +99,8 @@ impl Ledger {
     /// A file system that will not have it. The ledger is then in pieces on disk, and takes nothing any more: the
     /// daemon has to start again, which takes it up where it was left.
     pub fn succeed(&mut self, identity: &Identity, why: String, now: Timestamp) -> Result<(), Error> {
+        // What is put away is whole, if that can be had.
+        let _ = self.check_segment(now);
         let last = Some((self.signer.ledger.clone(), self.head));
         let succession = Succession { grants_void: true, ..Succession::new(now, why, false, last) };
         let dir = succession.put_away(&self.paths)?;
@@ -143,7 +145,10 @@ fn plan(opening: &Opening<'_>) -> Result<Plan, Error> {
     };
     match inspect(paths, key.public_key())? {
         Found::Nothing => broken("the ledger is gone".to_owned(), Some((bound.ledger, Head::START))),
-        Found::Broken { why, last } => broken(format!("the ledger did not verify: {why}"), last),
+        Found::Broken { why, last } => {
+            let last = last.map_or_else(|| aside::last_legible(paths), |last| Ok(Some(last)))?;
+            broken(format!("the ledger did not verify: {why}"), last)
+        }
         Found::Whole(whole) if whole.ledger != bound.ledger => broken(
             format!("the ledger found is {}, the one of this machine is {}", whole.ledger, bound.ledger),
             Some((whole.ledger, whole.head)),

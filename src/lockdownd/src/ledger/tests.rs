@@ -8,6 +8,7 @@ use record::{Depth, GrantId, Trust, Verdict, Verifier};
 use super::*;
 
 mod keeping;
+mod put_back;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

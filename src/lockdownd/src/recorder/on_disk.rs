@@ -58,14 +58,15 @@ fn refusal() -> Draft {
 fn a_ledger_that_cannot_be_written_is_told_and_what_was_noted_follows_when_it_can() {
     let mut desk = Desk::new();
     let (segment, away) = (desk.segment(), desk.dir.path().join("away"));
-    // A new day needs a new segment, and there is no directory for it.
+    // A file stands in the place of its directory.
     std::fs::rename(&segment, &away).expect("own directory");
+    std::fs::write(&segment, "").expect("own directory");
     let tomorrow = later(86_400);
     desk.recorder.note(refusal());
     assert!(!desk.recorder.commit(tomorrow));
     assert!(desk.recorder.failing().is_some());
     assert!(desk.recorder.record_first(refusal(), tomorrow).is_err(), "this one must not happen");
-    std::fs::rename(&away, &segment).expect("own directory");
+    std::fs::remove_file(&segment).and_then(|()| std::fs::rename(&away, &segment)).expect("own directory");
     assert!(desk.recorder.commit(tomorrow) && desk.recorder.failing().is_none());
     assert_eq!(desk.refusals(), 1, "what must not happen is not recorded");
 }

@@ -148,6 +148,26 @@ fn a_changed_word_a_missing_line_a_missing_segment_and_a_torn_end_are_found_and_
 }
 
 #[test]
+fn a_ledger_that_ends_before_what_the_daemon_said_is_on_disk_is_not_complete() {
+    let disk = Disk::new();
+    let path = disk.dir.path().join("durable");
+    for (ledger, seq, good) in [("0", 6, true), ("0", 5, true), ("1", 7, true), ("0", 7, false)] {
+        fs::write(&path, format!(r#"{{"hash":"","ledger":"{}","seq":{seq}}}"#, ledger.repeat(32))).unwrap();
+        let mut report = disk.verify();
+        hold_against(&mut report, &durable(&path).unwrap());
+        assert_eq!(report.good, good, "{ledger} {seq}");
+        let text = words(&report);
+        assert_eq!(text.contains("on disk to record 7, and the files end at 6"), !good, "{text}");
+    }
+    fs::remove_dir_all(disk.ledger()).unwrap();
+    fs::create_dir(disk.ledger()).unwrap();
+    let mut report = disk.verify();
+    hold_against(&mut report, &durable(&path).unwrap());
+    assert!(words(&report).contains("the files end at 0"), "{report:?}");
+    assert!(durable(disk.dir.path()).is_none());
+}
+
+#[test]
 fn another_machines_ledger_does_not_pass_for_this_ones() {
     let disk = Disk::new();
     fs::write(disk.own_key(), public(&key(2))).unwrap();
