@@ -34,6 +34,7 @@ pub use self::{
 use self::{
     inspect::{Lines, day_of},
     keeping::Reserve,
+    put_back::PutBack,
     segment::Segment,
     signer::Signer,
 };
@@ -108,6 +109,8 @@ impl Need {
 #[derive(Debug, Default)]
 struct Owed {
     drafts: VecDeque<(Timestamp, Draft)>,
+    /// What became of the open segment's file.
+    put_back: Vec<(Timestamp, PutBack)>,
     lost: u64,
     since: Option<(Timestamp, String)>,
 }
@@ -150,12 +153,14 @@ impl Ledger {
     }
 
     fn put(&mut self, drafts: Vec<Draft>, now: Timestamp, need: Need) -> Result<Head, Error> {
-        self.check_segment(now)?;
+        self.check_segment(now, need)?;
         let mut bodies = Vec::new();
         let with_owed = need != Need::ToMakeRoom;
-        let report = self.report_of_failure().filter(|_| with_owed);
+        let mut reports: Vec<_> = self.report_of_failure().into_iter().map(|report| (now, report)).collect();
+        reports.extend(self.owed.put_back.iter().map(|(then, found)| (*then, found.draft(self.public_key()))));
+        let reports = reports.iter().filter(|_| with_owed).map(|(then, report)| (*then, report));
         let owed = self.owed.drafts.iter().filter(|_| with_owed).map(|(then, draft)| (*then, draft));
-        for (time, draft) in report.iter().map(|d| (now, d)).chain(owed).chain(drafts.iter().map(|d| (now, d))) {
+        for (time, draft) in reports.chain(owed).chain(drafts.iter().map(|d| (now, d))) {
             bodies.extend(draft.bodies()?.into_iter().map(|body| (time, body)));
         }
         if bodies.is_empty() {
@@ -198,7 +203,7 @@ impl Ledger {
     /// How many statements wait to be written.
     #[must_use]
     pub fn owed(&self) -> usize {
-        self.owed.drafts.len()
+        self.owed.drafts.len() + self.owed.put_back.len()
     }
 
     /// How far the ledger is on disk.

@@ -11,7 +11,7 @@ use record::{ArtifactType, Draft, Host, LedgerId, Stack};
 use ssh_key::PrivateKey;
 
 use super::{
-    Error, Head, Keeping, Ledger, Owed,
+    Error, Head, Keeping, Ledger, Need, Owed,
     aside::{self, Bound, Succession},
     durable,
     files::{self, Paths, Readers, at},
@@ -100,7 +100,7 @@ impl Ledger {
     /// daemon has to start again, which takes it up where it was left.
     pub fn succeed(&mut self, identity: &Identity, why: String, now: Timestamp) -> Result<(), Error> {
         // What is put away is whole, if that can be had.
-        let _ = self.check_segment(now);
+        let _ = self.check_segment(now, Need::Unavoidable);
         let last = Some((self.signer.ledger.clone(), self.head));
         let succession = Succession { grants_void: true, ..Succession::new(now, why, false, last) };
         let dir = succession.put_away(&self.paths)?;

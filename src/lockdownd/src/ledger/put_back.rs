@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use record::{ArtifactType, Draft, Record};
 
 use super::{
-    Error, Ledger, aside,
+    Error, Ledger, MAX_OWED, Need, aside,
     files::{self, Readers, at},
     segment::Segment,
 };
@@ -24,12 +24,15 @@ pub(super) struct PutBack {
     first: u64,
     /// How many of its records are there.
     records: u64,
+    /// The last record's number when it was found.
+    head: u64,
     kept_in: Option<PathBuf>,
 }
 
 impl PutBack {
-    fn draft(&self, public_key: String, head: u64) -> Draft {
-        let (first, next) = (self.first, self.first + self.records);
+    /// The statement of it, for a ledger that this key signs: the next one's, where this one is put away before that.
+    pub(super) fn draft(&self, public_key: String) -> Draft {
+        let (first, next, head) = (self.first, self.first + self.records, self.head);
         let lost = (head + 1).saturating_sub(next);
         let mut reason = format!("the ledger's file of record {first} and on {} while it was written: ", self.found);
         reason += &match lost {
@@ -53,17 +56,19 @@ impl PutBack {
 
 impl Ledger {
     /// Puts the open segment right before anything is written, and owes the statement of it.
-    pub(super) fn check_segment(&mut self, now: Timestamp) -> Result<(), Error> {
-        self.segment.check()?;
+    pub(super) fn check_segment(&mut self, now: Timestamp, need: Need) -> Result<(), Error> {
+        match self.segment.check() {
+            Err(error) if need.may_spend() && error.is_full_disk() && self.reserve.spend() => self.segment.check()?,
+            checked => checked?,
+        }
         self.owe_put_back(now);
         Ok(())
     }
 
     /// What was put back is stated with what is written next.
     pub(super) fn owe_put_back(&mut self, now: Timestamp) {
-        if let Some(put_back) = self.segment.put_back.take() {
-            self.owed.drafts.push_back((now, put_back.draft(self.public_key(), self.head.seq)));
-        }
+        let found = self.segment.put_back.take().filter(|_| self.owed.put_back.len() < MAX_OWED);
+        self.owed.put_back.extend(found.map(|found| (now, PutBack { head: self.head.seq, ..found })));
     }
 }
 
@@ -89,7 +94,7 @@ impl Segment {
         let kept_in = keep_what_stands(&self.path, dir, &bytes)?;
         files::put_in_place(&self.path)?;
         self.file = new;
-        self.put_back = Some(PutBack { found, first: self.first, records, kept_in });
+        self.put_back = Some(PutBack { found, first: self.first, records, head: 0, kept_in });
         if !whole {
             (self.len, self.cut) = (end as u64, true);
         }

@@ -118,6 +118,24 @@ fn a_segment_that_is_replaced_again_and_again_loses_nothing_and_each_is_told() {
 }
 
 #[test]
+fn a_segment_that_is_replaced_is_put_back_before_the_next_begins_and_before_it_is_set_aside() {
+    let (mut host, mut ledger, path) = written();
+    fs::remove_file(&path).unwrap();
+    host.now += jiff::SignedDuration::from_hours(24);
+    append(&mut ledger, sweep(4), host.now);
+    assert_eq!((assert_clean(&host).1, host.files().len(), told(&host).len()), (8, 2, 1));
+
+    let open = host.files()[1].clone();
+    let text = fs::read(&open).unwrap();
+    replace_by(&open, b"");
+    ledger.succeed(&host.identity, "a test".to_owned(), host.now).unwrap();
+    append(&mut ledger, sweep(5), host.now);
+    assert_eq!((assert_clean(&host).1, told(&host).len()), (4, 1));
+    let aside = fs::read_dir(host.paths().set_aside()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read(aside.join("ledger").join(open.file_name().unwrap())).unwrap(), text);
+}
+
+#[test]
 fn what_is_replaced_while_a_record_is_written_is_put_back_before_the_record_counts() {
     let (host, mut ledger, path) = written();
     let copy = fs::read(&path).unwrap();
