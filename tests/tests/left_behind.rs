@@ -138,7 +138,9 @@ on_each_release! {
         eventually("the master is there", SOON, || channel().ok());
         house.ssh("frank").key(&house.frank).run(PREPARED).expect_ok();
         let back = || house.ssh("frank").key(&house.frank).arg("-p").arg("7022").login();
-        assert!(back() && channel().ok(), "before the end all of it works");
+        // His own sshd works until the daemon meets it, which may be at once.
+        let _ = back();
+        assert!(channel().ok(), "before the end the master works");
         eventually("the timer has fired", SOON, || runs(&house, "sleep 4005") || runs(&house, "/usr/bin/sleep 4005"));
         assert!(runs(&house, "sleep 4001") && house.run("ss -ltn | grep -q :7777").ok());
 
