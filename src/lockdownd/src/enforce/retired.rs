@@ -88,6 +88,7 @@ impl Retired {
 impl Engine {
     /// Another configuration is about to be in force: what stops being exempt by it keeps its keys for a while.
     pub(super) fn retire(&mut self, before: &BTreeSet<Account>, now: Now) {
+        self.spare_nobody_given();
         let until = now.wall.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         let exempt = self.config.accounts.exempt.clone();
         let gone: Vec<Account> =
@@ -131,12 +132,16 @@ impl Engine {
         self.tell_homes();
     }
 
-    /// These accounts have just been made. One that a person may be given is not about to become exempt.
+    /// These accounts have just been made.
     pub(super) fn spare_new(&mut self, made: Vec<Account>, now: Now) {
-        let may_be_given =
-            |account: &Account| self.config.people.values().any(|person| person.accounts.contains(account));
-        let made: Vec<Account> = made.into_iter().filter(|account| !may_be_given(account)).collect();
         self.retired.new.extend(made.into_iter().map(|account| (account, now.boot + NEW)));
+        self.spare_nobody_given();
+    }
+
+    /// A new account that a person may be given is not about to become exempt.
+    fn spare_nobody_given(&mut self) {
+        let people = &self.config.people;
+        self.retired.new.retain(|account, _| !people.values().any(|person| person.accounts.contains(account)));
     }
 
     /// What was new a moment ago is an account like any other.
