@@ -6,7 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -143,7 +143,7 @@ impl Inner {
             return;
         }
         self.lines = self.lines.saturating_add(1);
-        if self.lines > 2 * MAX_ANSWERS {
+        if self.lines > 2 * MAX_ANSWERS || !self.is_at_its_name() {
             return self.save();
         }
         let written = self.file.as_mut().map(|file| file.write_all(line.as_bytes()));
@@ -155,6 +155,13 @@ impl Inner {
     }
 
     /// Writes the file anew, and goes on at its end.
+    /// Whether what is written is what the next start will read: somebody may have replaced or removed it.
+    fn is_at_its_name(&self) -> bool {
+        let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        let written = self.file.as_ref().and_then(|file| file.metadata().ok()).map(place);
+        written.is_some() && written == self.path.symlink_metadata().ok().map(place)
+    }
+
     fn save(&mut self) {
         let text: String = self.answers.all().map(Answer::line).collect();
         let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
@@ -192,6 +199,21 @@ mod tests {
             assert!(!answered.knows(7, at(31)) && !answered.knows(9, at(0)) && !answered.knows(7, at(31)));
             assert!(answered.refused(8, at(1)) && !answered.refused(7, at(1)));
         }
+    }
+
+    #[test]
+    fn what_was_noted_outlives_a_file_that_was_replaced_or_removed_meanwhile() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("answered");
+        let answered = open(dir.path());
+        answered.note(7, at(0), false);
+        std::fs::copy(&path, dir.path().join("copy")).expect("copied");
+        std::fs::rename(dir.path().join("copy"), &path).expect("replaced");
+        answered.note(8, at(0), false);
+        std::fs::remove_file(&path).expect("removed");
+        answered.note(9, at(0), false);
+        let next = open(dir.path());
+        assert!([7, 8, 9].into_iter().all(|pid| next.knows(pid, at(0))));
     }
 
     #[test]

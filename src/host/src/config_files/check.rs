@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{accounts::Accounts, name_service};
 
+/// The most accounts that are warned of.
+const MAX_WARNINGS: usize = 20;
+
 /// A file that is judged as if it stood at its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposed {
@@ -133,9 +136,6 @@ impl Checked {
             .collect()
     }
 }
-
-/// The most accounts that are warned of.
-const MAX_WARNINGS: usize = 20;
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -122,7 +122,7 @@ fn nothing_found(args: &cli::Records, reader: &Reader, context: &Context<'_>) ->
             return Err(failure.but("lockdownctl people lists them"));
         }
     }
-    complain(&format!("lockdownctl: none of the {} records fits\n", reader.request.after));
+    complain(&format!("lockdownctl: no record up to number {} fits\n", reader.request.after));
     Ok(Done::new(String::new()))
 }
 
@@ -134,11 +134,12 @@ struct Reader {
 
 impl Reader {
     fn new(args: &cli::Records, context: &Context<'_>) -> Result<Self, Failure> {
-        let any = args.person.is_none() && args.account.is_none() && args.grant.is_none() && args.kinds.is_empty();
+        let unfiltered =
+            args.person.is_none() && args.account.is_none() && args.grant.is_none() && args.kinds.is_empty();
         let tail = match args.last {
             None if args.follow => Some(TAIL),
             // The last of those that fit may be anywhere.
-            last => last.filter(|_| any && args.until.is_none()).map(u64::from),
+            last => last.filter(|_| unfiltered && args.until.is_none()).map(u64::from),
         };
         let after = match (tail, args.since) {
             (Some(tail), None) => match context.ask(&Request::Status)? {
