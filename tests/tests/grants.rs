@@ -211,7 +211,7 @@ on_each_release! {
         cut_after(&mut other, now, "the session of the person");
         assert!(!house.ssh("ubuntu").key(&house.grace).login() && on_frank.is_alive());
         let nobody = house.ctl("revoke grace");
-        assert!(nobody.status == 1 && nobody.stderr.contains("grace has no grant"), "{nobody}");
+        assert!(nobody.status == 1 && nobody.stderr.contains("grace has no open grant"), "{nobody}");
 
         let again = allowed(&house, "grace --account ubuntu --for 1h");
         let mut other = house.ssh("ubuntu").key(&house.grace).stay();

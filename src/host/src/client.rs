@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lockdown_core::policy::login::NotFound;
+
 use super::{
     connection,
     logins::end_in,
@@ -46,8 +48,6 @@ pub struct Holder {
 /// Who made a connection on this host.
 #[derive(Debug, Clone)]
 pub enum Maker {
-    /// Nobody was found in time: the socket is closed already, or hidden.
-    Unknown,
     /// Root, by a process that cannot be seen from here: outside of this pid namespace.
     UnseenRoot,
     /// These processes hold its end.
@@ -91,34 +91,37 @@ fn in_if_inet6(table: &str, address: Ipv6Addr) -> bool {
     table.lines().any(|line| line.split(' ').next() == Some(&written))
 }
 
-/// Who made a connection to the sshd `monitor`.
-#[must_use]
-pub fn maker(monitor: ProcessId, ends: Ends) -> Maker {
-    look(monitor, ends).unwrap_or(Maker::Unknown)
-}
+/// What came of looking for it.
+pub type Found = Result<Maker, NotFound>;
 
-fn look(monitor: ProcessId, ends: Ends) -> Option<Maker> {
+/// Who made a connection to the sshd `monitor`.
+///
+/// # Errors
+/// Nobody was found, or not in time.
+pub fn maker(monitor: ProcessId, ends: Ends) -> Found {
     let until = Instant::now() + PATIENCE;
-    let dir = ProcDir::open(monitor.pid).filter(|dir| dir.is(monitor))?;
+    let dir = ProcDir::open(monitor.pid).filter(|dir| dir.is(monitor)).ok_or(NotFound::NoSshd)?;
     let tables = ["net/tcp", "net/tcp6"].map(|table| dir.read_whole(table).unwrap_or_default());
-    let (uid, inode) = tables.iter().find_map(|table| client_end(table, ends))?;
+    let (uid, inode) = tables.iter().find_map(|table| client_end(table, ends)).ok_or(NotFound::NoSocket)?;
     let link = format!("socket:[{inode}]");
     // Whoever made the socket most likely holds it.
-    let (likely, others): (Vec<i32>, Vec<i32>) =
-        processes::pids().ok()?.into_iter().partition(|pid| processes::real_uid(*pid) == Some(uid));
+    let (likely, others): (Vec<i32>, Vec<i32>) = processes::pids()
+        .map_err(|_| NotFound::Hidden)?
+        .into_iter()
+        .partition(|pid| processes::real_uid(*pid) == Some(uid));
     let mut found = Vec::new();
     if !look_through(&likely, &link, until, &mut found) {
-        return None;
+        return Err(NotFound::TooLong);
     }
     let passed_on = if found.is_empty() { until } else { until.min(Instant::now() + PASSED_ON) };
     if !look_through(&others, &link, passed_on, &mut found) && found.is_empty() {
-        return None;
+        return Err(NotFound::TooLong);
     }
     // A user can hide a socket, in a thread with descriptors of its own or on its way through another socket; not whose it is.
     match (found.is_empty(), uid) {
-        (false, _) => Some(Maker::Held(found)),
-        (true, 0) => Some(Maker::UnseenRoot),
-        (true, _) => None,
+        (false, _) => Ok(Maker::Held(found)),
+        (true, 0) => Ok(Maker::UnseenRoot),
+        (true, _) => Err(NotFound::Hidden),
     }
 }
 
@@ -174,10 +177,10 @@ mod tests {
         let (_server, _) = listener.accept().unwrap();
         let both = ends(&client.local_addr().unwrap().to_string(), &client.peer_addr().unwrap().to_string());
         assert!(is_local(own, both));
-        let Maker::Held(found) = maker(own, both) else { panic!("somebody") };
+        let Ok(Maker::Held(found)) = maker(own, both) else { panic!("somebody") };
         assert_eq!(found.iter().map(|holder| holder.process.id).collect::<Vec<_>>(), [own]);
         drop(client);
-        assert!(matches!(maker(own, both), Maker::Unknown));
+        assert!(matches!(maker(own, both), Err(NotFound::NoSocket)));
     }
 
     #[test]

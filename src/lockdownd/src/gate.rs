@@ -15,7 +15,7 @@ use lockdown_core::{
     },
 };
 use lockdown_host::{
-    client::Maker,
+    client,
     logins::Uses,
     processes::{self, Process, ProcessId},
 };
@@ -30,7 +30,13 @@ impl Engine {
     /// Answers the gate: its process id tells which connection it asks about.
     ///
     /// `made_here` is who made the connection on this host, `None` for one from elsewhere.
-    pub fn answer_login(&mut self, question: &Question, gate: u32, made_here: Option<&Maker>, now: Now) -> Answer {
+    pub fn answer_login(
+        &mut self,
+        question: &Question,
+        gate: u32,
+        made_here: Option<&client::Found>,
+        now: Now,
+    ) -> Answer {
         let answer = self.judge_login(question, gate, made_here, now);
         let refused = matches!(answer, Answer::Refuse { .. });
         if let Some(monitor) = connection_of(gate) {
@@ -48,7 +54,7 @@ impl Engine {
         answer
     }
 
-    fn judge_login(&mut self, question: &Question, gate: u32, made_here: Option<&Maker>, now: Now) -> Answer {
+    fn judge_login(&mut self, question: &Question, gate: u32, made_here: Option<&client::Found>, now: Now) -> Answer {
         let Ok(account) = question.account.parse::<Account>() else {
             return self.answer_unnameable(question, now);
         };
@@ -152,7 +158,7 @@ impl Engine {
         question: &Question,
         account: &Account,
         source: &Source,
-        made_here: Option<&Maker>,
+        made_here: Option<&client::Found>,
         now: Now,
     ) -> Result<Admitted, Refused> {
         self.judge_shared(account)?;
@@ -160,8 +166,8 @@ impl Engine {
         let attempt = Attempt { account, uid: self.uid_of(account), auth_info, address: source.address };
         let admitted = login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)?;
         let Some(maker) = made_here else { return Ok(admitted) };
-        let behind = self.all_behind(maker, &admitted.person);
-        login::judge_client(admitted, &behind)
+        let behind = maker.as_ref().map(|maker| self.all_behind(maker, &admitted.person));
+        login::judge_client(admitted, behind.as_deref().map_err(|why| **why))
     }
 
     fn judge_shared(&self, account: &Account) -> Result<(), Refused> {

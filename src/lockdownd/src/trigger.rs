@@ -21,7 +21,7 @@ use std::{
 use control::gate;
 use jiff::Timestamp;
 use lockdown_host::{
-    client::Maker,
+    client,
     clock::{DeadlineTimer, Woke},
     peer::Peer,
 };
@@ -73,7 +73,7 @@ pub enum Reason {
         /// Where the answer goes.
         answer: oneshot::Sender<gate::Answer>,
         /// Who made it.
-        maker: Maker,
+        maker: client::Found,
     },
     /// An operator asks.
     Asked {

@@ -53,7 +53,7 @@ pub enum Refused {
         session: Option<SessionId>,
     },
     /// The connection comes from this host, and the process that made it was not found.
-    UnknownClient(Person, Fingerprint),
+    UnknownClient(Person, Fingerprint, NotFound),
     /// The host could not tell which connection asks.
     UnknownConnection,
     /// The session could not be put on record, and what is not on record does not happen.
@@ -68,7 +68,7 @@ impl Refused {
             Self::UnknownKey(key)
             | Self::NoGrantForPerson(_, key)
             | Self::OtherAddress(_, key)
-            | Self::UnknownClient(_, key)
+            | Self::UnknownClient(_, key, _)
             | Self::ThroughSession { fingerprint: key, .. } => Some(key),
             _ => None,
         }
@@ -80,7 +80,7 @@ impl Refused {
         match self {
             Self::NoGrantForPerson(person, _)
             | Self::OtherAddress(person, _)
-            | Self::UnknownClient(person, _)
+            | Self::UnknownClient(person, ..)
             | Self::ThroughSession { person, .. } => Some(person),
             _ => None,
         }
@@ -126,10 +126,10 @@ impl fmt::Display for Refused {
                     "this connection with {person}'s key was made on this host by a process that may be somebody else's"
                 )
             }
-            Self::UnknownClient(person, _) => {
+            Self::UnknownClient(person, _, why) => {
                 write!(
                     f,
-                    "this connection with {person}'s key was made on this host, and the process that made it was not found"
+                    "this connection with {person}'s key was made on this host, and the process that made it was not found: {why}"
                 )
             }
             Self::UnknownConnection => write!(f, "the connection that asks could not be told"),
@@ -201,6 +201,33 @@ pub fn judge_session<'a>(
     }
 }
 
+/// Why the process that made a connection on this host was not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFound {
+    /// sshd's process for the connection is gone.
+    NoSshd,
+    /// No socket of this host is the connection's other end.
+    NoSocket,
+    /// There is one, and no process that can be seen has it open.
+    Hidden,
+    /// Looking took too long.
+    TooLong,
+    /// Too many such connections were looked into at the same time.
+    TooMany,
+}
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSshd => "sshd's process for it is gone",
+            Self::NoSocket => "its client has closed it",
+            Self::Hidden => "no process that can be seen has its socket open",
+            Self::TooLong => "looking through the processes took too long",
+            Self::TooMany => "too many connections from this host asked at the same time",
+        })
+    }
+}
+
 /// Whose a process is that made a connection on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behind {
@@ -216,11 +243,13 @@ pub enum Behind {
 ///
 /// # Errors
 /// Whose it is instead, or that nobody was found.
-pub fn judge_client(admitted: Admitted, behind: &[Behind]) -> Result<Admitted, Refused> {
+pub fn judge_client(admitted: Admitted, behind: Result<&[Behind], NotFound>) -> Result<Admitted, Refused> {
     let Admitted { person, fingerprint, .. } = admitted.clone();
-    if behind.is_empty() {
-        return Err(Refused::UnknownClient(person, fingerprint));
-    }
+    let behind = match behind {
+        Ok([]) => return Err(Refused::UnknownClient(person, fingerprint, NotFound::Hidden)),
+        Ok(behind) => behind,
+        Err(why) => return Err(Refused::UnknownClient(person, fingerprint, why)),
+    };
     let through = behind.iter().find_map(|behind| match behind {
         Behind::Person(of, session) if *of != person => Some((Some(of.clone()), session.clone())),
         Behind::Several => Some((None, None)),
@@ -252,10 +281,12 @@ mod tests {
             grant: "g-0123456789abcdef".parse().expect("an id"),
             fingerprint: ED25519_FINGERPRINT.parse().expect("a fingerprint"),
         };
-        let judged = |behind: &[Behind]| judge_client(admitted.clone(), behind).map_err(|why| why.word());
+        let judged = |behind: &[Behind]| judge_client(admitted.clone(), Ok(behind)).map_err(|why| why.word());
         let [own, other] = ["frank", "grace"].map(|name| Behind::Person(person(name), None));
         assert_eq!(judged(&[own.clone(), Behind::NobodyElse]), Ok(admitted.clone()));
         assert_eq!(judged(&[]), Err("unknown_client"));
+        let too_long = judge_client(admitted.clone(), Err(NotFound::TooLong)).map_err(|why| why.to_string());
+        assert!(too_long.is_err_and(|why| why.ends_with("was not found: looking through the processes took too long")));
         for theirs in [other, Behind::Several] {
             assert_eq!(judged(&[own.clone(), theirs]), Err("through_session"), "one of several is enough");
         }

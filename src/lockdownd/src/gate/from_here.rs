@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use control::gate::{Answer, Question, Step};
-use lockdown_core::policy::login::Behind;
+use lockdown_core::policy::login::{Behind, NotFound};
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
     client::{self, Ends, Holder, Maker},
@@ -32,7 +32,7 @@ impl Engine {
                     Some(Reason::ClientFound { question, gate, answer, maker })
                 });
             }
-            Some(_) => Some(Maker::Unknown),
+            Some(_) => Some(Err(NotFound::TooMany)),
             None => None,
         };
         // Whoever asked may have given up; that changes nothing here.
@@ -51,10 +51,9 @@ impl Engine {
         client::is_local(monitor, ends).then_some((monitor, ends))
     }
 
-    /// Whose the processes are that made a connection with `person`'s key; none where nobody was found.
+    /// Whose the processes are that made a connection with `person`'s key.
     pub(super) fn all_behind(&self, maker: &Maker, person: &Person) -> Vec<Behind> {
         match maker {
-            Maker::Unknown => Vec::new(),
             Maker::UnseenRoot => vec![Behind::NobodyElse],
             Maker::Held(holders) => holders.iter().map(|holder| self.behind(holder, person)).collect(),
         }
