@@ -183,7 +183,8 @@ async fn create_token(
     Body(wanted): Body<Wanted>,
 ) -> Result<Response, Problem> {
     wanted.check(Timestamp::now()).map_err(Problem::malformed)?;
-    let (row, token) = app.store.write(move |writing| make_token(writing, &caller.by(), wanted)).await?;
+    let by = caller.by();
+    let (row, token) = caller.write(&app, move |writing| make_token(writing, &by, wanted)).await?;
     let mut body = json!(row);
     body["token"] = token.reveal().into();
     Ok((StatusCode::CREATED, Json(body)).into_response())
@@ -199,7 +200,8 @@ async fn revoke_token(
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    if app.store.write(move |writing| end_token(writing, &caller.by(), &id)).await? {
+    let by = caller.by();
+    if caller.write(&app, move |writing| end_token(writing, &by, &id)).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::not_found("no token in force has this id; GET /v1/tokens lists them"))
@@ -217,13 +219,14 @@ async fn approve(
 ) -> Result<Json<Value>, Problem> {
     let none = || Problem::not_found("no ledger with this id waits for approval; GET /v1/enrolments lists them");
     let id: LedgerId = ledger.parse().map_err(|_| none())?;
-    let approved = app.store.write(move |writing| {
+    let by = caller.by();
+    let approved = caller.write(&app, move |writing| {
         let approved = hosts::approve(writing, &id)?;
         if approved {
             incidents::end(writing, Kind::SecondLedger, id.as_str())?;
             let mut detail = Map::new();
             detail.insert("ledger".to_owned(), id.as_str().into());
-            own_ledger::state(writing, Word::LedgerApproved, &caller.by(), "a ledger was approved", detail)?;
+            own_ledger::state(writing, Word::LedgerApproved, &by, "a ledger was approved", detail)?;
         }
         Ok(approved)
     });

@@ -16,9 +16,15 @@ use crate::{
     network::Network,
     own_ledger::By,
     problem::Problem,
-    store::tokens::{self, TokenRow},
+    store::{
+        self, Writing,
+        tokens::{self, TokenRow},
+    },
     token::{Role, Token},
 };
+
+/// What is said of every token that opens nothing.
+const ENDED: &str = "this token is unknown, has ended or was revoked; ask an admin for a new one";
 
 /// The other end of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +69,22 @@ impl Caller {
         let found = app.store.readers().run(move |c| tokens::find(c, hash)).await?;
         match found.filter(|t| t.role == claimed && t.is_good_at(Timestamp::now())) {
             Some(token) => Ok(Some(Self { token })),
-            None => Err(bad_token("this token is unknown, has ended or was revoked; ask an admin for a new one")),
+            None => Err(bad_token(ENDED)),
         }
+    }
+
+    /// Writes in this token's name, if it is in force still when that comes to be done.
+    ///
+    /// # Errors
+    /// As [`Caller::find`]; what `job` returns.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        app: &App,
+        job: impl FnOnce(&Writing<'_>) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let id = self.token.id.clone();
+        let done = app.store.write(move |writing| tokens::is_in_force(writing, &id)?.then(|| job(writing)).transpose());
+        done.await?.ok_or_else(|| bad_token(ENDED))
     }
 
     async fn one_of(parts: &Parts, app: &App, roles: &[Role]) -> Result<Self, Problem> {

@@ -1,10 +1,11 @@
-//! The command line: `serve`, `check`, and tokens on the same database.
+//! The command line: `serve`, `check`, and tokens and the key on the same database.
 //!
 //! A token's text goes to standard output once, and nowhere else. Nothing opens the database as another user than the
 //! one it belongs to.
 
 mod log;
 mod owner;
+mod server_key;
 mod tokens;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -35,6 +36,9 @@ enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(tokens::Command),
+    /// The key that signs receipts and the server's own ledger
+    #[command(subcommand)]
+    ServerKey(server_key::Command),
     /// Print the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
 }
@@ -55,6 +59,10 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Check | Command::Openapi => ExitCode::SUCCESS,
         Command::Serve => ended(serve::run(config)),
+        Command::ServerKey(command) => match owner::become_owner_of(&config.state) {
+            Ok(()) => ended(server_key::run(command, &config)),
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
         Command::Token(command) => match owner::become_owner_of(&config.state) {
             Ok(()) => ended(tokens::run(command, &config)),
             Err(error) => failed(&error, ExitCode::FAILURE),

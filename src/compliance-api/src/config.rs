@@ -99,6 +99,9 @@ pub struct Limits {
     /// How far a record's time may be from this server's clock before it is flagged.
     #[serde(deserialize_with = "duration")]
     pub clock_ahead: Duration,
+    /// How far ahead of this server's clock a host's `next_by` counts, whatever it says: the longest time between two sweeps.
+    #[serde(deserialize_with = "duration")]
+    pub next_by_ahead: Duration,
     /// How long after its `next_by` a host counts as silent.
     #[serde(deserialize_with = "duration")]
     pub silence_grace: Duration,
@@ -122,6 +125,7 @@ impl Default for Limits {
             forks_per_ledger: 1000,
             incidents: 10_000,
             clock_ahead: Duration::from_secs(300),
+            next_by_ahead: Duration::from_secs(25 * 3600),
             silence_grace: Duration::from_secs(300),
             silent_after: Duration::from_secs(3600),
         }

@@ -3,6 +3,7 @@
 //! Pure: counts, sources and moments come in as arguments. It never says that a requirement is met: that is for a person.
 
 mod coverage;
+mod source;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use coverage::{Coverage, ReviewSpan, Span};
+pub use source::{SourceKind, counts};
 
 use crate::{
     moment::Moment,
@@ -21,59 +23,6 @@ use crate::{
 pub const MAX_SOURCES: usize = 1000;
 /// The type of a person's signed review.
 pub const REVIEW_COMPLETED: &str = "review.completed";
-
-/// Who keeps or sends a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SourceKind {
-    /// An instance: its ledger is its own.
-    Host,
-    /// An application.
-    Client,
-    /// A person, by their signed reviews.
-    Person,
-    /// This server.
-    Server,
-}
-
-impl SourceKind {
-    /// The word, as in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Client => "client",
-            Self::Person => "person",
-            Self::Server => "server",
-        }
-    }
-
-    /// What proves that an artifact is what this source stated.
-    #[must_use]
-    pub fn proof(self) -> &'static str {
-        match self {
-            Self::Host => "each is signed with the host's own key and chained, and this server's receipt covers it",
-            Self::Client => {
-                "this server's receipt alone: the client signs nothing, so it shows that the artifact is unchanged since \
-                 it was received, not that the client stated it"
-            }
-            Self::Person => "each is signed with the person's own SSH key, and this server's receipt covers it",
-            Self::Server => "each is signed with this server's key and chained",
-        }
-    }
-}
-
-/// Whether an artifact of this type is evidence when this source states it. A host that was broken into can sign a
-/// record of any type; it cannot review itself.
-#[must_use]
-pub fn counts(kind: &str, source: SourceKind) -> bool {
-    match source {
-        SourceKind::Server => false,
-        SourceKind::Person => kind == REVIEW_COMPLETED,
-        SourceKind::Host => kind != REVIEW_COMPLETED,
-        SourceKind::Client => kind != REVIEW_COMPLETED && kind.parse::<record::ArtifactType>().is_err(),
-    }
-}
 
 /// One that states things: a host over all its ledgers, a client, a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +37,8 @@ pub struct Source {
     pub begun: Timestamp,
     /// When it stopped in good order, if it has.
     pub stopped: Option<Timestamp>,
+    /// Whether what has to keep coming is expected from it: a host of the stack that was asked about.
+    pub expected: bool,
 }
 
 /// One source's artifacts of one type within the window.
@@ -99,6 +50,8 @@ pub struct Tally {
     pub source: usize,
     /// How many.
     pub count: u64,
+    /// Whether their time was far from this server's clock: they are counted, and their time says nothing.
+    pub clock_off: bool,
     /// The earliest, by its own time.
     pub first: Timestamp,
     /// The latest.
@@ -203,6 +156,9 @@ pub struct RequirementSummary {
     pub stale: bool,
     /// How many artifacts bear on it.
     pub artifacts: u64,
+    /// How many of them carry a time far from this server's clock. Their times count for nothing: not for `first`, `last`
+    /// and `stale`.
+    pub clockoff: u64,
     /// The time of the earliest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<Moment>,
@@ -249,6 +205,9 @@ pub struct RowEvidence {
     pub stale: bool,
     /// How many there are.
     pub artifacts: u64,
+    /// How many of them carry a time far from this server's clock. Their times count for nothing: not for `first`, `last`
+    /// and `stale`.
+    pub clockoff: u64,
     /// The time of the earliest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<Moment>,
@@ -293,9 +252,11 @@ pub struct TypeCount {
     /// How many.
     pub artifacts: u64,
     /// The time of the earliest.
-    pub first: Moment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<Moment>,
     /// The time of the latest.
-    pub last: Moment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Moment>,
 }
 
 /// What one source stated.
@@ -354,6 +315,7 @@ pub fn judge(catalog: &Catalog, requirement: &Requirement, facts: &Facts<'_>) ->
         says: status.sentence().to_owned(),
         stale: evidence.iter().any(|e| e.stale),
         artifacts: all.count,
+        clockoff: all.clock_off,
         first: all.first.map(Moment),
         last: all.last.map(Moment),
         hosts: number(SourceKind::Host),
@@ -385,6 +347,7 @@ impl RowEvidence {
 #[derive(Debug, Default, Clone, Copy)]
 struct Sum {
     count: u64,
+    clock_off: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
 }
@@ -392,6 +355,10 @@ struct Sum {
 impl Sum {
     fn add(&mut self, tally: &Tally) {
         self.count += tally.count;
+        if tally.clock_off {
+            self.clock_off += tally.count;
+            return;
+        }
         self.first = Some(self.first.map_or(tally.first, |f| f.min(tally.first)));
         self.last = self.last.max(Some(tally.last));
     }
@@ -445,6 +412,7 @@ fn judge_row(row: &Row, facts: &Facts<'_>) -> RowEvidence {
         expected: row.expected.map(|e| Expectation { every_seconds: e.every.as_secs(), from: e.from }),
         stale,
         artifacts: all.count,
+        clockoff: all.clock_off,
         first: all.first.map(Moment),
         last: all.last.map(Moment),
         by_type: by_type.into_iter().map(|(kind, span)| type_count(kind, &span)).collect(),
@@ -456,7 +424,10 @@ fn judge_row(row: &Row, facts: &Facts<'_>) -> RowEvidence {
 
 /// Whether this host ran at that moment, as far as it said.
 fn is_running(source: &Source, at: Timestamp) -> bool {
-    source.kind == SourceKind::Host && source.begun <= at && source.stopped.is_none_or(|stopped| stopped > at)
+    source.kind == SourceKind::Host
+        && source.expected
+        && source.begun <= at
+        && source.stopped.is_none_or(|stopped| stopped > at)
 }
 
 fn is_late(last: Option<Timestamp>, every: jiff::SignedDuration, facts: &Facts<'_>) -> bool {
@@ -464,8 +435,12 @@ fn is_late(last: Option<Timestamp>, every: jiff::SignedDuration, facts: &Facts<'
 }
 
 fn type_count(kind: &str, span: &Sum) -> TypeCount {
-    let at = |t: Option<Timestamp>| Moment(t.expect("a type is listed with its first artifact"));
-    TypeCount { kind: kind.to_owned(), artifacts: span.count, first: at(span.first), last: at(span.last) }
+    TypeCount {
+        kind: kind.to_owned(),
+        artifacts: span.count,
+        first: span.first.map(Moment),
+        last: span.last.map(Moment),
+    }
 }
 
 fn source_evidence(source: &Source, span: &Sum, stale: bool) -> SourceEvidence {

@@ -35,6 +35,9 @@ use crate::{
     store::{self, Writing, hosts, tokens::TokenRow},
 };
 
+/// How often a batch is judged: again where a key or token changed between judging and storing it.
+const JUDGED_AT_MOST: usize = 3;
+
 /// The endpoint.
 pub fn router() -> Router<Arc<App>> {
     Router::new().route("/v1/artifacts", post(take))
@@ -46,7 +49,7 @@ async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response,
     let address = Peer::from_request_parts(&mut parts, &app).await.map(|peer| peer.0.ip())?;
     let taken = batch(&app, &parts, body).await;
     let (problem, events) = match taken {
-        Ok((outcome, signer)) => match outcome.answer(app.store.key(), signer) {
+        Ok((outcome, signer)) => match outcome.answer(&app.store.key().key, signer) {
             Ok(response) => return Ok(response),
             Err(problem) => (problem, true),
         },
@@ -61,26 +64,22 @@ type Taken = (Outcome, Option<Fingerprint>);
 
 async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken, Problem> {
     check_media_type(parts)?;
-    let caller = Caller::find(app, parts).await?;
+    let mut caller = Caller::find(app, parts).await?;
     let body = read_body(body, app.config.limits.body).await?;
     let most = app.config.limits.batch;
-    let judged = app.store.checkers().run_with_helpers(move |connection, helpers| {
-        Ok(judge(connection, &body, most, caller.as_ref().map(|c| &c.token), helpers))
-    });
-    match judged.await?? {
-        Judged::Host(batch) => {
-            Ok(app.store.write(move |writing| signed(writing, settle::settle(writing, batch)?)).await?)
+    for _ in 0..JUDGED_AT_MOST {
+        let (body, token) = (body.clone(), caller.map(|c| c.token));
+        let judged = app
+            .store
+            .checkers()
+            .run_with_helpers(move |connection, helpers| Ok(judge(connection, &body, most, token.as_ref(), helpers)));
+        let judged = judged.await??;
+        if let Some(taken) = app.store.write(move |writing| judged.settle(writing)).await? {
+            return Ok(taken);
         }
-        Judged::Kept(all) => Ok(app.store.write(move |writing| signed(writing, kept::settle(writing, all)?)).await?),
+        caller = Caller::find(app, parts).await?;
     }
-}
-
-fn signed(writing: &Writing<'_>, outcome: Outcome) -> Result<Taken, store::Error> {
-    let signer = match &outcome.head {
-        Some(head) => hosts::signer_at(&hosts::signers(writing.connection, head.row)?, head.head_seq),
-        None => None,
-    };
-    Ok((outcome, signer))
+    Err(Problem::busy("the keys of this ledger change while it is judged; send the same again"))
 }
 
 /// What goes to the writer.
@@ -129,6 +128,20 @@ fn judge(
 }
 
 impl Judged {
+    /// Stores it; none where what it was judged by has changed since.
+    fn settle(self, writing: &Writing<'_>) -> Result<Option<Taken>, store::Error> {
+        let settled = match self {
+            Self::Host(batch) => settle::settle(writing, batch)?,
+            Self::Kept(all) => kept::settle(writing, all)?,
+        };
+        let Some(outcome) = settled else { return Ok(None) };
+        let signer = match &outcome.head {
+            Some(head) => hosts::signer_at(&hosts::signers(writing.connection, head.row)?, head.head_seq),
+            None => None,
+        };
+        Ok(Some((outcome, signer)))
+    }
+
     /// The event behind all that could be read is refused, if nothing before it is.
     fn or_refuse(&mut self, index: usize, problem: Problem) {
         let refusal = match self {

@@ -1,6 +1,6 @@
 //! A moment as answers write it: RFC 3339, UTC, six digits of a second, as in records.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -15,6 +15,15 @@ use utoipa::{
 /// A moment in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub Timestamp);
+
+/// No artifact is older: before this, a clock was never set.
+const EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
+
+/// Whether a time that somebody names is one that no clock which is right can say, where it is heard at `now`.
+#[must_use]
+pub fn is_clock_off(time: Timestamp, now: Timestamp, ahead: Duration) -> bool {
+    time > now.saturating_add(ahead).unwrap_or(Timestamp::MAX) || time < EPOCH
+}
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

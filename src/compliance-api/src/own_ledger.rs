@@ -10,10 +10,13 @@ use serde_json::{Map, Value, json};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use crate::{
+    App,
+    auth::Caller,
     problem::Problem,
     store::{
-        Error, Store, Writing,
+        Error, Writing,
         ledgers::{self, Artifact, Kind, Ledger},
+        receipts, server_keys,
     },
     token::Role,
 };
@@ -28,6 +31,8 @@ const HEADS_PER_RECORD: usize = 30;
 pub enum Word {
     /// The ledger began; carries the server's public key.
     Opened,
+    /// Another key signs from the next record on; carries it.
+    KeyRotated,
     /// The server started.
     Started,
     /// It stopped in good order.
@@ -56,6 +61,7 @@ impl Word {
     /// Every word.
     pub const ALL: &[Self] = &[
         Self::Opened,
+        Self::KeyRotated,
         Self::Started,
         Self::Stopped,
         Self::Checkpoint,
@@ -75,6 +81,7 @@ impl Word {
         match self {
             // The same word as a host's, so that `lockdownctl verify` finds the key.
             Self::Opened => "ledger.opened",
+            Self::KeyRotated => "key.rotated",
             Self::Started => "server.started",
             Self::Stopped => "server.stopped",
             Self::Checkpoint => "server.checkpoint",
@@ -140,7 +147,7 @@ fn open(writing: &Writing<'_>) -> Result<Ledger, Error> {
         return Ok(ledger);
     }
     let mut ledger = ledgers::begin(writing, Kind::Server, &random_ledger(), writing.name.as_str(), false)?;
-    let public_key = public_key_line(writing);
+    let public_key = writing.key.public_line()?;
     ledgers::add_key(writing, &ledger, 1, &public_key)?;
     let mut detail = Map::new();
     detail.insert("public_key".to_owned(), public_key.into());
@@ -148,9 +155,18 @@ fn open(writing: &Writing<'_>) -> Result<Ledger, Error> {
     Ok(ledger)
 }
 
-fn public_key_line(writing: &Writing<'_>) -> String {
-    let key = ssh_key::PublicKey::from(writing.key.public_key().key_data().clone());
-    key.to_openssh().expect("an ed25519 key can always be written")
+/// Has another key sign from the next transaction on: the key before says so, and what it has signed is kept as it is.
+///
+/// # Errors
+/// A record that cannot be sealed or stored; a receipt that cannot be signed.
+pub fn rotate(writing: &Writing<'_>, public_key: &str) -> Result<(), Error> {
+    let mut detail = Map::new();
+    detail.insert("public_key".to_owned(), public_key.into());
+    state(writing, Word::KeyRotated, &By::CommandLine, "the server's key was replaced", detail)?;
+    let ledger = open(writing)?;
+    ledgers::add_key(writing, &ledger, ledger.head_seq + 1, public_key)?;
+    receipts::keep_sealed(writing, u32::MAX)?;
+    server_keys::replace(writing, public_key)
 }
 
 /// A new ledger's id.
@@ -181,7 +197,7 @@ fn append(
             time: writing.now,
             prev: ledger.head_hash,
         };
-        let line = seal(&body, &at, writing.key)?;
+        let line = seal(&body, &at, &writing.key.key)?;
         let artifact = Artifact {
             seq: line.seq(),
             hash: line.hash(),
@@ -214,14 +230,15 @@ fn boot_id() -> String {
 ///
 /// # Errors
 /// A [`Problem`] to answer with, when it could not be recorded.
-pub async fn audit(store: &Store, by: By, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
-    let stated = store.write(move |writing| {
+pub async fn audit(app: &App, caller: &Caller, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
+    let by = caller.by();
+    let stated = caller.write(app, move |writing| {
         let mut detail = Map::new();
         detail.insert("what".to_owned(), what.into());
         detail.insert("query".to_owned(), query.into());
         state(writing, Word::EvidenceRead, &by, "evidence was read", detail)
     });
-    Ok(stated.await?)
+    stated.await
 }
 
 /// Hourly: every head that has moved since the last checkpoint, and a digest over all of them.
@@ -234,7 +251,7 @@ pub fn checkpoint(writing: &Writing<'_>) -> Result<(), Error> {
     let heads = ledgers::heads(writing.connection, own.row)?;
     let all: String = heads.iter().map(|h| format!("{} {} {}\n", h.id, h.seq, h.hash)).collect();
     let digest = Hash::of(all.as_bytes()).to_string();
-    let moved: Vec<&ledgers::Head> = heads.iter().filter(|h| since.is_none_or(|s| h.received >= s)).collect();
+    let moved: Vec<&ledgers::Head> = heads.iter().filter(|h| since.is_none_or(|s| h.row > s)).collect();
     let records = moved.chunks(HEADS_PER_RECORD).map(Some);
     let none = moved.is_empty().then_some(None);
     for chunk in records.chain(none) {

@@ -84,5 +84,5 @@ fn deepest(error: &dyn std::error::Error) -> String {
 
 /// States who asks for what, before anything is read.
 async fn stated(app: &App, auditor: &Auditor, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
-    own_ledger::audit(&app.store, auditor.0.by(), what, query).await
+    own_ledger::audit(app, &auditor.0, what, query).await
 }

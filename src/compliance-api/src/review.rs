@@ -4,7 +4,7 @@
 //! were signed.
 
 use jiff::Timestamp;
-use record::{Person, Stack, escape, verify_armored};
+use record::{Hash, Person, Stack, escape, verify_armored};
 use serde_json::{Map, Value};
 use ssh_key::{Algorithm, PublicKey};
 
@@ -35,8 +35,30 @@ pub struct Review {
     pub time: Timestamp,
     /// The one stack that it is about; none for all.
     pub stack: Option<Stack>,
-    /// The fingerprint of the key that signed it.
-    pub fingerprint: String,
+    /// The key that signed it.
+    pub key: PublicKey,
+    /// SHA-256 of what was signed: the same is one review, whatever id it is posted under and however its signature is
+    /// written down.
+    pub message: Hash,
+}
+
+/// What a review says, before its signature is verified.
+struct Fields {
+    person: Person,
+    from: Timestamp,
+    to: Timestamp,
+    time: Timestamp,
+    stack: Option<Stack>,
+}
+
+/// SHA-256 of what the signature of a review is over, from its exact bytes.
+///
+/// # Errors
+/// What is no JSON object.
+pub fn message(data: &[u8]) -> Result<Hash, String> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(data).map_err(|e| e.to_string())?;
+    fields.remove("signature");
+    Ok(Hash::of(canonical(&fields)?.as_bytes()))
 }
 
 /// Why a review is not taken.
@@ -91,7 +113,7 @@ impl Review {
         let mut fields: Map<String, Value> =
             serde_json::from_slice(data).map_err(|e| malformed(format!("a review is a JSON object: {e}")))?;
         check_canonical(&fields, data).map_err(malformed)?;
-        let review = Self::fields(&fields, now).map_err(malformed)?;
+        let review = Fields::read(&fields, now).map_err(malformed)?;
         if review.person != *person {
             return Err(ReviewError::OtherPerson { found: review.person });
         }
@@ -100,10 +122,13 @@ impl Review {
         let signature = signature.as_ref().and_then(Value::as_str).unwrap_or_default();
         let signed_by = |key: &&PublicKey| verify_armored(key, NAMESPACE, signature, message.as_bytes()).is_ok();
         let key = keys.iter().find(signed_by).ok_or(ReviewError::NotAuthentic { person: review.person.clone() })?;
-        Ok(Self { fingerprint: key.fingerprint(ssh_key::HashAlg::Sha256).to_string(), ..review })
+        let Fields { person, from, to, time, stack } = review;
+        Ok(Self { person, from, to, time, stack, key: key.clone(), message: Hash::of(message.as_bytes()) })
     }
+}
 
-    fn fields(fields: &Map<String, Value>, now: Timestamp) -> Result<Self, String> {
+impl Fields {
+    fn read(fields: &Map<String, Value>, now: Timestamp) -> Result<Self, String> {
         if let Some(unknown) = fields.keys().find(|k| !FIELDS.contains(&k.as_str())) {
             return Err(format!("a review has no member {unknown:?}; it has {}", FIELDS.join(", ")));
         }
@@ -145,7 +170,6 @@ impl Review {
                 None => None,
                 Some(_) => Some(text("stack")?.parse().map_err(|e| format!("{e}"))?),
             },
-            fingerprint: String::new(),
         })
     }
 }

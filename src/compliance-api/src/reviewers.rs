@@ -131,7 +131,8 @@ pub(crate) async fn add(
     let public_key = key.to_openssh().map_err(|e| Problem::internal(&e))?;
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let (who, line, print) = (person.clone(), public_key.clone(), fingerprint.clone());
-    let added = app.store.write(move |writing| {
+    let by = caller.by();
+    let added = caller.write(&app, move |writing| {
         if reviewers::keys(writing.connection, &who)?.len() >= reviewers::MAX_KEYS {
             return Ok(None);
         }
@@ -141,7 +142,7 @@ pub(crate) async fn add(
             detail.insert("person".to_owned(), who.as_str().into());
             detail.insert("fingerprint".to_owned(), print.into());
             let reason = "a person's key may sign reviews from now on";
-            own_ledger::state(writing, Word::ReviewerAdded, &caller.by(), reason, detail)?;
+            own_ledger::state(writing, Word::ReviewerAdded, &by, reason, detail)?;
         }
         let of_key = |r: &reviewers::Reviewer| r.public_key.to_openssh().is_ok_and(|l| l == line);
         let row = reviewers::list(writing.connection, Some(&who))?.into_iter().find(of_key);
@@ -175,14 +176,15 @@ pub(crate) async fn revoke(
     let Path(person) = person.map_err(|e| Problem::malformed(e.body_text()))?;
     let person: Person = person.parse().map_err(|e| Problem::malformed(format!("{e}")))?;
     let who = person.clone();
-    let revoked = app.store.write(move |writing| {
+    let by = caller.by();
+    let revoked = caller.write(&app, move |writing| {
         let keys = reviewers::revoke(writing, &who)?;
         if keys > 0 {
             let mut detail = Map::new();
             detail.insert("person".to_owned(), who.as_str().into());
             detail.insert("keys".to_owned(), keys.into());
             let reason = "a person's keys may sign reviews no longer";
-            own_ledger::state(writing, Word::ReviewerRevoked, &caller.by(), reason, detail)?;
+            own_ledger::state(writing, Word::ReviewerRevoked, &by, reason, detail)?;
         }
         Ok(keys)
     });

@@ -114,7 +114,10 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     let _ = watching.await;
     // systemd expects nothing more from a service that stops; a writer that hangs must not keep this one from stopping.
     telling.abort();
-    state(&app, Word::Stopped, "the server stopped in good order").await?;
+    // Where the store takes nothing any more, as when its key was replaced, it stops all the same.
+    if let Err(error) = state(&app, Word::Stopped, "the server stopped in good order").await {
+        tracing::error!(error = %crate::problem::describe(&error), "the server's own ledger does not say that it stopped");
+    }
     let closing = app.store.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(|_| store::Error::Closed)?;
     Ok(())

@@ -10,7 +10,9 @@ pub mod kept;
 pub mod ledgers;
 mod migrate;
 mod readers;
+pub mod receipts;
 pub mod reviewers;
+pub mod server_keys;
 pub mod silence;
 pub mod tallies;
 pub mod tokens;
@@ -24,12 +26,10 @@ use std::{
     sync::Arc,
 };
 
+pub use self::{readers::Readers, server_keys::ServerKey, writer::Writing};
+use crate::{config::Config, identity};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use ssh_key::PrivateKey;
-
-pub use self::{readers::Readers, writer::Writing};
-use crate::{config::Config, identity};
 
 /// The database in the state directory.
 pub const FILE: &str = "compliance-api.sqlite";
@@ -88,6 +88,9 @@ pub enum Error {
     /// What is stored cannot be: somebody else wrote to the database.
     #[error("the database holds {0}")]
     Unsound(String),
+    /// Another process has replaced the server's key.
+    #[error("the server's key was replaced: start the server anew")]
+    KeyReplaced,
     /// The server's own record could not be made.
     #[error("the server's own record could not be sealed")]
     Seal(#[from] record::SealError),
@@ -139,7 +142,7 @@ pub struct Store {
     readers: Readers,
     checkers: Readers,
     writer: writer::Writer,
-    key: Arc<PrivateKey>,
+    key: Arc<ServerKey>,
 }
 
 impl Store {
@@ -154,12 +157,12 @@ impl Store {
             move |source| Error::Io { doing: "make", path, source }
         };
         DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io(state))?;
-        let key = Arc::new(identity::load_or_make(state)?);
         let path = state.join(FILE);
         // Evidence is for the server alone to read; SQLite gives its other files the same mode.
         OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(io(&path))?;
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate::up(&mut connection)?;
+        let key = Arc::new(server_keys::in_force(&mut connection, state)?);
         let readers = Readers::open(&path, config.limits.readers)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let checkers = Readers::open(&path, cores)?;
@@ -181,7 +184,7 @@ impl Store {
 
     /// The server's key.
     #[must_use]
-    pub fn key(&self) -> &PrivateKey {
+    pub fn key(&self) -> &ServerKey {
         &self.key
     }
 

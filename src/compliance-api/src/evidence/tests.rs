@@ -13,6 +13,7 @@ fn host(name: &str) -> Source {
         stack: Some("web".to_owned()),
         begun: at("2026-01-01T00:00:00Z"),
         stopped: None,
+        expected: true,
     }
 }
 
@@ -21,7 +22,14 @@ fn other(kind: SourceKind, name: &str) -> Source {
 }
 
 fn tally(kind: &str, source: usize, last: &str) -> Tally {
-    Tally { kind: kind.to_owned(), source, count: 3, first: at("2026-02-01T00:00:00Z"), last: at(last) }
+    Tally {
+        kind: kind.to_owned(),
+        source,
+        count: 3,
+        clock_off: false,
+        first: at("2026-02-01T00:00:00Z"),
+        last: at(last),
+    }
 }
 
 fn judged(id: &str, sources: &[Source], tallies: &[Tally]) -> RequirementDetail {
@@ -57,6 +65,21 @@ fn the_proof_of_a_clients_artifacts_is_the_receipt_alone() {
     assert!(proof("app.authentication")[0].proof.contains("receipt alone"));
     assert!(proof("session.opened")[0].proof.contains("signed with the host's own key"));
     assert_eq!((detail.summary.hosts, detail.summary.clients, detail.summary.artifacts), (1, 1, 6));
+}
+
+#[test]
+fn what_is_dated_in_2099_counts_and_keeps_nothing_fresh() {
+    let all = [host("i-1")];
+    let before = tally("sweep.attested", 0, "2026-02-03T00:00:00Z");
+    let future = Tally { clock_off: true, count: 1, ..tally("sweep.attested", 0, "2099-01-01T00:00:00Z") };
+    let detail = judged("164.312(a)(1)", &all, &[before, future]);
+    let row = detail.evidence.iter().find(|e| e.expected.is_some()).unwrap();
+    assert!(row.stale && row.sources[0].stale, "{row:?}");
+    assert_eq!((row.artifacts, row.clockoff), (4, 1));
+    assert_eq!(row.last, Some(Moment(at("2026-02-03T00:00:00Z"))));
+    let elsewhere = [Source { expected: false, ..host("i-1") }];
+    let detail = judged("164.312(a)(1)", &elsewhere, &[]);
+    assert!(detail.evidence.iter().all(|e| e.sources.is_empty()), "nothing is expected from another stack's host");
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
     /// The first of `rows` that does not follow the one before.
     pub(super) fork: Option<usize>,
+    /// By which state of the ledger's keys this was judged.
+    pub(super) key_epoch: i64,
     /// The ledger was not known when this was judged: its key, to be bound with this enrolment token.
     pub(super) enrol: Option<Enrol>,
     /// Why the record after `rows` is not taken, and its place in the batch.

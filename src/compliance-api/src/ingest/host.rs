@@ -45,16 +45,16 @@ pub(super) fn judge(
     let id: LedgerId = ledger.parse().map_err(|_| Problem::malformed("the ledger's id is not one"))?;
     let mut rows: Vec<Row> = records.iter().map(|r| row(body, r)).collect();
     let before = preface_len(&rows);
-    let (keys, enrol) = match ledgers::find(connection, &id)? {
+    let (keys, key_epoch, enrol) = match ledgers::find(connection, &id)? {
         Some(known) => {
             if known.name != host {
                 return Err(another_host(ledger, &known.name, host));
             }
-            (known_keys(connection, known.row)?, None)
+            (known_keys(connection, known.row)?, known.key_epoch, None)
         }
         None => {
             let (key, enrol) = enrolment(&id, &records, before, stack, token)?;
-            (vec![(0, key)], Some(enrol))
+            (vec![(0, key)], 0, Some(enrol))
         }
     };
     let (good, fork, broken) = follow(&rows, before);
@@ -79,6 +79,7 @@ pub(super) fn judge(
         preface,
         rows,
         fork,
+        key_epoch,
         enrol,
         refusal,
     })

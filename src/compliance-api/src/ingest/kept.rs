@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use record::{ArtifactType, Hash, Person};
 use rusqlite::Connection;
 use serde_json::{Map, Value};
+use ssh_key::{HashAlg, PublicKey};
 
 use super::{answer::Outcome, batch::Refusal, event::Event, json, settle::clock_flag};
 use crate::{
@@ -22,8 +23,8 @@ use crate::{
         Error, Writing, incidents,
         kept::{self, Kept},
         ledgers::{self, Artifact, Ledger},
-        micros, reviewers,
-        tokens::TokenRow,
+        micros, receipts, reviewers,
+        tokens::{self, TokenRow},
     },
     token::{MAX_TYPE, Role, is_type},
 };
@@ -50,6 +51,10 @@ pub(super) struct Statements {
     body: Bytes,
     kind: ledgers::Kind,
     name: String,
+    /// The client's token.
+    token: Option<String>,
+    /// The keys that the person's reviews were judged by.
+    keys: Vec<PublicKey>,
     all: Vec<Statement>,
     pub(super) refusal: Option<Refusal>,
 }
@@ -83,7 +88,8 @@ pub(super) fn client(body: &Bytes, events: &[Event<'_>], token: Option<&TokenRow
         check_type(&event.kind, token)?;
         Ok((json::check(event.data).map_err(unprocessable)?, None))
     };
-    Ok(each(body, events, ledgers::Kind::Client, &token.name, judge))
+    let judged = each(body, events, ledgers::Kind::Client, &token.name, judge);
+    Ok(Statements { token: Some(token.id.clone()), ..judged })
 }
 
 /// Judges a person's reviews. The signature is the proof: no token is needed.
@@ -111,10 +117,11 @@ pub(super) fn person(
                     if matches!(e, ReviewError::NotAuthentic { .. }) { "not_authentic" } else { "malformed_review" };
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, e.to_string())
             })?;
-        found.fingerprint = Some(review.fingerprint.clone());
+        found.fingerprint = Some(review.key.fingerprint(HashAlg::Sha256).to_string());
         Ok((found, Some(review)))
     };
-    Ok(each(body, events, ledgers::Kind::Person, person.as_str(), judge))
+    let judged = each(body, events, ledgers::Kind::Person, person.as_str(), judge);
+    Ok(Statements { keys, ..judged })
 }
 
 /// Judges event after event until one does not pass.
@@ -148,7 +155,7 @@ fn each(
             }
         }
     }
-    Statements { body: body.clone(), kind, name: name.to_owned(), all, refusal }
+    Statements { body: body.clone(), kind, name: name.to_owned(), token: None, keys: Vec::new(), all, refusal }
 }
 
 fn unprocessable(detail: impl Into<String>) -> Problem {
@@ -193,17 +200,29 @@ fn check_type(kind: &str, token: &TokenRow) -> Result<(), Problem> {
     }
 }
 
-/// Stores what is new of it.
+/// Whether it would be judged as it was: the client's token or the person's keys may have been taken back since.
+fn holds_still(writing: &Writing<'_>, statements: &Statements) -> Result<bool, Error> {
+    if let Some(token) = &statements.token {
+        return tokens::is_in_force(writing, token);
+    }
+    let person: Person = statements.name.parse().map_err(|_| Error::Unsound("a person of no name".to_owned()))?;
+    Ok(reviewers::keys(writing.connection, &person)? == statements.keys)
+}
+
+/// Stores what is new of it; none when it has to be judged again.
 ///
 /// # Errors
 /// SQLite's; then nothing is.
-pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Result<Outcome, Error> {
+pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Result<Option<Outcome>, Error> {
+    if !holds_still(writing, &statements)? {
+        return Ok(None);
+    }
     let mut refusal = statements.refusal.take();
     let found = ledgers::find_named(writing.connection, statements.kind, &statements.name)?;
     if statements.all.is_empty() {
         // A client showed its token; a person is anybody, before a review of theirs holds.
         let head = found.filter(|_| statements.kind == ledgers::Kind::Client);
-        return Ok(Outcome { accepted: 0, stored: 0, head, refusal });
+        return Ok(Some(Outcome { accepted: 0, stored: 0, head, refusal }));
     }
     let mut ledger = match found {
         Some(ledger) => ledger,
@@ -213,6 +232,7 @@ pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Resul
     for statement in &statements.all {
         let data = &statements.body[statement.data.clone()];
         match kept::find(writing.connection, ledger.row, &statement.id)? {
+            None if is_copy(writing, statement)? => {}
             None => {
                 add(writing, &statements, statement, &mut ledger)?;
                 stored += 1;
@@ -226,9 +246,14 @@ pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Resul
         accepted += 1;
     }
     if stored > 0 {
-        ledgers::keep_receipt(writing, &ledger)?;
+        receipts::keep(writing, &ledger)?;
     }
-    Ok(Outcome { accepted, stored, head: Some(ledger), refusal })
+    Ok(Some(Outcome { accepted, stored, head: Some(ledger), refusal }))
+}
+
+/// Whether a review is stored under another id: the id is not signed, and anybody who has read a review can post it.
+fn is_copy(writing: &Writing<'_>, statement: &Statement) -> Result<bool, Error> {
+    statement.review.as_ref().map_or(Ok(false), |review| reviewers::is_kept(writing.connection, review))
 }
 
 /// Whether this is what is stored, sent once more. One that names no time has the one that it was received at.

@@ -4,7 +4,7 @@
 //! It never takes a record that does not follow the stored head, and never changes one that is stored.
 
 use axum::http::StatusCode;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     auth::bad_token,
     incidents::{Incident, Kind},
+    moment::is_clock_off,
     own_ledger::{self, By, Word},
     problem::Problem,
     store::{
@@ -25,31 +26,33 @@ use crate::{
     },
 };
 
-/// No record is older: before this, a clock was never set.
-const EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
-
-/// Stores what can be stored of it.
+/// Stores what can be stored of it; none when it has to be judged again, because the ledger was enrolled or its key rotated
+/// since it was judged.
 ///
 /// # Errors
 /// SQLite's; then nothing is.
-pub(super) fn settle(writing: &Writing<'_>, mut batch: Batch) -> Result<Outcome, Error> {
-    let refusal = batch.refusal.take().map(|r| r.about(&batch.ledger));
+pub(super) fn settle(writing: &Writing<'_>, batch: Batch) -> Result<Option<Outcome>, Error> {
     let found = ledgers::find(writing.connection, &batch.ledger)?;
+    let judged_by = batch.enrol.is_none().then_some(batch.key_epoch);
+    if found.as_ref().map(|ledger| ledger.key_epoch) != judged_by {
+        return Ok(None);
+    }
+    take(writing, batch, found).map(Some)
+}
+
+fn take(writing: &Writing<'_>, mut batch: Batch, found: Option<Ledger>) -> Result<Outcome, Error> {
+    let refusal = batch.refusal.take().map(|r| r.about(&batch.ledger));
     if batch.rows.is_empty() {
         // Where a ledger stands is no matter of whoever showed no authentic record of it.
         return Ok(Outcome { accepted: 0, stored: 0, head: None, refusal });
     }
     let mut ledger = match (found, &batch.enrol) {
-        (Some(ledger), None) => ledger,
-        (Some(ledger), Some(enrol)) if is_its_key(writing, &ledger, enrol)? => ledger,
+        (Some(ledger), _) => ledger,
         (None, Some(enrol)) => match begin(writing, &batch, enrol)? {
             Ok(ledger) => ledger,
             Err(problem) => return Ok(refused(&batch, 0, 0, None, problem)),
         },
-        (ledger, _) => {
-            let problem = Problem::busy("this ledger was enrolled at the same moment; send the same again");
-            return Ok(refused(&batch, 0, 0, ledger, problem));
-        }
+        (None, None) => return Err(Error::Unsound("no ledger where one was just found".to_owned())),
     };
     let settled = rows(writing, &batch, &mut ledger)?;
     // Anybody can send what was read on its way once: only what is new, in a ledger that counts, says that the host lives.
@@ -108,13 +111,25 @@ fn rows(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger) -> Result<Set
 
 /// The flag of a record with a time that no clock which is right can say.
 pub(super) fn clock_flag(writing: &Writing<'_>, time: Timestamp) -> u32 {
-    let ahead = writing.now.saturating_add(writing.limits.clock_ahead).unwrap_or(Timestamp::MAX);
-    if time > ahead || time < EPOCH { CLOCK_OFF } else { 0 }
+    if is_clock_off(time, writing.now, writing.limits.clock_ahead) { CLOCK_OFF } else { 0 }
+}
+
+/// When the next sweep has to come, by this server's clock: as the record says, and no later than any schedule allows. Where
+/// its clock is off, its promise holds from now on.
+fn next_by(writing: &Writing<'_>, row: &Row) -> Option<Timestamp> {
+    let most = writing.now.saturating_add(writing.limits.next_by_ahead).unwrap_or(Timestamp::MAX);
+    let promised = row.next_by?;
+    if clock_flag(writing, row.time) == 0 {
+        return Some(promised.min(most));
+    }
+    let from_now = promised.duration_since(row.time).max(SignedDuration::ZERO);
+    Some(writing.now.saturating_add(from_now).unwrap_or(Timestamp::MAX).min(most))
 }
 
 fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> Result<(), Error> {
     let flags = |row: &Row| clock_flag(writing, row.time) | if row.known { 0 } else { UNKNOWN_TYPE };
-    let artifacts: Vec<Artifact<'_>> = rows.iter().map(|row| row.artifact(&batch.body, flags(row))).collect();
+    let artifact = |row| Artifact { next_by: next_by(writing, row), ..row.artifact(&batch.body, flags(row)) };
+    let artifacts: Vec<Artifact<'_>> = rows.iter().map(artifact).collect();
     ledgers::append(writing, ledger, &artifacts)?;
     for row in rows {
         if let Some(key) = row.next_key.as_ref().filter(|text| verify::signatory(text).is_some()) {
@@ -228,11 +243,6 @@ fn leap(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, next: &Row) -
     incidents::note(writing, &incident)?;
     (ledger.head_seq, ledger.head_hash) = (last, next.prev);
     Ok(())
-}
-
-fn is_its_key(writing: &Writing<'_>, ledger: &Ledger, enrol: &Enrol) -> Result<bool, Error> {
-    let keys = hosts::keys(writing.connection, ledger.row)?;
-    Ok(keys.first().is_some_and(|(_, key)| key.to_openssh().is_ok_and(|text| text == enrol.public_key)))
 }
 
 /// Binds a new ledger to its key, by one use of the token. For a host that is known already it waits for an admin.

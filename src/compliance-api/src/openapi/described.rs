@@ -44,6 +44,19 @@ struct Server {
     public_key: String,
     /// The same as a line of an allowed_signers file (ssh-keygen(1)).
     allowed_signers: String,
+    /// The keys before it, oldest first: what they signed verifies with them.
+    former_keys: Vec<FormerKey>,
+}
+
+/// A key that this server signed with.
+#[derive(Serialize, ToSchema)]
+struct FormerKey {
+    /// As OpenSSH writes it.
+    public_key: String,
+    /// When it began to sign.
+    since: Moment,
+    /// When another took its place.
+    until: Moment,
 }
 
 /// Who the server is: the key that its receipts verify with.

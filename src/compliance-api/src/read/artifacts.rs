@@ -339,7 +339,7 @@ pub(super) fn every_type(connection: &Connection) -> Result<Vec<(i64, String)>, 
     rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
 }
 
-fn word(connection: &Connection, word: &str) -> Result<Option<i64>, Error> {
+pub(super) fn word(connection: &Connection, word: &str) -> Result<Option<i64>, Error> {
     connection
         .prepare_cached("SELECT id FROM words WHERE word = ?1")
         .and_then(|mut s| s.query_row([word], |row| row.get(0)).optional())

@@ -1,13 +1,17 @@
 //! What judging rests on, read from the store: sources, counts and reviews within a window.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::artifacts::every_type;
+use super::artifacts::{every_type, word};
 use crate::{
     evidence::{Facts, ReviewSpan, Source, SourceKind, Tally, Window},
+    moment::is_clock_off,
     requirements::TypePattern,
     store::{Error, micros, moment, tallies},
 };
@@ -20,19 +24,21 @@ const MAX_REVIEWS: usize = 10_000;
 pub(super) struct Scope {
     /// The types that matter; none for all.
     pub(super) types: Option<Vec<TypePattern>>,
-    /// Only this stack's hosts, and reviews that are of it or of all. Clients belong to no stack.
+    /// Only what hosts state as being of this stack, and reviews that are of it or of all. Clients belong to no stack.
     pub(super) stack: Option<String>,
     /// Within this window.
     pub(super) window: Window,
     /// Also from ledgers that an admin has yet to approve.
     pub(super) pending: bool,
+    /// How far a time may be from this server's clock.
+    pub(super) clock_ahead: Duration,
 }
 
 /// Facts, owned.
 #[derive(Debug)]
 pub(super) struct Gathered {
-    sources: Vec<Source>,
-    tallies: Vec<Tally>,
+    pub(super) sources: Vec<Source>,
+    pub(super) tallies: Vec<Tally>,
     reviews: Vec<ReviewSpan>,
     window: Window,
 }
@@ -50,15 +56,20 @@ pub(super) fn gather(connection: &Connection, scope: &Scope) -> Result<Gathered,
     let from = scope.window.from.map_or(i64::MIN, micros);
     let to = scope.window.to.map_or(i64::MAX, micros);
     let is_wanted = |word: &str| scope.types.as_ref().is_none_or(|all| all.iter().any(|t| t.matches(word)));
+    let stacks = Stacks::of(connection, scope)?;
     let mut all = Vec::new();
     for (row, kind) in every_type(connection)?.into_iter().filter(|(_, word)| is_wanted(word)) {
-        let mut by_source: BTreeMap<usize, Tally> = BTreeMap::new();
-        for (ledger, found) in tallies::within(connection, row, from, to)? {
-            let Some(source) = of_ledger.get(&ledger).copied() else { continue };
+        let mut by_source: BTreeMap<(usize, bool), Tally> = BTreeMap::new();
+        for (of, found) in tallies::within(connection, row, from, to)? {
+            let Some(source) = of_ledger.get(&of.ledger).copied() else { continue };
+            if !stacks.wants(sources[source].kind, of.stack) {
+                continue;
+            }
             let (first, last) = (moment(found.first)?, moment(found.last)?);
-            let one = Tally { kind: kind.clone(), source, count: found.count, first, last };
+            let clock_off = of.clock_off;
+            let one = Tally { kind: kind.clone(), source, count: found.count, clock_off, first, last };
             by_source
-                .entry(source)
+                .entry((source, clock_off))
                 .and_modify(|t| {
                     (t.count, t.first, t.last) = (t.count + one.count, t.first.min(first), t.last.max(last));
                 })
@@ -70,15 +81,33 @@ pub(super) fn gather(connection: &Connection, scope: &Scope) -> Result<Gathered,
     Ok(Gathered { sources, tallies: all, reviews, window: scope.window })
 }
 
+/// Which stacks' artifacts are wanted, by their words' rows; none for all.
+struct Stacks(Option<(i64, i64)>);
+
+impl Stacks {
+    fn of(connection: &Connection, scope: &Scope) -> Result<Self, Error> {
+        // No artifact has a word that is not there.
+        let row = |text: &str| Ok::<_, Error>(word(connection, text)?.unwrap_or(i64::MIN));
+        Ok(Self(scope.stack.as_ref().map(|stack| Ok::<_, Error>((row(stack)?, row("")?))).transpose()?))
+    }
+
+    /// What a host states is of the stack that it names there; a review is of one, or of all.
+    fn wants(&self, kind: SourceKind, stack: i64) -> bool {
+        self.0.is_none_or(|(wanted, none)| stack == wanted || (kind == SourceKind::Person && stack == none))
+    }
+}
+
 /// One chain, as it matters for its source.
 struct Chain {
     row: i64,
     kind: SourceKind,
     name: String,
     stack: String,
+    token_stack: Option<String>,
     created: i64,
     last_type: String,
     last_time: i64,
+    received: i64,
 }
 
 /// Sources, and which chain belongs to which.
@@ -86,7 +115,7 @@ fn sources(connection: &Connection, scope: &Scope) -> Result<(Vec<Source>, HashM
     let listing = "listing sources";
     let mut statement = connection
         .prepare_cached(
-            "SELECT id, kind, name, stack, created, last_type, last_time FROM ledgers
+            "SELECT id, kind, name, stack, created, last_type, last_time, token_stack, head_received FROM ledgers
              WHERE kind <> 'server' AND (state = 'enrolled' OR ?1) ORDER BY id",
         )
         .map_err(Error::sqlite(listing))?;
@@ -96,12 +125,7 @@ fn sources(connection: &Connection, scope: &Scope) -> Result<(Vec<Source>, HashM
     for row in rows {
         let chain = row.map_err(Error::sqlite(listing))?;
         let is_host = chain.kind == SourceKind::Host;
-        let left_out = match (&scope.stack, chain.kind) {
-            (Some(stack), SourceKind::Host) => *stack != chain.stack,
-            (Some(_), kind) => kind != SourceKind::Person,
-            (None, _) => false,
-        };
-        if left_out {
+        if scope.stack.is_some() && chain.kind == SourceKind::Client {
             continue;
         }
         let at = *of_name.entry((chain.kind, chain.name.clone())).or_insert(sources.len());
@@ -109,17 +133,21 @@ fn sources(connection: &Connection, scope: &Scope) -> Result<(Vec<Source>, HashM
         if at == sources.len() {
             sources.push(Source {
                 kind: chain.kind,
-                name: chain.name,
+                name: chain.name.clone(),
                 stack: None,
                 begun: moment(chain.created)?,
                 stopped: None,
+                expected: false,
             });
         }
-        // The newest chain says where its host is, and whether it stopped.
+        // The newest chain says where its host is, and whether it stopped. A host is expected of the stack that it was
+        // enrolled for, whatever it says of itself, and of the one that it says.
         let source = &mut sources[at];
-        source.stack = is_host.then_some(chain.stack);
+        let is_of = |stack: &String| chain.stack == *stack || chain.token_stack.as_ref() == Some(stack);
+        source.expected = is_host && scope.stack.as_ref().is_none_or(is_of);
         let stopped = is_host && chain.last_type == record::ArtifactType::DaemonStopped.as_str();
-        source.stopped = if stopped { Some(moment(chain.last_time)?) } else { None };
+        source.stopped = if stopped { Some(chain.stopped(scope.clock_ahead)?) } else { None };
+        source.stack = is_host.then_some(chain.stack);
     }
     Ok((sources, of_ledger))
 }
@@ -138,7 +166,17 @@ fn chain(row: &Row<'_>) -> rusqlite::Result<Chain> {
         created: row.get(4)?,
         last_type: row.get(5)?,
         last_time: row.get(6)?,
+        token_stack: row.get(7)?,
+        received: row.get(8)?,
     })
+}
+
+impl Chain {
+    /// When it stopped, as it says; where it says what cannot be, when that was heard.
+    fn stopped(&self, clock_ahead: Duration) -> Result<Timestamp, Error> {
+        let (said, heard) = (moment(self.last_time)?, moment(self.received)?);
+        Ok(if is_clock_off(said, heard, clock_ahead) { heard } else { said })
+    }
 }
 
 fn reviews(connection: &Connection, scope: &Scope, from: i64, to: i64) -> Result<Vec<ReviewSpan>, Error> {

@@ -34,7 +34,7 @@ pub(super) struct Query {
     /// Only this one.
     #[param(pattern = "^[A-Za-z0-9.-]{1,64}$")]
     host: Option<String>,
-    /// Only this stack's.
+    /// Only this stack's: those that were enrolled for it, and those whose newest record names it.
     #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     stack: Option<String>,
     /// Only those that stand so. A page then has fewer rows than its limit.
@@ -64,7 +64,7 @@ pub(super) struct Hosts {
 pub(super) struct HostStanding {
     /// Its name.
     host: String,
-    /// Its stack.
+    /// Its stack, as its newest record says.
     stack: String,
     /// How it stands: as its newest approved ledger does.
     state: Standing,
@@ -102,7 +102,7 @@ pub(super) struct LedgerStanding {
     last_time: Moment,
     /// The last record's type.
     last_type: String,
-    /// When the next sweep has to come, as the newest one said.
+    /// When the next sweep has to come, as the newest one said, within `limits.next_by_ahead`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_by: Option<Moment>,
     /// How many records the host pruned before they came here.
@@ -161,7 +161,7 @@ fn page(
     let mut statement = connection
         .prepare_cached(
             "SELECT DISTINCT name FROM ledgers WHERE kind = 'host' AND name > ?1 AND (?2 IS NULL OR name = ?2)
-             AND (?3 IS NULL OR stack = ?3) ORDER BY name LIMIT ?4",
+             AND (?3 IS NULL OR stack = ?3 OR token_stack = ?3) ORDER BY name LIMIT ?4",
         )
         .map_err(Error::sqlite(listing))?;
     let name = |n: &Option<Host>| n.as_ref().map(|n| n.as_str().to_owned());

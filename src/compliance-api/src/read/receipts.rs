@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
-use record::{Hash, Host, LedgerId, Receipt};
+use record::{Host, LedgerId};
 use rusqlite::{Connection, params as bind};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -16,7 +16,7 @@ use crate::{
     App,
     auth::Auditor,
     problem::Problem,
-    store::{Error, hosts, moment},
+    store::{Error, receipts},
 };
 
 /// Receipts in one chunk: each is signed anew, which takes time.
@@ -90,48 +90,21 @@ fn chains(
     .collect()
 }
 
-/// Seals receipts again: the same bytes as were answered, as ed25519 is deterministic.
 struct Sealer {
     app: Arc<App>,
     /// What is left, the next one last.
     chains: Vec<(i64, LedgerId)>,
-    after: i64,
+    after: u64,
 }
 
 impl Maker for Sealer {
     fn chunk(&mut self, connection: &Connection) -> Result<Chunk, Error> {
-        let listing = "listing receipts";
-        let mut lines = Vec::new();
-        let Some((row, ledger)) = self.chains.last().cloned() else { return Ok(Chunk { lines, end: true }) };
-        let signers = hosts::signers(connection, row)?;
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT seq, hash, received FROM receipts WHERE ledger = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-            )
-            .map_err(Error::sqlite(listing))?;
-        let rows = statement
-            .query_map(bind![row, self.after, PER_CHUNK], |r| Ok((r.get(0)?, r.get::<_, [u8; 32]>(1)?, r.get(2)?)))
-            .map_err(Error::sqlite(listing))?;
-        let mut count = 0;
-        for row in rows {
-            let (seq, hash, received): (i64, _, i64) = row.map_err(Error::sqlite(listing))?;
-            let number = u64::try_from(seq).map_err(|_| Error::Unsound(format!("a record numbered {seq}")))?;
-            let receipt = Receipt {
-                ledger: ledger.clone(),
-                seq: number,
-                hash: Hash::from(hash),
-                received: moment(received)?,
-                signer: hosts::signer_at(&signers, number),
-            };
-            lines.extend_from_slice(receipt.seal(self.app.store.key())?.as_str().as_bytes());
-            lines.push(b'\n');
-            self.after = seq;
-            count += 1;
-        }
-        if count < PER_CHUNK {
+        let Some((row, ledger)) = self.chains.last() else { return Ok(Chunk { lines: Vec::new(), end: true }) };
+        let part = receipts::part(connection, self.app.store.key(), (*row, ledger), self.after, PER_CHUNK)?;
+        self.after = part.last.unwrap_or(0);
+        if part.last.is_none() {
             self.chains.pop();
-            self.after = 0;
         }
-        Ok(Chunk { lines, end: self.chains.is_empty() })
+        Ok(Chunk { lines: part.lines, end: self.chains.is_empty() })
     }
 }

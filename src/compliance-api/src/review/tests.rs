@@ -34,7 +34,7 @@ fn a_review_by_a_registered_key_holds() {
     let keys = [key(1).public_key().clone(), key(2).public_key().clone()];
     let review = read(&signed(UNSIGNED, &key(2)), &keys).unwrap();
     assert_eq!((review.from.to_string().as_str(), review.stack.unwrap().as_str()), ("2026-10-01T00:00:00Z", "web"));
-    assert_eq!(review.fingerprint, keys[1].fingerprint(HashAlg::Sha256).to_string());
+    assert_eq!(review.key, keys[1]);
 }
 
 #[test]

@@ -4,15 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
+use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
-use crate::{App, admin, ingest, openapi, problem::Problem, read, reviewers};
+use crate::{App, admin, ingest, moment::Moment, openapi, problem::Problem, read, reviewers, store::server_keys};
+
+/// Bytes of a body that is too large which are read, and thrown away, before the answer.
+const PASSED_OVER: usize = 8 * 1024 * 1024;
+/// For how long.
+const PASSED_OVER_TIME: Duration = Duration::from_secs(5);
 
 /// All endpoints.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -40,8 +47,12 @@ pub(super) fn router(app: Arc<App>) -> Router {
 
 /// Who this server is: the key that signs receipts, in the forms that verifying takes.
 async fn server(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    let key = ssh_key::PublicKey::from(app.store.key().public_key().key_data().clone());
-    let line = key.to_openssh().map_err(|e| Problem::internal(&e))?;
+    let line = app.store.key().public_line()?;
+    let keys = app.store.readers().run(server_keys::list).await?;
+    let former = keys.iter().zip(keys.iter().skip(1));
+    let former: Vec<Value> = former
+        .map(|((key, since), (_, until))| json!({"public_key": key, "since": Moment(*since), "until": Moment(*until)}))
+        .collect();
     let name = app.config.name.as_str();
     let namespaces = format!("{},{}", record::RECEIPT_NAMESPACE, record::NAMESPACE);
     Ok(Json(json!({
@@ -49,12 +60,14 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
         "version": env!("CARGO_PKG_VERSION"),
         "public_key": line,
         "allowed_signers": format!("{name} namespaces=\"{namespaces}\" {line}"),
+        "former_keys": former,
     })))
 }
 
 async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let limits = &app.config.limits;
     let mut response = if said_length(&request).is_some_and(|length| length > limits.body as u64) {
+        pass_over(request.into_body()).await;
         Problem::too_large(limits.body).into_response()
     } else {
         match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
@@ -66,6 +79,16 @@ async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Reads on for a while: whoever is still sending when the connection is closed may never see the answer.
+async fn pass_over(body: Body) {
+    let all = async {
+        let mut body = Limited::new(body, PASSED_OVER);
+        while let Some(Ok(_)) = body.frame().await {}
+    };
+    // What takes longer is closed all the same.
+    let _ = tokio::time::timeout(PASSED_OVER_TIME, all).await;
 }
 
 fn said_length(request: &Request) -> Option<u64> {

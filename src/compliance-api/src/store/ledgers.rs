@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use record::{Hash, LedgerId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, Writing, micros, moment, tallies::Tallies};
+use super::{Error, Writing, micros, moment, receipts, tallies::Tallies};
 
 /// Whose chain it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +51,16 @@ pub struct Ledger {
     pub head_received: Timestamp,
     /// The stack of the token that enrolled it, where one did.
     pub token_stack: Option<String>,
+    /// How many keys were bound to it: what was judged at another number is judged again.
+    pub key_epoch: i64,
 }
 
-const COLUMNS: &str = "id, ledger, name, state = 'pending', head_seq, head_hash, head_received, token_stack";
+const COLUMNS: &str = "id, ledger, name, state = 'pending', head_seq, head_hash, head_received, token_stack,
+    key_epoch";
 
 fn ledger(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Ledger, Error>> {
     let (id, hash, received): (String, [u8; 32], i64) = (row.get(1)?, row.get(5)?, row.get(6)?);
-    let token_stack = row.get(7)?;
+    let (token_stack, key_epoch) = (row.get(7)?, row.get(8)?);
     let (row, name, pending, head_seq) = (row.get(0)?, row.get(2)?, row.get(3)?, row.get(4)?);
     Ok((|| {
         Ok(Ledger {
@@ -69,6 +72,7 @@ fn ledger(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Ledger, Error>> {
             head_hash: Hash::from(hash),
             head_received: moment(received)?,
             token_stack,
+            key_epoch,
         })
     })())
 }
@@ -134,6 +138,7 @@ pub fn begin(writing: &Writing<'_>, kind: Kind, id: &LedgerId, name: &str, pendi
         head_hash: Hash::ZERO,
         head_received: writing.now,
         token_stack: None,
+        key_epoch: 0,
     })
 }
 
@@ -177,7 +182,7 @@ pub const UNKNOWN_TYPE: u32 = 2;
 /// SQLite's; then nothing of it is stored.
 pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<(), Error> {
     match add(writing, ledger, artifacts)? {
-        Some(_) => keep_receipt(writing, ledger),
+        Some(_) => receipts::keep(writing, ledger),
         None => Ok(()),
     }
 }
@@ -193,15 +198,17 @@ pub fn add(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>
         .connection
         .prepare_cached(
             "INSERT INTO artifacts (ledger, seq, type, stack, time, received, person, account, fingerprint, flags, bytes,
-             client_id, entry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             client_id, entry, id, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )
         .map_err(Error::sqlite(storing))?;
     let received = micros(writing.now);
     let mut words = Words::default();
     let mut tallies = Tallies::default();
-    for a in artifacts {
+    let row = next_ids(writing, artifacts.len())?;
+    let first = row - i64::try_from(artifacts.len()).expect("a batch") + 1;
+    for (a, id) in artifacts.iter().zip(first..) {
         let (word, stack) = (words.id(writing, a.word)?, words.id(writing, a.stack)?);
-        tallies.count(word, micros(a.time));
+        tallies.count(word, stack, a.flags & CLOCK_OFF != 0, micros(a.time));
         let (client_id, entry) = a.kept.unzip();
         insert
             .execute(params![
@@ -217,11 +224,12 @@ pub fn add(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>
                 a.flags,
                 a.bytes,
                 client_id,
-                entry
+                entry,
+                id,
+                a.hash.as_bytes()
             ])
             .map_err(Error::sqlite(storing))?;
     }
-    let row = writing.connection.last_insert_rowid();
     tallies.keep(writing.connection, ledger.row)?;
     let next_by = artifacts.iter().rev().find_map(|a| a.next_by).map(micros);
     writing
@@ -248,19 +256,13 @@ pub fn add(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>
     Ok(Some(row))
 }
 
-/// Keeps what the receipt over the head says.
-///
-/// # Errors
-/// SQLite's.
-pub fn keep_receipt(writing: &Writing<'_>, ledger: &Ledger) -> Result<(), Error> {
+/// Takes so many ids of artifacts; returns the last of them. They are given in the order of commits.
+fn next_ids(writing: &Writing<'_>, count: usize) -> Result<i64, Error> {
     writing
         .connection
-        .prepare_cached("INSERT INTO receipts (ledger, seq, hash, received) VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut s| {
-            s.execute(params![ledger.row, ledger.head_seq, ledger.head_hash.as_bytes(), micros(ledger.head_received)])
-        })
-        .map_err(Error::sqlite("keeping a receipt"))?;
-    Ok(())
+        .prepare_cached("UPDATE counters SET last = last + ?1 WHERE name = 'artifacts' RETURNING last")
+        .and_then(|mut s| s.query_row([count], |row| row.get(0)))
+        .map_err(Error::sqlite("numbering artifacts"))
 }
 
 /// Rows of words, remembered for one call: a batch repeats few.
@@ -316,6 +318,11 @@ pub fn add_key(writing: &Writing<'_>, ledger: &Ledger, first_seq: u64, public_ke
         .prepare_cached("INSERT INTO keys (ledger, first_seq, public_key) VALUES (?1, ?2, ?3)")
         .and_then(|mut s| s.execute(params![ledger.row, first_seq, public_key]))
         .map_err(Error::sqlite("binding a key"))?;
+    writing
+        .connection
+        .prepare_cached("UPDATE ledgers SET key_epoch = key_epoch + 1 WHERE id = ?1")
+        .and_then(|mut s| s.execute([ledger.row]))
+        .map_err(Error::sqlite("binding a key"))?;
     Ok(())
 }
 
@@ -328,8 +335,8 @@ pub struct Head {
     pub seq: u64,
     /// The hash of that record's line.
     pub hash: Hash,
-    /// When it was stored.
-    pub received: Timestamp,
+    /// That record's row.
+    pub row: i64,
 }
 
 /// Where every chain stands but this one, in order of their ids.
@@ -339,28 +346,31 @@ pub struct Head {
 pub fn heads(connection: &Connection, but: i64) -> Result<Vec<Head>, Error> {
     let listing = "listing heads";
     let mut statement = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE id <> ?1 AND head_seq > 0 ORDER BY ledger"))
+        .prepare_cached(
+            "SELECT l.ledger, l.head_seq, l.head_hash, a.id FROM ledgers l
+             JOIN artifacts a ON a.ledger = l.id AND a.seq = l.head_seq WHERE l.id <> ?1 ORDER BY l.ledger",
+        )
         .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([but], ledger).map_err(Error::sqlite(listing))?;
+    let read = |r: &rusqlite::Row<'_>| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, [u8; 32]>(2)?, r.get(3)?));
+    let rows = statement.query_map([but], read).map_err(Error::sqlite(listing))?;
     rows.map(|row| {
-        let ledger = row.map_err(Error::sqlite(listing))??;
-        Ok(Head { id: ledger.id, seq: ledger.head_seq, hash: ledger.head_hash, received: ledger.head_received })
+        let (id, seq, hash, row) = row.map_err(Error::sqlite(listing))?;
+        let id = id.parse().map_err(|_| Error::Unsound(format!("a ledger called {id:?}")))?;
+        Ok(Head { id, seq, hash: Hash::from(hash), row })
     })
     .collect()
 }
 
-/// When this chain's newest artifact of a type was stored.
+/// The row of this chain's newest artifact of a type, by number: clocks may have gone back since.
 ///
 /// # Errors
 /// SQLite's.
-pub fn last_of_type(connection: &Connection, row: i64, word: &str) -> Result<Option<Timestamp>, Error> {
+pub fn last_of_type(connection: &Connection, row: i64, word: &str) -> Result<Option<i64>, Error> {
     connection
         .prepare_cached(
-            "SELECT received FROM artifacts WHERE type = (SELECT id FROM words WHERE word = ?2) AND ledger = ?1
-             ORDER BY time DESC LIMIT 1",
+            "SELECT id FROM artifacts INDEXED BY artifacts_ledger
+             WHERE type = (SELECT id FROM words WHERE word = ?2) AND ledger = ?1 ORDER BY seq DESC LIMIT 1",
         )
-        .and_then(|mut s| s.query_row(params![row, word], |r| r.get::<_, i64>(0)).optional())
-        .map_err(Error::sqlite("looking up the newest of a type"))?
-        .map(moment)
-        .transpose()
+        .and_then(|mut s| s.query_row(params![row, word], |r| r.get(0)).optional())
+        .map_err(Error::sqlite("looking up the newest of a type"))
 }

@@ -92,13 +92,25 @@ pub fn keep_review(writing: &Writing<'_>, artifact: i64, review: &Review) -> Res
     writing
         .connection
         .prepare_cached(
-            "INSERT INTO reviews (artifact, person, window_from, window_to, signed, stack)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO reviews (artifact, person, window_from, window_to, signed, stack, message)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .and_then(|mut s| {
             let (from, to, signed) = (micros(review.from), micros(review.to), micros(review.time));
-            s.execute(params![artifact, review.person.as_str(), from, to, signed, stack])
+            let message = review.message.as_bytes();
+            s.execute(params![artifact, review.person.as_str(), from, to, signed, stack, message])
         })
         .map_err(Error::sqlite("keeping a review"))?;
     Ok(())
+}
+
+/// Whether what this review signs is stored, under whatever id.
+///
+/// # Errors
+/// SQLite's.
+pub fn is_kept(connection: &Connection, review: &Review) -> Result<bool, Error> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM reviews WHERE message = ?1)")
+        .and_then(|mut s| s.query_row([review.message.as_bytes()], |r| r.get(0)))
+        .map_err(Error::sqlite("looking up a review"))
 }

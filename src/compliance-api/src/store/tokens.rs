@@ -131,6 +131,20 @@ pub fn revoke(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
     Ok(changed == 1)
 }
 
+/// Whether the token with this id is in force now.
+///
+/// # Errors
+/// SQLite's.
+pub fn is_in_force(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
+    writing
+        .connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM tokens WHERE id = ?1 AND revoked IS NULL AND (expires IS NULL OR expires > ?2))",
+        )
+        .and_then(|mut s| s.query_row(params![id, micros(writing.now)], |r| r.get(0)))
+        .map_err(Error::sqlite("looking up a token"))
+}
+
 /// Takes one use of an enrolment token, if it is in force and has one left. Whether it had.
 ///
 /// # Errors

@@ -14,10 +14,9 @@ use std::{
 use jiff::Timestamp;
 use record::Host;
 use rusqlite::Connection;
-use ssh_key::PrivateKey;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Error;
+use super::{Error, ServerKey, server_keys};
 use crate::{config::Config, config::Limits};
 
 /// Jobs of one transaction. More wait for the next: a commit should not keep its first job waiting long.
@@ -33,7 +32,7 @@ pub struct Writing<'a> {
     /// The moment of this transaction: `received` of all that it stores.
     pub now: Timestamp,
     /// The server's key.
-    pub key: &'a PrivateKey,
+    pub key: &'a ServerKey,
     /// The server's name.
     pub name: &'a Host,
     /// The bounds in force.
@@ -64,7 +63,7 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, config: &Config, key: Arc<PrivateKey>) -> Result<Self, Error> {
+    pub(super) fn start(connection: Connection, config: &Config, key: Arc<ServerKey>) -> Result<Self, Error> {
         let (send, receive) = mpsc::channel(config.limits.write_queue);
         let desk = Desk { connection, key, name: config.name.clone(), limits: config.limits.clone() };
         let thread = thread::Builder::new()
@@ -172,7 +171,7 @@ fn by_itself<T>(writing: &Writing<'_>, job: impl FnOnce(&Writing<'_>) -> Result<
 /// All that the thread owns.
 struct Desk {
     connection: Connection,
-    key: Arc<PrivateKey>,
+    key: Arc<ServerKey>,
     name: Host,
     limits: Limits,
 }
@@ -212,6 +211,9 @@ impl Desk {
                 .map_err(Error::sqlite("beginning a transaction"))?;
         let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("the clock's own time");
         let writing = Writing { connection: &transaction, now, key: &self.key, name: &self.name, limits: &self.limits };
+        if server_keys::newest(&transaction)?.is_some_and(|(id, _)| id != self.key.id) {
+            return Err(Error::KeyReplaced);
+        }
         for job in jobs.drain(..) {
             finishes.push(job(&writing));
             if transaction.is_autocommit() {

@@ -181,6 +181,69 @@ fn a_review_is_taken_when_its_persons_registered_key_signed_it_and_needs_no_toke
 }
 
 #[test]
+fn a_review_that_is_posted_again_under_other_ids_is_stored_once() {
+    let server = Server::start();
+    let alice = Host::new("x", "web").key;
+    let public_key = alice.public_key().to_openssh().unwrap();
+    let added = server.admin().post("/v1/reviewers", &json!({"person": "alice", "public_key": public_key}));
+    assert_eq!(added.status, 201, "{added:?}");
+    let signed = review("r-0", &alice);
+    let client = server.client();
+    assert_eq!(client.ingest(&signed).json()["stored"], 1);
+    for n in 1..20 {
+        let copy = client.ingest(&signed.replace("\"r-0\"", &format!("\"r-{n}\"")));
+        assert_eq!((copy.status, &copy.json()["accepted"], &copy.json()["stored"]), (200, &json!(1), &json!(0)));
+    }
+    let twice = signed.replace("\"r-0\"", "\"r-90\"").replace("}}]", &format!("}}}},{}", &signed[1..]));
+    assert_eq!(client.ingest(&twice).json()["stored"], 0, "nor within a batch");
+    assert_eq!(server.count("SELECT count(*) FROM records WHERE type = 'review.completed'"), 1);
+    assert_eq!(server.count("SELECT count(*) FROM reviews"), 1);
+    let asked = server.admin().get("/v1/requirements/164.308(a)(1)(ii)(D)").json();
+    assert_eq!(asked["people"], 1);
+    let reviewed = asked["evidence"].as_array().unwrap().iter().find_map(|e| e["reviewed"]["reviews"].as_array());
+    assert_eq!(reviewed.unwrap().len(), 1, "{asked}");
+}
+
+#[test]
+fn one_record_that_names_another_stack_moves_no_history_and_no_date_keeps_a_host_fresh() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    host.logins(3);
+    assert_eq!(server.client().ingest(&host.batch(3..=5)).status, 200);
+    host.stack = "db".to_owned();
+    let next_by = "2100-01-01T00:00:00.000000Z";
+    host.state(&Draft::new(ArtifactType::SweepAttested, "all is well").with("next_by", next_by));
+    assert_eq!(server.client().ingest(&host.batch(6..=6)).status, 200);
+    let admin = server.admin();
+    let logins =
+        |stack: &str| admin.get(&format!("/v1/requirements/164.312(d)?stack={stack}")).json()["artifacts"].clone();
+    assert_eq!((logins("web"), logins("db")), (json!(3), json!(0)));
+    for stack in ["web", "db"] {
+        let listed = admin.get(&format!("/v1/hosts?stack={stack}")).json();
+        assert_eq!(listed["hosts"][0]["host"], "i-1", "it is still one of the stack that it was enrolled for");
+        let sweeps = admin.get(&format!("/v1/requirements/164.312(a)(1)?stack={stack}")).json();
+        let due = sweeps["evidence"].as_array().unwrap().iter().find(|e| e["expected"]["from"] == "each_host").unwrap();
+        assert_eq!(due["sources"][0]["name"], "i-1", "{due}");
+        let ledger = &listed["hosts"][0]["ledgers"][0];
+        let promised: Timestamp = ledger["next_by"].as_str().unwrap().parse().unwrap();
+        assert!(promised <= Timestamp::now() + SignedDuration::from_hours(25), "{ledger}");
+    }
+    // A clock in 2099: its sweep counts, and its promise holds from when it came.
+    host.time = "2099-01-01T00:00:00Z".parse().unwrap();
+    let sweep = Draft::new(ArtifactType::SweepAttested, "all is well").with("next_by", "2099-01-01T00:15:01.000000Z");
+    host.state(&sweep);
+    host.state(&Draft::new(ArtifactType::DaemonStopped, "it stopped"));
+    assert_eq!(server.client().ingest(&host.batch(7..=8)).status, 200);
+    let sweeps = admin.get("/v1/requirements/164.312(a)(1)").json();
+    let due = sweeps["evidence"].as_array().unwrap().iter().find(|e| e["expected"]["from"] == "each_host").unwrap();
+    assert_eq!((&due["artifacts"], &due["clockoff"]), (&json!(2), &json!(1)), "{due}");
+    assert!(!due["last"].as_str().unwrap().starts_with("2099"), "{due}");
+    let listed = admin.get("/v1/hosts").json();
+    let promised: Timestamp = listed["hosts"][0]["ledgers"][0]["next_by"].as_str().unwrap().parse().unwrap();
+    assert!(promised <= Timestamp::now() + SignedDuration::from_mins(15), "{listed}");
+}
+
+#[test]
 fn reviews_without_a_key_are_one_incident_whatever_their_ids() {
     let server = Server::start();
     let nobody = Host::new("x", "web").key;

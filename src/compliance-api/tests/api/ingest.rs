@@ -451,3 +451,25 @@ fn a_host_that_states_records_of_another_stack_than_its_tokens_is_told_of() {
     let detail: Value = serde_json::from_str(&detail).unwrap();
     assert_eq!(detail, json!({"seq": 5, "stack": "prod", "enrolled_by_stack": "web"}));
 }
+
+#[test]
+fn a_checkpoint_lists_what_moved_though_the_clock_was_in_2030_at_the_one_before() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    let server = server.restart();
+    // As if it had stood in 2030 for a while.
+    let database = server.database();
+    database.execute("UPDATE artifacts SET time = 1900000000000000, received = 1900000000000000", []).unwrap();
+    drop(database);
+    host.logins(1);
+    assert_eq!(server.client().ingest(&host.batch(3..=3)).status, 200);
+    let server = server.restart();
+    let listed = |seq: u64| {
+        server.count(&format!(
+            "SELECT count(*) FROM records WHERE type = 'server.checkpoint'
+             AND instr(CAST(bytes AS TEXT), '\"seq\":{seq}}}') AND instr(CAST(bytes AS TEXT), '{}')",
+            host.ledger
+        ))
+    };
+    assert_eq!((listed(2), listed(3)), (1, 1), "each head once: when it had moved");
+}

@@ -7,3 +7,5 @@ mod durable;
 mod hostile;
 mod hosts;
 mod ingest;
+mod races;
+mod server_key;

@@ -1,10 +1,11 @@
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use proptest::{prelude::*, test_runner::TestRunner};
 use record::Hash;
 
 use super::*;
+use crate::read::facts::{Scope, gather};
 use crate::{
     config::Config,
     own_ledger::random_ledger,
@@ -49,6 +50,17 @@ const SOURCES: [(Kind, &str, &str, bool); 5] = [
     (Kind::Person, "alice", "", false),
 ];
 
+/// A host names another stack now and then.
+fn stack_of((source, _, _, account, second): &Plan) -> &'static str {
+    let own = SOURCES[*source].2;
+    if !own.is_empty() && *account == 1 && second % 3 == 0 { "db" } else { own }
+}
+
+/// And its clock is off now and then.
+fn is_clock_off((_, _, person, _, second): &Plan) -> bool {
+    *person == 2 && second % 4 == 0
+}
+
 impl World {
     fn new(state: &Path) -> Self {
         let store = open(state);
@@ -77,12 +89,12 @@ impl World {
                         seq,
                         hash: Hash::of(bytes.as_bytes()),
                         word: TYPES[kind],
-                        stack: SOURCES[source].2,
+                        stack: stack_of(&one),
                         time,
                         person: PEOPLE[person],
                         account: ACCOUNTS[account],
                         fingerprint: None,
-                        flags: 0,
+                        flags: if is_clock_off(&one) { ledgers::CLOCK_OFF } else { 0 },
                         next_by: None,
                         bytes: bytes.as_bytes(),
                         kept: None,
@@ -164,7 +176,8 @@ impl Asking {
             .iter()
             .filter(|s| {
                 let (source, kind, person, account, second) = s.plan;
-                let (of, name, stack, pending) = SOURCES[source];
+                let (of, name, _, pending) = SOURCES[source];
+                let stack = stack_of(&s.plan);
                 let word = TYPES[kind];
                 let of = match of {
                     Kind::Host => SourceKind::Host,
@@ -230,6 +243,64 @@ fn pages_of_any_size_hold_exactly_what_a_plain_search_finds_whatever_comes_in_me
             for asked in &questions {
                 let expected = asked.plainly(&catalog, &world.stored);
                 prop_assert_eq!(pages(&mut world, asked, limit, &late), expected, "{:?}", asked);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// What a summary says of one source's artifacts of a type whose clock was right, or was off.
+type Summed = BTreeMap<(String, String, bool), (u64, i64, i64)>;
+
+/// The same by looking at every record.
+fn summed_plainly(stored: &[Stored], stack: Option<&str>, window: Option<(i64, i64)>, pending: bool) -> Summed {
+    let mut all = Summed::new();
+    for one in stored {
+        let (kind, name, _, is_pending) = SOURCES[one.plan.0];
+        let of_stack = match (stack, kind) {
+            (None, _) => true,
+            (Some(_), Kind::Client) => false,
+            (Some(wanted), Kind::Person) => ["", wanted].contains(&stack_of(&one.plan)),
+            (Some(wanted), _) => stack_of(&one.plan) == wanted,
+        };
+        let inside = window.is_none_or(|(from, to)| from <= one.time && one.time < to);
+        if of_stack && inside && (pending || !is_pending) {
+            let key = (TYPES[one.plan.1].to_owned(), name.to_owned(), is_clock_off(&one.plan));
+            let sum = all.entry(key).or_insert((0, one.time, one.time));
+            *sum = (sum.0 + 1, sum.1.min(one.time), sum.2.max(one.time));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_summary_says_what_the_records_say_whatever_stacks_they_name_and_whatever_their_clocks_said() {
+    let plan = (0usize..5, 0usize..5, 0usize..3, 0usize..3, 0i64..40);
+    let window = proptest::option::of((0i64..40, 1i64..40));
+    let stack = proptest::option::of(prop_oneof![Just("web"), Just("db"), Just("nobody")]);
+    let questions = proptest::collection::vec((stack, window, any::<bool>()), 1..6);
+    let config = ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() };
+    TestRunner::new(config)
+        .run(&(proptest::collection::vec(plan, 0..60), questions), |(plans, questions)| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut world = World::new(dir.path());
+            world.add(&plans);
+            for (stack, window, pending) in questions {
+                let window = window.map(|(from, length)| (from, from + length));
+                let at = |s: i64| Timestamp::from_second(s).unwrap();
+                let scope = Scope {
+                    stack: stack.map(str::to_owned),
+                    window: Window { from: window.map(|w| at(w.0)), to: window.map(|w| at(w.1)) },
+                    pending,
+                    ..Scope::default()
+                };
+                let gathered = world.read(move |c| gather(c, &scope));
+                let says = |t: &crate::evidence::Tally| {
+                    let key = (t.kind.clone(), gathered.sources[t.source].name.clone(), t.clock_off);
+                    (key, (t.count, t.first.as_second(), t.last.as_second()))
+                };
+                let said: Summed = gathered.tallies.iter().map(says).collect();
+                prop_assert_eq!(said, summed_plainly(&world.stored, stack, window, pending));
             }
             Ok(())
         })

@@ -59,7 +59,8 @@ impl Server {
         Self::start_in(state, self.config.clone())
     }
 
-    fn end(&mut self) {
+    /// Stops in good order.
+    pub fn end(&mut self) {
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server ended in good order");
