@@ -8,8 +8,11 @@ use sd_notify::NotifyState;
 use super::{CHECKPOINT_PAGES, Error, PAGE_BYTES};
 use crate::review;
 
+/// One step.
+type Step = fn(&Connection) -> Result<(), Error>;
+
 /// The steps; `user_version` says how many were taken. A step that was released is never edited.
-const STEPS: &[fn(&Connection) -> Result<(), Error>] = &[
+const STEPS: &[Step] = &[
     |connection| run(connection, include_str!("schema-1.sql")),
     |connection| {
         run(connection, include_str!("schema-2.sql"))?;
