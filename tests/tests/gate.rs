@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// How long after its refusal a connection may still be there.
-const GONE: Duration = Duration::from_secs(1);
+const GONE: Duration = Duration::from_secs(5);
 /// What a client that is not let in may take in all.
 const ENDED: Duration = Duration::from_secs(20);
 /// What the daemon may take to do what it was told.
@@ -48,7 +48,10 @@ impl Enforced {
             ),
         );
         instance.sh("systemctl restart lockdownd");
-        eventually("enforce is on", DONE, || instance.exists("/var/lib/lockdownd/enforcing"));
+        // Not its marker alone: that is there before it is certain that enforce holds.
+        eventually("enforce is on", DONE, || {
+            instance.records_of("mode.changed").iter().any(|record| record["detail"]["mode"] == "enforce")
+        });
         // After enforce began, which would have refused to begin with the command there.
         instance.write("/etc/ssh/ca.pub", ca.public());
         instance.write("/usr/local/bin/keys", format!("#!/bin/sh\necho '{}'\n", commanded.public()));

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// How long the processes of the host may be looked through.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(4);
 /// How long the others are looked through once one of the socket's user was found to hold it: that can be as long as any
 /// user likes, and adds only to whom it was passed.
 const PASSED_ON: Duration = Duration::from_millis(300);
