@@ -57,7 +57,11 @@ pub fn run() -> ExitCode {
         Err(error) => return failed(&error, EXIT_CONFIG.into()),
     };
     match cli.command {
-        Command::Check | Command::Openapi => ExitCode::SUCCESS,
+        Command::Openapi => ExitCode::SUCCESS,
+        Command::Check => match serve::check(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, EXIT_CONFIG.into()),
+        },
         Command::Serve => ended(serve::run(config)),
         Command::ServerKey(command) => match owner::become_owner_of(&config.state) {
             Ok(()) => ended(server_key::run(command, &config)),

@@ -5,7 +5,7 @@
 
 use std::{
     env, fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -34,6 +34,9 @@ pub struct Config {
     pub state: PathBuf,
     /// The directory of requirements of one's own: its `*.toml` files add to what is built in. It need not be there.
     pub requirements: PathBuf,
+    /// Addresses of proxies: connections from there begin with a header of the PROXY protocol, version 2, that says whom they
+    /// are from.
+    pub proxies: Vec<IpAddr>,
     /// TLS; needed for every address but loopback.
     pub tls: Option<Tls>,
     /// Every bound.
@@ -75,6 +78,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at a time from one IPv4 address, or one /64 of IPv6; more are closed at once.
     pub connections_per_address: usize,
+    /// Requests at a time from one IPv4 address, or one /64 of IPv6; more are answered 429.
+    pub requests_per_address: usize,
     /// From connecting, or from the last answer, until a request's header is there, TLS included.
     #[serde(deserialize_with = "duration")]
     pub header_timeout: Duration,
@@ -115,6 +120,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             connections_per_address: 256,
+            requests_per_address: 64,
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(30),
@@ -139,6 +145,7 @@ impl Default for Config {
             name: "compliance-api".parse().expect("a valid name"),
             state: env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from("compliance-api"), PathBuf::from),
             requirements: PathBuf::from(REQUIREMENTS),
+            proxies: Vec::new(),
             tls: None,
             limits: Limits::default(),
         }
@@ -218,6 +225,7 @@ impl Config {
         for (name, value) in [
             ("connections", limits.connections),
             ("connections_per_address", limits.connections_per_address),
+            ("requests_per_address", limits.requests_per_address),
             ("body", limits.body),
             ("batch", limits.batch),
             ("write_queue", limits.write_queue),

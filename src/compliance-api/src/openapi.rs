@@ -16,7 +16,7 @@ use utoipa::{
     },
 };
 
-use crate::{problem, read, reviewers};
+use crate::{problem, read, reviewers, serve};
 
 /// A refusal (RFC 9457), with a word for programs and a sentence that says what would work.
 #[derive(Debug, Serialize, ToSchema)]
@@ -111,6 +111,7 @@ pub fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let mut api = Described::openapi();
         api.merge(described::Described::openapi());
+        api.merge(serve::Described::openapi());
         api.merge(read::Described::openapi());
         api.merge(reviewers::Described::openapi());
         Common.modify(&mut api);

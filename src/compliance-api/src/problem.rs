@@ -48,6 +48,13 @@ impl Problem {
         Self { retry_after: Some(RETRY_AFTER), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail) }
     }
 
+    /// 429 with `Retry-After`: the sender has as many requests under way as it may.
+    pub fn slow_down(most: usize) -> Self {
+        let detail =
+            format!("{most} requests from this address are under way already; send this one again a little later");
+        Self { retry_after: Some(RETRY_AFTER), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", detail) }
+    }
+
     /// 500. What went wrong is logged here, and not told.
     pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %describe(error), "a request failed");

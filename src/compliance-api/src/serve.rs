@@ -3,6 +3,9 @@
 //! Every bound of a connection is set here. It never lets one client keep another from being served.
 
 mod accept;
+mod places;
+mod proxy;
+mod ready;
 mod router;
 mod stall;
 mod tls;
@@ -14,16 +17,18 @@ use std::{io, net::SocketAddr, sync::Arc};
 use serde_json::Map;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch::{Receiver, channel},
 };
 
-pub use self::{accept::Bounds, tls::Error as TlsError};
+use self::tls::Certificates;
+pub use self::{accept::Bounds, router::Described, tls::Error as TlsError};
 use crate::{
     App,
     config::Config,
     incidents::Gathered,
     own_ledger::{self, By, Word},
+    problem::describe,
     requirements::{Catalog, RequirementsError},
     store::{self, Store},
     watch::watch,
@@ -96,7 +101,9 @@ pub fn run(config: Config) -> Result<(), Error> {
 /// What keeps it from starting.
 pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     let catalog = Catalog::load(Some(&config.requirements))?;
-    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tls = config.tls.as_ref().map(Certificates::read).transpose()?.map(Arc::new);
+    let hang_ups =
+        signal(SignalKind::hangup()).map_err(|source| Error::System { doing: "wait for signals", source })?;
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
@@ -106,7 +113,8 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
-    let bounds = Bounds::new(&app.config.limits);
+    let bounds = Bounds::new(&app.config);
+    let renewing = tokio::spawn(renew(hang_ups, tls.clone()));
     let watching = tokio::spawn(watch(Arc::clone(&app), stop.clone()));
     let telling = tokio::spawn(watchdog::keep(app.store.clone(), stop.clone()));
     accept::accept(listener, tls, router::router(Arc::clone(&app)), bounds, stop).await;
@@ -114,6 +122,7 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     let _ = watching.await;
     // systemd expects nothing more from a service that stops; a writer that hangs must not keep this one from stopping.
     telling.abort();
+    renewing.abort();
     // Where the store takes nothing any more, as when its key was replaced, it stops all the same.
     if let Err(error) = state(&app, Word::Stopped, "the server stopped in good order").await {
         tracing::error!(error = %crate::problem::describe(&error), "the server's own ledger does not say that it stopped");
@@ -121,6 +130,30 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     let closing = app.store.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(|_| store::Error::Closed)?;
     Ok(())
+}
+
+/// Whether the server would start with this configuration, as far as can be told without the store and the address.
+///
+/// # Errors
+/// What would keep it from starting.
+pub fn check(config: &Config) -> Result<(), Error> {
+    Catalog::load(Some(&config.requirements))?;
+    config.tls.as_ref().map(Certificates::read).transpose()?;
+    Ok(())
+}
+
+/// Reads certificates again at each SIGHUP.
+async fn renew(mut hang_ups: Signal, tls: Option<Arc<Certificates>>) {
+    while hang_ups.recv().await.is_some() {
+        let Some(tls) = tls.clone() else { continue };
+        match tokio::task::spawn_blocking(move || tls.read_again()).await {
+            Ok(Ok(())) => tracing::info!("certificates were read again"),
+            Ok(Err(error)) => {
+                tracing::error!(error = %describe(&error), "certificates cannot be used: those before stay in force");
+            }
+            Err(error) => tracing::error!(%error, "certificates were not read again"),
+        }
+    }
 }
 
 async fn state(app: &App, word: Word, reason: &'static str) -> Result<(), store::Error> {

@@ -10,23 +10,8 @@ use utoipa::{OpenApi, ToSchema};
 use crate::moment::Moment;
 
 #[derive(OpenApi)]
-#[openapi(paths(
-    healthz,
-    server,
-    openapi,
-    post_artifacts,
-    create_token,
-    list_tokens,
-    revoke_token,
-    list_enrolments,
-    approve
-))]
+#[openapi(paths(server, openapi, post_artifacts, create_token, list_tokens, revoke_token, list_enrolments, approve))]
 pub(super) struct Described;
-
-/// Whether the server serves.
-#[utoipa::path(get, path = "/healthz", tag = "server",
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
-fn healthz() {}
 
 /// This description.
 #[utoipa::path(get, path = "/openapi.json", tag = "server",

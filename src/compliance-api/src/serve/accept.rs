@@ -1,9 +1,8 @@
 //! Connections: how many there may be, from whom, and how long each may take its time.
 
 use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,14 +17,16 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::{
+    places::{Place, Places},
+    proxy,
     stall::Stall,
+    tls::Certificates,
     waiting::{Answered, Asked, Turn, Waiting},
 };
-use crate::{auth::Peer, config::Limits, network::Network, watch::stopped};
+use crate::{auth::Peer, config::Config, network::Network, watch::stopped};
 
 /// Headers of a request; more are refused with 431.
 const MAX_HEADERS: usize = 64;
@@ -40,8 +41,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Bounds {
     all: Arc<Semaphore>,
-    per_address: usize,
-    open: Arc<Mutex<HashMap<Network, usize>>>,
+    places: Places,
+    proxies: Arc<[IpAddr]>,
     waiting: Waiting,
     header: Duration,
     stall: Duration,
@@ -50,26 +51,21 @@ pub struct Bounds {
 impl Bounds {
     /// From the configuration.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let limits = &config.limits;
         Self {
             all: Arc::new(Semaphore::new(limits.connections)),
-            per_address: limits.connections_per_address,
-            open: Arc::default(),
+            places: Places::new(limits.connections_per_address),
+            proxies: config.proxies.clone().into(),
             waiting: Waiting::default(),
             header: limits.header_timeout,
             stall: limits.stall_timeout,
         }
     }
 
-    /// A place for a connection from this network; none when it has as many as it may.
-    fn place(&self, network: Network) -> Option<Place> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(network).or_insert(0);
-        if *count >= self.per_address {
-            return None;
-        }
-        *count += 1;
-        Some(Place { network, open: Arc::clone(&self.open), permit: None })
+    /// Whether connections from here say first whom they are from.
+    fn is_proxy(&self, peer: SocketAddr) -> bool {
+        self.proxies.contains(&peer.ip().to_canonical())
     }
 
     /// Room for one more among all. The oldest connection without a whole request makes it; where each has one, it is
@@ -91,29 +87,10 @@ impl Bounds {
     }
 }
 
-/// A connection's place; given back when it is dropped.
-struct Place {
-    network: Network,
-    open: Arc<Mutex<HashMap<Network, usize>>>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.network);
-            }
-        }
-    }
-}
-
 /// Takes connections until `stop` turns true, then lets what is under way come to its end.
 pub(super) async fn accept(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
     router: Router,
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
@@ -132,12 +109,16 @@ pub(super) async fn accept(
             () = stopped(&mut stop) => break,
         };
         while connections.try_join_next().is_some() {}
-        let Some(mut place) = bounds.place(Network::of(peer.ip())) else {
+        let from = if bounds.is_proxy(peer) {
+            From::Proxy
+        } else if let Some(place) = bounds.places.take(Network::of(peer.ip())) {
+            From::Sender(place)
+        } else {
             tracing::debug!(%peer, "more connections than one address may have");
             continue;
         };
-        place.permit = tokio::select! {
-            permit = bounds.room() => Some(permit),
+        let permit = tokio::select! {
+            permit = bounds.room() => permit,
             () = stopped(&mut stop) => break,
         };
         let (tls, router, bounds, stop) = (tls.clone(), router.clone(), bounds.clone(), stop.clone());
@@ -145,10 +126,10 @@ pub(super) async fn accept(
         let turn = bounds.waiting.connected();
         connections.spawn(async move {
             tokio::select! {
-                () = connection(stream, peer, tls, router, &bounds, stop, &turn) => {}
+                () = connection(stream, peer, from, tls, router, &bounds, stop, &turn) => {}
                 () = turn.cut() => tracing::debug!(%peer, "made room for another: it had no whole request"),
             }
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
@@ -157,10 +138,20 @@ pub(super) async fn accept(
     }
 }
 
+/// Whom a connection is from.
+enum From {
+    /// From the other end itself, which has a place.
+    Sender(Place),
+    /// From whom the proxy at the other end says.
+    Proxy,
+}
+
+#[allow(clippy::too_many_arguments, reason = "all that a connection has")]
 async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    from: From,
+    tls: Option<Arc<Certificates>>,
     router: Router,
     bounds: &Bounds,
     stop: watch::Receiver<bool>,
@@ -168,9 +159,23 @@ async fn connection(
 ) {
     // Answers are small and written whole.
     let _ = stream.set_nodelay(true);
+    let _place = match from {
+        From::Sender(place) => place,
+        From::Proxy => {
+            match timeout(bounds.header, proxy::read(&mut stream)).await {
+                Ok(Ok(said)) => peer = said.unwrap_or(peer),
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "a proxy did not say whom it forwards"),
+                Err(_) => return tracing::debug!(%peer, "a proxy took too long to say whom it forwards"),
+            }
+            let Some(place) = bounds.places.take(Network::of(peer.ip())) else {
+                return tracing::debug!(%peer, "more connections than one address may have");
+            };
+            place
+        }
+    };
     let stream = Stall::new(stream, bounds.stall);
     let Some(tls) = tls else { return requests(stream, peer, router, bounds, stop, turn).await };
-    match timeout(bounds.header, tls.accept(stream)).await {
+    match timeout(bounds.header, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => requests(stream, peer, router, bounds, stop, turn).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS did not come about"),
         Err(_) => tracing::debug!(%peer, "TLS took too long"),

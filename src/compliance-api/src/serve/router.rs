@@ -14,7 +14,16 @@ use axum::{
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
-use crate::{App, admin, ingest, moment::Moment, openapi, problem::Problem, read, reviewers, store::server_keys};
+use super::{places::Places, ready};
+use crate::{
+    App, admin, auth::Peer, ingest, moment::Moment, network::Network, openapi, problem::Problem, read, reviewers,
+    store::server_keys,
+};
+
+/// What is described in /openapi.json of this module.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(ready::live, ready::ready, ready::healthy))]
+pub struct Described;
 
 /// Bytes of a body that is too large which are read, and thrown away, before the answer.
 const PASSED_OVER: usize = 8 * 1024 * 1024;
@@ -24,8 +33,11 @@ const PASSED_OVER_TIME: Duration = Duration::from_secs(5);
 /// All endpoints.
 pub(super) fn router(app: Arc<App>) -> Router {
     let body = app.config.limits.body;
+    let places = Places::new(app.config.limits.requests_per_address);
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/livez", get(ready::live))
+        .route("/readyz", get(ready::ready))
+        .route("/healthz", get(ready::healthy))
         .route("/v1/server", get(server))
         .merge(ingest::router())
         .merge(admin::router())
@@ -41,7 +53,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(body))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), bounded))
+        .layer(middleware::from_fn_with_state((Arc::clone(&app), places), bounded))
         .with_state(app)
 }
 
@@ -64,9 +76,14 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     })))
 }
 
-async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn bounded(State((app, places)): State<(Arc<App>, Places)>, request: Request, next: Next) -> Response {
     let limits = &app.config.limits;
-    let mut response = if said_length(&request).is_some_and(|length| length > limits.body as u64) {
+    // Without a peer it came over no connection: nothing to be bounded.
+    let peer = request.extensions().get::<Peer>().map(|peer| Network::of(peer.0.ip()));
+    let place = peer.map(|peer| places.take(peer));
+    let mut response = if matches!(place, Some(None)) {
+        Problem::slow_down(limits.requests_per_address).into_response()
+    } else if said_length(&request).is_some_and(|length| length > limits.body as u64) {
         pass_over(request.into_body()).await;
         Problem::too_large(limits.body).into_response()
     } else {

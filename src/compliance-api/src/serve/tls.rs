@@ -1,6 +1,9 @@
 //! TLS: certificates and keys from PEM files into an acceptor. TLS 1.2 and 1.3, by rustls with ring.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -42,8 +45,38 @@ pub enum Error {
     },
 }
 
-/// What takes TLS connections by this configuration.
-pub(super) fn acceptor(config: &Tls) -> Result<TlsAcceptor, Error> {
+/// The certificates in force, read again when they are renewed.
+pub(super) struct Certificates {
+    config: Tls,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Certificates {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Certificates or keys that cannot be used.
+    pub(super) fn read(config: &Tls) -> Result<Self, Error> {
+        Ok(Self { config: config.clone(), acceptor: RwLock::new(acceptor(config)?) })
+    }
+
+    /// Reads them again, for connections from now on. What cannot be used changes nothing.
+    ///
+    /// # Errors
+    /// As [`Certificates::read`].
+    pub(super) fn read_again(&self) -> Result<(), Error> {
+        let acceptor = acceptor(&self.config)?;
+        *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        Ok(())
+    }
+
+    /// What takes TLS connections.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn acceptor(config: &Tls) -> Result<TlsAcceptor, Error> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&config.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|source| Error::Pem {

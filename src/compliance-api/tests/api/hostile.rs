@@ -15,7 +15,7 @@ use compliance_api::{admin::Wanted, token::Role};
 /// Whether the server answers within two seconds.
 fn is_served(client: &Client) -> bool {
     let begin = Instant::now();
-    client.get("/healthz").status == 200 && begin.elapsed() < Duration::from_secs(2)
+    client.get("/livez").status == 200 && begin.elapsed() < Duration::from_secs(2)
 }
 
 /// Waits for the other end to close, at most so long. How long that took.
@@ -281,6 +281,80 @@ fn bad_tokens_are_counted_by_address_and_listed_once() {
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(server.count("SELECT count(*) FROM incidents"), 1);
     assert_eq!(server.count("SELECT count FROM incidents WHERE kind = 'bad_token' AND subject = '127.0.0.1'"), 20);
+}
+
+/// A connection that a proxy forwards from this address, and what it answers to a request with a bad token.
+fn forwarded(client: &Client, from: [u8; 4]) -> (TcpStream, Option<u16>) {
+    let mut stream = client.connect();
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend_from_slice(&from);
+    header.extend_from_slice(&[127, 0, 0, 1, 0x1f, 0x90, 0x21, 0]);
+    let token = format!("ca_auditor_{:043}", 1);
+    header.extend_from_slice(
+        format!("GET /v1/hosts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+    );
+    // It may be closed before all of it is sent.
+    let _ = stream.write_all(&header);
+    let answer = read_answer(&mut stream).ok().map(|answer| answer.status);
+    (stream, answer)
+}
+
+#[test]
+fn behind_a_proxy_each_client_counts_by_its_own_address() {
+    let server = Server::start_with(|c| {
+        c.proxies = vec!["127.0.0.1".parse().unwrap()];
+        c.limits.connections_per_address = 2;
+    });
+    let client = server.client();
+    let all: Vec<(TcpStream, Option<u16>)> =
+        [1, 2, 1, 2, 1, 3].into_iter().map(|n| forwarded(&client, [192, 0, 2, n])).collect();
+    let answered: Vec<Option<u16>> = all.iter().map(|(_, status)| *status).collect();
+    assert_eq!(answered, [Some(401), Some(401), Some(401), Some(401), None, Some(401)], "the third of 192.0.2.1");
+    drop(all);
+    assert!(client.try_send("GET", "/livez", "", b"").is_err(), "a proxy has to say whom it forwards");
+    crate::common::soon("incidents are by the clients' own addresses", || {
+        server.count("SELECT count(*) FROM incidents WHERE kind = 'bad_token' AND subject LIKE '192.0.2.%'") == 3
+    });
+    assert_eq!(server.count("SELECT count(*) FROM incidents"), 3);
+    let plain = Server::start();
+    let (_stream, answer) = forwarded(&plain.client(), [192, 0, 2, 1]);
+    assert_eq!(answer, Some(400), "nobody else can say that he is another");
+}
+
+#[test]
+fn more_requests_at_a_time_than_one_address_may_have_are_told_to_slow_down() {
+    let server = Server::start_with(|c| c.limits.requests_per_address = 2);
+    let client = server.client();
+    let half = b"POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents-batch+json\r\nContent-Length: 1000\r\n\r\n[{";
+    let open: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut stream = client.connect();
+            stream.write_all(half).unwrap();
+            stream
+        })
+        .collect();
+    crate::common::soon("both are under way", || client.get("/livez").status == 429);
+    let answer = client.get("/livez");
+    assert_eq!((answer.status, answer.code()), (429, "slow_down".to_owned()));
+    assert!(answer.headers.contains("retry-after:"), "{answer:?}");
+    drop(open);
+    crate::common::soon("there is room again", || client.get("/livez").status == 200);
+}
+
+#[test]
+fn a_server_that_cannot_write_says_that_it_is_not_ready() {
+    let server = Server::start();
+    let client = server.client();
+    for path in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!(client.get(path).status, 200, "{path}");
+    }
+    let held = server.database();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = client.get("/readyz");
+    assert_eq!((answer.status, answer.code()), (503, "busy".to_owned()), "{answer:?}");
+    assert_eq!(client.get("/livez").status, 200, "it runs");
+    held.execute_batch("COMMIT").unwrap();
+    crate::common::soon("it is ready again", || client.get("/readyz").status == 200);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::common::{Host, Server, http::read_answer};
+use crate::common::{Host, Server, http::read_answer, soon};
 use compliance_api::config::{ClientCertificates, Config, Tls};
 
 #[test]
@@ -103,7 +103,7 @@ fn asked(server: &Server, trusted: &str, own: Option<&Certificates>) -> Option<u
     };
     let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, server.client().connect());
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     read_answer(stream).ok().map(|answer| answer.status)
 }
 
@@ -137,6 +137,37 @@ fn tls_asks_for_a_clients_certificate_as_configured_and_plain_http_is_refused() 
     assert_eq!(asked(&optional, &own.authority, None), Some(200));
     assert_eq!(asked(&optional, &own.authority, Some(&clients)), Some(200));
     assert_eq!(asked(&optional, &own.authority, Some(&strangers)), None, "one that is shown is checked");
+}
+
+#[test]
+fn renewed_certificates_are_read_at_a_reload_and_bad_ones_change_nothing() {
+    let (old, new) = (certificates("localhost"), certificates("localhost"));
+    let files = tempfile::tempdir().unwrap();
+    let (certificate, key) = (files.path().join("tls.crt"), files.path().join("tls.key"));
+    let put = |of: &Certificates| {
+        fs::write(&certificate, &of.certificate).unwrap();
+        fs::write(&key, &of.key).unwrap();
+    };
+    put(&old);
+    let tls = Tls {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        client_ca: None,
+        client_certificates: ClientCertificates::Optional,
+    };
+    let server = Server::start_with(|c| c.tls = Some(tls));
+    assert_eq!(asked(&server, &old.authority, None), Some(200));
+    let reload = || nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
+    fs::write(&certificate, "no certificate").unwrap();
+    assert!(compliance_api::serve::check(&server.config).is_err(), "`check`, and so the unit's reload, says so");
+    reload();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(asked(&server, &old.authority, None), Some(200), "those before stay in force");
+    put(&new);
+    compliance_api::serve::check(&server.config).unwrap();
+    reload();
+    soon("the new ones are in force", || asked(&server, &new.authority, None) == Some(200));
+    assert_eq!(asked(&server, &old.authority, None), None);
 }
 
 /// A review by alice, signed with this key, as a batch.

@@ -5,6 +5,17 @@ pub mod http;
 pub mod ledger;
 pub mod server;
 
+use std::time::{Duration, Instant};
+
 pub use http::Client;
 pub use ledger::Host;
 pub use server::Server;
+
+/// Waits until it is so: at once as a rule, longer on a busy machine.
+pub fn soon(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

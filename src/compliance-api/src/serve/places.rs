@@ -1,0 +1,70 @@
+//! How much of something each sender may have at a time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::network::Network;
+
+/// The places of all senders. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    taken: Arc<Mutex<HashMap<Network, usize>>>,
+    each: usize,
+}
+
+impl Places {
+    /// So many for each sender.
+    pub(super) fn new(each: usize) -> Self {
+        Self { taken: Arc::default(), each }
+    }
+
+    /// One for this sender; none when it has as many as it may.
+    pub(super) fn take(&self, sender: Network) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(sender).or_insert(0);
+        if *count >= self.each {
+            return None;
+        }
+        *count += 1;
+        Some(Place { sender, of: self.clone() })
+    }
+}
+
+/// A place; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    sender: Network,
+    of: Places,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.sender) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.sender);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sender_has_its_places_and_who_is_gone_is_forgotten() {
+        let places = Places::new(2);
+        let of = |text: &str| Network::of(text.parse().unwrap());
+        let (one, two) = (places.take(of("192.0.2.1")), places.take(of("192.0.2.1")));
+        assert!(one.is_some() && two.is_some() && places.take(of("192.0.2.1")).is_none());
+        assert!(places.take(of("192.0.2.2")).is_some(), "another's are others");
+        drop(one);
+        assert!(places.take(of("192.0.2.1")).is_some());
+        drop(two);
+        assert!(places.taken.lock().unwrap().is_empty());
+    }
+}
