@@ -27,6 +27,7 @@ use crate::{
         tokens::{self, TokenRow},
     },
     token::{MAX_TYPE, Role, Token, is_type},
+    verdict::Why,
 };
 
 /// Bytes of a token's name.
@@ -169,7 +170,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         let said = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         if !said.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
             let detail = "send `Content-Type: application/json`";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+            return Err(Problem::new(Why::MediaType, detail));
         }
         let body = crate::ingest::read_body(request.into_body(), app.config.limits.body).await?;
         let parsed = serde_json::from_slice(&body);

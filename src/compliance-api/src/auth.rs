@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{StatusCode, header, request::Parts},
+    http::{header, request::Parts},
 };
 use jiff::Timestamp;
 
@@ -21,6 +21,7 @@ use crate::{
         tokens::{self, TokenRow},
     },
     token::{Role, Token},
+    verdict::Why,
 };
 
 /// What is said of every token that opens nothing.
@@ -63,13 +64,13 @@ impl Caller {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .and_then(|(_, token)| token.trim().parse().ok())
             .ok_or_else(|| {
-                bad_token("the Authorization header holds no token; send `Bearer ca_ROLE_…` as it was made")
+                Problem::bad_token("the Authorization header holds no token; send `Bearer ca_ROLE_…` as it was made")
             })?;
         let (hash, claimed) = (token.hash(), token.role());
         let found = app.store.readers().run(move |c| tokens::find(c, hash)).await?;
         match found.filter(|t| t.role == claimed && t.is_good_at(Timestamp::now())) {
             Some(token) => Ok(Some(Self { token })),
-            None => Err(bad_token(ENDED)),
+            None => Err(Problem::bad_token(ENDED)),
         }
     }
 
@@ -84,19 +85,20 @@ impl Caller {
     ) -> Result<T, Problem> {
         let id = self.token.id.clone();
         let done = app.store.write(move |writing| tokens::is_in_force(writing, &id)?.then(|| job(writing)).transpose());
-        done.await?.ok_or_else(|| bad_token(ENDED))
+        done.await?.ok_or_else(|| Problem::bad_token(ENDED))
     }
 
     async fn one_of(parts: &Parts, app: &App, roles: &[Role]) -> Result<Self, Problem> {
         let words = roles.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
         let caller = Self::find(app, parts).await.inspect_err(|_| note(app, parts))?;
-        let caller = caller
-            .ok_or_else(|| bad_token(format!("this takes an Authorization header with a token of role {words}")))?;
+        let caller = caller.ok_or_else(|| {
+            Problem::bad_token(format!("this takes an Authorization header with a token of role {words}"))
+        })?;
         if roles.contains(&caller.token.role) {
             return Ok(caller);
         }
         let detail = format!("this takes a token of role {words}; the one sent is of role {}", caller.token.role);
-        Err(Problem::new(StatusCode::FORBIDDEN, "role", detail))
+        Err(Problem::new(Why::Role, detail))
     }
 }
 
@@ -105,11 +107,6 @@ fn note(app: &App, parts: &Parts) {
     if let Some(Peer(peer)) = parts.extensions.get() {
         app.gathered.note(Incident::new(Kind::BadToken, &Network::of(peer.ip()).to_string()).from(peer.ip()));
     }
-}
-
-/// 401 with code `bad_token`.
-pub fn bad_token(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "bad_token", detail)
 }
 
 /// Somebody who may read evidence: an auditor or an admin.

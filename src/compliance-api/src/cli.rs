@@ -12,7 +12,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::Config, openapi, problem::describe, serve};
+use crate::{config::Config, describe::describe, openapi, serve};
 
 /// A configuration that does not check out, sysexits.h.
 const EXIT_CONFIG: u8 = 78;

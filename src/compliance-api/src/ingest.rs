@@ -17,7 +17,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{FromRequestParts, Request, State},
-    http::{StatusCode, header, request::Parts},
+    http::{header, request::Parts},
     response::Response,
     routing::post,
 };
@@ -33,6 +33,7 @@ use crate::{
     network::Network,
     problem::Problem,
     store::{self, Writing, hosts, tokens::TokenRow},
+    verdict::Why,
 };
 
 /// How often a batch is judged: again where a key or token changed between judging and storing it.
@@ -103,7 +104,7 @@ fn judge(
     })?;
     if events.len() > most {
         let detail = format!("the batch has {} events; at most {most} are taken: send half as many", events.len());
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+        return Err(Problem::new(Why::TooLarge, detail));
     }
     let source = events.first().map_or("", |e| &*e.source);
     let mut judged = if source.starts_with("/stacks/") {
@@ -159,7 +160,7 @@ fn check_media_type(parts: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("send `Content-Type: {}`", event::MEDIA_TYPE);
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail))
+    Err(Problem::new(Why::MediaType, detail))
 }
 
 pub(crate) async fn read_body(body: axum::body::Body, most: usize) -> Result<Bytes, Problem> {
@@ -175,11 +176,11 @@ fn note(app: &App, problem: &Problem, address: IpAddr, stated: bool) {
     let text = |name: &str| problem.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     // Not by full IPv6 address, of which a sender has plenty.
     let sender = Network::of(address).to_string();
-    let incident = match problem.code() {
-        "bad_token" => Incident::new(Kind::BadToken, &sender),
-        "unknown_ledger" => Incident::new(Kind::UnknownSigner, &text("ledger")).ledger(&text("ledger")),
-        "wrong_host" => Incident::new(Kind::WrongHost, &sender).with("why", problem.detail()),
-        "not_authentic" | "not_canonical" if stated => match text("ledger") {
+    let incident = match problem.why() {
+        Why::BadToken => Incident::new(Kind::BadToken, &sender),
+        Why::UnknownLedger => Incident::new(Kind::UnknownSigner, &text("ledger")).ledger(&text("ledger")),
+        Why::WrongHost => Incident::new(Kind::WrongHost, &sender).with("why", problem.detail()),
+        Why::NotAuthentic | Why::NotCanonical if stated => match text("ledger") {
             // No ledger is known, nor a token: whoever sent it chose its id, and could fill the list.
             unknown if unknown.is_empty() => Incident::new(Kind::NotAuthentic, "/people").with("id", text("id")),
             ledger => Incident::new(Kind::NotAuthentic, &ledger).ledger(&ledger).with("id", text("id")),

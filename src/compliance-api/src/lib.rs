@@ -8,12 +8,14 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod describe;
 pub mod evidence;
 pub mod identity;
 pub mod incidents;
 pub mod ingest;
 pub mod moment;
 pub mod network;
+pub mod noting;
 pub mod openapi;
 pub mod own_ledger;
 pub mod problem;
@@ -24,10 +26,11 @@ pub mod reviewers;
 pub mod serve;
 pub mod store;
 pub mod token;
+pub mod verdict;
 pub mod watch;
 
 use config::Config;
-use incidents::Gathered;
+use noting::Gathered;
 use requirements::Catalog;
 use store::Store;
 

@@ -10,9 +10,6 @@ use serde_json::{Map, Value, json};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use crate::{
-    App,
-    auth::Caller,
-    problem::Problem,
     store::{
         Error, Writing,
         ledgers::{self, Artifact, Kind, Ledger},
@@ -222,23 +219,6 @@ fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let id = id.trim();
     if id.is_empty() { "unknown".to_owned() } else { id.to_owned() }
-}
-
-/// Records that evidence was read, durably, and only then lets the caller go on: no record, no read.
-///
-/// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, decoded, by parameter.
-///
-/// # Errors
-/// A [`Problem`] to answer with, when it could not be recorded.
-pub async fn audit(app: &App, caller: &Caller, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
-    let by = caller.by();
-    let stated = caller.write(app, move |writing| {
-        let mut detail = Map::new();
-        detail.insert("what".to_owned(), what.into());
-        detail.insert("query".to_owned(), query.into());
-        state(writing, Word::EvidenceRead, &by, "evidence was read", detail)
-    });
-    stated.await
 }
 
 /// Hourly: every head that has moved since the last checkpoint, and a digest over all of them.

@@ -27,7 +27,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 pub use self::standing::{LedgerFacts, Standing, standing};
-use crate::{App, auth::Auditor, evidence::Status, own_ledger, problem::Problem};
+use crate::{
+    App,
+    auth::Auditor,
+    evidence::Status,
+    own_ledger::{self, Word},
+    problem::Problem,
+};
 
 /// The endpoints of this module.
 pub fn router() -> Router<Arc<App>> {
@@ -82,7 +88,16 @@ fn deepest(error: &dyn std::error::Error) -> String {
     format!("the query cannot be read: {at}; /openapi.json lists the parameters")
 }
 
-/// States who asks for what, before anything is read.
+/// States who asks for what, durably, before anything is read: no record, no read.
+///
+/// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, decoded, by parameter.
 async fn stated(app: &App, auditor: &Auditor, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
-    own_ledger::audit(app, &auditor.0, what, query).await
+    let by = auditor.0.by();
+    let stated = auditor.0.write(app, move |writing| {
+        let mut detail = Map::new();
+        detail.insert("what".to_owned(), what.into());
+        detail.insert("query".to_owned(), query.into());
+        own_ledger::state(writing, Word::EvidenceRead, &by, "evidence was read", detail)
+    });
+    stated.await
 }

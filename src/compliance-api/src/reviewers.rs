@@ -23,6 +23,7 @@ use crate::{
     problem::Problem,
     review,
     store::{Error, reviewers},
+    verdict::Why,
 };
 
 /// The endpoints.
@@ -152,7 +153,7 @@ pub(crate) async fn add(
     let Some((is_new, added)) = added.await? else {
         let detail =
             format!("{person} has {} keys; DELETE /v1/reviewers/{person} takes them all back", reviewers::MAX_KEYS);
-        return Err(Problem::new(StatusCode::CONFLICT, "too_many_keys", detail));
+        return Err(Problem::new(Why::TooManyKeys, detail));
     };
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let key = ReviewerKey { person: person.into(), public_key, fingerprint, added: Moment(added), revoked: None };

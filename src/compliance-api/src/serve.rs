@@ -26,9 +26,9 @@ pub use self::{accept::Bounds, router::Described, tls::Error as TlsError};
 use crate::{
     App,
     config::Config,
-    incidents::Gathered,
+    describe::describe,
+    noting::Gathered,
     own_ledger::{self, By, Word},
-    problem::describe,
     requirements::{Catalog, RequirementsError},
     store::{self, Store},
     watch::watch,
@@ -125,7 +125,7 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     renewing.abort();
     // Where the store takes nothing any more, as when its key was replaced, it stops all the same.
     if let Err(error) = state(&app, Word::Stopped, "the server stopped in good order").await {
-        tracing::error!(error = %crate::problem::describe(&error), "the server's own ledger does not say that it stopped");
+        tracing::error!(error = %crate::describe::describe(&error), "the server's own ledger does not say that it stopped");
     }
     let closing = app.store.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(|_| store::Error::Closed)?;

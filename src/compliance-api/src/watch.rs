@@ -7,9 +7,9 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 use crate::{
     App,
+    describe::describe,
     incidents::{Incident, Kind},
-    own_ledger,
-    problem::describe,
+    noting, own_ledger,
     store::{Error, Writing, incidents, silence},
 };
 
@@ -67,7 +67,7 @@ pub fn note_silent(writing: &Writing<'_>) -> Result<(), Error> {
             .with("last_seq", host.head_seq)
             .with("last_heard", host.heard.to_string())
             .with("due", host.due.to_string());
-        incidents::note(writing, &incident)?;
+        noting::note(writing, &incident)?;
     }
     Ok(())
 }

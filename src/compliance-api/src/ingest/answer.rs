@@ -10,8 +10,8 @@ use ssh_key::PrivateKey;
 
 use super::batch::Refusal;
 use crate::{
-    problem::Problem,
     store::{self, ledgers::Ledger},
+    verdict::Verdict,
 };
 
 /// What became of a batch. All of it is on disk.
@@ -29,7 +29,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// The answer; `signer` is the host's key that signs the ledger at its head.
-    pub(super) fn answer(self, key: &PrivateKey, signer: Option<Fingerprint>) -> Result<Response, Problem> {
+    pub(super) fn answer(self, key: &PrivateKey, signer: Option<Fingerprint>) -> Result<Response, Verdict> {
         let receipt = match &self.head {
             Some(head) if head.head_seq > 0 => Some(receipt(head, key, signer).map_err(store::Error::from)?),
             _ => None,

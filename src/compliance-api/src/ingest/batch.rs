@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use jiff::Timestamp;
 use record::{Hash, LedgerId};
 
-use crate::{problem::Problem, store::ledgers::Artifact};
+use crate::{store::ledgers::Artifact, verdict::Verdict};
 
 /// Text of a record: where it stands in the body, or a copy, where the record has escapes in it.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ pub(super) struct Enrol {
 pub(super) struct Refusal {
     pub(super) index: usize,
     pub(super) id: Option<String>,
-    pub(super) problem: Problem,
+    pub(super) problem: Verdict,
 }
 
 impl Refusal {

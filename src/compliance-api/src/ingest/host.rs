@@ -3,7 +3,7 @@
 //! The order is: form, then place in the batch, then signature; the first record that fails ends what is taken. It never
 //! takes a key from anywhere but the store, a `key.rotated` signed by the key before, or a new ledger's own beginning.
 
-use axum::{body::Bytes, http::StatusCode};
+use axum::body::Bytes;
 use jiff::Timestamp;
 use record::{ArtifactType, Hash, InPlace, LedgerId, Signatory};
 use rusqlite::Connection;
@@ -16,10 +16,9 @@ use super::{
     verify,
 };
 use crate::{
-    auth::bad_token,
-    problem::Problem,
     store::{self, hosts, ledgers, tokens::TokenRow},
     token::Role,
+    verdict::{Verdict, Why},
 };
 
 /// The stack of a host whose configuration names none: a package's first start, which is before anybody has configured
@@ -36,13 +35,13 @@ pub(super) fn judge(
     events: &[Event<'_>],
     token: Option<&TokenRow>,
     helpers: usize,
-) -> Result<Batch, Problem> {
+) -> Result<Batch, Verdict> {
     let (records, refusal) = read(events);
     let Some(first) = records.first() else {
-        return Err(refusal.map_or_else(|| Problem::malformed("the batch is empty"), Refusal::answer));
+        return Err(refusal.map_or_else(|| Verdict::malformed("the batch is empty"), Refusal::answer));
     };
     let (ledger, host, stack) = (first.ledger(), first.host(), first.stack());
-    let id: LedgerId = ledger.parse().map_err(|_| Problem::malformed("the ledger's id is not one"))?;
+    let id: LedgerId = ledger.parse().map_err(|_| Verdict::malformed("the ledger's id is not one"))?;
     let mut rows: Vec<Row> = records.iter().map(|r| row(body, r)).collect();
     let before = preface_len(&rows);
     let (keys, key_epoch, enrol) = match ledgers::find(connection, &id)? {
@@ -95,7 +94,7 @@ fn read<'a>(events: &[Event<'a>]) -> (Vec<InPlace<'a>>, Option<Refusal>) {
             Err(why) => {
                 let detail =
                     format!("data is no record: {why}; send each line of the ledger unchanged, without its newline");
-                return (records, refused(unprocessable("not_canonical", detail)));
+                return (records, refused(Verdict::new(Why::NotCanonical, detail)));
             }
         };
         if let Err(problem) = matches(event, &record, records.first()) {
@@ -107,9 +106,9 @@ fn read<'a>(events: &[Event<'a>]) -> (Vec<InPlace<'a>>, Option<Refusal>) {
 }
 
 /// Whether the event says of the record what the record says of itself.
-fn matches(event: &Event<'_>, record: &InPlace<'_>, first: Option<&InPlace<'_>>) -> Result<(), Problem> {
+fn matches(event: &Event<'_>, record: &InPlace<'_>, first: Option<&InPlace<'_>>) -> Result<(), Verdict> {
     if first.is_some_and(|first| first.ledger() != record.ledger()) {
-        return Err(Problem::malformed("a batch holds records of one ledger; send this one in a batch of its own"));
+        return Err(Verdict::malformed("a batch holds records of one ledger; send this one in a batch of its own"));
     }
     let source = event.source.strip_prefix("/stacks/").and_then(|s| s.split_once("/hosts/"));
     if source != Some((record.stack(), record.host())) || first.is_some_and(|first| first.host() != record.host()) {
@@ -117,36 +116,35 @@ fn matches(event: &Event<'_>, record: &InPlace<'_>, first: Option<&InPlace<'_>>)
         let detail = format!(
             "the record is about host {host} of stack {stack}: `source` has to be /stacks/{stack}/hosts/{host}"
         );
-        return Err(unprocessable("wrong_host", detail));
+        return Err(Verdict::new(Why::WrongHost, detail));
     }
     let id = event.id.rsplit_once('/');
     if !id.is_some_and(|(ledger, seq)| ledger == record.ledger() && seq == record.seq().to_string()) {
         let detail = format!("`id` has to be {}/{}, as the record says", record.ledger(), record.seq());
-        return Err(unprocessable("mismatch", detail));
+        return Err(Verdict::new(Why::Mismatch, detail));
     }
     if event.kind != record.type_word() {
-        return Err(unprocessable("mismatch", format!("`type` has to be {}, as the record says", record.type_word())));
+        return Err(Verdict::new(
+            Why::Mismatch,
+            format!("`type` has to be {}, as the record says", record.type_word()),
+        ));
     }
     Ok(())
-}
-
-fn unprocessable(code: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
 }
 
 fn id_of(events: &[Event<'_>], index: usize) -> Option<String> {
     events.get(index).map(|e| e.id.chars().take(128).collect())
 }
 
-fn another_host(ledger: &str, known: &str, named: &str) -> Problem {
+fn another_host(ledger: &str, known: &str, named: &str) -> Verdict {
     let detail = format!("ledger {ledger} is that of host {known}; its records cannot be sent as those of {named}");
-    unprocessable("wrong_host", detail)
+    Verdict::new(Why::WrongHost, detail)
 }
 
 fn not_authentic(index: usize, events: &[Event<'_>]) -> Refusal {
     let detail =
         "the signature is not that of this ledger's key over these bytes; send each line of the ledger unchanged";
-    Refusal { index, id: id_of(events, index), problem: unprocessable("not_authentic", detail) }
+    Refusal { index, id: id_of(events, index), problem: Verdict::new(Why::NotAuthentic, detail) }
 }
 
 /// How many records at the beginning are `ledger.pruned` from further on, to account for a gap: only if what follows
@@ -160,7 +158,7 @@ fn preface_len(rows: &[Row]) -> usize {
 }
 
 /// How many records, preface included, follow one another; where a fork is among them; and why the next is not taken.
-fn follow(rows: &[Row], before: usize) -> (usize, Option<usize>, Option<Problem>) {
+fn follow(rows: &[Row], before: usize) -> (usize, Option<usize>, Option<Verdict>) {
     let mut fork = None;
     for at in before + 1..rows.len() {
         let (last, next) = (&rows[at - 1], &rows[at]);
@@ -169,7 +167,7 @@ fn follow(rows: &[Row], before: usize) -> (usize, Option<usize>, Option<Problem>
                 "record {} comes after record {}: a batch goes on number by number, with nothing left out",
                 next.seq, last.seq
             );
-            let problem = Problem::new(StatusCode::CONFLICT, "gap", detail);
+            let problem = Verdict::new(Why::Gap, detail);
             return (at, fork, Some(problem));
         }
         if next.prev != last.hash && fork.is_none() {
@@ -179,7 +177,7 @@ fn follow(rows: &[Row], before: usize) -> (usize, Option<usize>, Option<Problem>
     (rows.len(), fork, None)
 }
 
-fn known_keys(connection: &Connection, row: i64) -> Result<Vec<(u64, Signatory)>, Problem> {
+fn known_keys(connection: &Connection, row: i64) -> Result<Vec<(u64, Signatory)>, Verdict> {
     let unsound = || store::Error::Unsound("a host's key that is not ed25519".to_owned());
     let keys = hosts::keys(connection, row)?;
     Ok(keys
@@ -195,13 +193,13 @@ fn enrolment(
     before: usize,
     stack: &str,
     token: Option<&TokenRow>,
-) -> Result<(Signatory, Enrol), Problem> {
+) -> Result<(Signatory, Enrol), Verdict> {
     let Some(token) = token else {
         let detail = format!(
             "ledger {id} is not enrolled: send its records from the first on, with the enrolment token of stack {stack} \
              as `Authorization: Bearer ca_enrol_…`"
         );
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unknown_ledger", detail).with("ledger", id.as_str()));
+        return Err(Verdict::new(Why::UnknownLedger, detail).with("ledger", id.as_str()));
     };
     let their = token.stack.as_ref().map_or("", |s| s.as_str());
     if token.role != Role::Enrol || ![their, UNNAMED_STACK].contains(&stack) {
@@ -210,10 +208,10 @@ fn enrolment(
         } else {
             format!("enrolling a host takes a token of role enrol; the one sent is of role {}", token.role)
         };
-        return Err(Problem::new(StatusCode::FORBIDDEN, "role", detail));
+        return Err(Verdict::new(Why::Role, detail));
     }
     if token.uses == Some(0) {
-        return Err(bad_token("this enrolment token has no use left; ask an admin for a new one"));
+        return Err(Verdict::bad_token("this enrolment token has no use left; ask an admin for a new one"));
     }
     let begins = &records[before];
     let kind: Option<ArtifactType> = begins.type_word().parse().ok();
@@ -224,15 +222,15 @@ fn enrolment(
                       where that is pruned, from a ledger.segment on, with the ledger.pruned that accounts for what is missing before it";
         gap(detail, id)
     })?;
-    let public_key = key.public_key().to_openssh().map_err(|e| Problem::internal(&e))?;
+    let public_key = key.public_key().to_openssh().map_err(|e| Verdict::internal(&e))?;
     let fingerprint = key.public_key().fingerprint(HashAlg::Sha256).to_string();
     Ok((key, Enrol { token: token.id.clone(), stack: their.to_owned(), public_key, fingerprint }))
 }
 
 /// 409 `gap` for a ledger of which nothing is stored.
-fn gap(detail: &str, id: &LedgerId) -> Problem {
+fn gap(detail: &str, id: &LedgerId) -> Verdict {
     let head = serde_json::json!({"ledger": id.as_str(), "seq": 0, "hash": Hash::ZERO.to_string()});
-    Problem::new(StatusCode::CONFLICT, "gap", detail).with("head", head)
+    Verdict::new(Why::Gap, detail).with("head", head)
 }
 
 fn row(body: &Bytes, record: &InPlace<'_>) -> Row {
@@ -280,7 +278,7 @@ fn within(body: &Bytes, part: &str) -> std::ops::Range<usize> {
 
 impl Refusal {
     /// The refusal alone, where nothing before it could be taken.
-    pub(super) fn answer(self) -> Problem {
+    pub(super) fn answer(self) -> Verdict {
         let mut problem = self.problem.with("index", self.index).with("accepted", 0).with("stored", 0);
         if let Some(id) = self.id {
             problem = problem.with("id", id);

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use axum::{body::Bytes, http::StatusCode};
+use axum::body::Bytes;
 use jiff::Timestamp;
 use record::{ArtifactType, Hash, Person};
 use rusqlite::Connection;
@@ -14,19 +14,18 @@ use ssh_key::{HashAlg, PublicKey};
 
 use super::{answer::Outcome, batch::Refusal, event::Event, json, settle::clock_flag};
 use crate::{
-    auth::bad_token,
     incidents::{Incident, Kind},
-    own_ledger,
-    problem::Problem,
+    noting, own_ledger,
     review::{self, Review, ReviewError},
     store::{
-        Error, Writing, incidents,
+        Error, Writing,
         kept::{self, Kept},
         ledgers::{self, Artifact, Ledger},
         micros, receipts, reviewers,
         tokens::{self, TokenRow},
     },
     token::{MAX_TYPE, Role, is_type},
+    verdict::{Verdict, Why},
 };
 
 /// The longest id of an event, in bytes.
@@ -70,20 +69,20 @@ impl Statements {
 ///
 /// # Errors
 /// When none can be taken: no token, or another's name.
-pub(super) fn client(body: &Bytes, events: &[Event<'_>], token: Option<&TokenRow>) -> Result<Statements, Problem> {
+pub(super) fn client(body: &Bytes, events: &[Event<'_>], token: Option<&TokenRow>) -> Result<Statements, Verdict> {
     let token = token.ok_or_else(|| {
-        bad_token("posting under /clients/NAME takes a client token: `Authorization: Bearer ca_client_…`")
+        Verdict::bad_token("posting under /clients/NAME takes a client token: `Authorization: Bearer ca_client_…`")
     })?;
     if token.role != Role::Client {
         let detail =
             format!("posting under /clients/NAME takes a token of role client; the one sent is of role {}", token.role);
-        return Err(Problem::new(StatusCode::FORBIDDEN, "role", detail));
+        return Err(Verdict::new(Why::Role, detail));
     }
     let source = format!("/clients/{}", token.name);
     let judge = |event: &Event<'_>| {
         if event.source != source {
             let detail = format!("this token posts as {source}; `source` has to be that");
-            return Err(Problem::new(StatusCode::FORBIDDEN, "role", detail));
+            return Err(Verdict::new(Why::Role, detail));
         }
         check_type(&event.kind, token)?;
         Ok((json::check(event.data).map_err(unprocessable)?, None))
@@ -101,7 +100,7 @@ pub(super) fn person(
     body: &Bytes,
     events: &[Event<'_>],
     name: &str,
-) -> Result<Statements, Problem> {
+) -> Result<Statements, Verdict> {
     let person: Person = name.parse().map_err(|e| unprocessable(format!("`source` names no person: {e}")))?;
     let keys = reviewers::keys(connection, &person)?;
     let source = format!("/people/{person}");
@@ -113,9 +112,8 @@ pub(super) fn person(
         let mut found = json::check(event.data).map_err(unprocessable)?;
         let review =
             Review::parse_and_verify(event.data.as_bytes(), &person, &keys, Timestamp::now()).map_err(|e| {
-                let code =
-                    if matches!(e, ReviewError::NotAuthentic { .. }) { "not_authentic" } else { "malformed_review" };
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, e.to_string())
+                let forged = matches!(e, ReviewError::NotAuthentic { .. });
+                Verdict::new(if forged { Why::NotAuthentic } else { Why::MalformedReview }, e.to_string())
             })?;
         found.fingerprint = Some(review.key.fingerprint(HashAlg::Sha256).to_string());
         Ok((found, Some(review)))
@@ -130,7 +128,7 @@ fn each(
     events: &[Event<'_>],
     kind: ledgers::Kind,
     name: &str,
-    judge: impl Fn(&Event<'_>) -> Result<(json::Found, Option<Review>), Problem>,
+    judge: impl Fn(&Event<'_>) -> Result<(json::Found, Option<Review>), Verdict>,
 ) -> Statements {
     let mut all = Vec::with_capacity(events.len());
     let mut refusal = None;
@@ -158,11 +156,11 @@ fn each(
     Statements { body: body.clone(), kind, name: name.to_owned(), token: None, keys: Vec::new(), all, refusal }
 }
 
-fn unprocessable(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed", detail)
+fn unprocessable(detail: impl Into<String>) -> Verdict {
+    Verdict::new(Why::MalformedEvent, detail)
 }
 
-fn check_id(id: &str) -> Result<(), Problem> {
+fn check_id(id: &str) -> Result<(), Verdict> {
     // Nothing that hides or turns text around where somebody reads the id; a backslash alone does neither.
     let shown = id.replace('\\', "/");
     if id.len() > MAX_ID || record::escape(shown.as_bytes()) != shown {
@@ -172,13 +170,13 @@ fn check_id(id: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn time(event: &Event<'_>) -> Result<Option<Timestamp>, Problem> {
+fn time(event: &Event<'_>) -> Result<Option<Timestamp>, Verdict> {
     let Some(text) = &event.time else { return Ok(None) };
     text.parse().map(Some).map_err(|_| unprocessable("`time` has to be RFC 3339, as 2026-11-01T12:00:00Z"))
 }
 
 /// Whether a client may post this type: one of its own, in words as `app.authentication`.
-fn check_type(kind: &str, token: &TokenRow) -> Result<(), Problem> {
+fn check_type(kind: &str, token: &TokenRow) -> Result<(), Verdict> {
     if !is_type(kind) {
         return Err(unprocessable(format!(
             "`type` has to be two or more words [a-z0-9_]+ with dots between them, at most {MAX_TYPE} bytes: app.authentication"
@@ -194,7 +192,7 @@ fn check_type(kind: &str, token: &TokenRow) -> Result<(), Problem> {
     match &token.types {
         Some(types) if !types.iter().any(|t| t == kind) => {
             let detail = format!("this token may post {}; not {kind}", types.join(", "));
-            Err(Problem::new(StatusCode::FORBIDDEN, "role", detail))
+            Err(Verdict::new(Why::Role, detail))
         }
         _ => Ok(()),
     }
@@ -281,7 +279,7 @@ fn add(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &
     };
     if artifact.flags != 0 {
         let incident = Incident::new(Kind::ClockOff, &all.source()).ledger(ledger.id.as_str());
-        incidents::note(writing, &incident.with("id", statement.id.as_str()).with("time", time.to_string()))?;
+        noting::note(writing, &incident.with("id", statement.id.as_str()).with("time", time.to_string()))?;
     }
     let row = ledgers::add(writing, ledger, &[artifact])?;
     match (row, &statement.review) {
@@ -315,8 +313,8 @@ fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger:
 
 fn conflict(writing: &Writing<'_>, all: &Statements, statement: &Statement, index: usize) -> Result<Refusal, Error> {
     let subject = format!("{} {}", all.name, statement.id);
-    incidents::note(writing, &Incident::new(Kind::Conflict, &subject).with("id", statement.id.as_str()))?;
+    noting::note(writing, &Incident::new(Kind::Conflict, &subject).with("id", statement.id.as_str()))?;
     let detail = "another type, time or data is stored under this id, and stands; give each artifact an id of its own";
-    let problem = Problem::new(StatusCode::CONFLICT, "conflict", detail);
+    let problem = Verdict::new(Why::Conflict, detail);
     Ok(Refusal { index, id: Some(statement.id.clone()), problem })
 }

@@ -3,7 +3,6 @@
 //!
 //! It never takes a record that does not follow the stored head, and never changes one that is stored.
 
-use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
@@ -14,16 +13,16 @@ use super::{
     verify,
 };
 use crate::{
-    auth::bad_token,
     incidents::{Incident, Kind},
     moment::is_clock_off,
+    noting,
     own_ledger::{self, By, Word},
-    problem::Problem,
     store::{
         Error, Writing, hosts, incidents,
         ledgers::{self, Artifact, CLOCK_OFF, Ledger, UNKNOWN_TYPE},
         tokens,
     },
+    verdict::{Verdict, Why},
 };
 
 /// Stores what can be stored of it; none when it has to be judged again, because the ledger was enrolled or its key rotated
@@ -68,7 +67,7 @@ fn take(writing: &Writing<'_>, mut batch: Batch, found: Option<Ledger>) -> Resul
     Ok(Outcome { accepted, stored: settled.stored, head: Some(ledger), refusal })
 }
 
-fn refused(batch: &Batch, accepted: usize, stored: usize, head: Option<Ledger>, problem: Problem) -> Outcome {
+fn refused(batch: &Batch, accepted: usize, stored: usize, head: Option<Ledger>, problem: Verdict) -> Outcome {
     let row = batch.rows.get(accepted.saturating_sub(batch.preface.len()));
     let id = row.map(|row| format!("{}/{}", batch.ledger, row.seq));
     let index = if accepted == 0 { batch.preface.len() } else { accepted };
@@ -79,7 +78,7 @@ fn refused(batch: &Batch, accepted: usize, stored: usize, head: Option<Ledger>, 
 struct Settled {
     accepted: usize,
     stored: usize,
-    problem: Option<Problem>,
+    problem: Option<Verdict>,
 }
 
 fn rows(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger) -> Result<Settled, Error> {
@@ -142,10 +141,10 @@ fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row
             .with("seq", last.seq)
             .with("time", last.time.to_string())
             .with("received", writing.now.to_string());
-        incidents::note(writing, &Incident { count: off.count() as u64, ..incident })?;
+        noting::note(writing, &Incident { count: off.count() as u64, ..incident })?;
     }
     for row in artifacts.iter().filter(|a| a.flags & UNKNOWN_TYPE != 0) {
-        incidents::note(writing, &about(batch, Kind::UnknownType, row.word).with("seq", row.seq))?;
+        noting::note(writing, &about(batch, Kind::UnknownType, row.word).with("seq", row.seq))?;
     }
     note_other_stack(writing, batch, ledger, &artifacts)
 }
@@ -164,7 +163,7 @@ fn note_other_stack(
         .with("seq", last.seq)
         .with("stack", last.stack)
         .with("enrolled_by_stack", enrolled.as_str());
-    incidents::note(writing, &Incident { count: others.count() as u64, ..incident })
+    noting::note(writing, &Incident { count: others.count() as u64, ..incident })
 }
 
 fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
@@ -186,17 +185,17 @@ fn fork(writing: &Writing<'_>, batch: &Batch, ledger: &Ledger, at: usize, stored
         .with("first_seq", first)
         .with("head_seq", ledger.head_seq)
         .with("head_hash", ledger.head_hash.to_string());
-    incidents::note(writing, &incident)?;
+    noting::note(writing, &incident)?;
     let detail = format!(
         "record {first} contradicts what is stored, which goes to {} and stands; it is kept apart. This ledger is at an \
          end: begin a new one",
         ledger.head_seq
     );
-    let problem = Problem::new(StatusCode::CONFLICT, "fork", detail);
+    let problem = Verdict::new(Why::Fork, detail);
     Ok(Settled { accepted: at, stored, problem: Some(problem) })
 }
 
-fn gap(ledger: &Ledger, next: &Row) -> Problem {
+fn gap(ledger: &Ledger, next: &Row) -> Verdict {
     let detail = format!(
         "record {} cannot come after record {}, the last one stored: send from {} on, or first the ledger.pruned \
          records that account for what is missing",
@@ -204,17 +203,17 @@ fn gap(ledger: &Ledger, next: &Row) -> Problem {
         ledger.head_seq,
         ledger.head_seq + 1
     );
-    Problem::new(StatusCode::CONFLICT, "gap", detail)
+    Verdict::new(Why::Gap, detail)
 }
 
 /// A record of a range that was passed over: what comes now would have no place in the chain.
-fn pruned_long_ago(row: &Row) -> Problem {
+fn pruned_long_ago(row: &Row) -> Verdict {
     let detail = format!(
         "record {} lies in a range that the host's ledger.pruned accounted for; it is passed over for good: go on after \
          the head",
         row.seq
     );
-    Problem::new(StatusCode::CONFLICT, "gap", detail)
+    Verdict::new(Why::Gap, detail)
 }
 
 /// Whether these `ledger.pruned` account for all from behind the head to before this row, which names the last one's hash.
@@ -240,13 +239,13 @@ fn leap(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, next: &Row) -
     hosts::keep_gap(writing, ledger, last, next.prev, bytes)?;
     let incident =
         about(batch, Kind::Pruned, batch.ledger.as_str()).with("first_seq", ledger.head_seq + 1).with("last_seq", last);
-    incidents::note(writing, &incident)?;
+    noting::note(writing, &incident)?;
     (ledger.head_seq, ledger.head_hash) = (last, next.prev);
     Ok(())
 }
 
 /// Binds a new ledger to its key, by one use of the token. For a host that is known already it waits for an admin.
-fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<Ledger, Problem>, Error> {
+fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<Ledger, Verdict>, Error> {
     if let Some(first) = batch.rows.first().filter(|r| r.seq > 1 && !covered(&batch.preface, 0, r)) {
         let nothing = json!({"ledger": batch.ledger.as_str(), "seq": 0, "hash": record::Hash::ZERO.to_string()});
         let detail = format!(
@@ -254,10 +253,12 @@ fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<L
              records that account for what is missing",
             first.seq
         );
-        return Ok(Err(Problem::new(StatusCode::CONFLICT, "gap", detail).with("head", nothing)));
+        return Ok(Err(Verdict::new(Why::Gap, detail).with("head", nothing)));
     }
     if !tokens::take_use(writing, &enrol.token)? {
-        return Ok(Err(bad_token("this enrolment token has ended or has no use left; ask an admin for a new one")));
+        return Ok(Err(Verdict::bad_token(
+            "this enrolment token has ended or has no use left; ask an admin for a new one",
+        )));
     }
     let pending = hosts::is_known(writing.connection, &batch.host)?;
     let mut ledger = ledgers::begin(writing, ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
@@ -279,7 +280,7 @@ fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<L
     if pending {
         let incident =
             about(batch, Kind::SecondLedger, batch.ledger.as_str()).with("fingerprint", enrol.fingerprint.as_str());
-        incidents::note(writing, &incident)?;
+        noting::note(writing, &incident)?;
     }
     Ok(Ok(ledger))
 }

@@ -17,7 +17,8 @@ use hyper::body::{Body as HttpBody, Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
-    problem::{Problem, describe},
+    describe::describe,
+    problem::Problem,
     store::{Error, Readers},
 };
 

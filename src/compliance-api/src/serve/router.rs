@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{places::Places, ready};
 use crate::{
     App, admin, auth::Peer, ingest, moment::Moment, network::Network, openapi, problem::Problem, read, reviewers,
-    store::server_keys,
+    store::server_keys, verdict::Why,
 };
 
 /// What is described in /openapi.json of this module.
@@ -46,11 +46,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .fallback(async || Problem::not_found("there is nothing at this path; /openapi.json lists what there is"))
         .method_not_allowed_fallback(async || {
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method",
-                "this path does not take this method; /openapi.json lists what it takes",
-            )
+            Problem::new(Why::Method, "this path does not take this method; /openapi.json lists what it takes")
         })
         .layer(DefaultBodyLimit::max(body))
         .layer(middleware::from_fn_with_state((Arc::clone(&app), places), bounded))
@@ -114,5 +110,5 @@ fn said_length(request: &Request) -> Option<u64> {
 
 fn too_slow(most: Duration) -> Problem {
     let detail = format!("the request was not there or not done within {} seconds; send it again", most.as_secs());
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail)
+    Problem::new(Why::TooSlow, detail)
 }

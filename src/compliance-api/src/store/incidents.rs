@@ -1,42 +1,28 @@
 //! Incidents in the store: one row per kind and subject while it is open, counting repeats.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Error, Writing, micros};
-use crate::{
-    incidents::{Incident, Kind},
-    own_ledger::{self, By, Word},
-};
+use crate::incidents::{Incident, Kind};
 
-/// `subject` of the row that counts what is beyond the bound.
-pub const OTHERS: &str = "(others)";
-
-/// Open incidents of a kind that anybody can cause under ever new subjects, whatever the configuration says.
-const ANYBODYS: u64 = 1000;
-
-/// Opens an incident, or counts it where it is open.
+/// How many of a kind are open.
 ///
 /// # Errors
-/// SQLite's; a record of the server that cannot be sealed.
-pub fn note(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
-    if count_again(writing, incident, &incident.subject)? {
-        return Ok(());
-    }
-    let open: u64 = writing
+/// SQLite's.
+pub fn open(writing: &Writing<'_>, kind: Kind) -> Result<u64, Error> {
+    writing
         .connection
         .prepare_cached("SELECT count(*) FROM incidents WHERE kind = ?1 AND ended IS NULL")
-        .and_then(|mut s| s.query_row([incident.kind.as_str()], |r| r.get(0)))
-        .map_err(Error::sqlite("counting incidents"))?;
-    // By kind: whoever fills one leaves the others as they are.
-    let beyond = open >= most(writing, incident.kind);
-    if beyond && count_again(writing, incident, OTHERS)? {
-        return Ok(());
-    }
-    let (subject, host, ledger) = match beyond {
-        true => (OTHERS, None, None),
-        false => (incident.subject.as_str(), incident.host.as_ref(), incident.ledger.as_ref()),
-    };
+        .and_then(|mut s| s.query_row([kind.as_str()], |r| r.get(0)))
+        .map_err(Error::sqlite("counting incidents"))
+}
+
+/// Opens one.
+///
+/// # Errors
+/// SQLite's.
+pub fn insert(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
     let now = micros(writing.now);
     writing
         .connection
@@ -46,22 +32,18 @@ pub fn note(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
         )
         .and_then(|mut s| {
             let detail = Value::Object(incident.detail.clone()).to_string();
-            s.execute(params![incident.kind.as_str(), subject, host, ledger, now, incident.count, detail])
+            let Incident { kind, subject, host, ledger, count, .. } = incident;
+            s.execute(params![kind.as_str(), subject, host, ledger, now, count, detail])
         })
         .map_err(Error::sqlite("opening an incident"))?;
-    let mut detail = Map::new();
-    detail.insert("kind".to_owned(), incident.kind.as_str().into());
-    detail.insert("subject".to_owned(), subject.into());
-    own_ledger::state(writing, Word::IncidentOpened, &By::Server, incident.kind.title(), detail)
+    Ok(())
 }
 
-/// How many of a kind may be open.
-fn most(writing: &Writing<'_>, kind: Kind) -> u64 {
-    let most = writing.limits.incidents;
-    if kind.is_anybodys() { most.min(ANYBODYS) } else { most }
-}
-
-fn count_again(writing: &Writing<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {
+/// Counts an open incident of this kind and subject once more; whether there is one.
+///
+/// # Errors
+/// SQLite's.
+pub fn count_again(writing: &Writing<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .prepare_cached(

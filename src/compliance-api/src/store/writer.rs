@@ -194,7 +194,7 @@ impl Desk {
     fn commit(&self, jobs: &mut Vec<Job>) {
         let mut finishes: Vec<Finish> = Vec::with_capacity(jobs.len());
         let committed = self.transaction(jobs, &mut finishes).map_err(|error| {
-            let why = crate::problem::describe(&error);
+            let why = crate::describe::describe(&error);
             tracing::error!(error = %why, jobs = finishes.len() + jobs.len(), "a transaction was not committed");
             why
         });

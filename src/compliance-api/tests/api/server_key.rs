@@ -18,7 +18,7 @@ use crate::common::Server;
 
 fn refused(config: &Config) -> String {
     let error = Store::open(config).unwrap_err();
-    compliance_api::problem::describe(&error)
+    compliance_api::describe::describe(&error)
 }
 
 #[test]
