@@ -75,6 +75,15 @@ on_each_release! {
             assert!(house.ssh(account).key(key).login(), "{account} gets in");
         }
         assert!(house.journal("-u lockdownd").contains("not seen whole"), "it was said");
+        // Cut at a line's end for as long as one likes, as by an editor that crashed, and as a reload finds it.
+        house.sh("cp /etc/passwd /root/passwd; grep -v -e ^frank: -e ^grace: -e ^ubuntu: -e ^breakglass: /root/passwd >/root/cut; \
+                  cat /root/cut >/etc/passwd; sleep 5; systemctl reload lockdownd; sleep 1");
+        let said = "lost its last accounts while it was written in place";
+        eventually("it is said", SOON, || house.ctl("status").stdout.contains(said));
+        assert!(clients.iter_mut().all(|client| client.is_alive()), "a session ended: {}", house.ctl("sessions"));
+        house.sh("cat /root/passwd >/etc/passwd");
+        eventually("it is whole again", LONG, || !house.ctl("status").stdout.contains("not seen whole"));
+        assert_eq!((house.ctl_json("grants"), ids()), before);
         // A deleted account is one all the same.
         house.sh("sed -i /^ubuntu:/d /etc/passwd");
         eventually("the deleted account's grant ends", SOON, || {

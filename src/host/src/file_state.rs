@@ -1,6 +1,6 @@
 //! Which file stands at a path, and whether it has changed.
 
-use std::{fs::Metadata, io, os::unix::fs::MetadataExt, path::Path};
+use std::{fs::Metadata, io, os::unix::fs::MetadataExt, path::Path, time::SystemTime};
 
 /// What stat(2) says of a file that changes whenever the file is replaced or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct FileState {
     modified: (i64, i64),
     changed: (i64, i64),
     links: u64,
+    /// Where the file system keeps it. An inode's number may pass to another file.
+    born: Option<SystemTime>,
 }
 
 impl FileState {
@@ -28,6 +30,12 @@ impl FileState {
     pub fn was_renamed(&self) -> bool {
         self.links == 1 && self.changed > self.modified
     }
+
+    /// Whether this is the very file that stood there before, whatever was written to it since.
+    #[must_use]
+    pub fn is_file_of(&self, before: &Self) -> bool {
+        (self.device, self.inode, self.born) == (before.device, before.inode, before.born)
+    }
 }
 
 impl From<&Metadata> for FileState {
@@ -39,6 +47,7 @@ impl From<&Metadata> for FileState {
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
             links: meta.nlink(),
+            born: meta.created().ok(),
         }
     }
 }
@@ -76,5 +85,19 @@ mod tests {
         replace();
         fs::hard_link(&path, &new).expect("linked");
         assert!(!was_renamed(), "a second name: the inode may have changed by that");
+    }
+
+    #[test]
+    fn a_file_stays_the_same_when_it_is_written_in_place_and_not_when_another_takes_its_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [path, new] = ["passwd", "passwd+"].map(|name| directory.path().join(name));
+        let state = || FileState::at(&path).expect("it is there");
+        fs::write(&path, "root").expect("written");
+        let before = state();
+        fs::write(&path, "ro").expect("written");
+        assert!(state() != before && state().is_file_of(&before));
+        fs::write(&new, "root").expect("written");
+        fs::rename(&new, &path).expect("renamed");
+        assert!(!state().is_file_of(&before));
     }
 }

@@ -31,8 +31,8 @@ pub(crate) struct World {
     boot_id: String,
     /// As passwd lists them.
     listed: Arc<Accounts>,
-    /// Of which file, when it was last seen whole.
-    passwd: Option<FileState>,
+    /// Of which file, when it was last seen whole, and which account was its last.
+    passwd: Option<(FileState, Option<AccountName>)>,
     missing: Missing<AccountName>,
     /// When passwd was first seen whole, on the boot clock.
     first_whole: Option<Duration>,

@@ -1,9 +1,10 @@
 //! One look at the host: everything is read twice, a moment apart, since a file that is being written is seen empty or cut
 //! in between. What differs, cannot be read or cannot be whole stays as the look before had it. A passwd that was renamed
-//! into place is whole at once: tools that replace it again and again hold nothing up.
+//! into place is whole at once: tools that replace it again and again hold nothing up. One that lost its last account while
+//! it stayed the same file is cut: the tools that delete accounts put another file there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -12,7 +13,7 @@ use std::{
 
 use lockdown_core::policy::observation::{Absence, GONE_AFTER, Known, SERVICE_GONE_AFTER, Seen, hold, passwd_is_whole};
 use lockdown_host::{
-    accounts::{self, Accounts, PasswdEntry},
+    accounts::{self, AccountName, Accounts, PasswdEntry},
     clock,
     file_state::FileState,
     name_service, pam,
@@ -135,19 +136,41 @@ impl World {
         }
     }
 
-    /// passwd was seen whole.
-    fn list(&mut self, file: FileState, shown: Accounts, at: Duration) {
-        let key = |entry: &PasswdEntry| entry.name.clone();
-        let seen = Seen { at, same: self.passwd.replace(file) == Some(file) };
-        let (entries, missing) = hold(&self.listed.entries, shown.entries, key, &self.missing, GONE_AFTER, seen);
-        let listed = Accounts { entries, ..shown };
-        self.missing = missing;
-        if *self.listed != listed {
-            self.listed = Arc::new(listed);
+    /// passwd was read: what it lists counts, and what it lacks is held for as long as that is not certain.
+    fn list(&mut self, file: FileState, mut shown: Accounts, at: Duration) {
+        if self.is_cut(&file, &shown) {
+            let names: HashSet<&AccountName> = shown.entries.iter().map(|entry| &entry.name).collect();
+            let lost = self.listed.entries.iter().filter(|entry| !names.contains(&entry.name)).cloned();
+            let lost: Vec<PasswdEntry> = lost.collect();
+            self.partial.push(cut(&lost));
+            shown.entries.extend(lost);
+            // What it lacks is missing only once it is seen whole.
+            self.missing.clear();
+            return self.count(shown);
         }
+        let last = shown.entries.last().map(|entry| entry.name.clone());
+        let before = self.passwd.replace((file, last));
+        let seen = Seen { at, same: before.is_some_and(|(before, _)| before == file) };
+        let key = |entry: &PasswdEntry| entry.name.clone();
+        let (entries, missing) = hold(&self.listed.entries, shown.entries, key, &self.missing, GONE_AFTER, seen);
+        self.missing = missing;
+        self.count(Accounts { entries, ..shown });
         let first = *self.first_whole.get_or_insert(at);
         if !self.known.settled && at.saturating_sub(first) >= GONE_AFTER {
             self.known = Arc::new(Known { settled: true, ..(*self.known).clone() });
+        }
+    }
+
+    /// Whether this is what a writer in place leaves behind half-way: the very file of before, without what was its last
+    /// account, whatever else was changed in it.
+    fn is_cut(&self, file: &FileState, shown: &Accounts) -> bool {
+        let Some((before, Some(last))) = &self.passwd else { return false };
+        file.is_file_of(before) && shown.entries.iter().all(|entry| entry.name != *last)
+    }
+
+    fn count(&mut self, listed: Accounts) {
+        if *self.listed != listed {
+            self.listed = Arc::new(listed);
         }
     }
 
@@ -239,6 +262,18 @@ impl World {
     }
 }
 
+/// What is said of a passwd that lost its last accounts in place.
+fn cut(lost: &[PasswdEntry]) -> String {
+    let names = lost.iter().take(MAX_NAMED).map(|entry| entry.name.as_str());
+    let (file, names) = (accounts::PASSWD, names.collect::<Vec<_>>().join(", "));
+    let more = if lost.len() > MAX_NAMED { ", …" } else { "" };
+    format!(
+        "{file} lost its last accounts while it was written in place ({} in all: {names}{more}); they count until it is \
+         replaced: write it whole again, or, if they are to go, cp -p {file} {file}+ && mv {file}+ {file}",
+        lost.len()
+    )
+}
+
 /// The accounts of two readings of passwd, if both saw the same, or the last one a file that came there by a rename, and it
 /// can be the whole of it.
 fn listed(
@@ -279,8 +314,14 @@ mod tests {
         }
     }
 
-    fn file() -> FileState {
-        FileState::at(Path::new("/")).expect("the root")
+    /// A file that stands for a passwd with so many lines: the tools that delete an account put another one there.
+    fn file(lines: usize) -> FileState {
+        FileState::at(Path::new(["/proc/version", "/", "/proc", "/proc/self"][lines])).expect("it is there")
+    }
+
+    fn lines(names: &[&str]) -> Accounts {
+        let line = |name: &&str| format!("{name}:x:1000:1000::/home/{name}:/bin/sh\n");
+        Accounts::parse(names.iter().map(line).collect::<String>().as_bytes())
     }
 
     /// A world with these accounts listed, seen at this second.
@@ -291,9 +332,7 @@ mod tests {
     }
 
     fn see(world: &mut World, names: &[&str], at: u64) {
-        let lines: Vec<String> =
-            names.iter().map(|name| format!("{name}:x:1000:1000::/home/{name}:/bin/sh\n")).collect();
-        world.list(file(), Accounts::parse(lines.concat().as_bytes()), Duration::from_secs(at));
+        world.list(file(names.len()), lines(names), Duration::from_secs(at));
         world.know();
     }
 
@@ -314,9 +353,57 @@ mod tests {
     fn an_account_with_another_user_id_is_another_at_once() {
         let frank: Account = "frank".parse().expect("an account");
         let mut world = world(&["root", "frank"], 10);
-        world.list(file(), Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
+        world.list(file(2), Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
         world.know();
         assert_eq!(world.uid_of(&frank), Some(1001));
+    }
+
+    #[test]
+    fn what_passwd_lost_at_its_end_in_place_counts_until_another_file_stands_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("passwd");
+        let listed = |world: &World| -> Vec<String> {
+            let mut names: Vec<_> = world.listed.entries.iter().map(|entry| entry.name.as_str().to_owned()).collect();
+            names.sort();
+            names
+        };
+        let look = |world: &mut World, names: &[&str], at: u64| {
+            world.partial.clear();
+            world.list(FileState::at(&path).expect("it is there"), lines(names), Duration::from_secs(at));
+        };
+        std::fs::write(&path, "").expect("own file");
+        let all = ["root", "sshd", "grace", "frank"];
+        let mut world = World::default();
+        look(&mut world, &all, 10);
+        for (at, cut) in
+            [(20, &["root", "sshd"][..]), (90, &["root", "sshd"]), (200, &["root"]), (300, &["root", "grace"])]
+        {
+            look(&mut world, cut, at);
+            assert_eq!(listed(&world), ["frank", "grace", "root", "sshd"], "{cut:?}");
+            assert!(world.partial[0].contains("frank"), "{:?}", world.partial);
+            assert!(
+                world.again(Duration::from_secs(at)).is_none_or(|again| again < Duration::from_secs(20)),
+                "no haste"
+            );
+        }
+        look(&mut world, &["root", "late"], 400);
+        assert_eq!(listed(&world), ["frank", "grace", "late", "root", "sshd"], "what it shows counts all the same");
+        for at in [500, 502] {
+            look(&mut world, &["root", "sshd", "frank"], at);
+        }
+        assert!(world.partial.is_empty());
+        assert_eq!(
+            listed(&world),
+            ["frank", "root", "sshd"],
+            "with its last account it is whole, and the others were deleted"
+        );
+        std::fs::rename(&path, directory.path().join("passwd-")).expect("moved");
+        std::fs::write(&path, "").expect("own file");
+        for at in [600, 602] {
+            look(&mut world, &["root", "sshd"], at);
+            assert!(world.partial.is_empty());
+        }
+        assert_eq!(listed(&world), ["root", "sshd"], "userdel(8) put another file there");
     }
 
     fn scanned_in(directory: &Path, config: &str) -> Vec<Scan> {
