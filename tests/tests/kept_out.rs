@@ -27,6 +27,11 @@ const SAID: [(&str, &str, &str); 4] = [
     ("chmod 777 /run", "chmod 755 /run", "sshd cannot use /run"),
 ];
 
+/// Has the gate ask where nobody listens. The daemon, which has mounts of its own, does not see it.
+const BETWEEN: &str = "#!/bin/sh
+if [ $PAM_TYPE = open_session ]; then mount --bind /root/dead.sock /run/lockdownd/gate.sock; fi
+";
+
 fn problems(house: &House) -> String {
     house.ctl_json("status")["problems"].to_string()
 }
@@ -80,6 +85,24 @@ on_each_release! {
             assert_eq!(on_record(), 1, "{breaks}");
             assert!(frank(&format!("127.0.4{number}.1")), "{mends}");
         }
+
+        // Over and over: one record, and a sum of the others.
+        let known = told(&house, "mended", "gate.sock was removed or replaced");
+        house.sh("for i in $(seq 10); do rm -f /run/lockdownd/gate.sock; sleep 0.5; done");
+        eventually("he gets in again", SOON, || frank("127.0.5.1"));
+        assert!(told(&house, "mended", "gate.sock was removed or replaced") <= known + 2);
+
+        // Between the two questions of one login: refused, and on record as that, not as one past the gate.
+        house.write("/root/between", BETWEEN);
+        house.sh("chmod 755 /root/between && sed -i '0,/common-session/s,.*common-session.*,session optional pam_exec.so quiet /root/between\\n&,' /etc/pam.d/sshd");
+        house.sh("perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => \"/root/dead.sock\", Listen => 1) or die'");
+        assert!(!frank("127.0.5.2"));
+        house.sh("umount /run/lockdownd/gate.sock; rm /root/between");
+        eventually("the refused login is on record", SOON, || {
+            house.records_of("session.refused").iter().any(|record| record["detail"]["why"] == "no_answer" && record["person"] == "frank")
+        });
+        let opened = house.records_of("session.opened");
+        assert!(opened.iter().all(|record| record["detail"]["past_gate"] != true), "{opened:?}");
 
         // In observe PAM needs the gate all the same.
         house.configure(&house.config("observe", ""));

@@ -19,7 +19,7 @@ pub const MAX_WINDOWS: usize = 1_024;
 /// How many different fingerprints one sum names; the others are counted.
 pub const MAX_NAMED: usize = 64;
 
-/// What is summed up together: a type, by account and by where it came from.
+/// What is summed up together: a type, by account and by where it came from, or by what was put right.
 type Subject = (ArtifactType, Option<Account>, String);
 
 #[derive(Debug)]
@@ -44,7 +44,10 @@ impl Windows {
     pub fn take(&mut self, draft: Draft, times: u64, now: Now) -> Option<Draft> {
         let origin = draft.source.as_ref().and_then(|source| source.address).map(|address| address.to_string());
         // Where it is known who did it, one's doing must not go under in another's.
-        let origin = origin.or_else(|| draft.actor.as_ref().map(who)).unwrap_or_default();
+        let origin = origin.or_else(|| draft.actor.as_ref().map(who));
+        // What was put right goes under in nothing else either.
+        let mended = || draft.detail.get("mended").and_then(Value::as_str).map(str::to_owned);
+        let origin = origin.or_else(mended).unwrap_or_default();
         let mut subject = (draft.kind, draft.account.clone(), origin);
         if !self.0.contains_key(&subject) && self.0.len() >= MAX_WINDOWS {
             subject = (draft.kind, None, String::new());

@@ -143,3 +143,20 @@ proptest! {
         prop_assert_eq!(sum, events.iter().map(|(_, _, times, _)| times).sum::<u64>());
     }
 }
+
+#[test]
+fn what_is_put_right_over_and_over_goes_out_once_and_as_a_sum_and_hides_nothing_else() {
+    let mended = |what: &str| Draft::new(ArtifactType::SshdChanged, what).with("mended", what);
+    let mut desk = Desk::default();
+    for _ in 0..5 {
+        desk.take(mended("one socket"), 1, now());
+    }
+    desk.take(mended("another socket"), 1, now());
+    desk.take(Draft::new(ArtifactType::SshdChanged, "the accounts"), 1, now());
+    assert_eq!(desk.out.len(), 3);
+    desk.close(later(60), false);
+    assert_eq!(
+        desk.out.iter().map(|draft| draft.detail.get("count").and_then(Value::as_u64)).collect::<Vec<_>>(),
+        [None, None, None, Some(4)]
+    );
+}

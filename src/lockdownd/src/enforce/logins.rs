@@ -4,7 +4,7 @@
 //! decided as for every session, by the pass that follows.
 
 use jiff::Timestamp;
-use lockdown_core::policy::time::Now;
+use lockdown_core::{attempts::Login as LogLogin, policy::time::Now};
 use lockdown_host::{
     clock,
     logins::{self, Login},
@@ -132,6 +132,31 @@ impl Engine {
         draft.session = Some(session.id.clone());
         draft.source = Some(session.source.clone());
         with_uses(draft, session)
+    }
+
+    /// Whether a login in sshd's log, which is over, was refused by a gate that got no answer to its second question: it
+    /// asked in the account step, no sshd lets anybody in without running it, and without an answer it refuses.
+    pub(super) fn was_refused_unheard(&self, login: &LogLogin) -> bool {
+        let is_exempt = self.exempt().iter().any(|name| name.as_str() == login.account);
+        let refuses = self.enforces() && self.ways.ungated.is_none() && !is_exempt;
+        refuses && self.answered.expects(login.pid, login.time)
+    }
+
+    /// Puts such a login on record.
+    pub(super) fn refused_unheard(&mut self, login: &LogLogin, now: Now) {
+        let sentence = "login refused: the gate could not ask the daemon a second time";
+        let mut draft = Draft::new(ArtifactType::SessionRefused, sentence)
+            .with("why", "no_answer")
+            .with("step", "session")
+            .with("methods", vec![login.method.clone()])
+            .with("pid", login.pid)
+            .with("began_at", login.time.to_string());
+        draft.person = login.fingerprint.as_ref().and_then(|fingerprint| self.people.get(fingerprint).cloned());
+        draft.account = login.account.parse().ok();
+        draft.fingerprint.clone_from(&login.fingerprint);
+        draft.source.clone_from(&login.source);
+        self.recorder.note_often(draft, 1, now);
+        self.commit_login(login, now);
     }
 
     /// Whether a process began while enforce was in force.

@@ -143,7 +143,10 @@ impl Engine {
         // A gate that got no answer in time has left a note of a login to an exempt account.
         self.record_emergency_notes(now);
         if !self.answered.knows(login.pid, login.time) {
-            self.past_gate(login, login.account.parse().ok(), monitor, now);
+            match monitor {
+                None if self.was_refused_unheard(login) => self.refused_unheard(login, now),
+                _ => self.past_gate(login, login.account.parse().ok(), monitor, now),
+            }
         }
         self.follower.looked_at(login.id);
     }
@@ -233,7 +236,7 @@ impl Engine {
 
     /// What was noted of it is on record, and known from now on to be: not before, so that a crash in between leaves a
     /// login that the next start is told of again, and looks for in the ledger.
-    fn commit_login(&mut self, login: &Login, now: Now) {
+    pub(super) fn commit_login(&mut self, login: &Login, now: Now) {
         if self.commit(now) {
             self.answered.note(login.pid, login.time, false);
         }
