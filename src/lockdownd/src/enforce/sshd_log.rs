@@ -33,6 +33,8 @@ const STARTS_WITHIN: SignedDuration = SignedDuration::from_millis(700);
 const LOOKS: u32 = 7;
 /// How often it is looked at where the gate is being asked: longer than the gate waits for an answer.
 const LOOKS_AT_THE_GATE: u32 = 200;
+/// How often it is looked at where the gate must have refused it: longer than the gate takes to end it.
+const LOOKS_AFTER_REFUSAL: u32 = 50;
 /// How much later than its line a process may seem to have started, where the clock was set a little.
 const SLACK: Duration = Duration::from_secs(2);
 /// For how many found connections sshd's log is read back at a time.
@@ -135,6 +137,10 @@ impl Engine {
             Connection::Gone => None,
             Connection::AtTheGate if looks < LOOKS_AT_THE_GATE => return self.look_at_login_again(login, looks),
             Connection::Starting(_) if looks < 1 || is_expected || (looks < LOOKS && is_new) => {
+                return self.look_at_login_again(login, looks);
+            }
+            // The gate ends such a connection itself, in a moment.
+            Connection::In(_) if looks < LOOKS_AFTER_REFUSAL && self.was_refused_unheard(login) => {
                 return self.look_at_login_again(login, looks);
             }
             Connection::AtTheGate => processes::identity(login.pid),
