@@ -30,6 +30,8 @@ const ACCOUNT_FILES: [&str; 5] = ["passwd", "group", "shadow", "nologin", "nsswi
 const IN_ETC: [&str; 8] = ["passwd", "group", "shadow", "nologin", "nsswitch.conf", "ssh", "pam.d", "pam.conf"];
 /// Where the gate's program is.
 const PROGRAMS: &str = "/usr/lib/lockdownd";
+/// What the daemon's own directory is in: sshd walks it, too. Nothing else in it matters.
+const ABOVE_RUN: &str = "/run";
 /// PAM's directory.
 const PAM: &str = "/etc/pam.d";
 /// What the daemon keeps in its directory of one boot: written again where somebody removes it.
@@ -72,7 +74,7 @@ impl Watch {
 
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
     pub fn renew(&mut self, directories: &[PathBuf]) {
-        let fixed = ["/etc", PAM, RUN, KEY_STORE, STATE, PROGRAMS].map(PathBuf::from);
+        let fixed = ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].map(PathBuf::from);
         self.writers.expect_configuration(Path::new("/etc"), Some(&IN_ETC));
         for directory in
             [Path::new(PAM), Path::new(KEY_STORE)].into_iter().chain(directories.iter().map(PathBuf::as_path))
@@ -121,6 +123,12 @@ pub(crate) fn place_of(path: &Path) -> Option<Place> {
         // Its cursors move all the time; only the hint asks for something.
         return (path.parent() == Some(Path::new(SHIPPER)) && path.ends_with(HINT)).then_some(Place::Shipper);
     }
+    if path == Path::new(ABOVE_RUN) {
+        return Some(Place::Gate);
+    }
+    if path.parent() == Some(Path::new(ABOVE_RUN)) && path != Path::new(RUN) {
+        return None;
+    }
     if path.starts_with(RUN) || path.starts_with(PROGRAMS) {
         let is_the_gates = [RUN, control::gate::SOCKET, control::SOCKET, PROGRAMS, GATE].map(Path::new).contains(&path);
         return is_the_gates.then_some(Place::Gate);
@@ -167,6 +175,8 @@ mod tests {
             ("/run/lockdownd/keys/ubuntu", Some(Place::Store)),
             ("/run/lockdownd/keys", Some(Place::Store)),
             ("/run/lockdownd/sessions.json", None),
+            ("/run", Some(Place::Gate)),
+            ("/run/utmp", None),
             ("/run/lockdownd", Some(Place::Gate)),
             ("/run/lockdownd/gate.sock", Some(Place::Gate)),
             ("/run/lockdownd/control.sock", Some(Place::Gate)),
