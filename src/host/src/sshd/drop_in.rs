@@ -20,7 +20,7 @@ use super::{
     effective::{ANYBODY, Effective, EffectiveError, Spec, effective, sshd_t},
     listener::{Invocation, Listener, is_started_on_demand, listening_sockets},
     probe::Probe,
-    scan::{Disk, Overlay, Place, Scan, scan},
+    scan::{Disk, Overlay, Place, Scan, scan, text_of},
     syntax,
 };
 use crate::processes::{ProcessError, ProcessId};
@@ -198,11 +198,7 @@ pub fn exempt_key_files(sshd: &Invocation, exempt: &[Account]) -> Result<ExemptK
 /// # Errors
 /// When it cannot be read.
 pub fn current() -> Result<Option<String>, DropInError> {
-    match fs::read_to_string(PATH) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(DropInError::io(Path::new(PATH), error)),
-    }
+    text_of(Path::new(PATH)).map_err(|error| DropInError::io(Path::new(PATH), error))
 }
 
 /// Whether [`install`] would change the file: it is missing, was edited, or the exempt accounts' own files changed.

@@ -6,11 +6,15 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::listener::Invocation;
+use super::{
+    listener::Invocation,
+    scan::{self, Disk},
+};
 use crate::child::{self, Bounds, Output};
 
 /// How long sshd may take: it needs 10 ms.
@@ -49,6 +53,17 @@ pub enum EffectiveError {
         /// What it printed.
         complaint: String,
     },
+    /// Its configuration includes a file that it would wait for.
+    #[error("{binary} cannot read {config}: {file} is not a regular file, and it would wait for what comes out of it: remove it",
+        binary = binary.display(), config = config.display(), file = file.display())]
+    Waits {
+        /// The program.
+        binary: PathBuf,
+        /// The configuration file.
+        config: PathBuf,
+        /// The FIFO or device.
+        file: PathBuf,
+    },
     /// A connection that cannot be described to it.
     #[error("{0:?} cannot be asked for: sshd -C takes no commas")]
     Unaskable(String),
@@ -60,6 +75,8 @@ pub enum EffectiveError {
     },
 }
 
+/// The number of /dev/null, which is empty (devices.txt of Linux).
+const NULL_DEVICE: u64 = nix::libc::makedev(1, 3);
 /// An address and a name that no client has (RFC 5737, RFC 2606): no `Match` block is about them in particular.
 const ANY_CLIENT: (&str, &str) = ("192.0.2.1", "client.invalid");
 /// An address that no host has.
@@ -191,7 +208,22 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
+/// The first FIFO or device, other than /dev/null, among the files that a configuration is made of.
+fn waited_for(config: &Path) -> Option<PathBuf> {
+    let waits = |file: &PathBuf| {
+        std::fs::metadata(file).is_ok_and(|meta| {
+            let kind = meta.file_type();
+            kind.is_fifo() || kind.is_char_device() && meta.rdev() != NULL_DEVICE
+        })
+    };
+    scan::scan(&Disk, config).files.into_iter().find(waits)
+}
+
 fn ask(sshd: &Invocation, mut args: Vec<OsString>) -> Result<String, EffectiveError> {
+    if let Some(file) = waited_for(&sshd.config_file) {
+        let (binary, config) = (sshd.binary.clone(), sshd.config_file.clone());
+        return Err(EffectiveError::Waits { binary, config, file });
+    }
     args.extend(["-f".into(), sshd.config_file.clone().into()]);
     for option in &sshd.options {
         args.extend(["-o".into(), option.into()]);
@@ -262,6 +294,25 @@ mod tests {
         assert!(Spec::of("a,addr=1.2.3.4").argument().is_err());
         let expected = "user=frank,host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22";
         assert_eq!(Spec::of("frank").argument().expect("askable"), expected);
+    }
+
+    #[test]
+    fn a_configuration_that_sshd_would_wait_for_is_not_asked_about() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let write = |name: &str, text: String| std::fs::write(path(name), text).expect("own file");
+        write("main", format!("Include {}\n", path("*.conf").display()));
+        write("a.conf", "Include /dev/null /nonexistent\n".to_owned());
+        assert_eq!(waited_for(&path("main")), None);
+        nix::unistd::mkfifo(&path("b.conf"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        assert_eq!(waited_for(&path("main")), Some(path("b.conf")));
+        let mut sshd = Invocation::standard();
+        sshd.config_file = path("main");
+        let error = effective(&sshd, &Spec::of_anybody()).expect_err("it is not asked");
+        assert!(error.to_string().contains("b.conf is not a regular file"), "{error}");
+        std::fs::remove_file(path("b.conf")).expect("removed");
+        std::os::unix::fs::symlink("/dev/tty", path("b.conf")).expect("a link");
+        assert_eq!(waited_for(&path("main")), Some(path("b.conf")));
     }
 
     #[test]

@@ -66,6 +66,18 @@ impl Files for Disk {
     }
 }
 
+/// The text of one file on the disk, without waiting for it; `None` when nothing is there.
+///
+/// # Errors
+/// When it cannot be read, or is no regular file.
+pub fn text_of(path: &Path) -> io::Result<Option<String>> {
+    match Disk.read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| io::ErrorKind::InvalidData.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The disk with one file put in place of what is there, or taken away.
 #[derive(Debug, Clone)]
 pub struct Overlay<F> {

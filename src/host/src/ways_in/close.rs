@@ -21,7 +21,7 @@ use crate::{
         effective::{Effective, EffectiveError, Spec, sshd_t},
         listener::{self, Invocation, Listener},
         probe::Probe,
-        scan::{self, Disk},
+        scan::{self, Disk, text_of},
     },
 };
 
@@ -178,11 +178,7 @@ fn back(before: Option<&str>, listeners: &[Listener], error: CloseError) -> Clos
 /// # Errors
 /// When it cannot be read.
 pub fn current() -> io::Result<Option<String>> {
-    match fs::read_to_string(CLOSING) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    text_of(Path::new(CLOSING))
 }
 
 fn put(text: &str) -> Result<(), CloseError> {

@@ -18,7 +18,7 @@ use crate::{
     sshd::{
         effective::{Spec, effective},
         listener::Listener,
-        scan::{self, Disk},
+        scan::{self, Disk, text_of},
     },
 };
 
@@ -62,7 +62,7 @@ fn read_at(listener: &Listener) -> Option<SystemTime> {
 
 /// When a pid file was written, if it is this process's.
 fn written_by(path: &Path, pid: i32) -> Option<SystemTime> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = text_of(path).ok()??;
     if text.trim().parse() != Ok(pid) {
         return None;
     }
