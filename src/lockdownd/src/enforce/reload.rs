@@ -12,7 +12,11 @@ use lockdown_core::policy::time::Now;
 use lockdown_host::{config_files, readiness};
 use record::{Account, ArtifactType, Draft};
 
-use super::{ConfigState, Engine, jobs::Kind, start::keeping};
+use super::{
+    ConfigState, Engine,
+    jobs::Kind,
+    start::{LAST_GOOD, keeping},
+};
 use crate::trigger::{Reason, Reply};
 
 /// How long the start waits to learn whether an exempt account could log in. Without an answer it starts on the last good
@@ -226,10 +230,15 @@ pub(super) fn locks_out_at_start(config: &Config, last_good: &Accounts) -> Optio
         .map(|why| would_lock_out(&why))
 }
 
-/// The accounts that were exempt when the daemon ran last.
+/// The accounts that were exempt when the daemon ran last: by the gate's list, or where somebody removed that, by the
+/// configuration that was in force.
 pub(super) fn exempt_before() -> BTreeSet<Account> {
-    let text = fs::read_to_string(control::gate::EXEMPT).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+    match fs::read_to_string(control::gate::EXEMPT) {
+        Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
+        Err(_) => {
+            config_files::load_file(Path::new(LAST_GOOD)).map_or_else(|_| BTreeSet::new(), |last| last.accounts.exempt)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl Retired {
         self.until.len() != before
     }
 
+    /// Whether a restart would know of none, because somebody removed the file.
+    fn is_lost(&self) -> bool {
+        !self.until.is_empty() && !Path::new(RETIRED).exists()
+    }
+
     fn save(&self) {
         let bytes = serde_json::to_vec(&self.until).expect("a map of strings to moments");
         if let Err(error) = paths::replace_path(Path::new(RETIRED), &bytes, 0o600, Durability::Flushed) {
@@ -94,7 +99,7 @@ impl Engine {
         let gone: Vec<Account> =
             before.difference(&exempt).filter(|account| self.uid_of(account).is_some()).cloned().collect();
         self.mode.looks.wanted |= *before != exempt;
-        let mut changed = self.retired.drop_over(&exempt, now.wall);
+        let mut changed = self.retired.drop_over(&exempt, now.wall) || self.retired.is_lost();
         for account in gone {
             tracing::warn!(%account, %until, "it is not exempt any more; its keys let nobody in, and are kept until then");
             changed |= self.retired.until.insert(account, until).is_none();
@@ -155,8 +160,11 @@ impl Engine {
 
     /// A sweep begins: keys whose time is over go like others.
     pub(super) fn end_retirement(&mut self, now: Now) {
-        if self.retired.drop_over(&self.config.accounts.exempt, now.wall) {
+        let are_over = self.retired.drop_over(&self.config.accounts.exempt, now.wall);
+        if are_over || self.retired.is_lost() {
             self.retired.save();
+        }
+        if are_over {
             self.tell_homes();
         }
     }
