@@ -11,7 +11,7 @@ const EXTRA: &str = "/etc/ssh/sshd_config.d/50-extra.conf";
 const KEYS: &str = "/home/breakglass/.ssh/authorized_keys";
 
 /// Each: what keeps the account out, what lets it in again, and what has to be said of it.
-const OUT: [(&str, &str, &str); 24] = [
+const OUT: [(&str, &str, &str); 27] = [
     ("chage -E 0 breakglass", "chage -E -1 breakglass", "chage -E -1 breakglass"),
     ("chage -d 0 breakglass", "chage -d $(date +%F) breakglass", "has to be changed at the next login"),
     ("chage -d 2020-01-01 -M 90 breakglass", "chage -d $(date +%F) -M -1 breakglass", "has to be changed since 2020-"),
@@ -56,16 +56,41 @@ const OUT: [(&str, &str, &str); 24] = [
         "rm {extra}",
         "ChrootDirectory at /etc/ssh/sshd_config.d/50-extra.conf:2 confines breakglass to /home",
     ),
+    ("echo 'MaxSessions 0' >{extra}", "rm {extra}", "MaxSessions at /etc/ssh/sshd_config.d/50-extra.conf:1 is 0"),
     // sshd reads the key as the account: root, who put it there, can.
     ("chown root: {keys} && chmod 600 {keys}", "chown breakglass: {keys}", "cannot be read by the account"),
     ("chown root: {home}/.ssh && chmod 700 {home}/.ssh", "chown breakglass: {home}/.ssh", "cannot search"),
     ("chmod 700 /home", "chmod 755 /home", "cannot search"),
+    ("chmod 775 {home} && usermod -aG breakglass ubuntu", "gpasswd -d ubuntu breakglass", "writable by others"),
+    ("chgrp users {home}", "chgrp breakglass {home}", "writable by others"),
     (
         "cp -p {keys} /root/keys && sed -i 's/^/expiry-time=\"20200101\" /' {keys}",
         "cat /root/keys >{keys}",
         "only keys with an expiry-time=",
     ),
 ];
+
+/// Each: what looks as if it kept the account out and does not, what takes it away again, and what is said of it.
+const IN: [(&str, &str, &str); 3] = [
+    ("echo 'RevokedKeys /dev/null' >{extra}", "rm {extra}", ""),
+    (
+        "printf 'Match User breakglass\n  ForceCommand /usr/bin/recorder all\n' >{extra}",
+        "rm {extra}",
+        "ForceCommand at /etc/ssh/sshd_config.d/50-extra.conf:2 runs /usr/bin/recorder all instead of a shell",
+    ),
+    (
+        "cp -p {keys} /root/keys && sed -i 's,^,command=\"/usr/bin/recorder\" ,' {keys}",
+        "cat /root/keys >{keys}",
+        "each of its keys runs a command of its own",
+    ),
+];
+/// Stands for a program that records sessions.
+const RECORDER: &str = "#!/bin/sh
+exec sh -c \"$SSH_ORIGINAL_COMMAND\"
+";
+
+/// A file that sshd would wait for.
+const FIFO: &str = "/etc/ssh/sshd_config.d/60-fifo.conf";
 
 fn filled(script: &str) -> String {
     let script = script.replace("{keys}", KEYS).replace("{home}", "/home/breakglass").replace("{extra}", EXTRA);
@@ -108,6 +133,21 @@ on_each_release! {
             let plan = house.ctl("plan");
             assert!(plan.status == 0, "{mends}: {plan}");
         }
+        house.write("/usr/bin/recorder", RECORDER);
+        house.sh("chmod 755 /usr/bin/recorder");
+        for (number, (does, undoes, told)) in IN.into_iter().enumerate() {
+            house.sh(&filled(does));
+            let plan = house.ctl("plan");
+            assert!(plan.status == 0 && plan.stdout.contains(told), "{does}: {plan}");
+            assert!(problems(&house).contains(told), "{does}: {}", problems(&house));
+            assert!(house.ssh("breakglass").key(&house.breakglass).from(&format!("127.0.3.{}", number + 1)).login(), "{does}");
+            house.sh(&filled(undoes));
+        }
+        house.sh(&format!("mkfifo {FIFO}"));
+        let plan = house.ctl("plan");
+        assert!(plan.status == 1 && plan.stdout.contains(&format!("{FIFO} is not a regular file")), "{plan}");
+        house.sh(&format!("rm {FIFO}"));
+        // Its home is still writable by its own group.
         assert!(house.ssh("breakglass").key(&house.breakglass).from("127.0.2.1").login());
         house.configure(&house.config("enforce", ""));
         house.await_mode("enforce");
@@ -178,7 +218,8 @@ on_each_release! {
         let loaded = house.records_of("config.loaded").pop().expect("a record");
         assert!(loaded["detail"]["no_longer_exempt"][0].as_str().unwrap().starts_with("breakglass until "), "{loaded}");
         assert!(house.journal("-u lockdownd -p warning").contains("not exempt any more"));
-        house.sh("systemctl restart lockdownd");
+        // What keeps them is written again where somebody removed it.
+        house.sh("rm /var/lib/lockdownd/formerly_exempt.json; systemctl reload lockdownd; systemctl restart lockdownd");
         house.await_mode("enforce");
         let swept = || house.records_of("sweep.attested").len();
         let before = swept();
@@ -187,7 +228,11 @@ on_each_release! {
         // Named again it works at once.
         house.configure(&exempting(&house, "exempt = [\"rescue\", \"breakglass\"]"));
         assert!(house.ssh("breakglass").key(&house.breakglass).login() && !warned(&house));
-        house.configure(&exempting(&house, "exempt = [\"rescue\"]"));
+        // Also where the list of exempt accounts goes while the daemon does not run.
+        house.write("/etc/lockdownd/config.toml", exempting(&house, "exempt = [\"rescue\"]"));
+        house.sh("systemctl stop lockdownd; rm /var/lib/lockdownd/exempt; systemctl start lockdownd");
+        house.await_mode("enforce");
+        assert!(warned(&house) && house.exists(KEYS));
         let wrong = house.ctl("quarantine now frank");
         assert!(wrong.status == 1 && wrong.stderr.contains("breakglass"), "{wrong}");
         house.ctl("quarantine now breakglass").expect_ok();

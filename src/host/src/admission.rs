@@ -4,12 +4,20 @@
 //! Everything is read anew for each look, never taken from what the daemon knew before. It runs sshd: never on the main
 //! thread.
 
-use std::{cell::OnceCell, fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    cell::OnceCell,
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 use jiff::Timestamp;
 use lockdown_core::{
     keys::{key::Key, person::PersonKey},
-    policy::admission::{Aging, BadShell, Bar, Login, Offered, RevokedKeys, Rules, confinement, is_pattern, judge},
+    policy::admission::{
+        Aging, BadShell, Bar, ForceCommand, Login, Offered, RevokedKeys, Rules, confinement, is_pattern, judge,
+        no_rescue,
+    },
 };
 use record::Account;
 
@@ -89,7 +97,7 @@ impl From<&PersonKey> for Candidate {
 pub enum Wanted {
     /// Whatever sshd has it do.
     Login,
-    /// A shell on the whole host.
+    /// A shell on the whole host, or a program that may give one.
     Shell,
 }
 
@@ -169,6 +177,24 @@ impl Admission {
         listed.map(|(_, gid, _)| *gid).chain([entry.gid]).collect()
     }
 
+    /// Whether this user alone is in a group, by Debian's rule for files that the group may write (user-group-modes.patch,
+    /// `secure_permissions`): as everybody's primary one, and in /etc/group besides only the file's owner.
+    pub(crate) fn is_own_group(&self, gid: u32, uid: u32, owner: u32) -> bool {
+        let Some((_, _, listed)) = self.groups.iter().find(|(_, of, _)| *of == gid) else { return false };
+        let mut primary = self.accounts.entries.iter().filter(|entry| entry.gid == gid).peekable();
+        let is_anybodys = primary.peek().is_some();
+        let is_owner = |name: &String| {
+            let owner = self.accounts.entries.iter().find(|entry| entry.uid == owner);
+            owner.is_some_and(|owner| owner.name.as_str() == name)
+        };
+        let is_alone = match listed.as_slice() {
+            [] => is_anybodys,
+            [one] => is_owner(one),
+            _ => false,
+        };
+        primary.all(|entry| entry.uid == uid) && is_alone
+    }
+
     /// Whether sshd and PAM would let the account in by these keys, from anywhere that can be asked about. With no keys, they
     /// are not judged. Answers with sshd's configuration for it.
     ///
@@ -185,7 +211,7 @@ impl Admission {
             let offered = self.offered(&mut rules, keys);
             let mut bars = judge(&rules, &login, &offered, self.today);
             if wanted == Wanted::Shell {
-                bars.extend(confinement(&rules));
+                bars.extend(no_rescue(&rules));
             }
             if bars.is_empty() {
                 return Ok(effective);
@@ -216,7 +242,13 @@ impl Admission {
         }
         let algorithm = |candidate: &Candidate| (!candidate.authority).then(|| candidate.key.algorithm());
         let both = keys.iter().zip(revoked);
-        both.map(|(candidate, revoked)| Offered { algorithm: algorithm(candidate), revoked }).collect()
+        let rsa_bits = |candidate: &Candidate| candidate.key.rsa_bits().filter(|_| !candidate.authority);
+        both.map(|(candidate, revoked)| Offered {
+            algorithm: algorithm(candidate),
+            revoked,
+            rsa_bits: rsa_bits(candidate),
+        })
+        .collect()
     }
 
     fn sentence(&self, bar: &Bar, account: &str) -> String {
@@ -230,6 +262,7 @@ impl Admission {
             Bar::PublicKey => setting.args.first().is_some_and(|value| value == "no"),
             Bar::Root(value) => setting.args.first().is_some_and(|found| found == value),
             Bar::DenyUsers => setting.args.iter().any(|pattern| names(pattern, account)),
+            Bar::NoSessions => setting.args.first().is_some_and(|value| value == "0"),
             Bar::Revoked(_) | Bar::ForceCommand(_) | Bar::Chroot(_) => {
                 setting.args.first().is_some_and(|value| !is_none(value))
             }
@@ -251,6 +284,20 @@ impl Admission {
             can_answer: typed || asks_for_more("sshd"),
             nologin: self.nologin,
         }
+    }
+
+    /// Whether a command begins with a program that the account may run, by owner, group and mode of its file.
+    fn is_program(&self, command: &str, entry: &PasswdEntry) -> bool {
+        let program = Path::new(command.split_ascii_whitespace().next().unwrap_or_default());
+        let Ok(meta) = fs::metadata(program) else { return false };
+        let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let bits = match () {
+            () if entry.uid == 0 => 0o111,
+            () if meta.uid() == entry.uid => 0o100,
+            () if self.groups_of(entry).contains(&meta.gid()) => 0o010,
+            () => 0o001,
+        };
+        program.is_absolute() && meta.is_file() && meta.mode() & bits != 0 && !REFUSING_SHELLS.contains(&name)
     }
 
     /// The names of an account's groups; `None` where the name service does not tell.
@@ -301,7 +348,12 @@ impl Admission {
             algorithms: list("pubkeyacceptedalgorithms", ','),
             globs: self.globs,
             revoked: set("revokedkeys").map(|file| RevokedKeys { file: file.to_owned(), broken: None }),
-            force_command: shown("forcecommand"),
+            rsa_bits: effective.get("requiredrsasize").and_then(|bits| bits.parse().ok()).unwrap_or_default(),
+            no_sessions: effective.get("maxsessions") == Some("0"),
+            force_command: set("forcecommand").map(|command| ForceCommand {
+                command: record::escape(command.as_bytes()),
+                is_program: self.is_program(command, entry),
+            }),
             chroot: shown("chrootdirectory"),
         }
     }

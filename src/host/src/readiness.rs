@@ -253,6 +253,12 @@ pub fn without_rescue(exempt: &[Account], no_exempt: bool) -> Result<Option<Obst
     Ok(exempt::obstacle(exempt, &drop_in::exempt_key_files(&Invocation::standard(), exempt)?))
 }
 
+/// What those exempt accounts that could log in get instead of a shell, a sentence each.
+#[must_use]
+pub fn confined(exempt: &[Account]) -> Vec<String> {
+    exempt::confined(exempt)
+}
+
 /// Key files by their paths, escaped, each with the fingerprints of the keys in it.
 pub type ExemptKeys = BTreeMap<String, BTreeSet<String>>;
 

@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub principals: bool,
     /// `expiry-time=` was given; whether it has passed is not looked at.
     pub expires: bool,
+    /// `command=` was given: it runs instead of a shell.
+    pub command: bool,
 }
 
 /// Why sshd refuses a line for its options.
@@ -91,7 +93,7 @@ pub(super) fn length(text: &[u8]) -> Result<usize, OptionError> {
 /// # Errors
 /// Whatever makes sshd refuse the line, [`OptionError`].
 pub fn parse(text: &[u8]) -> Result<Options<'_>, OptionError> {
-    let mut seen = Options { raw: b"", cert_authority: false, principals: false, expires: false };
+    let mut seen = Options { raw: b"", cert_authority: false, principals: false, expires: false, command: false };
     let mut given: Vec<&'static str> = Vec::new();
     let mut rest = text;
     while !at_end(rest) {
@@ -114,6 +116,7 @@ pub fn parse(text: &[u8]) -> Result<Options<'_>, OptionError> {
     }
     seen.principals = given.contains(&"principals");
     seen.expires = given.contains(&"expiry-time");
+    seen.command = given.contains(&"command");
     if seen.principals && !seen.cert_authority {
         return Err(OptionError::PrincipalsAlone);
     }

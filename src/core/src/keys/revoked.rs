@@ -23,17 +23,23 @@ pub enum Revoked {
     Keys(HashSet<Key>),
 }
 
-/// A line at which sshd stops reading, so that it refuses every key.
+/// Why it is not known which keys a file lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("has a line that is no plain key, line {0}")]
-pub struct BadLine(pub usize);
+pub enum NotRead {
+    /// A line at which sshd stops reading, so that it refuses every key.
+    #[error("has a line that is no plain key, line {0}")]
+    BadLine(usize),
+    /// sshd passes a certificate over, and stops at one that it cannot read or whose signature is wrong. That is not looked at.
+    #[error("has a certificate in line {0}")]
+    Certificate(usize),
+}
 
 impl Revoked {
     /// Reads such a file. `dsa` is whether this sshd knows DSA keys, as before OpenSSH 10.
     ///
     /// # Errors
     /// The first line that sshd cannot read, or for which that is in doubt.
-    pub fn read(content: &[u8], dsa: bool) -> Result<Self, BadLine> {
+    pub fn read(content: &[u8], dsa: bool) -> Result<Self, NotRead> {
         if content.starts_with(KRL_MAGIC) {
             return Ok(Self::Krl);
         }
@@ -48,7 +54,10 @@ impl Revoked {
                 Line::Blank(raw) if raw.iter().all(|byte| b" \t\n".contains(byte)) => {}
                 // sshd passes these over.
                 Line::Unreadable(unreadable) if matches!(unreadable.why, Why::Blob(BlobError::ShortRsa(_))) => {}
-                _ => return Err(BadLine(index + 1)),
+                Line::Unreadable(unreadable) if unreadable.why == Why::Certificate => {
+                    return Err(NotRead::Certificate(index + 1));
+                }
+                _ => return Err(NotRead::BadLine(index + 1)),
             }
         }
         Ok(Self::Keys(keys))
@@ -63,7 +72,7 @@ mod tests {
     /// An RSA key of 512 bits.
     const SHORT: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAQQCAAAAAAAAAAGxvY2tkb3dubG9ja2Rvd25sb2NrZG93bmxvY2tkb3dubG9ja2Rvd25sb2NrZG93bmxvY2tkb3dv";
 
-    fn keys(content: &str) -> Result<HashSet<Key>, BadLine> {
+    fn keys(content: &str) -> Result<HashSet<Key>, NotRead> {
         match Revoked::read(content.as_bytes(), false)? {
             Revoked::Keys(keys) => Ok(keys),
             Revoked::Krl => panic!("{content:?} is no KRL"),
@@ -88,10 +97,11 @@ mod tests {
 
     #[test]
     fn a_line_that_sshd_may_not_read_is_told_since_it_refuses_every_key_then() {
-        for line in ["hello", "\r", "ssh-ed25519 AAAA", "SSHKRL", CERTIFICATE, DSA] {
-            assert_eq!(keys(&format!("{ED25519}\n{line}\n{P256}\n")), Err(BadLine(2)), "{line:?}");
+        for line in ["hello", "\r", "ssh-ed25519 AAAA", "SSHKRL", DSA] {
+            assert_eq!(keys(&format!("{ED25519}\n{line}\n{P256}\n")), Err(NotRead::BadLine(2)), "{line:?}");
         }
-        assert_eq!(keys(&format!("restrict {ED25519}\n")), Err(BadLine(1)));
+        assert_eq!(keys(&format!("restrict {ED25519}\n")), Err(NotRead::BadLine(1)));
+        assert_eq!(keys(&format!("{ED25519}\n{CERTIFICATE}\n")), Err(NotRead::Certificate(2)));
         assert!(Revoked::read(DSA.as_bytes(), true).is_ok());
     }
 }

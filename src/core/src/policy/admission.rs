@@ -40,10 +40,24 @@ pub struct Rules {
     pub globs: bool,
     /// `RevokedKeys`; `None`: there is no such list.
     pub revoked: Option<RevokedKeys>,
+    /// The fewest bits of an RSA key (`RequiredRSASize`); 0 where sshd does not tell.
+    pub rsa_bits: usize,
+    /// Whether `MaxSessions` is 0: forwarding alone.
+    pub no_sessions: bool,
     /// `ForceCommand`, where one is set.
-    pub force_command: Option<String>,
+    pub force_command: Option<ForceCommand>,
     /// `ChrootDirectory`, where one is set: sshd does not look at the shell then.
     pub chroot: Option<String>,
+}
+
+/// What runs instead of a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForceCommand {
+    /// The command.
+    pub command: String,
+    /// Whether it begins with the path of a program that the account may run, and that does not just end: one that records
+    /// sessions, say. It may give a shell.
+    pub is_program: bool,
 }
 
 /// The file of `RevokedKeys`.
@@ -51,8 +65,17 @@ pub struct Rules {
 pub struct RevokedKeys {
     /// Its path.
     pub file: String,
-    /// What is wrong with it, if anything: sshd refuses every key where it cannot read the file.
-    pub broken: Option<String>,
+    /// What is wrong with it, if anything.
+    pub broken: Option<Broken>,
+}
+
+/// Why it is not known which keys a file lists: then it counts as listing every one. To be read behind the file's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// sshd cannot read it, and refuses every key.
+    Unread(String),
+    /// It is not judged here, or not believed; sshd may read it.
+    Unjudged(String),
 }
 
 /// A key that somebody would log in with.
@@ -62,6 +85,8 @@ pub struct Offered {
     pub algorithm: Option<String>,
     /// Whether `RevokedKeys` lists it, or the authority that signed it.
     pub revoked: bool,
+    /// The bits of an RSA key; `None` for all others.
+    pub rsa_bits: Option<usize>,
 }
 
 /// What the host says of the account.
@@ -141,10 +166,14 @@ pub enum Bar {
     Methods(String),
     /// `PubkeyAcceptedAlgorithms` takes none of these types of keys.
     Algorithms(Vec<String>),
+    /// Every key is an RSA key below so many bits (`RequiredRSASize`).
+    ShortRsa(usize),
     /// `RevokedKeys` lists every key, or cannot be read.
     Revoked(RevokedKeys),
-    /// `ForceCommand`, and what it runs: no shell.
-    ForceCommand(String),
+    /// `MaxSessions 0`: no shell.
+    NoSessions,
+    /// `ForceCommand`: no shell, but what it runs.
+    ForceCommand(ForceCommand),
     /// `ChrootDirectory`, and what it confines to.
     Chroot(String),
 }
@@ -162,7 +191,9 @@ impl Bar {
             Self::PublicKey => Some("pubkeyauthentication"),
             Self::Methods(_) => Some("authenticationmethods"),
             Self::Algorithms(_) => Some("pubkeyacceptedalgorithms"),
+            Self::ShortRsa(_) => Some("requiredrsasize"),
             Self::Revoked(_) => Some("revokedkeys"),
+            Self::NoSessions => Some("maxsessions"),
             Self::ForceCommand(_) => Some("forcecommand"),
             Self::Chroot(_) => Some("chrootdirectory"),
             _ => None,
@@ -213,14 +244,22 @@ impl Bar {
                     types.join(", ")
                 )
             }
-            Self::Revoked(RevokedKeys { file, broken: Some(why) }) => format!(
+            Self::Revoked(RevokedKeys { file, broken: Some(Broken::Unjudged(why)) }) => format!(
+                "RevokedKeys{at} names {file}, which {why}: whether it lists the key cannot be told, and it counts as if it did; \
+                 mend it, or make it a key revocation list (ssh-keygen -k)"
+            ),
+            Self::Revoked(RevokedKeys { file, broken: Some(Broken::Unread(why)) }) => format!(
                 "RevokedKeys{at} names {file}, which {why}, and sshd refuses every key where it cannot read that file: mend \
                  it (an empty one will do), or take the line out"
             ),
             Self::Revoked(RevokedKeys { file, broken: None }) => {
                 format!("RevokedKeys{at} names {file}, which lists the key: use another key, or take it off that list")
             }
-            Self::ForceCommand(command) => format!(
+            Self::ShortRsa(bits) => {
+                format!("RequiredRSASize{at} takes no RSA key below {bits} bits: use a longer one, or another type")
+            }
+            Self::NoSessions => format!("MaxSessions{at} is 0, so that {account} gets no shell: set it to 10"),
+            Self::ForceCommand(ForceCommand { command, .. }) => format!(
                 "ForceCommand{at} runs {command} instead of a shell: a block `Match User {account}` before any other Match may set \
                  it to none"
             ),
@@ -267,17 +306,29 @@ pub fn judge(rules: &Rules, login: &Login, keys: &[Offered], today: i64) -> Vec<
 /// What leaves somebody who gets in without a shell on the whole host: wanted for some accounts, and no rescue.
 #[must_use]
 pub fn confinement(rules: &Rules) -> Vec<Bar> {
+    let no_sessions = rules.no_sessions.then_some(Bar::NoSessions);
     let command = rules.force_command.clone().map(Bar::ForceCommand);
-    command.into_iter().chain(rules.chroot.clone().map(Bar::Chroot)).collect()
+    no_sessions.into_iter().chain(command).chain(rules.chroot.clone().map(Bar::Chroot)).collect()
+}
+
+/// What of [`confinement`] makes an account no rescue. A program that runs instead of a shell may give one.
+#[must_use]
+pub fn no_rescue(rules: &Rules) -> Vec<Bar> {
+    let mut bars = confinement(rules);
+    bars.retain(|bar| !matches!(bar, Bar::ForceCommand(forced) if forced.is_program));
+    bars
 }
 
 /// How many of the keys sshd takes, and why it takes none.
 fn by_keys(rules: &Rules, keys: &[Offered]) -> (usize, Option<Bar>) {
-    let left: Vec<Option<&str>> = keys.iter().filter(|key| !key.revoked).map(|key| key.algorithm.as_deref()).collect();
+    let unrevoked: Vec<&Offered> = keys.iter().filter(|key| !key.revoked).collect();
+    let is_long = |key: &&&Offered| key.rsa_bits.is_none_or(|bits| bits >= rules.rsa_bits);
+    let left: Vec<Option<&str>> = unrevoked.iter().filter(is_long).map(|key| key.algorithm.as_deref()).collect();
     let usable = left.iter().filter(|algorithm| algorithm.is_none_or(|algorithm| rules.takes(algorithm))).count();
-    let all_are_revoked = left.is_empty() && !keys.is_empty();
+    let all_are_revoked = unrevoked.is_empty() && !keys.is_empty();
     let bar = match &rules.revoked {
         Some(list) if list.broken.is_some() || all_are_revoked => Some(Bar::Revoked(list.clone())),
+        _ if left.is_empty() && !keys.is_empty() => Some(Bar::ShortRsa(rules.rsa_bits)),
         _ if usable == 0 && !left.is_empty() => {
             let types: BTreeSet<&str> = left.into_iter().flatten().collect();
             Some(Bar::Algorithms(types.into_iter().map(str::to_owned).collect()))

@@ -1,6 +1,6 @@
 //! Which keys sshd refuses because of `RevokedKeys`: plain lists are read here, key revocation lists by ssh-keygen(1).
 //!
-//! What cannot be read or asked is told as broken: sshd refuses every key where it cannot read the file.
+//! sshd refuses every key where it cannot read the file. What it may read, and is not judged here, is told as that.
 
 use std::{
     cell::RefCell,
@@ -11,7 +11,14 @@ use std::{
     time::Duration,
 };
 
-use lockdown_core::keys::{key::Key, person::MAX_TEXT, revoked::Revoked};
+use lockdown_core::{
+    keys::{
+        key::Key,
+        person::MAX_TEXT,
+        revoked::{NotRead, Revoked},
+    },
+    policy::admission::Broken,
+};
 
 use crate::{
     child::{self, Bounds},
@@ -24,6 +31,8 @@ const KEYGEN: &str = "/usr/bin/ssh-keygen";
 const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), output: 64 * 1024 };
 /// The longest file that is read (sshd's own bound is 128 MiB).
 const MAX_FILE: usize = 16 << 20;
+/// What people name where a list is wanted and none is to be revoked.
+const EMPTY: &str = "/dev/null";
 /// The most keys of one account that ssh-keygen is asked about: an account with more that are revoked counts as without a key.
 const MAX_ASKED: usize = 16;
 
@@ -33,7 +42,7 @@ type Readable = (PathBuf, Revoked);
 /// The files that have been looked at, and what was asked about the keys: each once.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
-    files: RefCell<BTreeMap<String, Result<Readable, String>>>,
+    files: RefCell<BTreeMap<String, Result<Readable, Broken>>>,
     asked: RefCell<HashMap<(String, Key), bool>>,
 }
 
@@ -41,8 +50,8 @@ impl Revocations {
     /// For each of the keys whether the file lists it. `dsa` is as for [`Revoked::read`].
     ///
     /// # Errors
-    /// What is wrong with the file, to be read behind its name.
-    pub(super) fn of(&self, file: &str, keys: &[&Key], dsa: bool) -> Result<Vec<bool>, String> {
+    /// What is wrong with the file.
+    pub(super) fn of(&self, file: &str, keys: &[&Key], dsa: bool) -> Result<Vec<bool>, Broken> {
         let mut files = self.files.borrow_mut();
         let found = files.entry(file.to_owned()).or_insert_with(|| read(Path::new(file), dsa));
         let (real, list) = found.as_ref().map_err(Clone::clone)?;
@@ -53,37 +62,43 @@ impl Revocations {
         };
         if let Err(why) = &judged {
             // It is not asked again: each question may take its limit.
-            *found = Err(String::clone(why));
+            *found = Err(Broken::clone(why));
         }
         judged
     }
 
-    fn ask(&self, file: &str, real: &Path, key: &Key) -> Result<bool, String> {
+    fn ask(&self, file: &str, real: &Path, key: &Key) -> Result<bool, Broken> {
         let mut asked = self.asked.borrow_mut();
         let entry = (file.to_owned(), key.clone());
         if let Some(known) = asked.get(&entry) {
             return Ok(*known);
         }
-        let revoked = is_on_krl(real, key)?;
+        let revoked = is_on_krl(real, key).map_err(Broken::Unjudged)?;
         asked.insert(entry, revoked);
         Ok(revoked)
     }
 }
 
-fn read(file: &Path, dsa: bool) -> Result<Readable, String> {
-    let root = Root::open(Path::new("/")).map_err(|error| format!("cannot be read ({error})"))?;
+fn read(file: &Path, dsa: bool) -> Result<Readable, Broken> {
+    let (unread, unjudged) = (|why: &str| Broken::Unread(why.to_owned()), Broken::Unjudged);
+    let root = Root::open(Path::new("/")).map_err(|error| unjudged(format!("cannot be looked at ({error})")))?;
     // sshd would follow a user's link; who can change it decides then who gets in.
-    let real = root.resolve(file).map_err(|error| format!("cannot be trusted ({error})"))?;
+    let real = root.resolve(file).map_err(|error| unjudged(format!("cannot be trusted ({error})")))?;
     let mut content = Vec::new();
     match root.look_within(&real, &mut content, MAX_FILE) {
         Sight::File(_) => {}
-        Sight::Absent => return Err("is not there".to_owned()),
-        Sight::Link => return Err("is behind a symbolic link".to_owned()),
-        Sight::Inert => return Err("is not a regular file".to_owned()),
-        Sight::Long(_) => return Err(format!("has more than {MAX_FILE} bytes")),
-        Sight::Unreadable(error) => return Err(format!("cannot be read ({error})")),
+        Sight::Absent => return Err(unread("is not there")),
+        Sight::Link => return Err(unjudged("is behind a symbolic link".to_owned())),
+        // sshd reads to its end, whatever it is.
+        Sight::Inert if real == Path::new(EMPTY) => {}
+        Sight::Inert => return Err(unread("is not a regular file")),
+        Sight::Long(_) => return Err(unjudged(format!("has more than {MAX_FILE} bytes, more than are read"))),
+        Sight::Unreadable(error) => return Err(Broken::Unread(format!("cannot be read ({error})"))),
     }
-    let list = Revoked::read(&content, dsa).map_err(|error| error.to_string())?;
+    let list = Revoked::read(&content, dsa).map_err(|why| match why {
+        NotRead::BadLine(_) => Broken::Unread(why.to_string()),
+        NotRead::Certificate(_) => unjudged(why.to_string()),
+    })?;
     Ok((real, list))
 }
 
@@ -129,7 +144,8 @@ mod tests {
         let (listed, other) = (key(LISTED), key(OTHER));
         let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
         let of = |name: &str| Revocations::default().of(&path(name), &[&listed, &other], false);
-        assert_eq!(of("list"), Err("is not there".to_owned()));
+        let unread = |why: &str| Err(Broken::Unread(why.to_owned()));
+        assert_eq!(of("list"), unread("is not there"));
         fs::write(path("list"), format!("{LISTED} anna\n")).expect("a list");
         assert_eq!(of("list"), Ok(vec![true, false]));
         let made = Command::new(KEYGEN).args(["-q", "-k", "-f", &path("krl"), &path("list")]).status();
@@ -137,10 +153,15 @@ mod tests {
         assert_eq!(of("krl"), Ok(vec![true, false]));
         let krl = fs::read(path("krl")).expect("the list");
         fs::write(path("cut"), &krl[..krl.len() - 5]).expect("a list");
-        let cut = of("cut").expect_err("it is cut off");
+        let Err(Broken::Unjudged(cut)) = of("cut") else { panic!("it is cut off") };
         assert!(cut.starts_with("cannot be judged (/usr/bin/ssh-keygen: "), "{cut}");
-        assert_eq!(of(""), Err("is not a regular file".to_owned()));
+        assert_eq!(of(""), unread("is not a regular file"));
+        let none = Revocations::default().of(EMPTY, &[&listed], false);
+        assert_eq!(none, Ok(vec![false]));
+        let long = fs::File::create(path("long")).expect("a list");
+        long.set_len(MAX_FILE as u64 + 1).expect("a length");
+        assert!(matches!(of("long"), Err(Broken::Unjudged(why)) if why.starts_with("has more than 16777216 bytes")));
         fs::write(path("odd"), "hello\n").expect("a list");
-        assert_eq!(of("odd"), Err("has a line that is no plain key, line 1".to_owned()));
+        assert_eq!(of("odd"), unread("has a line that is no plain key, line 1"));
     }
 }

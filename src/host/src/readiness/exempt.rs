@@ -38,11 +38,23 @@ pub(super) fn obstacle(exempt: &[Account], files: &ExemptKeyFiles) -> Option<Obs
     let mut why = Vec::new();
     for account in exempt {
         match usable(&host, account, files.get(account).map_or(&[], Vec::as_slice)) {
-            Ok(()) => return None,
+            Ok(_) => return None,
             Err(reason) => why.push(format!("{account}: {reason}")),
         }
     }
     Some(Obstacle::NoUsableExempt { why })
+}
+
+/// What those of them that could log in get instead of a shell, a sentence each.
+pub(super) fn confined(exempt: &[Account]) -> Vec<String> {
+    let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
+    // What cannot be read is an obstacle, and told as that.
+    let Ok(host) = Admission::read() else { return Vec::new() };
+    let of =
+        |account: &Account| usable(&host, account, files.get(account).map_or(&[], Vec::as_slice)).unwrap_or_default();
+    let told = exempt.iter().flat_map(|account| of(account).into_iter().map(move |what| (account, what)));
+    told.map(|(account, what)| format!("the exempt account {account} gets in, and gets no plain shell: {what}"))
+        .collect()
 }
 
 /// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints, and
@@ -98,14 +110,14 @@ pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Whether sshd would let the account in by a key in one of these files.
-fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<(), String> {
+/// Whether sshd would let the account in by a key in one of these files; what it gets instead of a shell, a sentence each.
+fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<Vec<String>, String> {
     // Before its keys: what has to be mended first is told first.
     let entry = host.entry(account).map_err(|error| error.to_string())?;
     let effective = host.check(&entry, &[], Wanted::Shell).map_err(|error| error.to_string())?;
     let root = Root::open(Path::new("/")).map_err(|error| error.to_string())?;
     let mut reasons = Vec::new();
-    let mut keys = Vec::new();
+    let (mut keys, mut commands) = (Vec::new(), 0);
     for pattern in patterns {
         let Some(key_path) = expand(pattern, account.as_str(), &entry.home, entry.uid) else { continue };
         // OpenSSH 10 takes it for a pattern, which matches its own name unless it has one of these.
@@ -116,16 +128,28 @@ fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<()
             ));
             continue;
         }
-        let login = Login { uid: entry.uid, groups: host.groups_of(&entry), home: &entry.home };
+        let is_own_group = |group, owner| host.is_own_group(group, entry.uid, owner);
+        let login =
+            Login { uid: entry.uid, groups: host.groups_of(&entry), home: &entry.home, is_own_group: &is_own_group };
         match file_is_usable(&root, &key_path.path, &login, effective.is_yes("strictmodes")) {
-            Ok(found) => keys.extend(found),
+            Ok(found) => {
+                commands += found.commands;
+                keys.extend(found.keys);
+            }
             Err(reason) => reasons.push(format!("{} {reason}", key_path.path.display())),
         }
     }
     match (keys.is_empty(), reasons.is_empty()) {
         (true, true) => Err("sshd reads keys for it from no file".to_owned()),
         (true, false) => Err(format!("{}: put a key into its authorized_keys", reasons.join(", "))),
-        (false, _) => host.check(&entry, &keys, Wanted::Shell).map(drop).map_err(|error| error.to_string()),
+        (false, _) => {
+            let effective = host.check(&entry, &keys, Wanted::Shell).map_err(|error| error.to_string())?;
+            let mut confined = host.confinement(&effective, &entry);
+            if commands == keys.len() {
+                confined.push("each of its keys runs a command of its own (command=)".to_owned());
+            }
+            Ok(confined)
+        }
     }
 }
 
@@ -134,6 +158,8 @@ struct Login<'a> {
     uid: u32,
     groups: Vec<u32>,
     home: &'a Path,
+    /// Whether nobody but the account is in a group, for a file of this owner's.
+    is_own_group: &'a dyn Fn(u32, u32) -> bool,
 }
 
 impl Login<'_> {
@@ -146,11 +172,25 @@ impl Login<'_> {
         };
         self.uid == 0 || bits & permission != 0
     }
+
+    /// Whether `StrictModes` takes it, as Debian's sshd has it (user-group-modes.patch): it is the account's or root's, and
+    /// nobody else can write it.
+    fn trusts(&self, there: &Facts) -> bool {
+        let group_is_own = || (self.is_own_group)(there.gid, there.uid);
+        [0, self.uid].contains(&there.uid) && there.mode & 0o002 == 0 && (there.mode & 0o020 == 0 || group_is_own())
+    }
+}
+
+/// The keys in one file.
+#[derive(Debug, PartialEq, Eq)]
+struct Keys {
+    keys: Vec<Candidate>,
+    /// How many of them run a command instead of a shell.
+    commands: usize,
 }
 
 /// The keys in a file that sshd would read.
-fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> Result<Vec<Candidate>, &'static str> {
-    let (uid, home) = (login.uid, login.home);
+fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> Result<Keys, &'static str> {
     let real = root.resolve(path).map_err(|_| "is behind a symbolic link that a user can change")?;
     let mut content = Vec::new();
     let facts = match root.look(&real, &mut content) {
@@ -178,8 +218,7 @@ fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> 
     if !login.may(4, &facts) {
         return Err("cannot be read by the account, as which sshd reads it: give it to the account (chown)");
     }
-    let is_safe = |uid_there: u32, mode: u32| (uid_there == 0 || uid_there == uid) && mode & 0o022 == 0;
-    if strict && !is_safe(facts.uid, facts.mode) {
+    if strict && !login.trusts(&facts) {
         return Err("is another's, or writable by others (StrictModes)");
     }
     let searchable = |dir: &Path| root.identify(dir).is_ok_and(|there| login.may(1, &there));
@@ -189,18 +228,20 @@ fn file_is_usable(root: &Root, path: &Path, login: &Login<'_>, strict: bool) -> 
         );
     }
     // As in sshd's safe_path: every directory, up to the home or to the root.
-    let home = root.resolve(home).unwrap_or_else(|_| home.to_owned());
+    let home = root.resolve(login.home).unwrap_or_else(|_| login.home.to_owned());
     for dir in real.ancestors().skip(1) {
         match root.identify(dir) {
-            Ok(facts) if !strict || is_safe(facts.uid, facts.mode) => {}
+            Ok(facts) if !strict || login.trusts(&facts) => {}
             _ => return Err("is in a directory that is another's, or writable by others (StrictModes)"),
         }
         if dir == home {
             break;
         }
     }
+    let commands = entries.iter().filter(|entry| entry.options.command).count();
     let candidates = entries.into_iter();
-    Ok(candidates.map(|entry| Candidate { key: entry.key, authority: entry.options.cert_authority }).collect())
+    let keys = candidates.map(|entry| Candidate { key: entry.key, authority: entry.options.cert_authority }).collect();
+    Ok(Keys { keys, commands })
 }
 
 #[cfg(test)]
@@ -216,8 +257,11 @@ mod tests {
         let root = Root::open(Path::new("/")).expect("/");
         let own = fs::metadata(home.path()).map(|m| std::os::unix::fs::MetadataExt::uid(&m)).expect("an owner");
         let (dir, path) = (home.path().join(".ssh"), home.path().join(".ssh/authorized_keys"));
-        let login = |uid| Login { uid, groups: Vec::new(), home: home.path() };
-        let usable = |strict| file_is_usable(&root, &path, &login(own), strict);
+        let with_group = |is_own_group: &dyn Fn(u32, u32) -> bool, strict| {
+            let login = Login { uid: own, groups: Vec::new(), home: home.path(), is_own_group };
+            file_is_usable(&root, &path, &login, strict)
+        };
+        let usable = |strict| with_group(&|_, _| false, strict);
         assert_eq!(usable(true), Err("is not there"));
         fs::create_dir(&dir).expect("a directory");
         fs::write(&path, "# none\n").expect("a file");
@@ -227,14 +271,19 @@ mod tests {
         mode(&path, 0o600);
         mode(&dir, 0o700);
         let found = usable(true).expect("a key");
-        let [Candidate { key, authority: false }] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!(key.algorithm(), "ssh-ed25519");
+        let [Candidate { key, authority: false }] = found.keys.as_slice() else { panic!("{found:?}") };
+        assert_eq!((key.algorithm().as_str(), found.commands), ("ssh-ed25519", 0));
+        fs::write(&path, format!("{KEY}command=\"/usr/bin/recorder\" {KEY}")).expect("a file");
+        let found = usable(true).expect("two keys");
+        assert_eq!((found.keys.len(), found.commands), (2, 1));
         mode(&path, 0o620);
         assert!(usable(true).is_err());
         assert!(usable(false).is_ok());
         mode(&path, 0o600);
         mode(&dir, 0o770);
-        assert!(usable(true).is_err());
+        assert!(usable(true).is_err() && with_group(&|_, owner| owner == own, true).is_ok());
+        mode(&dir, 0o772);
+        assert!(with_group(&|_, _| true, true).is_err());
         fs::rename(&path, dir.join("moved")).expect("moved");
         std::os::unix::fs::symlink(dir.join("moved"), &path).expect("a link");
         assert!(usable(false).is_err());

@@ -105,7 +105,7 @@ pub struct Checked {
     pub(super) put: Result<(), String>,
     /// What stands in the way.
     pub(super) obstacles: Vec<Obstacle>,
-    /// The grants that sshd does not honour, a sentence each.
+    /// The grants that sshd does not honour, and the exempt accounts that get no plain shell, a sentence each.
     not_honoured: Vec<String>,
     /// The keys of exempt accounts, as far as they could be read whole.
     exempt_keys: BTreeMap<Account, ExemptKeys>,
@@ -227,7 +227,8 @@ impl Engine {
         self.begin_job(Kind::Obstacles, None, now, move || {
             let rescue = question.watch(reasons, step);
             let (put, obstacles) = question.carry_out(step);
-            let not_honoured = not_honoured(&granted);
+            let mut not_honoured = not_honoured(&granted);
+            not_honoured.extend(readiness::confined(&question.exempt));
             let exempt_keys = question.exempt_keys();
             Some(Reason::Checked(Box::new(Checked { put, obstacles, not_honoured, exempt_keys, rescue })))
         });

@@ -19,6 +19,8 @@ fn rules() -> Rules {
         algorithms: vec![ED25519.into(), "rsa-sha2-512".into()],
         globs: true,
         revoked: None,
+        rsa_bits: 2048,
+        no_sessions: false,
         force_command: None,
         chroot: None,
     }
@@ -42,7 +44,7 @@ fn bars(rules: &Rules, login: &Login, keys: &[&str]) -> Vec<Bar> {
 }
 
 fn offered(algorithm: &str, revoked: bool) -> Offered {
-    Offered { algorithm: Some(algorithm.to_owned()), revoked }
+    Offered { algorithm: Some(algorithm.to_owned()), revoked, rsa_bits: None }
 }
 
 #[test]
@@ -160,8 +162,10 @@ fn an_rsa_key_is_taken_by_what_it_signs_as() {
 
 #[test]
 fn a_key_on_the_list_of_revoked_ones_counts_as_none_and_a_list_that_cannot_be_read_revokes_all() {
-    let list =
-        |broken: Option<&str>| RevokedKeys { file: "/etc/ssh/revoked".into(), broken: broken.map(str::to_owned) };
+    let list = |broken: Option<&str>| RevokedKeys {
+        file: "/etc/ssh/revoked".into(),
+        broken: broken.map(|why: &str| Broken::Unread(why.to_owned())),
+    };
     let with =
         |broken, keys: &[Offered]| judge(&Rules { revoked: Some(list(broken)), ..rules() }, &login(), keys, TODAY);
     let (good, revoked) = (offered(ED25519, false), offered(ED25519, true));
@@ -174,24 +178,50 @@ fn a_key_on_the_list_of_revoked_ones_counts_as_none_and_a_list_that_cannot_be_re
     }
     let said = Bar::Revoked(list(Some("is not there"))).sentence("frank", Some("/etc/ssh/x:3"));
     assert!(said.starts_with("RevokedKeys at /etc/ssh/x:3 names /etc/ssh/revoked, which is not there, "), "{said}");
+    let unjudged = RevokedKeys { broken: Some(Broken::Unjudged("has more than 9 bytes".into())), ..list(None) };
+    let with_unjudged = Rules { revoked: Some(unjudged.clone()), ..rules() };
+    assert_eq!(judge(&with_unjudged, &login(), &[offered(ED25519, false)], TODAY), [Bar::Revoked(unjudged.clone())]);
+    let said = Bar::Revoked(unjudged).sentence("frank", None);
+    assert!(said.contains("whether it lists the key cannot be told") && !said.contains("sshd refuses"), "{said}");
     // A certificate counts by its authority.
-    let certificate = |revoked| Offered { algorithm: None, revoked };
+    let certificate = |revoked| Offered { algorithm: None, revoked, rsa_bits: None };
     assert_eq!(with(None, &[certificate(false)]), []);
     assert_eq!(with(None, &[certificate(true)]), [Bar::Revoked(list(None))]);
 }
 
 #[test]
 fn who_gets_in_to_a_forced_command_or_a_part_of_the_host_gets_in_and_is_confined() {
-    let forced = Rules { force_command: Some("/bin/false".into()), ..rules() };
+    let forced = |is_program| {
+        let command = ForceCommand { command: "/usr/bin/recorder".into(), is_program };
+        Rules { force_command: Some(command), ..rules() }
+    };
     let chroot = Rules { chroot: Some("/home".into()), ..rules() };
-    for (rules, keyword) in [(&forced, "forcecommand"), (&chroot, "chrootdirectory")] {
+    let no_sessions = Rules { no_sessions: true, ..rules() };
+    for (rules, keyword, rescues) in [
+        (&forced(false), "forcecommand", false),
+        (&forced(true), "forcecommand", true),
+        (&chroot, "chrootdirectory", false),
+        (&no_sessions, "maxsessions", false),
+    ] {
         assert_eq!(bars(rules, &login(), &[ED25519]), []);
         let found = confinement(rules);
         assert_eq!(found.iter().map(Bar::keyword).collect::<Vec<_>>(), [Some(keyword)]);
         let said = found[0].sentence("frank", Some("/etc/ssh/x:3"));
-        assert!(said.contains(" at /etc/ssh/x:3") && said.contains("`Match User frank`"), "{said}");
+        assert!(said.contains(" at /etc/ssh/x:3") && said.contains("frank"), "{said}");
+        assert_eq!(no_rescue(rules).is_empty(), rescues, "{keyword}");
     }
     assert_eq!(confinement(&rules()), []);
+}
+
+#[test]
+fn an_rsa_key_that_is_too_short_counts_as_none() {
+    let rsa = |bits| Offered { algorithm: Some("ssh-rsa".into()), revoked: false, rsa_bits: Some(bits) };
+    let judged = |keys: &[Offered]| judge(&rules(), &login(), keys, TODAY);
+    assert_eq!(judged(&[rsa(2048)]), []);
+    assert_eq!(judged(&[rsa(2047)]), [Bar::ShortRsa(2048)]);
+    assert_eq!(judged(&[rsa(1024), offered(ED25519, false)]), [], "one is enough");
+    let said = Bar::ShortRsa(2048).sentence("frank", Some("/etc/ssh/x:3"));
+    assert!(said.starts_with("RequiredRSASize at /etc/ssh/x:3 takes no RSA key below 2048 bits"), "{said}");
 }
 
 #[test]
