@@ -22,10 +22,7 @@ use crate::{
     incidents::Kind,
     own_ledger::{self, By, Word},
     problem::Problem,
-    store::{
-        Error, Writing, hosts, incidents,
-        tokens::{self, TokenRow},
-    },
+    store::{Error, Tx, tokens::TokenRow},
     token::{MAX_TYPE, Role, Token, is_type},
     verdict::Why,
 };
@@ -112,7 +109,7 @@ impl Wanted {
 ///
 /// # Errors
 /// SQLite's.
-pub fn make_token(writing: &Writing<'_>, by: &By, wanted: Wanted) -> Result<(TokenRow, Token), Error> {
+pub fn make_token(tx: &mut dyn Tx, by: &By, wanted: Wanted) -> Result<(TokenRow, Token), Error> {
     let token = Token::random(wanted.role);
     let mut id = [0; 8];
     OsRng.fill_bytes(&mut id);
@@ -123,11 +120,11 @@ pub fn make_token(writing: &Writing<'_>, by: &By, wanted: Wanted) -> Result<(Tok
         stack: wanted.stack,
         types: wanted.types,
         uses: wanted.uses,
-        created: writing.now,
+        created: tx.now(),
         expires: wanted.expires,
         revoked: None,
     };
-    tokens::insert(writing, &row, token.hash())?;
+    tx.insert_token(&row, token.hash())?;
     let mut detail = Map::new();
     detail.insert("token".to_owned(), row.id.clone().into());
     detail.insert("role".to_owned(), row.role.as_str().into());
@@ -142,7 +139,7 @@ pub fn make_token(writing: &Writing<'_>, by: &By, wanted: Wanted) -> Result<(Tok
             detail.insert(name.to_owned(), value);
         }
     }
-    own_ledger::state(writing, Word::TokenCreated, by, "a token was made", detail)?;
+    own_ledger::state(tx, Word::TokenCreated, by, "a token was made", detail)?;
     Ok((row, token))
 }
 
@@ -150,12 +147,12 @@ pub fn make_token(writing: &Writing<'_>, by: &By, wanted: Wanted) -> Result<(Tok
 ///
 /// # Errors
 /// SQLite's.
-pub fn end_token(writing: &Writing<'_>, by: &By, id: &str) -> Result<bool, Error> {
-    let revoked = tokens::revoke(writing, id)?;
+pub fn end_token(tx: &mut dyn Tx, by: &By, id: &str) -> Result<bool, Error> {
+    let revoked = tx.revoke_token(id)?;
     if revoked {
         let mut detail = Map::new();
         detail.insert("token".to_owned(), id.into());
-        own_ledger::state(writing, Word::TokenRevoked, by, "a token was revoked", detail)?;
+        own_ledger::state(tx, Word::TokenRevoked, by, "a token was revoked", detail)?;
     }
     Ok(revoked)
 }
@@ -185,14 +182,14 @@ async fn create_token(
 ) -> Result<Response, Problem> {
     wanted.check(Timestamp::now()).map_err(Problem::malformed)?;
     let by = caller.by();
-    let (row, token) = caller.write(&app, move |writing| make_token(writing, &by, wanted)).await?;
+    let (row, token) = caller.write(&app, move |tx| make_token(tx, &by, wanted.clone())).await?;
     let mut body = json!(row);
     body["token"] = token.reveal().into();
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
 async fn list_tokens(State(app): State<Arc<App>>, Admin(_): Admin) -> Result<Json<Value>, Problem> {
-    let all = app.store.readers().run(tokens::list).await?;
+    let all = app.store.readers().run(|tx| tx.tokens()).await?;
     Ok(Json(json!({"tokens": all})))
 }
 
@@ -202,14 +199,14 @@ async fn revoke_token(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let by = caller.by();
-    if caller.write(&app, move |writing| end_token(writing, &by, &id)).await? {
+    if caller.write(&app, move |tx| end_token(tx, &by, &id)).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::not_found("no token in force has this id; GET /v1/tokens lists them"))
 }
 
 async fn list_enrolments(State(app): State<Arc<App>>, Admin(_): Admin) -> Result<Json<Value>, Problem> {
-    let all = app.store.readers().run(|connection| hosts::enrolments(connection, MAX_ENROLMENTS)).await?;
+    let all = app.store.readers().run(|tx| tx.enrolments(MAX_ENROLMENTS)).await?;
     Ok(Json(json!({"enrolments": all})))
 }
 
@@ -221,13 +218,13 @@ async fn approve(
     let none = || Problem::not_found("no ledger with this id waits for approval; GET /v1/enrolments lists them");
     let id: LedgerId = ledger.parse().map_err(|_| none())?;
     let by = caller.by();
-    let approved = caller.write(&app, move |writing| {
-        let approved = hosts::approve(writing, &id)?;
+    let approved = caller.write(&app, move |tx| {
+        let approved = tx.approve(&id)?;
         if approved {
-            incidents::end(writing, Kind::SecondLedger, id.as_str())?;
+            tx.end_incident(Kind::SecondLedger, id.as_str())?;
             let mut detail = Map::new();
             detail.insert("ledger".to_owned(), id.as_str().into());
-            own_ledger::state(writing, Word::LedgerApproved, &by, "a ledger was approved", detail)?;
+            own_ledger::state(tx, Word::LedgerApproved, &by, "a ledger was approved", detail)?;
         }
         Ok(approved)
     });

@@ -16,10 +16,7 @@ use crate::{
     network::Network,
     own_ledger::By,
     problem::Problem,
-    store::{
-        self, Writing,
-        tokens::{self, TokenRow},
-    },
+    store::{self, Tx, tokens::TokenRow},
     token::{Role, Token},
     verdict::Why,
 };
@@ -67,7 +64,7 @@ impl Caller {
                 Problem::bad_token("the Authorization header holds no token; send `Bearer ca_ROLE_…` as it was made")
             })?;
         let (hash, claimed) = (token.hash(), token.role());
-        let found = app.store.readers().run(move |c| tokens::find(c, hash)).await?;
+        let found = app.store.readers().run(move |tx| tx.token(hash)).await?;
         match found.filter(|t| t.role == claimed && t.is_good_at(Timestamp::now())) {
             Some(token) => Ok(Some(Self { token })),
             None => Err(Problem::bad_token(ENDED)),
@@ -81,10 +78,10 @@ impl Caller {
     pub async fn write<T: Send + 'static>(
         &self,
         app: &App,
-        job: impl FnOnce(&Writing<'_>) -> Result<T, store::Error> + Send + 'static,
+        job: impl Fn(&mut dyn Tx) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Problem> {
         let id = self.token.id.clone();
-        let done = app.store.write(move |writing| tokens::is_in_force(writing, &id)?.then(|| job(writing)).transpose());
+        let done = app.store.write(move |tx| tx.is_token_in_force(&id)?.then(|| job(tx)).transpose());
         done.await?.ok_or_else(|| Problem::bad_token(ENDED))
     }
 

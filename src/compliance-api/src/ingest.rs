@@ -23,7 +23,6 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use record::Fingerprint;
-use rusqlite::Connection;
 
 use self::{answer::Outcome, batch::Batch, kept::Statements};
 use crate::{
@@ -32,7 +31,7 @@ use crate::{
     incidents::{Incident, Kind},
     network::Network,
     problem::Problem,
-    store::{self, Writing, hosts, tokens::TokenRow},
+    store::{self, Tx, hosts, tokens::TokenRow},
     verdict::Why,
 };
 
@@ -73,9 +72,9 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken
         let judged = app
             .store
             .checkers()
-            .run_with_helpers(move |connection, helpers| Ok(judge(connection, &body, most, token.as_ref(), helpers)));
+            .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, most, token.as_ref(), helpers)));
         let judged = judged.await??;
-        if let Some(taken) = app.store.write(move |writing| judged.settle(writing)).await? {
+        if let Some(taken) = app.store.write(move |tx| judged.settle(tx)).await? {
             return Ok(taken);
         }
         caller = Caller::find(app, parts).await?;
@@ -91,7 +90,7 @@ enum Judged {
 
 /// Reads a batch and judges it by who states it.
 fn judge(
-    connection: &Connection,
+    tx: &mut dyn Tx,
     body: &Bytes,
     most: usize,
     token: Option<&TokenRow>,
@@ -108,11 +107,11 @@ fn judge(
     }
     let source = events.first().map_or("", |e| &*e.source);
     let mut judged = if source.starts_with("/stacks/") {
-        Judged::Host(host::judge(connection, body, &events, token, helpers)?)
+        Judged::Host(host::judge(tx, body, &events, token, helpers)?)
     } else if source.starts_with("/clients/") {
         Judged::Kept(kept::client(body, &events, token)?)
     } else if let Some(person) = source.strip_prefix("/people/") {
-        Judged::Kept(kept::person(connection, body, &events, person)?)
+        Judged::Kept(kept::person(tx, body, &events, person)?)
     } else {
         let detail = match (events.is_empty(), &broken) {
             (true, Some(why)) => format!("the first event cannot be read: {why}"),
@@ -130,14 +129,14 @@ fn judge(
 
 impl Judged {
     /// Stores it; none where what it was judged by has changed since.
-    fn settle(self, writing: &Writing<'_>) -> Result<Option<Taken>, store::Error> {
+    fn settle(&self, tx: &mut dyn Tx) -> Result<Option<Taken>, store::Error> {
         let settled = match self {
-            Self::Host(batch) => settle::settle(writing, batch)?,
-            Self::Kept(all) => kept::settle(writing, all)?,
+            Self::Host(batch) => settle::settle(tx, batch)?,
+            Self::Kept(all) => kept::settle(tx, all)?,
         };
         let Some(outcome) = settled else { return Ok(None) };
         let signer = match &outcome.head {
-            Some(head) => hosts::signer_at(&hosts::signers(writing.connection, head.row)?, head.head_seq),
+            Some(head) => hosts::signer_at(&tx.signers(head.row)?, head.head_seq),
             None => None,
         };
         Ok(Some((outcome, signer)))

@@ -13,7 +13,7 @@ use crate::{
     describe::describe,
     incidents::{Incident, Kind},
     own_ledger::{self, By, Word},
-    store::{Error, Store, Writing, incidents, ledgers},
+    store::{Error, Store, Tx},
 };
 
 /// `subject` of the incident that counts what is beyond the bound.
@@ -30,29 +30,29 @@ const ENROLMENT_TIME: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The store's; a record of the server that cannot be sealed.
-pub fn note(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
-    if incidents::count_again(writing, incident, &incident.subject)? {
+pub fn note(tx: &mut dyn Tx, incident: &Incident) -> Result<(), Error> {
+    if tx.count_incident(incident, &incident.subject)? {
         return Ok(());
     }
     // By kind: whoever fills one leaves the others as they are.
-    let beyond = incidents::open(writing, incident.kind)? >= most(writing, incident.kind);
-    if beyond && incidents::count_again(writing, incident, OTHERS)? {
+    let beyond = tx.open_incidents(incident.kind)? >= most(tx, incident.kind);
+    if beyond && tx.count_incident(incident, OTHERS)? {
         return Ok(());
     }
     let mut opened = incident.clone();
     if beyond {
         opened = Incident { subject: OTHERS.to_owned(), host: None, ledger: None, ..opened };
     }
-    incidents::insert(writing, &opened)?;
+    tx.insert_incident(&opened)?;
     let mut detail = Map::new();
     detail.insert("kind".to_owned(), incident.kind.as_str().into());
     detail.insert("subject".to_owned(), opened.subject.into());
-    own_ledger::state(writing, Word::IncidentOpened, &By::Server, incident.kind.title(), detail)
+    own_ledger::state(tx, Word::IncidentOpened, &By::Server, incident.kind.title(), detail)
 }
 
 /// How many of a kind may be open.
-fn most(writing: &Writing<'_>, kind: Kind) -> u64 {
-    let most = writing.limits.incidents;
+fn most(tx: &mut dyn Tx, kind: Kind) -> u64 {
+    let most = tx.server().limits.incidents;
     if kind.is_anybodys() { most.min(ANYBODYS) } else { most }
 }
 
@@ -92,12 +92,13 @@ impl Gathered {
             return;
         }
         let again = all.clone();
-        let written = store.write(move |w| {
+        let written = store.write(move |tx| {
             for (_, incident) in &all {
-                let enrolled =
-                    incident.kind == Kind::UnknownSigner && ledgers::is_there(w.connection, &incident.subject)?;
+                // What is no id of a ledger names none.
+                let ledger = incident.subject.parse().ok().filter(|_| incident.kind == Kind::UnknownSigner);
+                let enrolled = ledger.map(|id| tx.ledger(&id)).transpose()?.flatten().is_some();
                 if !enrolled {
-                    note(w, incident)?;
+                    note(tx, incident)?;
                 }
             }
             Ok(())

@@ -11,9 +11,8 @@ use ssh_key::rand_core::{OsRng, RngCore};
 
 use crate::{
     store::{
-        Error, Writing,
+        Error, Tx,
         ledgers::{self, Artifact, Kind, Ledger},
-        receipts, server_keys,
     },
     token::Role,
 };
@@ -126,29 +125,24 @@ impl By {
 ///
 /// # Errors
 /// A record that cannot be sealed or stored.
-pub fn state(
-    writing: &Writing<'_>,
-    word: Word,
-    by: &By,
-    reason: &str,
-    mut detail: Map<String, Value>,
-) -> Result<(), Error> {
-    let mut ledger = open(writing)?;
+pub fn state(tx: &mut dyn Tx, word: Word, by: &By, reason: &str, mut detail: Map<String, Value>) -> Result<(), Error> {
+    let mut ledger = open(tx)?;
     detail.insert("by".to_owned(), by.value());
-    append(writing, &mut ledger, word, reason, &detail)
+    append(tx, &mut ledger, word, reason, &detail)
 }
 
 /// The server's ledger; begun if there is none.
-fn open(writing: &Writing<'_>) -> Result<Ledger, Error> {
-    if let Some(ledger) = ledgers::find_of_kind(writing.connection, Kind::Server)? {
+fn open(tx: &mut dyn Tx) -> Result<Ledger, Error> {
+    if let Some(ledger) = tx.own_ledger()? {
         return Ok(ledger);
     }
-    let mut ledger = ledgers::begin(writing, Kind::Server, &random_ledger(), writing.name.as_str(), false)?;
-    let public_key = writing.key.public_line()?;
-    ledgers::add_key(writing, &ledger, 1, &public_key)?;
+    let name = &tx.server().name.as_str().to_owned();
+    let mut ledger = tx.begin_ledger(Kind::Server, &random_ledger(), name, false)?;
+    let public_key = tx.server().key.public_line()?;
+    tx.bind_key(&ledger, 1, &public_key)?;
     let mut detail = Map::new();
     detail.insert("public_key".to_owned(), public_key.into());
-    append(writing, &mut ledger, Word::Opened, "this server's own ledger begins", &detail)?;
+    append(tx, &mut ledger, Word::Opened, "this server's own ledger begins", &detail)?;
     Ok(ledger)
 }
 
@@ -156,14 +150,14 @@ fn open(writing: &Writing<'_>) -> Result<Ledger, Error> {
 ///
 /// # Errors
 /// A record that cannot be sealed or stored; a receipt that cannot be signed.
-pub fn rotate(writing: &Writing<'_>, public_key: &str) -> Result<(), Error> {
+pub fn rotate(tx: &mut dyn Tx, public_key: &str) -> Result<(), Error> {
     let mut detail = Map::new();
     detail.insert("public_key".to_owned(), public_key.into());
-    state(writing, Word::KeyRotated, &By::CommandLine, "the server's key was replaced", detail)?;
-    let ledger = open(writing)?;
-    ledgers::add_key(writing, &ledger, ledger.head_seq + 1, public_key)?;
-    receipts::keep_sealed(writing, u32::MAX)?;
-    server_keys::replace(writing, public_key)
+    state(tx, Word::KeyRotated, &By::CommandLine, "the server's key was replaced", detail)?;
+    let ledger = open(tx)?;
+    tx.bind_key(&ledger, ledger.head_seq + 1, public_key)?;
+    tx.keep_sealed_receipts(u32::MAX)?;
+    tx.replace_server_key(public_key)
 }
 
 /// A new ledger's id.
@@ -176,7 +170,7 @@ pub fn random_ledger() -> LedgerId {
 }
 
 fn append(
-    writing: &Writing<'_>,
+    tx: &mut dyn Tx,
     ledger: &mut Ledger,
     word: Word,
     reason: &str,
@@ -184,23 +178,24 @@ fn append(
 ) -> Result<(), Error> {
     let stack = STACK.parse().expect("a valid name");
     let boot = boot_id();
+    let server = tx.server();
     for body in Body::statement(word.as_str(), None, reason, detail)? {
         let at = Position {
             ledger: &ledger.id,
             seq: ledger.head_seq + 1,
-            host: writing.name,
+            host: &server.name,
             stack: &stack,
             boot: &boot,
-            time: writing.now,
+            time: tx.now(),
             prev: ledger.head_hash,
         };
-        let line = seal(&body, &at, &writing.key.key)?;
+        let line = seal(&body, &at, &server.key.key)?;
         let artifact = Artifact {
             seq: line.seq(),
             hash: line.hash(),
             word: word.as_str(),
             stack: STACK,
-            time: writing.now,
+            time: tx.now(),
             person: None,
             account: None,
             fingerprint: None,
@@ -209,7 +204,7 @@ fn append(
             bytes: line.as_str().trim_end_matches('\n').as_bytes(),
             kept: None,
         };
-        ledgers::append(writing, ledger, &[artifact])?;
+        ledgers::append(tx, ledger, &[artifact])?;
     }
     Ok(())
 }
@@ -225,10 +220,10 @@ fn boot_id() -> String {
 ///
 /// # Errors
 /// SQLite's; a record that cannot be sealed.
-pub fn checkpoint(writing: &Writing<'_>) -> Result<(), Error> {
-    let mut own = open(writing)?;
-    let since = ledgers::last_of_type(writing.connection, own.row, Word::Checkpoint.as_str())?;
-    let heads = ledgers::heads(writing.connection, own.row)?;
+pub fn checkpoint(tx: &mut dyn Tx) -> Result<(), Error> {
+    let mut own = open(tx)?;
+    let since = tx.last_of_type(own.row, Word::Checkpoint.as_str())?;
+    let heads = tx.heads(own.row)?;
     let all: String = heads.iter().map(|h| format!("{} {} {}\n", h.id, h.seq, h.hash)).collect();
     let digest = Hash::of(all.as_bytes()).to_string();
     let moved: Vec<&ledgers::Head> = heads.iter().filter(|h| since.is_none_or(|s| h.row > s)).collect();
@@ -245,7 +240,7 @@ pub fn checkpoint(writing: &Writing<'_>) -> Result<(), Error> {
         detail.insert("ledgers".to_owned(), heads.len().into());
         detail.insert("digest".to_owned(), digest.clone().into());
         detail.insert("heads".to_owned(), listed.into());
-        append(writing, &mut own, Word::Checkpoint, "where every ledger stands", &detail)?;
+        append(tx, &mut own, Word::Checkpoint, "where every ledger stands", &detail)?;
     }
     Ok(())
 }

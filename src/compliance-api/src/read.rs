@@ -93,11 +93,11 @@ fn deepest(error: &dyn std::error::Error) -> String {
 /// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, decoded, by parameter.
 async fn stated(app: &App, auditor: &Auditor, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
     let by = auditor.0.by();
-    let stated = auditor.0.write(app, move |writing| {
+    let stated = auditor.0.write(app, move |tx| {
         let mut detail = Map::new();
         detail.insert("what".to_owned(), what.into());
-        detail.insert("query".to_owned(), query.into());
-        own_ledger::state(writing, Word::EvidenceRead, &by, "evidence was read", detail)
+        detail.insert("query".to_owned(), query.clone().into());
+        own_ledger::state(tx, Word::EvidenceRead, &by, "evidence was read", detail)
     });
     stated.await
 }

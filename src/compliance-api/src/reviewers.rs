@@ -90,7 +90,7 @@ pub(crate) struct RevokedReviewer {
     security(("bearer" = []))
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, _: Admin) -> Result<Json<ReviewerKeys>, Problem> {
-    let all = app.store.readers().run(|c| reviewers::list(c, None)).await?;
+    let all = app.store.readers().run(|tx| tx.reviewers(None)).await?;
     let reviewers = all
         .into_iter()
         .map(|r| ReviewerKey {
@@ -133,20 +133,20 @@ pub(crate) async fn add(
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let (who, line, print) = (person.clone(), public_key.clone(), fingerprint.clone());
     let by = caller.by();
-    let added = caller.write(&app, move |writing| {
-        if reviewers::keys(writing.connection, &who)?.len() >= reviewers::MAX_KEYS {
+    let added = caller.write(&app, move |tx| {
+        if tx.reviewer_keys(&who)?.len() >= reviewers::MAX_KEYS {
             return Ok(None);
         }
-        let is_new = reviewers::add(writing, &who, &line)?;
+        let is_new = tx.add_reviewer(&who, &line)?;
         if is_new {
             let mut detail = Map::new();
             detail.insert("person".to_owned(), who.as_str().into());
-            detail.insert("fingerprint".to_owned(), print.into());
+            detail.insert("fingerprint".to_owned(), print.as_str().into());
             let reason = "a person's key may sign reviews from now on";
-            own_ledger::state(writing, Word::ReviewerAdded, &by, reason, detail)?;
+            own_ledger::state(tx, Word::ReviewerAdded, &by, reason, detail)?;
         }
         let of_key = |r: &reviewers::Reviewer| r.public_key.to_openssh().is_ok_and(|l| l == line);
-        let row = reviewers::list(writing.connection, Some(&who))?.into_iter().find(of_key);
+        let row = tx.reviewers(Some(&who))?.into_iter().find(of_key);
         let row = row.ok_or_else(|| Error::Unsound("no reviewer where one was just registered".to_owned()))?;
         Ok(Some((is_new, row.added)))
     });
@@ -178,14 +178,14 @@ pub(crate) async fn revoke(
     let person: Person = person.parse().map_err(|e| Problem::malformed(format!("{e}")))?;
     let who = person.clone();
     let by = caller.by();
-    let revoked = caller.write(&app, move |writing| {
-        let keys = reviewers::revoke(writing, &who)?;
+    let revoked = caller.write(&app, move |tx| {
+        let keys = tx.revoke_reviewer(&who)?;
         if keys > 0 {
             let mut detail = Map::new();
             detail.insert("person".to_owned(), who.as_str().into());
             detail.insert("keys".to_owned(), keys.into());
             let reason = "a person's keys may sign reviews no longer";
-            own_ledger::state(writing, Word::ReviewerRevoked, &by, reason, detail)?;
+            own_ledger::state(tx, Word::ReviewerRevoked, &by, reason, detail)?;
         }
         Ok(keys)
     });

@@ -159,5 +159,5 @@ async fn renew(mut hang_ups: Signal, tls: Option<Arc<Certificates>>) {
 async fn state(app: &App, word: Word, reason: &'static str) -> Result<(), store::Error> {
     let mut detail = Map::new();
     detail.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
-    app.store.write(move |writing| own_ledger::state(writing, word, &By::Server, reason, detail)).await
+    app.store.write(move |tx| own_ledger::state(tx, word, &By::Server, reason, detail.clone())).await
 }

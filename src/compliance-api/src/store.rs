@@ -1,9 +1,10 @@
-//! Where everything is kept: one SQLite file. The only room that knows SQL (readers aside, which ask it read-only);
-//! another database would be another module with these functions.
+//! Where everything is kept: one SQLite file. The only room that knows SQL: everybody else asks by [`Tx`], which another
+//! database can answer too.
 //!
 //! Acknowledged means durable: WAL with `synchronous = FULL`, and nothing is answered before its transaction is
 //! committed. Stored bytes are never changed or removed.
 
+pub mod artifacts;
 pub mod hosts;
 pub mod incidents;
 pub mod kept;
@@ -14,8 +15,12 @@ pub mod receipts;
 pub mod reviewers;
 pub mod server_keys;
 pub mod silence;
+pub mod sources;
+mod sqlite;
+pub mod standings;
 pub mod tallies;
 pub mod tokens;
+mod tx;
 mod writer;
 
 use std::{
@@ -26,7 +31,11 @@ use std::{
     sync::Arc,
 };
 
-pub use self::{readers::Readers, server_keys::ServerKey, writer::Writing};
+pub use self::{
+    readers::Readers,
+    server_keys::ServerKey,
+    tx::{Server, Tx},
+};
 use crate::{config::Config, identity};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -142,7 +151,7 @@ pub struct Store {
     readers: Readers,
     checkers: Readers,
     writer: writer::Writer,
-    key: Arc<ServerKey>,
+    server: Arc<Server>,
 }
 
 impl Store {
@@ -162,12 +171,13 @@ impl Store {
         OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(io(&path))?;
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate::up(&mut connection)?;
-        let key = Arc::new(server_keys::in_force(&mut connection, state)?);
-        let readers = Readers::open(&path, config.limits.readers)?;
+        let key = server_keys::in_force(&mut connection, state)?;
+        let server = Arc::new(Server { key, name: config.name.clone(), limits: config.limits.clone() });
+        let readers = Readers::open(&path, config.limits.readers, Arc::clone(&server))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let checkers = Readers::open(&path, cores)?;
-        let writer = writer::Writer::start(connection, config, Arc::clone(&key))?;
-        Ok(Self { readers, checkers, writer, key })
+        let checkers = Readers::open(&path, cores, Arc::clone(&server))?;
+        let writer = writer::Writer::start(connection, config.limits.write_queue, Arc::clone(&server))?;
+        Ok(Self { readers, checkers, writer, server })
     }
 
     /// For reading: see [`Readers::run`].
@@ -185,17 +195,17 @@ impl Store {
     /// The server's key.
     #[must_use]
     pub fn key(&self) -> &ServerKey {
-        &self.key
+        &self.server.key
     }
 
     /// Runs this in the writer's next transaction, together with what else waits, and returns once it is on disk. What
-    /// fails is rolled back by itself.
+    /// fails is rolled back by itself. A job can be run again: an engine may have to.
     ///
     /// # Errors
     /// What `job` returns; a full queue; a transaction that could not be committed.
     pub async fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.writer.write(job).await
     }
@@ -206,7 +216,7 @@ impl Store {
     /// As [`Store::write`].
     pub fn write_blocking<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.writer.write_blocking(job)
     }

@@ -10,7 +10,7 @@ use crate::{
     describe::describe,
     incidents::{Incident, Kind},
     noting, own_ledger,
-    store::{Error, Writing, incidents, silence},
+    store::{Error, Tx},
 };
 
 /// How often gathered incidents are written.
@@ -56,9 +56,9 @@ fn complain(done: Result<(), Error>) {
 ///
 /// # Errors
 /// SQLite's.
-pub fn note_silent(writing: &Writing<'_>) -> Result<(), Error> {
-    for host in silence::silent(writing)? {
-        if incidents::is_open(writing.connection, Kind::Silent, &host.name)? {
+pub fn note_silent(tx: &mut dyn Tx) -> Result<(), Error> {
+    for host in tx.silent_hosts()? {
+        if tx.is_incident_open(Kind::Silent, &host.name)? {
             continue;
         }
         let incident = Incident::new(Kind::Silent, &host.name)
@@ -67,7 +67,7 @@ pub fn note_silent(writing: &Writing<'_>) -> Result<(), Error> {
             .with("last_seq", host.head_seq)
             .with("last_heard", host.heard.to_string())
             .with("due", host.due.to_string());
-        noting::note(writing, &incident)?;
+        noting::note(tx, &incident)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Server, host_lines, store_client, store_host};
+use compliance_api::store::Tx;
 use record::{ArtifactType, Record};
 use serde_json::{Value, json};
 
@@ -35,8 +36,11 @@ fn world() -> World {
     let server = Server::start(|store| {
         ledger = store_host(store, "i-1", false, &lines);
         let (bound, public) = (ledger.clone(), key.public_key().to_openssh().unwrap());
-        let bind = "INSERT INTO keys (ledger, first_seq, public_key) SELECT id, 1, ?2 FROM ledgers WHERE ledger = ?1";
-        store.write_blocking(move |w| Ok(w.connection.execute(bind, [bound, public]).unwrap())).unwrap();
+        let bind = move |tx: &mut dyn Tx| {
+            let ledger = tx.ledger(&bound.parse().unwrap())?.unwrap();
+            tx.bind_key(&ledger, 1, &public)
+        };
+        store.write_blocking(bind).unwrap();
         store_host(store, "i-22", true, &copied);
         store_client(store, "portal", "app.authentication", &POSTED);
     });

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use crate::{
     config::Config,
     identity, own_ledger,
-    store::{self, Store, receipts},
+    store::{self, Store},
 };
 
 /// Receipts that are kept in one transaction: a server that runs meanwhile goes on storing in between.
@@ -30,7 +30,7 @@ pub(super) fn run(Command::Rotate: Command, config: &Config) -> Result<(), store
 }
 
 fn rotate(store: &Store, config: &Config) -> Result<String, store::Error> {
-    while store.write_blocking(|w| receipts::keep_sealed(w, RECEIPTS_AT_A_TIME))? == RECEIPTS_AT_A_TIME {}
+    while store.write_blocking(|w| w.keep_sealed_receipts(RECEIPTS_AT_A_TIME))? == RECEIPTS_AT_A_TIME {}
     let state = config.state.clone();
     let fingerprint = store.write_blocking(move |w| {
         // Made in here, so that of two processes that replace the key one at most makes the next.

@@ -94,12 +94,12 @@ fn with(store: &Store, command: Command) -> Result<(), Error> {
                 expires: create.expires,
             };
             wanted.check(Timestamp::now()).map_err(Error::Wanted)?;
-            let (row, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted))?;
+            let (row, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted.clone()))?;
             eprintln!("token {} of role {}; this is the only time its text is shown:", row.id, row.role);
             println!("{}", token.reveal());
         }
         Command::List => {
-            for row in store.write_blocking(|w| store::tokens::list(w.connection))? {
+            for row in store.write_blocking(|w| w.tokens())? {
                 println!("{}", line(&row));
             }
         }

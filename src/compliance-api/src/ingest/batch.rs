@@ -113,7 +113,7 @@ pub(super) struct Enrol {
 }
 
 /// Why one event is not taken.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub(super) index: usize,
     pub(super) id: Option<String>,

@@ -6,7 +6,6 @@
 use axum::body::Bytes;
 use jiff::Timestamp;
 use record::{ArtifactType, Hash, InPlace, LedgerId, Signatory};
-use rusqlite::Connection;
 use serde_json::Value;
 use ssh_key::HashAlg;
 
@@ -16,7 +15,7 @@ use super::{
     verify,
 };
 use crate::{
-    store::{self, hosts, ledgers, tokens::TokenRow},
+    store::{self, Tx, tokens::TokenRow},
     token::Role,
     verdict::{Verdict, Why},
 };
@@ -30,7 +29,7 @@ pub(super) const UNNAMED_STACK: &str = "default";
 /// # Errors
 /// When none of it can be taken: an unknown ledger without a good token, a first event that is not a record.
 pub(super) fn judge(
-    connection: &Connection,
+    tx: &mut dyn Tx,
     body: &Bytes,
     events: &[Event<'_>],
     token: Option<&TokenRow>,
@@ -44,12 +43,12 @@ pub(super) fn judge(
     let id: LedgerId = ledger.parse().map_err(|_| Verdict::malformed("the ledger's id is not one"))?;
     let mut rows: Vec<Row> = records.iter().map(|r| row(body, r)).collect();
     let before = preface_len(&rows);
-    let (keys, key_epoch, enrol) = match ledgers::find(connection, &id)? {
+    let (keys, key_epoch, enrol) = match tx.ledger(&id)? {
         Some(known) => {
             if known.name != host {
                 return Err(another_host(ledger, &known.name, host));
             }
-            (known_keys(connection, known.row)?, known.key_epoch, None)
+            (known_keys(tx, known.row)?, known.key_epoch, None)
         }
         None => {
             let (key, enrol) = enrolment(&id, &records, before, stack, token)?;
@@ -177,9 +176,9 @@ fn follow(rows: &[Row], before: usize) -> (usize, Option<usize>, Option<Verdict>
     (rows.len(), fork, None)
 }
 
-fn known_keys(connection: &Connection, row: i64) -> Result<Vec<(u64, Signatory)>, Verdict> {
+fn known_keys(tx: &mut dyn Tx, row: i64) -> Result<Vec<(u64, Signatory)>, Verdict> {
     let unsound = || store::Error::Unsound("a host's key that is not ed25519".to_owned());
-    let keys = hosts::keys(connection, row)?;
+    let keys = tx.keys(row)?;
     Ok(keys
         .iter()
         .map(|(first, key)| Ok((*first, Signatory::new(key).ok_or_else(unsound)?)))

@@ -8,7 +8,6 @@ use std::ops::Range;
 use axum::body::Bytes;
 use jiff::Timestamp;
 use record::{ArtifactType, Hash, Person};
-use rusqlite::Connection;
 use serde_json::{Map, Value};
 use ssh_key::{HashAlg, PublicKey};
 
@@ -18,11 +17,11 @@ use crate::{
     noting, own_ledger,
     review::{self, Review, ReviewError},
     store::{
-        Error, Writing,
-        kept::{self, Kept},
+        Error, Tx,
+        kept::Kept,
         ledgers::{self, Artifact, Ledger},
-        micros, receipts, reviewers,
-        tokens::{self, TokenRow},
+        micros,
+        tokens::TokenRow,
     },
     token::{MAX_TYPE, Role, is_type},
     verdict::{Verdict, Why},
@@ -95,14 +94,9 @@ pub(super) fn client(body: &Bytes, events: &[Event<'_>], token: Option<&TokenRow
 ///
 /// # Errors
 /// A name that no person can have; SQLite's.
-pub(super) fn person(
-    connection: &Connection,
-    body: &Bytes,
-    events: &[Event<'_>],
-    name: &str,
-) -> Result<Statements, Verdict> {
+pub(super) fn person(tx: &mut dyn Tx, body: &Bytes, events: &[Event<'_>], name: &str) -> Result<Statements, Verdict> {
     let person: Person = name.parse().map_err(|e| unprocessable(format!("`source` names no person: {e}")))?;
-    let keys = reviewers::keys(connection, &person)?;
+    let keys = tx.reviewer_keys(&person)?;
     let source = format!("/people/{person}");
     let judge = |event: &Event<'_>| {
         if event.source != source || event.kind != review::TYPE {
@@ -199,24 +193,24 @@ fn check_type(kind: &str, token: &TokenRow) -> Result<(), Verdict> {
 }
 
 /// Whether it would be judged as it was: the client's token or the person's keys may have been taken back since.
-fn holds_still(writing: &Writing<'_>, statements: &Statements) -> Result<bool, Error> {
+fn holds_still(tx: &mut dyn Tx, statements: &Statements) -> Result<bool, Error> {
     if let Some(token) = &statements.token {
-        return tokens::is_in_force(writing, token);
+        return tx.is_token_in_force(token);
     }
     let person: Person = statements.name.parse().map_err(|_| Error::Unsound("a person of no name".to_owned()))?;
-    Ok(reviewers::keys(writing.connection, &person)? == statements.keys)
+    Ok(tx.reviewer_keys(&person)? == statements.keys)
 }
 
 /// Stores what is new of it; none when it has to be judged again.
 ///
 /// # Errors
 /// SQLite's; then nothing is.
-pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Result<Option<Outcome>, Error> {
-    if !holds_still(writing, &statements)? {
+pub(super) fn settle(tx: &mut dyn Tx, statements: &Statements) -> Result<Option<Outcome>, Error> {
+    if !holds_still(tx, statements)? {
         return Ok(None);
     }
-    let mut refusal = statements.refusal.take();
-    let found = ledgers::find_named(writing.connection, statements.kind, &statements.name)?;
+    let mut refusal = statements.refusal.clone();
+    let found = tx.ledger_named(statements.kind, &statements.name)?;
     if statements.all.is_empty() {
         // A client showed its token; a person is anybody, before a review of theirs holds.
         let head = found.filter(|_| statements.kind == ledgers::Kind::Client);
@@ -224,34 +218,34 @@ pub(super) fn settle(writing: &Writing<'_>, mut statements: Statements) -> Resul
     }
     let mut ledger = match found {
         Some(ledger) => ledger,
-        None => ledgers::begin(writing, statements.kind, &own_ledger::random_ledger(), &statements.name, false)?,
+        None => tx.begin_ledger(statements.kind, &own_ledger::random_ledger(), &statements.name, false)?,
     };
     let (mut accepted, mut stored) = (0, 0);
     for statement in &statements.all {
         let data = &statements.body[statement.data.clone()];
-        match kept::find(writing.connection, ledger.row, &statement.id)? {
-            None if is_copy(writing, statement)? => {}
+        match tx.kept(ledger.row, &statement.id)? {
+            None if is_copy(tx, statement)? => {}
             None => {
-                add(writing, &statements, statement, &mut ledger)?;
+                add(tx, statements, statement, &mut ledger)?;
                 stored += 1;
             }
             Some(kept) if is_same(&kept, statement, data) => {}
             Some(_) => {
-                refusal = Some(conflict(writing, &statements, statement, accepted)?);
+                refusal = Some(conflict(tx, statements, statement, accepted)?);
                 break;
             }
         }
         accepted += 1;
     }
     if stored > 0 {
-        receipts::keep(writing, &ledger)?;
+        tx.keep_receipt(&ledger)?;
     }
     Ok(Some(Outcome { accepted, stored, head: Some(ledger), refusal }))
 }
 
 /// Whether a review is stored under another id: the id is not signed, and anybody who has read a review can post it.
-fn is_copy(writing: &Writing<'_>, statement: &Statement) -> Result<bool, Error> {
-    statement.review.as_ref().map_or(Ok(false), |review| reviewers::is_kept(writing.connection, review))
+fn is_copy(tx: &mut dyn Tx, statement: &Statement) -> Result<bool, Error> {
+    statement.review.as_ref().map_or(Ok(false), |review| tx.is_review_kept(review))
 }
 
 /// Whether this is what is stored, sent once more. One that names no time has the one that it was received at.
@@ -259,10 +253,10 @@ fn is_same(kept: &Kept, statement: &Statement, data: &[u8]) -> bool {
     kept.word == statement.word && kept.bytes == data && statement.time.is_none_or(|time| micros(time) == kept.time)
 }
 
-fn add(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &mut Ledger) -> Result<(), Error> {
+fn add(tx: &mut dyn Tx, all: &Statements, statement: &Statement, ledger: &mut Ledger) -> Result<(), Error> {
     let data = &all.body[statement.data.clone()];
-    let time = statement.time.unwrap_or(writing.now);
-    let entry = entry(writing, all, statement, ledger, time);
+    let time = statement.time.unwrap_or(tx.now());
+    let entry = entry(tx, all, statement, ledger, time);
     let artifact = Artifact {
         seq: ledger.head_seq + 1,
         hash: Hash::of_unended(entry.as_bytes()),
@@ -272,24 +266,24 @@ fn add(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &
         person: statement.review.as_ref().map(|r| r.person.as_str()).or(statement.found.person.as_deref()),
         account: statement.found.account.as_deref(),
         fingerprint: statement.found.fingerprint.as_deref(),
-        flags: clock_flag(writing, time),
+        flags: clock_flag(tx, time),
         next_by: None,
         bytes: data,
         kept: Some((&statement.id, entry.as_bytes())),
     };
     if artifact.flags != 0 {
         let incident = Incident::new(Kind::ClockOff, &all.source()).ledger(ledger.id.as_str());
-        noting::note(writing, &incident.with("id", statement.id.as_str()).with("time", time.to_string()))?;
+        noting::note(tx, &incident.with("id", statement.id.as_str()).with("time", time.to_string()))?;
     }
-    let row = ledgers::add(writing, ledger, &[artifact])?;
+    let row = tx.add_artifacts(ledger, &[artifact])?;
     match (row, &statement.review) {
-        (Some(row), Some(review)) => reviewers::keep_review(writing, row, review),
+        (Some(row), Some(review)) => tx.keep_review(row, review),
         _ => Ok(()),
     }
 }
 
 /// The chain's line over one artifact, canonical, without its newline: see docs/COMPLIANCE_API.md.
-fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger: &Ledger, time: Timestamp) -> String {
+fn entry(tx: &mut dyn Tx, all: &Statements, statement: &Statement, ledger: &Ledger, time: Timestamp) -> String {
     let data = &all.body[statement.data.clone()];
     let digest = <sha2::Sha256 as sha2::Digest>::digest(data);
     let sha256 = Hash::from(<[u8; 32]>::from(digest)).to_string();
@@ -302,7 +296,7 @@ fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger:
         ("source", all.source().into()),
         ("type", statement.word.as_str().into()),
         ("time", format!("{time:.6}").into()),
-        ("received", format!("{:.6}", writing.now).into()),
+        ("received", format!("{:.6}", tx.now()).into()),
         ("data_sha256", sha256.into()),
     ]
     .into_iter()
@@ -311,9 +305,9 @@ fn entry(writing: &Writing<'_>, all: &Statements, statement: &Statement, ledger:
     serde_json_canonicalizer::to_string(&fields).expect("strings and small integers can always be written")
 }
 
-fn conflict(writing: &Writing<'_>, all: &Statements, statement: &Statement, index: usize) -> Result<Refusal, Error> {
+fn conflict(tx: &mut dyn Tx, all: &Statements, statement: &Statement, index: usize) -> Result<Refusal, Error> {
     let subject = format!("{} {}", all.name, statement.id);
-    noting::note(writing, &Incident::new(Kind::Conflict, &subject).with("id", statement.id.as_str()))?;
+    noting::note(tx, &Incident::new(Kind::Conflict, &subject).with("id", statement.id.as_str()))?;
     let detail = "another type, time or data is stored under this id, and stands; give each artifact an id of its own";
     let problem = Verdict::new(Why::Conflict, detail);
     Ok(Refusal { index, id: Some(statement.id.clone()), problem })

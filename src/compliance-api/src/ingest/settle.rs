@@ -18,9 +18,8 @@ use crate::{
     noting,
     own_ledger::{self, By, Word},
     store::{
-        Error, Writing, hosts, incidents,
+        Error, Tx,
         ledgers::{self, Artifact, CLOCK_OFF, Ledger, UNKNOWN_TYPE},
-        tokens,
     },
     verdict::{Verdict, Why},
 };
@@ -30,38 +29,38 @@ use crate::{
 ///
 /// # Errors
 /// SQLite's; then nothing is.
-pub(super) fn settle(writing: &Writing<'_>, batch: Batch) -> Result<Option<Outcome>, Error> {
-    let found = ledgers::find(writing.connection, &batch.ledger)?;
+pub(super) fn settle(tx: &mut dyn Tx, batch: &Batch) -> Result<Option<Outcome>, Error> {
+    let found = tx.ledger(&batch.ledger)?;
     let judged_by = batch.enrol.is_none().then_some(batch.key_epoch);
     if found.as_ref().map(|ledger| ledger.key_epoch) != judged_by {
         return Ok(None);
     }
-    take(writing, batch, found).map(Some)
+    take(tx, batch, found).map(Some)
 }
 
-fn take(writing: &Writing<'_>, mut batch: Batch, found: Option<Ledger>) -> Result<Outcome, Error> {
-    let refusal = batch.refusal.take().map(|r| r.about(&batch.ledger));
+fn take(tx: &mut dyn Tx, batch: &Batch, found: Option<Ledger>) -> Result<Outcome, Error> {
+    let refusal = batch.refusal.clone().map(|r| r.about(&batch.ledger));
     if batch.rows.is_empty() {
         // Where a ledger stands is no matter of whoever showed no authentic record of it.
         return Ok(Outcome { accepted: 0, stored: 0, head: None, refusal });
     }
     let mut ledger = match (found, &batch.enrol) {
         (Some(ledger), _) => ledger,
-        (None, Some(enrol)) => match begin(writing, &batch, enrol)? {
+        (None, Some(enrol)) => match begin(tx, batch, enrol)? {
             Ok(ledger) => ledger,
-            Err(problem) => return Ok(refused(&batch, 0, 0, None, problem)),
+            Err(problem) => return Ok(refused(batch, 0, 0, None, problem)),
         },
         (None, None) => return Err(Error::Unsound("no ledger where one was just found".to_owned())),
     };
-    let settled = rows(writing, &batch, &mut ledger)?;
+    let settled = rows(tx, batch, &mut ledger)?;
     // Anybody can send what was read on its way once: only what is new, in a ledger that counts, says that the host lives.
     if settled.stored > 0 && !ledger.pending {
-        incidents::end(writing, Kind::Silent, &ledger.name)?;
+        tx.end_incident(Kind::Silent, &ledger.name)?;
     }
     // What is beside the rows in the body, but was taken with them.
     let accepted = if settled.accepted > 0 { settled.accepted + batch.preface.len() } else { 0 };
     let refusal = match settled.problem {
-        Some(problem) => return Ok(refused(&batch, accepted, settled.stored, Some(ledger), problem)),
+        Some(problem) => return Ok(refused(batch, accepted, settled.stored, Some(ledger), problem)),
         None => refusal,
     };
     Ok(Outcome { accepted, stored: settled.stored, head: Some(ledger), refusal })
@@ -81,12 +80,12 @@ struct Settled {
     problem: Option<Verdict>,
 }
 
-fn rows(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger) -> Result<Settled, Error> {
+fn rows(tx: &mut dyn Tx, batch: &Batch, ledger: &mut Ledger) -> Result<Settled, Error> {
     let mut at = 0;
     while let Some(row) = batch.rows.get(at).filter(|row| row.seq <= ledger.head_seq) {
-        match hosts::bytes_at(writing.connection, ledger.row, row.seq)? {
+        match tx.record_at(ledger.row, row.seq)? {
             Some(stored) if stored == row.bytes(&batch.body) => at += 1,
-            Some(_) => return fork(writing, batch, ledger, at, 0),
+            Some(_) => return fork(tx, batch, ledger, at, 0),
             None => return Ok(Settled { accepted: at, stored: 0, problem: Some(pruned_long_ago(row)) }),
         }
     }
@@ -95,44 +94,45 @@ fn rows(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger) -> Result<Set
         if !covered(&batch.preface, ledger.head_seq, next) {
             return Ok(Settled { accepted: at, stored: 0, problem: Some(gap(ledger, next)) });
         }
-        leap(writing, batch, ledger, next)?;
+        leap(tx, batch, ledger, next)?;
     }
     if next.prev != ledger.head_hash {
-        return fork(writing, batch, ledger, at, 0);
+        return fork(tx, batch, ledger, at, 0);
     }
     let end = batch.fork.filter(|fork| *fork > at).unwrap_or(batch.rows.len());
-    append(writing, batch, ledger, &batch.rows[at..end])?;
+    append(tx, batch, ledger, &batch.rows[at..end])?;
     if end < batch.rows.len() {
-        return fork(writing, batch, ledger, end, end - at);
+        return fork(tx, batch, ledger, end, end - at);
     }
     Ok(Settled { accepted: end, stored: end - at, problem: None })
 }
 
 /// The flag of a record with a time that no clock which is right can say.
-pub(super) fn clock_flag(writing: &Writing<'_>, time: Timestamp) -> u32 {
-    if is_clock_off(time, writing.now, writing.limits.clock_ahead) { CLOCK_OFF } else { 0 }
+pub(super) fn clock_flag(tx: &dyn Tx, time: Timestamp) -> u32 {
+    if is_clock_off(time, tx.now(), tx.server().limits.clock_ahead) { CLOCK_OFF } else { 0 }
 }
 
 /// When the next sweep has to come, by this server's clock: as the record says, and no later than any schedule allows. Where
 /// its clock is off, its promise holds from now on.
-fn next_by(writing: &Writing<'_>, row: &Row) -> Option<Timestamp> {
-    let most = writing.now.saturating_add(writing.limits.next_by_ahead).unwrap_or(Timestamp::MAX);
+fn next_by(tx: &dyn Tx, row: &Row) -> Option<Timestamp> {
+    let most = tx.now().saturating_add(tx.server().limits.next_by_ahead).unwrap_or(Timestamp::MAX);
     let promised = row.next_by?;
-    if clock_flag(writing, row.time) == 0 {
+    if clock_flag(tx, row.time) == 0 {
         return Some(promised.min(most));
     }
     let from_now = promised.duration_since(row.time).max(SignedDuration::ZERO);
-    Some(writing.now.saturating_add(from_now).unwrap_or(Timestamp::MAX).min(most))
+    Some(tx.now().saturating_add(from_now).unwrap_or(Timestamp::MAX).min(most))
 }
 
-fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> Result<(), Error> {
-    let flags = |row: &Row| clock_flag(writing, row.time) | if row.known { 0 } else { UNKNOWN_TYPE };
-    let artifact = |row| Artifact { next_by: next_by(writing, row), ..row.artifact(&batch.body, flags(row)) };
+fn append(tx: &mut dyn Tx, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> Result<(), Error> {
+    let now: &dyn Tx = tx;
+    let flags = |row: &Row| clock_flag(now, row.time) | if row.known { 0 } else { UNKNOWN_TYPE };
+    let artifact = |row| Artifact { next_by: next_by(now, row), ..row.artifact(&batch.body, flags(row)) };
     let artifacts: Vec<Artifact<'_>> = rows.iter().map(artifact).collect();
-    ledgers::append(writing, ledger, &artifacts)?;
+    ledgers::append(tx, ledger, &artifacts)?;
     for row in rows {
         if let Some(key) = row.next_key.as_ref().filter(|text| verify::signatory(text).is_some()) {
-            ledgers::add_key(writing, ledger, row.seq + 1, key)?;
+            tx.bind_key(ledger, row.seq + 1, key)?;
         }
     }
     let off = artifacts.iter().filter(|a| a.flags & CLOCK_OFF != 0);
@@ -140,22 +140,17 @@ fn append(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, rows: &[Row
         let incident = about(batch, Kind::ClockOff, &batch.host)
             .with("seq", last.seq)
             .with("time", last.time.to_string())
-            .with("received", writing.now.to_string());
-        noting::note(writing, &Incident { count: off.count() as u64, ..incident })?;
+            .with("received", tx.now().to_string());
+        noting::note(tx, &Incident { count: off.count() as u64, ..incident })?;
     }
     for row in artifacts.iter().filter(|a| a.flags & UNKNOWN_TYPE != 0) {
-        noting::note(writing, &about(batch, Kind::UnknownType, row.word).with("seq", row.seq))?;
+        noting::note(tx, &about(batch, Kind::UnknownType, row.word).with("seq", row.seq))?;
     }
-    note_other_stack(writing, batch, ledger, &artifacts)
+    note_other_stack(tx, batch, ledger, &artifacts)
 }
 
 /// A token of one stack lets no host state records of another unseen: what is asked by stack would show them.
-fn note_other_stack(
-    writing: &Writing<'_>,
-    batch: &Batch,
-    ledger: &Ledger,
-    artifacts: &[Artifact<'_>],
-) -> Result<(), Error> {
+fn note_other_stack(tx: &mut dyn Tx, batch: &Batch, ledger: &Ledger, artifacts: &[Artifact<'_>]) -> Result<(), Error> {
     let Some(enrolled) = &ledger.token_stack else { return Ok(()) };
     let others = artifacts.iter().filter(|a| ![enrolled, UNNAMED_STACK].contains(&a.stack));
     let Some(last) = others.clone().next_back() else { return Ok(()) };
@@ -163,7 +158,7 @@ fn note_other_stack(
         .with("seq", last.seq)
         .with("stack", last.stack)
         .with("enrolled_by_stack", enrolled.as_str());
-    noting::note(writing, &Incident { count: others.count() as u64, ..incident })
+    noting::note(tx, &Incident { count: others.count() as u64, ..incident })
 }
 
 fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
@@ -171,21 +166,21 @@ fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
 }
 
 /// Keeps what is authentic and contradicts the store, from this row on, and says so.
-fn fork(writing: &Writing<'_>, batch: &Batch, ledger: &Ledger, at: usize, stored: usize) -> Result<Settled, Error> {
+fn fork(tx: &mut dyn Tx, batch: &Batch, ledger: &Ledger, at: usize, stored: usize) -> Result<Settled, Error> {
     let first = batch.rows[at].seq;
     for row in &batch.rows[at..] {
         let bytes = row.bytes(&batch.body);
-        let same = row.seq <= ledger.head_seq
-            && hosts::bytes_at(writing.connection, ledger.row, row.seq)?.is_some_and(|stored| stored == bytes);
+        let same =
+            row.seq <= ledger.head_seq && tx.record_at(ledger.row, row.seq)?.is_some_and(|stored| stored == bytes);
         if !same {
-            hosts::keep_fork(writing, ledger, row.seq, row.hash, bytes)?;
+            tx.keep_fork(ledger, row.seq, row.hash, bytes)?;
         }
     }
     let incident = about(batch, Kind::Fork, batch.ledger.as_str())
         .with("first_seq", first)
         .with("head_seq", ledger.head_seq)
         .with("head_hash", ledger.head_hash.to_string());
-    noting::note(writing, &incident)?;
+    noting::note(tx, &incident)?;
     let detail = format!(
         "record {first} contradicts what is stored, which goes to {} and stands; it is kept apart. This ledger is at an \
          end: begin a new one",
@@ -232,20 +227,20 @@ fn covered(preface: &[Row], head: u64, next: &Row) -> bool {
 }
 
 /// Moves the head over a range that will never come.
-fn leap(writing: &Writing<'_>, batch: &Batch, ledger: &mut Ledger, next: &Row) -> Result<(), Error> {
+fn leap(tx: &mut dyn Tx, batch: &Batch, ledger: &mut Ledger, next: &Row) -> Result<(), Error> {
     let last = next.seq - 1;
     let accounts = batch.preface.iter().find(|row| row.pruned.is_some_and(|p| p.last == last));
     let bytes = accounts.map_or(&[][..], |row| row.bytes(&batch.body));
-    hosts::keep_gap(writing, ledger, last, next.prev, bytes)?;
+    tx.keep_gap(ledger, last, next.prev, bytes)?;
     let incident =
         about(batch, Kind::Pruned, batch.ledger.as_str()).with("first_seq", ledger.head_seq + 1).with("last_seq", last);
-    noting::note(writing, &incident)?;
+    noting::note(tx, &incident)?;
     (ledger.head_seq, ledger.head_hash) = (last, next.prev);
     Ok(())
 }
 
 /// Binds a new ledger to its key, by one use of the token. For a host that is known already it waits for an admin.
-fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<Ledger, Verdict>, Error> {
+fn begin(tx: &mut dyn Tx, batch: &Batch, enrol: &Enrol) -> Result<Result<Ledger, Verdict>, Error> {
     if let Some(first) = batch.rows.first().filter(|r| r.seq > 1 && !covered(&batch.preface, 0, r)) {
         let nothing = json!({"ledger": batch.ledger.as_str(), "seq": 0, "hash": record::Hash::ZERO.to_string()});
         let detail = format!(
@@ -255,15 +250,15 @@ fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<L
         );
         return Ok(Err(Verdict::new(Why::Gap, detail).with("head", nothing)));
     }
-    if !tokens::take_use(writing, &enrol.token)? {
+    if !tx.use_token(&enrol.token)? {
         return Ok(Err(Verdict::bad_token(
             "this enrolment token has ended or has no use left; ask an admin for a new one",
         )));
     }
-    let pending = hosts::is_known(writing.connection, &batch.host)?;
-    let mut ledger = ledgers::begin(writing, ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
-    hosts::keep_token_stack(writing, &mut ledger, &enrol.stack)?;
-    ledgers::add_key(writing, &ledger, 1, &enrol.public_key)?;
+    let pending = tx.is_known_host(&batch.host)?;
+    let mut ledger = tx.begin_ledger(ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
+    tx.keep_token_stack(&mut ledger, &enrol.stack)?;
+    tx.bind_key(&ledger, 1, &enrol.public_key)?;
     let mut detail = Map::new();
     for (name, value) in [
         ("ledger", batch.ledger.as_str()),
@@ -276,11 +271,11 @@ fn begin(writing: &Writing<'_>, batch: &Batch, enrol: &Enrol) -> Result<Result<L
         detail.insert(name.to_owned(), value.into());
     }
     let reason = if pending { "another ledger of a known host waits for approval" } else { "a host was enrolled" };
-    own_ledger::state(writing, Word::LedgerEnrolled, &By::Server, reason, detail)?;
+    own_ledger::state(tx, Word::LedgerEnrolled, &By::Server, reason, detail)?;
     if pending {
         let incident =
             about(batch, Kind::SecondLedger, batch.ledger.as_str()).with("fingerprint", enrol.fingerprint.as_str());
-        noting::note(writing, &incident)?;
+        noting::note(tx, &incident)?;
     }
     Ok(Ok(ledger))
 }

@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use record::{Account, Host, LedgerId, Person, Stack};
-use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -19,7 +18,7 @@ use super::{
     cursor::Cursor,
     params, stated,
     stream::{self, CHUNK, Chunk, Maker, NDJSON, Streams},
-    walk::{By, Found, Keep, Step, Walk},
+    walk::{Keep, Step, Walk},
 };
 use crate::{
     App,
@@ -28,7 +27,12 @@ use crate::{
     moment::Moment,
     problem::Problem,
     requirements::{Row, TypePattern},
-    store::{self, Error, micros, moment},
+    store::{
+        self, Error, Tx,
+        artifacts::{By, Found},
+        ledgers::Named,
+        micros, moment,
+    },
 };
 
 /// A host's chains that are walked one by one; a host with more is found among all chains' artifacts.
@@ -257,9 +261,9 @@ impl Wanted {
 
     /// Decides which ranges of which index to walk, and what else each row has to be. The inner error says, in a
     /// sentence, what is not known here.
-    fn walk(&self, connection: &Connection, ahead: usize) -> Result<Result<Walk, String>, Error> {
-        let types = types(connection, self)?;
-        let ledgers = match self.ledgers(connection)? {
+    fn walk(&self, tx: &mut dyn Tx, ahead: usize) -> Result<Result<Walk, String>, Error> {
+        let types = types(tx, self)?;
+        let ledgers = match self.ledgers(tx)? {
             Ok(ledgers) => ledgers,
             Err(unknown) => return Ok(Err(unknown)),
         };
@@ -267,7 +271,7 @@ impl Wanted {
             stack: match &self.stack {
                 None => None,
                 // No artifact has it: none is wanted.
-                Some(stack) => Some(word(connection, stack.as_str())?.unwrap_or(i64::MIN)),
+                Some(stack) => Some(tx.word(stack.as_str())?.unwrap_or(i64::MIN)),
             },
             person: self.person.as_ref().map(|p| p.as_str().to_owned()),
             account: self.account.as_ref().map(|a| a.as_str().to_owned()),
@@ -286,25 +290,22 @@ impl Wanted {
             (_, Some(account), ..) => vec![By::Account(account.as_str().to_owned())],
             (_, _, Some(ledgers), _) => ledgers.into_iter().map(By::Ledger).collect(),
             (_, _, None, Some(types)) => types.into_iter().map(By::Type).collect(),
-            (_, _, None, None) => every_type(connection)?.into_iter().map(|(row, _)| By::Type(row)).collect(),
+            (_, _, None, None) => tx.types()?.into_iter().map(|(row, _)| By::Type(row)).collect(),
         };
-        Walk::new(connection, ranges, keep, self.cursor, ahead).map(Ok)
+        Walk::new(tx, ranges, keep, self.cursor, ahead).map(Ok)
     }
 
     /// The chains that are asked for by name.
-    fn ledgers(&self, connection: &Connection) -> Result<Result<Option<Vec<i64>>, String>, Error> {
+    fn ledgers(&self, tx: &mut dyn Tx) -> Result<Result<Option<Vec<i64>>, String>, Error> {
         let mut all: Option<BTreeSet<i64>> = None;
         let asked = [
-            (self.ledger.as_ref().map(LedgerId::as_str), "SELECT id FROM ledgers WHERE ledger = ?1", "ledger"),
-            (self.host.as_ref().map(Host::as_str), "SELECT id FROM ledgers WHERE kind = 'host' AND name = ?1", "host"),
-            (self.client.as_deref(), "SELECT id FROM ledgers WHERE kind = 'client' AND name = ?1", "client"),
+            (self.ledger.as_ref().map(Named::Id), "ledger"),
+            (self.host.as_ref().map(|host| Named::Host(host.as_str())), "host"),
+            (self.client.as_deref().map(Named::Client), "client"),
         ];
-        for (name, sql, what) in asked {
-            let Some(name) = name else { continue };
-            let finding = "looking up a ledger";
-            let mut statement = connection.prepare_cached(sql).map_err(Error::sqlite(finding))?;
-            let rows = statement.query_map([name], |row| row.get(0)).map_err(Error::sqlite(finding))?;
-            let found = rows.collect::<Result<BTreeSet<i64>, _>>().map_err(Error::sqlite(finding))?;
+        for (named, what) in asked {
+            let Some(named) = named else { continue };
+            let found: BTreeSet<i64> = tx.ledgers_named(named)?.into_iter().map(|(row, _)| row).collect();
             if found.is_empty() {
                 return Ok(Err(format!(
                     "no {what} of this name is known; GET /v1/hosts lists hosts and their ledgers"
@@ -317,7 +318,7 @@ impl Wanted {
 }
 
 /// The types that are asked for, as far as anything of them is stored; none when all are.
-fn types(connection: &Connection, wanted: &Wanted) -> Result<Option<Vec<i64>>, Error> {
+fn types(tx: &mut dyn Tx, wanted: &Wanted) -> Result<Option<Vec<i64>>, Error> {
     if wanted.kind.is_none() && wanted.evidence.is_none() {
         return Ok(None);
     }
@@ -325,25 +326,8 @@ fn types(connection: &Connection, wanted: &Wanted) -> Result<Option<Vec<i64>>, E
         wanted.kind.as_ref().is_none_or(|k| k.matches(word))
             && wanted.evidence.as_ref().is_none_or(|all| all.iter().any(|t| t.matches(word)))
     };
-    let all = every_type(connection)?;
+    let all = tx.types()?;
     Ok(Some(all.into_iter().filter(|(_, word)| is_wanted(word)).map(|(row, _)| row).collect()))
-}
-
-/// Every type of which anything is stored.
-pub(super) fn every_type(connection: &Connection) -> Result<Vec<(i64, String)>, Error> {
-    let listing = "listing types";
-    let mut statement = connection
-        .prepare_cached("SELECT id, word FROM words w WHERE EXISTS (SELECT 1 FROM tallies t WHERE t.type = w.id)")
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(Error::sqlite(listing))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
-}
-
-pub(super) fn word(connection: &Connection, word: &str) -> Result<Option<i64>, Error> {
-    connection
-        .prepare_cached("SELECT id FROM words WHERE word = ?1")
-        .and_then(|mut s| s.query_row([word], |row| row.get(0)).optional())
-        .map_err(Error::sqlite("looking up a word"))
 }
 
 /// How an artifact is shown.
@@ -374,11 +358,11 @@ fn shown<'a>(found: &Found<'a>) -> Result<Artifact<'a>, Error> {
     })
 }
 
-fn page(connection: &Connection, mut walk: Walk, limit: usize) -> Result<Page, Error> {
+fn page(tx: &mut dyn Tx, mut walk: Walk, limit: usize) -> Result<Page, Error> {
     let mut artifacts = Vec::with_capacity(limit);
     let mut failed = None;
     for _ in 0..STEPS_PER_PAGE {
-        let step = walk.step(connection, |found| {
+        let step = walk.step(tx, |found| {
             match shown(found).map(|a| serde_json::value::to_raw_value(&a)) {
                 Ok(Ok(raw)) => artifacts.push(raw),
                 Ok(Err(e)) => failed = Some(Error::Unsound(format!("an artifact that cannot be shown: {e}"))),
@@ -407,11 +391,11 @@ struct Liner {
 }
 
 impl Maker for Liner {
-    fn chunk(&mut self, connection: &Connection) -> Result<Chunk, store::Error> {
+    fn chunk(&mut self, tx: &mut dyn Tx) -> Result<Chunk, store::Error> {
         let mut lines = Vec::with_capacity(CHUNK + CHUNK / 4);
         let mut failed = None;
         let (form, left) = (self.form, &mut self.left);
-        let step = self.walk.step(connection, |found| {
+        let step = self.walk.step(tx, |found| {
             let written = match form {
                 Form::Record => {
                     lines.extend_from_slice(found.bytes);

@@ -3,17 +3,10 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::store::artifacts::Place;
+
 /// What a cursor begins with: its version.
 const PREFIX: &str = "c1";
-
-/// A place in the order of a walk: by time (or number), then in the order in which artifacts were stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// Microseconds, or a record's number.
-    pub(super) at: i64,
-    /// The artifact's row.
-    pub(super) id: i64,
-}
 
 /// Where a walk stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

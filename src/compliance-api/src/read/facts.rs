@@ -6,14 +6,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
 
-use super::artifacts::{every_type, word};
 use crate::{
     evidence::{Facts, ReviewSpan, Source, SourceKind, Tally, Window},
     moment::is_clock_off,
     requirements::TypePattern,
-    store::{Error, micros, moment, tallies},
+    store::{Error, Tx, micros, moment, sources::Chain},
 };
 
 /// The most reviews that are read for one answer, newest first.
@@ -51,16 +49,16 @@ impl Gathered {
 }
 
 /// Reads them.
-pub(super) fn gather(connection: &Connection, scope: &Scope) -> Result<Gathered, Error> {
-    let (sources, of_ledger) = sources(connection, scope)?;
+pub(super) fn gather(tx: &mut dyn Tx, scope: &Scope) -> Result<Gathered, Error> {
+    let (sources, of_ledger) = sources(tx, scope)?;
     let from = scope.window.from.map_or(i64::MIN, micros);
     let to = scope.window.to.map_or(i64::MAX, micros);
     let is_wanted = |word: &str| scope.types.as_ref().is_none_or(|all| all.iter().any(|t| t.matches(word)));
-    let stacks = Stacks::of(connection, scope)?;
+    let stacks = Stacks::of(tx, scope)?;
     let mut all = Vec::new();
-    for (row, kind) in every_type(connection)?.into_iter().filter(|(_, word)| is_wanted(word)) {
+    for (row, kind) in tx.types()?.into_iter().filter(|(_, word)| is_wanted(word)) {
         let mut by_source: BTreeMap<(usize, bool), Tally> = BTreeMap::new();
-        for (of, found) in tallies::within(connection, row, from, to)? {
+        for (of, found) in tx.tallies(row, from, to)? {
             let Some(source) = of_ledger.get(&of.ledger).copied() else { continue };
             if !stacks.wants(sources[source].kind, of.stack) {
                 continue;
@@ -77,7 +75,7 @@ pub(super) fn gather(connection: &Connection, scope: &Scope) -> Result<Gathered,
         }
         all.extend(by_source.into_values());
     }
-    let reviews = reviews(connection, scope, from, to)?;
+    let reviews = tx.reviews(scope.stack.as_deref(), from, to, MAX_REVIEWS)?;
     Ok(Gathered { sources, tallies: all, reviews, window: scope.window })
 }
 
@@ -85,10 +83,10 @@ pub(super) fn gather(connection: &Connection, scope: &Scope) -> Result<Gathered,
 struct Stacks(Option<(i64, i64)>);
 
 impl Stacks {
-    fn of(connection: &Connection, scope: &Scope) -> Result<Self, Error> {
+    fn of(tx: &mut dyn Tx, scope: &Scope) -> Result<Self, Error> {
         // No artifact has a word that is not there.
-        let row = |text: &str| Ok::<_, Error>(word(connection, text)?.unwrap_or(i64::MIN));
-        Ok(Self(scope.stack.as_ref().map(|stack| Ok::<_, Error>((row(stack)?, row("")?))).transpose()?))
+        let Some(stack) = &scope.stack else { return Ok(Self(None)) };
+        Ok(Self(Some((tx.word(stack)?.unwrap_or(i64::MIN), tx.word("")?.unwrap_or(i64::MIN)))))
     }
 
     /// What a host states is of the stack that it names there; a review is of one, or of all.
@@ -97,33 +95,11 @@ impl Stacks {
     }
 }
 
-/// One chain, as it matters for its source.
-struct Chain {
-    row: i64,
-    kind: SourceKind,
-    name: String,
-    stack: String,
-    token_stack: Option<String>,
-    created: i64,
-    last_type: String,
-    last_time: i64,
-    received: i64,
-}
-
 /// Sources, and which chain belongs to which.
-fn sources(connection: &Connection, scope: &Scope) -> Result<(Vec<Source>, HashMap<i64, usize>), Error> {
-    let listing = "listing sources";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT id, kind, name, stack, created, last_type, last_time, token_stack, head_received FROM ledgers
-             WHERE kind <> 'server' AND (state = 'enrolled' OR ?1) ORDER BY id",
-        )
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([scope.pending], chain).map_err(Error::sqlite(listing))?;
+fn sources(tx: &mut dyn Tx, scope: &Scope) -> Result<(Vec<Source>, HashMap<i64, usize>), Error> {
     let mut sources: Vec<Source> = Vec::new();
     let (mut of_name, mut of_ledger) = (HashMap::new(), HashMap::new());
-    for row in rows {
-        let chain = row.map_err(Error::sqlite(listing))?;
+    for chain in tx.sources(scope.pending)? {
         let is_host = chain.kind == SourceKind::Host;
         if scope.stack.is_some() && chain.kind == SourceKind::Client {
             continue;
@@ -145,56 +121,15 @@ fn sources(connection: &Connection, scope: &Scope) -> Result<(Vec<Source>, HashM
         let source = &mut sources[at];
         let is_of = |stack: &String| chain.stack == *stack || chain.token_stack.as_ref() == Some(stack);
         source.expected = is_host && scope.stack.as_ref().is_none_or(is_of);
-        let stopped = is_host && chain.last_type == record::ArtifactType::DaemonStopped.as_str();
-        source.stopped = if stopped { Some(chain.stopped(scope.clock_ahead)?) } else { None };
+        let has_stopped = is_host && chain.last_type == record::ArtifactType::DaemonStopped.as_str();
+        source.stopped = if has_stopped { Some(stopped(&chain, scope.clock_ahead)?) } else { None };
         source.stack = is_host.then_some(chain.stack);
     }
     Ok((sources, of_ledger))
 }
 
-fn chain(row: &Row<'_>) -> rusqlite::Result<Chain> {
-    let kind = match row.get_ref(1)?.as_str()? {
-        "host" => SourceKind::Host,
-        "client" => SourceKind::Client,
-        _ => SourceKind::Person,
-    };
-    Ok(Chain {
-        row: row.get(0)?,
-        kind,
-        name: row.get(2)?,
-        stack: row.get(3)?,
-        created: row.get(4)?,
-        last_type: row.get(5)?,
-        last_time: row.get(6)?,
-        token_stack: row.get(7)?,
-        received: row.get(8)?,
-    })
-}
-
-impl Chain {
-    /// When it stopped, as it says; where it says what cannot be, when that was heard.
-    fn stopped(&self, clock_ahead: Duration) -> Result<Timestamp, Error> {
-        let (said, heard) = (moment(self.last_time)?, moment(self.received)?);
-        Ok(if is_clock_off(said, heard, clock_ahead) { heard } else { said })
-    }
-}
-
-fn reviews(connection: &Connection, scope: &Scope, from: i64, to: i64) -> Result<Vec<ReviewSpan>, Error> {
-    let listing = "listing reviews";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT person, window_from, window_to, signed, stack FROM reviews
-             WHERE window_to > ?1 AND window_from < ?2 AND (?3 IS NULL OR stack IS NULL OR stack = ?3)
-             ORDER BY artifact DESC LIMIT ?4",
-        )
-        .map_err(Error::sqlite(listing))?;
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
-    let rows = statement
-        .query_map(params![from, to, scope.stack, i64::try_from(MAX_REVIEWS).expect("a small number")], read)
-        .map_err(Error::sqlite(listing))?;
-    rows.map(|row| {
-        let (person, from, to, signed, stack) = row.map_err(Error::sqlite(listing))?;
-        Ok(ReviewSpan { person, from: moment(from)?, to: moment(to)?, signed: moment(signed)?, stack })
-    })
-    .collect()
+/// When a chain stopped, as it says; where it says what cannot be, when that was heard.
+fn stopped(chain: &Chain, clock_ahead: Duration) -> Result<Timestamp, Error> {
+    let (said, heard) = (moment(chain.last_time)?, moment(chain.received)?);
+    Ok(if is_clock_off(said, heard, clock_ahead) { heard } else { said })
 }

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
-use record::{Host, Stack};
-use rusqlite::{Connection, Row, params as bind};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -20,7 +18,10 @@ use crate::{
     config::Limits,
     moment::Moment,
     problem::Problem,
-    store::{Error, moment},
+    store::{
+        Error, Tx, moment,
+        standings::{RawLedger, Wanted},
+    },
 };
 
 /// A host's ledgers that are listed, newest first; more are counted.
@@ -132,69 +133,37 @@ pub(super) async fn list(
         host: params::name(query.host.as_deref())?,
         stack: params::name(query.stack.as_deref())?,
         after: params::name(query.after.as_deref())?,
-        limit: params::limit(query.limit)?,
+        most: params::limit(query.limit)?,
     };
     stated(&app, &auditor, "hosts", asked.stated).await?;
     let now = Timestamp::now();
     let limits = app.config.limits.clone();
-    let (mut hosts, next) = app.store.readers().run(move |c| page(c, &wanted, &limits, now)).await?;
+    let (mut hosts, next) = app.store.readers().run(move |tx| page(tx, &wanted, &limits, now)).await?;
     if let Some(state) = query.state {
         hosts.retain(|h| h.state == state);
     }
     Ok(Json(Hosts { as_of: Moment(now), hosts, next }))
 }
 
-struct Wanted {
-    host: Option<Host>,
-    stack: Option<Stack>,
-    after: Option<Host>,
-    limit: u32,
-}
-
 fn page(
-    connection: &Connection,
+    tx: &mut dyn Tx,
     wanted: &Wanted,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<(Vec<HostStanding>, Option<String>), Error> {
-    let listing = "listing hosts";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT DISTINCT name FROM ledgers WHERE kind = 'host' AND name > ?1 AND (?2 IS NULL OR name = ?2)
-             AND (?3 IS NULL OR stack = ?3 OR token_stack = ?3) ORDER BY name LIMIT ?4",
-        )
-        .map_err(Error::sqlite(listing))?;
-    let name = |n: &Option<Host>| n.as_ref().map(|n| n.as_str().to_owned());
-    let stack = wanted.stack.as_ref().map(|s| s.as_str().to_owned());
-    let after = name(&wanted.after).unwrap_or_default();
-    let rows = statement
-        .query_map(bind![after, name(&wanted.host), stack, wanted.limit + 1], |row| row.get(0))
-        .map_err(Error::sqlite(listing))?;
-    let mut names: Vec<String> = rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))?;
-    let more = names.len() > wanted.limit as usize;
-    names.truncate(wanted.limit as usize);
+    let mut names = tx.host_names(wanted)?;
+    let more = names.len() > wanted.most as usize;
+    names.truncate(wanted.most as usize);
     let next = names.last().filter(|_| more).cloned();
-    let hosts = names.into_iter().map(|name| host(connection, name, limits, now)).collect::<Result<_, _>>()?;
+    let hosts = names.into_iter().map(|name| host(tx, name, limits, now)).collect::<Result<_, _>>()?;
     Ok((hosts, next))
 }
 
-fn host(connection: &Connection, name: String, limits: &Limits, now: Timestamp) -> Result<HostStanding, Error> {
-    let listing = "listing a host's ledgers";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT l.ledger, l.state = 'pending', l.head_seq, l.head_hash, l.records, l.created, l.approved,
-             l.head_received, l.last_time, l.last_type, l.next_by, l.stack,
-             (SELECT coalesce(sum(g.last - g.first + 1), 0) FROM gaps g WHERE g.ledger = l.id),
-             (SELECT count(*) FROM forks f WHERE f.ledger = l.id)
-             FROM ledgers l WHERE l.kind = 'host' AND l.name = ?1 ORDER BY l.id DESC",
-        )
-        .map_err(Error::sqlite(listing))?;
-    let mut rows = statement.query([&name]).map_err(Error::sqlite(listing))?;
+fn host(tx: &mut dyn Tx, name: String, limits: &Limits, now: Timestamp) -> Result<HostStanding, Error> {
     let (mut ledgers, mut stack, mut more, mut superseded) = (Vec::new(), None, 0, false);
     let mut state = None;
-    while let Some(row) = rows.next().map_err(Error::sqlite(listing))? {
-        let raw = RawLedger::read(row).map_err(Error::sqlite(listing))?;
-        let ledger = raw.stands(limits, now, superseded)?;
+    for raw in tx.host_ledgers(&name)? {
+        let ledger = stands(&raw, limits, now, superseded)?;
         // A pending ledger says nothing about the one before it: it may be a copy of it.
         superseded |= !raw.pending;
         stack.get_or_insert(raw.stack);
@@ -208,61 +177,22 @@ fn host(connection: &Connection, name: String, limits: &Limits, now: Timestamp) 
     Ok(HostStanding { host: name, stack, state, says: state.sentence(), ledgers, more_ledgers: more })
 }
 
-/// A ledger as it stands in the database.
-struct RawLedger {
-    ledger: String,
-    pending: bool,
-    seq: i64,
-    hash: [u8; 32],
-    records: i64,
-    created: i64,
-    approved: Option<i64>,
-    received: i64,
-    last_time: i64,
-    last_type: String,
-    next_by: Option<i64>,
-    stack: String,
-    never_received: i64,
-    forked: i64,
-}
-
-impl RawLedger {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            ledger: row.get(0)?,
-            pending: row.get(1)?,
-            seq: row.get(2)?,
-            hash: row.get(3)?,
-            records: row.get(4)?,
-            created: row.get(5)?,
-            approved: row.get(6)?,
-            received: row.get(7)?,
-            last_time: row.get(8)?,
-            last_type: row.get(9)?,
-            next_by: row.get(10)?,
-            stack: row.get(11)?,
-            never_received: row.get(12)?,
-            forked: row.get(13)?,
-        })
-    }
-
-    fn stands(&self, limits: &Limits, now: Timestamp, superseded: bool) -> Result<LedgerStanding, Error> {
-        let (received, next_by) = (moment(self.received)?, self.next_by.map(moment).transpose()?);
-        let facts = LedgerFacts { pending: self.pending, last_type: &self.last_type, received, next_by, superseded };
-        Ok(LedgerStanding {
-            ledger: self.ledger.clone(),
-            state: standing(&facts, now, limits.silence_grace, limits.silent_after),
-            seq: self.seq,
-            hash: record::Hash::from(self.hash).to_string(),
-            records: self.records,
-            enrolled: Moment(moment(self.created)?),
-            approved: self.approved.map(moment).transpose()?.map(Moment),
-            last_received: Moment(received),
-            last_time: Moment(moment(self.last_time)?),
-            last_type: self.last_type.clone(),
-            next_by: next_by.map(Moment),
-            never_received: self.never_received,
-            forked: self.forked,
-        })
-    }
+fn stands(raw: &RawLedger, limits: &Limits, now: Timestamp, superseded: bool) -> Result<LedgerStanding, Error> {
+    let (received, next_by) = (moment(raw.received)?, raw.next_by.map(moment).transpose()?);
+    let facts = LedgerFacts { pending: raw.pending, last_type: &raw.last_type, received, next_by, superseded };
+    Ok(LedgerStanding {
+        ledger: raw.ledger.clone(),
+        state: standing(&facts, now, limits.silence_grace, limits.silent_after),
+        seq: raw.seq,
+        hash: record::Hash::from(raw.hash).to_string(),
+        records: raw.records,
+        enrolled: Moment(moment(raw.created)?),
+        approved: raw.approved.map(moment).transpose()?.map(Moment),
+        last_received: Moment(received),
+        last_time: Moment(moment(raw.last_time)?),
+        last_type: raw.last_type.clone(),
+        next_by: next_by.map(Moment),
+        never_received: raw.never_received,
+        forked: raw.forked,
+    })
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use record::{Host, LedgerId};
-use rusqlite::{Connection, Row, params as bind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -16,7 +15,11 @@ use crate::{
     incidents::Kind,
     moment::Moment,
     problem::Problem,
-    store::{Error, moment},
+    store::{
+        Error, Tx,
+        incidents::{Kept, Wanted},
+        moment,
+    },
 };
 
 /// Which incidents.
@@ -122,38 +125,17 @@ pub(super) async fn list(
         host: host.map(Into::into),
         ledger: ledger.map(Into::into),
         before,
-        limit,
+        most: limit,
     };
-    let incidents = app.store.readers().run(move |c| page(c, &wanted)).await?;
+    let incidents = app.store.readers().run(move |tx| page(tx, &wanted)).await?;
     Ok(Json(incidents))
 }
 
-struct Wanted {
-    open: Option<bool>,
-    kind: Option<String>,
-    host: Option<String>,
-    ledger: Option<String>,
-    before: i64,
-    limit: u32,
-}
-
-fn page(connection: &Connection, wanted: &Wanted) -> Result<Incidents, Error> {
-    let listing = "listing incidents";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT id, kind, subject, host, ledger, first_seen, last_seen, count, ended, detail FROM incidents
-             WHERE id < ?1 AND (?2 IS NULL OR (ended IS NULL) = ?2) AND (?3 IS NULL OR kind = ?3)
-             AND (?4 IS NULL OR host = ?4) AND (?5 IS NULL OR ledger = ?5) ORDER BY id DESC LIMIT ?6",
-        )
-        .map_err(Error::sqlite(listing))?;
-    let asked = bind![wanted.before, wanted.open, wanted.kind, wanted.host, wanted.ledger, wanted.limit + 1];
-    let mut rows = statement.query(asked).map_err(Error::sqlite(listing))?;
-    let mut incidents = Vec::new();
-    while let Some(row) = rows.next().map_err(Error::sqlite(listing))? {
-        incidents.push(incident(row)?);
-    }
-    let more = incidents.len() > wanted.limit as usize;
-    incidents.truncate(wanted.limit as usize);
+fn page(tx: &mut dyn Tx, wanted: &Wanted) -> Result<Incidents, Error> {
+    let rows = tx.incidents(wanted)?;
+    let mut incidents = rows.into_iter().map(incident).collect::<Result<Vec<_>, _>>()?;
+    let more = incidents.len() > wanted.most as usize;
+    incidents.truncate(wanted.most as usize);
     let next = incidents.last().filter(|_| more).map(|i| i.id);
     Ok(Incidents { incidents, next })
 }
@@ -162,27 +144,22 @@ fn kind(word: &str) -> Option<Kind> {
     Kind::ALL.iter().copied().find(|k| k.as_str() == word)
 }
 
-fn incident(row: &Row<'_>) -> Result<Incident, Error> {
-    let listing = || Error::sqlite("listing incidents");
-    let at = |column: usize| moment(row.get(column).map_err(listing())?).map(Moment);
-    let word: String = row.get(1).map_err(listing())?;
-    let kind = kind(&word).ok_or_else(|| Error::Unsound(format!("an incident of kind {word:?}")))?;
-    let detail: String = row.get(9).map_err(listing())?;
-    let ended: Option<i64> = row.get(8).map_err(listing())?;
+fn incident(row: Kept) -> Result<Incident, Error> {
+    let kind = kind(&row.kind).ok_or_else(|| Error::Unsound(format!("an incident of kind {:?}", row.kind)))?;
     Ok(Incident {
-        id: row.get(0).map_err(listing())?,
-        kind: word,
+        id: row.id,
+        kind: row.kind,
         title: kind.title(),
         means: kind.means(),
         what_to_do: kind.what_to_do(),
-        subject: row.get(2).map_err(listing())?,
-        host: row.get(3).map_err(listing())?,
-        ledger: row.get(4).map_err(listing())?,
-        first_seen: at(5)?,
-        last_seen: at(6)?,
-        count: row.get(7).map_err(listing())?,
-        ended: ended.map(moment).transpose()?.map(Moment),
-        detail: serde_json::from_str(&detail)
+        subject: row.subject,
+        host: row.host,
+        ledger: row.ledger,
+        first_seen: Moment(moment(row.first_seen)?),
+        last_seen: Moment(moment(row.last_seen)?),
+        count: row.count,
+        ended: row.ended.map(moment).transpose()?.map(Moment),
+        detail: serde_json::from_str(&row.detail)
             .map_err(|_| Error::Unsound("an incident's detail that is not JSON".to_owned()))?,
     })
 }

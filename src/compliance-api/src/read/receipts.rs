@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
 use record::{Host, LedgerId};
-use rusqlite::{Connection, params as bind};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,7 +15,7 @@ use crate::{
     App,
     auth::Auditor,
     problem::Problem,
-    store::{Error, receipts},
+    store::{Error, Tx, ledgers::Named},
 };
 
 /// Receipts in one chunk: each is signed anew, which takes time.
@@ -58,49 +57,30 @@ pub(super) async fn list(
         return Err(Problem::malformed("give one of ledger=LEDGER and host=HOST; GET /v1/hosts lists both"));
     }
     stated(&app, &auditor, "receipts", asked.stated).await?;
-    let chains = app.store.readers().run(move |c| chains(c, ledger.as_ref(), host.as_ref())).await?;
+    let chains = app.store.readers().run(move |tx| match (&ledger, &host) {
+        (Some(ledger), _) => tx.ledgers_named(Named::Id(ledger)),
+        (None, Some(host)) => tx.ledgers_named(Named::Host(host.as_str())),
+        (None, None) => Ok(Vec::new()),
+    });
+    let chains = chains.await?;
     if chains.is_empty() {
         return Err(Problem::not_found("no such ledger or host is known; GET /v1/hosts lists both"));
     }
-    let maker = Sealer { app: Arc::clone(&app), chains, after: 0 };
+    let maker = Receipts { chains, after: 0 };
     stream::answer(&streams, app.store.readers(), maker).await
 }
 
-fn chains(
-    connection: &Connection,
-    ledger: Option<&LedgerId>,
-    host: Option<&Host>,
-) -> Result<Vec<(i64, LedgerId)>, Error> {
-    let listing = "looking up a ledger";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT id, ledger FROM ledgers WHERE (?1 IS NOT NULL AND ledger = ?1)
-             OR (?2 IS NOT NULL AND kind = 'host' AND name = ?2) ORDER BY id DESC",
-        )
-        .map_err(Error::sqlite(listing))?;
-    let named = bind![ledger.map(LedgerId::as_str), host.map(Host::as_str)];
-    let rows = statement
-        .query_map(named, |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
-        .map_err(Error::sqlite(listing))?;
-    rows.map(|row| {
-        let (id, ledger) = row.map_err(Error::sqlite(listing))?;
-        let ledger = ledger.parse().map_err(|_| Error::Unsound(format!("a ledger called {ledger:?}")))?;
-        Ok((id, ledger))
-    })
-    .collect()
-}
-
-struct Sealer {
-    app: Arc<App>,
+/// Goes through the chains one by one.
+struct Receipts {
     /// What is left, the next one last.
     chains: Vec<(i64, LedgerId)>,
     after: u64,
 }
 
-impl Maker for Sealer {
-    fn chunk(&mut self, connection: &Connection) -> Result<Chunk, Error> {
+impl Maker for Receipts {
+    fn chunk(&mut self, tx: &mut dyn Tx) -> Result<Chunk, Error> {
         let Some((row, ledger)) = self.chains.last() else { return Ok(Chunk { lines: Vec::new(), end: true }) };
-        let part = receipts::part(connection, self.app.store.key(), (*row, ledger), self.after, PER_CHUNK)?;
+        let part = tx.receipts((*row, ledger), self.after, PER_CHUNK)?;
         self.after = part.last.unwrap_or(0);
         if part.last.is_none() {
             self.chains.pop();

@@ -112,7 +112,7 @@ pub(super) async fn list(
     let scope = scope(&app, Query { from, to, stack, pending })?;
     stated(&app, &auditor, "requirements", asked.stated).await?;
     let now = Timestamp::now();
-    let gathered = app.store.readers().run(move |c| gather(c, &scope)).await?;
+    let gathered = app.store.readers().run(move |tx| gather(tx, &scope)).await?;
     let is_wanted = |id: &str| framework.as_ref().is_none_or(|wanted| wanted == id);
     let judging = Arc::clone(&app);
     let judged = tokio::task::spawn_blocking(move || {
@@ -161,7 +161,7 @@ pub(super) async fn one(
     stated(&app, &auditor, "requirement", what).await?;
     let now = Timestamp::now();
     scope.types = Some(app.catalog.rows_for(requirement).iter().flat_map(|row| row.types.clone()).collect());
-    let gathered = app.store.readers().run(move |c| gather(c, &scope)).await?;
+    let gathered = app.store.readers().run(move |tx| gather(tx, &scope)).await?;
     Ok(Json(judge(&app.catalog, requirement, &gathered.facts(now))))
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::{
     describe::describe,
     problem::Problem,
-    store::{Error, Readers},
+    store::{Error, Readers, Tx},
 };
 
 /// Chunks that wait for the client.
@@ -53,7 +53,7 @@ pub(super) struct Chunk {
 /// Makes chunks, one after the other, each on a thread that may block.
 pub(super) trait Maker: Send + 'static {
     /// The next.
-    fn chunk(&mut self, connection: &rusqlite::Connection) -> Result<Chunk, Error>;
+    fn chunk(&mut self, tx: &mut dyn Tx) -> Result<Chunk, Error>;
 }
 
 /// Answers with all that a maker makes, as JSON lines. The first chunk is made before anything is answered, so that what
@@ -75,7 +75,7 @@ pub(super) async fn answer(streams: &Streams, readers: &Readers, maker: impl Mak
 }
 
 async fn make<M: Maker>(readers: &Readers, mut maker: M) -> Result<(M, Chunk), Error> {
-    readers.run(move |connection| maker.chunk(connection).map(|chunk| (maker, chunk))).await
+    readers.run(move |tx| maker.chunk(tx).map(|chunk| (maker, chunk))).await
 }
 
 async fn go_on(readers: Readers, mut maker: impl Maker, send: mpsc::Sender<Result<Bytes, Broken>>) {

@@ -53,7 +53,8 @@ async fn is_ready(app: &App) -> Result<&'static str, Problem> {
 async fn free(store: &Store, state: std::path::PathBuf) -> Result<u64, Error> {
     store
         .write(move |_| {
-            let found = statvfs(&state).map_err(|e| Error::Io { doing: "look at", path: state, source: e.into() })?;
+            let found =
+                statvfs(&state).map_err(|e| Error::Io { doing: "look at", path: state.clone(), source: e.into() })?;
             Ok(found.blocks_available().saturating_mul(found.fragment_size()))
         })
         .await

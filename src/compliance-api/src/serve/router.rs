@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{places::Places, ready};
 use crate::{
     App, admin, auth::Peer, ingest, moment::Moment, network::Network, openapi, problem::Problem, read, reviewers,
-    store::server_keys, verdict::Why,
+    verdict::Why,
 };
 
 /// What is described in /openapi.json of this module.
@@ -56,7 +56,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
 /// Who this server is: the key that signs receipts, in the forms that verifying takes.
 async fn server(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let line = app.store.key().public_line()?;
-    let keys = app.store.readers().run(server_keys::list).await?;
+    let keys = app.store.readers().run(|tx| tx.server_keys()).await?;
     let former = keys.iter().zip(keys.iter().skip(1));
     let former: Vec<Value> = former
         .map(|((key, since), (_, until))| json!({"public_key": key, "since": Moment(*since), "until": Moment(*until)}))

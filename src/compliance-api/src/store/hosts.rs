@@ -5,13 +5,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use ssh_key::{HashAlg, PublicKey};
 
-use super::{Error, Writing, ledgers::Ledger, micros, moment};
+use super::{Error, ledgers::Ledger, micros, moment, sqlite::Sqlite};
 
 /// The keys of a chain, each with the first record that it signs, in order.
 ///
 /// # Errors
 /// SQLite's; a key that cannot be read.
-pub fn keys(connection: &Connection, row: i64) -> Result<Vec<(u64, PublicKey)>, Error> {
+pub(super) fn keys(connection: &Connection, row: i64) -> Result<Vec<(u64, PublicKey)>, Error> {
     let listing = "listing keys";
     let mut statement = connection
         .prepare_cached("SELECT first_seq, public_key FROM keys WHERE ledger = ?1 ORDER BY first_seq")
@@ -33,7 +33,7 @@ pub fn keys(connection: &Connection, row: i64) -> Result<Vec<(u64, PublicKey)>, 
 ///
 /// # Errors
 /// SQLite's; a key that cannot be read.
-pub fn signers(connection: &Connection, row: i64) -> Result<Vec<(u64, Fingerprint)>, Error> {
+pub(super) fn signers(connection: &Connection, row: i64) -> Result<Vec<(u64, Fingerprint)>, Error> {
     let of_host: bool = connection
         .prepare_cached("SELECT kind = 'host' FROM ledgers WHERE id = ?1")
         .and_then(|mut s| s.query_row([row], |r| r.get(0)))
@@ -59,7 +59,7 @@ pub fn signer_at(signers: &[(u64, Fingerprint)], seq: u64) -> Option<Fingerprint
 ///
 /// # Errors
 /// SQLite's.
-pub fn bytes_at(connection: &Connection, row: i64, seq: u64) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn bytes_at(connection: &Connection, row: i64, seq: u64) -> Result<Option<Vec<u8>>, Error> {
     connection
         .prepare_cached("SELECT bytes FROM artifacts WHERE ledger = ?1 AND seq = ?2")
         .and_then(|mut s| s.query_row(params![row, seq], |r| r.get(0)).optional())
@@ -70,7 +70,7 @@ pub fn bytes_at(connection: &Connection, row: i64, seq: u64) -> Result<Option<Ve
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep_token_stack(writing: &Writing<'_>, ledger: &mut Ledger, stack: &str) -> Result<(), Error> {
+pub(super) fn keep_token_stack(writing: &Sqlite<'_>, ledger: &mut Ledger, stack: &str) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("UPDATE ledgers SET token_stack = ?2 WHERE id = ?1")
@@ -84,7 +84,7 @@ pub fn keep_token_stack(writing: &Writing<'_>, ledger: &mut Ledger, stack: &str)
 ///
 /// # Errors
 /// SQLite's.
-pub fn is_known(connection: &Connection, host: &str) -> Result<bool, Error> {
+pub(super) fn is_known(connection: &Connection, host: &str) -> Result<bool, Error> {
     connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM ledgers WHERE kind = 'host' AND name = ?1)")
         .and_then(|mut s| s.query_row([host], |r| r.get(0)))
@@ -95,8 +95,8 @@ pub fn is_known(connection: &Connection, host: &str) -> Result<bool, Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep_gap(
-    writing: &Writing<'_>,
+pub(super) fn keep_gap(
+    writing: &Sqlite<'_>,
     ledger: &Ledger,
     last: u64,
     last_hash: Hash,
@@ -119,7 +119,13 @@ pub fn keep_gap(
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep_fork(writing: &Writing<'_>, ledger: &Ledger, seq: u64, hash: Hash, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn keep_fork(
+    writing: &Sqlite<'_>,
+    ledger: &Ledger,
+    seq: u64,
+    hash: Hash,
+    bytes: &[u8],
+) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached(
@@ -128,7 +134,14 @@ pub fn keep_fork(writing: &Writing<'_>, ledger: &Ledger, seq: u64, hash: Hash, b
         )
         .and_then(|mut s| {
             let received = micros(writing.now);
-            s.execute(params![ledger.row, seq, hash.as_bytes(), received, bytes, writing.limits.forks_per_ledger])
+            s.execute(params![
+                ledger.row,
+                seq,
+                hash.as_bytes(),
+                received,
+                bytes,
+                writing.server.limits.forks_per_ledger
+            ])
         })
         .map_err(Error::sqlite("keeping a forked record"))?;
     Ok(())
@@ -138,7 +151,7 @@ pub fn keep_fork(writing: &Writing<'_>, ledger: &Ledger, seq: u64, hash: Hash, b
 ///
 /// # Errors
 /// SQLite's.
-pub fn approve(writing: &Writing<'_>, id: &LedgerId) -> Result<bool, Error> {
+pub(super) fn approve(writing: &Sqlite<'_>, id: &LedgerId) -> Result<bool, Error> {
     let changed = writing
         .connection
         .prepare_cached("UPDATE ledgers SET state = 'enrolled', approved = ?2 WHERE ledger = ?1 AND state = 'pending'")
@@ -173,7 +186,7 @@ pub struct Enrolment {
 ///
 /// # Errors
 /// SQLite's.
-pub fn enrolments(connection: &Connection, most: usize) -> Result<Vec<Enrolment>, Error> {
+pub(super) fn enrolments(connection: &Connection, most: usize) -> Result<Vec<Enrolment>, Error> {
     let listing = "listing enrolments";
     let mut statement = connection
         .prepare_cached(

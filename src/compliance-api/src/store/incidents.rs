@@ -1,16 +1,16 @@
 //! Incidents in the store: one row per kind and subject while it is open, counting repeats.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
-use super::{Error, Writing, micros};
+use super::{Error, micros, sqlite::Sqlite};
 use crate::incidents::{Incident, Kind};
 
 /// How many of a kind are open.
 ///
 /// # Errors
 /// SQLite's.
-pub fn open(writing: &Writing<'_>, kind: Kind) -> Result<u64, Error> {
+pub(super) fn open(writing: &Sqlite<'_>, kind: Kind) -> Result<u64, Error> {
     writing
         .connection
         .prepare_cached("SELECT count(*) FROM incidents WHERE kind = ?1 AND ended IS NULL")
@@ -22,7 +22,7 @@ pub fn open(writing: &Writing<'_>, kind: Kind) -> Result<u64, Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn insert(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
+pub(super) fn insert(writing: &Sqlite<'_>, incident: &Incident) -> Result<(), Error> {
     let now = micros(writing.now);
     writing
         .connection
@@ -43,7 +43,7 @@ pub fn insert(writing: &Writing<'_>, incident: &Incident) -> Result<(), Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn count_again(writing: &Writing<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {
+pub(super) fn count_again(writing: &Sqlite<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .prepare_cached(
@@ -62,7 +62,7 @@ pub fn count_again(writing: &Writing<'_>, incident: &Incident, subject: &str) ->
 ///
 /// # Errors
 /// SQLite's.
-pub fn end(writing: &Writing<'_>, kind: Kind, subject: &str) -> Result<(), Error> {
+pub(super) fn end(writing: &Sqlite<'_>, kind: Kind, subject: &str) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("UPDATE incidents SET ended = ?3 WHERE kind = ?1 AND subject = ?2 AND ended IS NULL")
@@ -75,10 +75,81 @@ pub fn end(writing: &Writing<'_>, kind: Kind, subject: &str) -> Result<(), Error
 ///
 /// # Errors
 /// SQLite's.
-pub fn is_open(connection: &Connection, kind: Kind, subject: &str) -> Result<bool, Error> {
+pub(super) fn is_open(connection: &Connection, kind: Kind, subject: &str) -> Result<bool, Error> {
     connection
         .prepare_cached("SELECT 1 FROM incidents WHERE kind = ?1 AND subject = ?2 AND ended IS NULL")
         .and_then(|mut s| s.query_row(params![kind.as_str(), subject], |_| Ok(())).optional())
         .map(|found| found.is_some())
         .map_err(Error::sqlite("looking up an incident"))
+}
+
+/// Which incidents are asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Only those that are open, or over.
+    pub open: Option<bool>,
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// Only about this host.
+    pub host: Option<String>,
+    /// Only about this ledger.
+    pub ledger: Option<String>,
+    /// Before this row.
+    pub before: i64,
+    /// So many at most; one more says that there are more.
+    pub most: u32,
+}
+
+/// An incident as it is kept. Moments are microseconds.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its row.
+    pub id: i64,
+    /// Its kind, a word.
+    pub kind: String,
+    /// What it is about.
+    pub subject: String,
+    /// The host, where it is about one.
+    pub host: Option<String>,
+    /// The ledger, where it is about one.
+    pub ledger: Option<String>,
+    /// When it was first seen.
+    pub first_seen: i64,
+    /// When it was last seen.
+    pub last_seen: i64,
+    /// How often.
+    pub count: i64,
+    /// When it was over.
+    pub ended: Option<i64>,
+    /// The newest occurrence, JSON.
+    pub detail: String,
+}
+
+/// The incidents that are asked for, newest first, and one more.
+pub(super) fn list(connection: &Connection, wanted: &Wanted) -> Result<Vec<Kept>, Error> {
+    let listing = "listing incidents";
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT id, kind, subject, host, ledger, first_seen, last_seen, count, ended, detail FROM incidents
+             WHERE id < ?1 AND (?2 IS NULL OR (ended IS NULL) = ?2) AND (?3 IS NULL OR kind = ?3)
+             AND (?4 IS NULL OR host = ?4) AND (?5 IS NULL OR ledger = ?5) ORDER BY id DESC LIMIT ?6",
+        )
+        .map_err(Error::sqlite(listing))?;
+    let read = |row: &Row<'_>| {
+        Ok(Kept {
+            id: row.get(0)?,
+            kind: row.get(1)?,
+            subject: row.get(2)?,
+            host: row.get(3)?,
+            ledger: row.get(4)?,
+            first_seen: row.get(5)?,
+            last_seen: row.get(6)?,
+            count: row.get(7)?,
+            ended: row.get(8)?,
+            detail: row.get(9)?,
+        })
+    };
+    let asked = params![wanted.before, wanted.open, wanted.kind, wanted.host, wanted.ledger, wanted.most + 1];
+    let rows = statement.query_map(asked, read).map_err(Error::sqlite(listing))?;
+    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
 }

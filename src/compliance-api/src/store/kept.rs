@@ -19,7 +19,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// SQLite's.
-pub fn find(connection: &Connection, row: i64, id: &str) -> Result<Option<Kept>, Error> {
+pub(super) fn find(connection: &Connection, row: i64, id: &str) -> Result<Option<Kept>, Error> {
     connection
         .prepare_cached(
             "SELECT w.word, a.bytes, a.time FROM artifacts a JOIN words w ON w.id = a.type

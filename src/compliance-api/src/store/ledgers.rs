@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use record::{Hash, LedgerId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, Writing, micros, moment, receipts, tallies::Tallies};
+use super::{Error, Tx, micros, moment, sqlite::Sqlite, tallies::Tallies};
 
 /// Whose chain it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ fn ledger(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Ledger, Error>> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn find(connection: &Connection, id: &LedgerId) -> Result<Option<Ledger>, Error> {
+pub(super) fn find(connection: &Connection, id: &LedgerId) -> Result<Option<Ledger>, Error> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE ledger = ?1"))
         .and_then(|mut s| s.query_row([id.as_str()], ledger).optional())
@@ -89,22 +89,11 @@ pub fn find(connection: &Connection, id: &LedgerId) -> Result<Option<Ledger>, Er
         .transpose()
 }
 
-/// Whether there is a chain with this id.
-///
-/// # Errors
-/// SQLite's.
-pub fn is_there(connection: &Connection, id: &str) -> Result<bool, Error> {
-    connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM ledgers WHERE ledger = ?1)")
-        .and_then(|mut s| s.query_row([id], |r| r.get(0)))
-        .map_err(Error::sqlite("looking up a ledger"))
-}
-
 /// The chain that this server keeps under this name, if there is one; for a host, its newest.
 ///
 /// # Errors
 /// SQLite's.
-pub fn find_named(connection: &Connection, kind: Kind, name: &str) -> Result<Option<Ledger>, Error> {
+pub(super) fn find_named(connection: &Connection, kind: Kind, name: &str) -> Result<Option<Ledger>, Error> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM ledgers WHERE kind = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1"
@@ -118,7 +107,13 @@ pub fn find_named(connection: &Connection, kind: Kind, name: &str) -> Result<Opt
 ///
 /// # Errors
 /// SQLite's.
-pub fn begin(writing: &Writing<'_>, kind: Kind, id: &LedgerId, name: &str, pending: bool) -> Result<Ledger, Error> {
+pub(super) fn begin(
+    writing: &Sqlite<'_>,
+    kind: Kind,
+    id: &LedgerId,
+    name: &str,
+    pending: bool,
+) -> Result<Ledger, Error> {
     let now = micros(writing.now);
     let state = if pending { "pending" } else { "enrolled" };
     writing
@@ -176,13 +171,13 @@ pub const CLOCK_OFF: u32 = 1;
 /// Flag: a type that this server does not know.
 pub const UNKNOWN_TYPE: u32 = 2;
 
-/// Adds artifacts as [`add`] does, and keeps what a receipt over the last says.
+/// Adds artifacts, which have been checked to follow the head, and keeps what a receipt over the last says.
 ///
 /// # Errors
-/// SQLite's; then nothing of it is stored.
-pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<(), Error> {
-    match add(writing, ledger, artifacts)? {
-        Some(_) => receipts::keep(writing, ledger),
+/// The store's; then nothing of it is stored.
+pub fn append(tx: &mut dyn Tx, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<(), Error> {
+    match tx.add_artifacts(ledger, artifacts)? {
+        Some(_) => tx.keep_receipt(ledger),
         None => Ok(()),
     }
 }
@@ -191,7 +186,7 @@ pub fn append(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<
 ///
 /// # Errors
 /// SQLite's; then nothing of it is stored.
-pub fn add(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<Option<i64>, Error> {
+pub(super) fn add(writing: &Sqlite<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<Option<i64>, Error> {
     let Some(last) = artifacts.last() else { return Ok(None) };
     let storing = "storing an artifact";
     let mut insert = writing
@@ -257,7 +252,7 @@ pub fn add(writing: &Writing<'_>, ledger: &mut Ledger, artifacts: &[Artifact<'_>
 }
 
 /// Takes so many ids of artifacts; returns the last of them. They are given in the order of commits.
-fn next_ids(writing: &Writing<'_>, count: usize) -> Result<i64, Error> {
+fn next_ids(writing: &Sqlite<'_>, count: usize) -> Result<i64, Error> {
     writing
         .connection
         .prepare_cached("UPDATE counters SET last = last + ?1 WHERE name = 'artifacts' RETURNING last")
@@ -270,7 +265,7 @@ fn next_ids(writing: &Writing<'_>, count: usize) -> Result<i64, Error> {
 struct Words<'a>(Vec<(&'a str, i64)>);
 
 impl<'a> Words<'a> {
-    fn id(&mut self, writing: &Writing<'_>, word: &'a str) -> Result<i64, Error> {
+    fn id(&mut self, writing: &Sqlite<'_>, word: &'a str) -> Result<i64, Error> {
         if let Some((_, id)) = self.0.iter().find(|(known, _)| *known == word) {
             return Ok(*id);
         }
@@ -300,7 +295,7 @@ impl<'a> Words<'a> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn find_of_kind(connection: &Connection, kind: Kind) -> Result<Option<Ledger>, Error> {
+pub(super) fn find_of_kind(connection: &Connection, kind: Kind) -> Result<Option<Ledger>, Error> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE kind = ?1 ORDER BY id LIMIT 1"))
         .and_then(|mut s| s.query_row([kind.as_str()], ledger).optional())
@@ -312,7 +307,7 @@ pub fn find_of_kind(connection: &Connection, kind: Kind) -> Result<Option<Ledger
 ///
 /// # Errors
 /// SQLite's.
-pub fn add_key(writing: &Writing<'_>, ledger: &Ledger, first_seq: u64, public_key: &str) -> Result<(), Error> {
+pub(super) fn add_key(writing: &Sqlite<'_>, ledger: &Ledger, first_seq: u64, public_key: &str) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("INSERT INTO keys (ledger, first_seq, public_key) VALUES (?1, ?2, ?3)")
@@ -324,6 +319,41 @@ pub fn add_key(writing: &Writing<'_>, ledger: &Ledger, first_seq: u64, public_ke
         .and_then(|mut s| s.execute([ledger.row]))
         .map_err(Error::sqlite("binding a key"))?;
     Ok(())
+}
+
+/// Which chains, by their rows and ids: by id, by the host's or client's name.
+#[derive(Debug, Clone, Copy)]
+pub enum Named<'a> {
+    /// The one with this id.
+    Id(&'a LedgerId),
+    /// All of this host.
+    Host(&'a str),
+    /// That of this client.
+    Client(&'a str),
+}
+
+/// The chains of this name, newest first.
+pub(super) fn named(connection: &Connection, named: Named<'_>) -> Result<Vec<(i64, LedgerId)>, Error> {
+    let listing = "looking up a ledger";
+    let (sql, name) = match named {
+        Named::Id(id) => ("SELECT id, ledger FROM ledgers WHERE ledger = ?1", id.as_str()),
+        Named::Host(name) => {
+            ("SELECT id, ledger FROM ledgers WHERE kind = 'host' AND name = ?1 ORDER BY id DESC", name)
+        }
+        Named::Client(name) => {
+            ("SELECT id, ledger FROM ledgers WHERE kind = 'client' AND name = ?1 ORDER BY id DESC", name)
+        }
+    };
+    let mut statement = connection.prepare_cached(sql).map_err(Error::sqlite(listing))?;
+    let rows = statement
+        .query_map([name], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .map_err(Error::sqlite(listing))?;
+    rows.map(|row| {
+        let (id, ledger) = row.map_err(Error::sqlite(listing))?;
+        let ledger = ledger.parse().map_err(|_| Error::Unsound(format!("a ledger called {ledger:?}")))?;
+        Ok((id, ledger))
+    })
+    .collect()
 }
 
 /// Where one chain stands.
@@ -343,7 +373,7 @@ pub struct Head {
 ///
 /// # Errors
 /// SQLite's.
-pub fn heads(connection: &Connection, but: i64) -> Result<Vec<Head>, Error> {
+pub(super) fn heads(connection: &Connection, but: i64) -> Result<Vec<Head>, Error> {
     let listing = "listing heads";
     let mut statement = connection
         .prepare_cached(
@@ -365,7 +395,7 @@ pub fn heads(connection: &Connection, but: i64) -> Result<Vec<Head>, Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn last_of_type(connection: &Connection, row: i64, word: &str) -> Result<Option<i64>, Error> {
+pub(super) fn last_of_type(connection: &Connection, row: i64, word: &str) -> Result<Option<i64>, Error> {
     connection
         .prepare_cached(
             "SELECT id FROM artifacts INDEXED BY artifacts_ledger

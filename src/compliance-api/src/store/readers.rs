@@ -8,34 +8,35 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::{Error, connect};
+use super::{Error, Server, Tx, connect, sqlite::Sqlite};
 
 /// The pool. Cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     turns: Arc<Semaphore>,
+    server: Arc<Server>,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path, count: usize) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, count: usize, server: Arc<Server>) -> Result<Self, Error> {
         let all = (0..count).map(|_| open_one(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { idle: Arc::new(Mutex::new(all)), turns: Arc::new(Semaphore::new(count)) })
+        Ok(Self { idle: Arc::new(Mutex::new(all)), turns: Arc::new(Semaphore::new(count)), server })
     }
 
-    /// Asks on a blocking thread, when a connection is free. `question` sees a connection that cannot write; use
-    /// `prepare_cached`, and view `records` for artifacts in words.
+    /// Asks on a blocking thread, when a connection is free. `question` sees a transaction that cannot write.
     ///
     /// # Errors
     /// What `question` returns.
     pub async fn run<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run_with_helpers(move |connection, _| question(connection)).await
+        self.run_with_helpers(move |tx, _| question(tx)).await
     }
 
     /// The same; `question` is also told how many more are free at the moment, for work that can be shared out.
@@ -44,14 +45,15 @@ impl Readers {
     /// What `question` returns.
     pub async fn run_with_helpers<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Connection, usize) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&mut dyn Tx, usize) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Closed)?;
         let free = self.turns.available_permits();
-        let idle = Arc::clone(&self.idle);
+        let (idle, server) = (Arc::clone(&self.idle), Arc::clone(&self.server));
         let asked = tokio::task::spawn_blocking(move || {
             let connection = Borrowed::take(idle)?;
-            let answer = question(connection.get(), free);
+            let mut reading = Sqlite { connection: connection.get(), now: Timestamp::now(), server };
+            let answer = question(&mut reading, free);
             drop(connection);
             drop(turn);
             answer

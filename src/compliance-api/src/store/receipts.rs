@@ -4,19 +4,19 @@
 use record::{Hash, LedgerId, Receipt};
 use rusqlite::{Connection, params};
 
-use super::{Error, ServerKey, Writing, hosts, ledgers::Ledger, micros, moment};
+use super::{Error, ServerKey, hosts, ledgers::Ledger, micros, moment, sqlite::Sqlite};
 
 /// Keeps what the receipt over the head says.
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep(writing: &Writing<'_>, ledger: &Ledger) -> Result<(), Error> {
+pub(super) fn keep(writing: &Sqlite<'_>, ledger: &Ledger) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("INSERT INTO receipts (ledger, seq, hash, received, server_key) VALUES (?1, ?2, ?3, ?4, ?5)")
         .and_then(|mut s| {
             let (hash, received) = (ledger.head_hash, micros(ledger.head_received));
-            s.execute(params![ledger.row, ledger.head_seq, hash.as_bytes(), received, writing.key.id])
+            s.execute(params![ledger.row, ledger.head_seq, hash.as_bytes(), received, writing.server.key.id])
         })
         .map_err(Error::sqlite("keeping a receipt"))?;
     Ok(())
@@ -35,7 +35,7 @@ pub struct Part {
 ///
 /// # Errors
 /// SQLite's; a receipt that cannot be signed.
-pub fn part(
+pub(super) fn part(
     connection: &Connection,
     key: &ServerKey,
     (row, id): (i64, &LedgerId),
@@ -80,7 +80,7 @@ pub fn part(
 ///
 /// # Errors
 /// SQLite's; a receipt that cannot be signed.
-pub fn keep_sealed(writing: &Writing<'_>, most: u32) -> Result<u32, Error> {
+pub(super) fn keep_sealed(writing: &Sqlite<'_>, most: u32) -> Result<u32, Error> {
     let keeping = "keeping receipts";
     let mut statement = writing
         .connection
@@ -92,14 +92,14 @@ pub fn keep_sealed(writing: &Writing<'_>, most: u32) -> Result<u32, Error> {
     let read = |r: &rusqlite::Row<'_>| {
         Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, u64>(2)?, r.get::<_, [u8; 32]>(3)?, r.get(4)?))
     };
-    let rows = statement.query_map(params![writing.key.id, most], read).map_err(Error::sqlite(keeping))?;
+    let rows = statement.query_map(params![writing.server.key.id, most], read).map_err(Error::sqlite(keeping))?;
     let all: Vec<_> = rows.collect::<Result<_, _>>().map_err(Error::sqlite(keeping))?;
     let count = u32::try_from(all.len()).unwrap_or(most);
     for (row, id, seq, hash, received) in all {
         let signer = hosts::signer_at(&hosts::signers(writing.connection, row)?, seq);
         let ledger = id.parse().map_err(|_| Error::Unsound(format!("a ledger called {id:?}")))?;
         let receipt = Receipt { ledger, seq, hash: Hash::from(hash), received: moment(received)?, signer };
-        let sealed = receipt.seal(&writing.key.key)?;
+        let sealed = receipt.seal(&writing.server.key.key)?;
         writing
             .connection
             .prepare_cached("UPDATE receipts SET sealed = ?3 WHERE ledger = ?1 AND seq = ?2")

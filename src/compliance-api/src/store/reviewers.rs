@@ -4,7 +4,7 @@ use record::Person;
 use rusqlite::{Connection, params};
 use ssh_key::PublicKey;
 
-use super::{Error, Writing, micros, moment};
+use super::{Error, micros, moment, sqlite::Sqlite};
 use crate::review::Review;
 
 /// Keys of one person that are in force at a time.
@@ -27,7 +27,7 @@ pub struct Reviewer {
 ///
 /// # Errors
 /// SQLite's.
-pub fn add(writing: &Writing<'_>, person: &Person, public_key: &str) -> Result<bool, Error> {
+pub(super) fn add(writing: &Sqlite<'_>, person: &Person, public_key: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .prepare_cached(
@@ -43,7 +43,7 @@ pub fn add(writing: &Writing<'_>, person: &Person, public_key: &str) -> Result<b
 ///
 /// # Errors
 /// SQLite's.
-pub fn revoke(writing: &Writing<'_>, person: &Person) -> Result<usize, Error> {
+pub(super) fn revoke(writing: &Sqlite<'_>, person: &Person) -> Result<usize, Error> {
     writing
         .connection
         .prepare_cached("UPDATE reviewers SET revoked = ?2 WHERE person = ?1 AND revoked IS NULL")
@@ -55,7 +55,7 @@ pub fn revoke(writing: &Writing<'_>, person: &Person) -> Result<usize, Error> {
 ///
 /// # Errors
 /// SQLite's; a key that cannot be read.
-pub fn list(connection: &Connection, person: Option<&Person>) -> Result<Vec<Reviewer>, Error> {
+pub(super) fn list(connection: &Connection, person: Option<&Person>) -> Result<Vec<Reviewer>, Error> {
     let listing = "listing reviewers";
     let mut statement = connection
         .prepare_cached(
@@ -78,7 +78,7 @@ pub fn list(connection: &Connection, person: Option<&Person>) -> Result<Vec<Revi
 ///
 /// # Errors
 /// As [`list`].
-pub fn keys(connection: &Connection, person: &Person) -> Result<Vec<PublicKey>, Error> {
+pub(super) fn keys(connection: &Connection, person: &Person) -> Result<Vec<PublicKey>, Error> {
     let all = list(connection, Some(person))?;
     Ok(all.into_iter().filter(|r| r.revoked.is_none()).map(|r| r.public_key).collect())
 }
@@ -87,7 +87,7 @@ pub fn keys(connection: &Connection, person: &Person) -> Result<Vec<PublicKey>, 
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep_review(writing: &Writing<'_>, artifact: i64, review: &Review) -> Result<(), Error> {
+pub(super) fn keep_review(writing: &Sqlite<'_>, artifact: i64, review: &Review) -> Result<(), Error> {
     let stack = review.stack.as_ref().map(record::Stack::as_str);
     writing
         .connection
@@ -108,7 +108,7 @@ pub fn keep_review(writing: &Writing<'_>, artifact: i64, review: &Review) -> Res
 ///
 /// # Errors
 /// SQLite's.
-pub fn is_kept(connection: &Connection, review: &Review) -> Result<bool, Error> {
+pub(super) fn is_kept(connection: &Connection, review: &Review) -> Result<bool, Error> {
     connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM reviews WHERE message = ?1)")
         .and_then(|mut s| s.query_row([review.message.as_bytes()], |r| r.get(0)))

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use ssh_key::{PrivateKey, PublicKey};
 
-use super::{Error, Writing, micros, moment};
+use super::{Error, micros, moment, sqlite::Sqlite};
 use crate::identity;
 
 /// A key of this server.
@@ -73,7 +73,7 @@ fn insert(connection: &Connection, line: &str, since: Timestamp) -> Result<i64, 
 ///
 /// # Errors
 /// SQLite's; a key that was in force before.
-pub fn replace(writing: &Writing<'_>, public_key: &str) -> Result<(), Error> {
+pub(super) fn replace(writing: &Sqlite<'_>, public_key: &str) -> Result<(), Error> {
     insert(writing.connection, public_key, writing.now).map(|_| ())
 }
 
@@ -81,7 +81,7 @@ pub fn replace(writing: &Writing<'_>, public_key: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn list(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Error> {
+pub(super) fn list(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Error> {
     let listing = "listing the server's keys";
     let mut statement = connection
         .prepare_cached("SELECT public_key, since FROM server_keys ORDER BY id")

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::params;
 
-use super::{Error, Writing, micros, moment};
+use super::{Error, micros, moment, sqlite::Sqlite};
 
 /// A host that is overdue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +25,11 @@ pub struct Silent {
 ///
 /// # Errors
 /// SQLite's.
-pub fn silent(writing: &Writing<'_>) -> Result<Vec<Silent>, Error> {
+pub(super) fn silent(writing: &Sqlite<'_>) -> Result<Vec<Silent>, Error> {
     let looking = "looking for silent hosts";
     let after =
         |duration: std::time::Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX).as_micros();
-    let (grace, without) = (after(writing.limits.silence_grace), after(writing.limits.silent_after));
+    let (grace, without) = (after(writing.server.limits.silence_grace), after(writing.server.limits.silent_after));
     let limits = |n: i128| i64::try_from(n).unwrap_or(i64::MAX / 4);
     let mut statement = writing
         .connection

@@ -80,7 +80,7 @@ impl Tallies {
 ///
 /// # Errors
 /// SQLite's.
-pub fn within(connection: &Connection, kind: i64, from: i64, to: i64) -> Result<BTreeMap<Of, Tally>, Error> {
+pub(super) fn within(connection: &Connection, kind: i64, from: i64, to: i64) -> Result<BTreeMap<Of, Tally>, Error> {
     let reading = "reading counts";
     let mut all = BTreeMap::new();
     let mut add = |of: Of, tally: Tally| {

@@ -5,7 +5,7 @@ use record::Stack;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use super::{Error, Writing, micros, moment};
+use super::{Error, micros, moment, sqlite::Sqlite};
 use crate::token::{Role, TokenHash};
 
 /// A token as kept: everything but its text.
@@ -70,7 +70,7 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn find(connection: &Connection, hash: TokenHash) -> Result<Option<TokenRow>, Error> {
+pub(super) fn find(connection: &Connection, hash: TokenHash) -> Result<Option<TokenRow>, Error> {
     let looking = "looking up a token";
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1"))
@@ -83,7 +83,7 @@ pub fn find(connection: &Connection, hash: TokenHash) -> Result<Option<TokenRow>
 ///
 /// # Errors
 /// SQLite's.
-pub fn list(connection: &Connection) -> Result<Vec<TokenRow>, Error> {
+pub(super) fn list(connection: &Connection) -> Result<Vec<TokenRow>, Error> {
     let listing = "listing tokens";
     let mut statement = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM tokens ORDER BY created DESC, id"))
@@ -96,7 +96,7 @@ pub fn list(connection: &Connection) -> Result<Vec<TokenRow>, Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn insert(writing: &Writing<'_>, token: &TokenRow, hash: TokenHash) -> Result<(), Error> {
+pub(super) fn insert(writing: &Sqlite<'_>, token: &TokenRow, hash: TokenHash) -> Result<(), Error> {
     let types = token.types.as_ref().map(|t| serde_json::Value::from(t.clone()).to_string());
     writing
         .connection
@@ -123,7 +123,7 @@ pub fn insert(writing: &Writing<'_>, token: &TokenRow, hash: TokenHash) -> Resul
 ///
 /// # Errors
 /// SQLite's.
-pub fn revoke(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
+pub(super) fn revoke(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .execute("UPDATE tokens SET revoked = ?1 WHERE id = ?2 AND revoked IS NULL", params![micros(writing.now), id])
@@ -135,7 +135,7 @@ pub fn revoke(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn is_in_force(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
+pub(super) fn is_in_force(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
     writing
         .connection
         .prepare_cached(
@@ -149,7 +149,7 @@ pub fn is_in_force(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub fn take_use(writing: &Writing<'_>, id: &str) -> Result<bool, Error> {
+pub(super) fn take_use(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .execute(

@@ -12,12 +12,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::Host;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, ServerKey, server_keys};
-use crate::{config::Config, config::Limits};
+use super::{Error, Server, Tx, server_keys, sqlite::Sqlite};
 
 /// Jobs of one transaction. More wait for the next: a commit should not keep its first job waiting long.
 const JOBS_PER_COMMIT: usize = 64;
@@ -25,28 +23,8 @@ const JOBS_PER_COMMIT: usize = 64;
 /// A mistake in the program, sysexits.h.
 const EXIT_SOFTWARE: i32 = 70;
 
-/// What a job works with, inside the transaction.
-pub struct Writing<'a> {
-    /// The connection, in a transaction.
-    pub connection: &'a Connection,
-    /// The moment of this transaction: `received` of all that it stores.
-    pub now: Timestamp,
-    /// The server's key.
-    pub key: &'a ServerKey,
-    /// The server's name.
-    pub name: &'a Host,
-    /// The bounds in force.
-    pub limits: &'a Limits,
-}
-
-impl fmt::Debug for Writing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writing").field("now", &self.now).finish_non_exhaustive()
-    }
-}
-
 /// Runs inside the transaction, and leaves behind what is to be done once it is known whether that was committed.
-type Job = Box<dyn FnOnce(&Writing<'_>) -> Finish + Send>;
+type Job = Box<dyn FnOnce(&mut Sqlite<'_>) -> Finish + Send>;
 type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// The way to the thread. Cloning it is cheap.
@@ -63,9 +41,9 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, config: &Config, key: Arc<ServerKey>) -> Result<Self, Error> {
-        let (send, receive) = mpsc::channel(config.limits.write_queue);
-        let desk = Desk { connection, key, name: config.name.clone(), limits: config.limits.clone() };
+    pub(super) fn start(connection: Connection, queue: usize, server: Arc<Server>) -> Result<Self, Error> {
+        let (send, receive) = mpsc::channel(queue);
+        let desk = Desk { connection, server };
         let thread = thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
@@ -85,21 +63,21 @@ impl Writer {
 
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.hand_in(job)?.await.map_err(|_| Error::Closed)?
     }
 
     pub(super) fn write_blocking<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.hand_in(job)?.blocking_recv().map_err(|_| Error::Closed)?
     }
 
     fn hand_in<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {
         let (job, answered) = with_answer(job);
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +92,7 @@ impl Writer {
     pub(super) async fn answers(&self) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(queue) = queue else { return };
-        let (job, answered) = with_answer(|_| Ok(()));
+        let (job, answered) = with_answer(|_: &mut dyn Tx| Ok(()));
         if queue.send(job).await.is_ok() {
             // Dropped unanswered where no transaction could be begun: the thread came to it all the same.
             let _ = answered.await;
@@ -133,7 +111,7 @@ impl Writer {
 
 /// A job, and where what it returned comes once the transaction is over.
 fn with_answer<T: Send + 'static>(
-    job: impl FnOnce(&Writing<'_>) -> Result<T, Error> + Send + 'static,
+    job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
 ) -> (Job, oneshot::Receiver<Result<T, Error>>) {
     let (answer, answered) = oneshot::channel();
     let job: Job = Box::new(move |writing| {
@@ -151,13 +129,10 @@ fn with_answer<T: Send + 'static>(
 }
 
 /// Runs one job in a savepoint: what fails leaves nothing behind.
-fn by_itself<T>(writing: &Writing<'_>, job: impl FnOnce(&Writing<'_>) -> Result<T, Error>) -> Result<T, Error> {
+fn by_itself<T>(writing: &mut Sqlite<'_>, job: impl Fn(&mut dyn Tx) -> Result<T, Error>) -> Result<T, Error> {
+    let connection = writing.connection;
     let run = |sql: &str| {
-        writing
-            .connection
-            .prepare_cached(sql)
-            .and_then(|mut s| s.execute([]))
-            .map_err(Error::sqlite("keeping jobs apart"))
+        connection.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(Error::sqlite("keeping jobs apart"))
     };
     run("SAVEPOINT job")?;
     let result = job(writing);
@@ -171,9 +146,7 @@ fn by_itself<T>(writing: &Writing<'_>, job: impl FnOnce(&Writing<'_>) -> Result<
 /// All that the thread owns.
 struct Desk {
     connection: Connection,
-    key: Arc<ServerKey>,
-    name: Host,
-    limits: Limits,
+    server: Arc<Server>,
 }
 
 impl Desk {
@@ -210,12 +183,12 @@ impl Desk {
             rusqlite::Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate)
                 .map_err(Error::sqlite("beginning a transaction"))?;
         let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("the clock's own time");
-        let writing = Writing { connection: &transaction, now, key: &self.key, name: &self.name, limits: &self.limits };
-        if server_keys::newest(&transaction)?.is_some_and(|(id, _)| id != self.key.id) {
+        let mut writing = Sqlite { connection: &transaction, now, server: Arc::clone(&self.server) };
+        if server_keys::newest(&transaction)?.is_some_and(|(id, _)| id != self.server.key.id) {
             return Err(Error::KeyReplaced);
         }
         for job in jobs.drain(..) {
-            finishes.push(job(&writing));
+            finishes.push(job(&mut writing));
             if transaction.is_autocommit() {
                 // A full disk and the like: SQLite has rolled back everything by itself.
                 return Err(Error::NotCommitted("the database rolled it back".to_owned()));

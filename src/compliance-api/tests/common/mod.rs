@@ -14,7 +14,7 @@ use compliance_api::{
     store::{
         Store,
         ledgers::{self, Artifact, Kind},
-        tokens::{self, TokenRow},
+        tokens::TokenRow,
     },
     token::{Role, Token},
 };
@@ -67,7 +67,7 @@ pub(crate) fn token(store: &Store, role: Role, name: &str) -> String {
         expires: None,
         revoked: None,
     };
-    store.write_blocking(move |w| tokens::insert(w, &row, hash)).unwrap();
+    store.write_blocking(move |w| w.insert_token(&row, hash)).unwrap();
     token.reveal().to_owned()
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn store_host(store: &Store, host: &str, pending: bool, lines: &[Stri
     store
         .write_blocking(move |w| {
             let first = record::Record::parse(lines[0].as_bytes()).expect("a record");
-            let mut ledger = ledgers::begin(w, Kind::Host, first.ledger(), &host, pending)?;
+            let mut ledger = w.begin_ledger(Kind::Host, first.ledger(), &host, pending)?;
             let records: Vec<record::Record> =
                 lines.iter().map(|l| record::Record::parse(l.as_bytes()).expect("a record")).collect();
             let artifacts: Vec<Artifact<'_>> = records
@@ -138,7 +138,7 @@ pub(crate) fn store_client(store: &Store, client: &str, kind: &'static str, post
     let posted: Vec<(&'static str, Timestamp)> = posted.iter().map(|(data, t)| (*data, t.parse().unwrap())).collect();
     store
         .write_blocking(move |w| {
-            let mut ledger = ledgers::begin(w, Kind::Client, &random_ledger(), &client, false)?;
+            let mut ledger = w.begin_ledger(Kind::Client, &random_ledger(), &client, false)?;
             for (n, (data, time)) in posted.iter().enumerate() {
                 let id = format!("event-{n}");
                 let artifact = Artifact {

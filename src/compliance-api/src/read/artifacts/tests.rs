@@ -68,7 +68,7 @@ impl World {
             .write_blocking(|w| {
                 SOURCES
                     .iter()
-                    .map(|(kind, name, _, pending)| ledgers::begin(w, *kind, &random_ledger(), name, *pending))
+                    .map(|(kind, name, _, pending)| w.begin_ledger(*kind, &random_ledger(), name, *pending))
                     .collect()
             })
             .unwrap();
@@ -78,12 +78,13 @@ impl World {
     fn add(&mut self, plan: &[Plan]) {
         for one in plan.iter().copied() {
             let (source, kind, person, account, second) = one;
-            let mut chain = self.chains[source].clone();
+            let chain = self.chains[source].clone();
             let bytes = format!("{{\"n\":{},\"type\":\"{}\"}}", self.stored.len(), TYPES[kind]);
             let time = Timestamp::from_second(second).unwrap();
             self.chains[source] = self
                 .store
                 .write_blocking(move |w| {
+                    let mut chain = chain.clone();
                     let seq = chain.head_seq + 1;
                     let artifact = ledgers::Artifact {
                         seq,
@@ -107,7 +108,7 @@ impl World {
         }
     }
 
-    fn read<T: Send + 'static>(&self, question: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static) -> T {
+    fn read<T: Send + 'static>(&self, question: impl FnOnce(&mut dyn Tx) -> Result<T, Error> + Send + 'static) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(self.store.readers().run(question)).unwrap()
     }
@@ -212,7 +213,10 @@ fn pages(world: &mut World, asked: &Asking, limit: usize, late: &[Plan]) -> Vec<
     let (mut all, mut cursor) = (Vec::new(), None);
     for round in 0..1000 {
         let wanted = asked.wanted(&catalog, cursor);
-        let page = world.read(move |c| page(c, wanted.walk(c, limit + 1)?.unwrap(), limit));
+        let page = world.read(move |c| {
+            let walk = wanted.walk(c, limit + 1)?.unwrap();
+            page(c, walk, limit)
+        });
         all.extend(page.artifacts.iter().map(|raw| number(raw)));
         assert!(page.artifacts.len() <= limit);
         let Some(next) = page.next else { return all };

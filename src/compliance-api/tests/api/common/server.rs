@@ -117,7 +117,7 @@ pub fn wanted(role: Role) -> Wanted {
 
 pub fn make_token(config: &Config, wanted: Wanted) -> String {
     let store = Store::open(config).unwrap();
-    let (_, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted)).unwrap();
+    let (_, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted.clone())).unwrap();
     store.close();
     token.reveal().to_owned()
 }
