@@ -7,22 +7,23 @@ use axum::{
     Json, Router,
     extract::{FromRequest, Path, Request, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use jiff::Timestamp;
 use record::{LedgerId, Stack};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use ssh_key::rand_core::{OsRng, RngCore};
+use utoipa::ToSchema;
 
 use crate::{
     App,
     auth::Admin,
     incidents::Kind,
+    ingest::answer::Enrolled,
     own_ledger::{self, By, Word},
     problem::Problem,
-    store::{Error, Tx, tokens::TokenRow},
+    store::{Error, Tx, hosts::Enrolment, tokens::TokenRow},
     token::{MAX_TYPE, Role, Token, is_type},
     verdict::Why,
 };
@@ -43,26 +44,37 @@ pub fn router() -> Router<Arc<App>> {
         .route("/v1/enrolments/{ledger}/approve", post(approve))
 }
 
+/// What is described in /openapi.json of this module.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(create_token, list_tokens, revoke_token, list_enrolments, approve))]
+pub struct Described;
+
 /// A token that is wanted.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewToken)]
 pub struct Wanted {
     /// What it lets its bearer do.
     pub role: Role,
-    /// A client's name (`/clients/NAME`); else what it is for.
+    /// A client's name (`/clients/NAME`), which it needs; else what it is for.
     #[serde(default)]
+    #[schema(pattern = "^[A-Za-z0-9._@-]{1,64}$", example = "portal")]
     pub name: Option<String>,
-    /// For enrolment: of this stack's hosts.
+    /// Role enrol, which needs it: of this stack's hosts.
     #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub stack: Option<Stack>,
-    /// For a client: the only types that it may post.
+    /// Role client: the only types that it may post.
     #[serde(default)]
+    #[schema(min_items = 1, max_items = 64)]
     pub types: Option<Vec<String>>,
-    /// For enrolment: how many hosts it binds; any number without it.
+    /// Role enrol: how many hosts it binds; any number without it.
     #[serde(default)]
+    #[schema(minimum = 1)]
     pub uses: Option<u64>,
     /// When it ends; never without it.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires: Option<Timestamp>,
 }
 
@@ -175,24 +187,65 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     }
 }
 
+/// A token that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MadeToken {
+    /// As kept.
+    #[serde(flatten)]
+    kept: TokenRow,
+    /// Its text, shown this once.
+    token: String,
+}
+
+/// Every token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Tokens {
+    /// Newest first.
+    tokens: Vec<TokenRow>,
+}
+
+/// Hosts' ledgers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Enrolments {
+    /// Those that wait first, then the newest.
+    enrolments: Vec<Enrolment>,
+}
+
+/// A ledger that was approved.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Approved {
+    /// Its id.
+    ledger: String,
+    /// `enrolled`, from now on.
+    enrolment: Enrolled,
+}
+
+/// Makes a token. Its text is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/tokens", tag = "admin", request_body = Wanted,
+    responses((status = 201, description = "It is made", body = MadeToken)), security(("bearer" = [])))]
 async fn create_token(
     State(app): State<Arc<App>>,
     Admin(caller): Admin,
     Body(wanted): Body<Wanted>,
-) -> Result<Response, Problem> {
+) -> Result<(StatusCode, Json<MadeToken>), Problem> {
     wanted.check(Timestamp::now()).map_err(Problem::malformed)?;
     let by = caller.by();
     let (row, token) = caller.write(&app, move |tx| make_token(tx, &by, wanted.clone())).await?;
-    let mut body = json!(row);
-    body["token"] = token.reveal().into();
-    Ok((StatusCode::CREATED, Json(body)).into_response())
+    Ok((StatusCode::CREATED, Json(MadeToken { kept: row, token: token.reveal().to_owned() })))
 }
 
-async fn list_tokens(State(app): State<Arc<App>>, Admin(_): Admin) -> Result<Json<Value>, Problem> {
+/// Every token there ever was, without its text.
+#[utoipa::path(get, path = "/v1/tokens", tag = "admin",
+    responses((status = 200, description = "Tokens", body = Tokens)), security(("bearer" = [])))]
+async fn list_tokens(State(app): State<Arc<App>>, _: Admin) -> Result<Json<Tokens>, Problem> {
     let all = app.store.readers().run(|tx| tx.tokens()).await?;
-    Ok(Json(json!({"tokens": all})))
+    Ok(Json(Tokens { tokens: all }))
 }
 
+/// Revokes a token: at once, and for good.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "admin",
+    params(("id" = String, Path, description = "Its id, as listed", max_length = 64)),
+    responses((status = 204, description = "It is revoked")), security(("bearer" = [])))]
 async fn revoke_token(
     State(app): State<Arc<App>>,
     Admin(caller): Admin,
@@ -205,16 +258,23 @@ async fn revoke_token(
     Err(Problem::not_found("no token in force has this id; GET /v1/tokens lists them"))
 }
 
-async fn list_enrolments(State(app): State<Arc<App>>, Admin(_): Admin) -> Result<Json<Value>, Problem> {
+/// Hosts' ledgers, those that wait for an admin first.
+#[utoipa::path(get, path = "/v1/enrolments", tag = "admin",
+    responses((status = 200, description = "Ledgers", body = Enrolments)), security(("bearer" = [])))]
+async fn list_enrolments(State(app): State<Arc<App>>, _: Admin) -> Result<Json<Enrolments>, Problem> {
     let all = app.store.readers().run(|tx| tx.enrolments(MAX_ENROLMENTS)).await?;
-    Ok(Json(json!({"enrolments": all})))
+    Ok(Json(Enrolments { enrolments: all }))
 }
 
+/// Approves a ledger that waits: what it states is evidence from now on, what it has stated included.
+#[utoipa::path(post, path = "/v1/enrolments/{ledger}/approve", tag = "admin",
+    params(("ledger" = String, Path, description = "Its id", max_length = 64)),
+    responses((status = 200, description = "It is approved", body = Approved)), security(("bearer" = [])))]
 async fn approve(
     State(app): State<Arc<App>>,
     Admin(caller): Admin,
     Path(ledger): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Approved>, Problem> {
     let none = || Problem::not_found("no ledger with this id waits for approval; GET /v1/enrolments lists them");
     let id: LedgerId = ledger.parse().map_err(|_| none())?;
     let by = caller.by();
@@ -228,5 +288,5 @@ async fn approve(
         }
         Ok(approved)
     });
-    if approved.await? { Ok(Json(json!({"ledger": ledger, "enrolment": "enrolled"}))) } else { Err(none()) }
+    if approved.await? { Ok(Json(Approved { ledger, enrolment: Enrolled::Enrolled })) } else { Err(none()) }
 }

@@ -2,7 +2,7 @@
 //!
 //! The longest valid prefix of a batch is stored before any answer. What is not authentic is counted, and nothing more.
 
-mod answer;
+pub(crate) mod answer;
 mod batch;
 mod event;
 mod host;
@@ -14,11 +14,11 @@ mod verify;
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::{FromRequestParts, Request, State},
     http::{header, request::Parts},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::post,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -43,14 +43,27 @@ pub fn router() -> Router<Arc<App>> {
     Router::new().route("/v1/artifacts", post(take))
 }
 
-/// Takes a batch.
+/// What is described in /openapi.json of this module.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(take))]
+pub struct Described;
+
+/// Takes what a host, a client or a person states.
+///
+/// One batch is of one source, in order. The longest valid prefix is stored, durably, before any answer, a refusal
+/// included. A host that is enrolled sends no token: its signatures are the proof. A new host sends its stack's enrolment
+/// token; a client its client token; a person's review carries its signature.
+#[utoipa::path(post, path = "/v1/artifacts", tag = "stating",
+    request_body(content = Vec<event::Described>, content_type = "application/cloudevents-batch+json"),
+    responses((status = 200, description = "All of it is stored", body = answer::Taken)),
+    security((), ("bearer" = [])))]
 async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let address = Peer::from_request_parts(&mut parts, &app).await.map(|peer| peer.0.ip())?;
     let taken = batch(&app, &parts, body).await;
     let (problem, events) = match taken {
         Ok((outcome, signer)) => match outcome.answer(&app.store.key().key, signer) {
-            Ok(response) => return Ok(response),
+            Ok(taken) => return Ok(Json(taken).into_response()),
             Err(problem) => (problem, true),
         },
         Err(problem) => (problem, false),

@@ -1,7 +1,5 @@
 //! The description of the HTTP interface: OpenAPI 3.1, made from the code that serves it.
 
-mod described;
-
 use std::sync::LazyLock;
 
 use axum::{http::header, response::IntoResponse};
@@ -16,7 +14,7 @@ use utoipa::{
     },
 };
 
-use crate::{problem, read, reviewers, serve};
+use crate::{admin, ingest, problem, read, reviewers, serve};
 
 /// A refusal (RFC 9457), with a word for programs and a sentence that says what would work.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,7 +108,9 @@ fn id(method: &str, path: &str) -> String {
 pub fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let mut api = Described::openapi();
-        api.merge(described::Described::openapi());
+        api.merge(OfThis::openapi());
+        api.merge(ingest::Described::openapi());
+        api.merge(admin::Described::openapi());
         api.merge(serve::Described::openapi());
         api.merge(read::Described::openapi());
         api.merge(reviewers::Described::openapi());
@@ -120,7 +120,14 @@ pub fn text() -> &'static str {
     &TEXT
 }
 
-/// `GET /openapi.json`.
+/// What is described of this module itself.
+#[derive(OpenApi)]
+#[openapi(paths(serve))]
+struct OfThis;
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "server",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
 pub(crate) async fn serve() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text())
 }

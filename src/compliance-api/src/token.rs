@@ -24,8 +24,9 @@ pub fn is_type(kind: &str) -> bool {
 }
 
 /// What a token lets its bearer do. Each can do what stands here and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = TokenRole)]
 pub enum Role {
     /// Bind the key of a new host of one stack.
     Enrol,

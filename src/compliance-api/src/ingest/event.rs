@@ -25,6 +25,34 @@ pub(super) struct Event<'a> {
     pub(super) data: &'a str,
 }
 
+/// One artifact: a CloudEvent 1.0.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Event)]
+#[allow(dead_code, reason = "it describes what is read by hand")]
+pub(super) struct Described {
+    /// Always `1.0`.
+    #[schema(pattern = "^1\\.0$", example = "1.0")]
+    specversion: String,
+    /// A host: `LEDGER/SEQ`. A client or person: an id of its own, by which the same is never stored twice.
+    #[schema(min_length = 1, max_length = 128, example = "login-2026-11-23-0001")]
+    id: String,
+    /// `/stacks/STACK/hosts/HOST`, `/clients/NAME` or `/people/PERSON`.
+    #[schema(example = "/clients/portal")]
+    source: String,
+    /// The artifact type.
+    #[schema(rename = "type", max_length = 64, example = "app.authentication")]
+    kind: String,
+    /// RFC 3339. Without it: when it was received.
+    #[schema(format = DateTime, example = "2026-11-23T12:00:00Z")]
+    time: Option<String>,
+    /// Where it is given: `application/json`.
+    #[schema(example = "application/json")]
+    datacontenttype: Option<String>,
+    /// A host: the record's line, byte by byte, without its newline. Else any JSON object on one line.
+    #[schema(value_type = Object, example = json!({"user": "u-1027", "result": "accepted"}))]
+    data: serde_json::Value,
+}
+
 /// Reads a batch: the events before the first that cannot be read, and why that one cannot.
 ///
 /// # Errors

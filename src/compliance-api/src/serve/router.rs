@@ -12,7 +12,8 @@ use axum::{
     routing::get,
 };
 use http_body_util::{BodyExt, Limited};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{places::Places, ready};
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 
 /// What is described in /openapi.json of this module.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(ready::live, ready::ready, ready::healthy))]
+#[openapi(paths(server, ready::live, ready::ready, ready::healthy))]
 pub struct Described;
 
 /// Bytes of a body that is too large which are read, and thrown away, before the answer.
@@ -53,23 +54,52 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Who this server is: the key that signs receipts, in the forms that verifying takes.
-async fn server(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+/// Who the server is, for verifying receipts.
+#[derive(Debug, Serialize, ToSchema)]
+struct Server {
+    /// Its name: the principal of its key.
+    name: String,
+    /// Its version.
+    version: &'static str,
+    /// The key that signs receipts and the server's own ledger, as OpenSSH writes it.
+    public_key: String,
+    /// The same as a line of an allowed_signers file (ssh-keygen(1)).
+    allowed_signers: String,
+    /// The keys before it, oldest first: what they signed verifies with them.
+    former_keys: Vec<FormerKey>,
+}
+
+/// A key that this server signed with.
+#[derive(Debug, Serialize, ToSchema)]
+struct FormerKey {
+    /// As OpenSSH writes it.
+    public_key: String,
+    /// When it began to sign.
+    since: Moment,
+    /// When another took its place.
+    until: Moment,
+}
+
+/// Who the server is: the key that its receipts verify with.
+#[utoipa::path(get, path = "/v1/server", tag = "server",
+    responses((status = 200, description = "The server", body = Server)))]
+async fn server(State(app): State<Arc<App>>) -> Result<Json<Server>, Problem> {
     let line = app.store.key().public_line()?;
     let keys = app.store.readers().run(|tx| tx.server_keys()).await?;
-    let former = keys.iter().zip(keys.iter().skip(1));
-    let former: Vec<Value> = former
-        .map(|((key, since), (_, until))| json!({"public_key": key, "since": Moment(*since), "until": Moment(*until)}))
-        .collect();
+    let former = keys.iter().zip(keys.iter().skip(1)).map(|((key, since), (_, until))| FormerKey {
+        public_key: key.clone(),
+        since: Moment(*since),
+        until: Moment(*until),
+    });
     let name = app.config.name.as_str();
     let namespaces = format!("{},{}", record::RECEIPT_NAMESPACE, record::NAMESPACE);
-    Ok(Json(json!({
-        "name": name,
-        "version": env!("CARGO_PKG_VERSION"),
-        "public_key": line,
-        "allowed_signers": format!("{name} namespaces=\"{namespaces}\" {line}"),
-        "former_keys": former,
-    })))
+    Ok(Json(Server {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        allowed_signers: format!("{name} namespaces=\"{namespaces}\" {line}"),
+        public_key: line,
+        former_keys: former.collect(),
+    }))
 }
 
 async fn bounded(State((app, places)): State<(Arc<App>, Places)>, request: Request, next: Next) -> Response {

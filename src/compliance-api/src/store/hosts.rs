@@ -4,8 +4,10 @@ use record::{Fingerprint, Hash, LedgerId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use ssh_key::{HashAlg, PublicKey};
+use utoipa::ToSchema;
 
 use super::{Error, ledgers::Ledger, micros, moment, sqlite::Sqlite};
+use crate::moment::Moment;
 
 /// The keys of a chain, each with the first record that it signs, in order.
 ///
@@ -161,7 +163,7 @@ pub(super) fn approve(writing: &Sqlite<'_>, id: &LedgerId) -> Result<bool, Error
 }
 
 /// A host's ledger, for whoever approves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Enrolment {
     /// Its id.
     pub ledger: String,
@@ -169,16 +171,20 @@ pub struct Enrolment {
     pub host: String,
     /// The stack of its newest record.
     pub stack: String,
-    /// `enrolled` or `pending`.
+    /// Whether it counts: `enrolled` or `pending`.
+    #[schema(pattern = "^(enrolled|pending)$")]
     pub enrolment: String,
     /// When it came.
+    #[schema(value_type = Moment)]
     pub created: jiff::Timestamp,
     /// When it was approved, if that was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Moment>)]
     pub approved: Option<jiff::Timestamp>,
     /// The key that it came with.
     pub public_key: String,
     /// How many records are stored.
+    #[schema(minimum = 0)]
     pub records: u64,
 }
 

@@ -4,12 +4,17 @@ use jiff::Timestamp;
 use record::Stack;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Error, micros, moment, sqlite::Sqlite};
-use crate::token::{Role, TokenHash};
+use crate::{
+    moment::Moment,
+    token::{Role, TokenHash},
+};
 
 /// A token as kept: everything but its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub struct TokenRow {
     /// Names it in lists, records and `token revoke`; no secret.
     pub id: String,
@@ -19,6 +24,7 @@ pub struct TokenRow {
     pub name: String,
     /// For enrolment: of this stack's hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub stack: Option<Stack>,
     /// For a client: the only types that it may post.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,12 +33,15 @@ pub struct TokenRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
     /// When it was made.
+    #[schema(value_type = Moment)]
     pub created: Timestamp,
     /// When it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Moment>)]
     pub expires: Option<Timestamp>,
     /// When it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Moment>)]
     pub revoked: Option<Timestamp>,
 }
 
