@@ -29,7 +29,10 @@ mod kept_out;
 pub(super) mod probes;
 mod rescue;
 
-pub use self::{kept_out::kept_out, rescue::RescueWatch};
+pub use self::{
+    kept_out::kept_out,
+    rescue::{RescueWatch, Seen},
+};
 
 /// The most logins that one sshd is asked about, 10 ms each. That there would be more is an [`Obstacle`].
 pub const MAX_PROBES: usize = 256;

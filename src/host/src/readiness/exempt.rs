@@ -2,7 +2,7 @@
 //! own rules for key files (`StrictModes`).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -80,18 +80,24 @@ pub(super) fn keys(account: &Account) -> Option<(ExemptKeys, bool)> {
             }
             Sight::Absent | Sight::Link | Sight::Inert => continue,
         }
-        let path = record::outside(expanded.path.as_os_str().as_encoded_bytes());
-        found.insert(path, survey(&content).fingerprints.iter().map(ToString::to_string).collect());
+        found.insert(shown(&expanded.path), fingerprints(&content));
     }
     Some((found, whole))
 }
 
-/// The directories on which it depends whether these accounts can log in: those of their key files, what they are in up to
-/// the home, and that of a list of revoked keys.
-#[must_use]
-pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let (Ok(accounts), Ok(root)) = (Accounts::read(), Root::open(Path::new("/"))) else { return found };
+/// Where it shows that something changes on which it depends whether these accounts can log in.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// The directories of their key files, what they are in up to the home, and that of a list of revoked keys.
+    pub(super) directories: BTreeSet<PathBuf>,
+    /// Each key file by its real path: whose it is, and the path as it is told.
+    pub(super) files: BTreeMap<PathBuf, (Account, String)>,
+}
+
+pub(super) fn places(exempt: &[Account]) -> Places {
+    let mut places = Places::default();
+    let found = &mut places.directories;
+    let (Ok(accounts), Ok(root)) = (Accounts::read(), Root::open(Path::new("/"))) else { return places };
     let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
     for (account, patterns) in &files {
         let Ok(Some(entry)) = name_service::entry(&accounts, account) else { continue };
@@ -105,9 +111,22 @@ pub(super) fn directories(exempt: &[Account]) -> BTreeSet<PathBuf> {
             let dirs = key.path.ancestors().skip(1).take_while(within).chain([entry.home.as_path()]);
             let outside = (!key.path.starts_with(&entry.home)).then(|| key.path.parent()).flatten();
             found.extend(dirs.chain(outside).filter_map(|dir| root.resolve(dir).ok()));
+            if let Ok(real) = root.resolve(&key.path) {
+                places.files.insert(real, (account.clone(), shown(&key.path)));
+            }
         }
     }
-    found
+    places
+}
+
+/// A key file's path, as it is told.
+fn shown(path: &Path) -> String {
+    record::outside(path.as_os_str().as_encoded_bytes())
+}
+
+/// The fingerprints of the keys in what was read of a key file.
+pub(super) fn fingerprints(content: &[u8]) -> BTreeSet<String> {
+    survey(content).fingerprints.iter().map(ToString::to_string).collect()
 }
 
 /// Whether sshd would let the account in by a key in one of these files; what it gets instead of a shell, a sentence each.

@@ -13,7 +13,7 @@ use control::{Problem, Severity};
 use lockdown_core::policy::time::Deadline;
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
-    readiness::{self, ExemptKeys, Obstacle, ReadinessInput, RescueWatch, When},
+    readiness::{self, ExemptKeys, Obstacle, ReadinessInput, RescueWatch, Seen, When},
     sshd::{
         drop_in,
         listener::{self, Listener},
@@ -239,7 +239,8 @@ impl Engine {
         let Some(task) = self.mode.looks.task.take() else { return };
         let Checked { put, obstacles, not_honoured, exempt_keys, rescue } = looked;
         self.mode.not_honoured = not_honoured;
-        self.note_exempt_keys(exempt_keys, now);
+        let passed = self.mode.looks.rescue.as_ref().map(RescueWatch::take).unwrap_or_default();
+        self.note_exempt_keys(exempt_keys, &passed, now);
         if rescue.is_some() {
             self.mode.looks.rescue = rescue;
         }
@@ -264,11 +265,16 @@ impl Engine {
 
     /// Records which keys of exempt accounts came and went since they were last seen. Whoever has such an account can change
     /// them as often as they like.
-    fn note_exempt_keys(&mut self, seen: BTreeMap<Account, ExemptKeys>, now: Now) {
+    /// `passed` are those that stood there in between.
+    fn note_exempt_keys(&mut self, seen: BTreeMap<Account, ExemptKeys>, passed: &Seen, now: Now) {
+        let nothing = ExemptKeys::new();
         for (account, keys) in seen {
             let before = self.mode.looks.exempt_keys.insert(account.clone(), keys.clone());
-            let Some(before) = before.filter(|before| *before != keys) else { continue };
-            self.recorder.note_often(keys_changed(&account, &before, &keys), 1, now);
+            let Some(before) = before else { continue };
+            let changed = keys_changed(&account, &before, passed.get(&account).unwrap_or(&nothing), &keys);
+            if let Some(draft) = changed {
+                self.recorder.note_often(draft, 1, now);
+            }
         }
         let exempt = &self.config.accounts.exempt;
         self.mode.looks.exempt_keys.retain(|account, _| exempt.contains(account));
@@ -320,26 +326,31 @@ impl Engine {
     }
 }
 
-/// The record of a change of an exempt account's keys.
-fn keys_changed(account: &Account, before: &ExemptKeys, after: &ExemptKeys) -> Draft {
+/// The record of a change of an exempt account's keys. What only stood there `between` came, and is gone.
+fn keys_changed(account: &Account, before: &ExemptKeys, between: &ExemptKeys, after: &ExemptKeys) -> Option<Draft> {
     let all = |keys: &ExemptKeys| keys.values().flatten().cloned().collect::<BTreeSet<String>>();
     let (old, new) = (all(before), all(after));
-    let only_in = |these: &BTreeSet<String>, those: &BTreeSet<String>| -> Vec<String> {
-        these.difference(those).take(MAX_KEYS_NAMED).cloned().collect()
-    };
-    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
+    let passed = &(&all(between) - &old) - &new;
+    if before == after && passed.is_empty() {
+        return None;
+    }
+    let (came, went) = (&(&new - &old) | &passed, &(&old - &new) | &passed);
+    let some = |keys: &BTreeSet<String>| keys.iter().take(MAX_KEYS_NAMED).cloned().collect::<Vec<_>>();
+    let has_passed = |file: &String| between.get(file).is_some_and(|keys| !keys.is_disjoint(&passed));
+    let names = before.keys().chain(between.keys()).chain(after.keys());
     let files: BTreeSet<&String> =
-        before.keys().chain(after.keys()).filter(|file| before.get(*file) != after.get(*file)).collect();
+        names.filter(|file| before.get(*file) != after.get(*file) || has_passed(file)).collect();
+    let (added, gone) = (came.len(), went.len());
     let sentence = format!("the keys of the exempt account {account} have changed: {added} added, {gone} gone");
     let mut draft = Draft::new(ArtifactType::SshdChanged, sentence)
         .with("changed", vec!["exempt_keys"])
         .with("files", files.into_iter().take(MAX_KEYS_NAMED).cloned().collect::<Vec<_>>())
-        .with("fingerprints", only_in(&new, &old))
-        .with("fingerprints_gone", only_in(&old, &new))
+        .with("fingerprints", some(&came))
+        .with("fingerprints_gone", some(&went))
         .with("added", added as u64)
         .with("gone", gone as u64);
     draft.account = Some(account.clone());
-    draft
+    Some(draft)
 }
 
 /// What a job needs to know.
@@ -413,15 +424,23 @@ mod tests {
         let keys =
             |keys: &[&str]| ExemptKeys::from([("/k".to_owned(), keys.iter().map(|k| (*k).to_owned()).collect())]);
         let account: Account = "breakglass".parse().expect("an account");
-        let draft = keys_changed(&account, &keys(&["a", "b"]), &keys(&["b", "c"]));
+        let told = |before: &ExemptKeys, between: &[&str], after: &ExemptKeys| {
+            keys_changed(&account, before, &keys(between), after)
+        };
+        let draft = told(&keys(&["a", "b"]), &[], &keys(&["b", "c"])).expect("a change");
         assert_eq!(draft.account, Some(account.clone()));
         assert_eq!(draft.detail["fingerprints"], json!(["c"]));
         assert_eq!(draft.detail["fingerprints_gone"], json!(["a"]));
         assert_eq!(draft.detail["files"], json!(["/k"]));
         let many: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let draft = keys_changed(&account, &keys(&[]), &keys(&many));
+        let draft = told(&keys(&[]), &[], &keys(&many)).expect("a change");
         assert_eq!(draft.detail["fingerprints"].as_array().map(Vec::len), Some(MAX_KEYS_NAMED));
         assert_eq!(draft.detail["added"], 1_000);
+        // What stood there for a moment came and went; what was or is there anyway did not.
+        assert!(told(&keys(&["a"]), &["a"], &keys(&["a"])).is_none());
+        let draft = told(&keys(&["a"]), &["a", "x"], &keys(&["a"])).expect("a change");
+        let lists = ["fingerprints", "fingerprints_gone", "files"].map(|name| draft.detail[name].clone());
+        assert_eq!(lists, [json!(["x"]), json!(["x"]), json!(["/k"])]);
     }
 }
