@@ -30,6 +30,9 @@ impl Tone {
     }
 }
 
+/// The fewest characters that text is broken to: a terminal may say that it has none.
+const LEAST_ROOM: usize = 20;
+
 /// Whether there is colour, and how much room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Paint {
@@ -39,6 +42,7 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// Bare text.
+    #[cfg(test)]
     pub(crate) const NONE: Self = Self { colour: false, columns: None };
 
     /// Colour if standard output is a terminal that has it and nobody said no (<https://no-color.org>).
@@ -57,6 +61,22 @@ impl Paint {
     /// How many characters a line of the terminal has; `None`: no end.
     pub(crate) fn columns(self) -> Option<usize> {
         self.columns
+    }
+
+    /// Text broken at blanks, so that each line fits behind `indent` characters, which stand before all lines but the first. What
+    /// has no blank is left to the terminal.
+    pub(crate) fn wrap(self, text: &str, indent: usize) -> String {
+        let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(LEAST_ROOM));
+        let mut lines = vec![String::new()];
+        for word in text.split(' ') {
+            let line = lines.last_mut().expect("there is always one");
+            match line.chars().count() + 1 + word.chars().count() <= room || line.is_empty() {
+                true if line.is_empty() => line.push_str(word),
+                true => line.extend([" ", word]),
+                false => lines.push(word.to_owned()),
+            }
+        }
+        lines.join(&format!("\n{:indent$}", ""))
     }
 
     /// A terminal without colour, of this many characters a line.
@@ -99,6 +119,16 @@ mod tests {
                 "{is_terminal} {said_no} {term}"
             );
         }
+    }
+
+    #[test]
+    fn text_is_broken_at_blanks_where_a_terminal_ends_and_nowhere_else() {
+        let text = "one two three four five, six";
+        assert_eq!(Paint::NONE.wrap(text, 4), text);
+        assert_eq!(Paint::of_columns(80).wrap(text, 4), text);
+        assert_eq!(Paint::of_columns(24).wrap(text, 4), "one two three four\n    five, six");
+        assert_eq!(Paint::of_columns(1).wrap(&"x".repeat(50), 4), "x".repeat(50));
+        assert_eq!(Paint::of_columns(30).wrap("a  b", 0), "a  b");
     }
 
     #[test]

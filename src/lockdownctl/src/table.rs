@@ -35,12 +35,8 @@ impl Table {
         self.rows.push((tone, cells.iter().map(|cell| plain(cell)).collect()));
     }
 
-    /// The lines, each column as wide as its widest cell, the last one ragged.
-    pub(crate) fn render(&self) -> String {
-        self.render_in(Paint::NONE)
-    }
-
-    /// The same, in colour, and without what there is no room for; of that it is told.
+    /// The lines, each column as wide as its widest cell, the last one ragged. On a terminal in colour, and without what there
+    /// is no room for; of that it is told. What does not fit all the same has a line for each cell.
     pub(crate) fn render_in(&self, paint: Paint) -> String {
         let columns = self.rows.iter().map(|(_, row)| row.len()).max().unwrap_or(0);
         let width = |column: usize| {
@@ -49,13 +45,19 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut shown: Vec<usize> = (0..columns).collect();
         let mut left_out = Vec::new();
-        for spare in self.spare {
+        let fits = |shown: &[usize]| {
             let needed: usize = shown.iter().map(|column| widths[*column] + GAP.len()).sum();
-            if paint.columns().is_none_or(|room| needed <= room + GAP.len()) {
+            paint.columns().is_none_or(|room| needed <= room + GAP.len())
+        };
+        for spare in self.spare {
+            if fits(&shown) {
                 break;
             }
             shown.retain(|column| self.rows[0].1[*column] != *spare);
             left_out.push(*spare);
+        }
+        if !fits(&shown) && shown.len() > 1 {
+            return self.blocks(paint);
         }
         let mut out = String::new();
         for (tone, row) in &self.rows {
@@ -67,6 +69,24 @@ impl Table {
         if !left_out.is_empty() {
             let hint = format!("(no room for {}: --json has all)", left_out.join(", "));
             out.push_str(&format!("{}\n", paint.tone(Tone::Quiet, &hint)));
+        }
+        out
+    }
+
+    /// Each row by itself, a line for each cell that there is behind its column's name.
+    fn blocks(&self, paint: Paint) -> String {
+        let Some(((_, names), rows)) = self.rows.split_first() else { return String::new() };
+        let indent = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) + GAP.len();
+        let mut out = String::new();
+        for (tone, row) in rows {
+            // One without its first cell goes on with the row before.
+            if !out.is_empty() && row.first().is_some_and(|cell| !cell.is_empty()) {
+                out.push('\n');
+            }
+            for (name, cell) in names.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
+                let name = paint.tone(Tone::Quiet, &format!("{name:indent$}"));
+                out.push_str(&format!("{name}{}\n", paint.maybe(*tone, &paint.wrap(cell, indent))));
+            }
         }
         out
     }
@@ -86,7 +106,7 @@ mod tests {
         let mut table = Table::new(&["ID", "WHO", "WHY"]);
         table.row(["g-1".to_owned(), "jürgen".to_owned(), "a reason".to_owned()]);
         table.row(["g-22".to_owned(), or_dash(None::<u8>), String::new()]);
-        assert_eq!(table.render(), "ID    WHO     WHY\ng-1   jürgen  a reason\ng-22  -\n");
+        assert_eq!(table.render_in(Paint::NONE), "ID    WHO     WHY\ng-1   jürgen  a reason\ng-22  -\n");
     }
 
     #[test]
@@ -94,7 +114,7 @@ mod tests {
         let mut table = Table::new(&["ID", "WHO", "SINCE"]).spare(&["SINCE", "ID"]);
         table.row(["g-1".to_owned(), "frank".to_owned(), "18:00:00".to_owned()]);
         let all = "ID   WHO    SINCE\ng-1  frank  18:00:00\n";
-        assert_eq!(table.render(), all);
+        assert_eq!(table.render_in(Paint::NONE), all);
         assert_eq!(table.render_in(Paint::of_columns(20)), all, "it just fits");
         let less = "ID   WHO\ng-1  frank\n(no room for SINCE: --json has all)\n";
         assert_eq!(table.render_in(Paint::of_columns(19)), less);
@@ -102,9 +122,21 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_has_a_line_for_each_cell() {
+        let mut table = Table::new(&["WHO", "KEY"]);
+        table.row(["frank".to_owned(), format!("ssh-ed25519 {}", "A".repeat(20))]);
+        table.row([String::new(), "ssh-rsa B".to_owned()]);
+        table.row(["ann".to_owned(), "no key".to_owned()]);
+        let blocks =
+            "WHO  frank\nKEY  ssh-ed25519\n     AAAAAAAAAAAAAAAAAAAA\nKEY  ssh-rsa B\n\nWHO  ann\nKEY  no key\n";
+        assert_eq!(table.render_in(Paint::of_columns(30)), blocks);
+        assert!(table.render_in(Paint::of_columns(39)).starts_with("WHO    KEY\nfrank  ssh-ed25519 AAAA"));
+    }
+
+    #[test]
     fn no_cell_can_start_a_line_or_colour_the_screen() {
         let mut table = Table::new(&["WHY"]);
         table.row(["a\nb\x1b[31m".to_owned()]);
-        assert_eq!(table.render(), "WHY\na\\x0ab\\x1b[31m\n");
+        assert_eq!(table.render_in(Paint::NONE), "WHY\na\\x0ab\\x1b[31m\n");
     }
 }

@@ -10,18 +10,21 @@ use crate::{
     cli,
     moment::{absolute, both},
     output::{Done, show},
+    paint::Paint,
     table::{Table, or_dash},
 };
 
 /// Lists them.
 pub(crate) fn run(args: &cli::Grants, context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Grants(control::Grants { all: args.all }))? {
-        Answer::Grants(answer) => Ok(show(context.json, &answer, |answer| words(answer, args.all, context.now))),
+        Answer::Grants(answer) => {
+            Ok(show(context.json, &answer, |answer| words(answer, args.all, context.now, context.paint)))
+        }
         _ => Err(Failure::mismatch()),
     }
 }
 
-fn words(answer: &GrantsAnswer, all: bool, now: Timestamp) -> String {
+fn words(answer: &GrantsAnswer, all: bool, now: Timestamp, paint: Paint) -> String {
     if answer.grants.is_empty() {
         let hint = if all { "" } else { "; lockdownctl grants --all lists those that have ended" };
         return format!("no grants{hint}\n");
@@ -40,7 +43,7 @@ fn words(answer: &GrantsAnswer, all: bool, now: Timestamp) -> String {
             or_dash(grant.reason.as_ref()),
         ]);
     }
-    table.render() + &left_off(answer.left_off)
+    table.render_in(paint) + &left_off(answer.left_off)
 }
 
 fn state(grant: &GrantView) -> &'static str {
@@ -137,8 +140,19 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 2026-11-23 17:59:00 UTC (1 m
     }
 
     #[test]
+    fn on_a_narrow_terminal_no_line_is_longer_than_it() {
+        let grant = GrantView { reason: Some("a word ".repeat(30)), ..grant() };
+        let text = words(&GrantsAnswer { grants: vec![grant], left_off: 0 }, true, at(NOW), Paint::of_columns(80));
+        assert!(text.starts_with("GRANT    g-0123456789abcdef\nPERSON   frank\n"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
     fn no_grants_is_said_in_words() {
         let none = GrantsAnswer { grants: Vec::new(), left_off: 0 };
-        assert_eq!(words(&none, false, at(NOW)), "no grants; lockdownctl grants --all lists those that have ended\n");
+        assert_eq!(
+            words(&none, false, at(NOW), Paint::NONE),
+            "no grants; lockdownctl grants --all lists those that have ended\n"
+        );
     }
 }

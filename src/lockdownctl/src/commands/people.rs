@@ -6,18 +6,19 @@ use super::{Context, left_off};
 use crate::{
     ask::Failure,
     output::{Done, show},
+    paint::Paint,
     table::Table,
 };
 
 /// Lists them.
 pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::People)? {
-        Answer::People(answer) => Ok(show(context.json, &answer, words)),
+        Answer::People(answer) => Ok(show(context.json, &answer, |answer| words(answer, context.paint))),
         _ => Err(Failure::mismatch()),
     }
 }
 
-fn words(answer: &PeopleAnswer) -> String {
+fn words(answer: &PeopleAnswer, paint: Paint) -> String {
     if answer.people.is_empty() {
         return "nobody: add [[person]] to /etc/lockdownd/config.toml or a file in /etc/lockdownd/conf.d\n".to_owned();
     }
@@ -37,7 +38,7 @@ fn words(answer: &PeopleAnswer) -> String {
             table.row([name, accounts, grants, from, "no key".to_owned()]);
         }
     }
-    table.render() + &left_off(answer.left_off)
+    table.render_in(paint) + &left_off(answer.left_off)
 }
 
 fn accounts(person: &PersonView) -> String {
@@ -82,7 +83,7 @@ mod tests {
             line: 3,
         };
         assert_eq!(
-            words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }),
+            words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }, Paint::NONE),
             format!(
                 "\
 PERSON            ACCOUNTS                          GRANTS              FROM                            KEY

@@ -11,6 +11,7 @@ use crate::{
     cli::{self, QuarantineCommand},
     moment::{absolute, both},
     output::{Done, bullets, plain, show},
+    paint::Paint,
     table::Table,
 };
 
@@ -23,7 +24,9 @@ pub(crate) fn run(args: cli::Quarantine, context: &Context<'_>) -> Result<Done, 
         QuarantineCommand::Now { account } => Request::QuarantineNow(FormerlyExempt { account }),
     };
     match (&request, context.ask(&request)?) {
-        (Request::QuarantineList, Answer::Quarantine(answer)) => Ok(show(context.json, &answer, list)),
+        (Request::QuarantineList, Answer::Quarantine(answer)) => {
+            Ok(show(context.json, &answer, |answer| list(answer, context.paint)))
+        }
         (Request::QuarantineShow(_), Answer::QuarantineItem(item)) => {
             Ok(show(context.json, &item, |item| detail(item, context.now)))
         }
@@ -33,7 +36,7 @@ pub(crate) fn run(args: cli::Quarantine, context: &Context<'_>) -> Result<Done, 
     }
 }
 
-fn list(answer: &QuarantineAnswer) -> String {
+fn list(answer: &QuarantineAnswer, paint: Paint) -> String {
     if answer.items.is_empty() {
         return "nothing is in quarantine\n".to_owned();
     }
@@ -49,7 +52,7 @@ fn list(answer: &QuarantineAnswer) -> String {
             item.why.clone(),
         ]);
     }
-    table.render() + &left_off(answer.left_off)
+    table.render_in(paint) + &left_off(answer.left_off)
 }
 
 fn detail(detail: &QuarantineDetail, now: Timestamp) -> String {

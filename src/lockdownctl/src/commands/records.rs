@@ -198,7 +198,14 @@ fn one(line: &str, json: bool, paint: Paint) -> String {
     };
     let kind = text("type");
     let place = plain(&format!("{when} {seq:>7}"));
-    let words = plain(&format!("{kind:<19}  {whom:<16}  {}{}", text("reason"), by(&fields)));
+    let (head, reason) = (format!("{kind:<19}  {whom:<16}"), plain(&format!("{}{}", text("reason"), by(&fields))));
+    let head = plain(&head);
+    let needed = [&place, &head, &reason].into_iter().map(|part| part.chars().count() + 2).sum::<usize>() - 2;
+    let words = match paint.columns() {
+        // A line of its own, where it does not fit into what is left of this one.
+        Some(room) if needed > room => format!("{}\n    {}", head.trim_end(), paint.wrap(&reason, 4)),
+        _ => format!("{head}  {reason}"),
+    };
     format!("{}  {}\n", paint.tone(Tone::Quiet, &place), paint.maybe(tone(kind), &words))
 }
 
@@ -279,6 +286,12 @@ mod tests {
         let said = told.replace("frank may log in", "a login from 192.0.2.7 failed");
         assert_eq!(one(&said, false, Paint::NONE).matches("192.0.2.7").count(), 1);
         assert_eq!(one("{\x1b[2J", false, Paint::NONE), "not a record: {\\x1b[2J\n");
+        let narrow = one(LINE, false, Paint::of_columns(80));
+        assert_eq!(
+            narrow,
+            "2026-11-23 18:00:00 UTC       7  grant.created        frank/ubuntu\n    frank may log in\\x0a\n"
+        );
+        assert_eq!(one(LINE, false, Paint::of_columns(120)), one(LINE, false, Paint::NONE));
     }
 
     #[test]

@@ -27,7 +27,8 @@ fn words(status: &Status, now: Timestamp, paint: Paint) -> String {
     let mut text = String::new();
     for (name, value) in lines(status, now) {
         let heading = paint.tone(Tone::Quiet, &format!("{name:<9}"));
-        text.push_str(&format!("{heading} {}\n", paint.maybe(tone(name, status), &plain(&value))));
+        let value = paint.wrap(&plain(&value), 10);
+        text.push_str(&format!("{heading} {}\n", paint.maybe(tone(name, status), &value)));
     }
     text + &attention(status, paint)
 }
@@ -223,9 +224,13 @@ fn attention(status: &Status, paint: Paint) -> String {
             Severity::Err => ("ERR", Tone::Bad),
             Severity::Warning => ("WARNING", Tone::Notice),
         };
-        text.push_str(&format!("\n{}: {}\n", paint.tone(tone, word), plain(&problem.what)));
+        text.push_str(&format!(
+            "\n{}: {}\n",
+            paint.tone(tone, word),
+            paint.wrap(&plain(&problem.what), word.len() + 2)
+        ));
         if let Some(remedy) = &problem.remedy {
-            text.push_str(&format!("  {}\n", plain(remedy)));
+            text.push_str(&format!("  {}\n", paint.wrap(&plain(remedy), 2)));
         }
     }
     if status.mode == Mode::Observe && !status.obstacles.is_empty() {
