@@ -24,7 +24,7 @@ See also: lockdownd(8), lockdownd.toml(5), login-gate(8).";
 /// lockdownctl asks lockdownd(8) on this host. Nobody logs in over SSH without a grant: leave for one person to log in
 /// to one account with their own keys, until a moment. Exempt (break-glass) accounts alone are never locked down.
 #[derive(Debug, Parser)]
-#[command(name = "lockdownctl", version, after_long_help = AFTER, disable_help_subcommand = true)]
+#[command(name = "lockdownctl", version, after_long_help = AFTER)]
 pub(crate) struct Cli {
     /// Print JSON for programs instead of text for people; a refusal is printed as {"refusal": …}
     #[arg(long, global = true)]
@@ -45,8 +45,7 @@ pub(crate) enum Command {
     Lockdown(Lockdown),
     Enforce(Enforce),
     Grants(Grants),
-    /// List live SSH sessions, and whose they are
-    Sessions,
+    Sessions(Sessions),
     /// List who exists, with fingerprints and the accounts they may be given
     People,
     /// Show what enforce would change now, and why
@@ -131,6 +130,26 @@ pub(crate) struct Grants {
     /// Those that have ended too
     #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+}
+
+/// List live SSH sessions, and whose they are
+#[derive(Debug, Args)]
+pub(crate) struct Sessions {
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+}
+
+/// Which of a list are shown.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Whose {
+    /// Only those of this person
+    #[arg(long, value_name = "PERSON")]
+    pub(crate) person: Option<Person>,
+    /// Only those on this account
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) account: Option<Account>,
 }
 
 /// List every way in that an SSH login could take, and close those that are open
@@ -353,6 +372,14 @@ mod tests {
         let error = parse("lockdownctl").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn help_is_a_command_too() {
+        for line in ["lockdownctl help", "lockdownctl help records"] {
+            let help = parse(line).unwrap_err();
+            assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0), "{line}");
+        }
     }
 
     #[test]

@@ -18,10 +18,11 @@ use std::path::Path;
 
 use control::{Answer, Exit, Request};
 use jiff::Timestamp;
+use record::{Account, Person};
 
 use crate::{
     ask::{self, Failure},
-    cli::{Cli, Command},
+    cli::{self, Cli, Command},
     output::{Done, finish},
     paint::Paint,
 };
@@ -59,7 +60,7 @@ fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
         Command::Lockdown(args) => access::lockdown(args, context),
         Command::Enforce(args) => enforce::run(&args, context),
         Command::Grants(args) => grants::run(&args, context),
-        Command::Sessions => sessions::run(context),
+        Command::Sessions(args) => sessions::run(&args, context),
         Command::People => people::run(context),
         Command::Plan => plan::run(context),
         Command::WaysIn(args) => ways_in::run(&args, context),
@@ -74,6 +75,32 @@ fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
 /// How many things a cut list does not show.
 fn left_off(count: u64) -> String {
     if count == 0 { String::new() } else { format!("and {count} more that did not fit the answer\n") }
+}
+
+impl cli::Whose {
+    /// Whether one with this person and account is to be shown.
+    fn fits(&self, person: Option<&Person>, account: &Account) -> bool {
+        self.person.as_ref().is_none_or(|wanted| person == Some(wanted))
+            && self.account.as_ref().is_none_or(|wanted| account == wanted)
+    }
+
+    /// What the list was narrowed to, for a sentence that says that nothing is left.
+    fn words(&self) -> String {
+        let person = self.person.as_ref().map(|person| format!(" of {person}"));
+        let account = self.account.as_ref().map(|account| format!(" on {account}"));
+        person.into_iter().chain(account).collect()
+    }
+}
+
+/// Where nothing was found for a person: a mistyped name is an error, and never taken for "nothing happened".
+fn known_person(person: Option<&Person>, what: &str, context: &Context<'_>) -> Result<(), Failure> {
+    let Some(person) = person else { return Ok(()) };
+    let Answer::People(known) = context.ask(&Request::People)? else { return Err(Failure::mismatch()) };
+    if known.left_off == 0 && known.people.iter().all(|one| one.name != *person) {
+        let failure = Failure::here(format!("there is no person {person}, and no {what}"));
+        return Err(failure.but("lockdownctl people lists them"));
+    }
+    Ok(())
 }
 
 /// `1 grant`, `2 grants`.

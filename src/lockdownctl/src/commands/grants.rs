@@ -4,7 +4,7 @@ use control::{Answer, GrantState, GrantView, GrantsAnswer, Origin, Request};
 use jiff::Timestamp;
 use record::Actor;
 
-use super::{Context, left_off};
+use super::{Context, known_person, left_off};
 use crate::{
     ask::Failure,
     cli,
@@ -17,17 +17,21 @@ use crate::{
 /// Lists them.
 pub(crate) fn run(args: &cli::Grants, context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Grants(control::Grants { all: args.all }))? {
-        Answer::Grants(answer) => {
-            Ok(show(context.json, &answer, |answer| words(answer, args.all, context.now, context.paint)))
+        Answer::Grants(mut answer) => {
+            answer.grants.retain(|grant| args.whose.fits(Some(&grant.person), &grant.account));
+            if answer.grants.is_empty() {
+                known_person(args.whose.person.as_ref(), "grant of one", context)?;
+            }
+            Ok(show(context.json, &answer, |answer| words(answer, args, context.now, context.paint)))
         }
         _ => Err(Failure::mismatch()),
     }
 }
 
-fn words(answer: &GrantsAnswer, all: bool, now: Timestamp, paint: Paint) -> String {
+fn words(answer: &GrantsAnswer, args: &cli::Grants, now: Timestamp, paint: Paint) -> String {
     if answer.grants.is_empty() {
-        let hint = if all { "" } else { "; lockdownctl grants --all lists those that have ended" };
-        return format!("no grants{hint}\n");
+        let hint = if args.all { "" } else { "; lockdownctl grants --all lists those that have ended" };
+        return format!("no grants{}{hint}\n", args.whose.words()) + &left_off(answer.left_off);
     }
     let mut table = Table::new(&["GRANT", "PERSON", "ACCOUNT", "STATE", "WHEN", "FROM", "BY", "REASON"]);
     for grant in &answer.grants {
@@ -126,7 +130,7 @@ pub(crate) mod tests {
         let end = EndView { why: EndWhy::Revoked, at: at("2026-11-23T17:59:00Z"), reason: None };
         let ended = GrantView { state: GrantState::Ended, end: Some(end), ..grant() };
         let answer = GrantsAnswer { grants: vec![grant(), waiting, ended], left_off: 0 };
-        let args = cli::Grants { all: true };
+        let args = cli::Grants { all: true, whose: cli::Whose::default() };
         let (_, done) = against(vec![Ok(Answer::Grants(answer))], |context| run(&args, context));
         assert_eq!(
             done.unwrap().text,
@@ -139,10 +143,38 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 2026-11-23 17:59:00 UTC (1 m
         );
     }
 
+    fn every() -> cli::Grants {
+        cli::Grants { all: true, whose: cli::Whose::default() }
+    }
+
+    #[test]
+    fn those_of_a_person_or_on_an_account_alone_are_shown_and_a_person_whom_nobody_knows_is_an_error() {
+        let grace = GrantView { person: "grace".parse().unwrap(), account: "deploy".parse().unwrap(), ..grant() };
+        let answer = GrantsAnswer { grants: vec![grant(), grace], left_off: 0 };
+        let nobody = control::PeopleAnswer { people: Vec::new(), left_off: 0 };
+        let asked = |person: Option<&str>, account: Option<&str>| {
+            let [person, account] = [person, account].map(|name| name.map(str::to_owned));
+            let whose = cli::Whose {
+                person: person.map(|name| name.parse().unwrap()),
+                account: account.map(|name| name.parse().unwrap()),
+            };
+            let is_known = whose.person.as_ref().is_none_or(|name| ["frank", "grace"].contains(&name.as_str()));
+            let mut answers = vec![Ok(Answer::Grants(answer.clone()))];
+            answers.extend((!is_known).then(|| Ok(Answer::People(nobody.clone()))));
+            against(answers, |context| run(&cli::Grants { whose, ..every() }, context)).1
+        };
+        let text = asked(Some("grace"), None).unwrap().text;
+        assert!(text.contains("grace") && !text.contains("frank"), "{text}");
+        assert_eq!(asked(None, Some("ubuntu")).unwrap().text.lines().count(), 2);
+        assert_eq!(asked(None, Some("mail")).unwrap().text, "no grants on mail\n");
+        let said = asked(Some("typo"), None).unwrap_err().words();
+        assert!(said.contains("there is no person typo"), "{said}");
+    }
+
     #[test]
     fn on_a_narrow_terminal_no_line_is_longer_than_it() {
         let grant = GrantView { reason: Some("a word ".repeat(30)), ..grant() };
-        let text = words(&GrantsAnswer { grants: vec![grant], left_off: 0 }, true, at(NOW), Paint::of_columns(80));
+        let text = words(&GrantsAnswer { grants: vec![grant], left_off: 0 }, &every(), at(NOW), Paint::of_columns(80));
         assert!(text.starts_with("GRANT    g-0123456789abcdef\nPERSON   frank\n"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
@@ -150,8 +182,9 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 2026-11-23 17:59:00 UTC (1 m
     #[test]
     fn no_grants_is_said_in_words() {
         let none = GrantsAnswer { grants: Vec::new(), left_off: 0 };
+        let args = cli::Grants { all: false, ..every() };
         assert_eq!(
-            words(&none, false, at(NOW), Paint::NONE),
+            words(&none, &args, at(NOW), Paint::NONE),
             "no grants; lockdownctl grants --all lists those that have ended\n"
         );
     }

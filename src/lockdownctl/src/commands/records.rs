@@ -12,7 +12,7 @@ use record::{Actor, ArtifactType, LedgerId, UnknownType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Context, grants::who};
+use super::{Context, grants::who, known_person};
 use crate::{
     ask::Failure,
     cli,
@@ -115,13 +115,7 @@ impl Printer<'_> {
 
 /// Says what was searched, so that a mistyped name is not taken for "nothing happened"; a person whom nobody knows is an error.
 fn nothing_found(args: &cli::Records, reader: &Reader, context: &Context<'_>) -> Result<Done, Failure> {
-    if let Some(person) = &args.person {
-        let Answer::People(known) = context.ask(&Request::People)? else { return Err(Failure::mismatch()) };
-        if known.left_off == 0 && known.people.iter().all(|one| one.name != *person) {
-            let failure = Failure::here(format!("there is no person {person}, and no record of one"));
-            return Err(failure.but("lockdownctl people lists them"));
-        }
-    }
+    known_person(args.person.as_ref(), "record of one", context)?;
     complain(&format!("lockdownctl: no record up to number {} fits\n", reader.request.after));
     Ok(Done::new(String::new()))
 }

@@ -4,9 +4,10 @@ use control::{Answer, Request, SessionKind, SessionView, SessionsAnswer};
 use jiff::Timestamp;
 use record::Source;
 
-use super::{Context, left_off};
+use super::{Context, known_person, left_off};
 use crate::{
     ask::Failure,
+    cli,
     moment::{absolute, relative},
     output::{Done, show},
     paint::{Paint, Tone},
@@ -14,17 +15,24 @@ use crate::{
 };
 
 /// Lists them.
-pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
+pub(crate) fn run(args: &cli::Sessions, context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Sessions)? {
-        Answer::Sessions(answer) => Ok(show(context.json, &answer, |answer| words(answer, context.now, context.paint))),
+        Answer::Sessions(mut answer) => {
+            answer.sessions.retain(|session| args.whose.fits(session.person.as_ref(), &session.account));
+            if answer.sessions.is_empty() {
+                known_person(args.whose.person.as_ref(), "session of one", context)?;
+            }
+            let none = format!("no sessions{}\n", args.whose.words());
+            Ok(show(context.json, &answer, |answer| match answer.sessions.is_empty() {
+                true => none + &left_off(answer.left_off),
+                false => words(answer, context.now, context.paint),
+            }))
+        }
         _ => Err(Failure::mismatch()),
     }
 }
 
 fn words(answer: &SessionsAnswer, now: Timestamp, paint: Paint) -> String {
-    if answer.sessions.is_empty() {
-        return "no sessions\n".to_owned();
-    }
     let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "USED FOR", "FROM", "PID"])
         .spare(&["PID", "SESSION", "SINCE"]);
     for session in &answer.sessions {
