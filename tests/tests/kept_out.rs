@@ -107,6 +107,19 @@ on_each_release! {
         // In observe PAM needs the gate all the same.
         house.configure(&house.config("observe", ""));
         house.await_mode("observe");
+        house.write("/root/between", BETWEEN);
+        let key = house.frank.public();
+        house.sh(&format!(
+            "chmod 755 /root/between; install -d -o ubuntu -g ubuntu -m 700 /home/ubuntu/.ssh; \
+             echo '{key}' >/home/ubuntu/.ssh/authorized_keys; chown ubuntu: /home/ubuntu/.ssh/authorized_keys"
+        ));
+        assert!(frank("127.0.5.3"), "observe lets by whom it cannot ask about");
+        house.sh("umount /run/lockdownd/gate.sock; rm /root/between");
+        let told = "could not ask the daemon a second time";
+        eventually("it is on record as that", SOON, || {
+            house.records_of("session.opened").iter().any(|r| r["reason"].as_str().is_some_and(|reason| reason.contains(told)))
+        });
+        assert!(house.records_of("session.opened").iter().all(|record| record["detail"]["past_gate"] != true));
         house.sh(&format!("chmod 644 {GATE}"));
         assert!(problems(&house).contains("chmod 755"), "{}", problems(&house));
         house.sh(&format!("chmod 755 {GATE}"));

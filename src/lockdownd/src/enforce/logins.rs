@@ -134,15 +134,19 @@ impl Engine {
         with_uses(draft, session)
     }
 
-    /// Whether a login in sshd's log, which is over, was refused by a gate that got no answer to its second question: it
-    /// asked in the account step, no sshd lets anybody in without running it, and without an answer it refuses.
-    pub(super) fn was_refused_unheard(&self, login: &LogLogin) -> bool {
-        let is_exempt = self.exempt().iter().any(|name| name.as_str() == login.account);
-        let refuses = self.enforces() && self.ways.ungated.is_none() && !is_exempt;
-        refuses && self.answered.expects(login.pid, login.time)
+    /// Whether the gate asked about a login in sshd's log in the account step, and no sshd lets anybody in without running it:
+    /// where it did not ask a second time, it got no answer.
+    pub(super) fn is_unheard(&self, login: &LogLogin) -> bool {
+        self.ways.ungated.is_none() && self.answered.expects(login.pid, login.time)
     }
 
-    /// Puts such a login on record.
+    /// Whether such a login was refused: without an answer the gate lets by exempt accounts alone.
+    pub(super) fn was_refused_unheard(&self, login: &LogLogin) -> bool {
+        let is_exempt = self.exempt().iter().any(|name| name.as_str() == login.account);
+        self.enforces() && !is_exempt && self.is_unheard(login)
+    }
+
+    /// Puts one that was refused so on record, once it is over.
     pub(super) fn refused_unheard(&mut self, login: &LogLogin, now: Now) {
         let sentence = "login refused: the gate could not ask the daemon a second time";
         let mut draft = Draft::new(ArtifactType::SessionRefused, sentence)

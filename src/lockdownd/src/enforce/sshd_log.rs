@@ -209,7 +209,9 @@ impl Engine {
         };
         let mut draft = stated(login, account.as_ref(), &standing, monitor.is_some());
         if !self.gate_was_there(login.time, now) {
-            draft = unanswered(draft, login);
+            draft = unanswered(draft, login, "while the daemon did not run, in observe");
+        } else if !self.enforces() && self.is_unheard(login) {
+            draft = unanswered(draft, login, "in observe, and the gate could not ask the daemon a second time");
         }
         let (Some(monitor), Some(account)) = (monitor, account) else {
             self.note_login(draft, now);
@@ -283,10 +285,10 @@ fn stated(login: &Login, account: Option<&Account>, standing: &Standing, lives: 
     draft
 }
 
-/// The same of a login that came while nothing was in force and nobody answered the gate.
-fn unanswered(mut draft: Draft, login: &Login) -> Draft {
+/// The same of a login that the gate let by in observe, since nobody answered it.
+fn unanswered(mut draft: Draft, login: &Login, why: &str) -> Draft {
     let whom = draft.account.as_ref().map_or_else(|| record::escape(login.account.as_bytes()), ToString::to_string);
-    draft.reason = format!("somebody logged in to {whom} while the daemon did not run, in observe");
+    draft.reason = format!("somebody logged in to {whom} {why}");
     draft.with("past_gate", false)
 }
 
