@@ -62,6 +62,26 @@ on_each_release! {
         instance.sh(&format!("compliance-api token revoke {id}"));
         assert_eq!(status(&instance, &token, "/v1/hosts"), "401");
         assert_eq!(status(&instance, &other, "/v1/hosts"), "200");
+        // The key too is replaced by root beside it, and stays the server's.
+        let fingerprint = instance.sh("compliance-api server-key rotate");
+        assert_eq!(status(&instance, &other, "/v1/hosts"), "503", "it has the key before");
+        instance.sh("systemctl restart compliance-api");
+        serves(&instance);
+        let said = format!("curl -fsS {HERE}/v1/server | jq -r .public_key | ssh-keygen -lf - | cut -d ' ' -f 2");
+        assert_eq!(instance.sh(&said), fingerprint);
+        assert_eq!(instance.sh(&format!("find {STATE} ! -user _compliance-api")), "");
+    }
+
+    fn a_reload_changes_nothing_that_runs_and_fails_for_certificates_that_cannot_be_used(release) {
+        let instance = installed(release);
+        let process = || instance.sh("systemctl show -P MainPID compliance-api");
+        let before = process();
+        instance.sh("systemctl reload compliance-api");
+        instance.sh("printf '[tls]\\ncertificate = \"/etc/hostname\"\\nkey = \"/etc/hostname\"\\n' >> /etc/compliance-api/config.toml");
+        assert!(!instance.run("systemctl reload compliance-api").ok());
+        assert!(instance.journal("-u compliance-api").contains("holds no"), "the journal says why");
+        serves(&instance);
+        assert_eq!(process(), before, "it goes on as it was");
     }
 
     fn no_unit_is_restarted_by_its_watchdog_while_idle_and_a_server_whose_writer_hangs_is(release) {
@@ -74,6 +94,11 @@ on_each_release! {
         }
         instance.sh(&format!("systemctl daemon-reload && systemctl restart {}", WATCHED.join(" ")));
         serves(&instance);
+        for unit in WATCHED {
+            if instance.sh(&format!("systemctl show -P CanReload {unit}")) == "yes" {
+                instance.sh(&format!("systemctl reload {unit}"));
+            }
+        }
         // Twice the time within which each has to be heard of.
         thread::sleep(Duration::from_secs(11));
         for unit in WATCHED {

@@ -272,6 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn every_bound_is_in_the_example_and_every_bound_that_the_documents_name_exists() {
+        let example = include_str!("../config.example.toml");
+        let limits = example.split("[limits]").nth(1).unwrap();
+        let named: Vec<&str> = limits.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        // One that is there is printed by its name.
+        let known = format!("{:?}", Limits::default());
+        assert_eq!(known.matches(": ").count(), named.len(), "{known}");
+        for page in [
+            include_str!("../../../docs/COMPLIANCE_API.md"),
+            include_str!("../../../docs/THREATS.md"),
+            include_str!("../../../docs/man/compliance-api.8"),
+        ] {
+            // A key of the daemon's is in a table of its own name: `ledger.…`, `grants.…`.
+            for after in page.split("`limits.").skip(1) {
+                let name = after.split('`').next().unwrap();
+                assert!(named.contains(&name), "limits.{name}");
+            }
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_values_that_mean_nothing_are_refused_with_their_line() {
         for (text, why) in [
             ("liste = \"127.0.0.1:1\"", "unknown field"),
