@@ -189,16 +189,22 @@ mod tests {
             .arg("(sleep 61 & sleep 62) & sleep 63; true")
             .spawn()
             .expect("a shell");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        let eventually = |holds: &dyn Fn() -> bool| {
+            (0..600).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                holds()
+            })
+        };
         let id = identity(i32::try_from(child.id()).expect("a pid")).expect("running");
-        let below = super::super::processes::descendants(id.pid).expect("a tree");
+        let tree = || super::super::processes::descendants(id.pid).expect("a tree");
+        assert!(eventually(&|| tree().len() >= 3), "{:?}", tree());
+        let below = tree();
         let own = Process::read(id.pid).expect("running").uid;
         let server = |uid| Server { id, uid, program: "/bin/sh".into() };
         assert_eq!(end(&server(own + 1)).expect("looked at"), 0, "another's");
         assert!(id.is_alive());
         assert_eq!(end(&server(own)).expect("an end"), below.len() + 1);
         child.wait().expect("reaped");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(below.len() >= 3 && below.iter().all(|id| !id.is_alive()));
+        assert!(eventually(&|| below.iter().all(|id| !id.is_alive())));
     }
 }
