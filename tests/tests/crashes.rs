@@ -164,7 +164,7 @@ on_each_release! {
     fn a_grant_that_expires_while_the_daemon_is_down_lets_nobody_in(release) {
         let house = House::enforcing(release);
         let (kept, _) = allowed(&house, "grace --account ubuntu --for 1h");
-        let (over, end) = allowed(&house, "frank --account ubuntu --for 4s");
+        let (over, end) = allowed(&house, "frank --account ubuntu --for 8s");
         let mut client = house.ssh("ubuntu").key(&house.frank).stay();
         let mut other = house.ssh("ubuntu").key(&house.grace).stay();
         house.sh(DOWN);

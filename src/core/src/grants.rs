@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{
     grant::{End, EndCause, Grant, Origin, Standing},
-    schedule::{LastLockdown, Recurring},
+    schedule::LastLockdown,
     time::{BELIEVED_STEP_BACK, Now},
 };
 
@@ -73,7 +73,7 @@ impl Grants {
         let mut grants = Self { all: kept.grants, last_lockdown: kept.last_lockdown, ..Self::default() };
         for id in ended {
             // The cause that brings nothing back: what it was is not known any more.
-            let reason = "it had ended while the disk was full, before a crash".to_owned();
+            let reason = "it had ended before a crash, and the disk had not taken that".to_owned();
             grants.end(id, End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: false });
         }
         let mut woken = Woken::default();
@@ -186,15 +186,10 @@ impl Grants {
     }
 
     /// Keeps up to when scheduled lockdowns are done; whether that is news. Have it kept afterwards.
-    pub fn keep_last_lockdown(&mut self, lockdown: Option<&Recurring>) -> bool {
-        let is_kept = match (&self.last_lockdown, lockdown) {
-            (Some(kept), Some(lockdown)) => kept.is_of(lockdown),
-            (kept, lockdown) => kept.is_none() && lockdown.is_none(),
-        };
-        if !is_kept {
-            self.last_lockdown = lockdown.map(LastLockdown::of);
-        }
-        !is_kept
+    pub fn keep_last_lockdown(&mut self, lockdown: Option<LastLockdown>) -> bool {
+        let is_news = self.last_lockdown != lockdown;
+        self.last_lockdown = lockdown;
+        is_news
     }
 
     /// The ids of grants whose time is over and that have not been ended yet.
@@ -238,9 +233,10 @@ impl Grants {
         &self.unsaved_ends
     }
 
-    /// The grants have been kept.
-    pub fn kept(&mut self) {
-        self.unsaved_ends.clear();
+    /// These ends have been kept.
+    pub fn ends_kept(&mut self, ids: &[GrantId]) {
+        let kept: BTreeSet<&GrantId> = ids.iter().collect();
+        self.unsaved_ends.retain(|id| !kept.contains(id));
     }
 
     /// Forgets the oldest ended grants past the bound, but none that says what must not come back.

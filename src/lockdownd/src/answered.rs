@@ -1,15 +1,17 @@
 //! Which connections the gate was answered about: by this a login in sshd's log is known to have come through it.
 //!
 //! One line each, appended, so that a login costs a write of forty bytes; it outlives the daemon and the boot, since
-//! sshd's lines are read later than they are written. Losing some to a power cut loses nothing that journald still has.
+//! sshd's lines are read later than they are written. Losing some to a power cut loses nothing that journald still has. A thread
+//! writes them: no login waits for the disk.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -24,11 +26,14 @@ pub const ANSWERED: &str = "/var/lib/lockdownd/answered";
 /// The longest file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
+/// How many lines may wait to be written; beyond, the file is written anew once there is room.
+const MAX_WAITING: usize = 1_024;
+
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
-    file: Option<File>,
-    lines: usize,
+    to_file: mpsc::SyncSender<Line>,
+    /// A line had no room: the file lacks it.
+    behind: bool,
     answers: Answers,
     unheard: Unheard,
     /// What `unheard` counts time from.
@@ -48,16 +53,28 @@ impl Answered {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), None),
             Err(error) => (String::new(), Some(error)),
         };
-        let mut inner = Inner {
-            path: path.to_owned(),
-            file: None,
-            lines: usize::MAX,
+        let (to_file, lines) = mpsc::sync_channel(MAX_WAITING);
+        let inner = Arc::new(Mutex::new(Inner {
+            to_file,
+            behind: false,
             answers: text.lines().filter_map(Answer::parse).collect(),
             unheard: Unheard::default(),
             start: Instant::now(),
-        };
-        inner.save();
-        (Self(Arc::new(Mutex::new(inner))), error)
+        }));
+        let mut kept = Kept { path: path.to_owned(), file: None, lines: usize::MAX, inner: Arc::downgrade(&inner) };
+        kept.save();
+        if let Err(error) = thread::Builder::new().name("answers".to_owned()).spawn(move || kept.keep(&lines)) {
+            tracing::error!(%error, "the answers to the gate are not kept for the next start");
+        }
+        (Self(inner), error)
+    }
+
+    /// Waits until all that was noted is written, this long at most; whether it is.
+    #[must_use]
+    pub fn flush(&self, most: Duration) -> bool {
+        let (done, told) = mpsc::sync_channel(1);
+        let asked = self.inner().to_file.try_send(Line::Flush(done));
+        asked.is_ok() && told.recv_timeout(most).is_ok()
     }
 
     /// Notes one answer.
@@ -142,6 +159,43 @@ impl Inner {
         if !self.answers.add(answer) {
             return;
         }
+        let line = if self.behind { Line::Anew } else { Line::Answer(line) };
+        self.behind = self.to_file.try_send(line).is_err();
+    }
+}
+
+/// What is to be done with the file.
+enum Line {
+    /// One more.
+    Answer(String),
+    /// All of them.
+    Anew,
+    /// Saying when all is written.
+    Flush(mpsc::SyncSender<()>),
+}
+
+/// The file, and who writes it.
+struct Kept {
+    path: PathBuf,
+    file: Option<File>,
+    lines: usize,
+    inner: Weak<Mutex<Inner>>,
+}
+
+impl Kept {
+    /// Writes what comes, until nobody notes anything any more.
+    fn keep(mut self, lines: &mpsc::Receiver<Line>) {
+        for line in lines {
+            match line {
+                Line::Answer(line) => self.add(&line),
+                Line::Anew => self.save(),
+                // Whoever asked may have given up.
+                Line::Flush(done) => drop(done.send(())),
+            }
+        }
+    }
+
+    fn add(&mut self, line: &str) {
         self.lines = self.lines.saturating_add(1);
         if self.lines > 2 * MAX_ANSWERS || !self.is_at_its_name() {
             return self.save();
@@ -154,7 +208,6 @@ impl Inner {
         }
     }
 
-    /// Writes the file anew, and goes on at its end.
     /// Whether what is written is what the next start will read: somebody may have replaced or removed it.
     fn is_at_its_name(&self) -> bool {
         let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
@@ -162,15 +215,21 @@ impl Inner {
         written.is_some() && written == self.path.symlink_metadata().ok().map(place)
     }
 
+    /// Writes the file anew, and goes on at its end.
     fn save(&mut self) {
-        let text: String = self.answers.all().map(Answer::line).collect();
+        let Some(inner) = self.inner.upgrade() else { return };
+        let lines: Vec<String> = {
+            let inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.answers.all().map(Answer::line).collect()
+        };
+        drop(inner);
         let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
-        let saved =
-            paths::replace_path(&self.path, text.as_bytes(), 0o600, Durability::Volatile).map_err(io::Error::other);
+        let saved = paths::replace_path(&self.path, lines.concat().as_bytes(), 0o600, Durability::Volatile);
         let file = saved
+            .map_err(io::Error::other)
             .and_then(|()| OpenOptions::new().append(true).custom_flags(flags.bits()).open(&self.path))
             .inspect_err(|error| tracing::warn!(path = %self.path.display(), %error, "the answers to the gate could not be kept"));
-        (self.file, self.lines) = (file.ok(), self.answers.all().len());
+        (self.file, self.lines) = (file.ok(), lines.len());
     }
 }
 
@@ -180,6 +239,13 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_795_458_591 + seconds).expect("a moment")
+    }
+
+    /// Longer than writing takes on a busy machine.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn written(answered: &Answered) {
+        assert!(answered.flush(LONG), "it is written some day");
     }
 
     fn open(dir: &Path) -> Answered {
@@ -194,6 +260,7 @@ mod tests {
         let answered = open(dir.path());
         answered.note(7, at(0), false);
         answered.note(8, at(0), true);
+        written(&answered);
         for answered in [answered, open(dir.path())] {
             assert!(answered.knows(7, at(10)) && answered.knows(7, at(-10)));
             assert!(!answered.knows(7, at(31)) && !answered.knows(9, at(0)) && !answered.knows(7, at(31)));
@@ -207,11 +274,14 @@ mod tests {
         let path = dir.path().join("answered");
         let answered = open(dir.path());
         answered.note(7, at(0), false);
+        written(&answered);
         std::fs::copy(&path, dir.path().join("copy")).expect("copied");
         std::fs::rename(dir.path().join("copy"), &path).expect("replaced");
         answered.note(8, at(0), false);
+        written(&answered);
         std::fs::remove_file(&path).expect("removed");
         answered.note(9, at(0), false);
+        written(&answered);
         let next = open(dir.path());
         assert!([7, 8, 9].into_iter().all(|pid| next.knows(pid, at(0))));
     }
@@ -222,6 +292,7 @@ mod tests {
         let answered = open(dir.path());
         answered.note_found(7, at(0), at(600));
         answered.note_found(7, at(0), at(600));
+        written(&answered);
         for answered in [answered, open(dir.path())] {
             assert!([-20, 0, 300, 600, 620].into_iter().all(|time| answered.knows(7, at(time))));
             assert!(!answered.knows(7, at(-31)) && !answered.knows(7, at(631)) && !answered.knows(8, at(300)));
@@ -236,6 +307,10 @@ mod tests {
         let answered = open(dir.path());
         let many = 3 * i32::try_from(MAX_ANSWERS).expect("small") + 5;
         (0..many).for_each(|pid| answered.note(pid, at(0), false));
+        // More than may wait: the rest is made up for with the next.
+        written(&answered);
+        answered.note(many, at(0), false);
+        written(&answered);
         assert!(answered.knows(many - 1, at(0)) && !answered.knows(0, at(0)));
         let lines = std::fs::read_to_string(dir.path().join("answered")).expect("there").lines().count();
         assert!(lines <= 2 * MAX_ANSWERS + 1, "{lines}");
@@ -249,6 +324,7 @@ mod tests {
             .expect("own file");
         let answered = open(dir.path());
         answered.note(9, at(0), false);
+        written(&answered);
         assert!(open(dir.path()).knows(7, at(0)) && open(dir.path()).knows(9, at(0)));
     }
 }

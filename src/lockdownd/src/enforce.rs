@@ -16,6 +16,7 @@ mod listeners;
 mod logins;
 mod looks;
 mod mode;
+mod on_disk;
 mod recent;
 mod reload;
 mod retired;
@@ -34,6 +35,7 @@ mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -47,6 +49,8 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::ending::QUICK_TRIES;
 pub(crate) use self::jobs::Kind;
+pub use self::on_disk::First;
+pub(crate) use self::on_disk::{LAST_COMMITS, PATIENCE, Waiting, came_late, disk_refusal};
 #[cfg(test)]
 pub(crate) use self::start::JOURNAL_LIMIT;
 pub use self::{
@@ -64,7 +68,7 @@ use crate::{
     emergencies::Emergencies,
     grants::GrantsOnDisk,
     operator::admitted::Asked,
-    recorder::Recorder,
+    recorder::{Covered, Recorder},
     sessions::Sessions,
     traces::TracesOnDisk,
     trigger::{Place, Reason},
@@ -99,6 +103,12 @@ pub struct Engine {
     pub(crate) traces: TracesOnDisk,
     pub(crate) behind: left_behind::Behind,
     pub(crate) recorder: Recorder,
+    /// What the next commit covers beside what is told by the tables.
+    pub(crate) covered: Covered,
+    /// Answers that wait for records.
+    pub(crate) unrecorded: Vec<on_disk::Unrecorded>,
+    /// Notes of logins to exempt accounts whose records are on their way to the disk.
+    pub(crate) notes_under_way: BTreeSet<PathBuf>,
     pub(crate) emergencies: Emergencies,
     pub(crate) shipped: Shipped,
     pub(crate) store: KeyStore,
@@ -148,9 +158,11 @@ impl Engine {
         match reason {
             Reason::Login { question, gate, answer } => self.login_asked(question, gate, answer, now),
             Reason::ClientFound { question, gate, answer, maker } => {
-                // Whoever asked may have given up; that changes nothing here.
-                let _ = answer.send(self.answer_login(&question, gate, Some(&maker), now));
+                self.answer_login(question, gate, Some(&maker), answer, now);
             }
+            Reason::Disk => return self.disk_told(now),
+            Reason::NotesDropped(notes) => self.notes_dropped(&notes),
+            Reason::LedgerBegun(begun) => self.ledger_begun(begun, now),
             Reason::Asked { request, peer, reply } => self.answer_operator(request, peer, reply, now),
             Reason::Deadline => self.meet_deadlines(now),
             Reason::ClockSet => self.clock_was_set(now),
@@ -165,7 +177,7 @@ impl Engine {
             Reason::Found(finding) => self.found(finding, now),
             Reason::Log(report) => self.log_told(report, now),
             Reason::Touched(Place::Store) => self.pass(now),
-            Reason::Touched(Place::State) => self.keep_state_files(),
+            Reason::Touched(Place::State) => self.keep_state_files(now),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
             Reason::Touched(Place::Rescue | Place::Gate) => self.rescue_touched(now),
             Reason::Touched(place) => self.world_touched(place, now),
@@ -192,9 +204,7 @@ impl Engine {
         self.set_store_right(now);
         self.end_unbacked_sessions(now);
         self.recorder.close_windows(now, false);
-        self.save_grants(now);
         self.commit(now);
-        self.keep_room(now);
     }
 
     /// The next moment at which something is due, on the wall clock and on the boot clock.
@@ -215,6 +225,7 @@ impl Engine {
             self.mode.due(),
             self.asked.due(),
             self.retired.due(),
+            self.disk_due(),
         ];
         let boots = [boot, self.grants.next_heartbeat(), trial, windows];
         let scheduled = [self.schedule.next_lockdown(), self.schedule.next_sweep()];
@@ -231,6 +242,7 @@ impl Engine {
         }
         self.end_newness(now);
         self.check_if_due(now);
+        self.give_up_on_disk(now);
         self.answer_unasked(now);
         self.meet_schedule(now);
         self.give_up_overdue_jobs(now);
@@ -241,32 +253,6 @@ impl Engine {
         self.look_who_listens_if_due(now);
         self.end_users_sshds_if_due(now);
         self.find_ungated_if_due(now);
-    }
-
-    /// Writes the grants if they changed. A failure leaves them changed in memory, and is tried again by the next pass.
-    fn save_grants(&mut self, now: Now) {
-        if !self.grants_unsaved {
-            return;
-        }
-        match self.grants.save(now) {
-            Ok(()) => self.grants_unsaved = false,
-            Err(error) => tracing::error!(%error, "the grants could not be saved"),
-        }
-    }
-
-    /// Writes what waits to be recorded; the recorder itself says when it cannot.
-    fn commit(&mut self, now: Now) -> bool {
-        let written = self.recorder.commit(now);
-        if written {
-            self.grants_unsaved |= self.grants.mark_ends_recorded(&self.behind.take_noted());
-            self.sessions.mark_all_recorded();
-            self.sessions.forget_gone();
-            if self.keep_last_lockdown() {
-                self.grants_unsaved = true;
-                self.save_grants(now);
-            }
-        }
-        written
     }
 
     /// Whether enforce is on, by configuration or for a trial.

@@ -5,6 +5,8 @@
 
 mod from_here;
 
+use std::time::Duration;
+
 use control::gate::{Answer, Question, Step};
 use lockdown_core::policy::time::Now;
 use lockdown_core::{
@@ -19,57 +21,152 @@ use lockdown_host::{
     logins::Uses,
     processes::{self, Process, ProcessId},
 };
-use record::{Account, ArtifactType, Draft, Fingerprint, Source};
+use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, SessionId, Source};
+use tokio::sync::oneshot;
 
 use crate::{
-    enforce::Engine,
+    disk::Room,
+    enforce::{Engine, First, PATIENCE, Waiting, came_late},
     sessions::{Session, Standing},
 };
 
+/// What became of a question.
+enum Verdict {
+    /// This is the answer.
+    Answer(Answer),
+    /// The session may be let in once this is on record.
+    OnceRecorded(Box<Session>, Box<Draft>),
+}
+
+impl From<Answer> for Verdict {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+/// A login that waits for its record.
+#[derive(Debug)]
+pub struct PendingLogin {
+    question: Question,
+    monitor: Option<i32>,
+    /// Its session.
+    pub session: SessionId,
+    /// The account that is logged in to.
+    pub account: Account,
+    /// Who logs in.
+    pub person: Option<Person>,
+    /// On which grant.
+    pub grant: Option<GrantId>,
+    /// When it is refused, on the boot clock; `None` once it was.
+    pub until: Option<Duration>,
+    to: Option<oneshot::Sender<Answer>>,
+}
+
 impl Engine {
-    /// Answers the gate: its process id tells which connection it asks about.
+    /// Answers the gate, now or once what the answer depends on is on disk: its process id tells which connection it asks
+    /// about.
     ///
     /// `made_here` is who made the connection on this host, `None` for one from elsewhere.
     pub fn answer_login(
         &mut self,
-        question: &Question,
+        question: Question,
         gate: u32,
         made_here: Option<&client::Found>,
+        to: oneshot::Sender<Answer>,
         now: Now,
-    ) -> Answer {
-        let answer = self.judge_login(question, gate, made_here, now);
-        let refused = matches!(answer, Answer::Refuse { .. });
-        if let Some(monitor) = connection_of(gate) {
-            // A connection that passes the account step has its session step to come.
-            match refused || question.step == Step::Session {
-                true => {
-                    self.answered.note(monitor.pid, now.wall, refused);
-                    if !refused {
-                        self.answered.let_in(monitor.pid, now.wall);
-                    }
-                }
-                false => self.answered.expect(monitor.pid, now.wall),
+    ) {
+        let monitor = connection_of(gate).map(|monitor| monitor.pid);
+        match self.judge_login(&question, gate, made_here, now) {
+            Verdict::Answer(answer) => self.give_answer(question.step, monitor, answer, to, now),
+            Verdict::OnceRecorded(session, draft) => {
+                let login = PendingLogin {
+                    question,
+                    monitor,
+                    account: session.account.clone(),
+                    person: session.person().cloned(),
+                    grant: session.grant().cloned(),
+                    session: session.id,
+                    until: Some(now.boot + PATIENCE),
+                    to: Some(to),
+                };
+                self.commit_first(*draft, Room::Reserved, First::Login(Box::new(login)), now);
             }
         }
-        answer
     }
 
-    fn judge_login(&mut self, question: &Question, gate: u32, made_here: Option<&client::Found>, now: Now) -> Answer {
+    /// Sends the answer, and remembers that the connection was answered.
+    fn give_answer(&mut self, step: Step, monitor: Option<i32>, answer: Answer, to: oneshot::Sender<Answer>, now: Now) {
+        let refused = matches!(answer, Answer::Refuse { .. });
+        if let Some(pid) = monitor {
+            // A connection that passes the account step has its session step to come.
+            match refused || step == Step::Session {
+                true => {
+                    self.answered.note(pid, now.wall, refused);
+                    if !refused {
+                        self.answered.let_in(pid, now.wall);
+                    }
+                }
+                false => self.answered.expect(pid, now.wall),
+            }
+        }
+        match refused {
+            // Whoever is refused can wait for the record of it.
+            true => self.answer_on_record(Waiting::Gate(to, answer), now),
+            // Whoever asked may have given up; that changes nothing here.
+            false => drop(to.send(answer)),
+        }
+    }
+
+    /// The opening of a session is on disk, or is not: now the gate is answered.
+    pub(crate) fn login_written(&mut self, login: PendingLogin, written: bool, now: Now) {
+        let late = login.to.is_none();
+        let session = self.sessions.get(&login.session).cloned();
+        match (written, late) {
+            (true, true) => {
+                self.recorder.note(came_late(&login));
+                return self.commit(now);
+            }
+            (false, true) => return,
+            (true, false) => self.sessions.mark_recorded(&[login.session.clone()].into()),
+            (false, false) => drop(self.sessions.remove(&login.session)),
+        }
+        // A connection that is gone by now has nobody who waits.
+        let Some(session) = session else { return };
+        let PendingLogin { question, monitor, to: Some(to), .. } = login else { return };
+        let over = session.ending.is_some() || self.judged_over(&session, now).is_some();
+        let answer = match (written, over) {
+            (true, false) => Answer::Allow {},
+            (true, true) => self.refuse(&question, Some(&session.account), &Refused::NoGrantOnAccount, now),
+            (false, _) => self.refuse(&question, Some(&session.account), &Refused::NotRecorded, now),
+        };
+        self.give_answer(question.step, monitor, answer, to, now);
+    }
+
+    /// The disk has not answered for long: the login is refused, and what comes late lets nobody in.
+    pub(crate) fn login_is_late(&mut self, login: &mut PendingLogin, now: Now) {
+        login.until = None;
+        let Some(to) = login.to.take() else { return };
+        self.sessions.remove(&login.session);
+        let answer = self.refuse(&login.question, Some(&login.account), &Refused::NotRecorded, now);
+        self.give_answer(login.question.step, login.monitor, answer, to, now);
+    }
+
+    fn judge_login(&mut self, question: &Question, gate: u32, made_here: Option<&client::Found>, now: Now) -> Verdict {
         let Ok(account) = question.account.parse::<Account>() else {
-            return self.answer_unnameable(question, now);
+            return self.answer_unnameable(question, now).into();
         };
         let exempt = self.config.accounts.exempt.contains(&account);
         match question.step {
             // An exempt account is recorded once, when its session opens.
-            Step::Account if exempt => Answer::Allow {},
+            Step::Account if exempt => Answer::Allow {}.into(),
             Step::Account => {
                 let judged = self
                     .judge_shared(&account)
                     .and_then(|()| login::judge_account(&account, self.uid_of(&account), self.grants.open_ones(), now));
                 match judged {
-                    Err(why) if self.enforces() => self.refuse(question, Some(&account), &why, now),
+                    Err(why) if self.enforces() => self.refuse(question, Some(&account), &why, now).into(),
                     // Observe lets everybody pass; what enforce would have done is recorded in the session step.
-                    _ => Answer::Allow {},
+                    _ => Answer::Allow {}.into(),
                 }
             }
             Step::Session => {
@@ -96,7 +193,7 @@ impl Engine {
                 .with("would_refuse", true);
             let draft = placed(draft, question);
             self.recorder.note_often(draft, 1, now);
-            self.recorder.commit(now);
+            self.commit(now);
         }
         Answer::Allow {}
     }
@@ -108,12 +205,12 @@ impl Engine {
         judged: Result<Option<Admitted>, Refused>,
         gate: u32,
         now: Now,
-    ) -> Answer {
+    ) -> Verdict {
         let source = source_of(question);
         let standing = match judged {
             Ok(None) => Standing::Emergency,
             Ok(Some(Admitted { person, grant, fingerprint })) => Standing::Granted { grant, person, fingerprint },
-            Err(why) if self.enforces() => return self.refuse(question, Some(&account), &why, now),
+            Err(why) if self.enforces() => return self.refuse(question, Some(&account), &why, now).into(),
             Err(why) => Standing::Unbacked { person: why.person().cloned(), fingerprint: why.fingerprint().cloned() },
         };
         let Some(monitor) = connection_of(gate) else {
@@ -125,17 +222,17 @@ impl Engine {
                         // A gate that has given up waiting has left a note of it, or sshd's log knows of it.
                         None => self.record_emergency_notes(now),
                     }
-                    Answer::Allow {}
+                    Answer::Allow {}.into()
                 }
-                _ if self.enforces() => self.refuse(question, Some(&account), &Refused::UnknownConnection, now),
-                _ => Answer::Allow {},
+                _ if self.enforces() => self.refuse(question, Some(&account), &Refused::UnknownConnection, now).into(),
+                _ => Answer::Allow {}.into(),
             };
         };
         let must_be_recorded = self.enforces() && standing != Standing::Emergency;
         let is_answered = |known: &Session| known.account == account && (known.recorded || !must_be_recorded);
         if self.sessions.nearest(&[monitor]).is_some_and(is_answered) {
             // The gate asks again because the daemon was replaced before it could answer; it has just been judged anew.
-            return Answer::Allow {};
+            return Answer::Allow {}.into();
         }
         let session = Session {
             id: self.new_session_id(),
@@ -175,25 +272,20 @@ impl Engine {
     }
 
     /// Table, then record, then answer: a session that is let in is always known, and on record. Break-glass and
-    /// observe let it in all the same; what could not be recorded is then owed.
-    fn open_session(&mut self, question: &Question, session: Session, now: Now) -> Answer {
+    /// observe let it in at once; its record follows.
+    fn open_session(&mut self, question: &Question, session: Session, now: Now) -> Verdict {
         let must_be_recorded = self.enforces() && session.standing != Standing::Emergency;
-        let (id, account, draft) = (session.id.clone(), session.account.clone(), opened(question, &session));
-        let kept = self.keep_session(session);
-        let recorded = if must_be_recorded {
-            kept && self.recorder.record_login(draft, now).is_ok()
-        } else {
-            self.note_login(draft, now);
-            self.recorder.commit(now)
-        };
-        if recorded {
-            self.sessions.mark_recorded(&id);
+        let draft = opened(question, &session);
+        let kept = self.keep_session(session.clone());
+        match (must_be_recorded, kept) {
+            (true, true) => Verdict::OnceRecorded(Box::new(session), Box::new(draft)),
+            (true, false) => self.refuse(question, Some(&session.account), &Refused::NotRecorded, now).into(),
+            (false, _) => {
+                self.note_login(draft, now);
+                self.commit(now);
+                Answer::Allow {}.into()
+            }
         }
-        if recorded || !must_be_recorded {
-            return Answer::Allow {};
-        }
-        self.sessions.remove(&id);
-        self.refuse(question, Some(&account), &Refused::NotRecorded, now)
     }
 
     fn record_emergency(&mut self, question: &Question, account: &Account, now: Now) {
@@ -203,7 +295,7 @@ impl Engine {
         draft.fingerprint = key_of(question);
         let draft = placed(draft, question);
         self.note_login(draft, now);
-        self.recorder.commit(now);
+        self.commit(now);
     }
 
     fn refuse(&mut self, question: &Question, account: Option<&Account>, why: &Refused, now: Now) -> Answer {
@@ -225,7 +317,7 @@ impl Engine {
         draft.person = why.person().cloned();
         draft.fingerprint = why.fingerprint().cloned();
         self.recorder.note_often(placed(draft, question), 1, now);
-        self.recorder.commit(now);
+        self.commit(now);
         Answer::Refuse { text: told(&question.account, why) }
     }
 }

@@ -1,8 +1,9 @@
 //! The grants of this host, durable and atomic, in `/var/lib/lockdownd/grants.json`.
 //!
-//! Everything that must survive a crash is on disk when [`GrantsOnDisk::save`] returns. It never touches a key.
+//! Everything that must survive a crash is on disk when [`GrantsFile::save`] returns. It never touches a key.
 
 mod ended;
+mod meanwhile;
 
 use std::{
     io,
@@ -14,7 +15,9 @@ use lockdown_core::grants::{Grants, Kept, Woken};
 use lockdown_core::policy::time::Now;
 use lockdown_host::paths;
 
-use self::ended::EndedRoom;
+use record::GrantId;
+
+use self::{ended::EndedRoom, meanwhile::EndedMeanwhile};
 
 /// The largest `grants.json` that is read: [`MAX_OPEN`](lockdown_core::grants::MAX_OPEN) open
 /// grants and those that are kept ended at their largest fit well.
@@ -49,64 +52,97 @@ pub enum Error {
     },
 }
 
-/// The grants, and the files that they are in.
+/// The grants as they are now. What of them is on disk, the disk thread knows: it has [`GrantsFile`].
 #[derive(Debug)]
 pub struct GrantsOnDisk {
-    path: PathBuf,
     boot_id: String,
-    ended_room: EndedRoom,
+    ended: EndedMeanwhile,
     grants: Grants,
 }
 
+/// What is to be on disk of them.
+#[derive(Debug)]
+pub struct Snapshot {
+    kept: Kept,
+    /// Those that had ended and were not on disk as such.
+    ended: Vec<GrantId>,
+}
+
 impl GrantsOnDisk {
-    /// Reads the store, carrying every deadline over from an earlier boot. A missing file is an empty store.
+    /// Reads the store, carrying every deadline over from an earlier boot. A missing file is an empty store. `meanwhile` is
+    /// where ends are noted until the disk has taken them.
     ///
     /// # Errors
     /// The file is there and cannot be read or understood. Nobody is let in on a guess: the caller sets it aside and
     /// starts with [`GrantsOnDisk::empty`].
-    pub fn open(path: &Path, boot_id: &str, now: Now) -> Result<(Self, Woken), Error> {
-        let (ended_room, ended) = EndedRoom::beside(path);
+    pub fn open(path: &Path, meanwhile: &Path, boot_id: &str, now: Now) -> Result<(Self, GrantsFile, Woken), Error> {
+        let (ended_room, mut ended) = EndedRoom::beside(path);
+        let (noted, ended_meanwhile) = EndedMeanwhile::open(meanwhile);
+        ended.extend(ended_meanwhile);
         let (grants, woken) = match read(path)? {
             Some(kept) => Grants::wake(kept, &ended, boot_id, now),
             None => (Grants::default(), Woken::default()),
         };
-        Ok((Self { path: path.to_owned(), boot_id: boot_id.to_owned(), ended_room, grants }, woken))
+        let file = GrantsFile { path: path.to_owned(), ended_room };
+        Ok((Self { boot_id: boot_id.to_owned(), ended: noted, grants }, file, woken))
     }
 
     /// A store with no grants in it. Nothing is written until something changes.
     #[must_use]
-    pub fn empty(path: &Path, boot_id: &str) -> Self {
-        let ended_room = EndedRoom::beside(path).0;
-        Self { path: path.to_owned(), boot_id: boot_id.to_owned(), ended_room, grants: Grants::default() }
+    pub fn empty(path: &Path, meanwhile: &Path, boot_id: &str) -> (Self, GrantsFile) {
+        let file = GrantsFile { path: path.to_owned(), ended_room: EndedRoom::beside(path).0 };
+        let ended = EndedMeanwhile::open(meanwhile).0;
+        (Self { boot_id: boot_id.to_owned(), ended, grants: Grants::default() }, file)
     }
 
-    /// Writes the store, whole and atomically, and waits until it is on disk.
+    /// What is to be written now.
+    pub fn snapshot(&mut self, now: Now) -> Snapshot {
+        let ended = self.grants.unsaved_ends().to_vec();
+        Snapshot { kept: self.grants.to_keep(&self.boot_id, now), ended }
+    }
+
+    /// Notes in memory that outlives the daemon what has ended, as long as the disk has not taken it: a restart must not
+    /// bring it back, and its end waits for no disk.
+    pub fn note_ends(&mut self) {
+        self.ended.note(self.grants.unsaved_ends());
+    }
+
+    /// These ends are on disk.
+    pub fn ends_saved(&mut self, ended: &[GrantId]) {
+        self.grants.ends_kept(ended);
+        self.note_ends();
+    }
+}
+
+/// The files that they are in.
+#[derive(Debug)]
+pub struct GrantsFile {
+    path: PathBuf,
+    ended_room: EndedRoom,
+}
+
+impl GrantsFile {
+    /// Writes the store, whole and atomically, and waits until it is on disk. Answers with the ends that are.
     ///
     /// # Errors
     /// It could not be written; the file then holds what it held before, and what has ended since is noted in room kept
     /// for that.
-    pub fn save(&mut self, now: Now) -> Result<(), Error> {
-        let kept = self.grants.to_keep(&self.boot_id, now);
+    pub fn save(&mut self, snapshot: Snapshot) -> Result<Vec<GrantId>, Error> {
+        let Snapshot { kept, ended } = snapshot;
         let bytes = serde_json::to_vec(&kept).expect("grants have string keys only");
         match paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Flushed) {
             Ok(()) => {
-                self.grants.kept();
                 self.ended_room.clear();
-                Ok(())
+                Ok(ended)
             }
             Err(source) => {
-                self.hold_ends();
+                if !ended.is_empty()
+                    && let Err(error) = self.ended_room.hold(&ended)
+                {
+                    tracing::error!(%error, "ends of grants can nowhere be saved: a reboot now would bring back what was revoked");
+                }
                 Err(Error::Write { path: self.path.clone(), source: io::Error::other(source) })
             }
-        }
-    }
-
-    fn hold_ends(&mut self) {
-        if self.grants.unsaved_ends().is_empty() {
-            return;
-        }
-        if let Err(error) = self.ended_room.hold(self.grants.unsaved_ends()) {
-            tracing::error!(%error, "ends of grants can nowhere be saved: a restart now would bring back what was revoked");
         }
     }
 }

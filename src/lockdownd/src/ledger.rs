@@ -13,6 +13,7 @@ mod prune;
 mod put_back;
 mod segment;
 mod signer;
+mod view;
 
 use std::{
     collections::VecDeque,
@@ -22,7 +23,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use record::{ArtifactType, Draft, DraftError, Hash, Host, LedgerId, Line, Record, SealError};
+use record::{ArtifactType, Draft, DraftError, Hash, Host, LedgerId, Line, SealError};
 
 pub use self::{
     files::Paths,
@@ -30,14 +31,9 @@ pub use self::{
     keeping::{DISK_RESERVE, Full, Keeping, MIN_RESERVE},
     opening::{Opened, Opening},
     prune::PRUNE_AT_MOST,
+    view::View,
 };
-use self::{
-    inspect::{Lines, day_of},
-    keeping::Reserve,
-    put_back::PutBack,
-    segment::Segment,
-    signer::Signer,
-};
+use self::{inspect::day_of, keeping::Reserve, put_back::PutBack, segment::Segment, signer::Signer};
 use crate::journal::Journal;
 
 /// A segment is closed once it is this long, in bytes; and daily.
@@ -141,7 +137,7 @@ impl Ledger {
     /// Whatever keeps them from disk; then none of them is recorded, and the ledger is as it was.
     pub fn append(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
         self.room_for_grants()?;
-        self.put(drafts, now, Need::Withholdable)
+        self.put(&at_once(drafts, now), now, Need::Withholdable)
     }
 
     /// The same for what may use the reserve: what happens in any case, and a login that a grant of before backs.
@@ -149,10 +145,10 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::append`].
     pub fn append_needed(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
-        self.put(drafts, now, Need::Unavoidable)
+        self.put(&at_once(drafts, now), now, Need::Unavoidable)
     }
 
-    fn put(&mut self, drafts: Vec<Draft>, now: Timestamp, need: Need) -> Result<Head, Error> {
+    fn put(&mut self, drafts: &[(Timestamp, Draft)], now: Timestamp, need: Need) -> Result<Head, Error> {
         self.check_segment(now, need)?;
         let mut bodies = Vec::new();
         let with_owed = need != Need::ToMakeRoom;
@@ -160,7 +156,7 @@ impl Ledger {
         reports.extend(self.owed.put_back.iter().map(|(then, found)| (*then, found.draft(self.public_key()))));
         let reports = reports.iter().filter(|_| with_owed).map(|(then, report)| (*then, report));
         let owed = self.owed.drafts.iter().filter(|_| with_owed).map(|(then, draft)| (*then, draft));
-        for (time, draft) in reports.chain(owed).chain(drafts.iter().map(|d| (now, d))) {
+        for (time, draft) in reports.chain(owed).chain(drafts.iter().map(|(then, draft)| (*then, draft))) {
             bodies.extend(draft.bodies()?.into_iter().map(|body| (time, body)));
         }
         if bodies.is_empty() {
@@ -182,22 +178,27 @@ impl Ledger {
     }
 
     /// The same for what has happened already and cannot be withheld: a removal, an end, a refusal. If it cannot be
-    /// written now it is owed, with its time, and goes ahead of the next that can.
+    /// written now it is owed, with the time of each, and goes ahead of the next that can.
     ///
     /// # Errors
     /// As [`Ledger::append`]; the statements are then owed, up to [`MAX_OWED`]. A draft that no record can hold is dropped.
-    pub fn append_or_owe(&mut self, drafts: Vec<Draft>, now: Timestamp) -> Result<Head, Error> {
-        let kept = drafts.clone();
-        self.append_needed(drafts, now).inspect_err(|error| {
+    pub fn append_or_owe(&mut self, drafts: Vec<(Timestamp, Draft)>, now: Timestamp) -> Result<Head, Error> {
+        self.put(&drafts, now, Need::Unavoidable).inspect_err(|error| {
             self.owed.since.get_or_insert_with(|| (now, describe(error)));
-            for draft in kept.into_iter().filter(|d| d.bodies().is_ok()) {
+            for (then, draft) in drafts.into_iter().filter(|(_, draft)| draft.bodies().is_ok()) {
                 if self.owed.drafts.len() < MAX_OWED {
-                    self.owed.drafts.push_back((now, draft));
+                    self.owed.drafts.push_back((then, draft));
                 } else {
                     self.owed.lost += 1;
                 }
             }
         })
+    }
+
+    /// So many statements were lost before they came here: the next record that can be written says so.
+    pub fn lost(&mut self, count: u64, since: Timestamp, why: &str) {
+        self.owed.lost += count;
+        self.owed.since.get_or_insert_with(|| (since, why.to_owned()));
     }
 
     /// How many statements wait to be written.
@@ -236,51 +237,19 @@ impl Ledger {
         self.journal.as_ref().is_none_or(|journal| journal.flush(most))
     }
 
-    /// The hash of the record with this number; nothing where it is not here (any more).
-    ///
-    /// # Errors
-    /// A segment that cannot be read.
-    pub fn hash_at(&self, seq: u64) -> Result<Option<Hash>, Error> {
-        if seq == self.head.seq {
-            return Ok(Some(self.head.hash));
+    /// What can be known of it without it: how far it goes, and its records.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            id: self.signer.ledger.clone(),
+            host: self.signer.host.clone(),
+            public_key: self.public_key(),
+            head: self.head,
+            acknowledged: self.acknowledged,
+            full: self.full(),
+            owed: self.owed(),
+            paths: self.paths.clone(),
         }
-        let all = files::segments(&self.paths)?;
-        let Some(&first) = all.iter().rfind(|first| **first <= seq).filter(|_| seq < self.head.seq) else {
-            return Ok(None);
-        };
-        let mut lines = Lines::open(&self.paths, first)?;
-        for _ in first..seq {
-            lines.next_line()?;
-        }
-        let line = lines.next_line()?.and_then(|line| Record::parse(&line).ok());
-        Ok(line.filter(|record| record.seq() == seq).map(|record| record.hash()))
-    }
-
-    /// Records after this number, as lines with their newlines: as many as fit in `limit` bytes, at least one if there
-    /// is one. What pruning has removed is passed over.
-    ///
-    /// # Errors
-    /// A segment that cannot be read.
-    pub fn lines_after(&self, seq: u64, limit: usize) -> Result<Vec<String>, Error> {
-        let mut out = Vec::new();
-        let mut size = 0;
-        let all = files::segments(&self.paths)?;
-        let from = all.partition_point(|first| *first <= seq + 1).saturating_sub(1);
-        for &first in all.iter().skip(from) {
-            let mut lines = Lines::open(&self.paths, first)?;
-            let mut at = first;
-            while let Some(line) = lines.next_line()?.filter(|_| at <= self.head.seq) {
-                if at > seq {
-                    size += line.len();
-                    if size > limit && !out.is_empty() {
-                        return Ok(out);
-                    }
-                    out.push(String::from_utf8_lossy(&line).into_owned());
-                }
-                at += 1;
-            }
-        }
-        Ok(out)
     }
 
     /// After statements could not be written: the record that says so.
@@ -347,6 +316,10 @@ fn durable(path: &Path) -> Option<(LedgerId, u64, Hash)> {
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     let word = |name: &str| value.get(name)?.as_str();
     Some((word("ledger")?.parse().ok()?, value.get("seq")?.as_u64()?, word("hash")?.parse().ok()?))
+}
+
+fn at_once(drafts: Vec<Draft>, now: Timestamp) -> Vec<(Timestamp, Draft)> {
+    drafts.into_iter().map(|draft| (now, draft)).collect()
 }
 
 fn text_of(lines: &[Line]) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 pub mod answered;
 pub mod attempts;
+pub mod disk;
 pub mod emergencies;
 pub mod enforce;
 pub mod gate;

@@ -18,7 +18,7 @@ use lockdown_host::peer::Peer;
 
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
 use crate::{
-    enforce::{Engine, Waits},
+    enforce::{Engine, Waiting, Waits},
     trigger::Reply,
 };
 
@@ -42,7 +42,7 @@ impl Engine {
                 return self.answer_after_look(Waits::Status(reply), now);
             }
             Request::Allow(allow) => match self.allow_after_look(allow, asker, reply, now) {
-                Some((allow, asker, reply)) => return self.allow_and_ask(allow, asker, reply, now),
+                Some((allow, asker, reply)) => return self.allow(allow, asker, reply, now),
                 None => return,
             },
             Request::Revoke(revoke) => match self.revoke(&revoke, asker, now) {
@@ -58,11 +58,14 @@ impl Engine {
             Request::Reload => {
                 Err(Refusal::new(RefusalCode::NotPermitted, "only root may have the configuration read"))
             }
-            Request::QuarantineNow(kept) => self.quarantine_now(kept.account, asker, now),
+            Request::QuarantineNow(kept) => {
+                let response = self.quarantine_now(kept.account, asker, now);
+                return self.answer_on_record(Waiting::Operator(reply, response), now);
+            }
             Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
             Request::People => Ok(Answer::People(self.list_people(now))),
-            Request::Records(records) => self.read_records(&records),
+            Request::Records(records) => return self.answer_on_record(Waiting::Records(reply, records), now),
             Request::QuarantineList => return self.list_quarantine(reply, now),
             Request::QuarantineShow(item) => return self.show_quarantined(item, reply, now),
         };

@@ -1,50 +1,126 @@
-//! Between what happens and the ledger: batches, and the coalescing of what others can cause at will.
+//! Between what happens and the disk: one queue, in order, and the coalescing of what others can cause at will.
 //!
-//! Removals and endings never wait for the ledger: what cannot be written is owed by it, and follows. What must be on
-//! disk before it takes effect (a grant, a login) asks [`Recorder::record_first`] and does not happen if that fails.
+//! Nobody waits here. Removals and endings are noted and follow; what must be on disk before it takes effect (a grant, a
+//! login) is asked for with [`Recorder::commit_first`], and takes effect when it comes back as done.
 
-use std::time::Duration;
+mod covered;
 
-use lockdown_core::policy::time::Now;
-use lockdown_core::windows::Windows;
+use std::{collections::VecDeque, time::Duration};
+
+use jiff::Timestamp;
+use lockdown_core::{policy::time::Now, windows::Windows};
 use record::Draft;
 
-use crate::ledger::{self, Ledger};
+pub use self::covered::Covered;
+use crate::{
+    disk::{Commit, Disk, Done, Known, Room, Task, Work, Written},
+    enforce::First,
+    grants::Snapshot,
+    ledger::{MAX_OWED, View},
+};
 
-/// Takes drafts, gives them to the ledger.
+/// After so long without an answer the disk counts as standing still.
+pub const STALLED: Duration = Duration::from_secs(2);
+/// How many pieces of other work may wait for the disk.
+const MAX_WORK: usize = 64;
+
+/// Takes drafts, has the disk thread write them.
 #[derive(Debug)]
 pub struct Recorder {
-    ledger: Ledger,
+    disk: Disk,
+    known: Known,
     noted: Vec<Draft>,
     windows: Windows,
-    failing: Option<String>,
+    queue: VecDeque<Queued>,
+    under_way: Option<UnderWay>,
+    /// What a commit that failed was to cover: the next that succeeds does.
+    unsettled: Covered,
+    /// The number of the newest commit, and of the newest that the disk thread is done with.
+    newest: u64,
+    tried: u64,
+    stall_told: bool,
+}
+
+/// What waits for its turn.
+struct Queued {
+    number: u64,
+    what: What,
+    covered: Covered,
+    first: Option<First>,
+}
+
+enum What {
+    Commit(Box<Commit>),
+    Work(Work),
+    /// Work of which only the newest of its name is of use.
+    Newest(&'static str, Work),
+}
+
+/// What the disk thread is at.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    covered: Covered,
+    first: Option<First>,
+    /// On the boot clock.
+    since: Duration,
+}
+
+/// What a piece of work that is done has settled.
+#[derive(Debug)]
+pub struct Settled {
+    /// What came of it.
+    pub(crate) done: Done,
+    /// What is on record by it.
+    pub covered: Covered,
+    /// What waited for it to take effect.
+    pub first: Option<First>,
 }
 
 impl Recorder {
-    /// A recorder for this ledger, with nothing noted.
+    /// A recorder in front of this thread, which knows so much of the ledger.
     #[must_use]
-    pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, noted: Vec::new(), windows: Windows::default(), failing: None }
+    pub fn new(disk: Disk, known: Known) -> Self {
+        Self {
+            disk,
+            known,
+            noted: Vec::new(),
+            windows: Windows::default(),
+            queue: VecDeque::new(),
+            under_way: None,
+            unsettled: Covered::default(),
+            newest: 0,
+            tried: 0,
+            stall_told: false,
+        }
     }
 
-    /// The ledger, to be read.
+    /// The ledger as it was when the disk thread last was done with something.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// The ledger, for what is not a record: its stack and its pruning.
-    pub fn ledger_mut(&mut self) -> &mut Ledger {
-        &mut self.ledger
+    pub fn ledger(&self) -> &View {
+        &self.known.view
     }
 
     /// Why the ledger cannot be written, while it cannot.
     #[must_use]
     pub fn failing(&self) -> Option<&str> {
-        self.failing.as_deref()
+        self.known.failing.as_deref()
     }
 
-    /// Notes a draft for the next [`Recorder::commit`], which every reason to act ends with.
+    /// Whether the disk thread runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.disk.is_alive()
+    }
+
+    /// How long the disk has not answered, where that is longer than [`STALLED`].
+    #[must_use]
+    pub fn stalled_for(&self, now: Now) -> Option<Duration> {
+        let since = self.under_way.as_ref()?.since;
+        Some(now.boot.saturating_sub(since)).filter(|for_| *for_ >= STALLED)
+    }
+
+    /// Notes a draft for the next commit, which every reason to act ends with.
     pub fn note(&mut self, draft: Draft) {
         self.noted.push(draft);
     }
@@ -65,65 +141,199 @@ impl Recorder {
         self.windows.next_close()
     }
 
-    /// Writes everything that was noted, in order, and waits until it is on disk; whether it is. What is not is owed.
-    pub fn commit(&mut self, now: Now) -> bool {
-        if self.noted.is_empty() && self.ledger.owed() == 0 {
-            return true;
+    /// Has everything written that was noted, in order, and the grants, where they are given. What the ledger does not take is
+    /// owed by it, and tried again with the next commit. `covered` is on record once this is.
+    pub fn commit(&mut self, state: Option<Snapshot>, covered: Covered, now: Now) {
+        if self.noted.is_empty() && state.is_none() && covered.is_empty() && self.known.view.owed == 0 {
+            return;
         }
-        let noted = std::mem::take(&mut self.noted);
-        let written = self.ledger.append_or_owe(noted, now.wall).map(drop);
-        self.tell(written).is_ok()
+        self.add(state, covered, now);
+        self.advance(now);
     }
 
-    /// Writes one statement of new access, behind everything that was noted, and waits until it is on disk. A ledger
-    /// that is full takes none: what is reserved in it is for what cannot be withheld.
-    ///
-    /// # Errors
-    /// It is not on disk, and never will be: what it states must not happen.
-    pub fn record_first(&mut self, draft: Draft, now: Now) -> Result<(), ledger::Error> {
-        self.commit(now);
-        let written = self.ledger.append(vec![draft], now.wall).map(drop);
-        match written {
-            // What is reserved works: the ledger does not fail, it is full, which is told elsewhere.
-            Err(full @ ledger::Error::Full(_)) => Err(full),
-            written => self.tell(written),
+    /// Has a statement written behind everything that was noted; `first` comes back with whether it is on disk.
+    pub fn commit_first(
+        &mut self,
+        draft: Draft,
+        room: Room,
+        state: Option<Snapshot>,
+        covered: Covered,
+        first: First,
+        now: Now,
+    ) {
+        let queued = self.add(state, covered, now);
+        if let What::Commit(commit) = &mut queued.what {
+            commit.first = Some((draft, room));
         }
+        queued.first = Some(first);
+        self.advance(now);
     }
 
-    /// The same for a login that a grant of before backs: it may use what is reserved.
-    ///
-    /// # Errors
-    /// As [`Recorder::record_first`].
-    pub fn record_login(&mut self, draft: Draft, now: Now) -> Result<(), ledger::Error> {
-        self.commit(now);
-        let written = self.ledger.append_needed(vec![draft], now.wall).map(drop);
-        self.tell(written)
+    /// Has other work done on the disk, in its turn.
+    pub fn work(&mut self, name: &'static str, work: Work, now: Now) {
+        let is_work = |queued: &Queued| matches!(queued.what, What::Work(..));
+        if self.queue.iter().filter(|queued| is_work(queued)).count() >= MAX_WORK {
+            return tracing::error!(
+                "the disk does not answer, and {name} is not done: {MAX_WORK} other pieces of work wait"
+            );
+        }
+        let number = self.newest;
+        self.queue.push_back(Queued { number, what: What::Work(work), covered: Covered::default(), first: None });
+        self.advance(now);
     }
 
-    /// Writes these statements, behind everything that was noted, all or none, and waits until they are on disk.
-    ///
-    /// # Errors
-    /// None of them is: whoever states them keeps them and tries again.
-    pub fn record_all(&mut self, drafts: Vec<Draft>, now: Now) -> Result<(), ledger::Error> {
-        self.commit(now);
-        let written = self.ledger.append(drafts, now.wall).map(drop);
-        self.tell(written)
+    /// The same; work of this name that still waits is not done.
+    pub fn work_anew(&mut self, name: &'static str, work: Work, now: Now) {
+        self.queue.retain(|queued| !matches!(queued.what, What::Newest(of, _) if of == name));
+        let (number, what) = (self.newest, What::Newest(name, work));
+        self.queue.push_back(Queued { number, what, covered: Covered::default(), first: None });
+        self.advance(now);
     }
 
-    /// Says when the ledger begins to fail, and when it works again.
-    fn tell(&mut self, written: Result<(), ledger::Error>) -> Result<(), ledger::Error> {
-        match &written {
-            Ok(()) if self.failing.take().is_some() => tracing::info!("the ledger can be written again"),
-            Ok(()) => {}
-            Err(error) => {
-                if self.failing.replace(error.to_string()).is_none() {
-                    tracing::error!(%error, "the ledger cannot be written: no new grant and no login until it can; removals and endings go on");
-                }
+    /// Puts what was noted into the queue: into the last commit, as long as nothing waits for that one alone.
+    fn add(&mut self, state: Option<Snapshot>, covered: Covered, now: Now) -> &mut Queued {
+        let is_open = |queued: &Queued| queued.first.is_none() && matches!(queued.what, What::Commit(_));
+        if !self.queue.back().is_some_and(is_open) {
+            self.newest += 1;
+            let what = What::Commit(Box::default());
+            self.queue.push_back(Queued { number: self.newest, what, covered: Covered::default(), first: None });
+        }
+        let queued = self.queue.back_mut().expect("one was just put there");
+        queued.covered.merge(covered);
+        if let What::Commit(commit) = &mut queued.what {
+            add_to(commit, std::mem::take(&mut self.noted), state, now.wall);
+        }
+        queued
+    }
+
+    /// Gives the disk thread what is next, where it is idle.
+    fn advance(&mut self, now: Now) {
+        if self.under_way.is_some() {
+            return;
+        }
+        let Some(Queued { number, what, covered, first }) = self.queue.pop_front() else { return };
+        self.under_way = Some(UnderWay { number, covered, first, since: now.boot });
+        self.disk.give(match what {
+            What::Commit(commit) => Task::Commit(commit, now.wall),
+            What::Work(work) | What::Newest(_, work) => Task::Work(work, now.wall),
+        });
+    }
+
+    /// What the disk thread has done, if it has done something; it then goes on with the next.
+    pub fn done(&mut self, now: Now) -> Option<Settled> {
+        let (done, known) = self.disk.done()?;
+        self.known = known;
+        let UnderWay { number, mut covered, first, since } = self.under_way.take()?;
+        if std::mem::take(&mut self.stall_told) {
+            let took = now.boot.saturating_sub(since);
+            tracing::error!("the disk that holds /var/lib/lockdownd answers again, after {took:.1?}");
+        }
+        if let Done::Written(Written { noted, .. }) = &done {
+            self.tried = number;
+            if *noted {
+                covered.merge(std::mem::take(&mut self.unsettled));
+            } else {
+                self.unsettled.merge(std::mem::take(&mut covered));
             }
         }
-        written
+        self.advance(now);
+        Some(Settled { done, covered, first })
+    }
+
+    /// Whether the disk thread has nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_none()
+    }
+
+    /// The number of the newest commit: see [`Recorder::was_tried`].
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Whether this commit was tried: then what it noted is on disk, or owed.
+    #[must_use]
+    pub fn was_tried(&self, number: u64) -> bool {
+        self.tried >= number
+    }
+
+    /// When somebody has waited long enough, or the disk counts as standing still, on the boot clock.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        let stalls = self.under_way.as_ref().filter(|_| !self.stall_told).map(|at| at.since + STALLED);
+        self.firsts().filter_map(First::until).chain(stalls).min()
+    }
+
+    /// Everything that waits to take effect.
+    pub fn firsts(&self) -> impl Iterator<Item = &First> {
+        let queued = self.queue.iter().filter_map(|queued| queued.first.as_ref());
+        queued.chain(self.under_way.as_ref().and_then(|at| at.first.as_ref()))
+    }
+
+    /// Takes back what has waited long enough for its turn: it is not written any more.
+    pub fn withdraw_overdue(&mut self, now: Now) -> Vec<First> {
+        let mut over = Vec::new();
+        for queued in &mut self.queue {
+            let is_over = queued.first.as_ref().and_then(First::until).is_some_and(|until| now.boot >= until);
+            if let (true, What::Commit(commit)) = (is_over, &mut queued.what) {
+                commit.first = None;
+                over.extend(queued.first.take());
+            }
+        }
+        over
+    }
+
+    /// What the disk thread is at and has been waited for long enough: it may still come, late. It is put back with
+    /// [`Recorder::put_late`].
+    pub fn take_late(&mut self, now: Now) -> Option<First> {
+        let first = &mut self.under_way.as_mut()?.first;
+        first.take_if(|first| first.until().is_some_and(|until| now.boot >= until))
+    }
+
+    /// Puts back what was taken, as it is now.
+    pub fn put_late(&mut self, first: First) {
+        if let Some(at) = &mut self.under_way {
+            at.first = Some(first);
+        }
+    }
+
+    /// Says once that the disk stands still.
+    pub fn tell_stall(&mut self, now: Now) {
+        if !self.stall_told && self.stalled_for(now).is_some() {
+            self.stall_told = true;
+            tracing::error!(
+                "the disk that holds /var/lib/lockdownd does not answer: no new grant and no login until it does; removals and endings go on, and are recorded then"
+            );
+        }
+    }
+
+    /// Waits until the disk thread is done with what it is at, this long at most.
+    #[must_use]
+    pub fn wait(&self, most: Duration) -> bool {
+        self.disk.wait(most)
+    }
+}
+
+/// Adds to a commit that waits. Newer grants replace older ones; what is beyond [`MAX_OWED`] statements is counted.
+fn add_to(commit: &mut Commit, noted: Vec<Draft>, state: Option<Snapshot>, now: Timestamp) {
+    if state.is_some() {
+        commit.state = state;
+    }
+    for draft in noted {
+        if commit.noted.len() < MAX_OWED {
+            commit.noted.push((now, draft));
+        } else {
+            commit.lost.get_or_insert((0, now)).0 += 1;
+        }
+    }
+}
+
+impl std::fmt::Debug for Queued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queued").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod on_disk;
+mod tests;

@@ -32,7 +32,9 @@ const BAD_CONFIG: u8 = 78;
 
 /// How long the homes threads may take to settle and tell what they have removed when the daemon stops; well below the
 /// unit's `TimeoutStopSec`.
-const LAST_FINDINGS: Duration = Duration::from_secs(5);
+const LAST_FINDINGS: Duration = Duration::from_secs(3);
+/// How long a start waits for the disk before it counts as ready: what was rendered is in force then.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 /// How long a thread of the engine may take to end once it is told to: one that hangs is left to the end of the process.
 const LET_GO: Duration = Duration::from_secs(1);
 
@@ -179,12 +181,20 @@ async fn take_turns(
     let mut sockets = trigger::serve(asking.logins, asking.operators)?;
     engine.reached_again(sockets.keep(), clock::now());
     keep_watchdog();
-    sd_notify::notify(&[NotifyState::Ready])?;
-    starts::succeeded();
-    let mut reloading = false;
+    let ready_by = Instant::now() + READY_WITHIN;
+    let (mut ready, mut reloading) = (false, false);
     loop {
+        if !ready && (engine.recorder.is_idle() || Instant::now() >= ready_by) {
+            ready = true;
+            sd_notify::notify(&[NotifyState::Ready])?;
+            starts::succeeded();
+        }
         let (wall, boot) = engine.next_deadline(clock::now());
-        let reason = triggers.next(wall, boot).await;
+        let next = triggers.next(wall, boot);
+        let reason = match ready {
+            true => next.await,
+            false => tokio::time::timeout_at(ready_by.into(), next).await.unwrap_or(Reason::Deadline),
+        };
         let moved = matches!(reason, Reason::Touched(_) | Reason::Job { .. });
         if let Reason::Touched(place) = reason {
             schedules.watch.seen(place);
@@ -195,6 +205,9 @@ async fn take_turns(
         }
         if !engine.homes.is_alive() {
             return Err("the threads that look after homes have ended".into());
+        }
+        if !engine.recorder.is_alive() {
+            return Err("the thread that writes to the disk has ended".into());
         }
         if !engine.follower.is_alive() {
             return Err("the thread that follows sshd's log has ended".into());
@@ -275,7 +288,7 @@ pub(crate) fn let_go(thread: &JoinHandle<()>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enforce::JOURNAL_LIMIT;
+    use crate::enforce::{JOURNAL_LIMIT, LAST_COMMITS};
 
     #[test]
     fn a_thread_that_hangs_is_waited_for_no_longer_than_its_time() {
@@ -294,6 +307,6 @@ mod tests {
             unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.trim_end_matches('s').parse().ok());
         let allowed = Duration::from_secs(allowed.expect("the unit says it in seconds"));
         // The homes' two threads and the one that follows sshd's log.
-        assert!(LAST_FINDINGS + JOURNAL_LIMIT + 3 * LET_GO <= allowed / 2);
+        assert!(LAST_FINDINGS + LAST_COMMITS + JOURNAL_LIMIT + 3 * LET_GO <= allowed / 2);
     }
 }

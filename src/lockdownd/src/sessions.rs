@@ -5,6 +5,7 @@
 //! This room ends exactly the connection it is told to end, and never decides which: `policy` and the engine do.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -249,10 +250,16 @@ impl Sessions {
         Some(gone)
     }
 
-    /// Everything that was noted is on disk, the ends of what is gone included.
-    pub fn forget_gone(&mut self) {
-        if !self.gone.is_empty() {
-            self.gone.clear();
+    /// Those whose connection is gone, and whose end is not known to be on disk.
+    pub fn gone_ones(&self) -> impl Iterator<Item = &SessionId> {
+        self.gone.iter().map(|session| &session.id)
+    }
+
+    /// The ends of these are on disk.
+    pub fn forget_gone(&mut self, ids: &BTreeSet<SessionId>) {
+        let before = self.gone.len();
+        self.gone.retain(|session| !ids.contains(&session.id));
+        if self.gone.len() != before {
             self.save_or_warn();
         }
     }
@@ -272,17 +279,21 @@ impl Sessions {
         self.save_or_warn();
     }
 
-    /// Marks every session as on record.
-    pub fn mark_all_recorded(&mut self) {
-        if self.live.iter().any(|session| !session.recorded) {
-            self.live.iter_mut().for_each(|session| session.recorded = true);
-            self.save_or_warn();
-        }
+    /// Those whose opening is not known to be on disk.
+    pub fn unrecorded(&self) -> impl Iterator<Item = &SessionId> {
+        self.live.iter().filter(|session| !session.recorded).map(|session| &session.id)
     }
 
-    /// Marks a session's opening as on record.
-    pub fn mark_recorded(&mut self, id: &SessionId) {
-        self.change(id, |session| session.recorded = true);
+    /// The openings of these are on record.
+    pub fn mark_recorded(&mut self, ids: &BTreeSet<SessionId>) {
+        let mut changed = false;
+        for session in self.live.iter_mut().filter(|session| !session.recorded && ids.contains(&session.id)) {
+            session.recorded = true;
+            changed = true;
+        }
+        if changed {
+            self.save_or_warn();
+        }
     }
 
     /// Changes a session in the table.
@@ -291,6 +302,12 @@ impl Sessions {
             change(session);
             self.save_or_warn();
         }
+    }
+
+    /// Changes many sessions in the table, which is written once.
+    pub fn change_all(&mut self, mut change: impl FnMut(&mut Session)) {
+        self.live.iter_mut().for_each(&mut change);
+        self.save_or_warn();
     }
 
     /// Notes what a session is used for; what was known already is not written again.

@@ -11,7 +11,9 @@ mod turns;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     future::poll_fn,
+    path::PathBuf,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -86,6 +88,12 @@ pub enum Reason {
     },
     /// A deadline has passed, or may have.
     Deadline,
+    /// The disk thread has done something.
+    Disk,
+    /// Notes of logins to exempt accounts were removed: they are on record.
+    NotesDropped(BTreeSet<PathBuf>),
+    /// Another ledger was begun, or why not.
+    LedgerBegun(Result<(), String>),
     /// The wall clock was set.
     ClockSet,
     /// The cron library says that something scheduled may be due.

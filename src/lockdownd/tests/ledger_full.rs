@@ -53,7 +53,7 @@ fn a_disk_full_at_any_byte_leaves_the_ledger_whole_and_what_is_owed_follows_late
         let (head, length) = (ledger.head(), fs::metadata(&file).expect("the segment").len());
         setrlimit(Resource::RLIMIT_FSIZE, length + room, hard).expect("limits can be set");
         let refused = ledger.append(vec![sweep(1), sweep(2)], now);
-        let owed = ledger.append_or_owe(vec![sweep(3), sweep(room)], now);
+        let owed = ledger.append_or_owe(vec![(now, sweep(3)), (now, sweep(room))], now);
         setrlimit(Resource::RLIMIT_FSIZE, hard, hard).expect("limits can be set");
         assert!(matches!(refused, Err(Error::Io { .. })) && owed.is_err(), "with room for {room} bytes");
         assert_eq!((ledger.head(), ledger.owed()), (head, 2));

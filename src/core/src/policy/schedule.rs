@@ -96,12 +96,6 @@ impl LastLockdown {
         Self { done_to: lockdown.done_to, cron: lockdown.cron.as_str().to_owned() }
     }
 
-    /// Whether it says the same.
-    #[must_use]
-    pub fn is_of(&self, lockdown: &Recurring) -> bool {
-        self.done_to == lockdown.done_to && self.cron == lockdown.cron.as_str()
-    }
-
     /// The schedule that was left, with the last moment whose lockdown is on record. None if its pattern is none any more.
     #[must_use]
     pub fn resumed(&self, recorded: Option<Timestamp>, now: Timestamp) -> Option<Recurring> {

@@ -22,7 +22,7 @@ use lockdown_host::{
 };
 use record::{Account, Actor, ArtifactType, Draft};
 
-use super::{Engine, jobs::Kind};
+use super::{Engine, jobs::Kind, state::mark_enforce};
 use crate::{
     operator::admitted::not_honoured,
     trigger::{Place, Reason, Reply},
@@ -95,6 +95,8 @@ pub(super) enum Task {
 enum Step {
     Look(When),
     Put,
+    /// The marker of enforce is written first.
+    PutIn,
     TakeOut,
 }
 
@@ -195,7 +197,7 @@ impl Engine {
             let sentence = format!("nobody but exempt accounts could log in: {what}");
             let draft = Draft::new(ArtifactType::SshdChanged, sentence).with("mended", what);
             self.recorder.note_often(draft, 1, now);
-            self.recorder.commit(now);
+            self.commit(now);
         }
     }
 
@@ -216,17 +218,19 @@ impl Engine {
         let step = match &task {
             Task::Look if self.enforces() => Step::Look(When::InForce),
             Task::Look | Task::Enter(_) => Step::Look(When::Before),
-            Task::Keep | Task::PutIn(_) => Step::Put,
+            Task::Keep => Step::Put,
+            Task::PutIn(_) => Step::PutIn,
             Task::TakeOut(_) => Step::TakeOut,
         };
         self.mode.looks.begin(task, now);
         let question =
             Question { exempt: self.exempt().iter().cloned().collect(), no_exempt: self.config.accounts.no_exempt };
         let granted = self.granted(now);
+        let marker = self.marker();
         let reasons = self.reasons.clone();
         self.begin_job(Kind::Obstacles, None, now, move || {
             let rescue = question.watch(reasons, step);
-            let (put, obstacles) = question.carry_out(step);
+            let (put, obstacles) = question.carry_out(step, &marker);
             let mut not_honoured = not_honoured(&granted);
             not_honoured.extend(readiness::confined(&question.exempt));
             let exempt_keys = question.exempt_keys();
@@ -377,15 +381,17 @@ impl Question {
         self.exempt.iter().filter_map(|account| Some((account.clone(), whole(account)?))).collect()
     }
 
-    fn carry_out(&self, step: Step) -> (Result<(), String>, Vec<Obstacle>) {
+    fn carry_out(&self, step: Step, marker: &[u8]) -> (Result<(), String>, Vec<Obstacle>) {
         let listeners = listener::sshd_listeners().unwrap_or_else(|error| {
             tracing::error!(%error, "running sshds cannot be found");
             Vec::new()
         });
         match step {
             Step::Look(when) => (Ok(()), self.ask(when, &listeners)),
-            Step::Put => {
-                let put = put_drop_in(&self.exempt, &listeners);
+            Step::Put | Step::PutIn => {
+                // The gate is told first: nobody gets in by a key in their home, and then past it.
+                let marked = if matches!(step, Step::PutIn) { mark_enforce(marker) } else { Ok(()) };
+                let put = marked.and_then(|()| put_drop_in(&self.exempt, &listeners));
                 // sshd may have been started anew by that.
                 let listeners = listener::sshd_listeners().unwrap_or(listeners);
                 (put, self.ask(When::InForce, &listeners))

@@ -1,6 +1,7 @@
 //! Logins to exempt accounts that the gate let by while the daemon did not answer: it left a note for each.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -12,14 +13,17 @@ use record::{ArtifactType, Draft};
 
 use super::{Engine, sshd_log};
 use crate::{
+    disk::Store,
     gate,
     ledger::{Recorded, RecordedLogin},
+    trigger::Reason,
 };
 
 impl Engine {
     /// Records every note that the gate has left. A note goes once its record is on disk, and not before.
     pub(crate) fn record_emergency_notes(&mut self, now: Now) {
-        let notes = notes();
+        let mut notes = notes();
+        notes.retain(|path| !self.notes_under_way.contains(path));
         if notes.is_empty() {
             return;
         }
@@ -44,10 +48,26 @@ impl Engine {
             };
             self.note_login(draft, now);
         }
-        if !self.recorder.commit(now) {
+        self.notes_under_way.extend(notes.iter().cloned());
+        self.covered.notes.extend(notes);
+        self.commit(now);
+    }
+
+    /// The records of these notes are on disk: the notes go.
+    pub(super) fn drop_notes(&mut self, notes: BTreeSet<PathBuf>, now: Now) {
+        if notes.is_empty() {
             return;
         }
-        notes.iter().for_each(|path| remove(path));
+        let remove = move |_: &mut Store| {
+            notes.iter().for_each(|path| remove(path));
+            Some(Reason::NotesDropped(notes))
+        };
+        self.recorder.work("removing notes of logins to exempt accounts", Box::new(remove), now);
+    }
+
+    /// These notes are gone, or what has their names is new.
+    pub(super) fn notes_dropped(&mut self, notes: &BTreeSet<PathBuf>) {
+        self.notes_under_way.retain(|path| !notes.contains(path));
     }
 
     /// After a crash: a note whose record is on disk has had its time.

@@ -1,6 +1,9 @@
 //! Taking access away: ending grants, and ending the connections that stood on them.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use control::SessionView;
 use lockdown_core::policy::time::Now;
@@ -78,11 +81,12 @@ impl Engine {
             return Vec::new();
         }
         self.grants_unsaved = true;
+        self.grants.note_ends();
         self.take_out_of_store(&ended, now);
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
-        // What has ended stays ended, whatever happens while what was left behind is looked through, beside this thread. A
-        // record that a crash prevents is made up by the next start.
+        // What has ended stays ended, whatever happens while the disk takes it, and while what was left behind is looked
+        // through. A record that a crash prevents is made up by the next start.
         self.save_grants(now);
         self.note_ends_later(&ended, now);
         sessions
@@ -100,7 +104,7 @@ impl Engine {
     }
 
     /// Why a session is to end, if it is.
-    pub(super) fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
+    pub(crate) fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
         let (verdict, cause) = match session.grant() {
             None => {
                 let keeps = session.operators_own || self.config.sessions.before_enforce == BeforeEnforce::Keep;
@@ -130,39 +134,52 @@ impl Engine {
         if which.is_empty() {
             return Vec::new();
         }
+        let mut which: BTreeMap<SessionId, End> = which.into_iter().collect();
+        let ending: Vec<Session> =
+            self.sessions.live().iter().filter(|session| which.contains_key(&session.id)).cloned().collect();
         let (mut views, mut silent) = (Vec::new(), Vec::new());
-        for (id, end) in which {
-            let Some(session) = self.sessions.get(&id).cloned() else { continue };
-            let told = self.say_farewell(&session, &end.reason);
-            self.sessions.change(&id, |session| session.ending = Some(end));
-            views.push(look::session_view(&session, None));
-            if told {
-                self.look_again_in(READING_TIME, id);
-            } else {
-                silent.push(id);
+        for session in &ending {
+            let told = which.get(&session.id).is_some_and(|end| self.say_farewell(session, &end.reason));
+            views.push(look::session_view(session, None));
+            match told {
+                true => self.look_again_in(READING_TIME, session.id.clone()),
+                false => silent.push(session.id.clone()),
             }
         }
-        let spared = self.spared();
-        for id in silent {
-            self.cut(&id, &spared);
-        }
+        self.sessions.change_all(|session| {
+            if let Some(end) = which.remove(&session.id) {
+                session.ending = Some(end);
+            }
+        });
+        self.cut(&silent);
         views
     }
 
-    /// Cuts a connection that is to end. What that did goes on record when the connection is gone.
-    fn cut(&mut self, id: &SessionId, spared: &Spared) {
-        let Some(session) = self.sessions.get(id) else { return };
-        let (monitor, tries) = match &session.ending {
-            Some(end) => (session.monitor, end.tries + 1),
-            None => return,
-        };
-        let outcome = connection::end(monitor, spared).map_err(|error| error.to_string());
-        if tries >= QUICK_TRIES && (tries - QUICK_TRIES).is_multiple_of(SAID_EVERY) {
-            let why = outcome.as_ref().err().map_or("it was killed and is still there", String::as_str);
-            tracing::error!(session = %id, pid = monitor.pid, tries, why, "a connection cannot be ended; it is tried again");
+    /// Cuts connections that are to end, with one look at who is spared. What that did goes on record when they are gone.
+    fn cut(&mut self, ids: &[SessionId]) {
+        if ids.is_empty() {
+            return;
         }
-        self.sessions.change(id, |session| session.ending.iter_mut().for_each(|end| end.tried(outcome.clone())));
-        self.look_again_in(LOOK_AGAIN[usize::from(tries >= QUICK_TRIES)], id.clone());
+        let spared = self.spared();
+        let ids: BTreeSet<&SessionId> = ids.iter().collect();
+        let of = |session: &Session| Some((session.id.clone(), session.monitor, session.ending.as_ref()?.tries + 1));
+        let to_cut: Vec<_> =
+            self.sessions.live().iter().filter(|session| ids.contains(&session.id)).filter_map(of).collect();
+        let mut outcomes = BTreeMap::new();
+        for (id, monitor, tries) in to_cut {
+            let outcome = connection::end(monitor, &spared).map_err(|error| error.to_string());
+            if tries >= QUICK_TRIES && (tries - QUICK_TRIES).is_multiple_of(SAID_EVERY) {
+                let why = outcome.as_ref().err().map_or("it was killed and is still there", String::as_str);
+                tracing::error!(session = %id, pid = monitor.pid, tries, why, "a connection cannot be ended; it is tried again");
+            }
+            self.look_again_in(LOOK_AGAIN[usize::from(tries >= QUICK_TRIES)], id.clone());
+            outcomes.insert(id, outcome);
+        }
+        self.sessions.change_all(|session| {
+            if let (Some(outcome), Some(end)) = (outcomes.remove(&session.id), &mut session.ending) {
+                end.tried(outcome);
+            }
+        });
     }
 
     /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
@@ -189,8 +206,7 @@ impl Engine {
         if !session.monitor.is_alive() {
             return self.session_gone(id, now);
         }
-        let spared = self.spared();
-        self.cut(id, &spared);
+        self.cut(std::slice::from_ref(id));
     }
 
     /// Ends every grant and every session but those of exempt accounts; answers with what it ended.

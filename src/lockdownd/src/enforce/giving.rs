@@ -1,4 +1,4 @@
-//! Giving access: a grant takes effect, a session is let in. Durable first, then effective.
+//! Giving access: a grant is on its way to the disk, a session is let in. Durable first, then effective (`on_disk`).
 
 use lockdown_core::policy::time::Now;
 use lockdown_core::{
@@ -12,75 +12,45 @@ use lockdown_core::{
 };
 use record::{Account, Draft, SessionId};
 
-use super::Engine;
-use crate::{sessions::Session, trigger::Reason};
+use super::{Engine, First};
+use crate::{
+    disk::{NotWritten, Room},
+    sessions::Session,
+    trigger::Reason,
+};
 
 /// Why a grant did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotInForce {
-    /// The store of grants.
+    /// It is not on disk.
     #[error(transparent)]
-    Grants(#[from] crate::grants::Error),
+    NotWritten(#[from] NotWritten),
     /// There are too many.
     #[error(transparent)]
     Full(#[from] Full),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] crate::ledger::Error),
     /// The key store.
     #[error("the file of {0} in the key store would have more than {MAX_STORE_FILE} bytes")]
     StoreFull(Account),
+    /// It ended before it was on disk.
+    #[error("it was ended meanwhile: {0}")]
+    Ended(String),
 }
 
 impl Engine {
-    /// Puts a new grant in force: saved, then on record, then in the key store. If any of it fails, nothing was granted;
-    /// one that was saved and not recorded is dropped by the next start.
+    /// Takes a new grant into the table; it takes effect once it is saved and on record, with this statement. One that is
+    /// saved and not recorded is dropped by the next start.
     ///
     /// # Errors
-    /// The disk would not take it, or the account's file in the key store has no room for its keys.
-    pub(crate) fn put_in_force(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
+    /// There are too many, or the account's file in the key store has no room for its keys.
+    pub(crate) fn give(&mut self, grant: Grant, draft: Draft, first: First, now: Now) -> Result<(), NotInForce> {
         if !self.has_store_room(&grant) {
             return Err(NotInForce::StoreFull(grant.account));
         }
         self.see_to_room(now);
-        let id = grant.id.clone();
         self.behind.somebody_comes(&grant.account);
         self.grants.add(grant)?;
-        let done = self
-            .grants
-            .save(now)
-            .map_err(NotInForce::from)
-            .and_then(|()| Ok(self.recorder.record_first(draft, now)?));
-        if let Err(error) = done {
-            self.grants.take_back(&id);
-            self.grants_unsaved = true;
-            self.save_grants(now);
-            return Err(error);
-        }
-        if let Some(grant) = self.grants.get_mut(&id) {
-            grant.recorded = true;
-        }
         self.grants_unsaved = true;
-        self.pass(now);
-        Ok(())
-    }
-
-    /// Gives a grant that is in force a later end: on record, then saved, then in the key store.
-    ///
-    /// # Errors
-    /// The disk would not take it; the grant then ends when it would have.
-    pub(crate) fn prolong(&mut self, grant: Grant, draft: Draft, now: Now) -> Result<(), NotInForce> {
-        self.see_to_room(now);
-        self.recorder.record_first(draft, now)?;
-        let Some(slot) = self.grants.get_mut(&grant.id) else { return Ok(()) };
-        let before = std::mem::replace(slot, grant.clone());
-        if let Err(error) = self.grants.save(now) {
-            if let Some(slot) = self.grants.get_mut(&grant.id) {
-                *slot = before;
-            }
-            return Err(error.into());
-        }
-        self.pass(now);
+        self.commit_first(draft, Room::Free, first, now);
         Ok(())
     }
 
@@ -123,7 +93,8 @@ impl Engine {
             grant.person, grant.account, grant.ends.wall, wanted.place
         );
         let draft = crate::operator::allow::grant_created(&grant, sentence);
-        if let Err(error) = self.put_in_force(grant, draft, now) {
+        let first = First::Rendered(grant.id.clone());
+        if let Err(error) = self.give(grant, draft, first, now) {
             tracing::error!(%error, place = %wanted.place, "a rendered grant could not be put in force; the next sweep tries again");
         }
     }

@@ -52,6 +52,8 @@ pub(crate) enum Kind {
     Restore,
     /// Answers `lockdownctl ways-in`.
     WaysIn,
+    /// Reads records for `lockdownctl records`.
+    Records,
     /// Keeps the drop-in that closes ways in in line with the configuration.
     Closing,
     /// Sweeps homes; on the homes threads.
@@ -76,6 +78,7 @@ impl Kind {
             Self::Plan => "reads homes for a plan",
             Self::Restore => "gives a file back from quarantine",
             Self::WaysIn => "looks at ways in for an operator",
+            Self::Records => "reads records",
             Self::Closing => "keeps ways in closed",
             Self::Homes => "sweeps homes",
         }
@@ -85,7 +88,7 @@ impl Kind {
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Client => 10,
-            Self::Restore | Self::Quarantine | Self::Reload | Self::Admission => 30,
+            Self::Restore | Self::Records | Self::Quarantine | Self::Reload | Self::Admission => 30,
             Self::World | Self::Listening | Self::LeftBehind => 60,
             Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
@@ -249,7 +252,13 @@ impl Engine {
             Kind::LeftBehind => self.not_looked_behind(&what, now),
             Kind::Client | Kind::Quarantine => {}
             Kind::Homes => self.sweep_lost(&what, now),
-            Kind::Admission | Kind::ReadBack | Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
+            Kind::Records
+            | Kind::Admission
+            | Kind::ReadBack
+            | Kind::Plan
+            | Kind::Restore
+            | Kind::WaysIn
+            | Kind::Closing => {}
         }
     }
 }

@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// Has it looked for what these grants that have ended left behind; then their ends are on record.
-    pub(super) fn note_ends_later(&mut self, ids: &[GrantId], now: Now) {
+    pub(crate) fn note_ends_later(&mut self, ids: &[GrantId], now: Now) {
         self.behind.note_first(ids);
         self.begin_look_behind(now);
     }

@@ -56,11 +56,10 @@ impl Engine {
                 taken_in.extend(self.take_in(login, now));
             }
         }
-        let on_record = self.commit(now);
-        // Not before, so that after a crash in between its line in sshd's log still tells of it.
-        for session in taken_in.iter().filter(|_| on_record) {
-            self.answered.note_found(session.monitor.pid, session.opened_at, now.wall);
-        }
+        // Known once it is on record, and not before: after a crash in between its line in sshd's log still tells of it.
+        let found = taken_in.iter().map(|session| (session.monitor.pid, session.opened_at, now.wall));
+        self.covered.found.extend(found);
+        self.commit(now);
         self.read_back(taken_in, now);
         self.emergencies_noted.retain(|pid| processes::identity(*pid).is_some());
     }

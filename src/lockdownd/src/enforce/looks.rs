@@ -200,7 +200,7 @@ impl Engine {
         }
         self.pass(now);
         for Waiting { allow, asker, reply } in mem::take(&mut self.looks.waiting) {
-            self.allow_and_ask(allow, asker, reply, now);
+            self.allow(allow, asker, reply, now);
         }
         if then.sweep {
             self.sweep_on(now);

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     Engine,
     checks::{Entry, Leaving, Looks, Task},
-    state::remove_marker,
 };
 use crate::trigger::Reply;
 
@@ -79,6 +78,11 @@ impl ModeState {
         self.looks.due()
     }
 
+    /// Whether enforce is in force, and it is not certain yet whether it stays so.
+    pub(super) fn is_entering(&self) -> bool {
+        self.is_entering
+    }
+
     /// Whether key files in homes go: not while it is uncertain whether enforce holds.
     pub(super) fn removes_keys(&self) -> bool {
         self.enforces && !self.is_entering
@@ -136,7 +140,7 @@ impl Engine {
             } else if self.mode.looks.anybody_waits() {
                 self.begin_task(Task::Look, now);
             } else {
-                return self.reload_is_over();
+                return self.reload_is_over(now);
             }
         }
     }
@@ -149,7 +153,7 @@ impl Engine {
         match (self.is_wanted(), self.mode.enforces) {
             (true, true) => {
                 // The drop-in and the marker are as they must be, whoever took them away.
-                self.keep_state_files();
+                self.keep_state_files(now);
                 self.begin_task(Task::Keep, now);
             }
             (true, false) => self.begin_task(Task::Enter(Entry { trial: None, asked: None }), now),
@@ -178,19 +182,15 @@ impl Engine {
             return self.begin_task(Task::Enter(entry), now);
         }
         self.mode.trial = entry.trial;
-        match self.write_marker() {
-            Ok(()) => answer_entry(entry, Ok(Vec::new())),
-            Err(error) => answer_entry(entry, Err(vec![unmarked(&error)])),
-        }
+        self.keep_state_files(now);
+        answer_entry(entry, Ok(Vec::new()));
     }
 
     /// The trial's time is over: back to what the configuration says.
     pub(super) fn end_trial(&mut self, now: Now) {
         self.mode.trial = None;
         if self.config.mode == control::Mode::Enforce {
-            if let Err(error) = self.write_marker() {
-                tracing::error!(%error, "the marker of enforce cannot be written");
-            }
+            self.keep_state_files(now);
         } else {
             self.mode.trial_over = true;
             self.settle_mode(now);
@@ -223,10 +223,7 @@ impl Engine {
         self.mode.trial = entry.trial;
         self.mode.obstacles.clear();
         self.set_store_right(now);
-        match self.write_marker() {
-            Ok(()) => self.begin_task(Task::PutIn(entry), now),
-            Err(error) => self.go_back(entry, vec![Obstacle::Unknown { why: unmarked(&error) }], now),
-        }
+        self.begin_task(Task::PutIn(entry), now);
     }
 
     /// The drop-in is in place, and whether enforce holds was looked at.
@@ -267,13 +264,11 @@ impl Engine {
         if let Err(error) = taken_out {
             tracing::error!(%error, "sshd's drop-in could not be removed: keys in homes stay without effect");
         }
-        if let Err(error) = remove_marker() {
-            tracing::error!(%error, "the marker of enforce could not be removed: the gate refuses when the daemon is down");
-        }
         self.mode.enforces = false;
         self.mode.is_entering = false;
         self.mode.since = None;
         self.mode.trial = None;
+        self.keep_state_files(now);
         self.set_store_right(now);
         self.tell_homes();
         if let Some(why) = why {
@@ -341,11 +336,4 @@ fn not_ready(obstacles: Vec<String>) -> Refusal {
     let refusal = Refusal::new(RefusalCode::NotReady, "enforce would not be safe on this host yet")
         .hint("mend these, then try again:");
     obstacles.into_iter().fold(refusal, Refusal::detail)
-}
-
-fn unmarked(error: &io::Error) -> String {
-    format!(
-        "{} cannot be written: {error}; make room or mend the file system, then try again",
-        control::gate::ENFORCING
-    )
 }

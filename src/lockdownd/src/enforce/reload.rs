@@ -15,9 +15,13 @@ use record::{Account, ArtifactType, Draft};
 use super::{
     ConfigState, Engine,
     jobs::Kind,
+    on_disk::{Unrecorded, Waiting},
     start::{LAST_GOOD, keeping},
 };
-use crate::trigger::{Reason, Reply};
+use crate::{
+    disk::Store,
+    trigger::{Reason, Reply},
+};
 
 /// How long the start waits to learn whether an exempt account could log in. Without an answer it starts on the last good
 /// configuration.
@@ -77,7 +81,8 @@ impl Engine {
     /// Whether systemd still waits for what came of a SIGHUP.
     #[must_use]
     pub fn is_reloading(&self) -> bool {
-        self.reloads.signalled
+        let is_over = |waiting: &Unrecorded| matches!(waiting.answer, Waiting::Systemd);
+        self.reloads.signalled || self.unrecorded.iter().any(is_over)
     }
 
     fn begin_reload(&mut self, now: Now) {
@@ -148,7 +153,12 @@ impl Engine {
         let same = config == self.config && self.config_state.refused.is_none();
         self.people = Self::index_people(&config);
         let sweeps_change = self.schedule.change(&config, now);
-        self.recorder.ledger_mut().set(config.host.stack.clone(), keeping(&config));
+        let (stack, keeping) = (config.host.stack.clone(), keeping(&config));
+        let set = move |store: &mut Store| {
+            store.ledger.set(stack, keeping);
+            None
+        };
+        self.recorder.work("telling the ledger what to keep", Box::new(set), now);
         let before = std::mem::replace(&mut self.config, config);
         if !same {
             self.config_state = ConfigState { loaded_at: now.wall, last_good: false, refused: None };
@@ -170,7 +180,8 @@ impl Engine {
         for reply in std::mem::take(&mut self.reloads.waited) {
             let refusal = Refusal::new(RefusalCode::BadConfig, "the configuration is refused; what was in force stays")
                 .hint("mend this, then systemctl reload lockdownd:");
-            reply.send(Err(problems.iter().cloned().fold(refusal, Refusal::detail)));
+            let response = Err(problems.iter().cloned().fold(refusal, Refusal::detail));
+            self.answer_on_record(Waiting::Operator(reply, response), now);
         }
         self.config_state.refused = Some(summary);
     }
@@ -189,11 +200,13 @@ impl Engine {
     }
 
     /// The mode has settled: a reload before it is over.
-    pub(super) fn reload_is_over(&mut self) {
+    pub(super) fn reload_is_over(&mut self, now: Now) {
         if self.reloads.under_way {
             return;
         }
-        self.reloads.signalled = false;
+        if std::mem::take(&mut self.reloads.signalled) {
+            self.answer_on_record(Waiting::Systemd, now);
+        }
         let wanted = self.config.mode;
         let mut notes = Vec::new();
         if wanted == control::Mode::Enforce && !self.enforces() {
@@ -201,7 +214,8 @@ impl Engine {
             notes.extend(self.obstacle_views());
         }
         for reply in std::mem::take(&mut self.reloads.settling) {
-            reply.send(Ok(Answer::Reload(ReloadAnswer { notes: notes.clone() })));
+            let answer = Answer::Reload(ReloadAnswer { notes: notes.clone() });
+            self.answer_on_record(Waiting::Operator(reply, Ok(answer)), now);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use control::{Answer, Refusal, RefusalCode, Response, RetiredAnswer};
 use jiff::{SignedDuration, Timestamp};
 use lockdown_core::policy::time::Now;
-use lockdown_host::paths::{self, Durability};
+use lockdown_host::paths;
 use record::{Account, ArtifactType, Draft};
 
 use super::{Engine, world::World};
@@ -81,16 +81,14 @@ impl Retired {
     fn is_lost(&self) -> bool {
         !self.until.is_empty() && !Path::new(RETIRED).exists()
     }
-
-    fn save(&self) {
-        let bytes = serde_json::to_vec(&self.until).expect("a map of strings to moments");
-        if let Err(error) = paths::replace_path(Path::new(RETIRED), &bytes, 0o600, Durability::Flushed) {
-            tracing::error!(%error, "{RETIRED} could not be written");
-        }
-    }
 }
 
 impl Engine {
+    fn save_retired(&mut self, now: Now) {
+        let bytes = serde_json::to_vec(&self.retired.until).expect("a map of strings to moments");
+        self.write_state(RETIRED, bytes, 0o600, now);
+    }
+
     /// Another configuration is about to be in force: what stops being exempt by it keeps its keys for a while.
     pub(super) fn retire(&mut self, before: &BTreeSet<Account>, now: Now) {
         self.spare_nobody_given();
@@ -106,7 +104,7 @@ impl Engine {
         }
         self.retired.named.clear();
         if changed {
-            self.retired.save();
+            self.save_retired(now);
         }
     }
 
@@ -127,7 +125,7 @@ impl Engine {
             draft.account = Some(new.clone());
             self.recorder.note(draft);
             self.retired.until.insert(new, until);
-            self.retired.save();
+            self.save_retired(now);
         }
     }
 
@@ -162,7 +160,7 @@ impl Engine {
     pub(super) fn end_retirement(&mut self, now: Now) {
         let are_over = self.retired.drop_over(&self.config.accounts.exempt, now.wall);
         if are_over || self.retired.is_lost() {
-            self.retired.save();
+            self.save_retired(now);
         }
         if are_over {
             self.tell_homes();
@@ -184,8 +182,8 @@ impl Engine {
         draft.account = Some(account.clone());
         draft.actor = Some(asker.actor);
         self.recorder.note(draft);
+        self.save_retired(now);
         self.commit(now);
-        self.retired.save();
         self.tell_homes();
         let mut notes = Vec::new();
         if !self.enforces() {

@@ -134,11 +134,6 @@ impl Engine {
         let _ = self.lock_down(&grants, &ending, draft, now);
     }
 
-    /// Keeps beside the grants up to when scheduled lockdowns are done; whether that was news.
-    pub(super) fn keep_last_lockdown(&mut self) -> bool {
-        self.grants.keep_last_lockdown(self.schedule.lockdowns())
-    }
-
     /// Re-reads the world as if nothing had been watched, checks every live connection, and has every home looked at;
     /// what it found is attested when the homes are done.
     pub(super) fn begin_sweep(&mut self, now: Now) {
@@ -149,7 +144,7 @@ impl Engine {
 
     /// Goes on with a sweep once the world has been looked at.
     pub(super) fn sweep_on(&mut self, now: Now) {
-        self.keep_state_files();
+        self.keep_state_files(now);
         self.back_grants(now);
         for session in self.sessions.live().to_vec() {
             if session.monitor.is_alive() {
@@ -200,7 +195,7 @@ impl Engine {
             .with("config", self.config.digest.as_str())
             .with("milliseconds", u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX));
         if self.config.ship.api.is_some() {
-            draft = draft.with("acknowledged", self.recorder.ledger().acknowledged());
+            draft = draft.with("acknowledged", self.recorder.ledger().acknowledged);
         }
         if let Some(full) = self.shipped.full {
             draft = draft.with("ledger_full", full.to_string());

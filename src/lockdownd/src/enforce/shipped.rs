@@ -10,16 +10,13 @@ use lockdown_core::policy::{
     grant::EndCause,
     receipt::{Says, Signer, Trust, says},
 };
-use lockdown_host::{
-    paths::{self, Durability},
-    shipper::Shipper,
-};
+use lockdown_host::{paths, shipper::Shipper};
 use record::{ArtifactType, Draft, Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
 
 use super::{Ending, Engine, StartError};
-use crate::ledger::Full;
+use crate::{disk::Store, ledger::Full, trigger::Reason};
 
 /// The server's key, as pinned by the first receipt that held.
 const PINNED: &str = "/var/lib/lockdownd/receipt_key.pub";
@@ -47,6 +44,8 @@ pub(crate) struct Shipped {
     told_at: Option<Duration>,
     /// Why no new grants are given, as told.
     pub(crate) full: Option<Full>,
+    /// Whether another ledger is being begun.
+    begins_anew: bool,
     /// Whether the ledger is in pieces, so that only another start can mend it.
     pub(super) in_pieces: bool,
 }
@@ -65,6 +64,7 @@ impl Shipped {
             told: None,
             told_at: None,
             full: None,
+            begins_anew: false,
             in_pieces: false,
         }
     }
@@ -91,34 +91,40 @@ fn pinned(path: &Path) -> Result<Option<PublicKey>, String> {
 impl Engine {
     /// Looks at what the shipper has left; if another ledger begins by it, that one says at once how things stand.
     pub(crate) fn look_at_shipper(&mut self, now: Now) {
-        if self.heed_shipper(now) {
-            self.begin_sweep(now);
-        }
-        self.keep_room(now);
+        self.heed_shipper(now);
     }
 
-    /// Looks at receipts and hint. Whether another ledger began by it.
-    pub(super) fn heed_shipper(&mut self, now: Now) -> bool {
-        if self.config.ship.api.is_none() || self.shipped.in_pieces {
-            return false;
+    /// Looks at receipts and hint. If a receipt contradicts the ledger, another begins.
+    pub(super) fn heed_shipper(&mut self, now: Now) {
+        if self.config.ship.api.is_none() || self.shipped.in_pieces || self.shipped.begins_anew {
+            return;
         }
         let contradicting = self.contradicting_hint(now).or_else(|| self.heed_receipts(now));
-        let Some(receipt) = contradicting else { return false };
-        match self.begin_anew(&receipt, now) {
-            Ok(()) => true,
-            Err(error) => {
-                let why = crate::ledger::describe(&error);
-                tracing::error!("the ledger could not be begun anew, and the daemon has to start again for it: {why}");
-                self.shipped.in_pieces = true;
-                false
-            }
+        if let Some(receipt) = contradicting
+            && let Err(error) = self.begin_anew(&receipt, now)
+        {
+            self.ledger_begun(Err(crate::ledger::describe(&error)), now);
         }
+    }
+
+    /// Another ledger has begun, and says at once how things stand; or it could not be begun.
+    pub(super) fn ledger_begun(&mut self, begun: Result<(), String>, now: Now) {
+        self.shipped.begins_anew = false;
+        if let Err(why) = begun {
+            tracing::error!("the ledger could not be begun anew, and the daemon has to start again for it: {why}");
+            self.shipped.in_pieces = true;
+            return;
+        }
+        if let Err(error) = self.shipped.shipper.remove_hint() {
+            tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
+        }
+        self.commit(now);
+        self.begin_sweep(now);
     }
 
     /// Takes note of how far the newest receipt that holds covers the ledger. Answers with one that contradicts it.
     fn heed_receipts(&mut self, now: Now) -> Option<SignedReceipt> {
-        let ledger = self.recorder.ledger();
-        let bytes = match self.shipped.shipper.receipts(ledger.id()) {
+        let bytes = match self.shipped.shipper.receipts(&self.recorder.ledger().id) {
             Ok(bytes) => bytes?,
             Err(error) => {
                 tracing::warn!(%error, "the shipper's receipts cannot be read");
@@ -127,12 +133,17 @@ impl Engine {
         };
         for line in bytes.split_inclusive(|byte| *byte == b'\n').rev().take(MAX_LOOKED_AT) {
             let Ok(receipt) = SignedReceipt::parse(line) else { continue };
-            if receipt.receipt().seq <= self.recorder.ledger().acknowledged() {
+            if receipt.receipt().seq <= self.recorder.ledger().acknowledged {
                 return None;
             }
             match self.weigh(&receipt, now) {
                 Some(Says::Acknowledged) => {
-                    self.recorder.ledger_mut().acknowledge(receipt.receipt().seq);
+                    let seq = receipt.receipt().seq;
+                    let acknowledge = move |store: &mut Store| {
+                        store.ledger.acknowledge(seq);
+                        None
+                    };
+                    self.recorder.work_anew("receipts", Box::new(acknowledge), now);
                     return None;
                 }
                 Some(Says::Contradicted) => return Some(receipt),
@@ -168,9 +179,8 @@ impl Engine {
 
     /// What a receipt says, if it counts. The first one that holds has its key pinned; one by another key is told of.
     fn weigh(&mut self, receipt: &SignedReceipt, now: Now) -> Option<Says> {
-        let ledger = self.recorder.ledger();
         let stated = receipt.receipt();
-        if stated.ledger != *ledger.id() {
+        if stated.ledger != self.recorder.ledger().id {
             return Some(Says::OtherLedger);
         }
         let configured = self.config.ship.api.as_ref().map_or(&[][..], |api| &api.receipt_keys);
@@ -207,8 +217,8 @@ impl Engine {
         let own = ledger.hash_at(stated.seq);
         let own =
             own.inspect_err(|error| tracing::warn!(%error, "a receipt cannot be held against the ledger")).ok()?;
-        let key = PublicKey::from_openssh(&ledger.public_key()).ok()?.fingerprint(HashAlg::Sha256).to_string();
-        Some(says(stated, ledger.id(), &key, ledger.head().seq, own))
+        let key = PublicKey::from_openssh(&ledger.public_key).ok()?.fingerprint(HashAlg::Sha256).to_string();
+        Some(says(stated, &ledger.id, &key, ledger.head.seq, own))
     }
 
     fn tell_unvouched(&mut self, now: Now) {
@@ -222,12 +232,7 @@ impl Engine {
     /// Pins the server's key. Whether it is pinned.
     fn pin(&mut self, key: PublicKey, now: Now) -> bool {
         let line = key.to_openssh().expect("an ed25519 key can always be written");
-        if let Err(error) =
-            paths::replace_path(Path::new(PINNED), format!("{line}\n").as_bytes(), 0o644, Durability::Flushed)
-        {
-            tracing::error!(%error, "the server's key cannot be pinned, so its receipts do not count");
-            return false;
-        }
+        self.write_state(PINNED, format!("{line}\n").into_bytes(), 0o644, now);
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let sentence = format!("the server's key for receipts is pinned, {fingerprint}: from now on no other counts");
         tracing::info!("{sentence}");
@@ -269,57 +274,42 @@ impl Engine {
     /// What stands here is not what the server has: the disk went back to an earlier day, or somebody wrote the ledger
     /// anew. Every grant ends, for what was revoked since cannot be known; the ledger is put away whole, and another begins.
     fn begin_anew(&mut self, receipt: &SignedReceipt, now: Now) -> Result<(), StartError> {
-        let (seq, head) = (receipt.receipt().seq, self.recorder.ledger().head().seq);
+        let (seq, head) = (receipt.receipt().seq, self.recorder.ledger().head.seq);
         let found = if seq > head { format!("ends at record {head}") } else { "has another there".to_owned() };
         let why = format!(
             "the server has acknowledged record {seq}, and the ledger here {found}: the disk went back to an earlier day, or the ledger was written anew"
         );
         tracing::error!("every grant ends and a new ledger begins: {why}");
         let mut identity = super::start::identity_by(&self.config)?;
-        identity.name = self.recorder.ledger().host().clone();
+        identity.name = self.recorder.ledger().host.clone();
         let open: Vec<_> = self.grants.open_ones().map(|grant| grant.id.clone()).collect();
         let reason = "this host's state is not the latest: what was revoked since cannot be known".to_owned();
         self.end_grants(&open, &Ending { cause: EndCause::Identity, reason, actor: None }, now);
-        self.save_grants(now);
-        self.recorder.ledger_mut().succeed(&identity, why, now.wall)?;
-        if let Err(error) = self.shipped.shipper.remove_hint() {
-            tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
-        }
-        self.commit(now);
+        self.shipped.begins_anew = true;
+        let succeed = move |store: &mut Store| {
+            let begun = store.ledger.succeed(&identity, why, now.wall);
+            Some(Reason::LedgerBegun(begun.map_err(|error| crate::ledger::describe(&error))))
+        };
+        self.recorder.work("beginning another ledger", Box::new(succeed), now);
         Ok(())
     }
 
     /// Before a new grant: where the ledger is full, perhaps a server has what is in it by now.
-    pub(super) fn see_to_room(&mut self, now: Now) {
-        if self.recorder.ledger().full().is_some() {
+    pub(crate) fn see_to_room(&mut self, now: Now) {
+        if self.recorder.ledger().full.is_some() {
             self.look_at_shipper(now);
         }
     }
 
-    /// Removes what has been kept for long enough, and makes room where there is none.
+    /// Removes what has been kept for long enough.
     pub(super) fn prune(&mut self, now: Now) {
-        if let Err(error) = self.recorder.ledger_mut().prune(now.wall) {
-            tracing::error!(%error, "old segments of the ledger could not be pruned");
-        }
-        self.keep_room(now);
-    }
-
-    /// Sees to it that the ledger has room, as the policy says, and tells when it has none for new grants.
-    pub(super) fn keep_room(&mut self, now: Now) {
-        let ledger = self.recorder.ledger_mut();
-        if ledger.full().is_some()
-            && let Err(error) = ledger.make_room(now.wall)
-        {
-            tracing::error!(%error, "no room could be made in the ledger");
-        }
-        let full = ledger.room_for_grants().err();
-        if full != self.shipped.full {
-            match full {
-                Some(full) => tracing::error!("no new grant is given: {full}; {}", full.remedy()),
-                None => tracing::info!("the ledger has room for new grants again"),
+        let prune = move |store: &mut Store| {
+            if let Err(error) = store.ledger.prune(now.wall) {
+                tracing::error!(%error, "old segments of the ledger could not be pruned");
             }
-            self.shipped.full = full;
-        }
+            None
+        };
+        self.recorder.work_anew("pruning", Box::new(prune), now);
     }
 }
 

@@ -60,10 +60,10 @@ impl Engine {
         let text = self.shipped.shipper.status().ok().flatten();
         let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let ledger = self.recorder.ledger();
-        let own = (ledger.id().as_str(), ledger.head().seq);
+        let own = (ledger.id.as_str(), ledger.head.seq);
         let ship = &self.config.ship;
         let syslog = ship.syslog.as_ref().map(|address| sink("syslog", address, None, own, &said));
-        let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged()), own, &said));
+        let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged), own, &said));
         syslog.into_iter().chain(api).collect()
     }
 }

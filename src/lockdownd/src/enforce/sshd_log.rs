@@ -18,7 +18,8 @@ use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 use super::{Engine, jobs::Kind};
 use crate::{
     attempts::{self, LogReport, Statements},
-    ledger,
+    disk::{Room, Store},
+    ledger::{self, View},
     sessions::{End, Session, Standing},
 };
 
@@ -80,44 +81,26 @@ impl Engine {
         ))
     }
 
-    /// All of a batch is put on record, or none; and not a second time.
+    /// All of a batch is put on record, or none; and not a second time. Who follows the log waits for it.
     fn record_log(&mut self, statements: Statements, now: Now) {
-        let Statements { batch, drafts, maybe_behind, again, done } = statements;
-        let recorded = match again.then(|| self.is_on_record(batch, maybe_behind)) {
-            Some(Ok(true)) => true,
-            Some(Err(error)) => {
-                tracing::error!(%error, "the ledger cannot be read: what sshd's log said waits");
-                false
-            }
-            Some(Ok(false)) | None => self.recorder.record_all(drafts, now).is_ok(),
-        };
-        let ledger = self.recorder.ledger();
-        let head = recorded.then(|| (ledger.id().to_string(), ledger.head().seq));
-        // Who follows the log may have been stopped meanwhile.
-        let _ = done.send(head);
-    }
-
-    fn is_on_record(&self, batch: u64, behind: Option<(String, u64)>) -> Result<bool, ledger::Error> {
-        let ledger = self.recorder.ledger();
-        let mut seq = behind.filter(|(id, _)| *id == ledger.id().to_string()).map_or(0, |(_, seq)| seq);
-        let here = format!("\"batch\":{batch},");
-        let last = format!("\"batch\":{batch}}}");
-        let of_the_log =
-            [ArtifactType::LoginFailed, ArtifactType::JournalGap].map(|kind| format!("\"type\":\"{kind}\""));
-        loop {
-            let lines = ledger.lines_after(seq, CHUNK)?;
-            let is_it = |line: &String| {
-                (line.contains(&here) || line.contains(&last))
-                    && of_the_log.iter().any(|kind| line.contains(kind.as_str()))
+        self.commit(now);
+        let record = move |store: &mut Store| {
+            let Statements { batch, drafts, maybe_behind, again, done } = statements;
+            let view = store.ledger.view();
+            let recorded = match again.then(|| is_on_record(&view, batch, maybe_behind)) {
+                Some(Ok(true)) => true,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "the ledger cannot be read: what sshd's log said waits");
+                    false
+                }
+                Some(Ok(false)) | None => store.append(drafts, Room::Free, now.wall).is_ok(),
             };
-            if lines.iter().any(is_it) {
-                return Ok(true);
-            }
-            if lines.is_empty() {
-                return Ok(false);
-            }
-            seq += lines.len() as u64;
-        }
+            let view = store.ledger.view();
+            // Who follows the log may have been stopped meanwhile.
+            let _ = done.send(recorded.then(|| (view.id.to_string(), view.head.seq)));
+            None
+        };
+        self.recorder.work("recording what sshd's log says", Box::new(record), now);
     }
 
     /// sshd says that it let somebody in.
@@ -242,16 +225,36 @@ impl Engine {
         self.commit_login(login, now);
     }
 
-    /// What was noted of it is on record, and known from now on to be: not before, so that a crash in between leaves a
-    /// login that the next start is told of again, and looks for in the ledger.
+    /// What was noted of it is known once it is on record: not before, so that a crash in between leaves a login that the
+    /// next start is told of again, and looks for in the ledger.
     pub(super) fn commit_login(&mut self, login: &Login, now: Now) {
-        if self.commit(now) {
-            self.answered.note(login.pid, login.time, false);
-        }
+        self.covered.logins.push((login.pid, login.time));
+        self.commit(now);
     }
 
     fn uid_of_login(&self, login: &Login) -> Option<u32> {
         self.uid_of(&login.account.parse().ok()?)
+    }
+}
+
+/// Whether this batch is on record already.
+fn is_on_record(ledger: &View, batch: u64, behind: Option<(String, u64)>) -> Result<bool, ledger::Error> {
+    let mut seq = behind.filter(|(id, _)| *id == ledger.id.to_string()).map_or(0, |(_, seq)| seq);
+    let here = format!("\"batch\":{batch},");
+    let last = format!("\"batch\":{batch}}}");
+    let of_the_log = [ArtifactType::LoginFailed, ArtifactType::JournalGap].map(|kind| format!("\"type\":\"{kind}\""));
+    loop {
+        let lines = ledger.lines_after(seq, CHUNK)?;
+        let is_it = |line: &String| {
+            (line.contains(&here) || line.contains(&last)) && of_the_log.iter().any(|kind| line.contains(kind.as_str()))
+        };
+        if lines.iter().any(is_it) {
+            return Ok(true);
+        }
+        if lines.is_empty() {
+            return Ok(false);
+        }
+        seq += lines.len() as u64;
     }
 }
 

@@ -21,7 +21,7 @@ use lockdown_host::{
     identity::{self, Identity},
     key_store::KeyStore,
     mounts::MOUNTINFO,
-    paths::{self, Durability, PathError},
+    paths::PathError,
     quarantine::QUARANTINE,
     writers::Writers,
 };
@@ -29,7 +29,7 @@ use record::{ArtifactType, Draft, GrantId, Host};
 use tokio::sync::mpsc;
 
 use super::{
-    ConfigState, Engine,
+    ConfigState, Engine, LAST_COMMITS,
     ending::{Ended, grant_ended},
     homes::{Finding, Homes, HomesError, Setup},
     looks::named_accounts,
@@ -46,12 +46,13 @@ use super::{
 use crate::{
     answered::{ANSWERED, Answered},
     attempts::{Follower, LogReport},
+    disk::{Disk, Store},
     emergencies::Emergencies,
-    grants::GrantsOnDisk,
+    grants::{GrantsFile, GrantsOnDisk},
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
     operator::admitted::Asked,
-    recorder::Recorder,
+    recorder::{Covered, Recorder},
     sessions::Sessions,
     traces::TracesOnDisk,
     trigger::Reason,
@@ -63,6 +64,10 @@ pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
 const REMOVED: &str = "/var/lib/lockdownd/removed";
 /// The store of grants.
 pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
+/// Which grants have ended while the disk has not taken it.
+const ENDED: &str = "/run/lockdownd/ended";
+/// No file: there is none for the grants of another host.
+const NO_ENDS: &str = "/run/lockdownd/ended-elsewhere";
 /// The table of live sessions.
 pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
 /// Which audit sessions the connections of which grant had.
@@ -70,6 +75,9 @@ pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
 
 /// How long a stop waits for journald to take the last records; one that stands still has them in the ledger only.
 pub(crate) const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long it waits for the last answers to the gate to be written.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +96,9 @@ pub enum StartError {
     /// The thread that tells journald.
     #[error("the thread that tells journald cannot be started: {0}")]
     Journal(#[source] io::Error),
+    /// The disk thread.
+    #[error("the thread that writes to the disk cannot be started: {0}")]
+    Disk(#[source] io::Error),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -119,10 +130,15 @@ impl Engine {
         let (config, config_state) = load_config(now)?;
         let boot_id = clock::boot_id()?;
         let opened = open_ledger(&config, &boot_id, now)?;
-        let (grants, woken) = open_grants(&boot_id, now);
+        let (grants, grants_file, woken) = open_grants(&boot_id, now);
         let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
         let answered = open_answered();
         let Opened { ledger, set_aside, recorded, .. } = opened;
+        let store = Store::new(ledger, grants_file);
+        let known = store.known();
+        let wake = reasons.clone();
+        // Nobody receives once the daemon stops.
+        let disk = Disk::start(store, move || drop(wake.blocking_send(Reason::Disk))).map_err(StartError::Disk)?;
         let (schedule, missed) = Schedule::resume(&config, grants.last_lockdown(), recorded.lockdown, now);
         let lost = log_lost(set_aside.is_some(), &recorded);
         let named = named_accounts(&config, &grants, &sessions);
@@ -143,7 +159,10 @@ impl Engine {
             sessions,
             traces: TracesOnDisk::open(Path::new(TRACES)),
             behind: super::left_behind::Behind::default(),
-            recorder: Recorder::new(ledger),
+            recorder: Recorder::new(disk, known),
+            covered: Covered::default(),
+            unrecorded: Vec::new(),
+            notes_under_way: std::collections::BTreeSet::new(),
             emergencies: Emergencies::since(&recorded.emergencies, recorded.more_emergencies),
             shipped: Shipped::open(),
             store: KeyStore::open()?,
@@ -214,8 +233,8 @@ impl Engine {
     /// The host is not the one the state was made on: every grant that it held is void, and that is put on record.
     fn end_by_identity(&mut self, set_aside: &Path, now: Now) {
         let path = set_aside.join("grants.json");
-        let old = match GrantsOnDisk::open(&path, self.world.boot_id(), now) {
-            Ok((old, _)) => old,
+        let old = match GrantsOnDisk::open(&path, Path::new(NO_ENDS), self.world.boot_id(), now) {
+            Ok((old, ..)) => old,
             Err(error) => return tracing::warn!(%error, "the grants of the host that this one was cannot be read"),
         };
         for grant in old.open_ones() {
@@ -323,9 +342,10 @@ impl Engine {
             self.recorder.note(draft);
         }
         if !self.config_state.last_good {
-            write_state(LAST_GOOD, self.config.to_toml().as_bytes());
+            let text = self.config.to_toml().into_bytes();
+            self.write_state(LAST_GOOD, text, 0o600, now);
         }
-        self.keep_exempt_file();
+        self.keep_exempt_file(now);
         self.publish_shipping();
         self.back_grants(now);
     }
@@ -335,10 +355,19 @@ impl Engine {
         self.recorder.close_windows(now, true);
         self.recorder.note(Draft::new(ArtifactType::DaemonStopped, "the daemon stopped in good order"));
         self.grants_unsaved = true;
-        self.save_grants(now);
         self.commit(now);
-        if !self.recorder.ledger().flush_journal(JOURNAL_LIMIT) {
-            eprintln!("journald did not take the last records in time; the ledger has them");
+        let flush = |store: &mut Store| {
+            if !store.ledger.flush_journal(JOURNAL_LIMIT) {
+                eprintln!("journald did not take the last records in time; the ledger has them");
+            }
+            None
+        };
+        self.recorder.work("telling journald the last records", Box::new(flush), now);
+        self.settle(LAST_COMMITS + JOURNAL_LIMIT);
+        if !self.answered.flush(LAST_ANSWERS) {
+            tracing::warn!(
+                "the last answers to the gate are not on disk: their logins may be recorded as past the gate"
+            );
         }
     }
 
@@ -346,7 +375,7 @@ impl Engine {
     /// identity that a ledger is bound to, so that it changes at a start only.
     pub(crate) fn next_name(&self) -> Option<Host> {
         let name = name_of(&self.config)?;
-        (name != *self.recorder.ledger().host()).then_some(name)
+        (name != self.recorder.ledger().host).then_some(name)
     }
 }
 
@@ -445,9 +474,9 @@ fn open_answered() -> Answered {
 }
 
 /// The store of grants; one that cannot be understood is set aside, and nobody has a grant.
-fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, Woken) {
-    let path = PathBuf::from(GRANTS);
-    match GrantsOnDisk::open(&path, boot_id, now) {
+fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, GrantsFile, Woken) {
+    let (path, meanwhile) = (PathBuf::from(GRANTS), Path::new(ENDED));
+    match GrantsOnDisk::open(&path, meanwhile, boot_id, now) {
         Ok(opened) => opened,
         Err(error) => {
             let aside = path.with_extension(format!("broken-{}", now.wall.as_second()));
@@ -455,13 +484,8 @@ fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, Woken) {
             if let Err(error) = fs::rename(&path, &aside) {
                 tracing::error!(%error, "it could not be set aside");
             }
-            (GrantsOnDisk::empty(&path, boot_id), Woken::default())
+            let (grants, file) = GrantsOnDisk::empty(&path, meanwhile, boot_id);
+            (grants, file, Woken::default())
         }
-    }
-}
-
-fn write_state(path: &str, bytes: &[u8]) {
-    if let Err(error) = paths::replace_path(Path::new(path), bytes, 0o600, Durability::Flushed) {
-        tracing::error!(%error, "{path} could not be written");
     }
 }

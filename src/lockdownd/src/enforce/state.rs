@@ -3,21 +3,54 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
+use lockdown_core::policy::time::Now;
 use lockdown_host::paths::{self, Durability};
 
 use super::Engine;
+use crate::disk::Store;
 
 /// Type and permission bits of both: a regular file, 0600.
 const SOUND: u32 = 0o100_600;
 
 impl Engine {
-    /// Writes the exempt accounts and, in enforce, the marker, where they are not as they must be.
-    pub(super) fn keep_state_files(&mut self) {
-        self.keep_exempt_file();
-        let kept = if self.enforces() { self.write_marker() } else { remove_marker() };
-        if let Err(error) = kept {
-            tracing::error!(%error, "{} cannot be put right", control::gate::ENFORCING);
+    /// Has the exempt accounts written, and in enforce the marker, where they are not as they must be.
+    pub(super) fn keep_state_files(&mut self, now: Now) {
+        self.keep_exempt_file(now);
+        // While enforce is being entered, whoever puts it in force writes the marker.
+        if self.mode.is_entering() {
+            return;
         }
+        let marker = self.enforces().then(|| self.marker());
+        let keep = move |_: &mut Store| {
+            if let Err(error) = marker.map_or_else(remove_marker, |marker| keep(control::gate::ENFORCING, &marker)) {
+                tracing::error!(%error, "{} cannot be put right", control::gate::ENFORCING);
+            }
+            None
+        };
+        self.recorder.work_anew("the marker of enforce", Box::new(keep), now);
+    }
+
+    /// Has the exempt accounts written, one a line.
+    pub(super) fn keep_exempt_file(&mut self, now: Now) {
+        let exempt: String = self.exempt().iter().map(|account| format!("{account}\n")).collect();
+        let keep = move |_: &mut Store| {
+            if let Err(error) = keep(control::gate::EXEMPT, exempt.as_bytes()) {
+                tracing::error!(%error, "{} cannot be put right", control::gate::EXEMPT);
+            }
+            None
+        };
+        self.recorder.work_anew("the exempt accounts", Box::new(keep), now);
+    }
+
+    /// Has a file of the daemon's own written, whole.
+    pub(super) fn write_state(&mut self, path: &'static str, bytes: Vec<u8>, mode: u32, now: Now) {
+        let write = move |_: &mut Store| {
+            if let Err(error) = paths::replace_path(Path::new(path), &bytes, mode, Durability::Flushed) {
+                tracing::error!(%error, "{path} could not be written");
+            }
+            None
+        };
+        self.recorder.work_anew(path, Box::new(write), now);
     }
 
     /// Writes again what somebody removed of what has to outlive a restart and not a boot.
@@ -26,23 +59,21 @@ impl Engine {
         self.traces.keep_file();
         self.publish_shipping();
     }
+}
 
-    /// Writes the exempt accounts, one a line.
-    pub(super) fn keep_exempt_file(&self) {
-        let exempt: String = self.exempt().iter().map(|account| format!("{account}\n")).collect();
-        if let Err(error) = keep(control::gate::EXEMPT, exempt.as_bytes()) {
-            tracing::error!(%error, "{} cannot be put right", control::gate::EXEMPT);
-        }
-    }
-
-    /// Writes the marker of enforce.
-    pub(super) fn write_marker(&self) -> io::Result<()> {
-        keep(control::gate::ENFORCING, &self.marker())
-    }
+/// Writes the marker of enforce.
+///
+/// # Errors
+/// Why it cannot be written, and what to do.
+pub(super) fn mark_enforce(marker: &[u8]) -> Result<(), String> {
+    let path = control::gate::ENFORCING;
+    keep(path, marker).map_err(|error| {
+        format!("{path} cannot be written: {error}; make room or mend the file system, then try again")
+    })
 }
 
 /// Removes the marker of enforce; none is fine.
-pub(super) fn remove_marker() -> io::Result<()> {
+fn remove_marker() -> io::Result<()> {
     match fs::remove_file(control::gate::ENFORCING) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

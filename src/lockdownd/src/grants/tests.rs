@@ -27,12 +27,50 @@ impl Disk {
         self.dir.path().join("grants.json")
     }
 
-    fn open(&self, boot: &str, now: Now) -> (GrantsOnDisk, Woken) {
-        GrantsOnDisk::open(&self.path(), boot, now).unwrap_or_else(|error| panic!("{error}"))
+    /// The file of ends in memory that outlives the daemon.
+    fn meanwhile(&self) -> PathBuf {
+        self.dir.path().join("run-ended")
+    }
+
+    fn try_open(&self, boot: &str, now: Now) -> Result<(Both, Woken), Error> {
+        let (grants, file, woken) = GrantsOnDisk::open(&self.path(), &self.meanwhile(), boot, now)?;
+        Ok((Both { grants, file }, woken))
+    }
+
+    fn open(&self, boot: &str, now: Now) -> (Both, Woken) {
+        self.try_open(boot, now).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
-fn with(disk: &Disk, grants: impl IntoIterator<Item = Grant>) -> GrantsOnDisk {
+/// The grants with their file, as the engine and the disk thread have them.
+#[derive(Debug)]
+struct Both {
+    grants: GrantsOnDisk,
+    file: GrantsFile,
+}
+
+impl Both {
+    fn save(&mut self, now: Now) -> Result<(), Error> {
+        let ended = self.file.save(self.grants.snapshot(now))?;
+        self.grants.ends_saved(&ended);
+        Ok(())
+    }
+}
+
+impl Deref for Both {
+    type Target = GrantsOnDisk;
+    fn deref(&self) -> &GrantsOnDisk {
+        &self.grants
+    }
+}
+
+impl DerefMut for Both {
+    fn deref_mut(&mut self) -> &mut GrantsOnDisk {
+        &mut self.grants
+    }
+}
+
+fn with(disk: &Disk, grants: impl IntoIterator<Item = Grant>) -> Both {
     let (mut store, _) = disk.open(BOOT, now());
     for grant in grants {
         store.add(grant).expect("there is room");
@@ -82,7 +120,7 @@ fn a_file_that_is_not_ours_or_too_new_is_refused_and_a_missing_one_is_empty() {
     assert!(disk.open(BOOT, now()).0.all().is_empty());
     for content in ["", "{}", "[]", "{\"version\":1}", "\0"] {
         std::fs::write(disk.path(), content).expect("own directory");
-        let error = GrantsOnDisk::open(&disk.path(), BOOT, now()).expect_err("broken").to_string();
+        let error = disk.try_open(BOOT, now()).expect_err("broken").to_string();
         assert!(error.contains("grants.json cannot be understood"), "{content:?}: {error}");
     }
     with(&Disk::new(), []);
@@ -90,9 +128,7 @@ fn a_file_that_is_not_ours_or_too_new_is_refused_and_a_missing_one_is_empty() {
     with(&newer, [grant(1, "frank", "ubuntu")]);
     let text = std::fs::read_to_string(newer.path()).expect("own file").replace("\"version\":1", "\"version\":2");
     std::fs::write(newer.path(), text).expect("own file");
-    assert!(
-        matches!(GrantsOnDisk::open(&newer.path(), BOOT, now()), Err(Error::Broken { why, .. }) if why.contains("version 2"))
-    );
+    assert!(matches!(newer.try_open(BOOT, now()), Err(Error::Broken { why, .. }) if why.contains("version 2")));
 }
 
 #[test]
@@ -121,8 +157,31 @@ fn what_ended_while_the_store_could_not_be_written_stays_ended_after_a_crash() {
 fn what_cannot_be_written_leaves_what_stood_there() {
     let disk = Disk::new();
     let mut store = with(&disk, [grant(1, "frank", "ubuntu")]);
-    store.path = disk.dir.path().join("missing/grants.json");
+    store.file.path = disk.dir.path().join("missing/grants.json");
     let error = store.save(now()).expect_err("no directory").to_string();
     assert!(error.contains("no grant takes effect until it can be written"), "{error}");
     assert_eq!(disk.open(BOOT, now()).0.all().len(), 1);
+}
+
+#[test]
+fn what_ended_while_the_disk_stood_still_stays_ended_after_a_restart_and_is_forgotten_once_it_is_saved() {
+    let disk = Disk::new();
+    let mut store = with(&disk, [grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu")]);
+    let end = || ended(grant(1, "frank", "ubuntu"), EndCause::Revoked, false).end.expect("ended");
+    assert!(store.end(&id(1), end()));
+    store.note_ends();
+    // The daemon is killed before the disk has taken it.
+    let (mut store, _) = disk.open(BOOT, now());
+    assert_eq!(ids(&store), [id(2).as_str()]);
+    store.save(now()).expect("the disk is back");
+    assert!(!disk.meanwhile().exists(), "it is on disk now");
+    assert_eq!(ids(&disk.open(BOOT, now()).0), [id(2).as_str()]);
+    // What ends while a save is under way is still noted after it.
+    let (mut store, _) = disk.open(BOOT, now());
+    let snapshot = store.grants.snapshot(now());
+    assert!(store.end(&id(2), end()));
+    store.note_ends();
+    let saved = store.file.save(snapshot).expect("it is written");
+    store.grants.ends_saved(&saved);
+    assert!(ids(&disk.open(BOOT, now()).0).is_empty());
 }

@@ -103,7 +103,7 @@ impl Ledger {
             .with("count", count)
             .with("why", why);
         tracing::error!(first, last, count, "records that no server has acknowledged are dropped to make room");
-        self.put(vec![draft], now, Need::ToMakeRoom).map(drop)
+        self.put(&[(now, draft)], now, Need::ToMakeRoom).map(drop)
     }
 
     /// Says that these segments go, then removes them.
@@ -116,7 +116,7 @@ impl Ledger {
             .with("first", 1)
             .with("last", to)
             .with("last_hash", kept.prev().to_string());
-        self.put(vec![draft], now, Need::ToMakeRoom)?;
+        self.put(&[(now, draft)], now, Need::ToMakeRoom)?;
         for segment in segments {
             let path = self.paths.segment(segment.first);
             at("remove", &path, std::fs::remove_file(&path))?;

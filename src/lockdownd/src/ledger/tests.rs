@@ -3,7 +3,7 @@
 use std::{fs, time::Instant};
 
 use lockdown_host::identity::Identity;
-use record::{Depth, GrantId, Trust, Verdict, Verifier};
+use record::{Depth, GrantId, Record, Trust, Verdict, Verifier};
 
 use super::*;
 
@@ -378,7 +378,7 @@ fn lines_after_gives_every_record_once_across_segments() {
     (0..20).for_each(|n| append(&mut ledger, sweep(n), host.now));
     let (mut got, mut seq) = (String::new(), 0);
     loop {
-        let lines = ledger.lines_after(seq, 4000).unwrap();
+        let lines = ledger.view().lines_after(seq, 4000).unwrap();
         if lines.is_empty() {
             break;
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use control::{Allow, AllowedAnswer, Answer};
+use control::{AllowedAnswer, Answer};
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
     admission::{Admission, Candidate, NoAdmission, Wanted},
@@ -15,7 +15,6 @@ use lockdown_host::{
 };
 use record::{Account, Person};
 
-use super::Asker;
 use crate::{
     enforce::{Engine, jobs::Kind},
     trigger::{Reason, Reply},
@@ -66,16 +65,8 @@ pub(crate) struct Granted {
 }
 
 impl Engine {
-    /// Grants, and answers with what sshd says of the account.
-    pub(crate) fn allow_and_ask(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) {
-        match self.allow(asked, asker, now) {
-            Ok(Answer::Allow(answer)) => self.answer_allowed(answer, reply, now),
-            other => reply.send(other),
-        }
-    }
-
     /// Answers `allow` with what sshd says of the account.
-    fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, reply: Reply, now: Now) {
+    pub(crate) fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, reply: Reply, now: Now) {
         let account = answer.grant.account.clone();
         let keys = self.candidates(&answer.grant.person);
         self.asked.last += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Allow, AllowedAnswer, Answer, EffectiveEnd, EndCause, Refusal, RefusalCode, Response};
+use control::{Allow, AllowedAnswer, EffectiveEnd, EndCause, Refusal, RefusalCode};
 use jiff::Timestamp;
 use lockdown_core::policy::time::Now;
 use lockdown_core::{
@@ -10,18 +10,33 @@ use lockdown_core::{
     policy::grant::{Grant, Origin},
     policy::time::Deadline,
 };
-use record::{Account, ArtifactType, Draft, Person};
+use record::{Account, ArtifactType, Draft, GrantId, Person};
 
 use super::{Asker, look};
 use crate::{
-    enforce::{Engine, NotInForce},
-    ledger::{self, Full},
+    disk::{NotWritten, Room},
+    enforce::{Engine, First, NotInForce, PATIENCE, disk_refusal},
+    trigger::Reply,
 };
 
 /// The furthest ahead that a grant may begin.
 pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(31 * 86_400);
 
+/// What was asked for and judged, and waits to be on disk.
+#[derive(Debug)]
+pub struct PendingAllow {
+    asked: Allow,
+    terms: Terms,
+    grant: Grant,
+    /// The grant that is in force and is to last longer.
+    before: Option<Grant>,
+    /// When it is refused, on the boot clock; `None` once it was.
+    pub until: Option<Duration>,
+    reply: Option<Reply>,
+}
+
 /// A request that has been judged: what is to be granted.
+#[derive(Debug)]
 struct Terms {
     person: Person,
     account: Account,
@@ -44,8 +59,14 @@ impl Terms {
 }
 
 impl Engine {
-    /// Grants, or extends the same grant.
-    pub(crate) fn allow(&mut self, asked: Allow, asker: Asker, now: Now) -> Response {
+    /// Grants, or extends the same grant: that takes effect, and is answered, once it is on disk.
+    pub(crate) fn allow(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) {
+        if let Err(refusal) = self.begin_allow(asked, asker, reply.clone(), now) {
+            reply.send(Err(refusal));
+        }
+    }
+
+    fn begin_allow(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) -> Result<(), Refusal> {
         let terms = self.judge_terms(&asked, &asker, now)?;
         let same = self.grants.open_ones().find(|grant| {
             // One that begins later is another grant: extending it would not let anybody in earlier. So is one that has
@@ -54,6 +75,7 @@ impl Engine {
                 && grant.account == terms.account
                 && grant.uid == terms.uid
                 && grant.from == asked.from
+                && grant.recorded
                 && !grant.ends.has_passed(now)
                 && matches!(grant.origin, Origin::Operator { .. })
                 && grant.starts_at <= terms.starts_at
@@ -65,23 +87,106 @@ impl Engine {
             None => self.new_grant(&asked, &terms, &asker, now),
         };
         let draft = created(&grant, before.as_ref(), &asker, &terms.reason);
-        let done = match before {
-            Some(_) => self.prolong(grant.clone(), draft, now),
-            None => self.put_in_force(grant.clone(), draft, now),
+        let pending = PendingAllow {
+            asked,
+            terms,
+            grant: grant.clone(),
+            before: before.clone(),
+            until: Some(now.boot + PATIENCE),
+            reply: Some(reply),
         };
-        done.map_err(|why| {
-            let (code, remedy) = match &why {
-                NotInForce::StoreFull(_) => (
-                    RefusalCode::Failed,
-                    "end grants on this account that nobody needs, or take keys out of people's [[person]]",
-                ),
-                NotInForce::Ledger(ledger::Error::Full(full)) => (RefusalCode::LedgerUnavailable, full.remedy()),
-                _ => (RefusalCode::LedgerUnavailable, Full::Disk.remedy()),
-            };
-            Refusal::new(code, format!("nothing was granted: {why}")).hint(format!("{remedy}, then ask again"))
-        })?;
-        let grant = self.grants.get(&grant.id).cloned().unwrap_or(grant);
-        Ok(Answer::Allow(Box::new(self.allowed(&asked, &terms, &grant, before.as_ref(), now))))
+        let first = First::Allow(Box::new(pending));
+        if before.is_some() {
+            self.see_to_room(now);
+            self.commit_first(draft, Room::Free, first, now);
+            return Ok(());
+        }
+        self.give(grant, draft, first, now).map_err(|why| disk_refusal(&why))
+    }
+
+    /// What was granted is on disk, or is not.
+    pub(crate) fn allow_written(&mut self, allow: PendingAllow, written: Result<(), NotInForce>, now: Now) {
+        let id = allow.grant.id.clone();
+        let Some(reply) = allow.reply.clone() else { return self.allow_came_late(&allow, written.is_ok(), now) };
+        let done = written.and_then(|()| match allow.before.is_some() {
+            true => self.prolong(&allow.grant, now),
+            false => {
+                self.takes_effect(&id, now);
+                self.in_force(&id)
+            }
+        });
+        match done {
+            Ok(grant) => {
+                let answer = self.allowed(&allow.asked, &allow.terms, &grant, allow.before.as_ref(), now);
+                self.answer_allowed(Box::new(answer), reply, now);
+            }
+            Err(why) => {
+                if allow.before.is_none() {
+                    self.take_back(&id, now);
+                }
+                reply.send(Err(disk_refusal(&why)));
+            }
+        }
+    }
+
+    /// A later end is on record: the grant has it, unless it has ended meanwhile.
+    fn prolong(&mut self, to: &Grant, now: Now) -> Result<Grant, NotInForce> {
+        self.in_force(&to.id)?;
+        if let Some(grant) = self.grants.get_mut(&to.id) {
+            if to.ends.remaining(now) > grant.ends.remaining(now) {
+                grant.ends = to.ends;
+            }
+            grant.reason.clone_from(&to.reason);
+        }
+        self.grants_unsaved = true;
+        self.pass(now);
+        self.in_force(&to.id)
+    }
+
+    fn in_force(&self, id: &GrantId) -> Result<Grant, NotInForce> {
+        match self.grants.get(id) {
+            Some(Grant { end: Some(end), .. }) => Err(NotInForce::Ended(end.reason.clone())),
+            Some(grant) => Ok(grant.clone()),
+            None => Err(NotInForce::Ended("it is not kept any more".to_owned())),
+        }
+    }
+
+    /// The disk has not answered for long: whoever asked is told that nothing was granted, and so it stays.
+    pub(crate) fn allow_is_late(&mut self, allow: &mut PendingAllow, now: Now) {
+        allow.until = None;
+        if allow.before.is_none() {
+            self.give_up_grant(&allow.grant.id, now);
+        }
+        if let Some(reply) = allow.reply.take() {
+            reply.send(Err(disk_refusal(&NotWritten::Slow.into())));
+        }
+    }
+
+    /// What was not granted is on record all the same: that is put right.
+    fn allow_came_late(&mut self, allow: &PendingAllow, written: bool, now: Now) {
+        let id = allow.grant.id.clone();
+        match (allow.before.is_some(), written) {
+            (false, true) => {
+                self.grants.mark_created_recorded(&id);
+                self.grants_unsaved = true;
+                self.note_ends_later(&[id], now);
+            }
+            (false, false) => self.take_back(&id, now),
+            (true, true) => {
+                if let Some(grant) = self.grants.get(&id).filter(|grant| grant.is_open()).cloned() {
+                    let until = grant.ends.wall;
+                    let sentence = format!(
+                        "{}'s grant on {} lasts until {until:.0} as before: its extension came late, and whoever asked for it \
+                         had been told that nothing was granted",
+                        grant.person, grant.account
+                    );
+                    self.recorder
+                        .note(grant_created(&grant, sentence).with("extends", allow.grant.ends.wall.to_string()));
+                }
+            }
+            (true, false) => {}
+        }
+        self.commit(now);
     }
 
     /// The refusal of somebody whom the configuration does not name, with those whom it does.

@@ -1,6 +1,6 @@
 //! What an operator can look at: status, grants, sessions, people, plan, records, quarantine. Changes nothing.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use control::{
     Answer, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES,
@@ -14,6 +14,7 @@ use record::{Account, GrantId, Record};
 
 use crate::{
     enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed},
+    ledger::View,
     sessions::{self, Session, Standing as S},
     trigger::Reply,
 };
@@ -83,14 +84,14 @@ impl Engine {
     fn status(&self, now: Now) -> Status {
         let (sources, sources_left_off) = super::sources::views(&self.config);
         let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
-        let head = self.recorder.ledger().head();
+        let head = self.recorder.ledger().head;
         let live = self.sessions.live();
         let sessions = |which: fn(&S) -> bool| live.iter().filter(|session| which(&session.standing)).count() as u64;
         Status {
             mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             trial_until: self.mode.trial_ends().map(|end| end.wall),
             configured_mode: self.config.mode,
-            host: self.recorder.ledger().host().clone(),
+            host: self.recorder.ledger().host.clone(),
             stack: Some(self.config.host.stack.clone()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             openssh: self.world.version(),
@@ -117,7 +118,7 @@ impl Engine {
             quarantined: 0,
             obstacles: self.obstacle_views(),
             ledger: LedgerState {
-                id: self.recorder.ledger().id().clone(),
+                id: self.recorder.ledger().id.clone(),
                 seq: head.seq,
                 hash: head.hash.to_string(),
                 durable: head.seq,
@@ -136,6 +137,13 @@ impl Engine {
         let mut say = |severity, what: String, remedy: Option<&str>| {
             problems.push(Problem { severity, what, remedy: remedy.map(str::to_owned) });
         };
+        if let Some(stalled) = self.recorder.stalled_for(now) {
+            let what = format!(
+                "the disk that holds /var/lib/lockdownd has not answered for {}: nobody new is let in, and what ends is recorded later",
+                control::format_duration(Duration::from_secs(stalled.as_secs()))
+            );
+            say(Severity::Crit, what, Some("see what keeps it: fsfreeze, a snapshot, EBS (journalctl -k)"));
+        }
         if let Some(why) = self.recorder.failing() {
             let remedy = "make room on the disk that holds /var/lib/lockdownd, or see what the file system says";
             say(Severity::Crit, format!("the ledger cannot be written, so nobody is let in: {why}"), Some(remedy));
@@ -235,27 +243,35 @@ impl Engine {
         self.obstacles().iter().map(ToString::to_string).collect()
     }
 
-    /// Looks through the ledger for matching records, a bounded stretch at a time: `after` says how far it got.
-    pub(super) fn read_records(&self, asked: &Records) -> Response {
-        let ledger = self.recorder.ledger();
-        let stretch = ledger
-            .lines_after(asked.after, MAX_STRETCH)
-            .map_err(|error| Refusal::new(RefusalCode::Failed, format!("the ledger cannot be read: {error}")))?;
-        let (mut lines, mut bytes, mut after) = (Vec::new(), 0, asked.after);
-        for line in stretch {
-            let Ok(record) = Record::parse(line.as_bytes()) else { continue };
-            if wanted(&record, asked) {
-                if lines.len() >= asked.limit as usize || bytes + line.len() > MAX_RECORDS_BYTES {
-                    break;
-                }
-                bytes += line.len();
-                lines.push(line.trim_end().to_owned());
-            }
-            after = record.seq();
-        }
-        let more = after < ledger.head().seq;
-        Ok(Answer::Records(RecordsAnswer { lines, after, more, ledger: ledger.id().clone() }))
+    /// Looks through the ledger for matching records beside the main thread, a bounded stretch at a time: `after` says how far
+    /// it got.
+    pub(crate) fn read_records(&mut self, asked: Records, reply: Reply, now: Now) {
+        let ledger = self.recorder.ledger().clone();
+        self.begin_job(Kind::Records, Some(reply.clone()), now, move || {
+            reply.send(records_in(&ledger, &asked));
+            None
+        });
     }
+}
+
+fn records_in(ledger: &View, asked: &Records) -> Response {
+    let stretch = ledger
+        .lines_after(asked.after, MAX_STRETCH)
+        .map_err(|error| Refusal::new(RefusalCode::Failed, format!("the ledger cannot be read: {error}")))?;
+    let (mut lines, mut bytes, mut after) = (Vec::new(), 0, asked.after);
+    for line in stretch {
+        let Ok(record) = Record::parse(line.as_bytes()) else { continue };
+        if wanted(&record, asked) {
+            if lines.len() >= asked.limit as usize || bytes + line.len() > MAX_RECORDS_BYTES {
+                break;
+            }
+            bytes += line.len();
+            lines.push(line.trim_end().to_owned());
+        }
+        after = record.seq();
+    }
+    let more = after < ledger.head.seq;
+    Ok(Answer::Records(RecordsAnswer { lines, after, more, ledger: ledger.id.clone() }))
 }
 
 fn wanted(record: &Record, asked: &Records) -> bool {

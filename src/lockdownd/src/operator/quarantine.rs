@@ -16,7 +16,7 @@ use record::{Account, ArtifactType, Draft};
 use super::Asker;
 use crate::{
     enforce::{
-        Engine,
+        Engine, Waiting,
         homes::{self, Standing},
         jobs::Kind,
     },
@@ -106,14 +106,15 @@ impl Engine {
         draft.account = Some(account);
         draft.actor = Some(asker.actor);
         self.recorder.note(draft);
-        self.recorder.commit(now);
+        self.commit(now);
         let mut notes = Vec::new();
         if !under_old_name {
             notes.push(
                 "under enforce a key file of that name would be removed again: it came back beside it".to_owned(),
             );
         }
-        reply.send(Ok(Answer::Restore(RestoreAnswer { item: view, path: escaped(&place), notes })));
+        let answer = Answer::Restore(RestoreAnswer { item: view, path: escaped(&place), notes });
+        self.answer_on_record(Waiting::Operator(reply, Ok(answer)), now);
     }
 
     /// What a sweep in enforce would change now.

@@ -11,7 +11,7 @@ use record::{ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    enforce::{Engine, Seen, jobs::Kind},
+    enforce::{Engine, Seen, Waiting, jobs::Kind},
     trigger::{Reason, Reply},
 };
 
@@ -87,13 +87,13 @@ impl Engine {
             }
             draft.actor = actor;
             self.recorder.note(draft);
-            self.recorder.commit(now);
+            self.commit(now);
             answer.changed.push(sentence);
         } else if undone {
             answer.changed.push(format!("{CLOSING} is not there: nothing was changed"));
         }
         if let Some(reply) = reply {
-            reply.send(Ok(Answer::WaysIn(answer)));
+            self.answer_on_record(Waiting::Operator(reply, Ok(Answer::WaysIn(answer))), now);
         }
     }
 }

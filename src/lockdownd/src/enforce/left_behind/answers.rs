@@ -42,7 +42,7 @@ impl Waiting {
         self.more += all - (self.left_running.len() - before) as u64;
     }
 
-    fn give(self, whole: bool) {
+    fn give(self, whole: bool) -> (Reply, Answer) {
         let mut answer = self.answer;
         let unknown = "what was left running is still being looked for: see the records of type grant.ended";
         match &mut answer {
@@ -53,7 +53,7 @@ impl Waiting {
             Answer::Revoke(answer) => answer.notes.extend((!whole).then(|| unknown.to_owned())),
             _ => {}
         }
-        self.reply.send(Ok(answer));
+        (self.reply, answer)
     }
 }
 
@@ -78,9 +78,11 @@ impl Engine {
         for mut waiting in std::mem::take(&mut self.behind.answers) {
             waiting.grants.retain(|id| self.behind.is_wanted(id));
             match waiting.grants.is_empty() {
-                true => waiting.give(true),
-                false if now.boot >= waiting.due => waiting.give(false),
-                false => self.behind.answers.push(waiting),
+                false if now.boot < waiting.due => self.behind.answers.push(waiting),
+                whole => {
+                    let (reply, answer) = waiting.give(whole);
+                    self.answer_on_record(crate::enforce::Waiting::Operator(reply, Ok(answer)), now);
+                }
             }
         }
     }

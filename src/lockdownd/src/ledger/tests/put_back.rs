@@ -181,7 +181,11 @@ fn of_a_segment_that_is_cut_what_is_left_stays_and_what_is_lost_is_told() {
             let reason = told[0].text("reason").unwrap();
             assert!(reason.contains(&format!("records {} to 5 are lost", left + 1)), "{reason}");
             assert_eq!(*told[0].detail("lost").unwrap(), lost);
-            assert_eq!(ledger.lines_after(5, 1 << 20).unwrap().concat().as_bytes(), since, "each under its number");
+            assert_eq!(
+                ledger.view().lines_after(5, 1 << 20).unwrap().concat().as_bytes(),
+                since,
+                "each under its number"
+            );
             assert!(!verify(&host.bytes()).is_clean(), "what is lost shows");
             let head = ledger.head();
             drop(ledger);
@@ -200,8 +204,8 @@ fn while_a_segment_cannot_be_put_back_nothing_counts_as_written_and_it_follows()
     // No room for it: a directory that is in use stands where it is prepared.
     let in_the_way = path.with_extension("new");
     fs::create_dir_all(in_the_way.join("x")).unwrap();
-    assert!(ledger.append_or_owe(sweep(4), host.now).is_err());
-    assert!(ledger.append_or_owe(sweep(5), host.now).is_err());
+    assert!(ledger.append_or_owe(at_once(sweep(4), host.now), host.now).is_err());
+    assert!(ledger.append_or_owe(at_once(sweep(5), host.now), host.now).is_err());
     assert_eq!((ledger.head(), super::durable(&host.paths().durable()).unwrap().1), (before, before.seq));
     assert!(!path.with_extension("replaced").exists());
     fs::remove_dir_all(in_the_way).unwrap();

@@ -1,0 +1,135 @@
+//! The disk that state and ledger are on stands still (fsfreeze(8); an EBS volume or a snapshot does the same): what is over
+//! ends, nothing new is given, break-glass works, and all of it is on record once the disk is back.
+
+use std::{thread, time::Duration};
+
+use instance_tests::{House, Instance, eventually, on_each_release};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// What an end, an answer or a login may take on a busy machine while the disk stands still: none of them waits for it, and it
+/// does so for longer.
+const WITHOUT_DISK: SignedDuration = SignedDuration::from_secs(8);
+/// What the daemon may take to catch up.
+const SOON: Duration = Duration::from_secs(30);
+const STATE: &str = "/var/lib/lockdownd";
+
+/// A disk of its own for the daemon's state. It must be a block device's: no other file system can be frozen.
+fn give_its_own_disk(house: &House) {
+    house.sh(&format!(
+        "systemctl stop lockdownd lockdownd-shipper; cp -a {STATE} /root/state; truncate -s 64M /root/state.img; \
+         mkfs.ext4 -q /root/state.img; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; \
+         for try in 1 2 3 4 5; do device=$(losetup -f); [ -b $device ] || mknod -m 600 $device b 7 ${{device#/dev/loop}}; \
+         mount -o loop /root/state.img {STATE} && break; sleep 1; done; mountpoint -q {STATE}; \
+         chmod --reference=/root/state {STATE}; cp -a /root/state/. {STATE}/; \
+         systemctl start lockdownd-control.socket lockdownd-gate.socket lockdownd"
+    ));
+    house.await_mode("enforce");
+}
+
+/// As long as it is there the disk stands still. Nothing in the instance may write to it meanwhile: that could not even be killed.
+struct Frozen<'a>(&'a Instance);
+
+impl<'a> Frozen<'a> {
+    fn new(instance: &'a Instance) -> Self {
+        instance.sh(&format!("fsfreeze -f {STATE}"));
+        Self(instance)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.sh(&format!("fsfreeze -u {STATE}"));
+    }
+}
+
+/// What this does, which must not have waited for the disk.
+#[track_caller]
+fn without_disk<T>(what: &str, of: impl FnOnce() -> T) -> T {
+    let began = Timestamp::now();
+    let done = of();
+    let took = Timestamp::now().duration_since(began);
+    assert!(took < WITHOUT_DISK, "{what} took {took:#}");
+    done
+}
+
+fn grant(answer: &Value) -> String {
+    answer["grant"]["id"].as_str().expect("a grant has an id").to_owned()
+}
+
+fn of_type(records: &[Value], artifact: &str) -> Vec<Value> {
+    records.iter().filter(|record| record["type"] == artifact).cloned().collect()
+}
+
+on_each_release! {
+    fn while_the_disk_stands_still_access_ends_nothing_new_is_given_and_all_is_on_record_afterwards(release) {
+        let house = House::enforcing(release);
+        give_its_own_disk(&house);
+        let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
+        let graces = grant(&house.ctl_json("allow grace --account ubuntu --for 1h --reason test"));
+        let mut on_frank = house.ssh("ubuntu").key(&house.frank).stay();
+        let mut on_grace = house.ssh("ubuntu").key(&house.grace).stay();
+        let short = house.ctl_json("allow frank --account frank --for 15s --reason test");
+        let ends: Timestamp = short["grant"]["expires_at"].as_str().and_then(|at| at.parse().ok()).expect("it ends");
+        let mut on_short = house.ssh("frank").key(&house.frank).stay();
+        assert!(Timestamp::now() < ends, "the machine is too slow for this test");
+
+        let frozen = Frozen::new(&house);
+        assert!(without_disk("break-glass", || house.ssh("breakglass").key(&house.breakglass).login()));
+        assert!(!without_disk("a stranger", || house.ssh("root").key(&house.frank).login()));
+        house.run_as("ubuntu", &format!("mkdir -p .ssh; echo '{}' >.ssh/authorized_keys", house.frank.public())).expect_ok();
+
+        let (mut late, mut new) = (None, None);
+        thread::scope(|scope| {
+            let login = scope.spawn(|| without_disk("a login", || house.ssh("ubuntu").key(&house.frank).run("id")));
+            let allow = scope.spawn(|| without_disk("allow", || house.ctl("allow grace --account grace --for 1h --reason test")));
+            late = login.join().ok();
+            new = allow.join().ok();
+        });
+        let (late, new) = (late.expect("it ended"), new.expect("it ended"));
+        assert!(!late.ok() && late.stdout.contains("could not be recorded"), "{late}");
+        assert!(!new.ok() && new.stderr.contains("does not answer"), "{new}");
+
+        let revoked = without_disk("revoke", || house.ctl("revoke grace --reason test"));
+        assert!(revoked.ok() && (revoked.stdout.clone() + &revoked.stderr).contains("not on record yet"), "{revoked}");
+        on_grace.ended_within(SOON);
+        on_short.ended_within(SOON);
+        let late = Timestamp::now().duration_since(ends);
+        assert!(late < WITHOUT_DISK, "a grant's end came {late:#} late");
+        let status = without_disk("status", || house.ctl("status"));
+        assert!(status.stdout.contains("has not answered for"), "{status}");
+        assert!(without_disk("lockdown", || house.ctl("lockdown --reason test")).ok());
+        on_frank.ended_within(SOON);
+        assert!(!without_disk("a login", || house.ssh("ubuntu").key(&house.frank).login()));
+        assert!(without_disk("break-glass", || house.ssh("breakglass").key(&house.breakglass).login()));
+        drop(frozen);
+
+        eventually("all is on record", SOON, || house.records_of("lockdown").len() == 1);
+        for (id, cause) in [(&franks, "lockdown"), (&graces, "revoked"), (&grant(&short), "expired")] {
+            let ended = || of_type(&house.records(), "grant.ended").into_iter().filter(|record| record["grant"] == **id).collect::<Vec<_>>();
+            eventually("its end is on record", SOON, || !ended().is_empty());
+            assert!(ended().len() == 1 && ended()[0]["detail"]["ended"] == cause, "{:?}", ended());
+        }
+        // Both break-glass logins, the one refused for the disk, and the grant that was not given.
+        eventually("break-glass is on record", SOON, || house.records_of("emergency.login").len() == 2);
+        let records = house.records();
+        let refused = of_type(&records, "session.refused");
+        assert!(refused.iter().any(|record| record["detail"]["why"] == "not_recorded"), "{refused:?}");
+        let closed = of_type(&records, "session.closed");
+        for opened in of_type(&records, "session.opened").iter().filter(|record| record["time"].as_str() > Some(&ends.to_string())) {
+            assert!(closed.iter().any(|record| record["session"] == opened["session"]), "{opened}: a login that was refused");
+        }
+        for created in of_type(&records, "grant.created") {
+            eventually("what was granted has ended", SOON, || {
+                house.records_of("grant.ended").iter().any(|record| record["grant"] == created["grant"])
+            });
+        }
+        house.ctl("verify").expect_ok();
+        assert!(!house.ssh("ubuntu").key(&house.frank).login() && !house.ssh("grace").key(&house.grace).login());
+        house.sh("systemctl restart lockdownd");
+        assert!(!house.ssh("ubuntu").key(&house.frank).login() && !house.ssh("grace").key(&house.grace).login());
+        assert_eq!(house.sh("ls /run/lockdownd/keys"), "");
+        house.allow("frank --account ubuntu --for 1h");
+        assert!(house.ssh("ubuntu").key(&house.frank).login(), "and it works again");
+    }
+}
