@@ -140,7 +140,7 @@ on_each_release! {
         let house = House::enforcing(release);
         let (kept, _) = allowed(&house, "grace --account ubuntu --for 1h");
         let mut other = house.ssh("ubuntu").key(&house.grace).stay();
-        let (short, end) = allowed(&house, "frank --account ubuntu --for 8s");
+        let (short, end) = allowed(&house, "frank --account ubuntu --for 15s");
         let mut client = house.ssh("ubuntu").key(&house.frank).stay();
         house.sh("systemctl restart lockdownd");
         killed(&house);
@@ -164,9 +164,9 @@ on_each_release! {
     fn a_grant_that_expires_while_the_daemon_is_down_lets_nobody_in(release) {
         let house = House::enforcing(release);
         let (kept, _) = allowed(&house, "grace --account ubuntu --for 1h");
-        let (over, end) = allowed(&house, "frank --account ubuntu --for 8s");
-        let mut client = house.ssh("ubuntu").key(&house.frank).stay();
         let mut other = house.ssh("ubuntu").key(&house.grace).stay();
+        let (over, end) = allowed(&house, "frank --account ubuntu --for 12s");
+        let mut client = house.ssh("ubuntu").key(&house.frank).stay();
         house.sh(DOWN);
         wait_until(end + SignedDuration::from_secs(1));
         assert!(!house.ssh("ubuntu").key(&house.frank).login());
@@ -262,7 +262,7 @@ on_each_release! {
         let (held, _) = allowed(&house, "grace --account ubuntu --for 1h");
         let mut client = house.ssh("ubuntu").key(&house.frank).stay();
         let mut other = house.ssh("ubuntu").key(&house.grace).stay();
-        let (expired, end) = allowed(&house, "frank --account frank --for 12s");
+        let (expired, end) = allowed(&house, "frank --account frank --for 20s");
         let mut short = house.ssh("frank").key(&house.frank).stay();
         fill(&house);
 
