@@ -17,10 +17,10 @@ const STATE: &str = "/var/lib/lockdownd";
 /// A disk of its own for the daemon's state. It must be a block device's: no other file system can be frozen.
 fn give_its_own_disk(house: &House) {
     house.sh(&format!(
-        "systemctl stop lockdownd lockdownd-shipper; cp -a {STATE} /root/state; truncate -s 64M /root/state.img; \
+        "set -e; systemctl stop lockdownd lockdownd-shipper; cp -a {STATE} /root/state; truncate -s 64M /root/state.img; \
          mkfs.ext4 -q /root/state.img; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; \
-         for try in 1 2 3 4 5; do device=$(losetup -f); [ -b $device ] || mknod -m 600 $device b 7 ${{device#/dev/loop}}; \
-         mount -o loop /root/state.img {STATE} && break; sleep 1; done; mountpoint -q {STATE}; \
+         for n in $(seq 0 63); do [ -b /dev/loop$n ] || mknod -m 600 /dev/loop$n b 7 $n; done; \
+         for try in 1 2 3 4 5; do mount -o loop /root/state.img {STATE} && break; sleep 1; done; mountpoint {STATE}; \
          chmod --reference=/root/state {STATE}; cp -a /root/state/. {STATE}/; \
          systemctl start lockdownd-control.socket lockdownd-gate.socket lockdownd"
     ));
