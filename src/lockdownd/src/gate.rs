@@ -96,24 +96,24 @@ impl Engine {
 
     /// Sends the answer, and remembers that the connection was answered.
     fn give_answer(&mut self, step: Step, monitor: Option<i32>, answer: Answer, to: oneshot::Sender<Answer>, now: Now) {
-        let refused = matches!(answer, Answer::Refuse { .. });
-        if let Some(pid) = monitor {
-            // A connection that passes the account step has its session step to come.
-            match refused || step == Step::Session {
-                true => {
-                    self.answered.note(pid, now.wall, refused);
-                    if !refused {
+        match (answer, monitor) {
+            // Whoever is refused can wait for the record of it, and counts as answered then.
+            (answer @ Answer::Refuse { .. }, monitor) => {
+                self.answer_on_record(Waiting::Gate { to, answer, monitor }, now);
+            }
+            (Answer::Allow {}, monitor) => {
+                match (monitor, step) {
+                    (Some(pid), Step::Session) => {
+                        self.answered.note(pid, now.wall, false);
                         self.answered.let_in(pid, now.wall);
                     }
+                    // A connection that passes the account step has its session step to come.
+                    (Some(pid), Step::Account) => self.answered.expect(pid, now.wall),
+                    (None, _) => {}
                 }
-                false => self.answered.expect(pid, now.wall),
+                // Whoever asked may have given up; that changes nothing here.
+                let _ = to.send(Answer::Allow {});
             }
-        }
-        match refused {
-            // Whoever is refused can wait for the record of it.
-            true => self.answer_on_record(Waiting::Gate(to, answer), now),
-            // Whoever asked may have given up; that changes nothing here.
-            false => drop(to.send(answer)),
         }
     }
 

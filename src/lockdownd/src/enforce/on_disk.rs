@@ -72,7 +72,14 @@ pub(crate) enum Waiting {
     /// To systemd, which waits for a reload.
     Systemd,
     /// The refusal of a login.
-    Gate(oneshot::Sender<gate::Answer>, gate::Answer),
+    Gate {
+        /// Where it goes.
+        to: oneshot::Sender<gate::Answer>,
+        /// What it says.
+        answer: gate::Answer,
+        /// sshd's process for the connection.
+        monitor: Option<i32>,
+    },
 }
 
 impl Engine {
@@ -230,7 +237,9 @@ impl Engine {
 
     /// Answers once all that is noted is on record; a moment later at the latest.
     pub(crate) fn answer_on_record(&mut self, answer: Waiting, now: Now) {
-        let (commit, due) = (self.recorder.newest(), now.boot + RECORD_PATIENCE);
+        // A disk that stands still already is not waited for.
+        let patience = if self.recorder.stalled_for(now).is_some() { Duration::ZERO } else { RECORD_PATIENCE };
+        let (commit, due) = (self.recorder.newest(), now.boot + patience);
         self.unrecorded.push(Unrecorded { commit, due, answer });
         self.answer_recorded(now);
     }
@@ -248,8 +257,11 @@ impl Engine {
                 Waiting::Records(reply, asked) => self.read_records(asked, reply, now),
                 // It is asked for whether this still waits.
                 Waiting::Systemd => {}
-                // Whoever asked may have given up; that changes nothing here.
-                Waiting::Gate(to, answer) => drop(to.send(answer)),
+                Waiting::Gate { to, answer, monitor } => {
+                    monitor.into_iter().for_each(|pid| self.answered.note(pid, now.wall, true));
+                    // Whoever asked may have given up; that changes nothing here.
+                    let _ = to.send(answer);
+                }
             }
         }
     }
