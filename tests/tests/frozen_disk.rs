@@ -132,4 +132,18 @@ on_each_release! {
         house.allow("frank --account ubuntu --for 1h");
         assert!(house.ssh("ubuntu").key(&house.frank).login(), "and it works again");
     }
+
+    fn with_the_daemon_down_too_break_glass_gets_in_and_is_on_record_once_the_disk_is_back(release) {
+        let house = House::enforcing(release);
+        give_its_own_disk(&house);
+        house.sh("systemctl mask --runtime --now lockdownd.service lockdownd-gate.socket lockdownd-control.socket");
+        let frozen = Frozen::new(&house);
+        assert!(without_disk("break-glass", || house.ssh("breakglass").key(&house.breakglass).login()));
+        assert!(!without_disk("a stranger", || house.ssh("ubuntu").key(&house.frank).login()));
+        drop(frozen);
+        house.sh("systemctl unmask --runtime lockdownd.service lockdownd-gate.socket lockdownd-control.socket; \
+                  systemctl start lockdownd-gate.socket lockdownd-control.socket lockdownd.service");
+        eventually("it is on record", SOON, || house.records_of("emergency.login").len() == 1);
+        house.ctl("verify").expect_ok();
+    }
 }

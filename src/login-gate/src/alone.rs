@@ -3,11 +3,17 @@
 //! Anything unclear about the marker counts as enforce, anything unclear about the list as not exempt.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        process::CommandExt,
+    },
     path::Path,
-    process,
+    process::{self, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use control::gate::{EMERGENCY, ENFORCING, EXEMPT, EmergencyNote, MAX_NOTE, MAX_NOTES, Question, Step};
@@ -17,6 +23,13 @@ use crate::Verdict;
 
 /// The largest list of exempt accounts that is read, in bytes; nobody is exempt by a larger one.
 const MAX_EXEMPT: u64 = 64 * 1024;
+
+/// The gate's own argument: leave the note that is standard input.
+const NOTE: &str = "--leave-note";
+/// How long a login to an exempt account waits for its note.
+const NOTE_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether the note is there.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Where the kernel tells its boot id (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -36,7 +49,7 @@ pub(crate) fn decide(question: Question) -> Verdict {
     }
     if question.step == Step::Session {
         // PAM lets the exempt by in any case, so a note that cannot be written must not cost them their session.
-        let _ = leave_note(Path::new(EMERGENCY), question);
+        let _ = note(question).and_then(|note| have_note_left(&note));
     }
     Verdict::Pass
 }
@@ -66,8 +79,53 @@ fn listed(list: &Path, account: &str) -> io::Result<bool> {
     Ok(!account.is_empty() && lines.split(|byte| *byte == b'\n').any(|line| line == account.as_bytes()))
 }
 
-/// Leaves a note of an exempt login in `folder` for the daemon to record. It appears there whole or not at all.
-fn leave_note(folder: &Path, question: Question) -> io::Result<()> {
+/// The note of an exempt login for the daemon to record.
+fn note(question: Question) -> io::Result<Vec<u8>> {
+    let boot = fs::read_to_string(BOOT_ID).ok().map(|id| id.trim_end().to_owned());
+    let note = EmergencyNote { question, time: Timestamp::now(), boot, sshd: std::os::unix::process::parent_id() };
+    let bytes = serde_json::to_vec(&note)?;
+    if bytes.len() as u64 > MAX_NOTE {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+/// Has a detached copy of the gate leave the note, and waits for it for [`NOTE_PATIENCE`]: whoever waits for a disk that stands
+/// still cannot even be killed.
+fn have_note_left(note: &[u8]) -> io::Result<()> {
+    let copy = Command::new("/proc/self/exe")
+        .arg(NOTE)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let Ok(mut copy) = copy else { return leave_note(Path::new(EMERGENCY), note) };
+    // A pipe takes so much at once.
+    copy.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(note))?;
+    let until = Instant::now() + NOTE_PATIENCE;
+    while copy.try_wait()?.is_none() && Instant::now() < until {
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Whether the gate's arguments ask for a note to be left.
+pub(crate) fn is_to_leave_note(arguments: &[OsString]) -> bool {
+    arguments == [NOTE]
+}
+
+/// Leaves the note that comes on standard input.
+pub(crate) fn leave_given_note() -> ExitCode {
+    let mut note = Vec::new();
+    let left = io::stdin().take(MAX_NOTE).read_to_end(&mut note).and_then(|_| leave_note(Path::new(EMERGENCY), &note));
+    if left.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Leaves a note in `folder`. It appears there whole or not at all.
+fn leave_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -75,18 +133,11 @@ fn leave_note(folder: &Path, question: Question) -> io::Result<()> {
     if fs::read_dir(folder)?.take(MAX_NOTES).count() >= MAX_NOTES {
         return Err(io::Error::new(ErrorKind::QuotaExceeded, "too many notes"));
     }
-    let time = Timestamp::now();
-    let boot = fs::read_to_string(BOOT_ID).ok().map(|id| id.trim_end().to_owned());
-    let note = EmergencyNote { question, time, boot, sshd: std::os::unix::process::parent_id() };
-    let bytes = serde_json::to_vec(&note)?;
-    if bytes.len() as u64 > MAX_NOTE {
-        return Err(ErrorKind::FileTooLarge.into());
-    }
     // The process id tells apart what two gates write in the same nanosecond.
-    let name = format!("{}-{}.json", time.as_nanosecond(), process::id());
+    let name = format!("{}-{}.json", Timestamp::now().as_nanosecond(), process::id());
     let unfinished = folder.join(format!(".{name}"));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(&bytes)?;
+    file.write_all(note)?;
     file.sync_all()?;
     fs::rename(unfinished, folder.join(name))
 }
@@ -155,8 +206,8 @@ mod tests {
     fn a_note_is_whole_private_and_readable_by_the_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("emergency");
-        leave_note(&folder, question()).unwrap();
-        leave_note(&folder, question()).unwrap();
+        leave_note(&folder, &note(question()).unwrap()).unwrap();
+        leave_note(&folder, &note(question()).unwrap()).unwrap();
         let notes: Vec<_> = fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
         assert_eq!(notes.len(), 2);
         for note in notes {
@@ -174,7 +225,7 @@ mod tests {
         for n in 0..MAX_NOTES {
             File::create(dir.path().join(n.to_string())).unwrap();
         }
-        assert_eq!(leave_note(dir.path(), question()).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+        assert_eq!(leave_note(dir.path(), b"{}").unwrap_err().kind(), ErrorKind::QuotaExceeded);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_NOTES);
     }
 }

@@ -36,6 +36,9 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stdout(), "{PROBED} {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::FAILURE;
     }
+    if alone::is_to_leave_note(&arguments) {
+        return alone::leave_given_note();
+    }
     if let Some(sshd) = connection::to_be_ended(&arguments) {
         return connection::end(sshd);
     }
