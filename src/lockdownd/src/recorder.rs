@@ -192,8 +192,7 @@ impl Recorder {
 
     /// Puts what was noted into the queue: into the last commit, as long as nothing waits for that one alone.
     fn add(&mut self, state: Option<Snapshot>, covered: Covered, now: Now) -> &mut Queued {
-        let is_open = |queued: &Queued| queued.first.is_none() && matches!(queued.what, What::Commit(_));
-        if !self.queue.back().is_some_and(is_open) {
+        if !self.queue.back().is_some_and(Queued::is_open) {
             self.newest += 1;
             let what = What::Commit(Box::default());
             self.queue.push_back(Queued { number: self.newest, what, covered: Covered::default(), first: None });
@@ -201,7 +200,7 @@ impl Recorder {
         let queued = self.queue.back_mut().expect("one was just put there");
         queued.covered.merge(covered);
         if let What::Commit(commit) = &mut queued.what {
-            add_to(commit, std::mem::take(&mut self.noted), state, now.wall);
+            add_to(commit, std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)), state);
         }
         queued
     }
@@ -281,7 +280,21 @@ impl Recorder {
                 over.extend(queued.first.take());
             }
         }
+        if !over.is_empty() {
+            self.join_open();
+        }
         over
+    }
+
+    /// Makes one of commits that wait next to each other and that nobody waits for alone any more: however many were refused,
+    /// the queue does not grow by it.
+    fn join_open(&mut self) {
+        for queued in std::mem::take(&mut self.queue) {
+            match self.queue.back_mut() {
+                Some(last) if last.is_open() && queued.is_open() => last.take_up(queued),
+                _ => self.queue.push_back(queued),
+            }
+        }
     }
 
     /// What the disk thread is at and has been waited for long enough: it may still come, late. It is put back with
@@ -316,15 +329,35 @@ impl Recorder {
 }
 
 /// Adds to a commit that waits. Newer grants replace older ones; what is beyond [`MAX_OWED`] statements is counted.
-fn add_to(commit: &mut Commit, noted: Vec<Draft>, state: Option<Snapshot>, now: Timestamp) {
+fn add_to(commit: &mut Commit, noted: impl IntoIterator<Item = (Timestamp, Draft)>, state: Option<Snapshot>) {
     if state.is_some() {
         commit.state = state;
     }
-    for draft in noted {
+    for (then, draft) in noted {
         if commit.noted.len() < MAX_OWED {
-            commit.noted.push((now, draft));
+            commit.noted.push((then, draft));
         } else {
-            commit.lost.get_or_insert((0, now)).0 += 1;
+            commit.lost.get_or_insert((0, then)).0 += 1;
+        }
+    }
+}
+
+impl Queued {
+    /// Whether it is a commit that nobody waits for alone.
+    fn is_open(&self) -> bool {
+        self.first.is_none() && matches!(self.what, What::Commit(_))
+    }
+
+    /// Takes up the open commit behind it.
+    fn take_up(&mut self, next: Self) {
+        self.number = next.number;
+        self.covered.merge(next.covered);
+        if let (What::Commit(commit), What::Commit(next)) = (&mut self.what, next.what) {
+            let Commit { state, noted, lost, first: _ } = *next;
+            add_to(commit, noted, state);
+            if let Some((count, since)) = lost {
+                commit.lost.get_or_insert((0, since)).0 += count;
+            }
         }
     }
 }

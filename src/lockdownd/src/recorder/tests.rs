@@ -160,6 +160,25 @@ fn a_disk_that_stands_still_holds_up_nothing_and_what_waited_too_long_is_never_w
 }
 
 #[test]
+fn however_many_are_refused_while_the_disk_stands_still_the_queue_stays_short() {
+    let mut desk = Desk::new();
+    let still = desk.stand_still();
+    for second in 0..100 {
+        desk.recorder.note(refusal());
+        let first = First::login_for_test(later(second).boot);
+        desk.recorder.commit_first(refusal(), Room::Reserved, None, Covered::default(), first, later(second));
+        assert_eq!(desk.recorder.withdraw_overdue(later(second)).len(), 1);
+        assert!(desk.recorder.queue.len() <= 1, "{:?}", desk.recorder.queue);
+    }
+    let newest = desk.recorder.newest();
+    drop(still);
+    while !desk.recorder.was_tried(newest) {
+        desk.next(later(100));
+    }
+    assert_eq!(desk.refusals(), 100, "what was noted, and nothing that was withdrawn");
+}
+
+#[test]
 fn newer_grants_replace_those_that_wait_and_work_of_one_name_is_done_once() {
     let mut desk = Desk::new();
     let still = desk.stand_still();
