@@ -52,7 +52,7 @@ pub(crate) use self::jobs::Kind;
 pub use self::on_disk::First;
 pub(crate) use self::on_disk::{LAST_COMMITS, PATIENCE, Waiting, came_late, disk_refusal};
 #[cfg(test)]
-pub(crate) use self::start::JOURNAL_LIMIT;
+pub(crate) use self::start::{JOURNAL_LIMIT, LAST_ANSWERS};
 pub use self::{
     checks::Checked, ending::Ending, jobs::Came, left_behind::LookedBehind, listeners::WhoListens, reload::Loaded,
     start::StartError, users_sshd::UsersSshds, ways::Seen, world::Looked,

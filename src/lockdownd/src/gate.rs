@@ -62,25 +62,6 @@ pub struct PendingLogin {
     to: Option<oneshot::Sender<Answer>>,
 }
 
-#[cfg(test)]
-impl PendingLogin {
-    /// One that nobody waits for, and that is refused at this time.
-    pub(crate) fn for_test(until: Duration) -> Self {
-        let question = Question {
-            step: Step::Session,
-            account: "ubuntu".to_owned(),
-            remote_host: None,
-            connection: None,
-            auth_info: None,
-            service: None,
-            tty: None,
-        };
-        let session = "s-0123456789abcdef".parse().expect("an id");
-        let account = "ubuntu".parse().expect("an account");
-        Self { question, monitor: None, session, account, person: None, grant: None, until: Some(until), to: None }
-    }
-}
-
 impl Engine {
     /// Answers the gate, now or once what the answer depends on is on disk: its process id tells which connection it asks
     /// about.
@@ -436,8 +417,22 @@ fn connection_of(gate: u32) -> Option<ProcessId> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A login that is refused at this time.
+    pub(crate) fn pending(until: Duration) -> PendingLogin {
+        PendingLogin {
+            question: question(""),
+            monitor: None,
+            session: "s-0123456789abcdef".parse().expect("an id"),
+            account: "ubuntu".parse().expect("an account"),
+            person: None,
+            grant: None,
+            until: Some(until),
+            to: None,
+        }
+    }
 
     fn question(connection: &str) -> Question {
         Question {

@@ -42,12 +42,6 @@ pub enum First {
 }
 
 impl First {
-    /// A login that is refused at this time.
-    #[cfg(test)]
-    pub(crate) fn login_for_test(until: Duration) -> Self {
-        Self::Login(Box::new(PendingLogin::for_test(until)))
-    }
-
     /// When it has waited long enough, on the boot clock. A rendered grant waits for as long as it takes.
     #[must_use]
     pub fn until(&self) -> Option<Duration> {

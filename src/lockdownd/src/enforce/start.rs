@@ -66,8 +66,6 @@ const REMOVED: &str = "/var/lib/lockdownd/removed";
 pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
 /// Which grants have ended while the disk has not taken it.
 const ENDED: &str = "/run/lockdownd/ended";
-/// No file: there is none for the grants of another host.
-const NO_ENDS: &str = "/run/lockdownd/ended-elsewhere";
 /// The table of live sessions.
 pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
 /// Which audit sessions the connections of which grant had.
@@ -77,7 +75,7 @@ pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
 pub(crate) const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long it waits for the last answers to the gate to be written.
-const LAST_ANSWERS: Duration = Duration::from_millis(500);
+pub(crate) const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -233,7 +231,7 @@ impl Engine {
     /// The host is not the one the state was made on: every grant that it held is void, and that is put on record.
     fn end_by_identity(&mut self, set_aside: &Path, now: Now) {
         let path = set_aside.join("grants.json");
-        let old = match GrantsOnDisk::open(&path, Path::new(NO_ENDS), self.world.boot_id(), now) {
+        let old = match GrantsOnDisk::open(&path, &set_aside.join("ended"), self.world.boot_id(), now) {
             Ok((old, ..)) => old,
             Err(error) => return tracing::warn!(%error, "the grants of the host that this one was cannot be read"),
         };

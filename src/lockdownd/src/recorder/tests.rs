@@ -13,6 +13,7 @@ use record::{ArtifactType, Record};
 use super::*;
 use crate::{
     disk::Store,
+    gate::tests::pending,
     grants::GrantsOnDisk,
     ledger::{Keeping, Ledger, Opening, Paths},
 };
@@ -165,7 +166,7 @@ fn however_many_are_refused_while_the_disk_stands_still_the_queue_stays_short() 
     let still = desk.stand_still();
     for second in 0..100 {
         desk.recorder.note(refusal());
-        let first = First::login_for_test(later(second).boot);
+        let first = First::Login(Box::new(pending(later(second).boot)));
         desk.recorder.commit_first(refusal(), Room::Reserved, None, Covered::default(), first, later(second));
         assert_eq!(desk.recorder.withdraw_overdue(later(second)).len(), 1);
         assert!(desk.recorder.queue.len() <= 1, "{:?}", desk.recorder.queue);
