@@ -3,6 +3,7 @@
 //!
 //! It never states that something was done which was not: a statement is part of the transaction that does it.
 
+use crate::evidence::SourceKind;
 use std::fs;
 
 use record::{Body, Hash, LedgerId, Position, seal};
@@ -12,7 +13,7 @@ use ssh_key::rand_core::{OsRng, RngCore};
 use crate::{
     store::{
         Error, Tx,
-        ledgers::{self, Artifact, Kind, Ledger},
+        ledgers::{self, Artifact, Ledger},
     },
     token::Role,
 };
@@ -137,7 +138,7 @@ fn open(tx: &mut dyn Tx) -> Result<Ledger, Error> {
         return Ok(ledger);
     }
     let name = &tx.server().name.as_str().to_owned();
-    let mut ledger = tx.begin_ledger(Kind::Server, &random_ledger(), name, false)?;
+    let mut ledger = tx.begin_ledger(SourceKind::Server, &random_ledger(), name, false)?;
     let public_key = tx.server().key.public_line()?;
     tx.bind_key(&ledger, 1, &public_key)?;
     let mut detail = Map::new();

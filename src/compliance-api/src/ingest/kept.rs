@@ -3,6 +3,7 @@
 //!
 //! The first under an id stands for ever.
 
+use crate::evidence::SourceKind;
 use std::ops::Range;
 
 use axum::body::Bytes;
@@ -19,7 +20,7 @@ use crate::{
     store::{
         Error, Tx,
         kept::Kept,
-        ledgers::{self, Artifact, Ledger},
+        ledgers::{Artifact, Ledger},
         micros,
         tokens::TokenRow,
     },
@@ -47,7 +48,7 @@ pub(super) struct Statement {
 #[derive(Debug)]
 pub(super) struct Statements {
     body: Bytes,
-    kind: ledgers::Kind,
+    kind: SourceKind,
     name: String,
     /// The client's token.
     token: Option<String>,
@@ -59,7 +60,7 @@ pub(super) struct Statements {
 
 impl Statements {
     fn source(&self) -> String {
-        let root = if self.kind == ledgers::Kind::Person { "people" } else { "clients" };
+        let root = if self.kind == SourceKind::Person { "people" } else { "clients" };
         format!("/{root}/{}", self.name)
     }
 }
@@ -86,7 +87,7 @@ pub(super) fn client(body: &Bytes, events: &[Event<'_>], token: Option<&TokenRow
         check_type(&event.kind, token)?;
         Ok((json::check(event.data).map_err(unprocessable)?, None))
     };
-    let judged = each(body, events, ledgers::Kind::Client, &token.name, judge);
+    let judged = each(body, events, SourceKind::Client, &token.name, judge);
     Ok(Statements { token: Some(token.id.clone()), ..judged })
 }
 
@@ -112,7 +113,7 @@ pub(super) fn person(tx: &mut dyn Tx, body: &Bytes, events: &[Event<'_>], name: 
         found.fingerprint = Some(review.key.fingerprint(HashAlg::Sha256).to_string());
         Ok((found, Some(review)))
     };
-    let judged = each(body, events, ledgers::Kind::Person, person.as_str(), judge);
+    let judged = each(body, events, SourceKind::Person, person.as_str(), judge);
     Ok(Statements { keys, ..judged })
 }
 
@@ -120,7 +121,7 @@ pub(super) fn person(tx: &mut dyn Tx, body: &Bytes, events: &[Event<'_>], name: 
 fn each(
     body: &Bytes,
     events: &[Event<'_>],
-    kind: ledgers::Kind,
+    kind: SourceKind,
     name: &str,
     judge: impl Fn(&Event<'_>) -> Result<(json::Found, Option<Review>), Verdict>,
 ) -> Statements {
@@ -213,7 +214,7 @@ pub(super) fn settle(tx: &mut dyn Tx, statements: &Statements) -> Result<Option<
     let found = tx.ledger_named(statements.kind, &statements.name)?;
     if statements.all.is_empty() {
         // A client showed its token; a person is anybody, before a review of theirs holds.
-        let head = found.filter(|_| statements.kind == ledgers::Kind::Client);
+        let head = found.filter(|_| statements.kind == SourceKind::Client);
         return Ok(Some(Outcome { accepted: 0, stored: 0, head, refusal }));
     }
     let mut ledger = match found {

@@ -3,6 +3,7 @@
 //!
 //! It never takes a record that does not follow the stored head, and never changes one that is stored.
 
+use crate::evidence::SourceKind;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
@@ -256,7 +257,7 @@ fn begin(tx: &mut dyn Tx, batch: &Batch, enrol: &Enrol) -> Result<Result<Ledger,
         )));
     }
     let pending = tx.is_known_host(&batch.host)?;
-    let mut ledger = tx.begin_ledger(ledgers::Kind::Host, &batch.ledger, &batch.host, pending)?;
+    let mut ledger = tx.begin_ledger(SourceKind::Host, &batch.ledger, &batch.host, pending)?;
     tx.keep_token_stack(&mut ledger, &enrol.stack)?;
     tx.bind_key(&ledger, 1, &enrol.public_key)?;
     let mut detail = Map::new();

@@ -4,33 +4,9 @@ use jiff::Timestamp;
 use record::{Hash, LedgerId};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::evidence::SourceKind;
+
 use super::{Error, Tx, micros, moment, sqlite::Sqlite, tallies::Tallies};
-
-/// Whose chain it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A host's own ledger.
-    Host,
-    /// Kept by this server for a client.
-    Client,
-    /// Kept by this server for a person's reviews.
-    Person,
-    /// This server's own.
-    Server,
-}
-
-impl Kind {
-    /// The word in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Client => "client",
-            Self::Person => "person",
-            Self::Server => "server",
-        }
-    }
-}
 
 /// One chain, as far as adding to it needs.
 #[derive(Debug, Clone)]
@@ -93,7 +69,7 @@ pub(super) fn find(connection: &Connection, id: &LedgerId) -> Result<Option<Ledg
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn find_named(connection: &Connection, kind: Kind, name: &str) -> Result<Option<Ledger>, Error> {
+pub(super) fn find_named(connection: &Connection, kind: SourceKind, name: &str) -> Result<Option<Ledger>, Error> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM ledgers WHERE kind = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1"
@@ -109,7 +85,7 @@ pub(super) fn find_named(connection: &Connection, kind: Kind, name: &str) -> Res
 /// SQLite's.
 pub(super) fn begin(
     writing: &Sqlite<'_>,
-    kind: Kind,
+    kind: SourceKind,
     id: &LedgerId,
     name: &str,
     pending: bool,
@@ -295,7 +271,7 @@ impl<'a> Words<'a> {
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn find_of_kind(connection: &Connection, kind: Kind) -> Result<Option<Ledger>, Error> {
+pub(super) fn find_of_kind(connection: &Connection, kind: SourceKind) -> Result<Option<Ledger>, Error> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM ledgers WHERE kind = ?1 ORDER BY id LIMIT 1"))
         .and_then(|mut s| s.query_row([kind.as_str()], ledger).optional())

@@ -1,5 +1,6 @@
 //! SQLite behind the boundary: one connection, in a transaction.
 
+use crate::evidence::SourceKind;
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use super::{
     hosts::{self, Enrolment},
     incidents,
     kept::{self, Kept},
-    ledgers::{self, Artifact, Head, Kind, Ledger, Named},
+    ledgers::{self, Artifact, Head, Ledger, Named},
     receipts::{self, Part},
     reviewers::{self, Reviewer},
     server_keys,
@@ -53,19 +54,19 @@ impl Tx for Sqlite<'_> {
         ledgers::find(self.connection, id)
     }
 
-    fn ledger_named(&mut self, kind: Kind, name: &str) -> Result<Option<Ledger>, Error> {
+    fn ledger_named(&mut self, kind: SourceKind, name: &str) -> Result<Option<Ledger>, Error> {
         ledgers::find_named(self.connection, kind, name)
     }
 
     fn own_ledger(&mut self) -> Result<Option<Ledger>, Error> {
-        ledgers::find_of_kind(self.connection, Kind::Server)
+        ledgers::find_of_kind(self.connection, SourceKind::Server)
     }
 
     fn ledgers_named(&mut self, named: Named<'_>) -> Result<Vec<(i64, LedgerId)>, Error> {
         ledgers::named(self.connection, named)
     }
 
-    fn begin_ledger(&mut self, kind: Kind, id: &LedgerId, name: &str, pending: bool) -> Result<Ledger, Error> {
+    fn begin_ledger(&mut self, kind: SourceKind, id: &LedgerId, name: &str, pending: bool) -> Result<Ledger, Error> {
         ledgers::begin(self, kind, id, name, pending)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Each method is part of one transaction. What a reader gets can change nothing.
 
+use crate::evidence::SourceKind;
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use super::{
     hosts::Enrolment,
     incidents,
     kept::Kept,
-    ledgers::{Artifact, Head, Kind, Ledger, Named},
+    ledgers::{Artifact, Head, Ledger, Named},
     receipts::Part,
     reviewers::Reviewer,
     silence::Silent,
@@ -56,13 +57,13 @@ pub trait Tx {
     /// The chain with this id.
     fn ledger(&mut self, id: &LedgerId) -> Result<Option<Ledger>, Error>;
     /// The chain that this server keeps under this name; for a host, its newest.
-    fn ledger_named(&mut self, kind: Kind, name: &str) -> Result<Option<Ledger>, Error>;
+    fn ledger_named(&mut self, kind: SourceKind, name: &str) -> Result<Option<Ledger>, Error>;
     /// The server's own chain.
     fn own_ledger(&mut self) -> Result<Option<Ledger>, Error>;
     /// The rows and ids of the chains of this name, newest first.
     fn ledgers_named(&mut self, named: Named<'_>) -> Result<Vec<(i64, LedgerId)>, Error>;
     /// Begins a chain, without a record yet.
-    fn begin_ledger(&mut self, kind: Kind, id: &LedgerId, name: &str, pending: bool) -> Result<Ledger, Error>;
+    fn begin_ledger(&mut self, kind: SourceKind, id: &LedgerId, name: &str, pending: bool) -> Result<Ledger, Error>;
     /// Adds artifacts, which have been checked to follow the head, and moves the head. The last one's row.
     fn add_artifacts(&mut self, ledger: &mut Ledger, artifacts: &[Artifact<'_>]) -> Result<Option<i64>, Error>;
     /// Keeps what the receipt over the head says.

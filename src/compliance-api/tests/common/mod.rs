@@ -9,11 +9,12 @@ use std::{
 
 use compliance_api::{
     config::Config,
+    evidence::SourceKind,
     own_ledger::random_ledger,
     serve,
     store::{
         Store,
-        ledgers::{self, Artifact, Kind},
+        ledgers::{self, Artifact},
         tokens::TokenRow,
     },
     token::{Role, Token},
@@ -105,7 +106,7 @@ pub(crate) fn store_host(store: &Store, host: &str, pending: bool, lines: &[Stri
     store
         .write_blocking(move |w| {
             let first = record::Record::parse(lines[0].as_bytes()).expect("a record");
-            let mut ledger = w.begin_ledger(Kind::Host, first.ledger(), &host, pending)?;
+            let mut ledger = w.begin_ledger(SourceKind::Host, first.ledger(), &host, pending)?;
             let records: Vec<record::Record> =
                 lines.iter().map(|l| record::Record::parse(l.as_bytes()).expect("a record")).collect();
             let artifacts: Vec<Artifact<'_>> = records
@@ -138,7 +139,7 @@ pub(crate) fn store_client(store: &Store, client: &str, kind: &'static str, post
     let posted: Vec<(&'static str, Timestamp)> = posted.iter().map(|(data, t)| (*data, t.parse().unwrap())).collect();
     store
         .write_blocking(move |w| {
-            let mut ledger = w.begin_ledger(Kind::Client, &random_ledger(), &client, false)?;
+            let mut ledger = w.begin_ledger(SourceKind::Client, &random_ledger(), &client, false)?;
             for (n, (data, time)) in posted.iter().enumerate() {
                 let id = format!("event-{n}");
                 let artifact = Artifact {

@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, path::Path};
 
+use crate::evidence::SourceKind;
 use jiff::Timestamp;
 use proptest::{prelude::*, test_runner::TestRunner};
 use record::Hash;
@@ -12,7 +13,7 @@ use crate::{
     requirements::Catalog,
     store::{
         Store,
-        ledgers::{self, Kind, Ledger},
+        ledgers::{self, Ledger},
     },
 };
 
@@ -42,12 +43,12 @@ struct World {
 }
 
 /// Two hosts, one of them pending, one of another stack; a client; a person.
-const SOURCES: [(Kind, &str, &str, bool); 5] = [
-    (Kind::Host, "i-1", "web", false),
-    (Kind::Host, "i-2", "web", true),
-    (Kind::Host, "i-3", "db", false),
-    (Kind::Client, "portal", "", false),
-    (Kind::Person, "alice", "", false),
+const SOURCES: [(SourceKind, &str, &str, bool); 5] = [
+    (SourceKind::Host, "i-1", "web", false),
+    (SourceKind::Host, "i-2", "web", true),
+    (SourceKind::Host, "i-3", "db", false),
+    (SourceKind::Client, "portal", "", false),
+    (SourceKind::Person, "alice", "", false),
 ];
 
 /// A host names another stack now and then.
@@ -180,12 +181,6 @@ impl Asking {
                 let (of, name, _, pending) = SOURCES[source];
                 let stack = stack_of(&s.plan);
                 let word = TYPES[kind];
-                let of = match of {
-                    Kind::Host => SourceKind::Host,
-                    Kind::Client => SourceKind::Client,
-                    Kind::Person => SourceKind::Person,
-                    Kind::Server => SourceKind::Server,
-                };
                 let bears = |id| catalog.bears_on(catalog.find(id).unwrap(), word) && crate::evidence::counts(word, of);
                 self.person.is_none_or(|p| p == person)
                     && self.account.is_none_or(|a| a == account)
@@ -263,8 +258,8 @@ fn summed_plainly(stored: &[Stored], stack: Option<&str>, window: Option<(i64, i
         let (kind, name, _, is_pending) = SOURCES[one.plan.0];
         let of_stack = match (stack, kind) {
             (None, _) => true,
-            (Some(_), Kind::Client) => false,
-            (Some(wanted), Kind::Person) => ["", wanted].contains(&stack_of(&one.plan)),
+            (Some(_), SourceKind::Client) => false,
+            (Some(wanted), SourceKind::Person) => ["", wanted].contains(&stack_of(&one.plan)),
             (Some(wanted), _) => stack_of(&one.plan) == wanted,
         };
         let inside = window.is_none_or(|(from, to)| from <= one.time && one.time < to);
