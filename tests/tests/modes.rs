@@ -112,6 +112,10 @@ on_each_release! {
         house.ctl("enforce --for 1h").expect_ok();
         assert!(!house.ssh("frank").key(&house.frank).login());
         assert!(house.ssh("breakglass").key(&house.breakglass).login());
+        // Another end of the trial is a change like any other.
+        let until = house.ctl_json("enforce --for 2h")["until"].clone();
+        let changed = house.records_of("mode.changed").pop().expect("a record");
+        assert_eq!((&changed["detail"]["trial_until"], &changed["actor"]["uid"]), (&until, &0.into()), "{changed}");
     }
 
     fn a_configuration_that_says_enforce_waits_for_what_stands_in_its_way(release) {

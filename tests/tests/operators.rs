@@ -49,6 +49,17 @@ on_each_release! {
         let uid: u64 = house.sh("id -u frank").parse().unwrap();
         assert_eq!((&created["actor"]["uid"], &created["actor"]["login_uid"]), (&uid.into(), &uid.into()), "{created}");
 
+        // Who extends it gives their own reason, and it stays the grant of who gave it.
+        let by_root = |duration: &str| house.ctl(&format!("allow grace --account ubuntu --for {duration} --reason INC-9")).expect_ok();
+        assert!(by_root("30m").contains("asking for less does not shorten it"));
+        assert_eq!(house.records_of("grant.created").len(), 2, "what changes nothing is not recorded");
+        by_root("2h");
+        let grants = house.ctl_json("grants --person grace")["grants"].clone();
+        assert_eq!((&grants[0]["reason"], &grants[0]["origin"]["operator"]["person"]), (&"INC-1".into(), &"frank".into()), "{grants}");
+        let extended = house.records_of("grant.created").pop().unwrap();
+        assert_eq!((&extended["actor"]["uid"], &extended["detail"]["why"]), (&0.into(), &"INC-9".into()), "{extended}");
+        assert!(extended["actor"]["person"].is_null() && extended["detail"]["extends"].is_string(), "{extended}");
+
         // As root too it is frank who asks: sudo does not lead out of his session.
         for sudo in ["", "sudo ", "sudo setsid -w "] {
             let said = frank(&format!("{sudo}lockdownctl allow frank --account ubuntu --for 1h --reason INC-2"));

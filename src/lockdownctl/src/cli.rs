@@ -63,8 +63,9 @@ pub(crate) enum Command {
 
 /// Give a person leave to log in
 ///
-/// The grant is on disk, and recorded, before it takes effect. The same grant again extends it. The end that is printed
-/// is the one that counts: a scheduled lockdown may come before what was asked for.
+/// The grant is on disk, and recorded, before it takes effect. The same grant again extends it: who gave it and
+/// why stays as it was, and who extended it, with their own reason, is on record. The end that is printed is the one that
+/// counts: a scheduled lockdown may come before what was asked for.
 ///
 /// Examples: lockdownctl allow frank --account ubuntu --for 2h --reason INC-42;
 /// lockdownctl allow frank --for 90m --at 18:00 --from 10.1.0.0/16 --reason "release 7"

@@ -183,6 +183,9 @@ impl Engine {
         }
         self.mode.trial = entry.trial;
         self.keep_state_files(now);
+        let actor = entry.asked.as_ref().map(|(actor, _)| actor.clone());
+        self.note_mode("enforce", "an operator gives the trial another end", entry.trial, actor);
+        self.commit(now);
         answer_entry(entry, Ok(Vec::new()));
     }
 

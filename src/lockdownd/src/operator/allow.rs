@@ -86,6 +86,11 @@ impl Engine {
             Some(grant) => extended(grant.clone(), &terms, now),
             None => self.new_grant(&asked, &terms, &asker, now),
         };
+        if before.as_ref().is_some_and(|before| before.ends == grant.ends) {
+            let answer = self.allowed(&asked, &terms, &grant, before.as_ref(), now);
+            self.answer_allowed(Box::new(answer), reply, now);
+            return Ok(());
+        }
         let draft = created(&grant, before.as_ref(), &asker, &terms.reason);
         let pending = PendingAllow {
             asked,
@@ -136,7 +141,6 @@ impl Engine {
             if to.ends.remaining(now) > grant.ends.remaining(now) {
                 grant.ends = to.ends;
             }
-            grant.reason.clone_from(&to.reason);
         }
         self.grants_unsaved = true;
         self.pass(now);
@@ -340,7 +344,8 @@ impl Engine {
     fn allowed(&self, asked: &Allow, terms: &Terms, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
         let mut notes = Vec::new();
         let bounded = grant.ends.remaining(now) < terms.ends(now).remaining(now);
-        let already_later = !bounded && before.is_some_and(|before| before.ends == grant.ends);
+        let extended = before.is_some_and(|before| before.ends != grant.ends);
+        let already_later = before.is_some() && !extended && !bounded;
         if before.is_some() && bounded {
             let most = control::format_duration(self.config.grants.max_duration);
             notes.push(format!(
@@ -363,21 +368,20 @@ impl Engine {
             None if asked.duration.is_none() => EffectiveEnd { at: grant.ends.wall, cause: EndCause::DefaultDuration },
             None => EffectiveEnd { at: grant.ends.wall, cause: EndCause::Asked },
         };
-        AllowedAnswer { grant: look::grant_view(grant, now), extended: before.is_some(), ends, notes }
+        AllowedAnswer { grant: look::grant_view(grant, now), extended, ends, notes }
     }
 }
 
-/// The same grant with a later end, never an earlier one, and never past its ceiling.
+/// The same grant with a later end, never an earlier one, and never past its ceiling. Who gave it and why stays as it is.
 fn extended(mut grant: Grant, terms: &Terms, now: Now) -> Grant {
     let asked = terms.ends(now).min(grant.ceiling);
     if asked.remaining(now) > grant.ends.remaining(now) {
         grant.ends = asked;
     }
-    grant.reason.clone_from(&terms.reason);
     grant
 }
 
-/// The record of a grant given, or extended by `asker`.
+/// The record of a grant given, or extended, by `asker` with their reason.
 fn created(grant: &Grant, before: Option<&Grant>, asker: &Asker, reason: &str) -> Draft {
     let (person, account, until) = (&grant.person, &grant.account, grant.ends.wall);
     let said = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -385,7 +389,7 @@ fn created(grant: &Grant, before: Option<&Grant>, asker: &Asker, reason: &str) -
         Some(_) => format!("{person}'s grant on {account} now lasts until {until:.0}{said}"),
         None => format!("{person} may log in to {account} until {until:.0}{said}"),
     };
-    let mut draft = grant_created(grant, sentence);
+    let mut draft = grant_created(grant, sentence).with("why", reason);
     if let Some(before) = before {
         draft = draft.with("extends", before.ends.wall.to_string());
     }
