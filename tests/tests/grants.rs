@@ -198,6 +198,27 @@ on_each_release! {
         let mut other = house.ssh("ubuntu").key(&house.grace).stay();
         let mut emergency = house.ssh("breakglass").key(&house.breakglass).stay();
 
+        // One session alone: its grant goes on.
+        let mut second = house.ssh("ubuntu").key(&house.frank).stay();
+        let live = || house.ctl_json("sessions --account ubuntu --person frank")["sessions"].as_array().cloned().unwrap_or_default();
+        eventually("both are live", SOON, || live().len() == 2);
+        let opened_last = live().into_iter().max_by_key(|session| moment(&session["opened_at"])).expect("two");
+        let session = opened_last["id"].as_str().expect("an id").to_owned();
+        let said = house.ctl(&format!("revoke {session} --reason stuck")).expect_ok();
+        assert!(said.contains("0 grants ended, 1 session cut") && said.contains("grant goes on"), "{said}");
+        second.ended_within(ENDED);
+        assert!(on_ubuntu.is_alive() && house.ssh("ubuntu").key(&house.frank).login());
+        let terminated = || house.records_of("session.terminated").into_iter().find(|record| record["session"] == session.as_str());
+        eventually("it is on record", SOON, || terminated().is_some());
+        let record = terminated().expect("a record");
+        assert_eq!((&record["detail"]["ended"], &record["actor"]["uid"]), (&"revoked".into(), &0.into()), "{record}");
+        assert!(record["reason"].as_str().is_some_and(|reason| reason.contains("stuck")), "{record}");
+        let exempt = house.ctl_json("sessions --account breakglass")["sessions"][0]["id"].as_str().expect("an id").to_owned();
+        for (id, why) in [(session.as_str(), "there is no live session"), (exempt.as_str(), "exempt account")] {
+            let refused = house.ctl(&format!("revoke {id}"));
+            assert!(refused.status == 1 && refused.stderr.contains(why), "{refused}");
+        }
+
         let now = Timestamp::now();
         house.ctl(&format!("revoke {} --reason leaves", id(&shared))).expect_ok();
         cut_after(&mut on_ubuntu, now, "the session on the revoked grant");

@@ -72,6 +72,8 @@ pub enum RefusalCode {
     LimitReached,
     /// No such grant, or no active grant of that person.
     UnknownGrant,
+    /// No such live session.
+    UnknownSession,
     /// No such item in quarantine, or one of which only the hash was kept.
     UnknownItem,
     /// The item cannot be put back now: something stands in its place, or the account is gone.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use record::{Account, ArtifactType, GrantId, Person};
+use record::{Account, ArtifactType, GrantId, Person, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::Cidr;
@@ -37,7 +37,7 @@ pub enum Request {
     Status,
     /// Give a person leave to log in → [`crate::Answer::Allow`].
     Allow(Allow),
-    /// End one grant, or all of a person's → [`crate::Answer::Revoke`].
+    /// End one grant, all of a person's, or one session → [`crate::Answer::Revoke`].
     Revoke(Revoke),
     /// End every grant and granted session → [`crate::Answer::Lockdown`].
     Lockdown(Lockdown),
@@ -102,11 +102,11 @@ pub struct Allow {
     pub reason: Option<String>,
 }
 
-/// The end of one grant, or of all of a person's.
+/// The end of one grant, of all of a person's, or of one session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revoke {
-    /// A grant's id or a person's name; see [`Target`].
+    /// The id of a grant or session, or a person's name; see [`Target`].
     pub target: String,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -120,19 +120,20 @@ pub enum Target {
     Grant(GrantId),
     /// Every active or waiting grant of a person.
     Person(Person),
+    /// One live session; its grant goes on.
+    Session(SessionId),
 }
 
 impl Revoke {
-    /// What is to end. A text that has the form of a grant's id is one, even where a person is named so.
+    /// What is to end. A text that has the form of an id is one, even where a person is named so.
     ///
     /// # Errors
-    /// [`CheckError::Target`] where it is neither.
+    /// [`CheckError::Target`] where it is none of these.
     pub fn target(&self) -> Result<Target, CheckError> {
         let bad = || CheckError::Target(self.target.chars().take(MAX_TARGET).collect());
-        match self.target.parse() {
-            Ok(grant) => Ok(Target::Grant(grant)),
-            Err(_) => self.target.parse().map(Target::Person).map_err(|_| bad()),
-        }
+        let text = &self.target;
+        let id = text.parse().map(Target::Grant).or_else(|_| text.parse().map(Target::Session));
+        id.or_else(|_| text.parse().map(Target::Person)).map_err(|_| bad())
     }
 }
 
@@ -217,9 +218,10 @@ pub enum CheckError {
     /// A duration outside the bounds.
     #[error("a duration of {0} seconds; give {MIN_DURATION_SECS} to {MAX_DURATION_SECS}")]
     Duration(u64),
-    /// Neither a grant nor a person.
+    /// No grant, session or person.
     #[error(
-        "{0:?} is neither a grant's id (g- and 16 hex digits, as `lockdownctl grants` prints it) nor a person's name"
+        "{0:?} is no id of a grant (g- and 16 hex digits, as `lockdownctl grants` prints it) or of a session (s- and 16 \
+         hex digits, as `lockdownctl sessions --json` prints it), and no person's name"
     )]
     Target(String),
     /// Too many or no records.
@@ -357,9 +359,10 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_grant_or_a_person() {
+    fn a_target_is_a_grant_a_session_or_a_person() {
         let target = |text: &str| Revoke { target: text.to_owned(), reason: None }.target();
         assert!(matches!(target("g-0123456789abcdef"), Ok(Target::Grant(_))));
+        assert!(matches!(target("s-0123456789abcdef"), Ok(Target::Session(_))));
         assert!(matches!(target("frank"), Ok(Target::Person(_))));
         assert!(revoke("").check().is_err());
         assert!(revoke(&"f".repeat(MAX_TARGET + 1)).check().is_err());

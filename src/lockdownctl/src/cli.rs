@@ -29,8 +29,20 @@ pub(crate) struct Cli {
     /// Print JSON for programs instead of text for people; a refusal is printed as {"refusal": …}
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Which time zone to type and show times in: utc, or local (TZ, else /etc/localtime); --json is always in UTC
+    #[arg(long, global = true, value_name = "ZONE", default_value = "utc")]
+    pub(crate) time: Zone,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What times are typed and shown in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Zone {
+    /// UTC, as records have it.
+    Utc,
+    /// The time zone of whoever asks.
+    Local,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +91,7 @@ pub(crate) struct Allow {
     /// For how long, such as 2h, 90m, 1h30m or 1d; without it, the configured default
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
-    /// When it begins: RFC 3339 such as 2026-12-01T18:00:00Z, or HH:MM for the next such minute in UTC; without it, now
+    /// When it begins: RFC 3339 such as 2026-12-01T18:00:00Z, or HH:MM for the next such minute (see --time); without it, now
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<At>,
     /// Only from these addresses, such as 10.1.0.0/16; may be given several times
@@ -90,14 +102,15 @@ pub(crate) struct Allow {
     pub(crate) reason: Option<String>,
 }
 
-/// End one grant, or all of a person's, now
+/// End one grant, all of a person's, or one session, now
 ///
-/// Their keys stop working and their sessions are cut at once. A grant that the configuration renders stays ended until
-/// its content there changes.
+/// The keys of a grant that ends stop working and its sessions are cut at once. A grant that the configuration renders stays
+/// ended until its content there changes. A session that is ended by itself leaves its grant in force: its person may log in
+/// again. One on an exempt account is not ended.
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
-    /// A grant's id, as `lockdownctl grants` lists it, or a person's name
-    #[arg(value_name = "GRANT|PERSON")]
+    /// The id of a grant, as `lockdownctl grants` lists it, or of a session, as `lockdownctl sessions` does; or a person's name
+    #[arg(value_name = "GRANT|PERSON|SESSION")]
     pub(crate) target: String,
     /// Why, in a few words
     #[arg(long, value_name = "TEXT")]
@@ -183,12 +196,15 @@ pub(crate) struct Records {
     /// Go on printing records as they come; without --since, begin with the last ten
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only records since then: RFC 3339, YYYY-MM-DD, HH:MM for the last such minute (all in UTC), or 2h for two hours ago
+    /// Only records since then: RFC 3339, YYYY-MM-DD, HH:MM for the last such minute (see --time), or 2h for two hours ago
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
     /// Only records from before then, in the same forms
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     pub(crate) until: Option<Since>,
+    /// Print at once, also where standard output is a terminal: no less(1), nor what PAGER names
+    #[arg(long)]
+    pub(crate) no_pager: bool,
     /// Only the last so many of those that fit
     #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=MAX_LAST))]
     pub(crate) last: Option<u32>,

@@ -23,6 +23,7 @@ use record::{Account, Person};
 use crate::{
     ask::{self, Failure},
     cli::{self, Cli, Command},
+    moment,
     output::{Done, finish},
     paint::Paint,
 };
@@ -48,6 +49,11 @@ impl Context<'_> {
 
 /// Does what was typed, tells how it went, and returns the exit status.
 pub(crate) fn run(cli: Cli, socket: &Path) -> Exit {
+    if cli.time == cli::Zone::Local
+        && let Err(error) = moment::use_local_zone()
+    {
+        return finish(cli.json, Err(Failure::here(format!("the local time zone: {error}"))));
+    }
     let context = Context { socket, now: Timestamp::now(), json: cli.json, paint: Paint::of_stdout(cli.json) };
     finish(cli.json, one(cli.command, &context))
 }

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod moment;
 mod output;
+mod pager;
 mod paint;
 mod table;
 

@@ -1,16 +1,71 @@
-//! Moments as operators type and read them, always in UTC. The clock is an argument here.
+//! Moments as operators type and read them: in UTC, or in the local time zone with `--time local`. The clock is an argument here.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    str::FromStr,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use control::{format_duration, parse_duration};
-use jiff::{SignedDuration, Timestamp, civil, tz::Offset};
+use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
+
+/// Where zone files stand.
+const ZONES: &str = "/usr/share/zoneinfo";
+/// The most bytes of one that are read; they have a few thousand.
+const MAX_ZONE: u64 = 1 << 20;
+
+/// What moments are typed and shown in; UTC unless it is set.
+static ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+fn zone() -> TimeZone {
+    ZONE.get().cloned().unwrap_or(TimeZone::UTC)
+}
+
+/// From here on moments are typed and shown in the local time zone: `TZ`, else `/etc/localtime`, as tzset(3) has it.
+///
+/// # Errors
+/// There is no such zone.
+pub(crate) fn use_local_zone() -> io::Result<()> {
+    let local = match std::env::var("TZ") {
+        Ok(name) => named_zone(&name)?,
+        Err(_) => match read_zone(Path::new("/etc/localtime")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => TimeZone::UTC,
+            found => found?,
+        },
+    };
+    // There is one command line.
+    let _ = ZONE.set(local);
+    Ok(())
+}
+
+/// A zone as `TZ` names it: a file below [`ZONES`], or a rule such as `CET-1CEST,M3.5.0,M10.5.0/3`.
+fn named_zone(text: &str) -> io::Result<TimeZone> {
+    let name = text.strip_prefix(':').unwrap_or(text);
+    if name.is_empty() {
+        return Ok(TimeZone::UTC);
+    }
+    let is_plain = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let found = is_plain.then(|| read_zone(&Path::new(ZONES).join(name))).and_then(Result::ok);
+    let none =
+        || io::Error::other(format!("TZ={name:?} is no time zone: name a file in {ZONES}, such as Europe/Berlin"));
+    found.or_else(|| TimeZone::posix(name).ok()).ok_or_else(none)
+}
+
+fn read_zone(path: &Path) -> io::Result<TimeZone> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_ZONE).read_to_end(&mut bytes)?;
+    TimeZone::tzif("", &bytes).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+}
 
 /// When something is to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum At {
     /// At this moment.
     Exact(Timestamp),
-    /// The next time that a clock in UTC shows this.
+    /// The next time that a clock shows this.
     Clock(civil::Time),
 }
 
@@ -19,8 +74,10 @@ pub(crate) enum At {
 pub(crate) enum Since {
     /// Since this moment.
     Exact(Timestamp),
-    /// The last time that a clock in UTC showed this.
+    /// The last time that a clock showed this.
     Clock(civil::Time),
+    /// Since midnight.
+    Day(civil::Date),
     /// So long ago.
     Ago(Duration),
 }
@@ -45,7 +102,8 @@ impl MomentError {
 impl FromStr for At {
     type Err = MomentError;
     fn from_str(text: &str) -> Result<Self, MomentError> {
-        let like = "2026-12-01T18:00:00Z, or 18:00 for the next such minute in UTC";
+        let like =
+            "2026-12-01T18:00:00Z, or 18:00 for the next such minute (in UTC, or your own zone with --time local)";
         match (text.parse(), clock(text)) {
             (Ok(exact), _) => Ok(Self::Exact(exact)),
             (_, Some(time)) => Ok(Self::Clock(time)),
@@ -59,10 +117,7 @@ impl At {
     pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Exact(moment) => moment,
-            Self::Clock(time) => match on_the_day_of(now, time) {
-                today if today > now => today,
-                today => today.saturating_add(DAY).unwrap_or(today),
-            },
+            Self::Clock(time) => next(now, time, &zone()),
         }
     }
 }
@@ -70,7 +125,7 @@ impl At {
 impl FromStr for Since {
     type Err = MomentError;
     fn from_str(text: &str) -> Result<Self, MomentError> {
-        let like = "2026-12-01T18:00:00Z, 2026-12-01, 18:00 (all in UTC), or 2h for two hours ago";
+        let like = "2026-12-01T18:00:00Z, 2026-12-01, 18:00 (in UTC, or your own zone with --time local), or 2h for two hours ago";
         if let Ok(exact) = text.parse() {
             return Ok(Self::Exact(exact));
         }
@@ -80,9 +135,8 @@ impl FromStr for Since {
         if let Ok(length) = parse_duration(text) {
             return Ok(Self::Ago(length));
         }
-        let midnight = text.parse::<civil::Date>().ok().filter(|_| text.len() == "2026-12-01".len());
-        let midnight = midnight.and_then(|date| Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok());
-        midnight.map(Self::Exact).ok_or_else(|| MomentError::new(text, like))
+        let day = text.parse::<civil::Date>().ok().filter(|_| text.len() == "2026-12-01".len());
+        day.map(Self::Day).ok_or_else(|| MomentError::new(text, like))
     }
 }
 
@@ -92,15 +146,11 @@ impl Since {
         match self {
             Self::Exact(moment) => moment,
             Self::Ago(length) => now.saturating_sub(length).unwrap_or(Timestamp::MIN),
-            Self::Clock(time) => match on_the_day_of(now, time) {
-                today if today <= now => today,
-                today => today.saturating_sub(DAY).unwrap_or(today),
-            },
+            Self::Clock(time) => last(now, time, &zone()),
+            Self::Day(date) => moment(date, civil::Time::midnight(), &zone()).unwrap_or(Timestamp::MIN),
         }
     }
 }
-
-const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// `HH:MM`, and nothing else.
 fn clock(text: &str) -> Option<civil::Time> {
@@ -109,14 +159,32 @@ fn clock(text: &str) -> Option<civil::Time> {
     civil::Time::new(two(hour)?, two(minute)?, 0, 0).ok()
 }
 
-fn on_the_day_of(now: Timestamp, time: civil::Time) -> Timestamp {
-    let day = Offset::UTC.to_datetime(now).date();
-    Offset::UTC.to_timestamp(day.to_datetime(time)).unwrap_or(now)
+/// The next time that a clock of this zone shows `time`.
+fn next(now: Timestamp, time: civil::Time, zone: &TimeZone) -> Timestamp {
+    let today = zone.to_datetime(now).date();
+    let days = [Ok(today), today.checked_add(1.day())];
+    days.into_iter().flatten().filter_map(|day| moment(day, time, zone)).find(|at| *at > now).unwrap_or(now)
 }
 
-/// A moment in UTC, to the second: `2026-12-01 18:00:00 UTC`.
+/// The last time that it did.
+fn last(now: Timestamp, time: civil::Time, zone: &TimeZone) -> Timestamp {
+    let today = zone.to_datetime(now).date();
+    let days = [Ok(today), today.checked_sub(1.day())];
+    days.into_iter().flatten().filter_map(|day| moment(day, time, zone)).find(|at| *at <= now).unwrap_or(now)
+}
+
+/// Where a clock is set forward or back, as jiff's `compatible` has it.
+fn moment(day: civil::Date, time: civil::Time, zone: &TimeZone) -> Option<Timestamp> {
+    zone.to_timestamp(day.to_datetime(time)).ok()
+}
+
+/// A moment to the second, with its zone: `2026-12-01 18:00:00 UTC`.
 pub(crate) fn absolute(moment: Timestamp) -> String {
-    Offset::UTC.to_datetime(moment).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    absolute_in(moment, zone())
+}
+
+fn absolute_in(moment: Timestamp, zone: TimeZone) -> String {
+    moment.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 /// How far off a moment is: `in 1 h 59 min`, `3 d 2 h ago`, `now`.
@@ -185,6 +253,22 @@ mod tests {
             ("90m", "2026-11-23T16:30:00Z"),
         ] {
             assert_eq!(text.parse::<Since>().unwrap().resolve(now), t(moment), "{text}");
+        }
+    }
+
+    #[test]
+    fn local_times_are_read_and_shown_in_their_zone_also_where_the_clock_is_set() {
+        let berlin = named_zone("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(absolute_in(t("2026-07-01T18:00:00Z"), berlin.clone()), "2026-07-01 20:00:00 CEST");
+        assert_eq!(absolute_in(t("2026-12-01T18:00:00Z"), berlin.clone()), "2026-12-01 19:00:00 CET");
+        let clock = |text: &str| clock(text).unwrap();
+        let now = t("2026-10-24T18:00:00Z");
+        assert_eq!(next(now, clock("19:30"), &berlin), t("2026-10-25T18:30:00Z"), "a day of 25 hours");
+        assert_eq!(last(now, clock("20:30"), &berlin), t("2026-10-23T18:30:00Z"));
+        assert_eq!(moment(civil::date(2026, 7, 1), civil::Time::midnight(), &berlin), Some(t("2026-06-30T22:00:00Z")));
+        assert_eq!(absolute_in(t("2026-07-01T18:00:00Z"), named_zone("").unwrap()), "2026-07-01 18:00:00 UTC");
+        for odd in ["Nowhere/Here", "../../etc/passwd", "/etc/localtime"] {
+            assert!(named_zone(odd).unwrap_err().to_string().contains("Europe/Berlin"), "{odd}");
         }
     }
 

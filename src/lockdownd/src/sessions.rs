@@ -120,6 +120,8 @@ pub enum Cause {
     Lockdown,
     /// It stands on no grant, and enforce is in force.
     NoGrant,
+    /// An operator revoked this session, and not its grant.
+    Revoked,
 }
 
 impl Cause {
@@ -130,6 +132,7 @@ impl Cause {
             Self::Grant => "grant",
             Self::Lockdown => "lockdown",
             Self::NoGrant => "no_grant",
+            Self::Revoked => "revoked",
         }
     }
 }

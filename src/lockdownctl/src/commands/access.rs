@@ -50,7 +50,7 @@ fn allowed(answer: &AllowedAnswer, context: &Context<'_>) -> String {
     text + &bullets(&answer.notes)
 }
 
-/// Ends one grant, or all of a person's.
+/// Ends one grant, all of a person's, or one session.
 pub(crate) fn revoke(args: cli::Revoke, context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Revoke(control::Revoke { target: args.target, reason: args.reason }))? {
         Answer::Revoke(answer) => Ok(show(context.json, &answer, |answer| {

@@ -17,7 +17,8 @@ use crate::{
     ask::Failure,
     cli,
     moment::absolute,
-    output::{Done, complain, plain, print},
+    output::{Done, complain, plain},
+    pager::Output,
     paint::{Paint, Tone},
 };
 
@@ -50,7 +51,9 @@ impl FromStr for Kinds {
 /// Prints what is there and, if asked, what comes.
 pub(crate) fn run(args: cli::Records, context: &Context<'_>) -> Result<Done, Failure> {
     let mut reader = Reader::new(&args, context)?;
-    let mut printer = Printer { last: args.last.map(|most| (most as usize, VecDeque::new())), found: 0, context };
+    let last = args.last.map(|most| (most as usize, VecDeque::new()));
+    let is_paged = context.paint.columns().is_some() && !args.follow && !args.no_pager;
+    let mut printer = Printer { last, found: 0, out: Output::new(is_paged), context };
     let mut silent_since = None;
     loop {
         match reader.next_page(context) {
@@ -89,6 +92,7 @@ pub(crate) fn run(args: cli::Records, context: &Context<'_>) -> Result<Done, Fai
 struct Printer<'a> {
     last: Option<(usize, VecDeque<String>)>,
     found: u64,
+    out: Output,
     context: &'a Context<'a>,
 }
 
@@ -109,7 +113,7 @@ impl Printer<'_> {
             }
         };
         let text: String = lines.iter().map(|line| one(line, self.context.json, self.context.paint)).collect();
-        print(&text).map_err(|error| Failure::here(format!("standard output: {error}")))
+        self.out.print(&text).map_err(|error| Failure::here(format!("standard output: {error}")))
     }
 }
 
@@ -248,6 +252,7 @@ mod tests {
     fn args() -> cli::Records {
         cli::Records {
             follow: false,
+            no_pager: false,
             since: None,
             until: None,
             last: None,
@@ -311,7 +316,7 @@ mod tests {
         assert_eq!(asked_after(&asked), [0, 100], "the last of a type may be anywhere");
 
         let context = &Context { socket: "/nonexistent".as_ref(), now: at(NOW), json: false, paint: Paint::NONE };
-        let mut printer = Printer { last: Some((2, VecDeque::new())), found: 0, context };
+        let mut printer = Printer { last: Some((2, VecDeque::new())), found: 0, out: Output::new(false), context };
         let lines = |numbers: &[u32]| numbers.iter().map(ToString::to_string).collect();
         assert!(printer.take(lines(&[1, 2, 3]), true).unwrap() && printer.take(lines(&[4]), true).unwrap());
         assert_eq!(printer.last.as_ref().map(|(_, kept)| kept.clone().into()), Some(lines(&[3, 4])));

@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// Ends these connections, and nobody else's: at once, or where a terminal was told why, a moment later.
-    pub(super) fn end_sessions(&mut self, which: Vec<(SessionId, End)>) -> Vec<SessionView> {
+    pub(crate) fn end_sessions(&mut self, which: Vec<(SessionId, End)>) -> Vec<SessionView> {
         if which.is_empty() {
             return Vec::new();
         }

@@ -137,10 +137,10 @@ impl Engine {
     /// A later end is on record: the grant has it, unless it has ended meanwhile.
     fn prolong(&mut self, to: &Grant, now: Now) -> Result<Grant, NotInForce> {
         self.in_force(&to.id)?;
-        if let Some(grant) = self.grants.get_mut(&to.id) {
-            if to.ends.remaining(now) > grant.ends.remaining(now) {
-                grant.ends = to.ends;
-            }
+        if let Some(grant) = self.grants.get_mut(&to.id)
+            && to.ends.remaining(now) > grant.ends.remaining(now)
+        {
+            grant.ends = to.ends;
         }
         self.grants_unsaved = true;
         self.pass(now);

@@ -8,11 +8,12 @@ use lockdown_core::{
     policy::grant::{EndCause, Origin},
     policy::time::Deadline,
 };
-use record::GrantId;
+use record::{GrantId, Person, SessionId};
 
 use super::{Asker, look};
 use crate::{
     enforce::{Ending, Engine},
+    sessions::{Cause, End, Session, Standing},
     trigger::Reply,
 };
 
@@ -22,35 +23,54 @@ pub(super) const MAX_TRIAL: Duration = Duration::from_secs(86_400);
 impl Engine {
     pub(super) fn revoke(&mut self, asked: &Revoke, asker: Asker, now: Now) -> Response {
         let target = asked.target().map_err(|e| Refusal::new(RefusalCode::Malformed, e.to_string()))?;
-        let ids: Vec<GrantId> = match &target {
-            Target::Grant(id) => self.grants.open_ones().map(|g| &g.id).filter(|open| *open == id).cloned().collect(),
-            Target::Person(person) => {
-                self.grants.open_ones().filter(|g| g.person == *person).map(|g| g.id.clone()).collect()
-            }
+        let reason = revoked_by(asked, &asker);
+        let ids = match &target {
+            Target::Session(id) => return self.revoke_session(id, reason, asker, now),
+            Target::Grant(id) => self.open_grant(id)?,
+            Target::Person(person) => self.open_grants_of(person)?,
         };
-        if ids.is_empty() {
-            let message = match &target {
-                Target::Grant(id) => match self.grants.get(id) {
-                    Some(_) => format!("the grant {id} has ended already"),
-                    None => format!("there is no grant {id}"),
-                },
-                Target::Person(person) if !self.config.people.contains_key(person) => {
-                    return Err(self.unknown_person(person));
-                }
-                Target::Person(person) => format!("{person} has no open grant"),
-            };
-            return Err(
-                Refusal::new(RefusalCode::UnknownGrant, message).hint("lockdownctl grants lists those there are")
-            );
-        }
-        let who = asker.person().map_or_else(|| "an operator".to_owned(), ToString::to_string);
-        let said = asked.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let ending =
-            Ending { cause: EndCause::Revoked, reason: format!("revoked by {who}{said}"), actor: Some(asker.actor) };
+        let ending = Ending { cause: EndCause::Revoked, reason, actor: Some(asker.actor) };
         let sessions = self.end_grants(&ids, &ending, now);
         self.pass(now);
         let notes = self.where_rendered(&ids);
         Ok(Answer::Revoke(RevokeAnswer { grants: self.views(&ids, now), sessions, left_off: 0, notes }))
+    }
+
+    fn open_grant(&self, id: &GrantId) -> Result<Vec<GrantId>, Refusal> {
+        match self.grants.get(id) {
+            Some(grant) if grant.is_open() => Ok(vec![id.clone()]),
+            Some(_) => Err(no_grant(format!("the grant {id} has ended already"))),
+            None => Err(no_grant(format!("there is no grant {id}"))),
+        }
+    }
+
+    fn open_grants_of(&self, person: &Person) -> Result<Vec<GrantId>, Refusal> {
+        let theirs: Vec<GrantId> =
+            self.grants.open_ones().filter(|grant| grant.person == *person).map(|grant| grant.id.clone()).collect();
+        match theirs.is_empty() {
+            false => Ok(theirs),
+            true if !self.config.people.contains_key(person) => Err(self.unknown_person(person)),
+            true => Err(no_grant(format!("{person} has no open grant"))),
+        }
+    }
+
+    /// Ends one connection. Its grant goes on, so that the person may log in again.
+    fn revoke_session(&mut self, id: &SessionId, reason: String, asker: Asker, now: Now) -> Response {
+        let session = self.sessions.get(id).ok_or_else(|| {
+            Refusal::new(RefusalCode::UnknownSession, format!("there is no live session {id}"))
+                .hint("lockdownctl sessions lists those there are")
+        })?;
+        may_be_revoked(session, self.enforces())?;
+        let grant = session.grant().and_then(|id| self.grants.get(id)).filter(|grant| grant.is_active(now));
+        let notes = grant.map(|grant| {
+            format!(
+                "{}'s grant goes on: they can log in to {} again until {:.0}; lockdownctl revoke {} ends that",
+                grant.person, grant.account, grant.ends.wall, grant.id
+            )
+        });
+        let notes = notes.into_iter().collect();
+        let sessions = self.end_sessions(vec![(id.clone(), End::new(Cause::Revoked, reason, Some(asker.actor)))]);
+        Ok(Answer::Revoke(RevokeAnswer { grants: Vec::new(), sessions, left_off: 0, notes }))
     }
 
     /// For rendered grants: where to remove them for good.
@@ -103,5 +123,54 @@ impl Engine {
             self.sessions.change(&id, |session| session.operators_own = true);
         }
         self.begin_trial(Deadline::after(span, now), asker.actor, reply, now);
+    }
+}
+
+fn revoked_by(asked: &Revoke, asker: &Asker) -> String {
+    let who = asker.person().map_or("an operator", Person::as_str);
+    let said = asked.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("revoked by {who}{said}")
+}
+
+fn no_grant(message: String) -> Refusal {
+    Refusal::new(RefusalCode::UnknownGrant, message).hint("lockdownctl grants lists those there are")
+}
+
+/// Whether an operator may end this connection by itself.
+fn may_be_revoked(session: &Session, enforces: bool) -> Result<(), Refusal> {
+    let (id, pid) = (&session.id, session.monitor.pid);
+    if let Some(end) = &session.ending {
+        return Err(Refusal::new(RefusalCode::NothingToDo, format!("{id} is being ended already: {}", end.reason)));
+    }
+    if session.standing == Standing::Emergency {
+        let message =
+            format!("{id} is a login to the exempt account {}, which nobody is cut off from", session.account);
+        return Err(Refusal::new(RefusalCode::ExemptAccount, message).hint(format!("root can end it: kill {pid}")));
+    }
+    if !enforces {
+        return Err(Refusal::new(RefusalCode::NothingToDo, "this host only observes: no connection is ended")
+            .hint(format!("lockdownctl enforce --for 10m tries enforce; root can end it: kill {pid}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_ended_by_itself_in_enforce_once_and_never_on_an_exempt_account() {
+        let session: Session = serde_json::from_value(serde_json::json!({
+            "id": "s-0123456789abcdef", "account": "ubuntu", "standing": "unattributed", "source": {},
+            "opened_at": "2026-11-23T18:00:00Z", "monitor": {"pid": 4242, "start": 1}, "recorded": true,
+        }))
+        .unwrap();
+        let code = |session: &Session, enforces| may_be_revoked(session, enforces).map_err(|refusal| refusal.code);
+        assert_eq!(code(&session, true), Ok(()));
+        assert_eq!(code(&session, false), Err(RefusalCode::NothingToDo));
+        let emergency = Session { standing: Standing::Emergency, ..session.clone() };
+        assert_eq!(code(&emergency, true), Err(RefusalCode::ExemptAccount));
+        let ending = Some(End::new(Cause::Grant, "its time is over".to_owned(), None));
+        assert_eq!(code(&Session { ending, ..session }, true), Err(RefusalCode::NothingToDo));
     }
 }
