@@ -5,8 +5,8 @@ use std::time::Duration;
 use instance_tests::{House, Release, eventually, on_each_release};
 use serde_json::Value;
 
-/// What the daemon may take to act on what nobody waits for.
-const SOON: Duration = Duration::from_secs(20);
+/// What the daemon may take to act on what nobody waits for, on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
 const CLOSING: &str = "/etc/ssh/sshd_config.d/01-lockdownd-ways-in.conf";
 const CONFIG: &str = "/etc/ssh/sshd_config";
 /// The longest line of a ledger, with its newline.
@@ -63,10 +63,9 @@ on_each_release! {
         // The daemon was killed after it wrote the file, before it told sshd.
         house.sh(&format!("systemctl kill -s KILL lockdownd; lockdownctl ways-in --close >/root/closing; cp /root/closing {CLOSING}"));
         assert!(lets_in(&house, "ubuntu"), "sshd goes by what it has read");
-        eventually("sshd was told by the new daemon, or it says that sshd was not", SOON, || {
-            house.sh("systemctl restart lockdownd");
-            !lets_in(&house, "ubuntu")
-        });
+        // Once: a daemon that starts again and again has no time to tell sshd.
+        house.sh("systemctl restart lockdownd");
+        eventually("sshd was told by the new daemon", SOON, || !lets_in(&house, "ubuntu"));
         assert!(!is_open(&house, "unread_config") && !is_open(&house, "password"));
 
         // What root writes and does not have read is told, until it is read.
@@ -109,7 +108,8 @@ on_each_release! {
     }
 
     fn ten_thousand_accounts_and_two_hundred_match_blocks_make_a_bounded_attestation(release) {
-        let house = House::enforcing(release);
+        // No sweep comes meanwhile: the change alone has it all attested.
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"0 0 0 1 1 *\"\n");
         house.sh("seq 20000 29999 | sed 's,.*,many&:x:&:&::/nonexistent:/usr/sbin/nologin,' >>/etc/passwd");
         let blocks: String = (0..200)
             .map(|n| format!("Match User many{}\n    AuthorizedKeysCommand /bin/true {n}\n    AuthorizedKeysCommandUser nobody\n", 20000 + n))
@@ -122,9 +122,8 @@ on_each_release! {
             records[first..].to_vec()
         };
         let names = |kind: &str| last().iter().any(|r| r["detail"].to_string().contains(kind));
-        eventually("it is attested", Duration::from_secs(45), || names("AuthorizedKeysCommand /bin/true"));
-        // A change of accounts alone waits for 30 s, and the look at all of them takes a busy machine some minutes.
-        eventually("the accounts too", Duration::from_secs(300), || last()[0]["detail"]["accounts"].as_u64().is_some_and(|n| n > 10_000));
+        let all = || last()[0]["detail"]["accounts"].as_u64().is_some_and(|n| n > 10_000) && names("AuthorizedKeysCommand /bin/true");
+        eventually("all of it is attested, the accounts once they are new no more", Duration::from_secs(180), all);
         let parts = last();
         assert!(parts.len() <= 8, "{} parts", parts.len());
         assert!(parts.iter().all(|record| record["detail"]["left_out"].is_null()), "{parts:?}");

@@ -92,9 +92,13 @@ impl Answered {
         self.inner().answers.expect(pid, at);
     }
 
-    /// Notes that the gate has let in this process's connection: sshd's log has to say so too.
+    /// Notes that the gate has let in this process's connection: sshd's log has to say so too. Where this run has not seen
+    /// its account step, the last run may have read that line already, so that nothing is awaited.
     pub fn let_in(&self, pid: i32, at: Timestamp) {
         let mut inner = self.inner();
+        if !inner.answers.expects(pid, at) {
+            return;
+        }
         let now = inner.start.elapsed();
         say_if_whole_again(inner.unheard.let_in(pid, at, now));
     }
@@ -252,6 +256,19 @@ mod tests {
         let (answered, error) = Answered::open(&dir.join("answered"));
         assert!(error.is_none());
         answered
+    }
+
+    #[test]
+    fn a_line_is_awaited_only_where_the_last_run_cannot_have_read_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let answered = open(dir.path());
+        answered.let_in(7, at(0));
+        assert!(!answered.awaits_lines(), "its account step was the last run's");
+        answered.expect(8, at(0));
+        answered.let_in(8, at(1));
+        assert!(answered.awaits_lines());
+        answered.line(8, at(0));
+        assert!(!answered.awaits_lines());
     }
 
     #[test]

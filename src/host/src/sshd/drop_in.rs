@@ -18,7 +18,7 @@ use rustix::process::Signal;
 
 use super::{
     effective::{ANYBODY, Effective, EffectiveError, Spec, effective, sshd_t},
-    listener::{Invocation, Listener, is_started_on_demand, listening_sockets},
+    listener::{Invocation, Listener, heeds_sighup, is_started_on_demand, listening_sockets},
     probe::Probe,
     scan::{Disk, Overlay, Place, Scan, scan, text_of},
     syntax,
@@ -33,10 +33,10 @@ pub const STORE_PATTERN: &str = "/run/lockdownd/keys/%u";
 pub const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf";
 /// Its name while it is being written: no pattern of Debian's matches it.
 const TEMPORARY: &str = "/etc/ssh/sshd_config.d/.00-lockdownd.new";
-/// How long a listener may take to be listening again after a reload: it needs some 20 ms.
-const RELOAD_TIME: Duration = Duration::from_millis(1000);
+/// How long a listener may take to be listening again after a reload: it needs some 20 ms, and more on a busy machine.
+const RELOAD_TIME: Duration = Duration::from_secs(5);
 /// After which time a listener that still has its old sockets counts as one that keeps them.
-const SAME_SOCKETS_TIME: Duration = Duration::from_millis(150);
+const SAME_SOCKETS_TIME: Duration = Duration::from_secs(1);
 /// How often it is looked at meanwhile.
 const RELOAD_STEP: Duration = Duration::from_millis(5);
 
@@ -385,9 +385,14 @@ fn sync_dir() -> io::Result<()> {
 /// When a listener cannot be signalled. One that does not come back is told in its [`Reload`].
 pub fn reload(listeners: &[&Listener]) -> Result<Vec<Reload>, DropInError> {
     let mut told = Vec::new();
+    let ready_by = Instant::now() + RELOAD_TIME;
     for listener in listeners.iter().filter(|listener| listener.uid == 0) {
         let Some(process) = listener.process else { continue };
         let Some(handle) = process.open()? else { continue };
+        // From a SIGHUP until it listens again, it ignores the next one.
+        while !heeds_sighup(process) && process.is_alive() && Instant::now() < ready_by {
+            sleep(RELOAD_STEP);
+        }
         let before = listening_sockets(process);
         let well = handle.signal(Signal::HUP)?;
         TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(process);
@@ -410,7 +415,11 @@ fn listens_again(process: ProcessId, before: Option<&BTreeSet<Vec<u8>>>, deadlin
         match (now.as_ref(), before) {
             // Where we may not look, being alive has to do.
             (None, _) | (_, None) if Instant::now() > keeps => return true,
-            (Some(now), Some(before)) if !now.is_empty() && (now != before || Instant::now() > keeps) => return true,
+            (Some(now), Some(before))
+                if !now.is_empty() && (now != before || Instant::now() > keeps) && heeds_sighup(process) =>
+            {
+                return true;
+            }
             _ => sleep(RELOAD_STEP),
         }
     }

@@ -29,6 +29,9 @@ const SOCKET_WANTS: [&str; 3] = [
     "/run/systemd/generator/sockets.target.wants",
 ];
 
+/// SIGHUP among the signals of `/proc/PID/status`: the lowest bit is signal 1.
+const SIGHUP: u64 = 1;
+
 /// How an sshd is started: all that decides which configuration it has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Invocation {
@@ -168,6 +171,19 @@ pub fn listening_sockets(id: ProcessId) -> Option<BTreeSet<Vec<u8>>> {
     let unix_table = dir.read_whole("net/unix").unwrap_or_default();
     let all = tables.iter().flat_map(|table| listening(table)).chain(listening_unix(&unix_table));
     Some(all.filter(|inode| held.contains(*inode)).map(<[u8]>::to_vec).collect())
+}
+
+/// Whether it has a handler for SIGHUP: an sshd that is just reading its configuration ignores one that comes then.
+#[must_use]
+pub fn heeds_sighup(id: ProcessId) -> bool {
+    let dir = ProcDir::open(id.pid).filter(|dir| dir.is(id));
+    dir.and_then(|dir| caught(&dir.read("status")?)).is_some_and(|signals| signals & SIGHUP != 0)
+}
+
+/// The signals that have a handler, by the text of `/proc/PID/status`.
+fn caught(status: &[u8]) -> Option<u64> {
+    let line = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"SigCgt:"))?;
+    u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
 }
 
 fn listener(pid: i32) -> Option<Listener> {
@@ -343,6 +359,8 @@ fn listening_unix(table: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
     use std::ffi::OsString;
 
@@ -417,6 +435,21 @@ mod tests {
         let unix_table = b"Num RefCount Protocol Flags Type St Inode Path\n\
             0: 00000002 00000000 00010000 0001 01 99 /run/x\n1: 00000002 00000000 00000000 0001 01 98 /run/y\n";
         assert_eq!(listening_unix(unix_table).collect::<Vec<_>>(), [b"99"]);
+    }
+
+    #[test]
+    fn whether_a_process_heeds_sighup_is_read_from_its_status() {
+        let status = |bits: &str| format!("SigIgn:\t0000000000000001\nSigCgt:\t{bits}\n");
+        assert_eq!(caught(status("0000000180014005").as_bytes()), Some(0x1_8001_4005));
+        assert_eq!((caught(b"SigIgn:\t0000000000000001\n"), caught(status("x").as_bytes())), (None, None));
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", "trap : HUP; echo; read _"]);
+        let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let said = std::io::Read::read(&mut child.stdout.take().expect("piped"), &mut [0]);
+        let id = |pid: u32| crate::processes::identity(i32::try_from(pid).expect("a pid")).expect("it runs");
+        assert!(said.is_ok() && heeds_sighup(id(child.id())) && !heeds_sighup(id(std::process::id())));
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     #[test]

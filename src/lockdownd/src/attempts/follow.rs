@@ -314,7 +314,10 @@ impl Worker {
         let before = self.state.book.is_waiting();
         self.state.book.tick(Timestamp::now(), &self.names.names, |pid| processes::identity(pid).is_none());
         self.changed |= before;
-        self.look_for_lines();
+        // While it is full, nothing is read: the lines may be in the journal.
+        if !self.state.book.is_full() {
+            self.look_for_lines();
+        }
         // The bell has told of what `flush` looks at.
         while self.bell.read().is_ok() {}
     }

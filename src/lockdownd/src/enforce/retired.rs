@@ -153,6 +153,8 @@ impl Engine {
         self.retired.new.retain(|_, until| now.boot < *until);
         if self.retired.new.len() != before {
             self.tell_homes();
+            // The attestation that their appearance brought about was without them. Only root makes accounts.
+            self.attest_soon(false, now);
         }
     }
 
