@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use instance_tests::{Client, House, Instance, Key, eventually, on_each_release};
+use instance_tests::{Client, House, Instance, Key, Release, eventually, on_each_release};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -13,10 +13,10 @@ use serde_json::Value;
 const FOUND: SignedDuration = SignedDuration::from_millis(2_500);
 /// What the daemon may take to act on what nobody waits for.
 const SOON: Duration = Duration::from_secs(30);
-/// Clients at a time.
-const AT_ONCE: usize = 72;
-/// How many rounds of them: a thousand in all.
-const ROUNDS: usize = 14;
+/// How many rounds of clients: one undisturbed and one disturbed for each of [`DISTURBANCES`].
+const ROUNDS: usize = 2 * DISTURBANCES.len();
+/// Kinds of clients: see [`Attempt::begin`].
+const KINDS: usize = 12;
 /// From how many addresses they come: no more than a sum names.
 const ADDRESSES: usize = 20;
 /// What is done while clients come and go, in every other round.
@@ -63,7 +63,15 @@ fn why(house: &Instance, word: &str) -> u64 {
     house.records_of("login.failed").iter().map(|record| of(&record["detail"])).sum()
 }
 
-/// One of the thousand.
+/// How many clients come at a time: a thousand in all on one release, and a third of that on the other.
+fn at_once(release: Release) -> usize {
+    match release {
+        Release::Bookworm => 6 * KINDS,
+        Release::Trixie => 2 * KINDS,
+    }
+}
+
+/// One of them.
 struct Attempt {
     client: Client,
     source: String,
@@ -77,7 +85,7 @@ impl Attempt {
     fn begin(house: &House, n: usize) -> Self {
         let source = format!("127.77.0.{}", n % ADDRESSES + 1);
         let from = |account: &str| house.ssh(account).from(&source);
-        let (client, killed_at) = match n % 12 {
+        let (client, killed_at) = match n % KINDS {
             0 | 1 => (from("ubuntu").key(&house.frank).spawn("true"), None),
             2..=4 => (from("ubuntu").key(&house.grace).spawn("true"), None),
             5..=7 => (from("nobody-knows port 7 ssh2").key(&house.grace).spawn("true"), None),
@@ -88,7 +96,7 @@ impl Attempt {
                 (from("ubuntu").password("wrong").arg("-v").spawn("true"), Some("Next authentication method: password"))
             }
         };
-        let (gets_in, is_unknown) = (n % 12 < 2, (5..=7).contains(&(n % 12)));
+        let (gets_in, is_unknown) = (n % KINDS < 2, (5..=7).contains(&(n % KINDS)));
         Self { client, source, gets_in, is_unknown, killed_at }
     }
 
@@ -156,13 +164,8 @@ on_each_release! {
         let opened = count_of(&house, "session.opened");
 
         let (mut expected, mut unknown, mut logins) = (BTreeMap::new(), 0, 0);
-        for round in 0..ROUNDS {
-            let mut clients: Vec<Attempt> = (0..AT_ONCE).map(|n| Attempt::begin(&house, n)).collect();
-            if round % 2 == 1 {
-                house.sh(DISTURBANCES[round / 2 % DISTURBANCES.len()]);
-            }
-            clients.sort_by_key(|attempt| attempt.killed_at.is_none());
-            for attempt in &mut clients {
+        let mut end = |clients: Vec<Attempt>| {
+            for mut attempt in clients {
                 attempt.end();
                 match attempt.gets_in {
                     true => logins += 1,
@@ -170,8 +173,22 @@ on_each_release! {
                 }
                 unknown += u64::from(attempt.is_unknown);
             }
+        };
+        let mut before_that = Vec::new();
+        for round in 0..ROUNDS {
+            let clients = (0..at_once(release)).map(|n| Attempt::begin(&house, n));
+            let (killed, others): (Vec<Attempt>, Vec<Attempt>) = clients.partition(|attempt| attempt.killed_at.is_some());
+            if round % 2 == 1 {
+                house.sh(DISTURBANCES[round / 2]);
+            }
+            end(killed);
+            // Nobody waits for PAM's answers to a wrong password: the next ones come meanwhile.
+            end(std::mem::replace(&mut before_that, others));
         }
-        assert!(logins > 150 && unknown > 150 && expected.values().sum::<u64>() + logins as u64 > 1_000);
+        end(before_that);
+        let all = (ROUNDS * at_once(release)) as u64;
+        assert_eq!((logins as u64, unknown), (all / 6, all / 4));
+        assert_eq!(expected.values().sum::<u64>() + logins as u64, all);
 
         let told = || {
             let mut now = failures(&house);
@@ -186,7 +203,9 @@ on_each_release! {
         assert_eq!(told(), expected, "what the log's records say, and what the clients say");
         assert_eq!(count_of(&house, "session.opened") - opened, logins);
         assert_eq!(why(&house, "unknown_user"), unknown);
-        assert!(past_gate(&house, "session.opened").is_empty() && count_of(&house, "journal.gap") == 0);
+        let (past, gaps) = (past_gate(&house, "session.opened"), house.records_of("journal.gap"));
+        assert!(past.is_empty(), "nobody came past the gate: {past:?}");
+        assert!(gaps.is_empty(), "all of the log was read: {gaps:?}");
         // And it stays so: nothing comes a second time.
         house.sh("systemctl restart lockdownd");
         thread::sleep(Duration::from_secs(3));
@@ -328,7 +347,7 @@ on_each_release! {
         eventually("the end is on record", SOON, || count_of(&house, "grant.ended") == 1);
         let (granted, ended) = (&house.records_of("grant.created")[0], &house.records_of("grant.ended")[0]);
         let late = moment(&ended["detail"]["at"]).duration_since(moment(&granted["detail"]["expires_at"]));
-        assert!(late < SignedDuration::from_secs(1), "ended {late} late");
+        assert!(late < SignedDuration::from_secs(3), "ended {late} late");
 
         let told = || -> u64 {
             let of = |record: &Value| record["detail"]["count"].as_u64().unwrap_or(1);
