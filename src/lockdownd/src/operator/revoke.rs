@@ -162,7 +162,7 @@ mod tests {
     fn a_session_is_ended_by_itself_in_enforce_once_and_never_on_an_exempt_account() {
         let session: Session = serde_json::from_value(serde_json::json!({
             "id": "s-0123456789abcdef", "account": "ubuntu", "standing": "unattributed", "source": {},
-            "opened_at": "2026-11-23T18:00:00Z", "monitor": {"pid": 4242, "start": 1}, "recorded": true,
+            "opened_at": "2026-11-23T18:00:00Z", "monitor": {"pid": 4242, "start_time": 1}, "recorded": true,
         }))
         .unwrap();
         let code = |session: &Session, enforces| may_be_revoked(session, enforces).map_err(|refusal| refusal.code);
