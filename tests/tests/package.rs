@@ -6,21 +6,95 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use instance_tests::{House, Instance, built_package, eventually, on_each_release};
+use instance_tests::{House, Instance, built_compliance_api, built_package, eventually, on_each_release};
 
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-lockdownd.conf";
 
-/// The package under test, repacked with a later version.
-fn later_package(scratch: &Path) -> PathBuf {
-    let (tree, later) = (scratch.join("later"), scratch.join("later.deb"));
-    let deb = |args: &[&str]| assert!(Command::new("dpkg-deb").args(args).status().unwrap().success());
-    deb(&["-R", built_package().to_str().unwrap(), tree.to_str().unwrap()]);
+fn dpkg_deb(args: &[&str]) {
+    assert!(Command::new("dpkg-deb").args(args).status().unwrap().success());
+}
+
+/// The package under test, repacked with another version, and changed otherwise.
+fn repacked(scratch: &Path, name: &str, version: impl Fn(&str) -> String, change: impl Fn(&Path)) -> PathBuf {
+    let (tree, deb) = (scratch.join(name), scratch.join(format!("{name}.deb")));
+    dpkg_deb(&["-R", built_package().to_str().unwrap(), tree.to_str().unwrap()]);
     let control = tree.join("DEBIAN/control");
     let text = fs::read_to_string(&control).unwrap();
-    let version = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
-    fs::write(&control, text.replace(version, &format!("{version}+later"))).unwrap();
-    deb(&["--root-owner-group", "-Zgzip", "-b", tree.to_str().unwrap(), later.to_str().unwrap()]);
-    later
+    let line = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
+    fs::write(&control, text.replace(line, &version(line))).unwrap();
+    change(&tree);
+    dpkg_deb(&["--root-owner-group", "-Zgzip", "-b", tree.to_str().unwrap(), deb.to_str().unwrap()]);
+    deb
+}
+
+/// The package under test, with a later version and another configuration to begin with.
+fn later_package(scratch: &Path) -> PathBuf {
+    repacked(
+        scratch,
+        "later",
+        |version| format!("{version}+later"),
+        |tree| {
+            let shipped = ["usr/share/lockdownd/config.toml", "etc/lockdownd/config.toml"].map(|path| tree.join(path));
+            let shipped = shipped.into_iter().find(|path| path.exists()).expect("it ships one");
+            let text = fs::read_to_string(&shipped).unwrap();
+            fs::write(shipped, text + "# later\n").unwrap();
+        },
+    )
+}
+
+/// The package as an earlier version had it, with config.toml as a conffile.
+fn earlier_package(scratch: &Path) -> PathBuf {
+    repacked(
+        scratch,
+        "earlier",
+        |_| "Version: 0.0.9-1".to_owned(),
+        |tree| {
+            fs::write(tree.join("etc/lockdownd/config.toml"), "mode = \"observe\"\n# as it was shipped\n").unwrap();
+            let conffiles = tree.join("DEBIAN/conffiles");
+            let rest = fs::read_to_string(&conffiles).unwrap();
+            let rest = rest.lines().filter(|line| !line.ends_with("/config.toml")).map(|line| format!("{line}\n"));
+            fs::write(&conffiles, rest.collect::<String>() + "/etc/lockdownd/config.toml\n").unwrap();
+        },
+    )
+}
+
+/// The targets of a page's links that are no addresses.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+#[test]
+fn what_the_packages_say_leads_to_files_that_they_hold_and_dpkg_can_verify_them() {
+    let changelog = include_str!("../../packaging/changelog");
+    let version = changelog.split(['(', ')']).nth(1).unwrap();
+    assert_eq!(version.split('-').next(), Some(env!("CARGO_PKG_VERSION")), "the programs' version is the package's");
+    for (name, package) in [("lockdownd", built_package()), ("compliance-api", built_compliance_api())] {
+        let tree = tempfile::tempdir().unwrap();
+        dpkg_deb(&["-R", package.to_str().unwrap(), tree.path().to_str().unwrap()]);
+        let sh = |script: &str| {
+            let done =
+                Command::new("bash").args(["-o", "pipefail", "-c", script]).current_dir(tree.path()).output().unwrap();
+            assert!(done.status.success(), "{package:?}: {script}: {done:?}");
+            String::from_utf8(done.stdout).unwrap()
+        };
+        sh("md5sum --quiet -c DEBIAN/md5sums");
+        assert!(sh("cat DEBIAN/control").contains(&format!("Version: {version}")));
+        let pages = sh("find usr/share/doc -name '*.md'");
+        assert!(pages.contains("RECORDS.md"), "{pages}");
+        for page in pages.lines().map(|page| tree.path().join(page)) {
+            for target in links(&fs::read_to_string(&page).unwrap()) {
+                assert!(page.with_file_name(target).exists(), "{package:?}: {page:?} links to {target}");
+            }
+        }
+        // Of its own: another's may not be installed.
+        let named = format!("'/usr/share/(doc/)?{name}/[A-Za-z0-9_./\\\\-]*[A-Za-z0-9]'");
+        let missing = sh(&format!(
+            "{{ grep -rhoE {named} etc usr/share/doc usr/share/*/config.toml || true; zcat usr/share/man/*/*.gz | grep -oE {named} || true; }} \
+             | tr -d '\\\\' | sort -u | while read -r path; do [ -e \".$path\" ] || echo \"$path\"; done"
+        ));
+        assert_eq!(missing, "", "{package:?}");
+    }
 }
 
 /// Has git(1) add what lies in /etc/lockdownd, as etckeeper(8) does, and sees that it takes no secret.
@@ -129,6 +203,29 @@ on_each_release! {
         house.ctl("revoke frank --reason over").expect_ok();
         client.ended_within(Duration::from_secs(5));
         house.ctl("verify").expect_ok();
+    }
+
+    fn an_upgrade_asks_nothing_and_leaves_the_edited_configuration_alone(release) {
+        const EDITED: &str = "mode = \"observe\"\n# by hand\n";
+        let instance = Instance::boot_bare(release);
+        let upgrade = |deb: &Path| {
+            instance.copy_in(deb, "/root/new.deb");
+            instance.run("dpkg -i /root/new.deb </dev/null 2>&1")
+        };
+        upgrade(&earlier_package(&instance.scratch())).expect_ok();
+        instance.write("/etc/lockdownd/config.toml", EDITED);
+        for deb in [built_package(), later_package(&instance.scratch())] {
+            let said = upgrade(&deb).expect_ok();
+            assert!(!said.contains("onfiguration file"), "{said}");
+            assert_eq!(instance.sh("cat /etc/lockdownd/config.toml"), EDITED.trim_end());
+            assert_eq!(instance.sh("find /etc/lockdownd -name '*.dpkg-*'"), "");
+            eventually("the daemon answers", Duration::from_secs(30), || instance.ctl("status").ok());
+        }
+        // What an administrator took away stays away, and a first installation brings it.
+        instance.sh("rm /etc/lockdownd/config.toml && dpkg -i /root/new.deb </dev/null && ! test -e /etc/lockdownd/config.toml");
+        instance.sh("DEBIAN_FRONTEND=noninteractive dpkg -P lockdownd");
+        upgrade(&built_package()).expect_ok();
+        assert!(instance.sh("cat /etc/lockdownd/config.toml").contains("mode = \"observe\""));
     }
 
     fn removal_leaves_logins_as_they_were_and_puts_no_key_back(release) {

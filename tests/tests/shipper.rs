@@ -52,6 +52,12 @@ on_each_release! {
         let instance = Instance::boot(release);
         instance.configure(SYSLOG);
         shipped(&instance);
+        let problems = || instance.ctl_json("status")["problems"].to_string();
+        assert!(!problems().contains("lockdownd-shipper"), "{}", problems());
+        instance.sh("systemctl stop lockdownd-shipper");
+        assert!(problems().contains("no record leaves this host: it is stopped"), "{}", problems());
+        instance.sh("systemctl start lockdownd-shipper");
+        shipped(&instance);
         let first = in_auth_log(&instance);
         assert!(first.iter().copied().eq(1..=first.len() as u64), "{first:?}");
         instance.sh("sed -n 's/^.* lockdownd\\[[0-9]*\\]: {/{/p' /var/log/auth.log > /tmp/logged; cat /var/lib/lockdownd/ledger/*.jsonl | head -n \"$(wc -l < /tmp/logged)\" | cmp - /tmp/logged");

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     os::fd::AsFd,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::{
@@ -16,7 +17,10 @@ use nix::{
 };
 use record::LedgerId;
 
-use super::paths::{file_type, open_without_links};
+use crate::{
+    child::{self, Bounds},
+    paths::{file_type, open_without_links},
+};
 
 /// The shipper's directory, beside the daemon's own.
 pub const SHIPPER: &str = "/var/lib/lockdownd-shipper";
@@ -28,6 +32,49 @@ pub const MAX_RECEIPTS: u64 = 64 * 1024;
 pub const MAX_HINT: u64 = 4 * 1024;
 /// The most that the shipper's own account of itself may have, in bytes.
 pub const MAX_STATUS: u64 = 64 * 1024;
+
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// The bounds on what it is asked.
+const ASKED: Bounds = Bounds { time: Duration::from_secs(3), output: 4096 };
+
+/// How the shipper's unit stands, in systemd's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// `ActiveState`: `active`, `activating`, `inactive`, `failed`.
+    pub active: String,
+    /// `Result` of its last run.
+    pub result: String,
+    /// `ExecMainStatus` of that.
+    pub exit_status: String,
+    /// `UnitFileState`: `enabled`, `disabled`, `masked`.
+    pub file: String,
+}
+
+/// How the shipper's unit stands. Waits for systemd, so it is no work for the main thread.
+///
+/// # Errors
+/// systemctl(1) cannot be run, fails, or does not answer.
+pub fn unit() -> io::Result<Unit> {
+    let args = ["show", "-p", "ActiveState,Result,ExecMainStatus,UnitFileState", "--", "lockdownd-shipper.service"];
+    let output = child::run(child::command(Path::new(SYSTEMCTL), args), ASKED)?;
+    let output = output.ok_or_else(|| io::Error::other(format!("{SYSTEMCTL} does not answer")))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{SYSTEMCTL}: {}", why.trim())));
+    }
+    let mut unit = Unit::default();
+    for (name, value) in String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.split_once('=')) {
+        let field = match name {
+            "ActiveState" => &mut unit.active,
+            "Result" => &mut unit.result,
+            "ExecMainStatus" => &mut unit.exit_status,
+            "UnitFileState" => &mut unit.file,
+            _ => continue,
+        };
+        value.clone_into(field);
+    }
+    Ok(unit)
+}
 
 /// Where the shipper's files are. The directories named here are root's alone to write.
 #[derive(Debug, Clone)]

@@ -3,10 +3,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use control::SinkState;
-use jiff::Timestamp;
+use control::{Problem, Severity, SinkState};
+use jiff::{SignedDuration, Timestamp};
 use lockdown_core::config::Config;
-use lockdown_host::paths::{self, Durability};
+use lockdown_host::{
+    paths::{self, Durability},
+    shipper::{self, Unit},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,6 +23,8 @@ const VERSION: u64 = 1;
 const MAX_SHIP: u64 = 64 * 1024;
 /// The most characters that are shown of anything the shipper says.
 const MAX_SAID: usize = 300;
+/// For how long records may wait for a sink that is out of reach before that is a problem.
+const LATE: SignedDuration = SignedDuration::from_mins(5);
 
 impl Engine {
     /// Says where records are to be sent, unless that stands there already: each writing wakes the shipper.
@@ -66,6 +71,53 @@ impl Engine {
         let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged), own, &said));
         syslog.into_iter().chain(api).collect()
     }
+}
+
+/// What an operator should know of shipping. Asks systemd where the shipper is silent, so it is no work for the main thread.
+pub(crate) fn shipping_problems(sinks: &[SinkState], now: Timestamp) -> Vec<Problem> {
+    let silent = sinks.iter().any(|sink| sink.state.is_none());
+    let silent = silent.then(|| silence(shipper::unit().map_err(|error| error.to_string())));
+    silent.into_iter().chain(sinks.iter().filter_map(|sink| held_up(sink, now))).collect()
+}
+
+/// Records go nowhere, since the shipper says nothing.
+fn silence(unit: Result<Unit, String>) -> Problem {
+    let (severity, why) = match unit {
+        Ok(unit) if unit.active == "active" => {
+            (Severity::Warning, "it runs, and has not said yet how far it is".to_owned())
+        }
+        Ok(unit) if unit.active == "failed" || unit.result != "success" => {
+            (Severity::Err, format!("it does not stay up ({}, exit status {})", unit.result, unit.exit_status))
+        }
+        Ok(unit) if unit.file == "enabled" => (Severity::Err, "it is stopped".to_owned()),
+        Ok(unit) => (Severity::Err, format!("it is stopped, and {}", unit.file)),
+        Err(error) => (Severity::Err, format!("how it stands cannot be told: {error}")),
+    };
+    Problem {
+        severity,
+        what: format!("lockdownd-shipper says nothing, so that no record leaves this host: {why}"),
+        remedy: Some("systemctl enable --now lockdownd-shipper; journalctl -u lockdownd-shipper says more".to_owned()),
+    }
+}
+
+/// A sink to which records do not get.
+fn held_up(sink: &SinkState, now: Timestamp) -> Option<Problem> {
+    let late = sink.since.is_some_and(|since| now.duration_since(since) >= LATE);
+    let severity = match sink.state.as_deref()? {
+        "idle" | "shipping" => return None,
+        "waiting" if late => Severity::Warning,
+        "waiting" => return None,
+        _ => Severity::Err,
+    };
+    let since = sink.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+    let why = sink.why.as_deref().unwrap_or("lockdownd-shipper does not say why");
+    Some(Problem {
+        severity,
+        what: format!("{} records wait to be sent to {} {}{since}: {why}", sink.waiting, sink.name, sink.to),
+        remedy: Some(
+            "they are kept, and sent once that is mended; lockdownd-shipper(8) says what each answer means".to_owned(),
+        ),
+    })
 }
 
 fn sink(name: &str, to: &str, acknowledged: Option<u64>, own: (&str, u64), said: &Said) -> SinkState {
@@ -132,6 +184,27 @@ mod tests {
         assert_eq!((seen.sent, seen.waiting), (0, 3), "the number is one of another ledger");
         let seen = sink("syslog", "unix:/x", None, ("ab", 9), &said);
         assert_eq!((seen.sent, seen.waiting, seen.state), (0, 9, None));
+    }
+
+    #[test]
+    fn a_silent_shipper_and_a_sink_out_of_reach_are_problems_with_their_cause() {
+        let unit = |active: &str, result: &str, file: &str| {
+            let [active, result, file] = [active, result, file].map(str::to_owned);
+            silence(Ok(Unit { active, result, file, exit_status: "1".to_owned() })).what
+        };
+        assert!(unit("inactive", "success", "enabled").ends_with("it is stopped"));
+        assert!(unit("inactive", "success", "masked").ends_with("it is stopped, and masked"));
+        assert!(unit("activating", "exit-code", "enabled").contains("does not stay up (exit-code, exit status 1)"));
+        assert!(silence(Err("no systemctl".to_owned())).what.ends_with("no systemctl"));
+
+        let said = "{\"v\":1,\"sinks\":{\"api\":{\"state\":\"waiting\",\"seq\":7,\"waiting_since\":\"2026-11-23T18:00:00Z\",\"why\":\"no route\"}}}";
+        let seen = sink("api", "https://a", None, ("ab", 9), &serde_json::from_str(said).expect("good"));
+        let at = |text: &str| held_up(&seen, text.parse().expect("a moment"));
+        assert_eq!(at("2026-11-23T18:04:00Z"), None, "that happens");
+        let problem = at("2026-11-23T18:05:00Z").expect("a problem");
+        assert_eq!(problem.what, "2 records wait to be sent to api https://a since 2026-11-23T18:00:00Z: no route");
+        let refused = SinkState { state: Some("refused".to_owned()), since: None, ..seen };
+        assert_eq!(held_up(&refused, Timestamp::UNIX_EPOCH).map(|problem| problem.severity), Some(Severity::Err));
     }
 
     #[test]

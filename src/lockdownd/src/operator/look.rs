@@ -13,7 +13,7 @@ use lockdown_host::quarantine::{self, QUARANTINE};
 use record::{Account, GrantId, Record};
 
 use crate::{
-    enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed},
+    enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed, shipping_problems},
     ledger::View,
     sessions::{self, Session, Standing as S},
     trigger::Reply,
@@ -62,12 +62,13 @@ impl Engine {
         theirs.filter(|grant| grant.standing(now) != Standing::Over).map(|grant| grant.id.clone()).collect()
     }
 
-    /// Answers `status`; what is in quarantine is counted beside the main thread.
+    /// Answers `status`; what is in quarantine is counted, and a silent shipper looked at, beside the main thread.
     /// `stale` says how old the look is, where there is no fresh one.
     pub(crate) fn answer_status(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut status = Box::new(self.status(now));
         status.problems.extend(stale);
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
+            status.problems.extend(shipping_problems(&status.shipping, now.wall));
             match quarantine::count(Path::new(QUARANTINE)) {
                 Ok(count) => status.quarantined = count,
                 Err(error) => status.problems.push(Problem {
