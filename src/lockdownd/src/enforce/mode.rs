@@ -13,7 +13,7 @@ use record::{Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Engine,
+    Engine, Waiting,
     checks::{Entry, Leaving, Looks, Task},
 };
 use crate::trigger::Reply;
@@ -186,7 +186,7 @@ impl Engine {
         let actor = entry.asked.as_ref().map(|(actor, _)| actor.clone());
         self.note_mode("enforce", "an operator gives the trial another end", entry.trial, actor);
         self.commit(now);
-        answer_entry(entry, Ok(Vec::new()));
+        self.answer_entry(entry, Ok(Vec::new()), now);
     }
 
     /// The trial's time is over: back to what the configuration says.
@@ -214,7 +214,7 @@ impl Engine {
         if !obstacles.is_empty() {
             let sentences = obstacles.iter().map(ToString::to_string).collect();
             self.report_obstacles(obstacles, now);
-            return answer_entry(entry, Err(sentences));
+            return self.answer_entry(entry, Err(sentences), now);
         }
         if entry.asked.is_none() && self.config.mode != control::Mode::Enforce {
             return;
@@ -250,7 +250,15 @@ impl Engine {
             "the gate refuses whoever has no grant".to_owned(),
             "key files that no grant backs go to quarantine".to_owned(),
         ];
-        answer_entry(entry, Ok(changed.into()));
+        self.answer_entry(entry, Ok(changed.into()), now);
+    }
+
+    /// Tells an operator what came of the trial that they asked for, once that is on record.
+    fn answer_entry(&mut self, entry: Entry, done: Result<Vec<String>, Vec<String>>, now: Now) {
+        let (Some((_, reply)), Some(until)) = (entry.asked, entry.trial) else { return };
+        let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
+        let answer = done.map(|changed| Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }));
+        self.answer_on_record(Waiting::Operator(reply, answer.map_err(not_ready)), now);
     }
 
     fn go_back(&mut self, entry: Entry, found: Vec<Obstacle>, now: Now) {
@@ -325,14 +333,6 @@ impl Engine {
         draft.actor = actor;
         self.recorder.note(draft);
     }
-}
-
-/// Tells an operator what came of the trial that they asked for.
-fn answer_entry(entry: Entry, done: Result<Vec<String>, Vec<String>>) {
-    let (Some((_, reply)), Some(until)) = (entry.asked, entry.trial) else { return };
-    let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
-    let answer = done.map(|changed| Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }));
-    reply.send(answer.map_err(not_ready));
 }
 
 fn not_ready(obstacles: Vec<String>) -> Refusal {

@@ -141,10 +141,11 @@ impl Engine {
         self.spare_nobody_given();
     }
 
-    /// A new account that a person may be given is not about to become exempt.
+    /// A new account that a person may be given, or that is exempt already, is not about to become exempt.
     fn spare_nobody_given(&mut self) {
-        let people = &self.config.people;
-        self.retired.new.retain(|account, _| !people.values().any(|person| person.accounts.contains(account)));
+        let (people, exempt) = (&self.config.people, &self.config.accounts.exempt);
+        let is_given = |account: &Account| people.values().any(|person| person.accounts.contains(account));
+        self.retired.new.retain(|account, _| !is_given(account) && !exempt.contains(account));
     }
 
     /// What was new a moment ago is an account like any other.
