@@ -8,10 +8,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-/// How often [`eventually`] looks.
-const POLL: Duration = Duration::from_millis(20);
+/// How long after a full minute cron and at have started what was due then, on a busy machine.
+const AFTER_THE_MINUTE: Duration = Duration::from_secs(5);
+/// How long [`pause`] is at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 
 /// The programs of the host that the harness calls, each with the Debian package it comes from.
 const TOOLS: [(&str, &str); 6] = [
@@ -112,8 +114,22 @@ pub fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> bool) 
     let start = Instant::now();
     while !check() {
         assert!(start.elapsed() < limit, "still not after {limit:?}: {what}");
-        thread::sleep(POLL);
+        pause(start);
     }
+}
+
+/// Waits until all is over that cron(8) and atd(8) start at the next full minute, of what stands there now.
+pub fn past_the_next_minute() {
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() % 60);
+    // What is installed in the last seconds of a minute may miss its end.
+    let minutes = if seconds < 55 { 1 } else { 2 };
+    thread::sleep(Duration::from_secs(minutes * 60 - seconds) + AFTER_THE_MINUTE);
+}
+
+/// Waits a moment before another look at what is awaited since `start`: the longer it takes, the longer, since a look takes a
+/// process or more.
+pub(crate) fn pause(start: Instant) {
+    thread::sleep((start.elapsed() / 8).clamp(PAUSES.0, PAUSES.1));
 }
 
 /// Says plainly what is missing on this host, if anything is.

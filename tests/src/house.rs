@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::client::Key;
-use crate::host::{Output, eventually};
+use crate::host::{Output, eventually, pause};
 use crate::instance::Instance;
 use crate::layers::Release;
 
@@ -56,7 +56,7 @@ impl Instance {
                 return;
             }
             last = status.to_string();
-            std::thread::sleep(Duration::from_millis(50));
+            pause(start);
         }
         panic!(
             "{mode} is not in force:\n{last}\n{}",
@@ -89,41 +89,38 @@ impl House {
     #[must_use]
     #[track_caller]
     pub fn enforcing_with(release: Release, more: &str) -> Self {
-        Self::observing(release).enforce_with(more)
+        Self::enforcing_in(Instance::boot(release), more)
     }
 
     /// The same on an instance that has just booted.
     #[must_use]
     #[track_caller]
     pub fn enforcing_in(instance: Instance, more: &str) -> Self {
-        Self::observing_in(instance).enforce_with(more)
-    }
-
-    #[track_caller]
-    fn enforce_with(self, more: &str) -> Self {
-        self.configure(&self.config("enforce", more));
-        self.await_mode("enforce");
-        self
+        let house = Self::peopled(instance);
+        house.configure(&house.config("enforce", more));
+        house.await_mode("enforce");
+        house
     }
 
     /// Boots the same in mode observe.
     #[must_use]
     #[track_caller]
     pub fn observing(release: Release) -> Self {
-        Self::observing_in(Instance::boot(release))
-    }
-
-    #[track_caller]
-    fn observing_in(instance: Instance) -> Self {
-        for account in ["breakglass", "ubuntu", "frank", "grace"] {
-            instance.useradd(account);
-        }
-        let [breakglass, frank, grace] = ["breakglass", "frank", "grace"].map(|name| instance.keygen(name));
-        instance.authorize("breakglass", &breakglass);
-        let house = Self { instance, breakglass, frank, grace };
+        let house = Self::peopled(Instance::boot(release));
         house.configure(&house.config("observe", ""));
         eventually("the daemon knows its people", IN_FORCE_LIMIT, || house.ctl("people").stdout.contains("grace"));
         house
+    }
+
+    /// Its accounts and keys; the configuration is still the package's.
+    #[track_caller]
+    fn peopled(instance: Instance) -> Self {
+        instance.sh(
+            "for account in breakglass ubuntu frank grace; do useradd -m -s /bin/bash -p '*' $account || exit; done",
+        );
+        let [breakglass, frank, grace] = ["breakglass", "frank", "grace"].map(|name| instance.keygen(name));
+        instance.authorize("breakglass", &breakglass);
+        Self { instance, breakglass, frank, grace }
     }
 
     /// The configuration of this house in `mode`, with `more` after it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use instance_tests::{House, Release, eventually, on_each_release};
 
 /// What the daemon may take to see that sshd's program is another.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 /// useradd(8) makes none of them; a directory's administrator does.
 const NAMES: [&str; 5] = ["CORP\\jane", "a[b]c", "st*r", "qu?y", "p%c"];
 const PATTERN: [char; 4] = ['\\', '[', '*', '?'];

@@ -9,7 +9,7 @@ use instance_tests::{House, Release, eventually, on_each_release};
 use serde_json::{Value, json};
 
 /// What the daemon may take to act on a reload, which Debian 12 does not wait for.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 /// What one converge of ten thousand people may take; it takes a few seconds.
 const CROWD_LIMIT: Duration = Duration::from_secs(60);
 const PEOPLE: &str = "/etc/lockdownd/conf.d/chef.toml";

@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 const HERE: &str = "http://127.0.0.1:8448";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const STATE: &str = "/var/lib/compliance-api";
 /// Every unit of ours that promises systemd's watchdog something.
 const WATCHED: [&str; 3] = ["lockdownd", "lockdownd-shipper", "compliance-api"];

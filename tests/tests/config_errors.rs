@@ -5,7 +5,7 @@ use std::time::Duration;
 use instance_tests::{House, eventually, on_each_release};
 
 /// What the daemon may take to act on a reload, which Debian 12 does not wait for.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/etc/lockdownd/config.toml";
 
 /// A mistake: what stands behind a good configuration, and what is said about it.

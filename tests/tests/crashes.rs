@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// What the daemon may take to be back and to act.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 /// What a connection may outlive its grant by.
 const CUT: SignedDuration = SignedDuration::from_secs(1);
 /// The storm ends after so many answers, or after so long on a machine that has other things to do.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release};
+use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release, past_the_next_minute};
 use jiff::Timestamp;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 const ENDS: &str = "[sessions]\nleft_behind = \"end\"\n";
 /// Ten processes whose memory maps are held: whoever reads their command lines waits for minutes.
 const HOLD: &str = "setsid -f hold-mm 16 10 300 >/dev/null 2>&1 </dev/null";
@@ -158,7 +158,7 @@ on_each_release! {
         eventually("nothing of frank's runs", Duration::from_secs(10), || !house.run("pgrep -u frank").ok());
         let before = alive();
         // Past the minute in which what it could have installed would run.
-        std::thread::sleep(Duration::from_secs(64));
+        past_the_next_minute();
         assert_eq!(alive(), before);
         assert!(!house.run("pgrep -u frank").ok() && !house.run("crontab -u frank -l").ok());
         assert!(!house.exists("/tmp/by-cron") && !house.exists("/tmp/by-at"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use instance_tests::{House, Key, Release, eventually, on_each_release};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 /// A login within the instance with a key that lies there, as with a forwarded agent.
 const SSH: &str =
     "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /tmp/keys";

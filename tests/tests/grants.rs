@@ -9,7 +9,7 @@ use serde_json::Value;
 /// What a connection may outlive its grant by.
 const CUT: SignedDuration = SignedDuration::from_secs(1);
 /// What the daemon may take to act on a change that nobody waits for.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// Longer than any grant here that is waited for.
 const ENDED: Duration = Duration::from_secs(30);
 const RENDERED: &str = "/etc/lockdownd/conf.d/10-grants.toml";

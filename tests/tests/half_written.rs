@@ -8,7 +8,7 @@ use instance_tests::{House, eventually, on_each_release};
 /// How long the files are written again and again.
 const WRITING: Duration = Duration::from_secs(10);
 /// What has to happen within a second or two may take so long on a machine that runs other tests too.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Replaces passwd by a rename some hundred times a second, as usermod(8) does.
 const RENAMER: &str = r#"while (!-e "/root/enough") { open(my $from, "<", "/root/passwd"); my @lines = <$from>; next unless @lines; open(my $to, ">", "/etc/passwd.new"); print $to @lines; close $to; select(undef, undef, undef, 0.006); rename "/etc/passwd.new", "/etc/passwd" }"#;

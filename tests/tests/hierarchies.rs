@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use instance_tests::{Hierarchy, House, Instance, Release, eventually};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const ENDS: &str = "[sessions]\nleft_behind = \"end\"\n";
 /// What stays behind of a person on the account: in the session, away from it, and faster than one can look.
 const LEFT: &str = "setsid -f sleep N1 >/dev/null 2>&1 </dev/null; nohup sleep N2 >/dev/null 2>&1 </dev/null & \
@@ -28,7 +28,7 @@ fn one_persons_end_takes_all_of_theirs_and_nothing_of_anybody_elses(hierarchy: H
     house.sh("systemctl stop dbus.socket dbus");
     house.ctl("revoke frank").expect_ok();
     let [his, hers] = &mut clients;
-    assert!(his.ended_within(SOON) < Duration::from_secs(2));
+    assert!(his.ended_within(SOON) < Duration::from_secs(10));
     eventually("frank's are gone", SOON, || run(5011) == 0);
     std::thread::sleep(Duration::from_secs(2));
     assert!(hers.is_alive() && run(5012) == 3, "grace's are not");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use ssh_key::{PrivateKey, private::Ed25519Keypair};
 
 /// What the daemon may take to act on a file, on a busy machine.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 /// How long it is watched not to act.
 const A_WHILE: Duration = Duration::from_secs(2);
 

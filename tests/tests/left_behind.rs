@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use instance_tests::{House, Instance, eventually, on_each_release};
+use instance_tests::{House, Instance, eventually, on_each_release, past_the_next_minute};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const ENDS: &str = "[sessions]\nleft_behind = \"end\"\n";
 /// What frank does on his own account so that the end of his grant is not the end.
 const PREPARED: &str = r#"set -e
@@ -162,7 +162,7 @@ on_each_release! {
         assert!(sum.starts_with(crontab["sha256"].as_str().unwrap()) && house.sh(&format!("cat {kept}")).contains("4002"));
 
         // Past the next minute, when cron, at and timers would have started something.
-        std::thread::sleep(Duration::from_secs(62));
+        past_the_next_minute();
         let left = house.run("ps -u frank -o pid,args --no-headers");
         assert!(!left.ok(), "{left}");
         assert!(!house.run("ss -ltn | grep -E ':7777|:7022'").ok());

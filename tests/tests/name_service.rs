@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use instance_tests::{House, Key, eventually, on_each_release};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Who there is besides passwd: `extra`, whom frank may be given; `hidden`, whom nothing names; `rescue`, who is exempt.
 const ACCOUNTS: [(&str, u32); 3] = [("extra", 5_001), ("hidden", 5_002), ("rescue", 5_003)];

@@ -7,7 +7,7 @@ use instance_tests::{House, eventually, on_each_release};
 use serde_json::Value;
 
 const KEYS: &str = "/home/grace/.ssh/authorized_keys";
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 /// What is kept now, of everybody.
 fn items(house: &House) -> Vec<Value> {

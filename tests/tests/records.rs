@@ -7,7 +7,7 @@ use instance_tests::{House, eventually, on_each_release};
 use serde_json::Value;
 
 /// A record follows what it states by far less; this allows for a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 /// A removal takes milliseconds; this allows for a busy machine and is far below what a stopped journald would cost.
 const AT_ONCE: Duration = Duration::from_secs(2);
 

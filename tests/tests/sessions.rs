@@ -6,7 +6,7 @@ use instance_tests::{Client, House, Instance, eventually, on_each_release};
 use serde_json::Value;
 
 /// What the daemon may take to act on a change that nobody waits for.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// Longer than any grant here that is waited for.
 const ENDED: Duration = Duration::from_secs(30);
 /// An sshd of root's that PAM, and so the gate, never hears of: how an administrator could have left one.

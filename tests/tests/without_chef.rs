@@ -8,7 +8,7 @@ use std::time::Duration;
 use instance_tests::{House, Release, eventually};
 
 /// What the daemon may take to act on a reload, which Debian 12 does not wait for.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 /// The code under a heading of the page.
 fn example(heading: &str) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use instance_tests::{House, eventually, on_each_release};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 const KEYS: &str = "/home/ubuntu/.ssh/authorized_keys";
 
 /// The removal of a key file of `ubuntu` that comes after `known` others.
