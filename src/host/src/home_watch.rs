@@ -4,7 +4,7 @@
 //! afterwards, so that nothing stops a file system from being unmounted. Reads wake nobody: our own must not.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -27,6 +27,9 @@ pub const MAX_READS: usize = 32;
 const IN_MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(0x2000_0000);
 /// `IN_EXCL_UNLINK` of inotify(7), which nix does not name: who still writes to a file that is gone wakes nobody.
 const IN_EXCL_UNLINK: AddWatchFlags = AddWatchFlags::from_bits_retain(0x0400_0000);
+
+/// Names that are held once, however many directories are watched for them.
+const MAX_NAMES: usize = 64;
 
 /// Which account (or group of shared files) a watch serves: its place in the territory.
 pub type Unit = u32;
@@ -58,11 +61,11 @@ pub struct Drained {
     pub unfinished: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Interest {
     unit: Unit,
     /// `None`: every name.
-    name: Option<Box<OsStr>>,
+    name: Option<Arc<OsStr>>,
     role: Role,
 }
 
@@ -73,6 +76,25 @@ pub struct HomeWatch {
     writers: Arc<Writers>,
     interests: HashMap<WatchDescriptor, Vec<Interest>>,
     of_unit: HashMap<Unit, Vec<WatchDescriptor>>,
+    names: Names,
+}
+
+/// Names that are the same in thousands of homes, each held once.
+#[derive(Debug, Default)]
+pub(crate) struct Names(HashSet<Arc<OsStr>>);
+
+impl Names {
+    /// The one copy of this name; past [`MAX_NAMES`] another one.
+    pub(crate) fn hold(&mut self, name: &OsStr) -> Arc<OsStr> {
+        if let Some(held) = self.0.get(name) {
+            return Arc::clone(held);
+        }
+        let held: Arc<OsStr> = name.into();
+        if self.0.len() < MAX_NAMES {
+            self.0.insert(Arc::clone(&held));
+        }
+        held
+    }
 }
 
 impl HomeWatch {
@@ -82,7 +104,7 @@ impl HomeWatch {
     /// What inotify_init1(2) says.
     pub fn open(writers: Arc<Writers>) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        Ok(Self { inotify, writers, interests: HashMap::new(), of_unit: HashMap::new() })
+        Ok(Self { inotify, writers, interests: HashMap::new(), of_unit: HashMap::new(), names: Names::default() })
     }
 
     /// How many directories are watched.
@@ -191,14 +213,27 @@ impl Adding<'_> {
         if let Err(error) = self.watch.writers.expect(directory, name, changes) {
             tracing::debug!(%error, "who writes keys in a directory will not be known");
         }
+        let name = name.map(|name| self.watch.names.hold(name));
+        let interest = Interest { unit: self.unit, name, role };
         let interests = self.watch.interests.entry(wd).or_default();
-        interests.push(Interest { unit: self.unit, name: name.map(Box::from), role });
+        // Those of one unit are added one after the other.
+        if !interests.iter().rev().take_while(|other| other.unit == self.unit).any(|other| *other == interest) {
+            push_closely(interests, interest);
+        }
         let of_unit = self.watch.of_unit.entry(self.unit).or_default();
         if !of_unit.contains(&wd) {
-            of_unit.push(wd);
+            push_closely(of_unit, wd);
         }
         Ok(())
     }
+}
+
+/// Without spare room while there are few: there are thousands of such lists.
+pub(crate) fn push_closely<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < 4 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 /// Only a directory of key files is watched for writes: in `/dev`, the home of `sys`, everybody writes all the time.

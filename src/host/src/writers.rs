@@ -5,7 +5,7 @@
 //! Where the kernel tells nothing, nobody is named.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, IoSlice},
@@ -25,7 +25,10 @@ use nix::{
     sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr},
 };
 
-use super::processes::{self, Process, ProcessId};
+use super::{
+    home_watch::{Names, push_closely},
+    processes::{self, Process, ProcessId},
+};
 
 /// The name under which systemd keeps the watch for the daemon.
 const NAME: &str = "writers";
@@ -96,10 +99,11 @@ pub type Change = (PathBuf, Option<Writer>);
 #[derive(Debug, Default)]
 struct Place {
     /// Where it is, if it holds configuration.
-    path: Option<PathBuf>,
-    /// The names that matter; `None` of them: every one.
-    names: Option<HashSet<OsString>>,
-    recent: VecDeque<Recent>,
+    path: Option<Box<Path>>,
+    /// The names that matter, sorted; `None` of them: every one.
+    names: Option<Vec<Arc<OsStr>>>,
+    /// Oldest first, [`PER_DIRECTORY`] at most.
+    recent: Vec<Recent>,
 }
 
 #[derive(Debug)]
@@ -113,6 +117,7 @@ struct Recent {
 #[derive(Debug, Default)]
 struct Known {
     places: HashMap<FileId, Place>,
+    names: Names,
     count: u64,
 }
 
@@ -169,13 +174,13 @@ impl Writers {
     /// # Errors
     /// What fanotify_mark(2) says.
     pub fn expect(&self, directory: BorrowedFd<'_>, name: Option<&OsStr>, changes: Changes) -> io::Result<()> {
-        self.add(directory, name.map(|name| vec![name.to_owned()]), None, changes)
+        self.add(directory, name.map(|name| vec![name]), None, changes)
     }
 
     /// From now on who changes these names of configuration in a directory, or any name, is remembered. That it cannot
     /// be watched is no trouble of its own: the writer is unknown then.
     pub fn expect_configuration(&self, directory: &Path, names: Option<&[&str]>) {
-        let names = names.map(|names| names.iter().map(OsString::from).collect());
+        let names = names.map(|names| names.iter().map(OsStr::new).collect());
         let Ok(opened) = File::open(directory) else { return };
         if let Err(error) = self.add(opened.as_fd(), names, Some(directory), Changes::Everything) {
             tracing::debug!(path = %directory.display(), %error, "who changes it will not be known");
@@ -185,24 +190,13 @@ impl Writers {
     fn add(
         &self,
         directory: BorrowedFd<'_>,
-        names: Option<Vec<OsString>>,
+        names: Option<Vec<&OsStr>>,
         path: Option<&Path>,
         changes: Changes,
     ) -> io::Result<()> {
         let Ok(watch) = &self.watch else { return Ok(()) };
         let id = FileId::of(directory)?;
-        let mut known = self.known();
-        let is_new = !known.places.contains_key(&id);
-        let place = known.places.entry(id).or_default();
-        match names {
-            None => place.names = None,
-            Some(names) if is_new => place.names = Some(names.into_iter().collect()),
-            Some(names) => place.names.iter_mut().for_each(|known| known.extend(names.iter().cloned())),
-        }
-        if let Some(path) = path {
-            place.path = Some(path.to_owned());
-        }
-        drop(known);
+        self.known().expect(id, names, path);
         watch.mark(directory, changes)
     }
 
@@ -285,7 +279,7 @@ impl Writers {
             for event in events {
                 match event {
                     // What is not known any more must not be guessed.
-                    Event::Overflow => self.known().places.values_mut().for_each(|place| place.recent.clear()),
+                    Event::Overflow => self.known().places.values_mut().for_each(|place| place.recent = Vec::new()),
                     Event::Change { directory, name, file, writer } => {
                         if self.matters(&directory, &name) {
                             let writer = look_at(&writer, &mut met);
@@ -300,7 +294,10 @@ impl Writers {
 
     fn matters(&self, directory: &FileId, name: &OsStr) -> bool {
         let known = self.known();
-        known.places.get(directory).is_some_and(|place| place.names.as_ref().is_none_or(|names| names.contains(name)))
+        known
+            .places
+            .get(directory)
+            .is_some_and(|place| place.names.as_ref().is_none_or(|names| find(names, name).is_ok()))
     }
 }
 
@@ -327,22 +324,49 @@ pub fn keep() -> io::Result<()> {
 }
 
 impl Known {
+    fn expect(&mut self, id: FileId, names: Option<Vec<&OsStr>>, path: Option<&Path>) {
+        let Self { places, names: held, .. } = self;
+        let is_new = !places.contains_key(&id);
+        let place = places.entry(id).or_default();
+        match (names, &mut place.names) {
+            (None, known) => *known = None,
+            (Some(_), None) if !is_new => {}
+            (Some(names), known) => {
+                let known = known.get_or_insert_default();
+                for name in names {
+                    if let Err(index) = find(known, name) {
+                        known.insert(index, held.hold(name));
+                    }
+                }
+            }
+        }
+        if let Some(path) = path {
+            place.path = Some(path.into());
+        }
+    }
+
     fn remember(&mut self, directory: &FileId, name: OsString, file: Option<FileId>, mut writer: Option<Writer>) {
         let Some(place) = self.places.get_mut(directory) else { return };
         let pid = writer.as_ref().map(|writer| writer.pid);
         let same = |recent: &Recent| {
             recent.name == name && recent.file == file && recent.writer.as_ref().map(|writer| writer.pid) == pid
         };
-        if let Some(index) = place.recent.iter().position(same) {
-            let before = place.recent.remove(index).and_then(|recent| recent.writer);
+        let changes = &mut place.recent;
+        if let Some(index) = changes.iter().position(same) {
+            let before = changes.remove(index).writer;
             // Seen at its first change, and gone since.
             writer = writer.filter(|writer| writer.seen.is_some()).or(before);
-        } else if place.recent.len() >= PER_DIRECTORY {
-            place.recent.pop_front();
+        } else if changes.len() >= PER_DIRECTORY {
+            changes.remove(0);
         }
         self.count += 1;
-        place.recent.push_back(Recent { number: self.count, name, file, writer });
+        push_closely(changes, Recent { number: self.count, name, file, writer });
     }
+}
+
+/// Where the name stands among sorted ones, or would.
+fn find(names: &[Arc<OsStr>], name: &OsStr) -> Result<usize, usize> {
+    names.binary_search_by(|known| (**known).cmp(name))
 }
 
 fn is_ourself(writer: Option<&Writer>) -> bool {

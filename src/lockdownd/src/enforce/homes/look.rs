@@ -8,6 +8,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use lockdown_core::{
@@ -23,7 +24,7 @@ use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode as FileMode, sys
 
 use super::{
     Standing, Territory,
-    territory::{HomeSpec, KeyFilePath, is_glob},
+    territory::{KeyFilePath, is_glob},
 };
 
 /// The most files that one pattern names in one look, and the most names read of one directory; what lies beyond waits
@@ -32,25 +33,38 @@ pub(super) const MAX_MATCHES: usize = 4096;
 /// See [`MAX_MATCHES`].
 pub(super) const MAX_NAMES: usize = 65_536;
 
+/// Paths that many candidates have in common, held once: there are thousands of accounts.
+#[derive(Debug, Default)]
+pub(super) struct Shared(HashSet<Arc<Path>>);
+
+impl Shared {
+    fn hold(&mut self, path: &Path) -> Arc<Path> {
+        if let Some(held) = self.0.get(path) {
+            return Arc::clone(held);
+        }
+        let held: Arc<Path> = path.into();
+        self.0.insert(Arc::clone(&held));
+        held
+    }
+}
+
 /// One key file path of one unit, split where following links ends.
 #[derive(Debug)]
 pub(super) struct Candidate {
     /// Up to here links of root's are followed: the home, or for a file elsewhere its directory.
-    pub base: PathBuf,
+    pub base: Arc<Path>,
     /// From there on none is.
-    pub below: PathBuf,
+    pub below: Arc<Path>,
     /// Whether `below` is a pattern.
     pub is_pattern: bool,
     /// Where `base` really is, since the ways were last walked.
-    pub real_base: Option<PathBuf>,
-    /// `real_base` and `below`, for what is no pattern.
-    pub real_file: Option<PathBuf>,
+    pub real_base: Option<Arc<Path>>,
     /// Device of the file when it was last seen.
     pub device: Option<u64>,
 }
 
 impl Candidate {
-    pub(super) fn new(key_file: &KeyFilePath, home: Option<&Path>) -> Self {
+    pub(super) fn new(key_file: &KeyFilePath, home: Option<&Path>, shared: &mut Shared) -> Self {
         let path = key_file.path();
         let in_home = home.and_then(|home| Some((home, path.strip_prefix(home).ok()?)));
         let (base, below) = match in_home {
@@ -58,35 +72,37 @@ impl Candidate {
             _ => split_elsewhere(path, key_file.is_pattern()),
         };
         Self {
-            base: base.to_owned(),
-            below: below.to_owned(),
+            base: shared.hold(base),
+            below: shared.hold(below),
             is_pattern: key_file.is_pattern(),
             real_base: None,
-            real_file: None,
             device: None,
         }
     }
 
     /// Notes that where the base is must not be looked at.
     pub(super) fn leave(&mut self) {
-        (self.real_base, self.real_file) = (None, None);
+        self.real_base = None;
     }
 
     /// Notes where the base really is, or that it cannot be reached.
     pub(super) fn lead_to(&mut self, real: Result<PathBuf, PathError>) -> Result<(), PathError> {
         self.leave();
         let real = real?;
-        self.real_file = (!self.is_pattern).then(|| real.join(&self.below));
-        self.real_base = Some(real);
+        self.real_base = Some(if real == *self.base { Arc::clone(&self.base) } else { real.into() });
         Ok(())
+    }
+
+    /// The file that it names, if it is no pattern and its base can be reached.
+    pub(super) fn real_file(&self) -> Option<PathBuf> {
+        self.real_base.as_ref().filter(|_| !self.is_pattern).map(|real| real.join(&self.below))
     }
 
     /// Every file it names now; `cut` says that there were more than [`MAX_MATCHES`] or [`MAX_NAMES`].
     pub(super) fn files(&self, root: &Root) -> (Vec<PathBuf>, bool) {
-        match (&self.real_base, &self.real_file) {
-            (_, Some(file)) => (vec![file.clone()], false),
-            (Some(base), None) => expand(root, base, &self.below),
-            (None, None) => (Vec::new(), false),
+        match &self.real_base {
+            Some(base) if self.is_pattern => expand(root, base, &self.below),
+            base => (base.iter().map(|base| base.join(&self.below)).collect(), false),
         }
     }
 }
@@ -288,9 +304,7 @@ pub fn plan(root: &Root, mounts: &Mounts, territory: &Territory) -> Vec<Standing
     let mut standing = Vec::new();
     let mut named = HashSet::new();
     let mut content = Vec::new();
-    let units = territory.homes.iter().map(|home| (Some(&home.account), candidates_of(home)));
-    let shared = (None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect());
-    for (whose, candidates) in units.chain([shared]) {
+    for (whose, candidates) in candidates_of(territory) {
         for mut candidate in candidates {
             let real = mounts.resolve(root, &candidate.base);
             if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) || candidate.lead_to(real).is_err() {
@@ -318,9 +332,13 @@ fn what_goes(root: &Root, candidate: &Candidate, file: PathBuf, sight: Sight) ->
     }
 }
 
-/// The account's key files, each once.
-pub(super) fn candidates_of(home: &HomeSpec) -> Vec<Candidate> {
-    home.key_files.iter().map(|file| Candidate::new(file, Some(&home.home))).collect()
+/// Each account's key files, each once; then those that several accounts share.
+pub(super) fn candidates_of(territory: &Territory) -> impl Iterator<Item = (Option<&AccountName>, Vec<Candidate>)> {
+    let mut paths = Shared::default();
+    let homes = territory.homes.iter().map(|home| (Some(&home.account), &home.key_files, Some(home.home.as_path())));
+    homes.chain([(None, &territory.shared, None)]).map(move |(whose, files, home)| {
+        (whose, files.iter().map(|file| Candidate::new(file, home, &mut paths)).collect())
+    })
 }
 
 /// The keys in a file that was read; nothing of one that was not.
@@ -384,7 +402,8 @@ mod tests {
     #[test]
     fn a_file_is_split_where_links_of_roots_end() {
         let split = |path: &str, home: &str| {
-            let candidate = Candidate::new(&KeyFilePath::pattern(path.into()), Some(Path::new(home)));
+            let file = KeyFilePath::pattern(path.into());
+            let candidate = Candidate::new(&file, Some(Path::new(home)), &mut Shared::default());
             (candidate.base.to_str().unwrap().to_owned(), candidate.below.to_str().unwrap().to_owned())
         };
         let pair = |base: &str, below: &str| (base.to_owned(), below.to_owned());

@@ -12,7 +12,7 @@ use lockdown_host::accounts::AccountName;
 
 /// Everything that the homes thread looks after. Exempt accounts are simply not in it, and neither is a file that an
 /// exempt account's patterns name too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Territory {
     /// Whether what has to go goes, or is only told.
     pub mode: Mode,
@@ -46,7 +46,7 @@ impl fmt::Debug for Plot {
 }
 
 /// One account's part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HomeSpec {
     /// The account.
     pub account: AccountName,

@@ -8,6 +8,7 @@ mod unkept;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     os::fd::AsFd,
     path::PathBuf,
     sync::Arc,
@@ -42,16 +43,23 @@ const ROUTINE_PER_ROUND: usize = 16;
 const SWEPT_PER_ROUND: usize = 16;
 
 /// One account, or all shared files: what a pass is about.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Ward {
     /// `None`: the shared files.
     whose: Option<AccountName>,
     candidates: Vec<Candidate>,
-    backlog: Arc<Backlog>,
+    /// Made when first something waits.
+    backlog: Option<Arc<Backlog>>,
     /// What it waits for.
     need: Option<Need>,
     /// Whether it stands in the urgent queue: at most once, however many events there are.
     is_urgent: bool,
+}
+
+impl Ward {
+    fn backlog(&mut self) -> &Arc<Backlog> {
+        self.backlog.get_or_insert_with(|| Arc::new(Backlog::new(self.whose.clone())))
+    }
 }
 
 /// What a repeated failure is told by.
@@ -76,7 +84,9 @@ pub(super) struct Worker {
     /// How many sweeps have begun.
     sweeps: u64,
     outbox: Outbox,
-    territory: Option<Territory>,
+    /// The mode of the territory, and its digest: it is too large to be held twice.
+    territory: Option<(Mode, u64)>,
+    hasher: RandomState,
     wards: Vec<Ward>,
     urgent: VecDeque<Unit>,
     routine: VecDeque<Unit>,
@@ -101,6 +111,7 @@ impl Worker {
             sweeps: 0,
             outbox,
             territory: None,
+            hasher: RandomState::new(),
             wards: Vec::new(),
             urgent: VecDeque::new(),
             routine: VecDeque::new(),
@@ -176,27 +187,18 @@ impl Worker {
     }
 
     fn take_territory(&mut self, territory: Territory) {
-        if self.territory.as_ref() == Some(&territory) {
+        let digest = self.hasher.hash_one(&territory);
+        if self.territory == Some((territory.mode, digest)) {
             return;
         }
         // The watches stay until each ward's ways are walked anew; those of wards that are no more end here.
         for unit in territory.homes.len() + 1..self.wards.len() {
             self.watch.rewatch(as_unit(unit), |_| ());
         }
-        self.wards = territory
-            .homes
-            .iter()
-            .map(|home| (Some(home.account.clone()), candidates_of(home)))
-            .chain([(None, territory.shared.iter().map(|file| Candidate::new(file, None)).collect())])
-            .map(|(whose, candidates)| Ward {
-                backlog: Arc::new(Backlog::new(whose.clone())),
-                whose,
-                candidates,
-                need: None,
-                is_urgent: false,
-            })
-            .collect();
-        self.territory = Some(territory);
+        let ward =
+            |(whose, candidates): (Option<&AccountName>, _)| Ward { whose: whose.cloned(), candidates, ..Ward::default() };
+        self.wards = candidates_of(&territory).map(ward).collect();
+        self.territory = Some((territory.mode, digest));
         self.told.clear();
         self.unkept.forget();
         self.urgent.clear();
@@ -206,7 +208,7 @@ impl Worker {
     }
 
     fn enforces(&self) -> bool {
-        self.territory.as_ref().is_some_and(|territory| territory.mode == Mode::Enforce)
+        self.territory.is_some_and(|(mode, _)| mode == Mode::Enforce)
     }
 
     /// Reads the watch's queue and marks who needs a look.

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use fanotify::FileId;
@@ -42,13 +43,11 @@ impl Worker {
             self.walk_ways(unit);
         }
         for index in 0..self.wards[unit as usize].candidates.len() {
-            // The common case without a copy of the path: one file, and it holds nothing.
             let candidate = &self.wards[unit as usize].candidates[index];
-            match &candidate.real_file {
+            match candidate.real_file() {
                 Some(file) => {
-                    let (sight, verdict) = examine(&self.root, file, &mut self.content);
+                    let (sight, verdict) = examine(&self.root, &file, &mut self.content);
                     if matches!(verdict, Verdict::Remove(_)) || !self.told.is_empty() {
-                        let file = file.clone();
                         self.conclude(unit, index, &file, sight, verdict);
                     }
                     self.count(sight);
@@ -120,9 +119,11 @@ impl Worker {
         if self.told.get(file) == Some(&state) {
             return;
         }
-        let ward = &self.wards[unit as usize];
-        match ward.backlog.note_standing(standing_of(ward.whose.as_ref(), file, why, sight, &survey)) {
-            Noted::First => self.outbox.send(Job::Standing(ward.backlog.clone())),
+        let ward = &mut self.wards[unit as usize];
+        let standing = standing_of(ward.whose.as_ref(), file, why, sight, &survey);
+        let backlog = ward.backlog();
+        match backlog.note_standing(standing) {
+            Noted::First => self.outbox.send(Job::Standing(Arc::clone(backlog))),
             Noted::Waits => {}
             Noted::Full => return,
         }
@@ -171,7 +172,8 @@ impl Worker {
             self.need_ways(unit);
             return Ok(false);
         };
-        let (Some(name), ward) = (path.file_name(), &self.wards[unit as usize]) else { return Ok(false) };
+        let (Some(name), ward) = (path.file_name(), &mut self.wards[unit as usize]) else { return Ok(false) };
+        let backlog = Arc::clone(ward.backlog());
         let (prey, facts): (Prey<'_>, Option<Facts>) = match sight {
             Sight::File(facts) => (Prey::Read(&self.content), Some(facts)),
             Sight::Long(facts) => (Prey::Unread, Some(facts)),
@@ -180,7 +182,7 @@ impl Worker {
         };
         let label = ward.whose.as_ref().map_or("", |whose| whose.as_str());
         // Without randomness for an id nothing can be kept, but the key goes.
-        let arrival = Arrival::new(label, &path, facts, why, Timestamp::now()).ok().filter(|_| ward.backlog.has_room());
+        let arrival = Arrival::new(label, &path, facts, why, Timestamp::now()).ok().filter(|_| backlog.has_room());
         let Some(mut arrival) = arrival else {
             if self.intake.discard(directory.as_fd(), name)? == Taken::Harmless {
                 return Ok(false);
@@ -190,8 +192,8 @@ impl Worker {
             } else {
                 Survey::default()
             };
-            if ward.backlog.note_unkept(path, found) {
-                self.outbox.send(Job::Unkept(ward.backlog.clone()));
+            if backlog.note_unkept(path, found) {
+                self.outbox.send(Job::Unkept(backlog));
             }
             return Ok(true);
         };
@@ -204,8 +206,8 @@ impl Worker {
         arrival.is_copy = taken == Taken::Copied;
         let file = if arrival.is_copy { before } else { self.intake.identity(&arrival.name) };
         arrival.stood_at = Whereabouts::of(file, directory.as_fd());
-        ward.backlog.enter();
-        self.outbox.send(Job::Settle(Box::new(arrival), ward.backlog.clone()));
+        backlog.enter();
+        self.outbox.send(Job::Settle(Box::new(arrival), backlog));
         Ok(true)
     }
 
@@ -235,9 +237,9 @@ impl Worker {
         let candidates = &mut wards[unit as usize].candidates;
         let mut asleep = false;
         watch.rewatch(unit, |adding| {
-            let mut known: Option<(PathBuf, PathBuf)> = None;
+            let mut known: Option<(Arc<Path>, PathBuf)> = None;
             for candidate in candidates {
-                let base = candidate.base.clone();
+                let base = Arc::clone(&candidate.base);
                 candidate.leave();
                 let real = match known.take() {
                     Some((same, real)) if same == base => Ok(real),
@@ -249,11 +251,11 @@ impl Worker {
                 }
                 let real = real.inspect(|real| known = Some((base.clone(), real.clone())));
                 if let Err(error) = candidate.lead_to(real) {
-                    failures.push((base, error.to_string()));
+                    failures.push((base.to_path_buf(), error.to_string()));
                     continue;
                 }
                 if let Err(error) = watch_way(root, adding, candidate) {
-                    failures.push((base, format!("it cannot be watched: {error}")));
+                    failures.push((base.to_path_buf(), format!("it cannot be watched: {error}")));
                 }
             }
         });
