@@ -78,4 +78,50 @@ on_each_release! {
         house.sh("umount /home/shared");
         house.ctl("verify").expect_ok();
     }
+
+    fn a_home_that_never_answers_holds_up_no_other(release) {
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"*/3 * * * * *\"\n");
+        house.write("/root/server", "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n");
+        house.sh(
+            "mknod /dev/fuse c 10 229 && chmod 755 /root/server && mkdir -p /srv/files/.ssh /home/shared && \
+             sshfs -o ssh_command=/root/server,allow_other,dcache_timeout=1 files:/srv/files /home/shared </dev/null >/dev/null 2>&1 3>&- && \
+             useradd -M -d /home/shared -s /bin/bash shared && mkdir -p /home/grace/.ssh",
+        );
+        let plant = |name: &str| {
+            let keys = format!("/home/{name}/.ssh/authorized_keys");
+            house.sh(&format!("echo 'ssh-ed25519 AAAA planted' >{keys}"));
+            eventually(&format!("the key in {name}'s home goes"), SOON, || !house.exists(&keys));
+        };
+        let problems = || house.ctl_json("status")["problems"].to_string();
+        let is_named = || problems().contains("/home/shared does not answer");
+        let attested = || house.records_of("sweep.attested").pop().is_some_and(|record| record["detail"]["hanging"] == serde_json::json!(["/home/shared"]));
+        let told = || -> Vec<serde_json::Value> {
+            let failed = house.records_of("removal.failed");
+            failed.into_iter().filter(|record| record["detail"]["hanging"] == true).collect()
+        };
+        let daemon = || house.sh("systemctl show -p MainPID --value lockdownd");
+        // It is looked after, and named since other hosts may share it.
+        plant("shared");
+
+        // Its server stands still: what asks it waits, and cannot be interrupted.
+        house.sh("pkill -STOP -x sftp-server");
+        eventually("the home that hangs is named", SOON, is_named);
+        plant("grace");
+        eventually("it is in the attestation", SOON, attested);
+        assert!(told().len() == 1 && told()[0]["account"] == "shared" && told()[0]["detail"]["path"] == "/home/shared", "{:?}", told());
+        let crit = "journalctl -p crit --no-pager -o cat -u lockdownd";
+        eventually("it is in the journal at crit", SOON, || house.sh(crit).contains("/home/shared does not answer"));
+        let plan = house.ctl("plan");
+        assert!(plan.ok() && plan.stdout.contains("/home/shared does not answer"), "{plan}");
+
+        let before = daemon();
+
+        // It answers again: then it is looked after as before.
+        house.sh("pkill -CONT -x sftp-server");
+        eventually("it is named no more", SOON, || !is_named());
+        plant("shared");
+        assert_eq!(daemon(), before, "nothing restarted the daemon");
+        house.sh("umount /home/shared");
+        house.ctl("verify").expect_ok();
+    }
 }

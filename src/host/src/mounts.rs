@@ -59,6 +59,12 @@ impl Mount {
     pub fn is_shared(&self) -> bool {
         SHARED.binary_search(&self.kind.as_str()).is_ok()
     }
+
+    /// Whether another host or a program answers for its files, and may not answer.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.is_shared() || self.kind.starts_with("fuse") || self.kind == "autofs"
+    }
 }
 
 /// All mounts, as last read.
@@ -68,6 +74,8 @@ pub struct Mounts {
     table: BTreeSet<Mount>,
     /// Where autofs is: few, and asked about for every path.
     autofs: BTreeSet<PathBuf>,
+    /// Where a file system is that another host or a program answers for, but for the root.
+    remote: BTreeSet<PathBuf>,
 }
 
 impl Mounts {
@@ -76,7 +84,8 @@ impl Mounts {
     /// # Errors
     /// What open(2) and read(2) say.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut mounts = Self { file: File::open(path)?, table: BTreeSet::new(), autofs: BTreeSet::new() };
+        let mut mounts =
+            Self { file: File::open(path)?, table: BTreeSet::new(), autofs: BTreeSet::new(), remote: BTreeSet::new() };
         mounts.renew()?;
         Ok(mounts)
     }
@@ -91,7 +100,11 @@ impl Mounts {
         (&self.file).take(MAX_TABLE).read_to_end(&mut text)?;
         let table = parse(&text);
         let changed = table.symmetric_difference(&self.table).map(|mount| mount.point.clone()).collect();
-        self.autofs = table.iter().filter(|mount| mount.kind == "autofs").map(|mount| mount.point.clone()).collect();
+        let points =
+            |is_meant: fn(&&Mount) -> bool| table.iter().filter(is_meant).map(|mount| mount.point.clone()).collect();
+        self.autofs = points(|mount| mount.kind == "autofs");
+        // Without the root's file system nothing works, wherever it is.
+        self.remote = points(|mount| mount.is_remote() && mount.point != Path::new("/"));
         self.table = table;
         Ok(changed)
     }
@@ -119,13 +132,25 @@ impl Mounts {
             && self.of(path).is_some_and(|mount| mount.kind == "autofs")
     }
 
+    /// Whether a look at `below` the path `base`, or anywhere there, may wait for another host or a program.
+    #[must_use]
+    pub fn is_remote(&self, base: &Path, below: Option<&Path>) -> bool {
+        let is_on_way = |point: &PathBuf| match below {
+            _ if base.starts_with(point) => true,
+            Some(below) => point.starts_with(base) && base.join(below).starts_with(point),
+            None => point.starts_with(base),
+        };
+        self.remote.iter().any(is_on_way)
+    }
+
     /// [`Root::resolve`], but what looking would mount is not looked at: the answer is then a path of which
-    /// [`Mounts::would_mount`] is true.
+    /// [`Mounts::would_mount`] is true. Without `may_hang` the same goes for what [`Mounts::is_remote`] is true of.
     ///
     /// # Errors
     /// As [`Root::resolve`].
-    pub fn resolve(&self, root: &Root, path: &Path) -> Result<PathBuf, PathError> {
-        root.resolve_until(path, |here| self.would_mount(here))
+    pub fn resolve(&self, root: &Root, path: &Path, may_hang: bool) -> Result<PathBuf, PathError> {
+        let is_remote = |here: &Path| self.remote.iter().any(|point| here.starts_with(point));
+        root.resolve_until(path, |here| self.would_mount(here) || !may_hang && is_remote(here))
     }
 }
 

@@ -50,9 +50,10 @@ impl Severity {
         }
     }
 
-    /// How urgent this record is: by type, but for two. A ledger that something broke is an error, and critical where
+    /// How urgent this record is: by type, but for three. A ledger that something broke is an error, and critical where
     /// somebody replaced or cut its file; a change that weakens enforce or keeps it from coming into force
-    /// (`detail.broken`) is critical. A type that is not known is a warning.
+    /// (`detail.broken`) is critical, and so is a home that does not answer (`detail.hanging`). A type that is not known is
+    /// a warning.
     #[must_use]
     pub fn of_record(record: &Record) -> Self {
         match record.kind() {
@@ -62,6 +63,7 @@ impl Severity {
                 None => Self::Notice,
             },
             Some(ArtifactType::SshdChanged) if record.detail("broken").is_some() => Self::Critical,
+            Some(ArtifactType::RemovalFailed) if record.detail("hanging").is_some() => Self::Critical,
             kind => kind.map_or(Self::Warning, Self::of),
         }
     }

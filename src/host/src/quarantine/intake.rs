@@ -83,6 +83,14 @@ impl Intake {
         Ok(Self { path: directory.to_owned(), incoming })
     }
 
+    /// Another way into the same quarantine.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { path: self.path.clone(), incoming: self.incoming.try_clone()? })
+    }
+
     /// Removes `name` from `directory` and keeps it as `arrival`, in one renameat2(2) where the two are on one mount,
     /// else by a bounded copy and unlinkat(2). Nothing is flushed here. What its owner makes unreadable goes without
     /// its bytes; what the quarantine has no room for stands.

@@ -35,6 +35,16 @@ impl Engine {
                 let draft = about(Draft::new(ArtifactType::RemovalFailed, sentence), whose.as_ref(), &path);
                 self.recorder.note_often(draft.with("error", error), times, now);
             }
+            Finding::Hanging { hanging, since } => {
+                let error = format!("it does not answer within {}", control::format_duration(since));
+                let sentence = format!(
+                    "{hanging} does not answer within {}: nothing is looked at or removed there until it does",
+                    control::format_duration(since)
+                );
+                let draft =
+                    about(Draft::new(ArtifactType::RemovalFailed, sentence), hanging.whose.as_ref(), &hanging.path);
+                self.recorder.note(draft.with("error", error).with("hanging", true));
+            }
             Finding::Unkept { standing, why } => {
                 self.homes_unkept = Some((standing, why)).filter(|(standing, _)| *standing > 0);
                 return;

@@ -6,6 +6,7 @@
 //!
 //! One account's flood delays the others by one look per round at most: events only mark who needs a look.
 
+mod lanes;
 mod look;
 mod report;
 mod territory;
@@ -24,17 +25,17 @@ use jiff::Timestamp;
 use lockdown_core::policy::key_file::WhyRemoved;
 use lockdown_host::{
     accounts::AccountName,
-    home_watch::HomeWatch,
     mounts::{MOUNTINFO, Mounts},
     paths::{PathError, Root},
     quarantine::{Intake, Item, QuarantineError, Settler},
     writers::{Writers, Written},
 };
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use record::Fingerprint;
 
+use self::lanes::{Keeper, Lanes, Parts};
 use crate::run::let_go;
 
+pub use lanes::{Hanging, MAX_HANGING};
 pub use look::plan;
 pub use territory::{HomeSpec, KeyFilePath, Plot, Territory};
 
@@ -115,6 +116,13 @@ pub enum Finding {
         error: String,
         /// How often since it was told last.
         times: u64,
+    },
+    /// A home does not answer: nothing is looked at or removed there until it does.
+    Hanging {
+        /// Which.
+        hanging: Hanging,
+        /// For how long it had not answered.
+        since: Duration,
     },
     /// How many key files stand because the quarantine cannot keep them, where that has changed.
     Unkept {
@@ -197,7 +205,21 @@ pub struct SweepReport {
     pub took: Duration,
 }
 
-/// What the two threads need to know.
+impl SweepReport {
+    fn add(&mut self, other: &Self) {
+        self.accounts += other.accounts;
+        self.files += other.files;
+        self.keys += other.keys;
+        self.removed += other.removed;
+        self.standing += other.standing;
+        self.failed += other.failed;
+        self.unreadable += other.unreadable;
+        self.inert += other.inert;
+        self.not_mounted += other.not_mounted;
+    }
+}
+
+/// What the threads need to know.
 pub struct Setup {
     /// The root of all paths: `/`.
     pub root: PathBuf,
@@ -252,7 +274,8 @@ impl Orders {
 #[derive(Debug)]
 pub struct Homes {
     orders: Arc<Orders>,
-    bell: Arc<EventFd>,
+    keeper: Arc<Keeper>,
+    hanging: Arc<Mutex<Vec<Hanging>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -266,30 +289,31 @@ impl Homes {
         let Setup { root, mounts, quarantine, writers, on_finding } = setup;
         let settler = Settler::open(&quarantine)?;
         let intake = Intake::open(&quarantine)?;
-        let root = Root::open(&root)?;
-        let mounts = Mounts::open(&mounts)?;
-        let watch = HomeWatch::open(Arc::clone(&writers))?;
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let bell = Arc::new(EventFd::from_flags(flags).map_err(std::io::Error::from)?);
         let orders = Arc::new(Orders::default());
         let (jobs, to_settle) = mpsc::channel();
-        let reporter = report::Reporter::new(settler, writers, on_finding);
-        let outbox = reporter.outbox(jobs);
+        let reporter = report::Reporter::new(settler, Arc::clone(&writers), on_finding);
+        let parts = Parts { root, mounts, intake, writers, outbox: reporter.outbox(jobs) };
         let leftovers = reporter.leftovers(Timestamp::now())?;
         let reporting = thread::Builder::new()
             .name("homes-report".to_owned())
             .spawn(move || reporter.run(leftovers, &to_settle))?;
-        let worker = worker::Worker::new(root, watch, intake, mounts, outbox);
-        let (ear, taken) = (Arc::clone(&bell), Arc::clone(&orders));
-        let working = thread::Builder::new().name("homes".to_owned()).spawn(move || worker.run(&taken, &ear))?;
-        Ok(Self { orders, bell, threads: vec![working, reporting] })
+        let (keeper, hanging) = (Keeper::new()?, Arc::default());
+        let lanes = Lanes::start(Arc::clone(&keeper), parts, Arc::clone(&hanging))?;
+        let taken = Arc::clone(&orders);
+        let keeping = thread::Builder::new().name("homes-keeper".to_owned()).spawn(move || lanes.run(&taken))?;
+        Ok(Self { orders, keeper, hanging, threads: vec![keeping, reporting] })
     }
 
     /// Tells the homes thread something; never blocks.
     pub fn send(&self, command: Command) {
         self.orders.give(command);
-        // Fails only where it has rung so often that the thread wakes anyway.
-        let _ = self.bell.write(1);
+        self.keeper.ring();
+    }
+
+    /// Which homes do not answer, so that nothing is looked at or removed there.
+    #[must_use]
+    pub fn hanging(&self) -> Vec<Hanging> {
+        self.hanging.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether both threads run: if not, homes are unwatched, and the daemon has to end and be restarted.

@@ -203,6 +203,10 @@ impl Engine {
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
         }
+        let hanging: Vec<serde_json::Value> = self.homes.hanging().iter().map(|home| home.to_string().into()).collect();
+        if !hanging.is_empty() {
+            draft = draft.with("hanging", hanging);
+        }
         let unseen: Vec<serde_json::Value> = self.not_seen_whole().map(Into::into).collect();
         if !unseen.is_empty() {
             draft = draft.with("not_seen_whole", unseen);

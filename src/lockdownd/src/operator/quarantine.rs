@@ -17,7 +17,7 @@ use super::Asker;
 use crate::{
     enforce::{
         Engine, Waiting,
-        homes::{self, Standing},
+        homes::{self, Hanging, Standing},
         jobs::Kind,
     },
     sessions,
@@ -128,9 +128,14 @@ impl Engine {
         };
         // What is not known stands in the way.
         answer.obstacles.extend(stale.map(|problem| problem.what));
+        let hanging = self.homes.hanging();
+        let unknown = |home: &Hanging| format!("{home} does not answer: what stands there is not known");
+        answer.notes.extend(hanging.iter().map(unknown));
         let plot = self.plot();
         self.begin_job(Kind::Plan, Some(reply.clone()), now, move || {
-            reply.send(match homes::plan_here(&plot.territory()) {
+            let mut territory = plot.territory();
+            territory.leave_out(&hanging);
+            reply.send(match homes::plan_here(&territory) {
                 Ok(standing) => {
                     answer.changes.extend(standing.into_iter().map(removal));
                     Ok(Answer::Plan(answer))

@@ -306,7 +306,7 @@ pub fn plan(root: &Root, mounts: &Mounts, territory: &Territory) -> Vec<Standing
     let mut content = Vec::new();
     for (whose, candidates) in candidates_of(territory) {
         for mut candidate in candidates {
-            let real = mounts.resolve(root, &candidate.base);
+            let real = mounts.resolve(root, &candidate.base, true);
             if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) || candidate.lead_to(real).is_err() {
                 continue;
             }

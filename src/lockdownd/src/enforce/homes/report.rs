@@ -34,6 +34,8 @@ pub(super) enum Job {
     Standing(Arc<Backlog>),
     /// Tell this.
     Tell(Finding),
+    /// Nothing comes any more, but from threads that hang.
+    End,
 }
 
 /// What one unit has waiting.
@@ -138,7 +140,7 @@ pub(super) struct Reporter {
 }
 
 /// The way to the reporting thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Outbox {
     jobs: Sender<Job>,
     /// How many findings wait that no backlog counts.
@@ -196,6 +198,7 @@ impl Reporter {
                         (self.tell)(finding);
                     }
                 }
+                Job::End => return,
                 Job::Standing(backlog) => backlog.take_standing().for_each(&mut self.tell),
                 Job::Tell(finding) => {
                     (self.tell)(finding);

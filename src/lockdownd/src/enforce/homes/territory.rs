@@ -10,6 +10,8 @@ use control::Mode;
 
 use lockdown_host::accounts::AccountName;
 
+use super::Hanging;
+
 /// Everything that the homes thread looks after. Exempt accounts are simply not in it, and neither is a file that an
 /// exempt account's patterns name too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +22,20 @@ pub struct Territory {
     pub homes: Vec<HomeSpec>,
     /// Key files that are not one account's own, because the pattern has neither `%u`, `%U` nor `%h`.
     pub shared: Vec<KeyFilePath>,
+}
+
+impl Territory {
+    /// Without these homes.
+    pub fn leave_out(&mut self, hanging: &[Hanging]) {
+        let is_out = |whose: Option<&AccountName>, home: &Path| {
+            hanging.iter().any(|out| match &out.whose {
+                Some(_) => out.whose.as_ref() == whose,
+                None => home.starts_with(&out.path),
+            })
+        };
+        self.homes.retain(|home| !is_out(Some(&home.account), &home.home));
+        self.shared.retain(|file| !is_out(None, file.path()));
+    }
 }
 
 /// How a [`Territory`] is worked out, which takes a while where there are many accounts.

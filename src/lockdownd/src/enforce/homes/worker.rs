@@ -23,14 +23,12 @@ use lockdown_host::{
     paths::Root,
     quarantine::Intake,
 };
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::EventFd,
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::{coalesce::Coalescer, mounted::MountsTold, sweep::Sweep, unkept::Unkept};
 use super::{
-    Finding, Orders, TELL_AGAIN_AFTER, Territory, Waiting,
+    Finding, TELL_AGAIN_AFTER, Territory, Waiting,
+    lanes::{Post, Reach},
     look::{Candidate, candidates_of},
     report::{Backlog, Job, Outbox},
 };
@@ -76,6 +74,11 @@ fn as_unit(index: usize) -> Unit {
 
 /// All state of the thread.
 pub(super) struct Worker {
+    post: Arc<Post>,
+    /// Who has files that another lane looks after.
+    beyond: BTreeSet<Option<AccountName>>,
+    /// Whether that has changed since it was told last.
+    has_moved: bool,
     root: Root,
     watch: HomeWatch,
     intake: Intake,
@@ -91,7 +94,7 @@ pub(super) struct Worker {
     urgent: VecDeque<Unit>,
     routine: VecDeque<Unit>,
     sweeping: Option<Sweep>,
-    sweeps_asked: BTreeSet<u64>,
+    is_to_sweep: bool,
     troubles: Coalescer<Trouble, String>,
     unkept: Unkept,
     /// In observe: what was told, by path, with inode and time of change, to tell each state once.
@@ -101,8 +104,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(root: Root, watch: HomeWatch, intake: Intake, mounts: Mounts, outbox: Outbox) -> Self {
+    pub(super) fn new(
+        root: Root,
+        watch: HomeWatch,
+        intake: Intake,
+        mounts: Mounts,
+        outbox: Outbox,
+        post: Arc<Post>,
+    ) -> Self {
         Self {
+            post,
+            beyond: BTreeSet::new(),
+            has_moved: false,
             root,
             watch,
             intake,
@@ -116,7 +129,7 @@ impl Worker {
             urgent: VecDeque::new(),
             routine: VecDeque::new(),
             sweeping: None,
-            sweeps_asked: BTreeSet::new(),
+            is_to_sweep: false,
             troubles: Coalescer::new(TELL_AGAIN_AFTER),
             unkept: Unkept::default(),
             told: HashMap::new(),
@@ -124,9 +137,12 @@ impl Worker {
         }
     }
 
-    /// Works until told to stop.
-    pub(super) fn run(mut self, orders: &Orders, bell: &EventFd) {
-        loop {
+    /// Works until told to stop, or until another lane has taken this one's place.
+    pub(super) fn run(mut self) {
+        self.beyond = self.post.beyond();
+        let post = Arc::clone(&self.post);
+        let bell = post.bell();
+        while !post.is_replaced() {
             let timeout = self.timeout();
             let mut fds = [
                 PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
@@ -140,17 +156,16 @@ impl Worker {
                 self.mounts_told.changed(Instant::now());
             }
             self.look_at_mounts();
-            if rung {
-                let _ = bell.read();
-                if !self.take_orders(orders) {
-                    return;
-                }
+            if rung && !self.take_orders() {
+                return;
             }
             self.hear();
             for unit in self.unkept.take_due(Instant::now()) {
                 self.need_ways(unit);
             }
-            self.work_round();
+            if !self.is_outdated() {
+                self.work_round();
+            }
             self.tell_troubles();
             if let Some((standing, why)) = self.unkept.news() {
                 self.tell(Finding::Unkept { standing, why });
@@ -158,12 +173,16 @@ impl Worker {
         }
     }
 
+    /// Whether the table of mounts is known to be another by now: where something may have been unmounted that a look
+    /// would mount again, nothing is looked at before the table is.
+    fn is_outdated(&self) -> bool {
+        self.post.reach == Reach::Remote && self.mounts_told.due().is_some()
+    }
+
     fn timeout(&self) -> PollTimeout {
-        let is_busy = !self.urgent.is_empty()
-            || !self.routine.is_empty()
-            || self.sweeping.is_some()
-            || !self.sweeps_asked.is_empty();
-        if is_busy {
+        let is_busy =
+            !self.urgent.is_empty() || !self.routine.is_empty() || self.sweeping.is_some() || self.is_to_sweep;
+        if is_busy && !self.is_outdated() {
             return PollTimeout::ZERO;
         }
         let dues = [self.troubles.next_due(), self.mounts_told.due(), self.unkept.next_due()];
@@ -177,12 +196,12 @@ impl Worker {
     }
 
     /// Takes every waiting command; `false` means to stop.
-    fn take_orders(&mut self, orders: &Orders) -> bool {
-        let Waiting { territory, mut sweeps, stop } = orders.take();
+    fn take_orders(&mut self) -> bool {
+        let Waiting { territory, sweeps, stop } = self.post.take_orders();
         if let Some(territory) = territory {
             self.take_territory(territory.territory());
         }
-        self.sweeps_asked.append(&mut sweeps);
+        self.is_to_sweep |= !sweeps.is_empty();
         !stop
     }
 
@@ -195,10 +214,17 @@ impl Worker {
         for unit in territory.homes.len() + 1..self.wards.len() {
             self.watch.rewatch(as_unit(unit), |_| ());
         }
-        let ward =
-            |(whose, candidates): (Option<&AccountName>, _)| Ward { whose: whose.cloned(), candidates, ..Ward::default() };
+        let ward = |(whose, candidates): (Option<&AccountName>, _)| Ward {
+            whose: whose.cloned(),
+            candidates,
+            ..Ward::default()
+        };
         self.wards = candidates_of(&territory).map(ward).collect();
         self.territory = Some((territory.mode, digest));
+        let wards = &self.wards;
+        let names: BTreeSet<&Option<AccountName>> = wards.iter().map(|ward| &ward.whose).collect();
+        self.beyond.retain(|whose| names.contains(whose));
+        self.has_moved = true;
         self.told.clear();
         self.unkept.forget();
         self.urgent.clear();
@@ -258,6 +284,14 @@ impl Worker {
             }
         }
         self.sweep_some(SWEPT_PER_ROUND);
+        if self.has_moved && self.routine.is_empty() {
+            self.tell_beyond();
+        }
+    }
+
+    fn tell_beyond(&mut self) {
+        self.has_moved = false;
+        self.post.set_beyond(&self.beyond);
     }
 
     /// Puts `unit` among the urgent.
@@ -272,7 +306,17 @@ impl Worker {
     /// Does what `unit` waits for, if another look has not done it already.
     fn attend(&mut self, unit: Unit) {
         let Some(need) = self.wards.get_mut(unit as usize).and_then(|ward| ward.need.take()) else { return };
+        self.enter(unit);
         self.pass(unit, need);
+        self.post.leave();
+    }
+
+    /// What follows may hang: the keeper has to know where.
+    fn enter(&self, unit: Unit) {
+        let ward = &self.wards[unit as usize];
+        if let Some(candidate) = ward.candidates.first() {
+            self.post.enter(ward.whose.as_ref(), Arc::clone(&candidate.base));
+        }
     }
 
     /// Notes a failure, and tells it if it has not been told lately and not too many wait to be told.

@@ -23,6 +23,7 @@ use nix::{errno::Errno, fcntl::OFlag};
 
 use super::{Trouble, Worker};
 use crate::enforce::homes::{
+    lanes::Reach,
     look::{Candidate, examine, expand, find_link, standing_of, survey_of},
     report::{Job, Noted},
 };
@@ -96,6 +97,9 @@ impl Worker {
 
     /// Does what the verdict says.
     fn conclude(&mut self, unit: Unit, index: usize, file: &Path, sight: Sight, verdict: Verdict) {
+        if self.post.is_replaced() {
+            return;
+        }
         match verdict {
             Verdict::Keep(_) => {
                 self.told.remove(file);
@@ -233,9 +237,10 @@ impl Worker {
     /// Walks from each base towards its files and watches every directory on the way before looking into it.
     fn walk_ways(&mut self, unit: Unit) {
         let mut failures = Vec::new();
-        let Self { root, watch, wards, mounts, sweeping, .. } = self;
+        let Self { root, watch, wards, mounts, sweeping, post, .. } = self;
         let candidates = &mut wards[unit as usize].candidates;
-        let mut asleep = false;
+        let may_hang = post.reach == Reach::Remote;
+        let (mut asleep, mut beyond) = (false, false);
         watch.rewatch(unit, |adding| {
             let mut known: Option<(Arc<Path>, PathBuf)> = None;
             for candidate in candidates {
@@ -243,10 +248,16 @@ impl Worker {
                 candidate.leave();
                 let real = match known.take() {
                     Some((same, real)) if same == base => Ok(real),
-                    _ => mounts.resolve(root, &base),
+                    _ => mounts.resolve(root, &base, may_hang),
                 };
                 if real.as_ref().is_ok_and(|real| mounts.would_mount(real)) {
                     asleep = true;
+                    continue;
+                }
+                let is_remote = |real| mounts.is_remote(real, (!candidate.is_pattern).then_some(&*candidate.below));
+                if real.as_deref().is_ok_and(|real| is_remote(real) != may_hang) {
+                    beyond = true;
+                    known = real.ok().map(|real| (base, real));
                     continue;
                 }
                 let real = real.inspect(|real| known = Some((base.clone(), real.clone())));
@@ -261,6 +272,11 @@ impl Worker {
         });
         if let Some(sweep) = sweeping {
             sweep.report.not_mounted += u64::from(asleep);
+        }
+        let whose = &self.wards[unit as usize].whose;
+        if beyond != self.beyond.contains(whose) {
+            self.has_moved = true;
+            let _ = if beyond { self.beyond.insert(whose.clone()) } else { self.beyond.remove(whose) };
         }
         for (path, error) in failures {
             self.fail(unit, path, error);

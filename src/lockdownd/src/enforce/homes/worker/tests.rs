@@ -3,7 +3,7 @@ use std::{fs, path::Path, sync::mpsc::channel};
 use lockdown_host::writers::Writers;
 
 use super::*;
-use crate::enforce::homes::{HomeSpec, KeyFilePath};
+use crate::enforce::homes::{HomeSpec, KeyFilePath, lanes::Keeper};
 
 /// More than the kernel queues for one inotify instance.
 fn more_than_the_queue_holds() -> u64 {
@@ -18,6 +18,16 @@ fn spec(name: &str) -> HomeSpec {
 }
 
 fn worker(machine: &Path, mounts: &Path, intake: Intake, jobs: std::sync::mpsc::Sender<Job>) -> Worker {
+    worker_for(Reach::Local, machine, mounts, intake, jobs)
+}
+
+fn worker_for(
+    reach: Reach,
+    machine: &Path,
+    mounts: &Path,
+    intake: Intake,
+    jobs: std::sync::mpsc::Sender<Job>,
+) -> Worker {
     let watch = HomeWatch::open(Writers::nobody()).unwrap();
     Worker::new(
         Root::open(machine).unwrap(),
@@ -25,6 +35,7 @@ fn worker(machine: &Path, mounts: &Path, intake: Intake, jobs: std::sync::mpsc::
         intake,
         Mounts::open(mounts).unwrap(),
         Outbox::new(jobs, Arc::default()),
+        Post::new(reach, Keeper::new().unwrap()).unwrap(),
     )
 }
 
@@ -130,7 +141,7 @@ fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is
     fs::write(&table, automount).unwrap();
     let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
     let (jobs, told) = channel();
-    let mut worker = worker(machine.path(), &table, intake, jobs);
+    let mut worker = worker_for(Reach::Remote, machine.path(), &table, intake, jobs);
     // By a link, too.
     std::os::unix::fs::symlink("/home/grace", machine.path().join("grace")).unwrap();
     let linked = HomeSpec {
@@ -139,15 +150,9 @@ fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is
         ..spec("grace")
     };
     worker.take_territory(Territory { mode: Mode::Enforce, homes: vec![spec("frank"), linked], shared: Vec::new() });
-    worker.sweeps_asked.insert(1);
+    worker.is_to_sweep = true;
     worker.work_round();
-    let swept = |told: Vec<Job>| {
-        told.into_iter().find_map(|job| match job {
-            Job::Tell(Finding::Swept(report)) => Some(report),
-            _ => None,
-        })
-    };
-    let report = swept(told.try_iter().collect()).unwrap();
+    let report = worker.post.take_swept().unwrap();
     assert_eq!((report.not_mounted, report.files, worker.watch.watched()), (2, 0, 0), "nothing was touched");
     // Somebody goes there: what was mounted is looked at, and named.
     fs::write(&table, format!("{automount}41 40 0:41 /frank /home/frank rw - nfs4 files:/frank rw\n")).unwrap();
@@ -162,8 +167,41 @@ fn a_home_is_not_mounted_by_a_sweep_and_a_shared_one_is_named_before_anything_is
     let named: Vec<Job> = told.try_iter().collect();
     assert!(keys.exists() && named.len() == 1, "it is named once");
     assert!(matches!(&named[0], Job::Tell(Finding::Failed { error, .. }) if error.contains("/home/frank (nfs4)")));
-    worker.sweeps_asked.insert(2);
+    worker.is_to_sweep = true;
+    worker.work_round();
+    assert!(keys.exists(), "the table of mounts was read just now, and has to be read again first");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    worker.look_at_mounts();
     worker.work_round();
     assert!(!keys.exists(), "the next sweep removes it");
-    assert_eq!(swept(told.try_iter().collect()).unwrap().not_mounted, 1, "hers is asleep");
+    assert_eq!(worker.post.take_swept().unwrap().not_mounted, 1, "hers is asleep");
+}
+
+#[test]
+fn a_home_on_a_remote_file_system_is_left_to_the_lane_for_those_and_no_step_is_taken_towards_it() {
+    let machine = tempfile::tempdir().unwrap();
+    let names = ["frank", "grace", "heidi"];
+    let keys = names.map(|name| machine.path().join("home").join(name).join(".ssh/authorized_keys"));
+    for keys in &keys {
+        fs::create_dir_all(keys.parent().unwrap()).unwrap();
+        fs::write(keys, "planted").unwrap();
+    }
+    let table = machine.path().join("mountinfo");
+    let root = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+    let remote = "40 21 0:40 / /home/frank rw - fuse.any x rw\n41 21 0:41 / /home/heidi/.ssh rw - fuse.any x rw\n";
+    fs::write(&table, format!("{root}{remote}")).unwrap();
+    let homes: Vec<HomeSpec> = names.map(spec).into();
+    let theirs = |whom: &[&str]| whom.iter().map(|name| Some(AccountName::parse(name.as_bytes()))).collect();
+    for (reach, gone, beyond) in [
+        (Reach::Local, [false, true, false], theirs(&["frank", "heidi"])),
+        (Reach::Remote, [true, true, true], theirs(&["grace"])),
+    ] {
+        let intake = Intake::open(&machine.path().join("quarantine")).unwrap();
+        let (jobs, _told) = channel();
+        let mut worker = worker_for(reach, machine.path(), &table, intake, jobs);
+        worker.take_territory(Territory { mode: Mode::Enforce, homes: homes.clone(), shared: Vec::new() });
+        worker.work_round();
+        assert_eq!(keys.each_ref().map(|keys| !keys.exists()), gone, "{reach:?}");
+        assert_eq!(worker.post.beyond(), beyond, "{reach:?}");
+    }
 }
