@@ -1,6 +1,11 @@
 //! What an operator's day needs: reading at a terminal, times in one's own zone, and the like.
 
-use instance_tests::{House, on_each_release};
+use std::time::Duration;
+
+use instance_tests::{House, eventually, on_each_release};
+
+/// Ample, on a machine that does much else.
+const SOON: Duration = Duration::from_secs(30);
 
 on_each_release! {
     fn records_have_a_pager_at_a_terminal_and_times_a_zone(release) {
@@ -27,5 +32,25 @@ on_each_release! {
         assert!(house.ctl("grants").stdout.contains(" UTC "));
         let odd = house.run("TZ=Nowhere lockdownctl --time local grants");
         assert!(odd.status == 1 && odd.stderr.contains("is no time zone"), "{odd}");
+    }
+    fn a_person_is_told_at_login_when_their_grant_ends_and_again_when_that_changes(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        let login = || house.ssh("ubuntu").key(&house.frank);
+        let said = login().run("echo here").expect_ok();
+        assert_eq!(said, "here", "a command's output is its own");
+        let mut client = login().arg("-tt").spawn("");
+        let told = |client: &instance_tests::Client, what: &str| client.stdout().contains(what);
+        eventually("it is told at the login", SOON, || told(&client, "lockdownd: this connection to ubuntu ends in"));
+        eventually("the session is known", SOON, || house.ctl_json("sessions").to_string().contains("pts/"));
+        house.allow("frank --account ubuntu --for 30m");
+        house.allow("frank --account ubuntu --for 2h");
+        eventually("it is told of the new end", SOON, || told(&client, "lockdownd: this connection to ubuntu now ends in 2h, at "));
+        assert_eq!(client.stdout().matches("now ends in").count(), 1, "{}", client.stdout());
+        assert!(client.is_alive());
+        // The breakglass account has no end to tell of.
+        let exempt = house.ssh("breakglass").key(&house.breakglass).arg("-tt").spawn("echo in; sleep 3600");
+        eventually("it is in", SOON, || told(&exempt, "in"));
+        assert!(!told(&exempt, "lockdownd"), "{}", exempt.stdout());
     }
 }

@@ -105,6 +105,11 @@ on_each_release! {
         assert!(refused.contains("or choose ledger.when_full = \"drop_oldest\""), "{refused}");
         let status = house.ctl("status").stdout;
         assert!(status.contains("CRIT: no new grant is given: the ledger has reached its max_size"), "{status}");
+        // Before it came to that it was said, as it is again once there is more room.
+        house.configure(&house.config("enforce", &ship("[ledger]\nmax_size = \"1200KiB\"")));
+        let problems = || house.ctl_json("status")["problems"].to_string();
+        eventually("it is nearly full", SOON, || problems().contains("at 100 % no new grant is given"));
+        house.configure(&house.config("enforce", &ship("[ledger]\nmax_size = \"1MiB\"")));
         let before = head(&house);
         house.ctl("lockdown --reason reserve").expect_ok();
         assert!(head(&house).1 > before.1, "it is recorded into the reserve");

@@ -86,13 +86,24 @@ pub struct Question {
 #[must_use = "a login goes on only by an answer that allows it"]
 pub enum Answer {
     /// The login may go on.
-    Allow {},
+    Allow {
+        /// What the person is shown where they log in to a terminal, at most [`MAX_TEXT`] bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe::<MAX_TEXT, _>")]
+        text: Option<String>,
+    },
     /// The login ends here.
     Refuse {
         /// What the person is shown: a few lines, at most [`MAX_TEXT`] bytes.
         #[serde(deserialize_with = "text::<MAX_TEXT, _>")]
         text: String,
     },
+}
+
+impl Answer {
+    /// The login may go on, and nothing is said.
+    pub fn allow() -> Self {
+        Self::Allow { text: None }
+    }
 }
 
 /// A login to an exempt account while the daemon did not answer; the daemon records it when it is back, then removes the note.
@@ -162,7 +173,14 @@ mod tests {
 
     #[test]
     fn only_the_exact_words_allow() {
-        assert_eq!(serde_json::from_str::<Answer>(r#"{"answer":"allow"}"#).unwrap(), Answer::Allow {});
+        assert_eq!(serde_json::from_str::<Answer>(r#"{"answer":"allow"}"#).unwrap(), Answer::allow());
+        let told = Answer::Allow { text: Some("until 18:00".to_owned()) };
+        assert_eq!(serde_json::from_str::<Answer>(&serde_json::to_string(&told).unwrap()).unwrap(), told);
+        assert_eq!(
+            serde_json::to_string(&Answer::allow()).unwrap(),
+            r#"{"answer":"allow"}"#,
+            "as an older gate knows it"
+        );
         for wrong in ["{}", "true", r#""allow""#, r#"{"answer":"Allow"}"#, r#"{"answer":"allow","if":"later"}"#, "[]"] {
             assert!(serde_json::from_str::<Answer>(wrong).is_err(), "{wrong} was taken for an answer");
         }

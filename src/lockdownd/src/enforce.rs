@@ -57,7 +57,9 @@ pub use self::{
     checks::Checked, ending::Ending, jobs::Came, left_behind::LookedBehind, listeners::WhoListens, reload::Loaded,
     start::StartError, users_sshd::UsersSshds, ways::Seen, world::Looked,
 };
-pub(crate) use self::{checks::Waits, giving::NotInForce, shipping::shipping_problems, start::renamed};
+pub(crate) use self::{
+    checks::Waits, giving::NotInForce, shipped::NEARLY_FULL_REMEDY, shipping::shipping_problems, start::renamed,
+};
 use self::{
     homes::Homes, jobs::Jobs, mode::ModeState, recent::RecentLogins, schedule::Schedule, shipped::Shipped,
     unstored::Unstored, ways::WaysState, world::World,

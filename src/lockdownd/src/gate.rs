@@ -101,7 +101,7 @@ impl Engine {
             (answer @ Answer::Refuse { .. }, monitor) => {
                 self.answer_on_record(Waiting::Gate { to, answer, monitor }, now);
             }
-            (Answer::Allow {}, monitor) => {
+            (answer, monitor) => {
                 match (monitor, step) {
                     (Some(pid), Step::Session) => {
                         self.answered.note(pid, now.wall, false);
@@ -112,7 +112,7 @@ impl Engine {
                     (None, _) => {}
                 }
                 // Whoever asked may have given up; that changes nothing here.
-                let _ = to.send(Answer::Allow {});
+                let _ = to.send(answer);
             }
         }
     }
@@ -135,7 +135,7 @@ impl Engine {
         let PendingLogin { question, monitor, to: Some(to), .. } = login else { return };
         let over = session.ending.is_some() || self.judged_over(&session, now).is_some();
         let answer = match (written, over) {
-            (true, false) => Answer::Allow {},
+            (true, false) => Answer::Allow { text: self.greeting(&session, now) },
             (true, true) => self.refuse(&question, Some(&session.account), &Refused::NoGrantOnAccount, now),
             (false, _) => self.refuse(&question, Some(&session.account), &Refused::NotRecorded, now),
         };
@@ -158,7 +158,7 @@ impl Engine {
         let exempt = self.config.accounts.exempt.contains(&account);
         match question.step {
             // An exempt account is recorded once, when its session opens.
-            Step::Account if exempt => Answer::Allow {}.into(),
+            Step::Account if exempt => Answer::allow().into(),
             Step::Account => {
                 let judged = self
                     .judge_shared(&account)
@@ -166,7 +166,7 @@ impl Engine {
                 match judged {
                     Err(why) if self.enforces() => self.refuse(question, Some(&account), &why, now).into(),
                     // Observe lets everybody pass; what enforce would have done is recorded in the session step.
-                    _ => Answer::Allow {}.into(),
+                    _ => Answer::allow().into(),
                 }
             }
             Step::Session => {
@@ -195,7 +195,7 @@ impl Engine {
             self.recorder.note_often(draft, 1, now);
             self.commit(now);
         }
-        Answer::Allow {}
+        Answer::allow()
     }
 
     fn answer_session(
@@ -222,17 +222,17 @@ impl Engine {
                         // A gate that has given up waiting has left a note of it, or sshd's log knows of it.
                         None => self.record_emergency_notes(now),
                     }
-                    Answer::Allow {}.into()
+                    Answer::allow().into()
                 }
                 _ if self.enforces() => self.refuse(question, Some(&account), &Refused::UnknownConnection, now).into(),
-                _ => Answer::Allow {}.into(),
+                _ => Answer::allow().into(),
             };
         };
         let must_be_recorded = self.enforces() && standing != Standing::Emergency;
         let is_answered = |known: &Session| known.account == account && (known.recorded || !must_be_recorded);
         if self.sessions.nearest(&[monitor]).is_some_and(is_answered) {
             // The gate asks again because the daemon was replaced before it could answer; it has just been judged anew.
-            return Answer::Allow {}.into();
+            return Answer::allow().into();
         }
         let session = Session {
             id: self.new_session_id(),
@@ -283,7 +283,7 @@ impl Engine {
             (false, _) => {
                 self.note_login(draft, now);
                 self.commit(now);
-                Answer::Allow {}.into()
+                Answer::allow().into()
             }
         }
     }

@@ -249,6 +249,7 @@ impl Ledger {
             full: self.full(),
             owed: self.owed(),
             paths: self.paths.clone(),
+            keeping: self.keeping,
         }
     }
 

@@ -97,9 +97,9 @@ mod tests {
     fn the_answer_to_the_question_comes_back() {
         let answer = asked(|mut stream| {
             assert_eq!(frame::read::<Question>(&mut stream, gate::MAX_FRAME).unwrap(), question());
-            frame::write(&mut stream, &Answer::Allow {}, gate::MAX_FRAME).unwrap();
+            frame::write(&mut stream, &Answer::allow(), gate::MAX_FRAME).unwrap();
         });
-        assert_eq!(answer.unwrap(), Answer::Allow {});
+        assert_eq!(answer.unwrap(), Answer::allow());
     }
 
     #[test]
@@ -127,9 +127,9 @@ mod tests {
             drop(listener.accept().unwrap());
             let (mut stream, _) = listener.accept().unwrap();
             frame::read::<Question>(&mut stream, gate::MAX_FRAME).unwrap();
-            frame::write(&mut stream, &Answer::Allow {}, gate::MAX_FRAME).unwrap();
+            frame::write(&mut stream, &Answer::allow(), gate::MAX_FRAME).unwrap();
         });
-        assert_eq!(ask(&path, &question(), SHORT * 10).unwrap(), Answer::Allow {});
+        assert_eq!(ask(&path, &question(), SHORT * 10).unwrap(), Answer::allow());
     }
 
     #[test]

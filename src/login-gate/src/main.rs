@@ -26,6 +26,8 @@ use environment::Login;
 enum Verdict {
     /// It goes on.
     Pass,
+    /// It goes on, and sshd shows this where the person gets a terminal.
+    Greet(String),
     /// It ends, and the person is told why.
     Refuse { step: Step, text: String },
 }
@@ -48,6 +50,11 @@ fn main() -> ExitCode {
     });
     match verdict {
         Verdict::Pass => ExitCode::SUCCESS,
+        Verdict::Greet(text) => {
+            // A person who cannot be told gets in all the same.
+            let _ = writeln!(io::stdout(), "{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
         Verdict::Refuse { step, text } => {
             // A person who cannot be told is refused all the same.
             let _ = writeln!(io::stdout(), "{}", text.trim_end());
@@ -70,7 +77,8 @@ fn decide() -> Verdict {
         Login::Ssh(question) => {
             let exempt = alone::exempt(&question.account);
             match ask::daemon(&question, exempt) {
-                Ok(Answer::Allow {}) => Verdict::Pass,
+                Ok(Answer::Allow { text: Some(text) }) if question.step == Step::Session => Verdict::Greet(text),
+                Ok(Answer::Allow { .. }) => Verdict::Pass,
                 // PAM lets exempt accounts by whatever we say, so their connection must not be ended either.
                 Ok(Answer::Refuse { .. }) if exempt => Verdict::Pass,
                 Ok(Answer::Refuse { text }) => Verdict::Refuse { step: question.step, text },

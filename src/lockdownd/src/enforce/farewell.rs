@@ -6,7 +6,7 @@ use control::format_duration;
 use jiff::{SignedDuration, Timestamp};
 use lockdown_core::policy::time::Now;
 use lockdown_host::terminal;
-use record::SessionId;
+use record::{GrantId, SessionId};
 
 use super::Engine;
 use crate::sessions::{Session, Warned};
@@ -58,11 +58,42 @@ impl Engine {
         }
     }
 
+    /// What a person reads where they log in to a terminal: when this connection will be ended.
+    pub(crate) fn greeting(&self, session: &Session, now: Now) -> Option<String> {
+        let (ends_at, why) = self.end_of(session).filter(|_| self.ends_sessions())?;
+        let left = rounded(ends_at.duration_since(now.wall));
+        Some(format!("lockdownd: this connection to {} ends in {left}, at {ends_at:.0}: {why}.", shown(session)))
+    }
+
+    /// Tells the terminals of a grant's sessions that they go on for longer, where a lockdown does not end them first.
+    pub(crate) fn tell_new_end(&self, grant: &GrantId, before: Timestamp, now: Now) {
+        if !self.ends_sessions() {
+            return;
+        }
+        let theirs = self.sessions.live().iter();
+        for session in theirs.filter(|session| session.grant() == Some(grant) && session.ending.is_none()) {
+            let Some((ends_at, why)) = self.end_of(session) else { continue };
+            if self.next_lockdown().is_some_and(|lockdown| lockdown < before) {
+                continue;
+            }
+            let left = rounded(ends_at.duration_since(now.wall));
+            let text =
+                format!("lockdownd: this connection to {} now ends in {left}, at {ends_at:.0}: {why}.", shown(session));
+            for number in terminal::held_by(session.monitor) {
+                self.tell(session, number, &text);
+            }
+        }
+    }
+
+    /// Whether a session is ended when its grant ends.
+    fn ends_sessions(&self) -> bool {
+        self.enforces() && self.config.sessions.end_with_grant
+    }
+
     /// How long before its end a session is warned; nothing where no session ends with its grant.
     fn warning(&self) -> Option<SignedDuration> {
         let before = self.config.sessions.warn_before?;
-        let ends = self.enforces() && self.config.sessions.end_with_grant;
-        SignedDuration::try_from(before).ok().filter(|_| ends)
+        SignedDuration::try_from(before).ok().filter(|_| self.ends_sessions())
     }
 
     /// When a session will be ended, by what.
@@ -96,12 +127,20 @@ impl Engine {
 }
 
 fn warning(session: &Session, ends_at: Timestamp, left: SignedDuration, why: &str) -> String {
-    let seconds = left.as_secs().unsigned_abs().max(1);
-    // Whole minutes read better where there are several.
-    let rounded = if seconds > 120 { (seconds + 30) / 60 * 60 } else { seconds };
-    let left = format_duration(std::time::Duration::from_secs(rounded));
-    let account = &session.account;
+    let (left, account) = (rounded(left), &session.account);
     format!("lockdownd: this connection to {account} ends in {left}, at {ends_at:.0}: {why}.{}", remedy(session))
+}
+
+/// How long that is, in whole minutes where there are several: they read better.
+fn rounded(left: SignedDuration) -> String {
+    let seconds = left.as_secs().max(1).unsigned_abs();
+    let rounded = if seconds > 120 { (seconds + 30) / 60 * 60 } else { seconds };
+    format_duration(std::time::Duration::from_secs(rounded))
+}
+
+/// The account, for whatever shows it.
+fn shown(session: &Session) -> String {
+    record::escape(session.account.as_str().as_bytes())
 }
 
 fn remedy(session: &Session) -> String {

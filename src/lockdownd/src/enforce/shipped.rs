@@ -20,6 +20,9 @@ use crate::{disk::Store, ledger::Full, trigger::Reason};
 
 /// The server's key, as pinned by the first receipt that held.
 const PINNED: &str = "/var/lib/lockdownd/receipt_key.pub";
+/// What to do where the ledger is nearly full.
+pub(crate) const NEARLY_FULL_REMEDY: &str =
+    "see with lockdownctl status why records are not shipped, make room, or raise ledger.max_size and reload";
 /// The most that is read of it, in bytes.
 const MAX_PINNED: u64 = 4096;
 /// How many receipts are looked at in one go, the newest first.
@@ -306,6 +309,9 @@ impl Engine {
         let prune = move |store: &mut Store| {
             if let Err(error) = store.ledger.prune(now.wall) {
                 tracing::error!(%error, "old segments of the ledger could not be pruned");
+            }
+            if let Ok(Some(what)) = store.ledger.view().nearly_full() {
+                tracing::warn!("{what}; {NEARLY_FULL_REMEDY}");
             }
             None
         };

@@ -1,10 +1,12 @@
 //! The ledger as it was after the last commit, for whoever does not write it: reading it takes nothing of who does.
 
+use std::io;
+
 use record::{Hash, Host, LedgerId, Record};
 
 use super::{
-    Error, Full, Head,
-    files::{self, Paths},
+    Error, Full, Head, Keeping,
+    files::{self, Paths, at},
     inspect::Lines,
 };
 
@@ -26,9 +28,54 @@ pub struct View {
     /// How many statements wait to be written.
     pub owed: usize,
     pub(super) paths: Paths,
+    pub(super) keeping: Keeping,
 }
 
+/// How full the ledger may get before that is said, in percent of `max_size`.
+const NEARLY_FULL: u64 = 80;
+/// How little room the disk may have before that is said, in bytes: ten thousand records or so.
+const LITTLE_ROOM: u64 = 16 << 20;
+
 impl View {
+    /// That before long no new grant is given, or records are dropped that nobody has; nothing where there is room, or where
+    /// it has come to that. Reads the disk.
+    ///
+    /// # Errors
+    /// A ledger that cannot be looked at.
+    pub fn nearly_full(&self) -> Result<Option<String>, Error> {
+        let Keeping { max_size, drop_oldest, acknowledged_first, .. } = self.keeping;
+        if self.full.is_some() {
+            return Ok(None);
+        }
+        let dir = self.paths.ledger();
+        let room = at("examine", &dir, rustix::fs::statvfs(&dir).map_err(io::Error::from))?;
+        let room = room.f_bavail.saturating_mul(room.f_frsize);
+        if room < LITTLE_ROOM {
+            let left = room >> 20;
+            return Ok(Some(format!(
+                "the disk that holds the ledger has {left} MiB left: when it is full, no new grant is given"
+            )));
+        }
+        let then = match (drop_oldest, acknowledged_first) {
+            (true, false) => return Ok(None),
+            (true, true) => "the oldest are dropped",
+            (false, _) => "no new grant is given",
+        };
+        // What is acknowledged makes room by itself.
+        let all = files::segments(&self.paths)?;
+        let from = all.partition_point(|first| *first <= self.acknowledged + 1).saturating_sub(1);
+        let mut bytes = 0_u64;
+        for first in &all[from..] {
+            let path = self.paths.segment(*first);
+            bytes += at("examine", &path, path.symlink_metadata())?.len();
+        }
+        let percent = bytes.saturating_mul(100) / max_size.max(1);
+        let what = format!(
+            "records that no server has acknowledged fill {percent} % of what the ledger may have (ledger.max_size): at 100 % {then}"
+        );
+        Ok((percent >= NEARLY_FULL).then_some(what))
+    }
+
     /// The hash of the record with this number; nothing where it is not here (any more).
     ///
     /// # Errors

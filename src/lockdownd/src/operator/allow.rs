@@ -136,7 +136,7 @@ impl Engine {
 
     /// A later end is on record: the grant has it, unless it has ended meanwhile.
     fn prolong(&mut self, to: &Grant, now: Now) -> Result<Grant, NotInForce> {
-        self.in_force(&to.id)?;
+        let before = self.in_force(&to.id)?.ends;
         if let Some(grant) = self.grants.get_mut(&to.id)
             && to.ends.remaining(now) > grant.ends.remaining(now)
         {
@@ -144,7 +144,11 @@ impl Engine {
         }
         self.grants_unsaved = true;
         self.pass(now);
-        self.in_force(&to.id)
+        let grant = self.in_force(&to.id)?;
+        if grant.ends != before {
+            self.tell_new_end(&to.id, before.wall, now);
+        }
+        Ok(grant)
     }
 
     fn in_force(&self, id: &GrantId) -> Result<Grant, NotInForce> {

@@ -13,7 +13,7 @@ use lockdown_host::quarantine::{self, QUARANTINE};
 use record::{Account, GrantId, Record};
 
 use crate::{
-    enforce::{Engine, QUICK_TRIES, jobs::Kind, renamed, shipping_problems},
+    enforce::{Engine, NEARLY_FULL_REMEDY, QUICK_TRIES, jobs::Kind, renamed, shipping_problems},
     ledger::View,
     sessions::{self, Session, Standing as S},
     trigger::Reply,
@@ -67,7 +67,15 @@ impl Engine {
     pub(crate) fn answer_status(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut status = Box::new(self.status(now));
         status.problems.extend(stale);
+        let ledger = self.recorder.ledger().clone();
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
+            let nearly_full =
+                ledger.nearly_full().unwrap_or_else(|error| Some(format!("the ledger cannot be read: {error}")));
+            status.problems.extend(nearly_full.map(|what| Problem {
+                severity: Severity::Warning,
+                what,
+                remedy: Some(NEARLY_FULL_REMEDY.to_owned()),
+            }));
             status.problems.extend(shipping_problems(&status.shipping, now.wall));
             match quarantine::count(Path::new(QUARANTINE)) {
                 Ok(count) => status.quarantined = count,

@@ -97,7 +97,7 @@ async fn who_asks_on_a_socket_while_a_reason_is_acted_on_is_next_whatever_floods
         let frame = control::frame::encode(&question, gate::MAX_FRAME).expect("a frame");
         std::io::Write::write_all(&mut client, &frame).expect("it is taken");
         let Reason::Login { answer, .. } = triggers.next(None, None).await else { panic!("something else came first") };
-        answer.send(gate::Answer::Allow {}).expect("somebody waits");
+        answer.send(gate::Answer::allow()).expect("somebody waits");
     }
 }
 

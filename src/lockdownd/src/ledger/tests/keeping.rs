@@ -45,6 +45,29 @@ fn an_outage_of_a_week_beyond_the_retention_prunes_nothing_and_holds_nothing_up(
 }
 
 #[test]
+fn before_the_ledger_is_full_that_is_said_and_what_is_acknowledged_does_not_count() {
+    let mut host = Host1::new();
+    let mut ledger = host.open().ledger;
+    set(&mut ledger, small(false));
+    while ledger.view().nearly_full().unwrap().is_none() {
+        assert!(ledger.size() < small(false).max_size, "it is full, and nobody was told before");
+        days(&mut host, &mut ledger, 1);
+    }
+    assert!(ledger.full().is_none() && ledger.view().nearly_full().unwrap().unwrap().contains("no new grant is given"));
+    set(&mut ledger, small(true));
+    assert!(ledger.view().nearly_full().unwrap().unwrap().contains("the oldest are dropped"));
+    set(&mut ledger, Keeping { acknowledged_first: false, ..small(true) });
+    assert_eq!(
+        ledger.view().nearly_full().unwrap(),
+        None,
+        "nobody is asked to acknowledge: the oldest go as they are to"
+    );
+    set(&mut ledger, small(false));
+    ledger.acknowledge(ledger.head().seq);
+    assert_eq!(ledger.view().nearly_full().unwrap(), None);
+}
+
+#[test]
 fn only_segments_that_are_old_and_acknowledged_whole_go() {
     let mut host = Host1::new();
     let mut ledger = host.open().ledger;
