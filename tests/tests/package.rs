@@ -228,6 +228,51 @@ on_each_release! {
         assert!(instance.sh("cat /etc/lockdownd/config.toml").contains("mode = \"observe\""));
     }
 
+    fn a_signed_repository_of_the_built_packages_installs_and_upgrades_and_nothing_else_is_taken(release) {
+        let instance = Instance::boot_bare(release);
+        let (home, repository) = (tempfile::tempdir().unwrap(), instance.scratch().join("repository"));
+        let host = |script: &str| {
+            let script = format!("set -e; cd {}/..; {script}", env!("CARGO_MANIFEST_DIR"));
+            let done = Command::new("bash").args(["-c", &script]).env("GNUPGHOME", home.path()).output().unwrap();
+            assert!(done.status.success(), "{script}: {done:?}");
+        };
+        host("for name in house other; do gpg --batch --quiet --passphrase '' --quick-gen-key $name@example.com ed25519 sign never; done");
+        // Served from a directory: the instance has no network.
+        let publish = |key: &str, deb: &Path| {
+            let (to, deb) = (repository.display(), deb.display());
+            let served = instance.outside("/srv/repository");
+            let served = served.display();
+            host(&format!("packaging/repository {to} --key {key}@example.com {deb}; rm -rf {served}; cp -r {to} {served}; chmod -R a+rX {served}"));
+        };
+        publish("house", &built_package());
+        instance.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; mkdir -p /etc/apt/keyrings; \
+                     cp /srv/repository/key.asc /etc/apt/keyrings/lockdownd.asc; \
+                     sed 's|https://.*|file:/srv/repository|' /srv/repository/lockdownd.sources >/etc/apt/sources.list.d/lockdownd.sources");
+        let apt = |args: &str| instance.run(&format!("DEBIAN_FRONTEND=noninteractive apt-get -q -y {args} </dev/null 2>&1"));
+        let version = || instance.sh("dpkg-query -W -f '${Version}' lockdownd");
+        apt("update").expect_ok();
+        apt("install --no-install-recommends lockdownd").expect_ok();
+        let first = version();
+        eventually("the daemon answers", Duration::from_secs(30), || instance.ctl("status").ok());
+
+        publish("house", &later_package(&instance.scratch()));
+        apt("update").expect_ok();
+        apt("upgrade").expect_ok();
+        assert_eq!(version(), format!("{first}+later"));
+        assert!(apt(&format!("install -s --allow-downgrades lockdownd={first}")).ok(), "the earlier one can be had too");
+
+        // Signed by somebody else, and changed after it was signed.
+        publish("other", &built_package());
+        let said = apt("-o APT::Update::Error-Mode=any update");
+        assert!(!said.ok(), "{said}");
+        publish("house", &built_package());
+        instance.sh("sed -i 's/^Version: /Version: 9/' /srv/repository/dists/stable/main/binary-*/Packages; rm /srv/repository/dists/stable/main/binary-*/*.gz");
+        instance.sh("rm -rf /var/lib/apt/lists/*");
+        assert!(!apt("-o APT::Update::Error-Mode=any update").ok() && !instance.sh("apt-cache policy lockdownd").contains(" 9"));
+        // The agent that gpg started goes with its home.
+        host("gpgconf --kill all");
+    }
+
     fn removal_leaves_logins_as_they_were_and_puts_no_key_back(release) {
         let house = House::enforcing(release);
         house.authorize("grace", &house.grace);
