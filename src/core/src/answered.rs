@@ -69,6 +69,14 @@ impl Answers {
         true
     }
 
+    /// Takes up those of an earlier run, oldest first: they come before those that are known, and of more than
+    /// [`MAX_ANSWERS`] the newest stay.
+    pub fn take_up(&mut self, earlier: impl IntoIterator<Item = Answer>) {
+        let known = std::mem::take(&mut self.answers);
+        self.answers.extend(earlier.into_iter().chain(known));
+        self.answers.drain(..self.answers.len().saturating_sub(MAX_ANSWERS));
+    }
+
     /// Every answer, oldest first.
     pub fn all(&self) -> impl ExactSizeIterator<Item = &Answer> {
         self.answers.iter()
@@ -93,15 +101,6 @@ impl Answers {
     pub fn find(&self, pid: i32, time: Timestamp) -> Option<&Answer> {
         let is_near = |a: &Answer| a.from.duration_since(time) <= AROUND && time.duration_since(a.until) <= AROUND;
         self.answers.iter().rev().find(|answer| answer.pid == pid && is_near(answer))
-    }
-}
-
-impl FromIterator<Answer> for Answers {
-    /// Of more than [`MAX_ANSWERS`] the last ones.
-    fn from_iter<I: IntoIterator<Item = Answer>>(answers: I) -> Self {
-        let mut answers: VecDeque<Answer> = answers.into_iter().collect();
-        answers.drain(..answers.len().saturating_sub(MAX_ANSWERS));
-        Self { answers, expected: VecDeque::new() }
     }
 }
 

@@ -163,6 +163,15 @@ impl Grants {
         }
     }
 
+    /// Ends a grant as it was ended elsewhere, whatever is known here of its end.
+    pub fn end_as(&mut self, id: &GrantId, end: End) {
+        if !self.end(id, end.clone())
+            && let Some(grant) = self.get_mut(id)
+        {
+            grant.end = Some(end);
+        }
+    }
+
     /// Marks a grant's creation as on record.
     pub fn mark_created_recorded(&mut self, id: &GrantId) {
         if let Some(grant) = self.get_mut(id) {

@@ -13,10 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::paths::{PathError, Root};
+use super::paths::{PathError, Root, read_path};
 
 /// What the daemon's own view of the host is read from.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// Which file systems are to be mounted where: fstab(5).
+pub const FSTAB: &str = "/etc/fstab";
 /// The most bytes read of it: some 100,000 mounts.
 const MAX_TABLE: u64 = 16 << 20;
 /// File systems whose files are other hosts' too.
@@ -161,6 +163,21 @@ impl AsFd for Mounts {
     }
 }
 
+/// The mount point at or above `path` that fstab(5) names and on which nothing is mounted. `None` also where one of the files
+/// cannot be read.
+#[must_use]
+pub fn not_mounted(path: &Path, fstab: &Path, mountinfo: &Path) -> Option<PathBuf> {
+    let text = read_path(fstab, MAX_TABLE).ok()?;
+    let mounts = Mounts::open(mountinfo).ok()?;
+    let is_mounted = |point: &Path| point == Path::new("/") || mounts.table.iter().any(|mount| mount.point == point);
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#"));
+    let point = |line: &[u8]| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        fields.nth(1).map(unescaped)
+    };
+    lines.filter_map(point).find(|point| path.starts_with(point) && !is_mounted(point))
+}
+
 fn parse(text: &[u8]) -> BTreeSet<Mount> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
@@ -278,6 +295,29 @@ mod tests {
         fs::write(file.path(), format!("{without}70 21 0:70 / /mnt rw - ext4 /dev/sdd rw\n")).expect("own file");
         let changed: Vec<PathBuf> = mounts.renew().expect("it reads").into_iter().collect();
         assert_eq!(changed, [PathBuf::from("/data/own"), PathBuf::from("/mnt")]);
+    }
+
+    #[test]
+    fn a_file_system_that_fstab_names_at_or_above_a_path_and_that_is_not_mounted_is_missing() {
+        let (file, _) = mounts(TABLE);
+        let fstab = tempfile::NamedTempFile::new().expect("a file");
+        for (text, path, missing) in [
+            ("", "/var/lib/lockdownd", None),
+            ("/dev/sda1 / ext4 defaults 0 1\n", "/var/lib/lockdownd", None),
+            ("UUID=1\t/var/lib\text4\tnofail 0 2\n", "/var/lib/lockdownd", Some("/var/lib")),
+            ("# /dev/sdb /var/lib ext4\n  # x /var ext4\n/dev/sdb none swap sw\n", "/var/lib/lockdownd", None),
+            ("/dev/sdb /var/lib/lock ext4\n", "/var/lib/lockdownd", None),
+            ("/dev/sdc /opt ext4\n", "/opt/x", None),
+            (
+                "ops@files:/ /srv/my\\040files fuse.sshfs\n/dev/sde /srv/my\\040files/a ext4\n",
+                "/srv/my files/a/b",
+                Some("/srv/my files/a"),
+            ),
+        ] {
+            fs::write(fstab.path(), text).expect("own file");
+            let found = not_mounted(Path::new(path), fstab.path(), file.path());
+            assert_eq!(found.as_deref(), missing.map(Path::new), "{text}");
+        }
     }
 
     #[test]

@@ -31,7 +31,8 @@ const MAX_WAITING: usize = 1_024;
 
 #[derive(Debug)]
 struct Inner {
-    to_file: mpsc::SyncSender<Line>,
+    /// Nothing until what the last run left is taken up.
+    to_file: Option<mpsc::SyncSender<Line>>,
     /// A line had no room: the file lacks it.
     behind: bool,
     answers: Answers,
@@ -45,36 +46,47 @@ struct Inner {
 pub struct Answered(Arc<Mutex<Inner>>);
 
 impl Answered {
-    /// Takes up what the last run left. What cannot be read is not known, and the caller says so.
+    /// None yet. They are kept in memory alone until those of the last run are taken up.
     #[must_use]
-    pub fn open(path: &Path) -> (Self, Option<io::Error>) {
-        let (text, error) = match paths::read_path(path, MAX_FILE) {
-            Ok(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), None),
-            Err(error) => (String::new(), Some(error)),
-        };
-        let (to_file, lines) = mpsc::sync_channel(MAX_WAITING);
-        let inner = Arc::new(Mutex::new(Inner {
-            to_file,
+    pub fn none() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            to_file: None,
             behind: false,
-            answers: text.lines().filter_map(Answer::parse).collect(),
+            answers: Answers::default(),
             unheard: Unheard::default(),
             start: Instant::now(),
-        }));
-        let mut kept = Kept { path: path.to_owned(), file: None, lines: usize::MAX, inner: Arc::downgrade(&inner) };
-        kept.save();
+        })))
+    }
+
+    /// Takes up what the last run left, and keeps all of them there from now on.
+    ///
+    /// # Errors
+    /// What could not be read is not known.
+    pub fn take_up(&self, path: &Path) -> io::Result<()> {
+        let (text, read) = match paths::read_path(path, MAX_FILE) {
+            Ok(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), Ok(())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), Ok(())),
+            Err(error) => (String::new(), Err(error)),
+        };
+        let (to_file, lines) = mpsc::sync_channel(MAX_WAITING);
+        let mut inner = self.inner();
+        inner.answers.take_up(text.lines().filter_map(Answer::parse));
+        inner.to_file = Some(to_file);
+        drop(inner);
+        let kept = Kept { path: path.to_owned(), file: None, lines: usize::MAX, inner: Arc::downgrade(&self.0) };
         if let Err(error) = thread::Builder::new().name("answers".to_owned()).spawn(move || kept.keep(&lines)) {
             tracing::error!(%error, "the answers to the gate are not kept for the next start");
         }
-        (Self(inner), error)
+        read
     }
 
     /// Waits until all that was noted is written, this long at most; whether it is.
     #[must_use]
     pub fn flush(&self, most: Duration) -> bool {
         let (done, told) = mpsc::sync_channel(1);
-        let asked = self.inner().to_file.try_send(Line::Flush(done));
-        asked.is_ok() && told.recv_timeout(most).is_ok()
+        // Where there is no file yet, nothing waits to be written.
+        let Some(to_file) = self.inner().to_file.clone() else { return true };
+        to_file.try_send(Line::Flush(done)).is_ok() && told.recv_timeout(most).is_ok()
     }
 
     /// Notes one answer.
@@ -164,7 +176,7 @@ impl Inner {
             return;
         }
         let line = if self.behind { Line::Anew } else { Line::Answer(line) };
-        self.behind = self.to_file.try_send(line).is_err();
+        self.behind = self.to_file.as_ref().is_some_and(|to_file| to_file.try_send(line).is_err());
     }
 }
 
@@ -189,6 +201,7 @@ struct Kept {
 impl Kept {
     /// Writes what comes, until nobody notes anything any more.
     fn keep(mut self, lines: &mpsc::Receiver<Line>) {
+        self.save();
         for line in lines {
             match line {
                 Line::Answer(line) => self.add(&line),
@@ -253,8 +266,8 @@ mod tests {
     }
 
     fn open(dir: &Path) -> Answered {
-        let (answered, error) = Answered::open(&dir.join("answered"));
-        assert!(error.is_none());
+        let answered = Answered::none();
+        answered.take_up(&dir.join("answered")).expect("it reads");
         answered
     }
 
@@ -316,6 +329,22 @@ mod tests {
         }
         let text = std::fs::read_to_string(dir.path().join("answered")).expect("there");
         assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_is_noted_before_the_last_run_is_known_stays_and_comes_into_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let before = open(dir.path());
+        before.note(7, at(0), false);
+        written(&before);
+        let answered = Answered::none();
+        answered.note(8, at(0), false);
+        assert!(answered.flush(LONG) && answered.knows(8, at(0)) && !answered.knows(7, at(0)));
+        answered.take_up(&dir.path().join("answered")).expect("it reads");
+        written(&answered);
+        for answered in [answered, open(dir.path())] {
+            assert!(answered.knows(7, at(0)) && answered.knows(8, at(0)));
+        }
     }
 
     #[test]

@@ -1,22 +1,32 @@
 //! The disk thread: the one thread that waits for the disk that state and ledger are on.
 //!
 //! It does one piece of work after the other, in the order in which they were given. Nobody waits for it: what it has done
-//! comes back as a reason to act. So a disk that stands still holds up neither an end nor a login nor an operator.
+//! comes back as a reason to act. So a disk that stands still holds up neither an end nor a login nor an operator. It begins
+//! with reading what the last run left ([`Opener`]), and tries that until it succeeds.
+
+mod opening;
 
 use std::{
+    fs::File,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use nix::fcntl::Flock;
 use record::Draft;
 
+pub(crate) use self::opening::{ENDED, copied_grants, identity_by, keeping};
+pub use self::opening::{Found, Left, NotOpened, Opener};
 use crate::{
     grants::{self, GrantsFile, Snapshot},
     ledger::{self, Ledger, View},
     trigger::Reason,
 };
+
+/// How long until opening the store is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the disk thread works on.
 #[derive(Debug)]
@@ -27,7 +37,12 @@ pub struct Store {
     failing: Option<String>,
     /// Whether the grants could not be saved when that was tried last.
     unsaved: bool,
+    /// Held for as long as the store is open.
+    _lock: Option<Flock<File>>,
 }
+
+/// Opens the store; tried again after an error, which says why.
+pub(crate) type Open = Box<dyn FnMut() -> Result<(Store, Left), String> + Send>;
 
 /// What a statement may use of the room that the ledger has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,15 +103,25 @@ pub(crate) enum Task {
 /// What came of one.
 #[derive(Debug)]
 pub(crate) enum Done {
+    Opened(Box<Left>),
     Written(Written),
     Brought(Option<Box<Reason>>),
 }
 
-/// What the thread leaves for whoever gave it the work.
+/// What the thread tells.
 #[derive(Debug)]
+pub(crate) enum Told {
+    /// Why the store could not be opened. It is tried again.
+    NotOpened(String),
+    /// What came of opening it or of the last piece of work, and what is known of the ledger since.
+    Done(Done, Known),
+}
+
+/// What the thread leaves for whoever gave it the work.
+#[derive(Debug, Default)]
 struct Desk {
-    done: Mutex<Option<(Done, Known)>>,
-    told: Condvar,
+    told: Mutex<Option<Told>>,
+    changed: Condvar,
 }
 
 /// What is known of the ledger.
@@ -120,7 +145,12 @@ impl Store {
     /// The ledger, and where the grants are kept.
     #[must_use]
     pub fn new(ledger: Ledger, grants: GrantsFile) -> Self {
-        Self { ledger, grants, failing: None, unsaved: false }
+        Self { ledger, grants, failing: None, unsaved: false, _lock: None }
+    }
+
+    /// With a lock that is held for as long as it is open.
+    fn with_lock(self, lock: Flock<File>) -> Self {
+        Self { _lock: Some(lock), ..self }
     }
 
     /// What is known of the ledger now.
@@ -217,20 +247,33 @@ impl Store {
 }
 
 impl Disk {
-    /// Starts the thread. `wake` is called whenever something is done.
+    /// Starts the thread, which opens the store first. `wake` is called whenever there is something told.
     ///
     /// # Errors
     /// What `thread::Builder::spawn` says.
-    pub(crate) fn start(mut store: Store, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let desk = Arc::new(Desk { done: Mutex::new(None), told: Condvar::new() });
+    pub(crate) fn start(mut open: Open, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+        let desk = Arc::new(Desk::default());
         let (tasks, to_do) = mpsc::channel::<Task>();
         let its = Arc::clone(&desk);
         let thread = thread::Builder::new().name("disk".to_owned()).spawn(move || {
+            let tell = |told: Told| {
+                *its.lock() = Some(told);
+                its.changed.notify_all();
+                wake();
+            };
+            let mut store = loop {
+                match open() {
+                    Ok((store, left)) => {
+                        tell(Told::Done(Done::Opened(Box::new(left)), store.known()));
+                        break store;
+                    }
+                    Err(why) => tell(Told::NotOpened(why)),
+                }
+                thread::sleep(OPEN_AGAIN);
+            };
             for task in to_do {
                 let done = store.carry_out(task);
-                *its.lock() = Some((done, store.known()));
-                its.told.notify_all();
-                wake();
+                tell(Told::Done(done, store.known()));
             }
         })?;
         Ok(Self { tasks, desk, thread })
@@ -242,21 +285,21 @@ impl Disk {
         let _ = self.tasks.send(task);
     }
 
-    /// What came of the last piece of work, once it is done.
-    pub(crate) fn done(&self) -> Option<(Done, Known)> {
+    /// What it has told last, once.
+    pub(crate) fn told(&self) -> Option<Told> {
         self.desk.lock().take()
     }
 
-    /// Waits until there is something done, this long at most.
+    /// Waits until there is something told, this long at most.
     pub(crate) fn wait(&self, most: Duration) -> bool {
         let until = Instant::now() + most;
-        let mut done = self.desk.lock();
-        while done.is_none() {
+        let mut told = self.desk.lock();
+        while told.is_none() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            done = self.desk.told.wait_timeout(done, left).unwrap_or_else(PoisonError::into_inner).0;
+            told = self.desk.changed.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -268,7 +311,7 @@ impl Disk {
 }
 
 impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Option<(Done, Known)>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

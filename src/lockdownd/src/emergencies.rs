@@ -32,13 +32,13 @@ pub struct Emergencies {
 }
 
 impl Emergencies {
-    /// Takes up what is on record since the last attestation: these, and so many more.
-    #[must_use]
-    pub fn since(recorded: &[Record], more: u64) -> Self {
-        let mut all = Self { logins: Vec::new(), unnamed: more };
+    /// Takes up what is on record since the last attestation: these, and so many more, before those that are known.
+    pub fn take_up(&mut self, recorded: &[Record], more: u64) {
+        let since = std::mem::replace(self, Self { logins: Vec::new(), unnamed: more });
+        self.unnamed += since.unnamed;
         for record in recorded {
             let text = |name: &str| record.text(name).map(str::to_owned);
-            all.add(Login {
+            self.add(Login {
                 account: text("account"),
                 source: record.fields().get("source").and_then(|source| Source::deserialize(source).ok()),
                 session: record.text("session").and_then(|id| id.parse().ok()),
@@ -46,7 +46,7 @@ impl Emergencies {
                 at: at(|name| record.detail(name), record.time()),
             });
         }
-        all
+        since.logins.into_iter().for_each(|login| self.add(login));
     }
 
     /// One more goes on record.

@@ -27,6 +27,7 @@ mod sshd_log;
 mod start;
 mod state;
 mod store;
+mod unread;
 mod unstored;
 mod users_sshd;
 mod ways;
@@ -101,6 +102,8 @@ pub struct Engine {
     pub(crate) jobs: Jobs,
     pub(crate) grants: GrantsOnDisk,
     pub(crate) grants_unsaved: bool,
+    /// Until the state that the last run left is read.
+    pub(crate) unread: Option<unread::Unread>,
     pub(crate) sessions: Sessions,
     pub(crate) traces: TracesOnDisk,
     pub(crate) behind: left_behind::Behind,
@@ -119,11 +122,15 @@ pub struct Engine {
     pub(crate) unstored: Unstored,
     /// Grants with keys that have no room in the store.
     pub(crate) left_out: BTreeSet<GrantId>,
-    pub(crate) homes: Homes,
+    /// Once the state is read: the quarantine is part of it.
+    pub(crate) homes: Option<Homes>,
+    /// Where the threads of homes tell what they find.
+    pub(crate) findings: mpsc::Sender<homes::Finding>,
     /// How many key files stand because the quarantine cannot keep them, and why.
     pub(crate) homes_unkept: Option<(u64, String)>,
     pub(crate) answered: Answered,
-    pub(crate) follower: Follower,
+    /// Once the state is read: up to where sshd's log was followed is part of it.
+    pub(crate) follower: Option<Follower>,
     pub(crate) writers: Arc<Writers>,
     /// Up to which change each part of the configuration has been told of.
     pub(crate) changes_told: BTreeMap<&'static str, u64>,

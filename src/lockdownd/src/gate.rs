@@ -207,6 +207,11 @@ impl Engine {
         now: Now,
     ) -> Verdict {
         let source = source_of(question);
+        // Who may come in by a grant is not known for certain, and it could not be recorded.
+        let judged = judged.and_then(|admitted| match &admitted {
+            Some(_) if self.is_unread() => Err(Refused::NotRecorded),
+            _ => Ok(admitted),
+        });
         let standing = match judged {
             Ok(None) => Standing::Emergency,
             Ok(Some(Admitted { person, grant, fingerprint })) => Standing::Granted { grant, person, fingerprint },

@@ -83,16 +83,22 @@ impl GrantsOnDisk {
             Some(kept) => Grants::wake(kept, &ended, boot_id, now),
             None => (Grants::default(), Woken::default()),
         };
-        let file = GrantsFile { path: path.to_owned(), ended_room };
+        let file = GrantsFile { path: path.to_owned(), ended_room, copy: None };
         Ok((Self { boot_id: boot_id.to_owned(), ended: noted, grants }, file, woken))
     }
 
-    /// A store with no grants in it. Nothing is written until something changes.
+    /// No grants, as where they are not known yet. Nothing is written until something changes.
+    #[must_use]
+    pub fn none(meanwhile: &Path, boot_id: &str) -> Self {
+        let ended = EndedMeanwhile::open(meanwhile).0;
+        Self { boot_id: boot_id.to_owned(), ended, grants: Grants::default() }
+    }
+
+    /// A store with no grants in it.
     #[must_use]
     pub fn empty(path: &Path, meanwhile: &Path, boot_id: &str) -> (Self, GrantsFile) {
-        let file = GrantsFile { path: path.to_owned(), ended_room: EndedRoom::beside(path).0 };
-        let ended = EndedMeanwhile::open(meanwhile).0;
-        (Self { boot_id: boot_id.to_owned(), ended, grants: Grants::default() }, file)
+        let file = GrantsFile { path: path.to_owned(), ended_room: EndedRoom::beside(path).0, copy: None };
+        (Self::none(meanwhile, boot_id), file)
     }
 
     /// What is to be written now.
@@ -119,9 +125,16 @@ impl GrantsOnDisk {
 pub struct GrantsFile {
     path: PathBuf,
     ended_room: EndedRoom,
+    copy: Option<PathBuf>,
 }
 
 impl GrantsFile {
+    /// Keeps a copy in memory that outlives the daemon, so that a start without the disk knows what is in force.
+    #[must_use]
+    pub fn copied_to(self, copy: PathBuf) -> Self {
+        Self { copy: Some(copy), ..self }
+    }
+
     /// Writes the store, whole and atomically, and waits until it is on disk. Answers with the ends that are.
     ///
     /// # Errors
@@ -130,6 +143,11 @@ impl GrantsFile {
     pub fn save(&mut self, snapshot: Snapshot) -> Result<Vec<GrantId>, Error> {
         let Snapshot { kept, ended } = snapshot;
         let bytes = serde_json::to_vec(&kept).expect("grants have string keys only");
+        if let Some(copy) = &self.copy
+            && let Err(error) = paths::replace_path(copy, &bytes, 0o600, paths::Durability::Volatile)
+        {
+            tracing::warn!(%error, "a start without the disk would not know these grants");
+        }
         match paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Flushed) {
             Ok(()) => {
                 self.ended_room.clear();

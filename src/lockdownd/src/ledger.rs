@@ -64,6 +64,16 @@ pub enum Error {
         /// What it is instead.
         why: String,
     },
+    /// Nothing is there, and there was a ledger earlier in this boot.
+    #[error(
+        "{state} is empty, and had a ledger earlier in this boot: mount the disk that has it, or, to begin a new ledger, remove {durable}"
+    )]
+    Gone {
+        /// Where it was.
+        state: PathBuf,
+        /// What says that it was.
+        durable: PathBuf,
+    },
     /// A draft that no record can hold: a mistake in the program.
     #[error("a statement that no record can hold")]
     Draft(#[from] DraftError),

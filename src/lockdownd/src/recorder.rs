@@ -13,7 +13,7 @@ use record::Draft;
 
 pub use self::covered::Covered;
 use crate::{
-    disk::{Commit, Disk, Done, Known, Room, Task, Work, Written},
+    disk::{Commit, Disk, Done, Known, Left, Room, Task, Told, Work, Written},
     enforce::First,
     grants::Snapshot,
     ledger::{MAX_OWED, View},
@@ -28,7 +28,12 @@ const MAX_WORK: usize = 64;
 #[derive(Debug)]
 pub struct Recorder {
     disk: Disk,
-    known: Known,
+    /// What is known of the ledger; nothing until it is open.
+    known: Option<Known>,
+    /// Why it could not be opened when that was tried last.
+    not_opened: Option<String>,
+    /// When this began, on the boot clock.
+    begun: Duration,
     noted: Vec<Draft>,
     windows: Windows,
     queue: VecDeque<Queued>,
@@ -78,12 +83,14 @@ pub struct Settled {
 }
 
 impl Recorder {
-    /// A recorder in front of this thread, which knows so much of the ledger.
+    /// A recorder in front of this thread, which has just been started.
     #[must_use]
-    pub fn new(disk: Disk, known: Known) -> Self {
+    pub fn new(disk: Disk, now: Now) -> Self {
         Self {
             disk,
-            known,
+            known: None,
+            not_opened: None,
+            begun: now.boot,
             noted: Vec::new(),
             windows: Windows::default(),
             queue: VecDeque::new(),
@@ -95,16 +102,30 @@ impl Recorder {
         }
     }
 
-    /// The ledger as it was when the disk thread last was done with something.
-    #[must_use]
-    pub fn ledger(&self) -> &View {
-        &self.known.view
+    /// What the last run left, if it is read within this time.
+    pub fn opened(&mut self, most: Duration, now: Now) -> Option<Left> {
+        if !self.disk.wait(most) {
+            return None;
+        }
+        match self.done(now)?.done {
+            Done::Opened(left) => Some(*left),
+            Done::Written(_) | Done::Brought(_) => None,
+        }
     }
 
-    /// Why the ledger cannot be written, while it cannot.
+    /// The ledger as it was when the disk thread last was done with something; nothing until it is open.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&View> {
+        self.known.as_ref().map(|known| &known.view)
+    }
+
+    /// Why the ledger cannot be written or opened, while it cannot.
     #[must_use]
     pub fn failing(&self) -> Option<&str> {
-        self.known.failing.as_deref()
+        match &self.known {
+            Some(known) => known.failing.as_deref(),
+            None => self.not_opened.as_deref(),
+        }
     }
 
     /// Whether the disk thread runs.
@@ -113,9 +134,13 @@ impl Recorder {
         self.disk.is_alive()
     }
 
-    /// How long the disk has not answered, where that is longer than [`STALLED`].
+    /// How long the disk has not answered, where that is longer than [`STALLED`]. One that has not been read yet does not
+    /// answer.
     #[must_use]
     pub fn stalled_for(&self, now: Now) -> Option<Duration> {
+        if self.known.is_none() {
+            return Some(now.boot.saturating_sub(self.begun));
+        }
         let since = self.under_way.as_ref()?.since;
         Some(now.boot.saturating_sub(since)).filter(|for_| *for_ >= STALLED)
     }
@@ -144,11 +169,15 @@ impl Recorder {
     /// Has everything written that was noted, in order, and the grants, where they are given. What the ledger does not take is
     /// owed by it, and tried again with the next commit. `covered` is on record once this is.
     pub fn commit(&mut self, state: Option<Snapshot>, covered: Covered, now: Now) {
-        if self.noted.is_empty() && state.is_none() && covered.is_empty() && self.known.view.owed == 0 {
+        if self.noted.is_empty() && state.is_none() && covered.is_empty() && self.owes_nothing() {
             return;
         }
         self.add(state, covered, now);
         self.advance(now);
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.ledger().is_none_or(|ledger| ledger.owed == 0)
     }
 
     /// Has a statement written behind everything that was noted; `first` comes back with whether it is on disk.
@@ -207,7 +236,7 @@ impl Recorder {
 
     /// Gives the disk thread what is next, where it is idle.
     fn advance(&mut self, now: Now) {
-        if self.under_way.is_some() {
+        if self.under_way.is_some() || self.known.is_none() {
             return;
         }
         let Some(Queued { number, what, covered, first }) = self.queue.pop_front() else { return };
@@ -218,10 +247,20 @@ impl Recorder {
         });
     }
 
-    /// What the disk thread has done, if it has done something; it then goes on with the next.
+    /// What the disk thread has done, if it has done something; it then goes on with the next. Once it has read what the last
+    /// run left, it goes on with the next commit: that is taken up first.
     pub fn done(&mut self, now: Now) -> Option<Settled> {
-        let (done, known) = self.disk.done()?;
-        self.known = known;
+        let (done, known) = match self.disk.told()? {
+            Told::Done(done, known) => (done, known),
+            Told::NotOpened(why) => {
+                self.not_opened = Some(why);
+                return None;
+            }
+        };
+        self.known = Some(known);
+        if matches!(done, Done::Opened(_)) {
+            return Some(Settled { done, covered: Covered::default(), first: None });
+        }
         let UnderWay { number, mut covered, first, since } = self.under_way.take()?;
         if std::mem::take(&mut self.stall_told) {
             let took = now.boot.saturating_sub(since);
@@ -311,9 +350,9 @@ impl Recorder {
         }
     }
 
-    /// Says once that the disk stands still.
+    /// Says once that the disk stands still; of one that has not been read yet, the start says it.
     pub fn tell_stall(&mut self, now: Now) {
-        if !self.stall_told && self.stalled_for(now).is_some() {
+        if self.known.is_some() && !self.stall_told && self.stalled_for(now).is_some() {
             self.stall_told = true;
             tracing::error!(
                 "the disk that holds /var/lib/lockdownd does not answer: no new grant and no login until it does; removals and endings go on, and are recorded then"

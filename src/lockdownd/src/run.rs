@@ -203,13 +203,13 @@ async fn take_turns(
             reloading = true;
             sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
         }
-        if !engine.homes.is_alive() {
+        if engine.homes.as_ref().is_some_and(|homes| !homes.is_alive()) {
             return Err("the threads that look after homes have ended".into());
         }
         if !engine.recorder.is_alive() {
             return Err("the thread that writes to the disk has ended".into());
         }
-        if !engine.follower.is_alive() {
+        if engine.follower.as_ref().is_some_and(|follower| !follower.is_alive()) {
             return Err("the thread that follows sshd's log has ended".into());
         }
         if matches!(reason, Reason::Stop) {
@@ -245,7 +245,8 @@ fn shut_down(triggers: Triggers, engine: Engine) {
 
 /// What has been removed goes on record before the daemon stops.
 async fn hear_out(engine: &mut Engine, triggers: &mut Triggers) {
-    engine.homes.send(Command::Stop);
+    let Some(homes) = &engine.homes else { return };
+    homes.send(Command::Stop);
     let all = async {
         while let Some(finding) = triggers.last_finding().await {
             // Whether to go on is decided already.

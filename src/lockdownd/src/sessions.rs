@@ -275,10 +275,15 @@ impl Sessions {
         Some(gone)
     }
 
-    /// After a crash: what the ledger has is on record, the rest is dropped. It was never let in, or is found again.
-    pub fn settle_unrecorded(&mut self, is_on_record: impl Fn(&SessionId) -> bool) {
+    /// After a crash: what the ledger has is on record, the rest of what is left of the run before is dropped. It was never
+    /// let in, or is found again.
+    pub fn settle_unrecorded(
+        &mut self,
+        is_left: impl Fn(&SessionId) -> bool,
+        is_on_record: impl Fn(&SessionId) -> bool,
+    ) {
         self.live.iter_mut().for_each(|session| session.recorded |= is_on_record(&session.id));
-        self.live.retain(|session| session.recorded);
+        self.live.retain(|session| session.recorded || !is_left(&session.id));
         self.save_or_warn();
     }
 

@@ -84,8 +84,8 @@ pub struct Status {
     pub quarantined: u64,
     /// What stands in the way of enforce; in enforce: what has broken since, which is among `problems` too.
     pub obstacles: Vec<String>,
-    /// Where the ledger stands.
-    pub ledger: LedgerState,
+    /// Where the ledger stands; `None` while the daemon could not open it since its start.
+    pub ledger: Option<LedgerState>,
     /// Everything that an operator should act on, `failing`, `refused` and what broke in enforce included.
     pub problems: Vec<Problem>,
     /// When the last sweep ended.

@@ -141,7 +141,7 @@ impl Reader {
         };
         let after = match (tail, args.since) {
             (Some(tail), None) => match context.ask(&Request::Status)? {
-                Answer::Status(status) => status.ledger.durable.saturating_sub(tail),
+                Answer::Status(status) => status.ledger.map_or(0, |ledger| ledger.durable).saturating_sub(tail),
                 _ => return Err(Failure::mismatch()),
             },
             _ => 0,

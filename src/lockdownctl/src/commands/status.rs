@@ -1,6 +1,6 @@
 //! `status`: how things stand, the worst first.
 
-use control::{Answer, Mode, Request, Severity, SinkState, Status};
+use control::{Answer, LedgerState, Mode, Request, Severity, SinkState, Status};
 use jiff::Timestamp;
 
 use super::{Context, count, plan::obstacles};
@@ -46,7 +46,7 @@ fn tone(name: &str, status: &Status) -> Option<Tone> {
             Mode::Observe => Tone::Notice,
         },
         "config" if status.config.last_good || status.config.refused.is_some() => Tone::Bad,
-        "ledger" if status.ledger.failing.is_some() => Tone::Bad,
+        "ledger" if status.ledger.as_ref().is_none_or(|ledger| ledger.failing.is_some()) => Tone::Bad,
         "lockdown" | "host" | "accounts" | "people" | "grants" | "sessions" | "ways in" | "sweep" | "shipping" => {
             return None;
         }
@@ -58,7 +58,6 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     let moment = |moment: Option<Timestamp>, none: &str| moment.map_or_else(|| none.to_owned(), |m| both(m, now));
     let exempt: Vec<&str> = status.exempt.iter().map(|account| account.as_str()).collect();
     let exempt = if exempt.is_empty() { "none".to_owned() } else { exempt.join(" ") };
-    let ledger = &status.ledger;
     let mut lines = vec![
         ("mode", mode(status, now)),
         ("host", format!("{}, stack {}", status.host, status.stack.as_ref().map_or("(none)", |stack| stack.as_str()))),
@@ -81,18 +80,21 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ),
         ("sweep", format!("last {}, next {}", moment(status.last_sweep, "never"), moment(status.next_sweep, "none"))),
         ("lockdown", moment(status.next_lockdown, "none scheduled")),
-        ("ledger", {
-            let head = ledger.hash.get(..12).unwrap_or(&ledger.hash);
-            format!("{} at {}, on disk to {}, head {head}", ledger.id, ledger.seq, ledger.durable)
-        }),
+        ("ledger", status.ledger.as_ref().map_or_else(|| "not open".to_owned(), ledger)),
         ("daemon", {
             let sshd = status.openssh.as_deref().unwrap_or("no OpenSSH found");
             format!("{} since {}, with {sshd}", status.version, absolute(status.started_at))
         }),
     ]);
     let at = lines.len() - 1;
-    lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, status.ledger.durable, now))));
+    let durable = status.ledger.as_ref().map_or(0, |ledger| ledger.durable);
+    lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, durable, now))));
     lines
+}
+
+fn ledger(ledger: &LedgerState) -> String {
+    let head = ledger.hash.get(..12).unwrap_or(&ledger.hash);
+    format!("{} at {}, on disk to {}, head {head}", ledger.id, ledger.seq, ledger.durable)
 }
 
 /// Which accounts are watched of the sources that cannot be listed.
@@ -242,7 +244,7 @@ fn attention(status: &Status, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use control::{ConfigSource, ConfigState, GrantLine, LedgerState, PersonLine, Problem};
+    use control::{ConfigSource, ConfigState, GrantLine, PersonLine, Problem};
 
     use super::*;
     use crate::commands::testing::*;
@@ -295,13 +297,13 @@ mod tests {
             emergency_sessions: 0,
             quarantined: 3,
             obstacles: Vec::new(),
-            ledger: LedgerState {
+            ledger: Some(LedgerState {
                 id: "0".repeat(32).parse().unwrap(),
                 seq: 90,
                 hash: "cd".repeat(32),
                 durable: 89,
                 failing: None,
-            },
+            }),
             problems: Vec::new(),
             last_sweep: Some(at("2026-11-23T17:45:00Z")),
             next_sweep: Some(at("2026-11-23T18:15:00Z")),

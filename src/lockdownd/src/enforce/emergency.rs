@@ -22,6 +22,10 @@ use crate::{
 impl Engine {
     /// Records every note that the gate has left. A note goes once its record is on disk, and not before.
     pub(crate) fn record_emergency_notes(&mut self, now: Now) {
+        // They are on the disk that is not read yet; once it is they are recorded.
+        if self.is_unread() {
+            return;
+        }
         let mut notes = notes();
         notes.retain(|path| !self.notes_under_way.contains(path));
         if notes.is_empty() {
@@ -71,17 +75,15 @@ impl Engine {
     }
 
     /// After a crash: a note whose record is on disk has had its time.
-    pub(super) fn drop_recorded_notes(&self, recorded: &Recorded) {
-        for path in notes() {
-            let is_recorded = |note: &EmergencyNote| {
-                let is_its =
-                    |login: &RecordedLogin| u32::try_from(login.pid) == Ok(note.sshd) && login.began == note.time;
-                recorded.logins.iter().any(is_its)
-            };
-            if read(&path).is_ok_and(|note| is_recorded(&note)) {
-                remove(&path);
-            }
-        }
+    pub(super) fn drop_recorded_notes(&mut self, recorded: &Recorded, now: Now) {
+        let is_recorded = |note: &EmergencyNote| {
+            let is_its = |login: &RecordedLogin| u32::try_from(login.pid) == Ok(note.sshd) && login.began == note.time;
+            recorded.logins.iter().any(is_its)
+        };
+        let notes = notes().into_iter().filter(|path| read(path).is_ok_and(|note| is_recorded(&note)));
+        let notes: BTreeSet<PathBuf> = notes.collect();
+        self.notes_under_way.extend(notes.iter().cloned());
+        self.drop_notes(notes, now);
     }
 
     /// Notes a login; one to an exempt account is told of by the next attestation too.

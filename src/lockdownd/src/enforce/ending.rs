@@ -226,6 +226,7 @@ impl Engine {
     /// Ends these grants and every session but those of exempt accounts, and records it with this draft. Answers with the
     /// sessions that it ended.
     pub(super) fn lock_down(&mut self, ids: &[GrantId], ending: &Ending, draft: Draft, now: Now) -> Vec<SessionView> {
+        self.note_unread_lockdown(ending);
         self.find_logins(now);
         self.look_behind_traced();
         let mut sessions = self.end_grants(ids, ending, now);

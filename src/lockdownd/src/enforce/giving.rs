@@ -61,6 +61,10 @@ impl Engine {
         first_created: Option<jiff::Timestamp>,
         now: Now,
     ) {
+        // It may be one that the state has already.
+        if self.is_unread() {
+            return;
+        }
         let Some(uid) = self.world.uid_of(&wanted.account) else { return };
         let created_at = first_created.unwrap_or(now.wall);
         let starts_at = wanted.starts_at.unwrap_or(created_at).max(created_at);

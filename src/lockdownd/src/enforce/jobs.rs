@@ -199,8 +199,9 @@ impl Engine {
 
     /// Has the homes threads sweep; what they find is attested.
     pub(super) fn sweep_homes(&mut self, now: Now) {
+        let Some(homes) = &self.homes else { return };
         self.jobs.expect_sweep(now);
-        self.homes.send(Command::Sweep { id: 0 });
+        homes.send(Command::Sweep { id: 0 });
     }
 
     /// Homes have not been swept in time: that is on record, since the attestation that was promised does not come.

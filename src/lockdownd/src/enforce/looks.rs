@@ -268,7 +268,9 @@ impl Engine {
 
     /// Tells the homes thread which key files there are and whether to act on them.
     pub(crate) fn tell_homes(&self) {
-        self.homes.send(Command::Territory(self.plot()));
+        if let Some(homes) = &self.homes {
+            homes.send(Command::Territory(self.plot()));
+        }
     }
 
     /// What is to be kept free of keys, worked out where it is needed: with many accounts that takes a while.

@@ -64,6 +64,12 @@ impl ModeState {
         self.enforces
     }
 
+    /// The mode before the state is read. Since when enforce is in force is not known: nobody's session ends by that.
+    pub(super) fn resume_unread(&mut self, enforces: bool, now: Now) {
+        self.enforces = enforces;
+        self.since = Some(now.boot);
+    }
+
     /// Since when enforce is in force without a break, on the boot clock: zero where it was before this boot.
     pub(crate) fn in_force_since(&self) -> Option<Duration> {
         self.since.filter(|_| self.enforces)
@@ -97,8 +103,8 @@ impl Engine {
     }
 
     /// Takes up the mode that the last run left, then the one that the configuration wants.
-    pub(super) fn resume_mode(&mut self, boot_id: &str, now: Now) {
-        let path = control::gate::ENFORCING;
+    pub(super) fn resume_mode(&mut self, now: Now) {
+        let (path, boot_id) = (control::gate::ENFORCING, self.world.boot_id().to_owned());
         match fs::read(path) {
             Ok(bytes) => {
                 // A marker that cannot be read says enforce all the same; it has no trial that could still be on.
@@ -150,6 +156,10 @@ impl Engine {
     }
 
     fn bring_about(&mut self, now: Now) {
+        // Whether a trial is on stands in the state. The mode stays what it is until that is read.
+        if self.is_unread() {
+            return;
+        }
         match (self.is_wanted(), self.mode.enforces) {
             (true, true) => {
                 // The drop-in and the marker are as they must be, whoever took them away.

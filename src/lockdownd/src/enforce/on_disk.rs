@@ -18,6 +18,7 @@ use super::{Engine, NotInForce};
 use crate::{
     disk::{Done, NotWritten, Room, Written},
     gate::PendingLogin,
+    ledger::describe,
     operator::allow::PendingAllow,
     recorder::{Covered, Settled},
     trigger::Reply,
@@ -132,6 +133,12 @@ impl Engine {
         while let Some(settled) = self.recorder.done(now) {
             let Settled { done, covered, first } = settled;
             match done {
+                Done::Opened(left) => {
+                    if let Err(error) = self.state_read(*left, now) {
+                        tracing::error!("lockdownd has to start again: {}", describe(&error));
+                        next = super::Next::Stop;
+                    }
+                }
                 Done::Brought(None) => {}
                 Done::Brought(Some(reason)) => {
                     if self.act(*reason, now) == super::Next::Stop {
@@ -281,7 +288,7 @@ impl Engine {
 
     /// Tells when the ledger has no room for new grants, and when it has again.
     fn note_room(&mut self) {
-        let full = self.recorder.ledger().full;
+        let full = self.recorder.ledger().and_then(|ledger| ledger.full);
         if full != self.shipped.full {
             match full {
                 Some(full) => tracing::error!("no new grant is given: {full}; {}", full.remedy()),

@@ -16,10 +16,10 @@ use super::{
     ConfigState, Engine,
     jobs::Kind,
     on_disk::{Unrecorded, Waiting},
-    start::{LAST_GOOD, keeping},
+    start::LAST_GOOD,
 };
 use crate::{
-    disk::Store,
+    disk::{Store, keeping},
     trigger::{Reason, Reply},
 };
 

@@ -42,17 +42,19 @@ pub(crate) struct Retired {
 }
 
 impl Retired {
-    /// Those that the last run left. A file that cannot be read is said, and as if there were none.
-    pub(super) fn open() -> Self {
+    /// Takes up those that the last run left. A file that cannot be read is said, and as if there were none.
+    pub(super) fn take_up(&mut self) {
         let read = paths::read_path(Path::new(RETIRED), MAX_RETIRED)
             .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
-        let until = read.unwrap_or_else(|error: io::Error| {
+        let left: BTreeMap<Account, Timestamp> = read.unwrap_or_else(|error: io::Error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::error!(%error, "{RETIRED} cannot be read: keys of accounts that were exempt are not kept any longer");
             }
             BTreeMap::new()
         });
-        Self { until, ..Self::default() }
+        for (account, until) in left {
+            self.until.entry(account).or_insert(until);
+        }
     }
 
     /// All whose key files are left alone.

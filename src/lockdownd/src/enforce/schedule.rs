@@ -19,6 +19,7 @@ use record::{ArtifactType, Draft, GrantId};
 use super::{
     Ending, Engine,
     homes::SweepReport,
+    unread::Unread,
     ways::{self, Seen},
 };
 
@@ -114,9 +115,25 @@ impl Engine {
         }
     }
 
+    /// Takes up the schedule of the last run, unless that was done already; with the lockdown that fell due meanwhile, whose
+    /// grants are ended.
+    pub(super) fn resume_schedule(
+        &mut self,
+        recorded: Option<Timestamp>,
+        unread: Option<&Unread>,
+        now: Now,
+    ) -> Option<(Vec<GrantId>, Due)> {
+        if unread.is_some_and(Unread::has_schedule) {
+            return None;
+        }
+        let (schedule, missed) = Schedule::resume(&self.config, self.grants.last_lockdown(), recorded, now);
+        self.schedule = schedule;
+        self.begin_missed_lockdown(missed, now)
+    }
+
     /// The lockdown that fell due while the daemon was down, as far as it can be carried out before the configuration gives
     /// anything new: the grants of then end. Answers with what is to be done of it once sessions are known.
-    pub(super) fn begin_missed_lockdown(&mut self, due: Option<Due>, now: Now) -> Option<(Vec<GrantId>, Due)> {
+    fn begin_missed_lockdown(&mut self, due: Option<Due>, now: Now) -> Option<(Vec<GrantId>, Due)> {
         let due = due?;
         let grants = self.open_grants();
         let ending = Ending { cause: EndCause::Lockdown, reason: sentence(due, now), actor: None };
@@ -194,8 +211,8 @@ impl Engine {
             .with("weakened_by", obstacles)
             .with("config", self.config.digest.as_str())
             .with("milliseconds", u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX));
-        if self.config.ship.api.is_some() {
-            draft = draft.with("acknowledged", self.recorder.ledger().acknowledged);
+        if let (Some(_), Some(ledger)) = (&self.config.ship.api, self.recorder.ledger()) {
+            draft = draft.with("acknowledged", ledger.acknowledged);
         }
         if let Some(full) = self.shipped.full {
             draft = draft.with("ledger_full", full.to_string());

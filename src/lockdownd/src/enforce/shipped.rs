@@ -10,13 +10,17 @@ use lockdown_core::policy::{
     grant::EndCause,
     receipt::{Says, Signer, Trust, says},
 };
-use lockdown_host::{paths, shipper::Shipper};
+use lockdown_host::{identity, paths, shipper::Shipper};
 use record::{ArtifactType, Draft, Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
 
-use super::{Ending, Engine, StartError};
-use crate::{disk::Store, ledger::Full, trigger::Reason};
+use super::{Ending, Engine};
+use crate::{
+    disk::{Store, identity_by},
+    ledger::Full,
+    trigger::Reason,
+};
 
 /// The server's key, as pinned by the first receipt that held.
 const PINNED: &str = "/var/lib/lockdownd/receipt_key.pub";
@@ -53,16 +57,12 @@ pub(crate) struct Shipped {
     pub(super) in_pieces: bool,
 }
 
-impl Shipped {
-    /// Reads the pinned key.
-    pub(super) fn open() -> Self {
-        let pinned = pinned(Path::new(PINNED));
-        if let Err(why) = &pinned {
-            tracing::error!("{PINNED} is no key: {why}; no receipt counts until it is mended, or removed to pin anew");
-        }
+impl Default for Shipped {
+    /// Before the pinned key is read: no receipt is looked at.
+    fn default() -> Self {
         Self {
             shipper: Shipper::default(),
-            pinned,
+            pinned: Ok(None),
             other_keys: BTreeSet::new(),
             told: None,
             told_at: None,
@@ -70,6 +70,17 @@ impl Shipped {
             begins_anew: false,
             in_pieces: false,
         }
+    }
+}
+
+impl Shipped {
+    /// Reads the pinned key.
+    pub(super) fn open() -> Self {
+        let pinned = pinned(Path::new(PINNED));
+        if let Err(why) = &pinned {
+            tracing::error!("{PINNED} is no key: {why}; no receipt counts until it is mended, or removed to pin anew");
+        }
+        Self { pinned, ..Self::default() }
     }
 }
 
@@ -99,7 +110,7 @@ impl Engine {
 
     /// Looks at receipts and hint. If a receipt contradicts the ledger, another begins.
     pub(super) fn heed_shipper(&mut self, now: Now) {
-        if self.config.ship.api.is_none() || self.shipped.in_pieces || self.shipped.begins_anew {
+        if self.is_unread() || self.config.ship.api.is_none() || self.shipped.in_pieces || self.shipped.begins_anew {
             return;
         }
         let contradicting = self.contradicting_hint(now).or_else(|| self.heed_receipts(now));
@@ -127,7 +138,8 @@ impl Engine {
 
     /// Takes note of how far the newest receipt that holds covers the ledger. Answers with one that contradicts it.
     fn heed_receipts(&mut self, now: Now) -> Option<SignedReceipt> {
-        let bytes = match self.shipped.shipper.receipts(&self.recorder.ledger().id) {
+        let (id, acknowledged) = self.recorder.ledger().map(|ledger| (ledger.id.clone(), ledger.acknowledged))?;
+        let bytes = match self.shipped.shipper.receipts(&id) {
             Ok(bytes) => bytes?,
             Err(error) => {
                 tracing::warn!(%error, "the shipper's receipts cannot be read");
@@ -136,7 +148,7 @@ impl Engine {
         };
         for line in bytes.split_inclusive(|byte| *byte == b'\n').rev().take(MAX_LOOKED_AT) {
             let Ok(receipt) = SignedReceipt::parse(line) else { continue };
-            if receipt.receipt().seq <= self.recorder.ledger().acknowledged {
+            if receipt.receipt().seq <= acknowledged {
                 return None;
             }
             match self.weigh(&receipt, now) {
@@ -183,7 +195,7 @@ impl Engine {
     /// What a receipt says, if it counts. The first one that holds has its key pinned; one by another key is told of.
     fn weigh(&mut self, receipt: &SignedReceipt, now: Now) -> Option<Says> {
         let stated = receipt.receipt();
-        if stated.ledger != self.recorder.ledger().id {
+        if stated.ledger != self.recorder.ledger()?.id {
             return Some(Says::OtherLedger);
         }
         let configured = self.config.ship.api.as_ref().map_or(&[][..], |api| &api.receipt_keys);
@@ -216,7 +228,7 @@ impl Engine {
 
     /// What a receipt of a key that may count says about the ledger, if that can be read.
     fn held_against(&self, stated: &Receipt) -> Option<Says> {
-        let ledger = self.recorder.ledger();
+        let ledger = self.recorder.ledger()?;
         let own = ledger.hash_at(stated.seq);
         let own =
             own.inspect_err(|error| tracing::warn!(%error, "a receipt cannot be held against the ledger")).ok()?;
@@ -276,15 +288,18 @@ impl Engine {
 
     /// What stands here is not what the server has: the disk went back to an earlier day, or somebody wrote the ledger
     /// anew. Every grant ends, for what was revoked since cannot be known; the ledger is put away whole, and another begins.
-    fn begin_anew(&mut self, receipt: &SignedReceipt, now: Now) -> Result<(), StartError> {
-        let (seq, head) = (receipt.receipt().seq, self.recorder.ledger().head.seq);
+    fn begin_anew(&mut self, receipt: &SignedReceipt, now: Now) -> Result<(), identity::Error> {
+        let Some((head, host)) = self.recorder.ledger().map(|ledger| (ledger.head.seq, ledger.host.clone())) else {
+            return Ok(());
+        };
+        let seq = receipt.receipt().seq;
         let found = if seq > head { format!("ends at record {head}") } else { "has another there".to_owned() };
         let why = format!(
             "the server has acknowledged record {seq}, and the ledger here {found}: the disk went back to an earlier day, or the ledger was written anew"
         );
         tracing::error!("every grant ends and a new ledger begins: {why}");
-        let mut identity = super::start::identity_by(&self.config)?;
-        identity.name = self.recorder.ledger().host.clone();
+        let mut identity = identity_by(&self.config.host.name)?;
+        identity.name = host;
         let open: Vec<_> = self.grants.open_ones().map(|grant| grant.id.clone()).collect();
         let reason = "this host's state is not the latest: what was revoked since cannot be known".to_owned();
         self.end_grants(&open, &Ending { cause: EndCause::Identity, reason, actor: None }, now);
@@ -299,7 +314,7 @@ impl Engine {
 
     /// Before a new grant: where the ledger is full, perhaps a server has what is in it by now.
     pub(crate) fn see_to_room(&mut self, now: Now) {
-        if self.recorder.ledger().full.is_some() {
+        if self.recorder.ledger().is_some_and(|ledger| ledger.full.is_some()) {
             self.look_at_shipper(now);
         }
     }

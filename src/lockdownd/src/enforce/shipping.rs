@@ -64,7 +64,7 @@ impl Engine {
     pub(crate) fn sinks(&self) -> Vec<SinkState> {
         let text = self.shipped.shipper.status().ok().flatten();
         let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let ledger = self.recorder.ledger();
+        let Some(ledger) = self.recorder.ledger() else { return Vec::new() };
         let own = (ledger.id.as_str(), ledger.head.seq);
         let ship = &self.config.ship;
         let syslog = ship.syslog.as_ref().map(|address| sink("syslog", address, None, own, &said));

@@ -112,7 +112,7 @@ impl Engine {
             self.attribute(id, login);
         }
         if is_known || session.is_some() {
-            return self.follower.looked_at(login.id);
+            return self.looked_at_login(login);
         }
         let is_new = now.wall.duration_since(login.time) < STARTS_WITHIN;
         let is_expected = self.answered.expects(login.pid, login.time) && looks < LOOKS_AT_THE_GATE;
@@ -137,7 +137,14 @@ impl Engine {
                 _ => self.past_gate(login, login.account.parse().ok(), monitor, now),
             }
         }
-        self.follower.looked_at(login.id);
+        self.looked_at_login(login);
+    }
+
+    /// Whoever follows the log need not tell of this login again.
+    fn looked_at_login(&self, login: &Login) {
+        if let Some(follower) = &self.follower {
+            follower.looked_at(login.id);
+        }
     }
 
     /// Has sshd's log read back for connections that were found by their processes alone: their lines may be older than

@@ -12,20 +12,14 @@ use std::{
 use jiff::Timestamp;
 use lockdown_core::policy::time::Now;
 use lockdown_core::{
-    config::{self, Config, HostName, WhenFull},
-    grants::Woken,
+    config::{self, Config},
     policy::grant::{End, EndCause, Grant},
 };
 use lockdown_host::{
-    clock, config_files, held,
-    identity::{self, Identity},
-    key_store::KeyStore,
-    mounts::MOUNTINFO,
-    paths::PathError,
-    quarantine::QUARANTINE,
+    clock, config_files, held, key_store::KeyStore, mounts::MOUNTINFO, paths::PathError, quarantine::QUARANTINE,
     writers::Writers,
 };
-use record::{ArtifactType, Draft, GrantId, Host};
+use record::{ArtifactType, Draft, GrantId, Host, SessionId};
 use tokio::sync::mpsc;
 
 use super::{
@@ -39,6 +33,7 @@ use super::{
     retired::Retired,
     schedule::{self, Schedule},
     shipped::Shipped,
+    unread::Unread,
     unstored::Unstored,
     ways::WaysState,
     world::World,
@@ -46,11 +41,9 @@ use super::{
 use crate::{
     answered::{ANSWERED, Answered},
     attempts::{Follower, LogReport},
-    disk::{Disk, Store},
+    disk::{Disk, Found, Left, Opener, Store, identity_by},
     emergencies::Emergencies,
-    grants::{GrantsFile, GrantsOnDisk},
-    journal::Journal,
-    ledger::{self, Keeping, Ledger, Opened, Opening, Recorded},
+    ledger::{self, Recorded},
     operator::admitted::Asked,
     recorder::{Covered, Recorder},
     sessions::Sessions,
@@ -62,14 +55,13 @@ use crate::{
 pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
 /// Left by the removal of the package where the daemon did not end the grants.
 const REMOVED: &str = "/var/lib/lockdownd/removed";
-/// The store of grants.
-pub(super) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
-/// Which grants have ended while the disk has not taken it.
-const ENDED: &str = "/run/lockdownd/ended";
 /// The table of live sessions.
 pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
 /// Which audit sessions the connections of which grant had.
 pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
+
+/// How long a start waits for the state to be read before it begins without.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a stop waits for journald to take the last records; one that stands still has them in the ledger only.
 pub(crate) const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
@@ -88,18 +80,9 @@ pub enum StartError {
     /// The boot id.
     #[error(transparent)]
     Clock(#[from] clock::ClockError),
-    /// Which machine this is.
-    #[error(transparent)]
-    Identity(#[from] identity::Error),
-    /// The thread that tells journald.
-    #[error("the thread that tells journald cannot be started: {0}")]
-    Journal(#[source] io::Error),
     /// The disk thread.
     #[error("the thread that writes to the disk cannot be started: {0}")]
     Disk(#[source] io::Error),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] ledger::Error),
     /// The key store.
     #[error(transparent)]
     Store(#[from] PathError),
@@ -113,7 +96,8 @@ pub enum StartError {
 
 impl Engine {
     /// Takes up the state that the last run left and brings the host in line with it: when this returns, the key store
-    /// holds exactly what it must, and logins can be answered.
+    /// holds exactly what it must, and logins can be answered. Where the disk does not give the state within
+    /// [`READ_WITHIN`], it begins without (`unread`).
     ///
     /// # Errors
     /// What the daemon cannot do without is missing. Nobody gets in then but to exempt accounts.
@@ -127,22 +111,20 @@ impl Engine {
         held::let_go_of_before();
         let (config, config_state) = load_config(now)?;
         let boot_id = clock::boot_id()?;
-        let opened = open_ledger(&config, &boot_id, now)?;
-        let (grants, grants_file, woken) = open_grants(&boot_id, now);
+        let mut recorder = Recorder::new(start_disk(&config, &boot_id, reasons.clone())?, now);
+        let left = recorder.opened(READ_WITHIN, now);
         let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
-        let answered = open_answered();
-        let Opened { ledger, set_aside, recorded, .. } = opened;
-        let store = Store::new(ledger, grants_file);
-        let known = store.known();
-        let wake = reasons.clone();
-        // Nobody receives once the daemon stops.
-        let disk = Disk::start(store, move || drop(wake.blocking_send(Reason::Disk))).map_err(StartError::Disk)?;
-        let (schedule, missed) = Schedule::resume(&config, grants.last_lockdown(), recorded.lockdown, now);
-        let lost = log_lost(set_aside.is_some(), &recorded);
+        let (grants, unread, found) = match left {
+            Some(Left { grants, found }) => (grants, None, Some(found)),
+            None => {
+                let (grants, unread) = Unread::begin(&boot_id, &sessions, now);
+                (grants, Some(unread), None)
+            }
+        };
         let named = named_accounts(&config, &grants, &sessions);
         let mut engine = Self {
             people: Self::index_people(&config),
-            schedule,
+            schedule: Schedule::new(&config, now),
             config,
             config_state,
             world: Arc::new(World::first(&boot_id, &named)),
@@ -154,26 +136,28 @@ impl Engine {
             jobs: super::jobs::Jobs::default(),
             grants,
             grants_unsaved: true,
+            unread,
             sessions,
             traces: TracesOnDisk::open(Path::new(TRACES)),
             behind: super::left_behind::Behind::default(),
-            recorder: Recorder::new(disk, known),
+            recorder,
             covered: Covered::default(),
             unrecorded: Vec::new(),
             notes_under_way: std::collections::BTreeSet::new(),
-            emergencies: Emergencies::since(&recorded.emergencies, recorded.more_emergencies),
-            shipped: Shipped::open(),
+            emergencies: Emergencies::default(),
+            shipped: Shipped::default(),
             store: KeyStore::open()?,
             stored: None,
             unstored: Unstored::default(),
             left_out: std::collections::BTreeSet::new(),
-            homes: start_homes(findings, Arc::clone(&writers))?,
+            homes: None,
+            findings,
             homes_unkept: None,
             writers,
             changes_told: BTreeMap::new(),
             recent: RecentLogins::since(now.wall),
-            follower: Follower::start(reports.clone(), answered.clone(), lost).map_err(StartError::Follower)?,
-            answered,
+            follower: None,
+            answered: Answered::none(),
             reasons,
             reports,
             started_at: now.wall,
@@ -183,70 +167,91 @@ impl Engine {
             warned_to: Timestamp::MIN,
             emergencies_noted: std::collections::BTreeSet::new(),
             reloads: Reloads::default(),
-            retired: Retired::open(),
+            retired: Retired::default(),
             asked: Asked::default(),
         };
-        engine.note_start(sessions_error.as_ref(), woken.clock_was_set_back, &recorded);
-        if let Some(directory) = set_aside {
-            engine.end_by_identity(&directory, now);
+        engine.note_start(sessions_error.as_ref(), found.as_ref());
+        match found {
+            Some(found) => engine.take_up(found, now)?,
+            None => engine.begin_unread(now),
         }
-        engine.reconcile_with_ledger(&recorded, now);
-        // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
-        engine.heed_shipper(now);
-        engine.end_what_a_removal_left(now);
-        let missed = engine.begin_missed_lockdown(missed, now);
-        engine.retire(&reload::exempt_before(), now);
-        engine.put_config_in_force(now);
-        engine.resume_mode(&boot_id, now);
-        engine.take_up_sessions(&recorded, now);
-        if let Some((grants, due)) = missed {
-            engine.scheduled_lockdown(grants, due, now);
-        }
-        engine.drop_recorded_notes(&recorded);
-        engine.record_emergency_notes(now);
-        engine.find_logins(now);
-        engine.pass(now);
-        engine.tell_homes();
-        engine.renew_closing(now);
-        engine.begin_sweep(now);
-        engine.resume_looks_behind(now);
         Ok(engine)
     }
 
-    fn note_start(&mut self, sessions_error: Option<&io::Error>, clock_was_set_back: bool, recorded: &Recorded) {
-        let mut draft = Draft::new(ArtifactType::DaemonStarted, "the daemon started")
-            .with("version", env!("CARGO_PKG_VERSION"))
-            .with("stopped_in_order", recorded.stopped_cleanly);
+    /// Takes up what was found on the disk, in the order in which a crash at any moment leaves no grant living past its end
+    /// and none lost.
+    ///
+    /// # Errors
+    /// What the daemon cannot do without is missing.
+    pub(super) fn take_up(&mut self, found: Found, now: Now) -> Result<(), StartError> {
+        let Found { recorded, woken, of_another_host } = found;
+        let unread = self.unread.take();
+        let unread = unread.as_ref();
+        let exempt_before = reload::exempt_before();
+        self.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
+        self.shipped = Shipped::open();
+        self.retired.take_up();
+        if let Err(error) = self.answered.take_up(Path::new(ANSWERED)) {
+            tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
+        }
+        if woken.clock_was_set_back {
+            let sentence = "the wall clock stands further back than before the boot: every grant was ended";
+            self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence));
+        }
+        of_another_host.iter().flatten().for_each(|grant| self.end_by_identity(grant, now));
+        self.reconcile_with_ledger(&recorded, unread, now);
+        // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
+        self.heed_shipper(now);
+        self.end_what_a_removal_left(now);
+        let missed = self.resume_schedule(recorded.lockdown, unread, now);
+        self.retire(&exempt_before, now);
+        self.homes = Some(start_homes(self.findings.clone(), Arc::clone(&self.writers))?);
+        self.put_config_in_force(now);
+        self.resume_mode(now);
+        self.take_up_sessions(&recorded, unread, now);
+        if let Some((grants, due)) = missed {
+            self.scheduled_lockdown(grants, due, now);
+        }
+        let lost = log_lost(of_another_host.is_some(), &recorded);
+        let follower = Follower::start(self.reports.clone(), self.answered.clone(), lost);
+        self.follower = Some(follower.map_err(StartError::Follower)?);
+        self.drop_recorded_notes(&recorded, now);
+        self.record_emergency_notes(now);
+        self.find_logins(now);
+        self.pass(now);
+        self.tell_homes();
+        self.renew_closing(now);
+        self.begin_sweep(now);
+        self.resume_looks_behind(now);
+        Ok(())
+    }
+
+    fn note_start(&mut self, sessions_error: Option<&io::Error>, found: Option<&Found>) {
+        let mut draft =
+            Draft::new(ArtifactType::DaemonStarted, "the daemon started").with("version", env!("CARGO_PKG_VERSION"));
+        draft = match found {
+            Some(found) => draft.with("stopped_in_order", found.recorded.stopped_cleanly),
+            None => draft.with("state", "not_read"),
+        };
         if let Some(error) = sessions_error {
             tracing::error!(%error, "{SESSIONS} cannot be read: connections from before are not known any more");
             draft = draft.with("sessions_lost", error.to_string());
         }
         self.recorder.note(draft);
-        if clock_was_set_back {
-            let sentence = "the wall clock stands further back than before the boot: every grant was ended";
-            self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence));
-        }
     }
 
-    /// The host is not the one the state was made on: every grant that it held is void, and that is put on record.
-    fn end_by_identity(&mut self, set_aside: &Path, now: Now) {
-        let path = set_aside.join("grants.json");
-        let old = match GrantsOnDisk::open(&path, &set_aside.join("ended"), self.world.boot_id(), now) {
-            Ok((old, ..)) => old,
-            Err(error) => return tracing::warn!(%error, "the grants of the host that this one was cannot be read"),
-        };
-        for grant in old.open_ones() {
-            let reason = "it was given on another host, whose disk or image this one has".to_owned();
-            let end = End { cause: EndCause::Identity, at: now.wall, reason, actor: None, recorded: false };
-            if let Some(draft) = grant_ended(&Grant { end: Some(end), ..grant.clone() }) {
-                self.recorder.note(draft);
-            }
+    /// The host is not the one that this grant was made on: it is void, and that is put on record.
+    fn end_by_identity(&mut self, grant: &Grant, now: Now) {
+        let reason = "it was given on another host, whose disk or image this one has".to_owned();
+        let end = End { cause: EndCause::Identity, at: now.wall, reason, actor: None, recorded: false };
+        if let Some(draft) = grant_ended(&Grant { end: Some(end), ..grant.clone() }) {
+            self.recorder.note(draft);
         }
     }
 
     /// After a crash: a grant that is not on record was never given; an end that is not on record is recorded now, and
     /// one that is on record, but could not be saved, stands.
-    fn reconcile_with_ledger(&mut self, recorded: &Recorded, now: Now) {
+    fn reconcile_with_ledger(&mut self, recorded: &Recorded, unread: Option<&Unread>, now: Now) {
         let unrecorded: Vec<_> = self.grants.all().iter().filter(|g| !g.recorded).map(|g| g.id.clone()).collect();
         for id in unrecorded {
             if recorded.grants.contains(&(ArtifactType::GrantCreated, id.clone())) {
@@ -265,14 +270,18 @@ impl Engine {
             let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: true };
             self.grants.end(&id, end);
         }
-        let ended = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded));
+        // What has ended since the start is noted already.
+        let is_left = |id: &GrantId| unread.is_none_or(|unread| unread.had_ended(id));
+        let ended = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded) && is_left(&g.id));
         let ended: Vec<_> = ended.map(|grant| grant.id.clone()).collect();
         let is_recorded = |id: &GrantId| recorded.grants.contains(&(ArtifactType::GrantEnded, id.clone()));
         let (recorded_ends, missing): (Vec<_>, Vec<_>) = ended.into_iter().partition(is_recorded);
         self.grants.mark_ends_recorded(&recorded_ends);
         self.behind.note_first(&missing);
         self.grants_unsaved = true;
-        self.sessions.settle_unrecorded(|id| recorded.logins.iter().any(|login| login.session.as_ref() == Some(id)));
+        let is_left = |id: &SessionId| unread.is_none_or(|unread| unread.had_session(id));
+        let is_recorded = |id: &SessionId| recorded.logins.iter().any(|login| login.session.as_ref() == Some(id));
+        self.sessions.settle_unrecorded(is_left, is_recorded);
         for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
             self.answered.note_found(login.pid, login.began, login.until);
         }
@@ -285,27 +294,46 @@ impl Engine {
         }
         let reason = "the package had been removed, which ended every grant";
         self.lockdown(reason.to_owned(), None, now);
-        if let Err(error) = fs::remove_file(REMOVED) {
-            tracing::error!(%error, "{REMOVED} cannot be removed: the next start ends every grant again");
+        let remove = |_: &mut Store| {
+            if let Err(error) = fs::remove_file(REMOVED) {
+                tracing::error!(%error, "{REMOVED} cannot be removed: the next start ends every grant again");
+            }
+            None
+        };
+        self.recorder.work("removing the mark of a removal", Box::new(remove), now);
+    }
+
+    /// Sessions from before: those whose connection is gone are closed, the others are watched again, unless they are already.
+    fn take_up_sessions(&mut self, recorded: &Recorded, unread: Option<&Unread>, now: Now) {
+        let gone: Vec<SessionId> = match unread {
+            Some(unread) => unread.gone().to_vec(),
+            None => self.watch_sessions(now),
+        };
+        for id in gone {
+            if recorded.ended_sessions.contains(&id) {
+                // Its end came onto the disk, and the crash before it was out of the table.
+                self.sessions.remove(&id);
+            } else {
+                self.session_gone_by(&id, Ended::Unseen, now);
+            }
         }
     }
 
-    /// Sessions from before: those whose connection is gone are closed, the others are watched again.
-    fn take_up_sessions(&mut self, recorded: &Recorded, now: Now) {
+    /// Watches the sessions from before whose connection is there; answers with the others.
+    pub(super) fn watch_sessions(&mut self, now: Now) -> Vec<SessionId> {
+        let mut gone = Vec::new();
         for session in self.sessions.live().to_vec() {
             self.recent.add(&session);
-            if recorded.ended_sessions.contains(&session.id) && !session.monitor.is_alive() {
-                // Its end came onto the disk, and the crash before it was out of the table.
-                self.sessions.remove(&session.id);
-            } else if session.monitor.is_alive() {
-                self.watch_session(session.id.clone(), session.monitor);
-                if session.ending.is_some() {
-                    self.look_again(&session.id, now);
-                }
-            } else {
-                self.session_gone_by(&session.id, Ended::Unseen, now);
+            if !session.monitor.is_alive() {
+                gone.push(session.id);
+                continue;
+            }
+            self.watch_session(session.id.clone(), session.monitor);
+            if session.ending.is_some() {
+                self.look_again(&session.id, now);
             }
         }
+        gone
     }
 
     /// Brings grants, sessions and files in line with the configuration that is now in force.
@@ -373,7 +401,13 @@ impl Engine {
     /// identity that a ledger is bound to, so that it changes at a start only.
     pub(crate) fn next_name(&self) -> Option<Host> {
         let name = name_of(&self.config)?;
-        (name != self.recorder.ledger().host).then_some(name)
+        (name != self.recorder.ledger()?.host).then_some(name)
+    }
+
+    /// The name that records bear, or will bear once the ledger is open.
+    pub(crate) fn host_name(&self) -> Host {
+        let known = self.recorder.ledger().map(|ledger| ledger.host.clone()).or_else(|| name_of(&self.config));
+        known.unwrap_or_else(|| "unknown".parse().expect("it is a name"))
     }
 }
 
@@ -386,14 +420,7 @@ pub(crate) fn renamed(name: &Host) -> String {
 
 /// The host's name by this configuration; nothing where none is to be had.
 fn name_of(config: &Config) -> Option<Host> {
-    identity_by(config).ok().map(|identity| identity.name)
-}
-
-pub(super) fn identity_by(config: &Config) -> Result<Identity, identity::Error> {
-    Identity::read(match &config.host.name {
-        HostName::Auto => None,
-        HostName::Fixed(name) => Some(name),
-    })
+    identity_by(&config.host.name).ok().map(|identity| identity.name)
 }
 
 fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
@@ -417,27 +444,13 @@ fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
     Ok((last_good.map_err(StartError::Config)?, state))
 }
 
-fn open_ledger(config: &Config, boot: &str, now: Now) -> Result<Opened, StartError> {
-    let identity = identity_by(config)?;
-    Ok(Ledger::open(Opening {
-        paths: ledger::Paths::default(),
-        host: identity.name.clone(),
-        stack: config.host.stack.clone(),
-        identity: &identity,
-        boot: boot.to_owned(),
-        keeping: keeping(config),
-        now: now.wall,
-        journal: Some(Journal::start().map_err(StartError::Journal)?),
-    })?)
-}
-
-pub(super) fn keeping(config: &Config) -> Keeping {
-    Keeping {
-        retain: config.ledger.retain,
-        max_size: config.ledger.max_size,
-        drop_oldest: config.ledger.when_full == WhenFull::DropOldest,
-        acknowledged_first: config.ship.api.is_some(),
-    }
+/// Starts the thread that reads the state and goes on with writing it.
+fn start_disk(config: &Config, boot_id: &str, reasons: mpsc::Sender<Reason>) -> Result<Disk, StartError> {
+    let opener = Opener::new(config, boot_id);
+    let open = move || opener.open(clock::now()).map_err(|error| ledger::describe(&error));
+    // Nobody receives once the daemon stops.
+    let wake = move || drop(reasons.blocking_send(Reason::Disk));
+    Disk::start(Box::new(open), wake).map_err(StartError::Disk)
 }
 
 fn start_homes(findings: mpsc::Sender<Finding>, writers: Arc<Writers>) -> Result<Homes, HomesError> {
@@ -460,30 +473,5 @@ fn log_lost(another_host: bool, recorded: &Recorded) -> Option<&'static str> {
         (true, _) => Some("this is another host than the one that had read it, by its name or its identity"),
         (false, Some(_)) => Some("its file is not there"),
         (false, None) => None,
-    }
-}
-
-fn open_answered() -> Answered {
-    let (answered, error) = Answered::open(Path::new(ANSWERED));
-    if let Some(error) = error {
-        tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
-    }
-    answered
-}
-
-/// The store of grants; one that cannot be understood is set aside, and nobody has a grant.
-fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, GrantsFile, Woken) {
-    let (path, meanwhile) = (PathBuf::from(GRANTS), Path::new(ENDED));
-    match GrantsOnDisk::open(&path, meanwhile, boot_id, now) {
-        Ok(opened) => opened,
-        Err(error) => {
-            let aside = path.with_extension(format!("broken-{}", now.wall.as_second()));
-            tracing::error!(%error, aside = %aside.display(), "the grants cannot be read: every one is void, and the file is kept aside");
-            if let Err(error) = fs::rename(&path, &aside) {
-                tracing::error!(%error, "it could not be set aside");
-            }
-            let (grants, file) = GrantsOnDisk::empty(&path, meanwhile, boot_id);
-            (grants, file, Woken::default())
-        }
     }
 }

@@ -16,8 +16,8 @@ impl Engine {
     /// Has the exempt accounts written, and in enforce the marker, where they are not as they must be.
     pub(super) fn keep_state_files(&mut self, now: Now) {
         self.keep_exempt_file(now);
-        // While enforce is being entered, whoever puts it in force writes the marker.
-        if self.mode.is_entering() {
+        // While enforce is being entered, whoever puts it in force writes the marker. Before the state is read it is not known.
+        if self.mode.is_entering() || self.is_unread() {
             return;
         }
         let marker = self.enforces().then(|| self.marker());

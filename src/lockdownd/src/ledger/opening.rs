@@ -129,7 +129,11 @@ fn plan(opening: &Opening<'_>) -> Result<Plan, Error> {
     let key = key::load(paths)?;
     let Some(bound) = Bound::read(paths)? else {
         if !aside::anything_there(paths)? {
-            return Ok(Plan::First);
+            // What this boot has written cannot have come to an end by itself: the disk is another, or not there.
+            return match durable(&paths.durable()) {
+                Some(_) => Err(Error::Gone { state: paths.state.clone(), durable: paths.durable() }),
+                None => Ok(Plan::First),
+            };
         }
         let why = "no identity file binds what was here to this machine".to_owned();
         return Ok(Plan::Succeed(Succession::new(now, why, true, aside::last_legible(paths)?)));

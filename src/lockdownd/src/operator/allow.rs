@@ -67,6 +67,7 @@ impl Engine {
     }
 
     fn begin_allow(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) -> Result<(), Refusal> {
+        self.state_is_read()?;
         let terms = self.judge_terms(&asked, &asker, now)?;
         let same = self.grants.open_ones().find(|grant| {
             // One that begins later is another grant: extending it would not let anybody in earlier. So is one that has

@@ -93,14 +93,13 @@ impl Engine {
     fn status(&self, now: Now) -> Status {
         let (sources, sources_left_off) = super::sources::views(&self.config);
         let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
-        let head = self.recorder.ledger().head;
         let live = self.sessions.live();
         let sessions = |which: fn(&S) -> bool| live.iter().filter(|session| which(&session.standing)).count() as u64;
         Status {
             mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             trial_until: self.mode.trial_ends().map(|end| end.wall),
             configured_mode: self.config.mode,
-            host: self.recorder.ledger().host.clone(),
+            host: self.host_name(),
             stack: Some(self.config.host.stack.clone()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             openssh: self.world.version(),
@@ -126,13 +125,13 @@ impl Engine {
             ways_open: self.ways.open(),
             quarantined: 0,
             obstacles: self.obstacle_views(),
-            ledger: LedgerState {
-                id: self.recorder.ledger().id.clone(),
-                seq: head.seq,
-                hash: head.hash.to_string(),
-                durable: head.seq,
+            ledger: self.recorder.ledger().map(|ledger| LedgerState {
+                id: ledger.id.clone(),
+                seq: ledger.head.seq,
+                hash: ledger.head.hash.to_string(),
+                durable: ledger.head.seq,
                 failing: self.recorder.failing().map(str::to_owned),
-            },
+            }),
             problems: self.problems(now),
             last_sweep: self.last_sweep,
             next_sweep: self.schedule.next_sweep(),
@@ -146,14 +145,17 @@ impl Engine {
         let mut say = |severity, what: String, remedy: Option<&str>| {
             problems.push(Problem { severity, what, remedy: remedy.map(str::to_owned) });
         };
-        if let Some(stalled) = self.recorder.stalled_for(now) {
+        if let Some(what) = self.state_not_read() {
+            let remedy = "see what keeps the disk that holds /var/lib/lockdownd (findmnt, journalctl -k); it is tried again by itself";
+            say(Severity::Crit, what, Some(remedy));
+        } else if let Some(stalled) = self.recorder.stalled_for(now) {
             let what = format!(
                 "the disk that holds /var/lib/lockdownd has not answered for {}: nobody new is let in, and what ends is recorded later",
                 control::format_duration(Duration::from_secs(stalled.as_secs()))
             );
             say(Severity::Crit, what, Some("see what keeps it: fsfreeze, a snapshot, EBS (journalctl -k)"));
         }
-        if let Some(why) = self.recorder.failing() {
+        if let Some(why) = self.recorder.failing().filter(|_| !self.is_unread()) {
             let remedy = "make room on the disk that holds /var/lib/lockdownd, or see what the file system says";
             say(Severity::Crit, format!("the ledger cannot be written, so nobody is let in: {why}"), Some(remedy));
         }
@@ -260,7 +262,9 @@ impl Engine {
     /// Looks through the ledger for matching records beside the main thread, a bounded stretch at a time: `after` says how far
     /// it got.
     pub(crate) fn read_records(&mut self, asked: Records, reply: Reply, now: Now) {
-        let ledger = self.recorder.ledger().clone();
+        let Some(ledger) = self.recorder.ledger().cloned() else {
+            return reply.send(Err(self.records_not_read()));
+        };
         self.begin_job(Kind::Records, Some(reply.clone()), now, move || {
             reply.send(records_in(&ledger, &asked));
             None

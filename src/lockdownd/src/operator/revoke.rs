@@ -24,11 +24,12 @@ impl Engine {
     pub(super) fn revoke(&mut self, asked: &Revoke, asker: Asker, now: Now) -> Response {
         let target = asked.target().map_err(|e| Refusal::new(RefusalCode::Malformed, e.to_string()))?;
         let reason = revoked_by(asked, &asker);
-        let ids = match &target {
+        let open = match &target {
             Target::Session(id) => return self.revoke_session(id, reason, asker, now),
-            Target::Grant(id) => self.open_grant(id)?,
-            Target::Person(person) => self.open_grants_of(person)?,
+            Target::Grant(id) => self.open_grant(id),
+            Target::Person(person) => self.open_grants_of(person),
         };
+        let ids = open.or_else(|refusal| self.grants_are_known().and(Err(refusal)))?;
         let ending = Ending { cause: EndCause::Revoked, reason, actor: Some(asker.actor) };
         let sessions = self.end_grants(&ids, &ending, now);
         self.pass(now);
@@ -116,6 +117,9 @@ impl Engine {
         if self.config.mode == control::Mode::Enforce {
             return reply.send(Err(Refusal::new(RefusalCode::NothingToDo, "the configuration says enforce already")
                 .hint("lockdownctl status shows whether it is in force")));
+        }
+        if let Err(refusal) = self.state_is_read() {
+            return reply.send(Err(refusal));
         }
         // Whoever tries enforce out must not be cut off by that: the session they ask from is theirs.
         self.find_logins(now);

@@ -12,7 +12,7 @@ use record::{ArtifactType, Record};
 
 use super::*;
 use crate::{
-    disk::Store,
+    disk::{Found, Store},
     gate::tests::pending,
     grants::GrantsOnDisk,
     ledger::{Keeping, Ledger, Opening, Paths},
@@ -27,7 +27,8 @@ struct Desk {
 }
 
 impl Desk {
-    fn new() -> Self {
+    /// One whose store is open once each of these has kept it from that.
+    fn opened_after(tries: Vec<String>) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
         let identity =
             Identity { instance: None, product: None, machine: None, name: "web-1".parse().expect("a name") };
@@ -47,11 +48,18 @@ impl Desk {
             journal: None,
         };
         let ledger = Ledger::open(opening).expect("opens").ledger;
-        let (_, file) = GrantsOnDisk::empty(&dir.path().join("lib/grants.json"), &dir.path().join("ended"), "b");
-        let store = Store::new(ledger, file);
-        let known = store.known();
-        let recorder = Recorder::new(Disk::start(store, || ()).expect("a thread"), known);
+        let (grants, file) = GrantsOnDisk::empty(&dir.path().join("lib/grants.json"), &dir.path().join("ended"), "b");
+        let left = Left { grants, found: Found::default() };
+        let mut opened = tries.into_iter().map(Err).chain([Ok((Store::new(ledger, file), left))]);
+        let open = move || opened.next().expect("it is opened once");
+        let recorder = Recorder::new(Disk::start(Box::new(open), || ()).expect("a thread"), now());
         Self { dir, recorder }
+    }
+
+    fn new() -> Self {
+        let mut desk = Self::opened_after(Vec::new());
+        assert!(desk.recorder.opened(LONG, now()).is_some());
+        desk
     }
 
     /// What the disk thread does next.
@@ -81,7 +89,7 @@ impl Desk {
 
     /// How many refusals are on disk.
     fn refusals(&self) -> usize {
-        let lines = self.recorder.ledger().lines_after(0, usize::MAX).expect("readable");
+        let lines = self.recorder.ledger().expect("it is open").lines_after(0, usize::MAX).expect("readable");
         let records = lines.iter().map(|line| Record::parse(line.as_bytes()).expect("a record"));
         records.filter(|record| record.kind() == Some(ArtifactType::SessionRefused)).count()
     }
@@ -156,7 +164,7 @@ fn a_disk_that_stands_still_holds_up_nothing_and_what_waited_too_long_is_never_w
     }
     assert!(desk.recorder.stalled_for(later(10)).is_none());
     assert_eq!(desk.refusals(), MAX_OWED + 1);
-    let last = desk.recorder.ledger().lines_after(0, usize::MAX).expect("readable");
+    let last = desk.recorder.ledger().expect("it is open").lines_after(0, usize::MAX).expect("readable");
     assert!(last.iter().any(|line| line.contains("\"lost\":10")), "what there was no room for is counted");
 }
 
@@ -207,4 +215,35 @@ fn newer_grants_replace_those_that_wait_and_work_of_one_name_is_done_once() {
     assert_eq!(*done.lock().expect("not poisoned"), [9]);
     let saved = std::fs::read_to_string(file).expect("it is saved");
     assert_eq!(saved.matches("\"person\":\"frank\"").count(), 3);
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_yet_holds_up_nobody_and_takes_all_of_it_in_order_once_it_can() {
+    let mut desk = Desk::opened_after(vec!["read-only".to_owned()]);
+    assert!(desk.recorder.opened(LONG, now()).is_none(), "it is said, and tried again");
+    assert_eq!(desk.recorder.failing(), Some("read-only"));
+    assert!(desk.recorder.ledger().is_none() && desk.recorder.is_idle());
+    assert_eq!(desk.recorder.stalled_for(later(1)), Some(Duration::from_secs(1)), "nobody need wait for it");
+    desk.recorder.note(refusal());
+    desk.recorder.commit(None, Covered::default(), now());
+    desk.recorder.commit_first(
+        refusal(),
+        Room::Free,
+        None,
+        Covered::default(),
+        First::Login(Box::new(pending(later(4).boot))),
+        now(),
+    );
+    let over = desk.recorder.withdraw_overdue(later(4));
+    assert!(matches!(over.as_slice(), [First::Login(_)]), "whoever waits is answered");
+    desk.recorder.note(refusal());
+    desk.recorder.commit(None, Covered::default(), later(5));
+    assert!(matches!(desk.next(later(6)).done, Done::Opened(_)));
+    assert!(desk.recorder.failing().is_none() && desk.recorder.ledger().is_some());
+    desk.recorder.commit(None, Covered::default(), later(6));
+    assert_eq!(desk.refusals(), 0, "what was read is taken up first");
+    desk.recorder.note(refusal());
+    desk.recorder.commit(None, Covered::default(), later(6));
+    assert!(written(&desk.next(later(7))).noted);
+    assert_eq!(desk.refusals(), 3);
 }

@@ -1,0 +1,215 @@
+//! Reading what the last run left on the disk of `/var/lib/lockdownd`, and opening the ledger there.
+//!
+//! It is done on the disk thread, again and again until it succeeds: a disk that is missing, read-only or does not answer
+//! keeps the daemon from giving access and from nothing else.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use lockdown_core::{
+    config::{Config, HostName, WhenFull},
+    grants::Woken,
+    policy::{grant::Grant, time::Now},
+};
+use lockdown_host::{
+    identity::{self, Identity},
+    mounts::{self, FSTAB, MOUNTINFO},
+};
+use nix::fcntl::{Flock, FlockArg};
+use record::Stack;
+
+use super::Store;
+use crate::{
+    grants::{GrantsFile, GrantsOnDisk},
+    journal::Journal,
+    ledger::{self, Keeping, Ledger, Opened, Opening, Paths, Recorded},
+};
+
+/// The store of grants.
+pub(crate) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
+/// The same, as it was last given to the disk, in memory that outlives the daemon.
+pub(crate) const GRANTS_COPY: &str = "/run/lockdownd/grants.json";
+/// Which grants have ended while the disk has not taken it.
+pub(crate) const ENDED: &str = "/run/lockdownd/ended";
+
+/// What the last run left.
+#[derive(Debug)]
+pub struct Left {
+    /// The grants.
+    pub grants: GrantsOnDisk,
+    /// What is to be done about the rest.
+    pub found: Found,
+}
+
+/// What reading the state brought to light.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What the last records say.
+    pub recorded: Recorded,
+    /// What taking them up has found out.
+    pub woken: Woken,
+    /// Whether the state was another host's and is set aside; these grants of that host are void.
+    pub of_another_host: Option<Vec<Grant>>,
+}
+
+/// Why the state cannot be taken up now.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// fstab(5) has a file system there, and it is not mounted.
+    #[error("{} is not mounted: mount {}", .0.display(), .0.display())]
+    NotMounted(PathBuf),
+    /// The state directory.
+    #[error("{path}: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another daemon has it: one that was killed, and that the disk does not let go.
+    #[error("another lockdownd still has {0} open")]
+    InUse(PathBuf),
+    /// Which machine this is.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The thread that tells journald.
+    #[error("the thread that tells journald cannot be started: {0}")]
+    Journal(#[source] io::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+}
+
+/// What it takes to open it.
+#[derive(Debug)]
+pub struct Opener {
+    paths: Paths,
+    name: HostName,
+    stack: Stack,
+    keeping: Keeping,
+    boot_id: String,
+}
+
+impl Opener {
+    /// As this configuration says.
+    #[must_use]
+    pub fn new(config: &Config, boot_id: &str) -> Self {
+        Self {
+            paths: Paths::default(),
+            name: config.host.name.clone(),
+            stack: config.host.stack.clone(),
+            keeping: keeping(config),
+            boot_id: boot_id.to_owned(),
+        }
+    }
+
+    /// Reads the state and opens the ledger.
+    ///
+    /// # Errors
+    /// Nothing was opened, and nothing was begun in its place.
+    pub fn open(&self, now: Now) -> Result<(Store, Left), NotOpened> {
+        let state = &self.paths.state;
+        if let Some(point) = mounts::not_mounted(state, Path::new(FSTAB), Path::new(MOUNTINFO)) {
+            return Err(NotOpened::NotMounted(point));
+        }
+        let lock = lock(state)?;
+        let identity = identity_by(&self.name)?;
+        let opening = Opening {
+            paths: self.paths.clone(),
+            host: identity.name.clone(),
+            stack: self.stack.clone(),
+            identity: &identity,
+            boot: self.boot_id.clone(),
+            keeping: self.keeping,
+            now: now.wall,
+            journal: Some(Journal::start().map_err(NotOpened::Journal)?),
+        };
+        let Opened { ledger, set_aside, recorded, .. } = Ledger::open(opening)?;
+        let of_another_host = set_aside.map(|directory| self.grants_in(&directory, now));
+        let (grants, file, woken) = open_grants(&self.boot_id, now);
+        let left = Left { grants, found: Found { recorded, woken, of_another_host } };
+        Ok((Store::new(ledger, file).with_lock(lock), left))
+    }
+
+    /// The open grants in state that was set aside.
+    fn grants_in(&self, directory: &Path, now: Now) -> Vec<Grant> {
+        match GrantsOnDisk::open(&directory.join("grants.json"), &directory.join("ended"), &self.boot_id, now) {
+            Ok((grants, ..)) => grants.open_ones().cloned().collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the grants of the host that this one was cannot be read");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Which machine this is, by the name that the configuration gives it.
+pub(crate) fn identity_by(name: &HostName) -> Result<Identity, identity::Error> {
+    Identity::read(match name {
+        HostName::Auto => None,
+        HostName::Fixed(name) => Some(name),
+    })
+}
+
+/// How long, and how many, records are kept.
+pub(crate) fn keeping(config: &Config) -> Keeping {
+    Keeping {
+        retain: config.ledger.retain,
+        max_size: config.ledger.max_size,
+        drop_oldest: config.ledger.when_full == WhenFull::DropOldest,
+        acknowledged_first: config.ship.api.is_some(),
+    }
+}
+
+/// Locks the state directory, which is made if it is not there, as long as the file is open: two daemons must not write
+/// one ledger. One that was killed in a write that the disk has not finished keeps the lock until it is gone.
+fn lock(state: &Path) -> Result<Flock<File>, NotOpened> {
+    let failed = |source: io::Error| NotOpened::Directory { path: state.to_owned(), source };
+    match DirBuilder::new().mode(0o755).create(state) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    let directory = File::open(state).map_err(failed)?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => NotOpened::InUse(state.to_owned()),
+        errno => failed(errno.into()),
+    })
+}
+
+/// The store of grants; one that cannot be understood is set aside, and nobody has a grant.
+fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, GrantsFile, Woken) {
+    let (path, meanwhile) = (PathBuf::from(GRANTS), Path::new(ENDED));
+    let (grants, file, woken) = match GrantsOnDisk::open(&path, meanwhile, boot_id, now) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let aside = path.with_extension(format!("broken-{}", now.wall.as_second()));
+            tracing::error!(%error, aside = %aside.display(), "the grants cannot be read: every one is void, and the file is kept aside");
+            if let Err(error) = fs::rename(&path, &aside) {
+                tracing::error!(%error, "it could not be set aside");
+            }
+            let (grants, file) = GrantsOnDisk::empty(&path, meanwhile, boot_id);
+            (grants, file, Woken::default())
+        }
+    };
+    (grants, file.copied_to(PathBuf::from(GRANTS_COPY)), woken)
+}
+
+/// The grants as they were last given to the disk in this boot: for as long as the disk cannot be read. `None` where that is
+/// not known.
+pub(crate) fn copied_grants(boot_id: &str, now: Now) -> Option<GrantsOnDisk> {
+    let path = Path::new(GRANTS_COPY);
+    if !path.exists() {
+        return None;
+    }
+    match GrantsOnDisk::open(path, Path::new(ENDED), boot_id, now) {
+        Ok((grants, ..)) => Some(grants),
+        Err(error) => {
+            tracing::error!(%error, "the copy of the grants cannot be read: until the disk can be, none is known");
+            None
+        }
+    }
+}
