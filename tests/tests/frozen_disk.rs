@@ -1,5 +1,5 @@
-//! The disk that state and ledger are on stands still (fsfreeze(8); an EBS volume or a snapshot does the same): what is over
-//! ends, nothing new is given, break-glass works, and all of it is on record once the disk is back.
+//! The disk that state and ledger are on stands still (fsfreeze(8); an EBS volume or a snapshot does the same), is read-only or
+//! is not there: what is over ends, nothing new is given, break-glass works, and all of it is on record once the disk is back.
 
 use std::{thread, time::Duration};
 
@@ -17,7 +17,7 @@ const STATE: &str = "/var/lib/lockdownd";
 /// A disk of its own for the daemon's state. It must be a block device's: no other file system can be frozen.
 fn give_its_own_disk(house: &House) {
     house.sh(&format!(
-        "set -e; systemctl stop lockdownd lockdownd-shipper; cp -a {STATE} /root/state; truncate -s 64M /root/state.img; \
+        "set -e; systemctl stop lockdownd lockdownd-shipper; cp -a {STATE} /root/state; truncate -s 64M /root/state.img; rm -rf {STATE}/*; \
          mkfs.ext4 -q /root/state.img; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; \
          for n in $(seq 0 63); do [ -b /dev/loop$n ] || mknod -m 600 /dev/loop$n b 7 $n; done; \
          for try in 1 2 3 4 5; do mount -o loop /root/state.img {STATE} && break; sleep 1; done; mountpoint {STATE}; \
@@ -59,6 +59,141 @@ fn grant(answer: &Value) -> String {
 
 fn of_type(records: &[Value], artifact: &str) -> Vec<Value> {
     records.iter().filter(|record| record["type"] == artifact).cloned().collect()
+}
+
+/// What is the matter with the disk when the daemon starts, and how that is mended.
+#[derive(Clone, Copy)]
+struct Trouble {
+    begins: &'static str,
+    ends: &'static str,
+    /// What `status` says of it.
+    says: &'static str,
+    /// Whether another start in the midst of it is tried: a process that waits for a frozen disk cannot be killed.
+    restarts: bool,
+}
+
+/// As errors=remount-ro does it, but that is of the file system alone: what mount(8) says of a mount is not heard in the
+/// daemon's own mount namespace, so that it is started again.
+const READ_ONLY: Trouble = Trouble {
+    begins: "mount -o remount,ro /var/lib/lockdownd",
+    ends: "mount -o remount,rw /var/lib/lockdownd; systemctl restart lockdownd",
+    says: "is not read since the daemon started: cannot",
+    restarts: true,
+};
+const NOT_MOUNTED: Trouble = Trouble {
+    begins: "echo '/root/state.img /var/lib/lockdownd ext4 loop,noauto' >>/etc/fstab; umount /var/lib/lockdownd",
+    ends: "mount /var/lib/lockdownd",
+    says: "is not mounted",
+    restarts: true,
+};
+/// As the last, where fstab(5) does not name it.
+const EMPTY: Trouble = Trouble {
+    begins: "umount /var/lib/lockdownd",
+    ends: "mount -o loop /root/state.img /var/lib/lockdownd",
+    says: "had a ledger earlier in this boot",
+    restarts: false,
+};
+const STANDS_STILL: Trouble = Trouble {
+    begins: "fsfreeze -f /var/lib/lockdownd",
+    ends: "fsfreeze -u /var/lib/lockdownd",
+    says: "has not answered for",
+    restarts: false,
+};
+
+/// As long as it is there the disk is in this trouble.
+struct In<'a>(&'a Instance, Trouble);
+
+impl<'a> In<'a> {
+    fn new(instance: &'a Instance, trouble: Trouble) -> Self {
+        instance.sh(trouble.begins);
+        Self(instance, trouble)
+    }
+}
+
+impl Drop for In<'_> {
+    fn drop(&mut self) {
+        self.0.sh(self.1.ends);
+    }
+}
+
+/// The daemon starts on a disk in this trouble, with granted sessions live.
+fn start_in(trouble: Trouble, house: &House) {
+    give_its_own_disk(house);
+    let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
+    let graces = grant(&house.ctl_json("allow grace --account ubuntu --for 1h --reason test"));
+    let mut on_frank = house.ssh("ubuntu").key(&house.frank).stay();
+    let mut on_grace = house.ssh("ubuntu").key(&house.grace).stay();
+    let mut on_breakglass = house.ssh("breakglass").key(&house.breakglass).stay();
+    let short = house.ctl_json("allow frank --account frank --for 30s --reason test");
+    let ends: Timestamp = short["grant"]["expires_at"].as_str().and_then(|at| at.parse().ok()).expect("it ends");
+    let mut on_short = house.ssh("frank").key(&house.frank).stay();
+    eventually("the sessions are on record", SOON, || house.records_of("session.opened").len() >= 3);
+
+    house.sh("systemctl stop lockdownd.service");
+    let in_trouble = In::new(house, trouble);
+    house.sh("systemctl start lockdownd-control.socket lockdownd-gate.socket lockdownd.service");
+    assert!(without_disk("break-glass", || house.ssh("breakglass").key(&house.breakglass).login()));
+    assert!(!without_disk("a stranger", || house.ssh("root").key(&house.frank).login()));
+    assert!(!without_disk("somebody with a grant", || house.ssh("ubuntu").key(&house.frank).login()));
+    let planted = house.keygen("planted");
+    house.run_as("ubuntu", &format!("mkdir -p .ssh; echo '{}' >.ssh/authorized_keys", planted.public())).expect_ok();
+    assert!(!without_disk("a planted key", || house.ssh("ubuntu").key(&planted).login()));
+    eventually("status says so", SOON, || {
+        without_disk("status", || house.ctl("status"))
+            .stdout
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .contains(trouble.says)
+    });
+    let new = without_disk("allow", || house.ctl("allow grace --account grace --for 1h --reason test"));
+    assert!(!new.ok() && new.stderr.contains("nothing was granted"), "{new}");
+
+    assert!(on_frank.is_alive() && on_grace.is_alive(), "what is granted goes on");
+    let revoked = without_disk("revoke", || house.ctl("revoke grace --reason test"));
+    assert!(revoked.ok() && (revoked.stdout.clone() + &revoked.stderr).contains("not on record yet"), "{revoked}");
+    on_grace.ended_within(SOON);
+    on_short.ended_within(SOON + Duration::from_secs(30));
+    let late = Timestamp::now().duration_since(ends);
+    assert!(late < WITHOUT_DISK, "a grant's end came {late:#} late");
+    if trouble.restarts {
+        house.sh("systemctl restart lockdownd");
+        assert!(!without_disk("somebody revoked", || house.ssh("ubuntu").key(&house.grace).login()));
+        assert!(on_frank.is_alive());
+    }
+    assert!(without_disk("lockdown", || house.ctl("lockdown --reason test")).ok());
+    on_frank.ended_within(SOON);
+    assert!(on_breakglass.is_alive());
+    drop(in_trouble);
+
+    eventually("the state is read", SOON, || house.ctl_json("status")["ledger"].is_object());
+    for (id, cause) in [(&franks, "lockdown"), (&graces, "revoked"), (&grant(&short), "expired")] {
+        let ended = || {
+            of_type(&house.records(), "grant.ended")
+                .into_iter()
+                .filter(|record| record["grant"] == **id)
+                .collect::<Vec<_>>()
+        };
+        eventually("its end is on record", SOON, || !ended().is_empty());
+        // Of what ended before the restart its cause is not known any more.
+        let is_known = cause == "lockdown" || !trouble.restarts;
+        assert!(ended().len() == 1 && (ended()[0]["detail"]["ended"] == cause || !is_known), "{:?}", ended());
+    }
+    let records = house.records();
+    assert_eq!(of_type(&records, "lockdown").len(), 1);
+    for opened in of_type(&records, "session.opened").iter().filter(|record| record["account"] != "breakglass") {
+        let is_end =
+            |record: &&Value| ["session.closed", "session.terminated"].iter().any(|end| record["type"] == **end);
+        let ends = records.iter().filter(is_end).filter(|record| record["session"] == opened["session"]).count();
+        assert_eq!(ends, 1, "{opened}");
+    }
+    assert!(!of_type(&records, "emergency.login").is_empty());
+    house.ctl("verify").expect_ok();
+    assert!(!house.ssh("ubuntu").key(&house.frank).login() && !house.ssh("ubuntu").key(&house.grace).login());
+    eventually("the planted key is taken away", SOON, || !house.exists("/home/ubuntu/.ssh/authorized_keys"));
+    house.allow("frank --account ubuntu --for 1h");
+    assert!(house.ssh("ubuntu").key(&house.frank).login(), "and it works again");
+    on_breakglass.kill();
 }
 
 on_each_release! {
@@ -145,5 +280,21 @@ on_each_release! {
                   systemctl start lockdownd-gate.socket lockdownd-control.socket lockdownd.service");
         eventually("it is on record", SOON, || house.records_of("emergency.login").len() == 1);
         house.ctl("verify").expect_ok();
+    }
+
+    fn a_start_on_a_read_only_disk_ends_what_is_over_and_gives_nothing_new(release) {
+        start_in(READ_ONLY, &House::enforcing(release));
+    }
+
+    fn a_start_without_the_disk_ends_what_is_over_and_gives_nothing_new(release) {
+        start_in(NOT_MOUNTED, &House::enforcing(release));
+    }
+
+    fn a_start_where_the_disk_is_missing_and_nothing_says_so_begins_no_other_ledger(release) {
+        start_in(EMPTY, &House::enforcing(release));
+    }
+
+    fn a_start_on_a_disk_that_stands_still_ends_what_is_over_and_gives_nothing_new(release) {
+        start_in(STANDS_STILL, &House::enforcing(release));
     }
 }

@@ -213,15 +213,29 @@ pub fn content(directory: &Path, id: &ItemId) -> Result<Vec<u8>, QuarantineError
     }
 }
 
-/// Creates the quarantine at `directory` and its `incoming/`, both root's and 0700, and opens both.
+/// Opens the quarantine at `directory` and its `incoming/`, both root's and 0700, and creates them if need be. Where they are
+/// as they must be nothing is written: that would wait for a disk that stands still.
 fn open_directories(directory: &Path) -> Result<(OwnedFd, OwnedFd), QuarantineError> {
     let open = |path: &Path| -> Result<OwnedFd, QuarantineError> {
         let failed = |source: io::Error| QuarantineError::io(path, source);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = fcntl::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-        unistd::fchown(&fd, Some(unistd::geteuid()), Some(unistd::getegid())).map_err(|e| failed(e.into()))?;
-        stat::fchmod(&fd, Mode::from_bits_truncate(0o700)).map_err(|e| failed(e.into()))?;
+        let try_open = || fcntl::open(path, flags, Mode::empty());
+        let fd = match try_open() {
+            Err(nix::errno::Errno::ENOENT) => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+                try_open()
+            }
+            opened => opened,
+        };
+        let fd = fd.map_err(|e| failed(e.into()))?;
+        let (user, group, mode) = (unistd::geteuid(), unistd::getegid(), Mode::from_bits_truncate(0o700));
+        let meta = stat::fstat(&fd).map_err(|e| failed(e.into()))?;
+        if (meta.st_uid, meta.st_gid) != (user.as_raw(), group.as_raw()) {
+            unistd::fchown(&fd, Some(user), Some(group)).map_err(|e| failed(e.into()))?;
+        }
+        if Mode::from_bits_truncate(meta.st_mode) != mode {
+            stat::fchmod(&fd, mode).map_err(|e| failed(e.into()))?;
+        }
         Ok(fd)
     };
     Ok((open(directory)?, open(&directory.join(INCOMING))?))

@@ -21,6 +21,8 @@ use lockdown_core::{
 };
 use lockdown_host::paths::{self, Durability};
 
+/// Where those of a run are kept that has not read its state yet.
+pub const ANSWERED_UNREAD: &str = "/run/lockdownd/answered";
 /// Where they are kept.
 pub const ANSWERED: &str = "/var/lib/lockdownd/answered";
 /// The longest file that is read.
@@ -58,22 +60,25 @@ impl Answered {
         })))
     }
 
-    /// Takes up what the last run left, and keeps all of them there from now on.
+    /// Takes up what an earlier run left in these files, and keeps all of them in the first from now on.
     ///
     /// # Errors
     /// What could not be read is not known.
-    pub fn take_up(&self, path: &Path) -> io::Result<()> {
-        let (text, read) = match paths::read_path(path, MAX_FILE) {
-            Ok(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), Ok(())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), Ok(())),
-            Err(error) => (String::new(), Err(error)),
-        };
-        let (to_file, lines) = mpsc::sync_channel(MAX_WAITING);
+    pub fn take_up(&self, paths: &[&Path]) -> io::Result<()> {
+        let mut read = Ok(());
         let mut inner = self.inner();
-        inner.answers.take_up(text.lines().filter_map(Answer::parse));
+        for path in paths {
+            match paths::read_path(path, MAX_FILE) {
+                Ok(bytes) => inner.answers.take_up(String::from_utf8_lossy(&bytes).lines().filter_map(Answer::parse)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => read = Err(error),
+            }
+        }
+        let Some(path) = paths.first().map(|path| path.to_path_buf()) else { return read };
+        let (to_file, lines) = mpsc::sync_channel(MAX_WAITING);
         inner.to_file = Some(to_file);
         drop(inner);
-        let kept = Kept { path: path.to_owned(), file: None, lines: usize::MAX, inner: Arc::downgrade(&self.0) };
+        let kept = Kept { path, file: None, lines: usize::MAX, inner: Arc::downgrade(&self.0) };
         if let Err(error) = thread::Builder::new().name("answers".to_owned()).spawn(move || kept.keep(&lines)) {
             tracing::error!(%error, "the answers to the gate are not kept for the next start");
         }
@@ -92,6 +97,12 @@ impl Answered {
     /// Notes one answer.
     pub fn note(&self, pid: i32, at: Timestamp, refused: bool) {
         self.inner().note(Answer { pid, from: at, until: at, refused });
+    }
+
+    /// Notes that the gate has let one in that is not on record yet: it is not kept, so that a daemon that is killed before
+    /// finds it in sshd's log.
+    pub fn note_unrecorded(&self, pid: i32, at: Timestamp) {
+        self.inner().answers.add(Answer { pid, from: at, until: at, refused: false });
     }
 
     /// Notes that this process's connection is on record already: it began then, and has been found by now.
@@ -267,7 +278,7 @@ mod tests {
 
     fn open(dir: &Path) -> Answered {
         let answered = Answered::none();
-        answered.take_up(&dir.join("answered")).expect("it reads");
+        answered.take_up(&[&dir.join("answered")]).expect("it reads");
         answered
     }
 
@@ -340,7 +351,7 @@ mod tests {
         let answered = Answered::none();
         answered.note(8, at(0), false);
         assert!(answered.flush(LONG) && answered.knows(8, at(0)) && !answered.knows(7, at(0)));
-        answered.take_up(&dir.path().join("answered")).expect("it reads");
+        answered.take_up(&[&dir.path().join("answered")]).expect("it reads");
         written(&answered);
         for answered in [answered, open(dir.path())] {
             assert!(answered.knows(7, at(0)) && answered.knows(8, at(0)));

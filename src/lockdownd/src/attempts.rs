@@ -3,7 +3,7 @@
 
 mod back;
 mod follow;
-mod names;
+pub(crate) mod names;
 mod store;
 
 pub use self::{

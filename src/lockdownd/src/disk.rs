@@ -114,7 +114,7 @@ pub(crate) enum Told {
     /// Why the store could not be opened. It is tried again.
     NotOpened(String),
     /// What came of opening it or of the last piece of work, and what is known of the ledger since.
-    Done(Done, Known),
+    Done(Box<(Done, Known)>),
 }
 
 /// What the thread leaves for whoever gave it the work.
@@ -264,7 +264,7 @@ impl Disk {
             let mut store = loop {
                 match open() {
                     Ok((store, left)) => {
-                        tell(Told::Done(Done::Opened(Box::new(left)), store.known()));
+                        tell(Told::Done(Box::new((Done::Opened(Box::new(left)), store.known()))));
                         break store;
                     }
                     Err(why) => tell(Told::NotOpened(why)),
@@ -273,7 +273,7 @@ impl Disk {
             };
             for task in to_do {
                 let done = store.carry_out(task);
-                tell(Told::Done(done, store.known()));
+                tell(Told::Done(Box::new((done, store.known()))));
             }
         })?;
         Ok(Self { tasks, desk, thread })

@@ -124,8 +124,8 @@ pub struct Engine {
     pub(crate) left_out: BTreeSet<GrantId>,
     /// Once the state is read: the quarantine is part of it.
     pub(crate) homes: Option<Homes>,
-    /// Where the threads of homes tell what they find.
-    pub(crate) findings: mpsc::Sender<homes::Finding>,
+    /// Where the threads of homes are to tell what they find, until they are started.
+    pub(crate) findings: Option<mpsc::Sender<homes::Finding>>,
     /// How many key files stand because the quarantine cannot keep them, and why.
     pub(crate) homes_unkept: Option<(u64, String)>,
     pub(crate) answered: Answered,

@@ -104,7 +104,10 @@ impl Engine {
             (answer, monitor) => {
                 match (monitor, step) {
                     (Some(pid), Step::Session) => {
-                        self.answered.note(pid, now.wall, false);
+                        match self.is_unread() {
+                            true => self.answered.note_unrecorded(pid, now.wall),
+                            false => self.answered.note(pid, now.wall, false),
+                        }
                         self.answered.let_in(pid, now.wall);
                     }
                     // A connection that passes the account step has its session step to come.

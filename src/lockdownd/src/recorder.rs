@@ -4,14 +4,16 @@
 //! login) is asked for with [`Recorder::commit_first`], and takes effect when it comes back as done.
 
 mod covered;
+pub(crate) mod owed;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use lockdown_core::{policy::time::Now, windows::Windows};
 use record::Draft;
 
 pub use self::covered::Covered;
+use self::owed::OWED;
 use crate::{
     disk::{Commit, Disk, Done, Known, Left, Room, Task, Told, Work, Written},
     enforce::First,
@@ -251,7 +253,7 @@ impl Recorder {
     /// run left, it goes on with the next commit: that is taken up first.
     pub fn done(&mut self, now: Now) -> Option<Settled> {
         let (done, known) = match self.disk.told()? {
-            Told::Done(done, known) => (done, known),
+            Told::Done(done) => *done,
             Told::NotOpened(why) => {
                 self.not_opened = Some(why);
                 return None;
@@ -357,6 +359,25 @@ impl Recorder {
             tracing::error!(
                 "the disk that holds /var/lib/lockdownd does not answer: no new grant and no login until it does; removals and endings go on, and are recorded then"
             );
+        }
+    }
+
+    /// Keeps what the disk has not taken for the next start; for a stop. What the disk thread is at may still come onto the
+    /// disk.
+    pub(crate) fn keep_owed(&mut self) {
+        let mut owed = Vec::new();
+        for queued in std::mem::take(&mut self.queue) {
+            if let What::Commit(commit) = queued.what {
+                owed.extend(commit.noted);
+            }
+        }
+        if owed.is_empty() {
+            return;
+        }
+        let count = owed.len();
+        match owed::keep(Path::new(OWED), owed) {
+            Ok(()) => tracing::warn!("{count} statements that the disk has not taken are recorded by the next start"),
+            Err(error) => tracing::error!(%error, "{count} statements that the disk has not taken are lost"),
         }
     }
 

@@ -43,7 +43,7 @@ pub struct Actor {
 /// `reason`, `actor.exe` and every string in `detail` are *raw* here: escaping happens once, in [`Draft::bodies`], when
 /// the ledger makes the record of it. Text that came as bytes (file names, key comments, log fields) goes in through
 /// [`outside`](crate::outside), which keeps bytes that are not UTF-8; never through [`escape`](crate::escape).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "a draft states nothing until the ledger has appended it"]
 pub struct Draft {
     /// What kind of thing this states.

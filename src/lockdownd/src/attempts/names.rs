@@ -51,6 +51,14 @@ impl HostNames {
     }
 }
 
+/// Has the key made, where there is none.
+///
+/// # Errors
+/// It cannot be read or written.
+pub(crate) fn prepare() -> io::Result<()> {
+    read_or_make(Path::new(NAME_KEY)).map(drop)
+}
+
 fn read_or_make(path: &Path) -> io::Result<[u8; 32]> {
     match paths::read_path(path, 32) {
         Ok(bytes) => {

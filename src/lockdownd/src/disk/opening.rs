@@ -18,15 +18,18 @@ use lockdown_core::{
 use lockdown_host::{
     identity::{self, Identity},
     mounts::{self, FSTAB, MOUNTINFO},
+    quarantine::{Intake, QUARANTINE, QuarantineError},
 };
 use nix::fcntl::{Flock, FlockArg};
 use record::Stack;
 
 use super::Store;
 use crate::{
+    attempts::{NAME_KEY, names},
     grants::{GrantsFile, GrantsOnDisk},
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Paths, Recorded},
+    recorder::owed::{self, OWED},
 };
 
 /// The store of grants.
@@ -82,6 +85,9 @@ pub enum NotOpened {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// The quarantine.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
 }
 
 /// What it takes to open it.
@@ -118,21 +124,33 @@ impl Opener {
         }
         let lock = lock(state)?;
         let identity = identity_by(&self.name)?;
-        let opening = Opening {
-            paths: self.paths.clone(),
-            host: identity.name.clone(),
-            stack: self.stack.clone(),
-            identity: &identity,
-            boot: self.boot_id.clone(),
-            keeping: self.keeping,
-            now: now.wall,
-            journal: Some(Journal::start().map_err(NotOpened::Journal)?),
-        };
-        let Opened { ledger, set_aside, recorded, .. } = Ledger::open(opening)?;
+        let mut opened = self.open_ledger(&identity, now)?;
+        let set_aside = opened.set_aside.take();
+        if owed::record(Path::new(OWED), &mut opened.ledger, now.wall)? {
+            // What the last records say is read with these.
+            drop(opened);
+            opened = self.open_ledger(&identity, now)?;
+        }
+        let Opened { ledger, recorded, .. } = opened;
+        Intake::open(Path::new(QUARANTINE))?;
+        names::prepare().map_err(|source| NotOpened::Directory { path: NAME_KEY.into(), source })?;
         let of_another_host = set_aside.map(|directory| self.grants_in(&directory, now));
         let (grants, file, woken) = open_grants(&self.boot_id, now);
         let left = Left { grants, found: Found { recorded, woken, of_another_host } };
         Ok((Store::new(ledger, file).with_lock(lock), left))
+    }
+
+    fn open_ledger(&self, identity: &Identity, now: Now) -> Result<Opened, NotOpened> {
+        Ok(Ledger::open(Opening {
+            paths: self.paths.clone(),
+            host: identity.name.clone(),
+            stack: self.stack.clone(),
+            identity,
+            boot: self.boot_id.clone(),
+            keeping: self.keeping,
+            now: now.wall,
+            journal: Some(Journal::start().map_err(NotOpened::Journal)?),
+        })?)
     }
 
     /// The open grants in state that was set aside.

@@ -262,11 +262,16 @@ impl Engine {
     /// The same, with what is known of how it ended.
     pub(super) fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
         let Some(session) = self.sessions.gone(id) else { return };
-        self.recorder.note(match &session.ending {
-            None => closed(&session, how, now),
-            Some(end) => terminated(&session, end, now),
-        });
+        self.note_session_end(&session, how, now);
         self.commit(now);
+    }
+
+    /// Notes the end of a session whose connection is gone.
+    pub(super) fn note_session_end(&mut self, session: &Session, how: Ended, now: Now) {
+        self.recorder.note(match &session.ending {
+            None => closed(session, how, now),
+            Some(end) => terminated(session, end, now),
+        });
     }
 }
 

@@ -39,14 +39,14 @@ use super::{
     world::World,
 };
 use crate::{
-    answered::{ANSWERED, Answered},
+    answered::{ANSWERED, ANSWERED_UNREAD, Answered},
     attempts::{Follower, LogReport},
     disk::{Disk, Found, Left, Opener, Store, identity_by},
     emergencies::Emergencies,
     ledger::{self, Recorded},
     operator::admitted::Asked,
     recorder::{Covered, Recorder},
-    sessions::Sessions,
+    sessions::{Session, Sessions},
     traces::TracesOnDisk,
     trigger::Reason,
 };
@@ -151,7 +151,7 @@ impl Engine {
             unstored: Unstored::default(),
             left_out: std::collections::BTreeSet::new(),
             homes: None,
-            findings,
+            findings: Some(findings),
             homes_unkept: None,
             writers,
             changes_told: BTreeMap::new(),
@@ -191,7 +191,7 @@ impl Engine {
         self.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
         self.shipped = Shipped::open();
         self.retired.take_up();
-        if let Err(error) = self.answered.take_up(Path::new(ANSWERED)) {
+        if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED), Path::new(ANSWERED_UNREAD)]) {
             tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
         }
         if woken.clock_was_set_back {
@@ -205,7 +205,9 @@ impl Engine {
         self.end_what_a_removal_left(now);
         let missed = self.resume_schedule(recorded.lockdown, unread, now);
         self.retire(&exempt_before, now);
-        self.homes = Some(start_homes(self.findings.clone(), Arc::clone(&self.writers))?);
+        if let Some(findings) = self.findings.take() {
+            self.homes = Some(start_homes(findings, Arc::clone(&self.writers))?);
+        }
         self.put_config_in_force(now);
         self.resume_mode(now);
         self.take_up_sessions(&recorded, unread, now);
@@ -305,27 +307,26 @@ impl Engine {
 
     /// Sessions from before: those whose connection is gone are closed, the others are watched again, unless they are already.
     fn take_up_sessions(&mut self, recorded: &Recorded, unread: Option<&Unread>, now: Now) {
-        let gone: Vec<SessionId> = match unread {
+        let gone = match unread {
             Some(unread) => unread.gone().to_vec(),
             None => self.watch_sessions(now),
         };
-        for id in gone {
-            if recorded.ended_sessions.contains(&id) {
-                // Its end came onto the disk, and the crash before it was out of the table.
-                self.sessions.remove(&id);
-            } else {
-                self.session_gone_by(&id, Ended::Unseen, now);
+        for session in &gone {
+            // Otherwise its end came onto the disk, and the crash before it was out of the table.
+            if !recorded.ended_sessions.contains(&session.id) {
+                self.note_session_end(session, Ended::Unseen, now);
             }
         }
+        self.commit(now);
     }
 
-    /// Watches the sessions from before whose connection is there; answers with the others.
-    pub(super) fn watch_sessions(&mut self, now: Now) -> Vec<SessionId> {
+    /// Watches the sessions from before whose connection is there; answers with the others, which are live no more.
+    pub(super) fn watch_sessions(&mut self, now: Now) -> Vec<Session> {
         let mut gone = Vec::new();
         for session in self.sessions.live().to_vec() {
             self.recent.add(&session);
             if !session.monitor.is_alive() {
-                gone.push(session.id);
+                gone.extend(self.sessions.gone(&session.id));
                 continue;
             }
             self.watch_session(session.id.clone(), session.monitor);
@@ -390,6 +391,7 @@ impl Engine {
         };
         self.recorder.work("telling journald the last records", Box::new(flush), now);
         self.settle(LAST_COMMITS + JOURNAL_LIMIT);
+        self.recorder.keep_owed();
         if !self.answered.flush(LAST_ANSWERS) {
             tracing::warn!(
                 "the last answers to the gate are not on disk: their logins may be recorded as past the gate"

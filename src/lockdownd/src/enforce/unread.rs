@@ -12,9 +12,10 @@ use record::{GrantId, SessionId};
 
 use super::{Ending, Engine, StartError};
 use crate::{
+    answered::ANSWERED_UNREAD,
     disk::{ENDED, Left, copied_grants},
     grants::GrantsOnDisk,
-    sessions::Sessions,
+    sessions::{Session, Sessions},
 };
 
 /// What is not known before the state is read.
@@ -27,7 +28,7 @@ pub(crate) struct Unread {
     /// The sessions of the run before.
     sessions: BTreeSet<SessionId>,
     /// Those whose connection was gone at the start.
-    gone: Vec<SessionId>,
+    gone: Vec<Session>,
     /// A lockdown ends every grant, those that are not known too.
     locked_down: Option<Ending>,
 }
@@ -59,7 +60,7 @@ impl Unread {
     }
 
     /// The sessions whose connection was gone at the start.
-    pub(super) fn gone(&self) -> &[SessionId] {
+    pub(super) fn gone(&self) -> &[Session] {
         &self.gone
     }
 }
@@ -71,6 +72,9 @@ impl Engine {
             "the state in /var/lib/lockdownd is not read yet: until it is, nobody new is let in and nothing is granted; removals and endings go on, and are recorded then: {}",
             self.recorder.failing().unwrap_or("the disk does not answer")
         );
+        if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED_UNREAD)]) {
+            tracing::error!(%error, "{ANSWERED_UNREAD} cannot be read: logins just before the start may be recorded as past the gate");
+        }
         // The marker of enforce is on that disk; sshd's drop-in is there as long as enforce is in force.
         self.mode.resume_unread(Path::new(drop_in::PATH).exists(), now);
         let knows_grants = self.unread.as_ref().is_some_and(|unread| unread.knows_grants);
