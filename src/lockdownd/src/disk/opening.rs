@@ -63,7 +63,7 @@ pub struct Found {
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
     /// fstab(5) has a file system there, and it is not mounted.
-    #[error("{} is not mounted: mount {}", .0.display(), .0.display())]
+    #[error("{} is not mounted: mount {}, or take it out of {FSTAB} if nothing is to be there", .0.display(), .0.display())]
     NotMounted(PathBuf),
     /// The state directory.
     #[error("{path}: {source}")]
