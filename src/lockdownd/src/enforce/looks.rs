@@ -18,7 +18,7 @@ use record::{Account, ArtifactType, Draft};
 
 use super::{
     Ending, Engine,
-    homes::{Command, Plot},
+    homes::{Command, Hanging, Homes, Plot},
     jobs::Kind,
     world::{Looked, World},
 };
@@ -271,6 +271,11 @@ impl Engine {
         if let Some(homes) = &self.homes {
             homes.send(Command::Territory(self.plot()));
         }
+    }
+
+    /// The homes that do not answer.
+    pub(crate) fn hanging_homes(&self) -> Vec<Hanging> {
+        self.homes.as_ref().map_or_else(Vec::new, Homes::hanging)
     }
 
     /// What is to be kept free of keys, worked out where it is needed: with many accounts that takes a while.

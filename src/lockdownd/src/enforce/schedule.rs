@@ -220,7 +220,7 @@ impl Engine {
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
         }
-        let hanging: Vec<serde_json::Value> = self.homes.hanging().iter().map(|home| home.to_string().into()).collect();
+        let hanging: Vec<serde_json::Value> = self.hanging_homes().iter().map(|home| home.to_string().into()).collect();
         if !hanging.is_empty() {
             draft = draft.with("hanging", hanging);
         }

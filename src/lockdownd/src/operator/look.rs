@@ -170,7 +170,7 @@ impl Engine {
             let remedy = "make room on the disk that holds /var/lib/lockdownd; they are tried again by themselves";
             say(Severity::Crit, what, Some(remedy));
         }
-        for hanging in self.homes.hanging() {
+        for hanging in self.hanging_homes() {
             let what = format!("{hanging} does not answer: keys there are neither looked for nor removed");
             let remedy = "see what keeps it: findmnt, the file server, journalctl -k; it is looked at once it answers";
             say(Severity::Crit, what, Some(remedy));

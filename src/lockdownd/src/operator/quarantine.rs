@@ -128,7 +128,7 @@ impl Engine {
         };
         // What is not known stands in the way.
         answer.obstacles.extend(stale.map(|problem| problem.what));
-        let hanging = self.homes.hanging();
+        let hanging = self.hanging_homes();
         let unknown = |home: &Hanging| format!("{home} does not answer: what stands there is not known");
         answer.notes.extend(hanging.iter().map(unknown));
         let plot = self.plot();
