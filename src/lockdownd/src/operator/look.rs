@@ -67,10 +67,10 @@ impl Engine {
     pub(crate) fn answer_status(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut status = Box::new(self.status(now));
         status.problems.extend(stale);
-        let ledger = self.recorder.ledger().clone();
+        let ledger = self.recorder.ledger().cloned();
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
-            let nearly_full =
-                ledger.nearly_full().unwrap_or_else(|error| Some(format!("the ledger cannot be read: {error}")));
+            let nearly_full = ledger.map_or(Ok(None), |ledger| ledger.nearly_full());
+            let nearly_full = nearly_full.unwrap_or_else(|error| Some(format!("the ledger cannot be read: {error}")));
             status.problems.extend(nearly_full.map(|what| Problem {
                 severity: Severity::Warning,
                 what,
