@@ -13,13 +13,13 @@ use serde_json::Value;
 const FOUND: SignedDuration = SignedDuration::from_millis(2_500);
 /// What the daemon may take to act on what nobody waits for.
 const SOON: Duration = Duration::from_secs(30);
-/// How many rounds of clients: one undisturbed and one disturbed for each of [`DISTURBANCES`].
-const ROUNDS: usize = 2 * DISTURBANCES.len();
 /// Kinds of clients: see [`Attempt::begin`].
 const KINDS: usize = 12;
+/// Clients that come at a time, while most of the ones before wait for PAM.
+const AT_ONCE: usize = 2 * KINDS;
 /// From how many addresses they come: no more than a sum names.
 const ADDRESSES: usize = 20;
-/// What is done while clients come and go, in every other round.
+/// What is done while clients come and go.
 const DISTURBANCES: [&str; 7] = [
     "systemctl restart lockdownd",
     "journalctl --rotate",
@@ -63,11 +63,12 @@ fn why(house: &Instance, word: &str) -> u64 {
     house.records_of("login.failed").iter().map(|record| of(&record["detail"])).sum()
 }
 
-/// How many clients come at a time: a thousand in all on one release, and a third of that on the other.
-fn at_once(release: Release) -> usize {
+/// How many rounds of clients there are for each of [`DISTURBANCES`]: a thousand clients in all on one release, and a third of
+/// that on the other.
+fn rounds_for_each(release: Release) -> usize {
     match release {
-        Release::Bookworm => 6 * KINDS,
-        Release::Trixie => 2 * KINDS,
+        Release::Bookworm => 6,
+        Release::Trixie => 2,
     }
 }
 
@@ -100,13 +101,15 @@ impl Attempt {
         Self { client, source, gets_in, is_unknown, killed_at }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, house: &House) {
         if let Some(word) = self.killed_at {
             eventually("the client has got so far", SOON, || self.client.stderr().contains(word));
             return self.client.kill();
         }
         self.client.ended_within(SOON);
-        assert_eq!(self.client.output().status == 0, self.gets_in, "{}", self.client.output());
+        let got_in = self.client.output().status == 0;
+        let why = || ["session.refused", "session.terminated"].map(|artifact| house.records_of(artifact));
+        assert_eq!(got_in, self.gets_in, "from {}: {}\n{:?}", self.source, self.client.output(), why());
     }
 }
 
@@ -166,7 +169,7 @@ on_each_release! {
         let (mut expected, mut unknown, mut logins) = (BTreeMap::new(), 0, 0);
         let mut end = |clients: Vec<Attempt>| {
             for mut attempt in clients {
-                attempt.end();
+                attempt.end(&house);
                 match attempt.gets_in {
                     true => logins += 1,
                     false => *expected.entry(attempt.source.clone()).or_default() += 1,
@@ -175,18 +178,19 @@ on_each_release! {
             }
         };
         let mut before_that = Vec::new();
-        for round in 0..ROUNDS {
-            let clients = (0..at_once(release)).map(|n| Attempt::begin(&house, n));
+        let rounds = rounds_for_each(release);
+        for round in 0..rounds * DISTURBANCES.len() {
+            let clients = (0..AT_ONCE).map(|n| Attempt::begin(&house, n));
             let (killed, others): (Vec<Attempt>, Vec<Attempt>) = clients.partition(|attempt| attempt.killed_at.is_some());
-            if round % 2 == 1 {
-                house.sh(DISTURBANCES[round / 2]);
+            if round % rounds == 1 {
+                house.sh(DISTURBANCES[round / rounds]);
             }
             end(killed);
             // Nobody waits for PAM's answers to a wrong password: the next ones come meanwhile.
             end(std::mem::replace(&mut before_that, others));
         }
         end(before_that);
-        let all = (ROUNDS * at_once(release)) as u64;
+        let all = (rounds * DISTURBANCES.len() * AT_ONCE) as u64;
         assert_eq!((logins as u64, unknown), (all / 6, all / 4));
         assert_eq!(expected.values().sum::<u64>() + logins as u64, all);
 
