@@ -53,4 +53,19 @@ on_each_release! {
         eventually("it is in", SOON, || told(&exempt, "in"));
         assert!(!told(&exempt, "lockdownd"), "{}", exempt.stdout());
     }
+    fn metrics_are_left_for_node_exporter_once_somebody_asks_for_it(release) {
+        let house = House::enforcing(release);
+        const FILE: &str = "/var/lib/prometheus/node-exporter/lockdownd.prom";
+        assert_eq!(house.sh("systemctl is-enabled lockdownd-metrics.timer || true"), "disabled");
+        house.allow("frank --account ubuntu --for 1h");
+        // As prometheus-node-exporter has it, with a user of its own.
+        house.sh("useradd -r prometheus; install -d -o prometheus /var/lib/prometheus /var/lib/prometheus/node-exporter; \
+                  systemctl enable -q --now lockdownd-metrics.timer");
+        let metrics = || house.run(&format!("cat {FILE}")).stdout;
+        eventually("they are there", SOON, || metrics().contains("lockdownd_grants{state=\"active\"} 1\n"));
+        assert!(metrics().contains("lockdownd_up 1\n") && metrics().contains("lockdownd_enforcing 1\n"), "{}", metrics());
+        assert_eq!(house.sh(&format!("stat -c '%U %a' {FILE}; ls -A /var/lib/prometheus/node-exporter")), "root 644\nlockdownd.prom");
+        house.sh("systemctl stop lockdownd lockdownd-control.socket; ! systemctl start lockdownd-metrics.service");
+        assert!(metrics().ends_with("lockdownd_up 0\n"), "{}", metrics());
+    }
 }

@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Verify(Verify),
     Quarantine(Quarantine),
     Check(Check),
+    Metrics(Metrics),
     Generate(Generate),
 }
 
@@ -291,6 +292,18 @@ pub(crate) struct Check {
     /// Judge the whole as if FILE stood at DESTINATION; may be given several times, for files that change together
     #[arg(long = "as", num_args = 2, value_names = ["DESTINATION", "FILE"], conflicts_with = "file")]
     pub(crate) proposed: Vec<PathBuf>,
+}
+
+/// Print how things stand in Prometheus' text format
+///
+/// For node_exporter's textfile collector: `systemctl enable --now lockdownd-metrics.timer` leaves them every minute in
+/// /var/lib/prometheus/node-exporter/lockdownd.prom, where Debian's prometheus-node-exporter reads them. Where the daemon does not
+/// answer, lockdownd_up is 0 and the exit status 69.
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// Put them into this file in one go; its name has to end in .prom for the collector
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Write man pages or shell completions, for packaging

@@ -5,6 +5,7 @@ mod check;
 mod enforce;
 mod generate;
 mod grants;
+mod metrics;
 mod people;
 mod plan;
 mod quarantine;
@@ -74,6 +75,7 @@ fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
         Command::Verify(args) => verify::run(&args, context),
         Command::Quarantine(args) => quarantine::run(args, context),
         Command::Check(args) => check::run(&args, context),
+        Command::Metrics(args) => metrics::run(&args, context),
         Command::Generate(args) => generate::run(&args),
     }
 }

@@ -111,6 +111,7 @@ mod tests {
                 "lockdownctl-enforce.1",
                 "lockdownctl-grants.1",
                 "lockdownctl-lockdown.1",
+                "lockdownctl-metrics.1",
                 "lockdownctl-people.1",
                 "lockdownctl-plan.1",
                 "lockdownctl-quarantine-list.1",
@@ -128,7 +129,7 @@ mod tests {
             ]
         );
         assert!(files.iter().all(|(name, page)| page.contains(".SH NAME") && !name.contains("generate")));
-        assert!(files[18].1.contains(".SH EXIT STATUS"));
+        assert!(files[19].1.contains(".SH EXIT STATUS"));
     }
 
     #[test]

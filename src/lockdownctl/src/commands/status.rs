@@ -243,13 +243,13 @@ fn attention(status: &Status, paint: Paint) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use control::{ConfigSource, ConfigState, GrantLine, PersonLine, Problem};
 
     use super::*;
     use crate::commands::testing::*;
 
-    fn status() -> Status {
+    pub(crate) fn status() -> Status {
         Status {
             mode: Mode::Enforce,
             trial_until: None,
