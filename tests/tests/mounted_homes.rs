@@ -114,6 +114,15 @@ on_each_release! {
         let plan = house.ctl("plan");
         assert!(plan.ok() && plan.stdout.contains("/home/shared does not answer"), "{plan}");
 
+        // A thread that hangs stops no stop, and the next start finds it no other.
+        let before = daemon();
+        house.sh("systemctl restart lockdownd");
+        assert_ne!(daemon(), before);
+        house.await_mode("enforce");
+        plant("grace");
+        eventually("the home that hangs is named again", SOON, is_named);
+        plant("grace");
+        eventually("it is in the attestation", SOON, attested);
         let before = daemon();
 
         // It answers again: then it is looked after as before.

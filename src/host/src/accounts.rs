@@ -12,6 +12,7 @@ use std::{
 };
 
 use record::Account;
+use serde::{Deserialize, Serialize};
 
 use super::file_state::FileState;
 
@@ -44,7 +45,7 @@ pub enum AccountsError {
 }
 
 /// What passwd calls an account.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AccountName {
     /// A name that can be granted.
     Named(Account),

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use lockdown_host::config_files::Proposed;
+use lockdownd::enforce::homes::remote;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         [Some(lockdown_host::quarantine::RESTORE_ARGUMENT), ..] => {
             lockdown_host::quarantine::restore_as_account(&arguments[1..])
         }
+        [Some(remote::ARGUMENT), ..] => remote::look_after(&arguments[1..]),
         _ => usage(),
     }
 }

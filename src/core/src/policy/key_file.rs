@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::keys::{file, line::Line};
 
 /// What stands at the path of a key file of an account that is not exempt.
@@ -52,7 +54,7 @@ pub enum WhyKept {
 }
 
 /// Why a key file goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WhyRemoved {
     /// At least one line is a key to sshd, and no grant puts keys here.
     HoldsKeys,

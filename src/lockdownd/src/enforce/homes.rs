@@ -8,6 +8,7 @@
 
 mod lanes;
 mod look;
+pub mod remote;
 mod report;
 mod territory;
 mod worker;
@@ -31,6 +32,7 @@ use lockdown_host::{
     writers::{Writers, Written},
 };
 use record::Fingerprint;
+use serde::{Deserialize, Serialize};
 
 use self::lanes::{Keeper, Lanes, Parts};
 use crate::run::let_go;
@@ -82,7 +84,7 @@ pub enum Command {
 
 /// What the homes thread tells. Each finding that a user can cause at will is bounded per account while the listener is
 /// slow, and its counts stay exact.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Finding {
     /// A key file was removed.
     Removed(Box<Removed>),
@@ -93,6 +95,7 @@ pub enum Finding {
         /// How many.
         times: u64,
         /// Where the last one stood.
+        #[serde(with = "remote::raw_path")]
         path: PathBuf,
         /// The keys in them, as far as there is room.
         fingerprints: Vec<Fingerprint>,
@@ -111,6 +114,7 @@ pub enum Finding {
         /// Whose; `None` for files that several accounts share.
         whose: Option<AccountName>,
         /// Where.
+        #[serde(with = "remote::raw_path")]
         path: PathBuf,
         /// Why.
         error: String,
@@ -141,11 +145,12 @@ pub enum Finding {
 }
 
 /// A key file that was removed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Removed {
     /// Whose; `None` for a file that several accounts share.
     pub whose: Option<AccountName>,
     /// Where it stood; empty if that was lost in a crash.
+    #[serde(with = "remote::raw_path")]
     pub path: PathBuf,
     /// Why; `None` if it was found in the quarantine's `incoming/` after a crash.
     pub why: Option<WhyRemoved>,
@@ -154,17 +159,19 @@ pub struct Removed {
     /// How long it had stood.
     pub stood: Duration,
     /// Who wrote it.
+    #[serde(skip)]
     pub written: Written,
     /// Why it could not be kept durably, if so.
     pub not_settled: Option<String>,
 }
 
 /// A key file that enforce would remove.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Whose; `None` for a file that several accounts share.
     pub whose: Option<AccountName>,
     /// Where it stands.
+    #[serde(with = "remote::raw_path")]
     pub path: PathBuf,
     /// Why it would go.
     pub why: WhyRemoved,
@@ -179,7 +186,7 @@ pub struct Standing {
 }
 
 /// What one sweep found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SweepReport {
     /// The id it was asked for with.
     pub id: u64,
@@ -292,7 +299,7 @@ impl Homes {
         let orders = Arc::new(Orders::default());
         let (jobs, to_settle) = mpsc::channel();
         let reporter = report::Reporter::new(settler, Arc::clone(&writers), on_finding);
-        let parts = Parts { root, mounts, intake, writers, outbox: reporter.outbox(jobs) };
+        let parts = Parts { root, mounts, quarantine, intake, writers, outbox: reporter.outbox(jobs) };
         let leftovers = reporter.leftovers(Timestamp::now())?;
         let reporting = thread::Builder::new()
             .name("homes-report".to_owned())

@@ -1,19 +1,18 @@
 //! Keeps a home that does not answer from holding up the others.
 //!
 //! Homes are looked after in lanes: one for file systems of this host, and one for those that another host or a program
-//! answers for (NFS, FUSE, autofs), which is only there while a home is on one. Each lane is a thread, and what it waits
-//! for in a home cannot be interrupted. So the keeper sees how long each lane has been in the same home. A lane that is
+//! answers for (NFS, FUSE, autofs), which is only there while a home is on one. Each lane is a thread, the
+//! second one with a process of its own, and what it waits for in a home cannot be interrupted. So the keeper sees how long each lane has been in the same home. A lane that is
 //! there for too long is left to it: another one takes its place, without that home, until the home answers.
+
+mod post;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    fmt,
     os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -21,13 +20,14 @@ use std::{
 use lockdown_host::{
     accounts::AccountName, home_watch::HomeWatch, mounts::Mounts, paths::Root, quarantine::Intake, writers::Writers,
 };
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use serde::{Deserialize, Serialize};
+
+use self::post::Visit;
+pub(super) use self::post::{Keeper, Post, Reach, lock};
 use super::{
-    Command, Finding, HomesError, Orders, Plot, SweepReport, TELL_AGAIN_AFTER, Waiting,
+    Command, Finding, HomesError, Orders, Plot, SweepReport, TELL_AGAIN_AFTER, Waiting, remote,
     report::{Job, Outbox},
     worker::Worker,
 };
@@ -38,31 +38,13 @@ pub const MAX_HANGING: usize = 16;
 /// How often lanes that are at work are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Which homes a lane looks after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
-    /// Those on file systems of this host.
-    Local,
-    /// Those that another host or a program answers for.
-    Remote,
-}
-
-impl Reach {
-    /// How long one look at one home may take. A loaded disk takes its time; a server is soon missed.
-    fn patience(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Local => 10,
-            Self::Remote => 5,
-        })
-    }
-}
-
 /// A home that does not answer, or several accounts' files that do not.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Hanging {
     /// Whose; `None` for files that several accounts share.
     pub whose: Option<AccountName>,
     /// Where.
+    #[serde(with = "remote::raw_path")]
     pub path: PathBuf,
 }
 
@@ -72,136 +54,12 @@ impl fmt::Display for Hanging {
     }
 }
 
-/// Where a lane is at work.
-#[derive(Debug, Clone)]
-struct Visit {
-    whose: Option<AccountName>,
-    path: Arc<Path>,
-    since: Instant,
-}
-
-/// What a lane and the keeper share.
-#[derive(Debug)]
-pub(super) struct Post {
-    pub(super) reach: Reach,
-    orders: Orders,
-    bell: EventFd,
-    keeper: Arc<Keeper>,
-    visit: Mutex<Option<Visit>>,
-    /// Another lane has taken its place: nothing more may be done in this one.
-    replaced: AtomicBool,
-    swept: Mutex<Option<SweepReport>>,
-    /// Who has files that are not in this lane's reach.
-    beyond: Mutex<BTreeSet<Option<AccountName>>>,
-}
-
-/// What wakes the keeper.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    bell: EventFd,
-    /// Whether it looks at lanes now, and need not be woken.
-    looks: AtomicBool,
-}
-
-fn new_bell() -> io::Result<EventFd> {
-    Ok(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?)
-}
-
-impl Keeper {
-    pub(super) fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { bell: new_bell()?, looks: AtomicBool::new(false) }))
-    }
-
-    pub(super) fn ring(&self) {
-        // Fails only where it has rung so often that the thread wakes anyway.
-        let _ = self.bell.write(1);
-    }
-}
-
-impl Post {
-    pub(super) fn new(reach: Reach, keeper: Arc<Keeper>) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            reach,
-            orders: Orders::default(),
-            bell: new_bell()?,
-            keeper,
-            visit: Mutex::default(),
-            replaced: AtomicBool::new(false),
-            swept: Mutex::default(),
-            beyond: Mutex::default(),
-        }))
-    }
-
-    /// A look at a home begins.
-    pub(super) fn enter(&self, whose: Option<&AccountName>, path: Arc<Path>) {
-        *lock(&self.visit) = Some(Visit { whose: whose.cloned(), path, since: Instant::now() });
-        if !self.keeper.looks.swap(true, Ordering::SeqCst) {
-            self.keeper.ring();
-        }
-    }
-
-    /// The look is over.
-    pub(super) fn leave(&self) {
-        *lock(&self.visit) = None;
-        if self.is_replaced() {
-            self.keeper.ring();
-        }
-    }
-
-    /// Whether another lane has taken this one's place, so that it may do nothing more.
-    pub(super) fn is_replaced(&self) -> bool {
-        self.replaced.load(Ordering::SeqCst)
-    }
-
-    /// What the last sweep has found, once.
-    pub(super) fn take_swept(&self) -> Option<SweepReport> {
-        lock(&self.swept).take()
-    }
-
-    /// A sweep is over.
-    pub(super) fn swept(&self, report: SweepReport) {
-        *lock(&self.swept) = Some(report);
-        self.keeper.ring();
-    }
-
-    /// Who has files that are not in this lane's reach, as far as was told.
-    pub(super) fn beyond(&self) -> BTreeSet<Option<AccountName>> {
-        lock(&self.beyond).clone()
-    }
-
-    /// Tells who has files that are not in this lane's reach.
-    pub(super) fn set_beyond(&self, beyond: &BTreeSet<Option<AccountName>>) {
-        let mut told = lock(&self.beyond);
-        if *told != *beyond {
-            told.clone_from(beyond);
-            self.keeper.ring();
-        }
-    }
-
-    pub(super) fn take_orders(&self) -> Waiting {
-        let _ = self.bell.read();
-        self.orders.take()
-    }
-
-    pub(super) fn bell(&self) -> &EventFd {
-        &self.bell
-    }
-
-    fn order(&self, command: Command) {
-        self.orders.give(command);
-        let _ = self.bell.write(1);
-    }
-}
-
-fn lock<T>(held: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What each lane is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) root: PathBuf,
     pub(super) mounts: PathBuf,
+    pub(super) quarantine: PathBuf,
     pub(super) intake: Intake,
     pub(super) writers: Arc<Writers>,
     pub(super) outbox: Outbox,
@@ -209,13 +67,16 @@ pub(super) struct Parts {
 
 impl Parts {
     fn lane(&self, post: Arc<Post>) -> Result<Lane, HomesError> {
+        if post.reach == Reach::Remote {
+            let thread = remote::start([&self.root, &self.mounts, &self.quarantine], self.outbox.clone(), &post)?;
+            return Ok(Lane { post, thread });
+        }
         let watch = HomeWatch::open(Arc::clone(&self.writers))?;
         let mounts = Mounts::open(&self.mounts)?;
         let intake = self.intake.try_clone()?;
         let worker =
             Worker::new(Root::open(&self.root)?, watch, intake, mounts, self.outbox.clone(), Arc::clone(&post));
-        let name = if post.reach == Reach::Local { "homes" } else { "homes-remote" };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
+        let thread = thread::Builder::new().name("homes".to_owned()).spawn(move || worker.run())?;
         Ok(Lane { post, thread })
     }
 }
@@ -309,9 +170,11 @@ impl Lanes {
                 self.plot = Some(plot);
                 self.deal(&[Reach::Local, Reach::Remote]);
             }
-            if self.lanes.iter().any(|lane| lane.thread.is_finished()) {
+            if self.lanes.iter().any(|lane| lane.post.reach == Reach::Local && lane.thread.is_finished()) {
                 return tracing::error!("a thread that looks after homes has ended");
             }
+            // Its process has said why; another takes its place.
+            self.lanes.retain(|lane| !lane.thread.is_finished());
             self.take_back();
             self.leave_what_hangs();
             self.follow_mounts();

@@ -10,11 +10,13 @@ use control::Mode;
 
 use lockdown_host::accounts::AccountName;
 
-use super::Hanging;
+use serde::{Deserialize, Serialize};
+
+use super::{Hanging, remote::raw_path};
 
 /// Everything that the homes thread looks after. Exempt accounts are simply not in it, and neither is a file that an
 /// exempt account's patterns name too.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Territory {
     /// Whether what has to go goes, or is only told.
     pub mode: Mode,
@@ -62,7 +64,7 @@ impl fmt::Debug for Plot {
 }
 
 /// One account's part.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HomeSpec {
     /// The account.
     pub account: AccountName,
@@ -70,14 +72,16 @@ pub struct HomeSpec {
     pub uid: u32,
     /// Its home as passwd has it, absolute. Links on the way to it are followed where root alone can change them;
     /// below it no link is, each is removed.
+    #[serde(with = "raw_path")]
     pub home: PathBuf,
     /// Every file from which sshd reads, or could read, its keys.
     pub key_files: Vec<KeyFilePath>,
 }
 
 /// The absolute path of a key file, `%`-tokens already expanded.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyFilePath {
+    #[serde(with = "raw_path")]
     path: PathBuf,
     is_pattern: bool,
 }
