@@ -11,8 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// Where the daemon listens for the gate: root, 0600.
 pub const SOCKET: &str = "/run/lockdownd/gate.sock";
-/// Stands exactly while enforce is on (root, 0600, empty): a gate without an answer refuses then, and lets pass otherwise.
+/// Stands exactly while enforce is on (root, 0600): a gate without an answer refuses then.
 pub const ENFORCING: &str = "/var/lib/lockdownd/enforcing";
+/// sshd's drop-in, which stands while enforce is on, too: the disk that holds [`ENFORCING`] may be missing. It has a line
+/// `Match User ACCOUNT` for each exempt account.
+pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-lockdownd.conf";
 /// The exempt accounts, one a line (root, 0600). PAM itself lets them by (`pam_listfile`).
 pub const EXEMPT: &str = "/var/lib/lockdownd/exempt";
 /// Where the gate leaves an [`EmergencyNote`] for each exempt login that the daemon did not hear of (root, 0700).

@@ -6,16 +6,16 @@
 mod covered;
 pub(crate) mod owed;
 
-use std::{collections::VecDeque, path::Path, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use lockdown_core::{policy::time::Now, windows::Windows};
 use record::Draft;
 
 pub use self::covered::Covered;
-use self::owed::OWED;
+pub(crate) use self::owed::OWED;
 use crate::{
-    disk::{Commit, Disk, Done, Known, Left, Room, Task, Told, Work, Written},
+    disk::{Commit, Disk, Done, Known, Left, Room, Store, Task, Told, Work, Written},
     enforce::First,
     grants::Snapshot,
     ledger::{MAX_OWED, View},
@@ -36,6 +36,8 @@ pub struct Recorder {
     not_opened: Option<String>,
     /// When this began, on the boot clock.
     begun: Duration,
+    /// Where what the disk does not take is kept.
+    owed: PathBuf,
     noted: Vec<Draft>,
     windows: Windows,
     queue: VecDeque<Queued>,
@@ -85,14 +87,15 @@ pub struct Settled {
 }
 
 impl Recorder {
-    /// A recorder in front of this thread, which has just been started.
+    /// A recorder in front of this thread, which has just been started and records what is in `owed` when it opens the ledger.
     #[must_use]
-    pub fn new(disk: Disk, now: Now) -> Self {
+    pub fn new(disk: Disk, owed: PathBuf, now: Now) -> Self {
         Self {
             disk,
             known: None,
             not_opened: None,
             begun: now.boot,
+            owed,
             noted: Vec::new(),
             windows: Windows::default(),
             queue: VecDeque::new(),
@@ -228,10 +231,20 @@ impl Recorder {
             let what = What::Commit(Box::default());
             self.queue.push_back(Queued { number: self.newest, what, covered: Covered::default(), first: None });
         }
+        let mut noted: Vec<_> = std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)).collect();
+        if self.known.is_none() && !noted.is_empty() {
+            // Whoever opens the ledger records them.
+            match owed::keep(&self.owed, &noted) {
+                Ok(()) => noted.clear(),
+                Err(error) => {
+                    tracing::error!(%error, "what happens is lost if the daemon stops before the disk can be read")
+                }
+            }
+        }
         let queued = self.queue.back_mut().expect("one was just put there");
         queued.covered.merge(covered);
         if let What::Commit(commit) = &mut queued.what {
-            add_to(commit, std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)), state);
+            add_to(commit, noted, state);
         }
         queued
     }
@@ -261,6 +274,7 @@ impl Recorder {
         };
         self.known = Some(known);
         if matches!(done, Done::Opened(_)) {
+            self.record_owed_first();
             return Some(Settled { done, covered: Covered::default(), first: None });
         }
         let UnderWay { number, mut covered, first, since } = self.under_way.take()?;
@@ -278,6 +292,19 @@ impl Recorder {
         }
         self.advance(now);
         Some(Settled { done, covered, first })
+    }
+
+    /// What was kept after the disk thread had recorded the rest of it comes before all that waits.
+    fn record_owed_first(&mut self) {
+        let owed = self.owed.clone();
+        let record = move |store: &mut Store| {
+            if let Err(error) = owed::record(&owed, &mut store.ledger, Timestamp::now()) {
+                tracing::error!(%error, "what could not be recorded earlier waits for the next start");
+            }
+            None
+        };
+        let what = What::Work(Box::new(record));
+        self.queue.push_front(Queued { number: 0, what, covered: Covered::default(), first: None });
     }
 
     /// Whether the disk thread has nothing to do.
@@ -365,17 +392,17 @@ impl Recorder {
     /// Keeps what the disk has not taken for the next start; for a stop. What the disk thread is at may still come onto the
     /// disk.
     pub(crate) fn keep_owed(&mut self) {
-        let mut owed = Vec::new();
-        for queued in std::mem::take(&mut self.queue) {
-            if let What::Commit(commit) = queued.what {
-                owed.extend(commit.noted);
-            }
-        }
+        let queue = std::mem::take(&mut self.queue);
+        let commits = queue.iter().filter_map(|queued| match &queued.what {
+            What::Commit(commit) => Some(&commit.noted),
+            What::Work(_) | What::Newest(..) => None,
+        });
+        let owed: Vec<_> = commits.flatten().collect();
         if owed.is_empty() {
             return;
         }
         let count = owed.len();
-        match owed::keep(Path::new(OWED), owed) {
+        match owed::keep(&self.owed, owed) {
             Ok(()) => tracing::warn!("{count} statements that the disk has not taken are recorded by the next start"),
             Err(error) => tracing::error!(%error, "{count} statements that the disk has not taken are lost"),
         }

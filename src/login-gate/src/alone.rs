@@ -1,6 +1,7 @@
 //! The verdict without the daemon: what is on disk says whether enforce is on and who is exempt.
 //!
-//! Anything unclear about the marker counts as enforce, anything unclear about the list as not exempt.
+//! Anything unclear about the marker counts as enforce, anything unclear about the list as not exempt. Where the disk that holds
+//! both is missing, sshd's drop-in says the same.
 
 use std::{
     ffi::OsString,
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::gate::{EMERGENCY, ENFORCING, EXEMPT, EmergencyNote, MAX_NOTE, MAX_NOTES, Question, Step};
+use control::gate::{DROP_IN, EMERGENCY, ENFORCING, EXEMPT, EmergencyNote, MAX_NOTE, MAX_NOTES, Question, Step};
 use jiff::Timestamp;
 
 use crate::Verdict;
@@ -54,21 +55,29 @@ pub(crate) fn decide(question: Question) -> Verdict {
     Verdict::Pass
 }
 
-/// Whether enforce is on, as far as can be known: only a marker that surely is not there says no.
+/// What stands in the drop-in before each exempt account's name.
+const EXEMPT_BLOCK: &[u8] = b"Match User ";
+
+/// Whether enforce is on, as far as can be known: only where marker and drop-in surely are not there it is not.
 pub(crate) fn enforcing() -> bool {
-    marked(Path::new(ENFORCING))
+    marked(Path::new(ENFORCING)) || marked(Path::new(DROP_IN))
 }
 
 fn marked(marker: &Path) -> bool {
     !matches!(fs::symlink_metadata(marker), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
-/// Whether `account` surely stands on a line of its own in root's list of exempt accounts.
+/// Whether `account` surely stands on a line of its own in root's list of exempt accounts, or where that cannot be read in the
+/// drop-in.
 pub(crate) fn exempt(account: &str) -> bool {
-    listed(Path::new(EXEMPT), account).unwrap_or(false)
+    let account = account.as_bytes();
+    listed(Path::new(EXEMPT), |line| line == account)
+        .or_else(|_| listed(Path::new(DROP_IN), |line| line.strip_prefix(EXEMPT_BLOCK) == Some(account)))
+        .is_ok_and(|is| is && !account.is_empty())
 }
 
-fn listed(list: &Path, account: &str) -> io::Result<bool> {
+/// Whether this is so of a line in a file of root's.
+fn listed(list: &Path, is: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     let file = File::open(list)?;
     let facts = file.metadata()?;
     if !facts.is_file() || facts.uid() != 0 || facts.mode() & 0o022 != 0 || facts.len() > MAX_EXEMPT {
@@ -76,7 +85,7 @@ fn listed(list: &Path, account: &str) -> io::Result<bool> {
     }
     let mut lines = Vec::new();
     file.take(MAX_EXEMPT).read_to_end(&mut lines)?;
-    Ok(!account.is_empty() && lines.split(|byte| *byte == b'\n').any(|line| line == account.as_bytes()))
+    Ok(lines.split(|byte| *byte == b'\n').any(is))
 }
 
 /// The note of an exempt login for the daemon to record.
@@ -168,27 +177,30 @@ mod tests {
         }
     }
 
+    fn has(path: &Path, account: &str) -> io::Result<bool> {
+        listed(path, |line| line == account.as_bytes())
+    }
+
     #[test]
     fn only_a_whole_line_makes_exempt() {
         let (_dir, path) = list(b"breakglass\nrescue\n");
-        for (account, is) in
-            [("breakglass", true), ("rescue", true), ("break", false), ("", false), ("breakglass\nrescue", false)]
-        {
-            assert_eq!(listed(&path, account).unwrap(), is, "{account:?}");
+        for (account, is) in [("breakglass", true), ("rescue", true), ("break", false), ("breakglass\nrescue", false)] {
+            assert_eq!(has(&path, account).unwrap(), is, "{account:?}");
         }
         let (_dir, blank) = list(b"\n\xff\nrescue");
-        assert!(!listed(&blank, "").unwrap() && listed(&blank, "rescue").unwrap());
+        assert!(has(&blank, "rescue").unwrap());
+        assert!(!exempt(""));
     }
 
     #[test]
     fn a_list_that_is_missing_too_large_no_file_or_writable_by_others_exempts_nobody() {
-        assert!(listed(Path::new("/nonexistent/exempt"), "breakglass").is_err());
+        assert!(has(Path::new("/nonexistent/exempt"), "breakglass").is_err());
         let (dir, large) = list(&[b"breakglass\n".as_slice(), &vec![b'\n'; MAX_EXEMPT as usize]].concat());
-        assert!(!listed(&large, "breakglass").unwrap());
-        assert!(!listed(dir.path(), "breakglass").unwrap());
+        assert!(!has(&large, "breakglass").unwrap());
+        assert!(!has(dir.path(), "breakglass").unwrap());
         let (_dir, open) = list(b"breakglass\n");
         fs::set_permissions(&open, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(!listed(&open, "breakglass").unwrap());
+        assert!(!has(&open, "breakglass").unwrap());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::{
 use crate::processes::{ProcessError, ProcessId};
 
 /// The drop-in. Its name sorts first.
-pub const PATH: &str = "/etc/ssh/sshd_config.d/00-lockdownd.conf";
+pub const PATH: &str = control::gate::DROP_IN;
 /// What it gives as `AuthorizedKeysFile`.
 pub const STORE_PATTERN: &str = "/run/lockdownd/keys/%u";
 /// The line that a main configuration file must begin with for the drop-in to be read first: Debian's own.

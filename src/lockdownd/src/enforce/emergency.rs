@@ -88,7 +88,8 @@ impl Engine {
 
     /// Notes a login; one to an exempt account is told of by the next attestation too.
     pub(crate) fn note_login(&mut self, draft: Draft, now: Now) {
-        if draft.kind == ArtifactType::EmergencyLogin {
+        // Before the state is read it is told from there: it is put on record before anything is read.
+        if draft.kind == ArtifactType::EmergencyLogin && !self.is_unread() {
             self.emergencies.note(&draft, now.wall);
         }
         self.recorder.note(draft);

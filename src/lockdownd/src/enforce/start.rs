@@ -45,7 +45,7 @@ use crate::{
     emergencies::Emergencies,
     ledger::{self, Recorded},
     operator::admitted::Asked,
-    recorder::{Covered, Recorder},
+    recorder::{Covered, OWED, Recorder},
     sessions::{Session, Sessions},
     traces::TracesOnDisk,
     trigger::Reason,
@@ -111,7 +111,7 @@ impl Engine {
         held::let_go_of_before();
         let (config, config_state) = load_config(now)?;
         let boot_id = clock::boot_id()?;
-        let mut recorder = Recorder::new(start_disk(&config, &boot_id, reasons.clone())?, now);
+        let mut recorder = Recorder::new(start_disk(&config, &boot_id, reasons.clone())?, OWED.into(), now);
         let left = recorder.opened(READ_WITHIN, now);
         let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
         let (grants, unread, found) = match left {
@@ -203,6 +203,7 @@ impl Engine {
         // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
         self.heed_shipper(now);
         self.end_what_a_removal_left(now);
+        self.end_what_was_locked_down(unread, now);
         let missed = self.resume_schedule(recorded.lockdown, unread, now);
         self.retire(&exempt_before, now);
         if let Some(findings) = self.findings.take() {

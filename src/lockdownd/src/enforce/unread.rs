@@ -3,20 +3,28 @@
 //! What is over ends, break-glass works, and nothing new is given. What happens waits for the disk as it does where the disk
 //! stops answering later. Once the state could be read, it is taken up as by a start.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use control::{Refusal, RefusalCode};
 use lockdown_core::policy::{grant::EndCause, time::Now};
-use lockdown_host::sshd::drop_in;
+use lockdown_host::{
+    paths::{self, Durability},
+    sshd::drop_in,
+};
 use record::{GrantId, SessionId};
 
 use super::{Ending, Engine, StartError};
 use crate::{
     answered::ANSWERED_UNREAD,
-    disk::{ENDED, Left, copied_grants},
+    disk::{ENDED, Left, Store, copied_grants},
     grants::GrantsOnDisk,
     sessions::{Session, Sessions},
 };
+
+/// That a lockdown ended every grant while the state was not read.
+const LOCKED_DOWN: &str = "/run/lockdownd/locked-down";
+/// The most that is read of it, in bytes.
+const MAX_LOCKED_DOWN: u64 = 64 * 1024;
 
 /// What is not known before the state is read.
 #[derive(Debug)]
@@ -29,8 +37,19 @@ pub(crate) struct Unread {
     sessions: BTreeSet<SessionId>,
     /// Those whose connection was gone at the start.
     gone: Vec<Session>,
-    /// A lockdown ends every grant, those that are not known too.
+    /// A lockdown since ends every grant, those that are not known too.
     locked_down: Option<Ending>,
+}
+
+/// The lockdown of a run that has not read its state.
+fn lockdown_left() -> Option<Ending> {
+    let bytes = match paths::read_path(Path::new(LOCKED_DOWN), MAX_LOCKED_DOWN) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        read => read.unwrap_or_default(),
+    };
+    // Whatever stands there, every grant ends.
+    let (reason, actor) = serde_json::from_slice(&bytes).unwrap_or_else(|_| ("a lockdown".to_owned(), None));
+    Some(Ending { cause: EndCause::Lockdown, reason, actor })
 }
 
 impl Unread {
@@ -41,7 +60,7 @@ impl Unread {
         let grants = copy.unwrap_or_else(|| GrantsOnDisk::none(Path::new(ENDED), boot_id));
         let ended = grants.all().iter().filter(|grant| grant.end.is_some()).map(|grant| grant.id.clone()).collect();
         let sessions = sessions.live().iter().map(|session| session.id.clone()).collect();
-        (grants, Self { knows_grants, ended, sessions, gone: Vec::new(), locked_down: None })
+        (grants, Self { knows_grants, ended, sessions, gone: Vec::new(), locked_down: lockdown_left() })
     }
 
     /// Whether this grant had ended before the start.
@@ -107,18 +126,33 @@ impl Engine {
             }
         }
         self.grants_unsaved = true;
-        if let Some(ending) = unread.locked_down.clone() {
-            let open = self.open_grants();
-            self.end_grants(&open, &ending, now);
-        }
         self.take_up(found, now)
     }
 
-    /// Takes note that a lockdown ends the grants too that are not known yet.
+    /// Takes note that a lockdown ends the grants too that are not known yet: until the state is read, over restarts.
     pub(super) fn note_unread_lockdown(&mut self, ending: &Ending) {
-        if let Some(unread) = self.unread.as_mut().filter(|_| ending.cause == EndCause::Lockdown) {
-            unread.locked_down = Some(ending.clone());
+        let Some(unread) = self.unread.as_mut().filter(|_| ending.cause == EndCause::Lockdown) else { return };
+        let text = serde_json::to_vec(&(&ending.reason, &ending.actor)).expect("it has string keys only");
+        if let Err(error) = paths::replace_path(Path::new(LOCKED_DOWN), &text, 0o600, Durability::Volatile) {
+            tracing::error!(%error, "if the daemon stops before the disk can be read, the lockdown ends only the grants that are known now");
         }
+        unread.locked_down = Some(ending.clone());
+    }
+
+    /// A lockdown while the state was not read ends every grant that is read.
+    pub(super) fn end_what_was_locked_down(&mut self, unread: Option<&Unread>, now: Now) {
+        let Some(ending) = unread.and_then(|unread| unread.locked_down.clone()).or_else(lockdown_left) else { return };
+        let open = self.open_grants();
+        self.end_grants(&open, &ending, now);
+        self.commit(now);
+        // It is queued behind what ends them.
+        let remove = |_: &mut Store| {
+            if let Err(error) = fs::remove_file(LOCKED_DOWN) {
+                tracing::warn!(%error, "{LOCKED_DOWN} cannot be removed: the next start ends every grant again");
+            }
+            None
+        };
+        self.recorder.work("removing the note of a lockdown", Box::new(remove), now);
     }
 
     /// Why nothing can be granted now, where the state is not read.
@@ -155,6 +189,15 @@ impl Engine {
     pub(crate) fn records_not_read(&self) -> Refusal {
         Refusal::new(RefusalCode::LedgerUnavailable, format!("the records cannot be read: {}", self.not_read()))
             .hint("what happens meanwhile is recorded once it can be")
+    }
+
+    /// What an operator has to know of a lockdown while which grants there are is not known.
+    pub(crate) fn unread_note(&self) -> Option<String> {
+        self.unread.as_ref().filter(|unread| !unread.knows_grants)?;
+        Some(format!(
+            "which grants there are is not known yet: each ends once it is read; a reboot before that undoes it, so lock down again then: {}",
+            self.not_read()
+        ))
     }
 
     /// What `status` says while the state is not read.

@@ -95,7 +95,8 @@ impl Engine {
         let said = asked.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let who = asker.person().map_or_else(|| "an operator".to_owned(), ToString::to_string);
         let (ids, sessions) = self.lockdown(format!("lockdown by {who}{said}"), Some(asker.actor), now);
-        let notes = self.where_rendered(&ids);
+        let mut notes = self.where_rendered(&ids);
+        notes.extend(self.unread_note());
         let grants = self.views(&ids, now);
         Answer::Lockdown(LockdownAnswer {
             grants,
