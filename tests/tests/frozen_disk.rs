@@ -72,11 +72,10 @@ struct Trouble {
     restarts: bool,
 }
 
-/// As errors=remount-ro does it, but that is of the file system alone: what mount(8) says of a mount is not heard in the
-/// daemon's own mount namespace, so that it is started again.
+/// What mount(8) makes of a mount is not heard in the daemon's own mount namespace: it starts again by itself.
 const READ_ONLY: Trouble = Trouble {
     begins: "mount -o remount,ro /var/lib/lockdownd",
-    ends: "mount -o remount,rw /var/lib/lockdownd; systemctl restart lockdownd",
+    ends: "mount -o remount,rw /var/lib/lockdownd",
     says: "is not read since the daemon started: cannot",
     restarts: true,
 };
@@ -296,5 +295,42 @@ on_each_release! {
 
     fn a_start_on_a_disk_that_stands_still_ends_what_is_over_and_gives_nothing_new(release) {
         start_in(STANDS_STILL, &House::enforcing(release));
+    }
+
+    fn with_the_disk_missing_nobody_gets_in_while_the_daemon_is_down_and_a_lockdown_outlives_it(release) {
+        let house = House::enforcing(release);
+        give_its_own_disk(&house);
+        house.sh("echo ubuntu:s3cret | chpasswd; echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/50-test.conf; systemctl reload ssh");
+        let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
+        house.sh("systemctl stop lockdownd.service lockdownd-gate.socket lockdownd-control.socket");
+        let missing = In::new(&house, NOT_MOUNTED);
+        // Nobody answers the gate: what is in /etc says that enforce is on, and who is exempt.
+        assert!(!house.ssh("ubuntu").password("s3cret").login() && !house.ssh("ubuntu").key(&house.frank).login());
+        assert!(without_disk("break-glass", || house.ssh("breakglass").key(&house.breakglass).login()));
+
+        // As after a reboot: which grants there are is not known either.
+        house.sh("rm -f /run/lockdownd/grants.json");
+        house.sh("systemctl start lockdownd-control.socket lockdownd-gate.socket lockdownd.service");
+        let refused = house.ctl(&format!("revoke {franks}"));
+        assert!(!refused.ok() && refused.stderr.contains("not known"), "{refused}");
+        let locked = house.ctl("lockdown --reason stolen");
+        assert!(locked.ok() && (locked.stdout.clone() + &locked.stderr).contains("lock down again"), "{locked}");
+        assert!(house.ssh("breakglass").key(&house.breakglass).login());
+        house.sh("systemctl kill -s KILL lockdownd; sleep 1");
+        eventually("it is up again", SOON, || house.run("lockdownctl status").ok());
+        drop(missing);
+        eventually("the state is read", SOON, || house.ctl_json("status")["ledger"].is_object());
+        assert!(!house.ssh("ubuntu").key(&house.frank).login());
+        eventually("its end is on record", SOON, || house.records_of("grant.ended").len() == 1);
+        let ended = house.records_of("grant.ended");
+        assert!(ended[0]["grant"] == *franks && ended[0]["detail"]["ended"] == "lockdown", "{ended:?}");
+        let lockdowns = house.records_of("lockdown");
+        assert!(lockdowns.len() == 1 && lockdowns[0]["reason"].to_string().contains("stolen"), "{lockdowns:?}");
+        eventually("break-glass is on record", SOON, || !house.records_of("emergency.login").is_empty());
+        house.sh("systemctl restart lockdownd");
+        house.allow("grace --account ubuntu --for 1h");
+        assert!(house.ssh("ubuntu").key(&house.grace).login(), "a lockdown ends what was before it alone");
+        assert!(house.records_of("grant.ended").len() == 1);
+        house.ctl("verify").expect_ok();
     }
 }

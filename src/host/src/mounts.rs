@@ -17,6 +17,8 @@ use super::paths::{PathError, Root, read_path};
 
 /// What the daemon's own view of the host is read from.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// The same as the first process sees it, and so whoever mounts.
+pub const HOST_MOUNTINFO: &str = "/proc/1/mountinfo";
 /// Which file systems are to be mounted where: fstab(5).
 pub const FSTAB: &str = "/etc/fstab";
 /// The most bytes read of it: some 100,000 mounts.
@@ -53,6 +55,8 @@ pub struct Mount {
     pub point: PathBuf,
     /// Of which type.
     pub kind: String,
+    /// Whether nothing can be written through it, whatever its file system allows.
+    is_read_only: bool,
 }
 
 impl Mount {
@@ -163,6 +167,20 @@ impl AsFd for Mounts {
     }
 }
 
+/// Whether the mount that `path` is on is read-only here and not there, in another mount namespace: what mount(8) changes of a
+/// mount is not passed on to others. Both are tables as [`MOUNTINFO`].
+#[must_use]
+pub fn is_read_only_here_alone(path: &Path, here: &Path, there: &Path) -> bool {
+    let is_read_only = |table: &Path| {
+        let mounts = Mounts::open(table).ok()?;
+        mounts.of(path).map(|mount| (mount.point.clone(), mount.is_read_only))
+    };
+    match (is_read_only(here), is_read_only(there)) {
+        (Some((point, true)), Some((other, false))) => point == other,
+        _ => false,
+    }
+}
+
 /// The mount point at or above `path` that fstab(5) names and on which nothing is mounted. `None` also where one of the files
 /// cannot be read.
 #[must_use]
@@ -187,9 +205,10 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
     let (id, parent) = (number()?, number()?);
     let point = unescaped(fields.nth(2)?);
+    let is_read_only = fields.next()?.split(|byte| *byte == b',').any(|option| option == b"ro");
     // Optional fields end with a lone hyphen.
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some(Mount { id, parent, point, kind: record::escape(kind) })
+    Some(Mount { id, parent, point, kind: record::escape(kind), is_read_only })
 }
 
 /// Blanks and the like stand as three octal digits after a backslash.
@@ -318,6 +337,18 @@ mod tests {
             let found = not_mounted(Path::new(path), fstab.path(), file.path());
             assert_eq!(found.as_deref(), missing.map(Path::new), "{text}");
         }
+    }
+
+    #[test]
+    fn a_mount_that_was_made_writable_elsewhere_alone_is_known() {
+        let (read_write, _) = mounts(TABLE);
+        let (read_only, _) = mounts(&TABLE.replace("/data/own rw", "/data/own ro,noatime"));
+        let alone = |path: &str, here: &Path, there: &Path| is_read_only_here_alone(Path::new(path), here, there);
+        assert!(alone("/data/own/a", read_only.path(), read_write.path()));
+        assert!(!alone("/data/own/a", read_write.path(), read_only.path()));
+        assert!(!alone("/data/own/a", read_only.path(), read_only.path()));
+        assert!(!alone("/data/a", read_only.path(), read_write.path()));
+        assert!(!alone("/data/own/a", read_only.path(), Path::new("/nonexistent")));
     }
 
     #[test]

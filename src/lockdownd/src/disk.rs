@@ -42,7 +42,7 @@ pub struct Store {
 }
 
 /// Opens the store; tried again after an error, which says why.
-pub(crate) type Open = Box<dyn FnMut() -> Result<(Store, Left), String> + Send>;
+pub(crate) type Open = Box<dyn FnMut() -> Result<(Store, Left), NotOpened> + Send>;
 
 /// What a statement may use of the room that the ledger has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub(crate) enum Done {
 #[derive(Debug)]
 pub(crate) enum Told {
     /// Why the store could not be opened. It is tried again.
-    NotOpened(String),
+    NotOpened(NotOpened),
     /// What came of opening it or of the last piece of work, and what is known of the ledger since.
     Done(Box<(Done, Known)>),
 }

@@ -15,10 +15,10 @@ use record::Draft;
 pub use self::covered::Covered;
 pub(crate) use self::owed::OWED;
 use crate::{
-    disk::{Commit, Disk, Done, Known, Left, Room, Store, Task, Told, Work, Written},
+    disk::{Commit, Disk, Done, Known, Left, NotOpened, Room, Store, Task, Told, Work, Written},
     enforce::First,
     grants::Snapshot,
-    ledger::{MAX_OWED, View},
+    ledger::{MAX_OWED, View, describe},
 };
 
 /// After so long without an answer the disk counts as standing still.
@@ -34,6 +34,10 @@ pub struct Recorder {
     known: Option<Known>,
     /// Why it could not be opened when that was tried last.
     not_opened: Option<String>,
+    /// Whether it could not for a reason that is over, and this process alone still cannot.
+    starts_again: bool,
+    /// Whether there was another reason before.
+    had_reason: bool,
     /// When this began, on the boot clock.
     begun: Duration,
     /// Where what the disk does not take is kept.
@@ -94,6 +98,8 @@ impl Recorder {
             disk,
             known: None,
             not_opened: None,
+            starts_again: false,
+            had_reason: false,
             begun: now.boot,
             owed,
             noted: Vec::new(),
@@ -148,6 +154,12 @@ impl Recorder {
         }
         let since = self.under_way.as_ref()?.since;
         Some(now.boot.saturating_sub(since)).filter(|for_| *for_ >= STALLED)
+    }
+
+    /// Whether only another start can open the ledger; told once.
+    #[must_use]
+    pub fn takes_another_start(&mut self) -> bool {
+        std::mem::take(&mut self.starts_again)
     }
 
     /// Notes a draft for the next commit, which every reason to act ends with.
@@ -268,7 +280,12 @@ impl Recorder {
         let (done, known) = match self.disk.told()? {
             Told::Done(done) => *done,
             Told::NotOpened(why) => {
-                self.not_opened = Some(why);
+                match why {
+                    // Where it was so from the start, another start would not help.
+                    NotOpened::Remounted(_) => self.starts_again = std::mem::take(&mut self.had_reason),
+                    _ => self.had_reason = true,
+                }
+                self.not_opened = Some(describe(&why));
                 return None;
             }
         };
@@ -296,6 +313,9 @@ impl Recorder {
 
     /// What was kept after the disk thread had recorded the rest of it comes before all that waits.
     fn record_owed_first(&mut self) {
+        if !self.owed.exists() {
+            return;
+        }
         let owed = self.owed.clone();
         let record = move |store: &mut Store| {
             if let Err(error) = owed::record(&owed, &mut store.ledger, Timestamp::now()) {

@@ -17,7 +17,7 @@ use lockdown_core::{
 };
 use lockdown_host::{
     identity::{self, Identity},
-    mounts::{self, FSTAB, MOUNTINFO},
+    mounts::{self, FSTAB, HOST_MOUNTINFO, MOUNTINFO},
     quarantine::{Intake, QUARANTINE, QuarantineError},
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -65,6 +65,9 @@ pub enum NotOpened {
     /// fstab(5) has a file system there, and it is not mounted.
     #[error("{} is not mounted: mount {}, or take it out of {FSTAB} if nothing is to be there", .0.display(), .0.display())]
     NotMounted(PathBuf),
+    /// It is mounted read-only for this process alone: another one would have it as it is.
+    #[error("{} was made writable after the daemon started, which is not seen here", .0.display())]
+    Remounted(PathBuf),
     /// The state directory.
     #[error("{path}: {source}")]
     Directory {
@@ -121,6 +124,9 @@ impl Opener {
         let state = &self.paths.state;
         if let Some(point) = mounts::not_mounted(state, Path::new(FSTAB), Path::new(MOUNTINFO)) {
             return Err(NotOpened::NotMounted(point));
+        }
+        if mounts::is_read_only_here_alone(state, Path::new(MOUNTINFO), Path::new(HOST_MOUNTINFO)) {
+            return Err(NotOpened::Remounted(state.clone()));
         }
         let lock = lock(state)?;
         let identity = identity_by(&self.name)?;

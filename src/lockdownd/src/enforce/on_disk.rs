@@ -162,6 +162,11 @@ impl Engine {
         }
         self.note_room();
         self.answer_recorded(now);
+        if self.recorder.takes_another_start() {
+            tracing::warn!("the daemon starts again: {}", self.recorder.failing().unwrap_or_default());
+            self.stop(now);
+            return super::Next::Stop;
+        }
         next
     }
 

@@ -43,7 +43,7 @@ use crate::{
     attempts::{Follower, LogReport},
     disk::{Disk, Found, Left, Opener, Store, identity_by},
     emergencies::Emergencies,
-    ledger::{self, Recorded},
+    ledger::Recorded,
     operator::admitted::Asked,
     recorder::{Covered, OWED, Recorder},
     sessions::{Session, Sessions},
@@ -450,7 +450,7 @@ fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
 /// Starts the thread that reads the state and goes on with writing it.
 fn start_disk(config: &Config, boot_id: &str, reasons: mpsc::Sender<Reason>) -> Result<Disk, StartError> {
     let opener = Opener::new(config, boot_id);
-    let open = move || opener.open(clock::now()).map_err(|error| ledger::describe(&error));
+    let open = move || opener.open(clock::now());
     // Nobody receives once the daemon stops.
     let wake = move || drop(reasons.blocking_send(Reason::Disk));
     Disk::start(Box::new(open), wake).map_err(StartError::Disk)

@@ -146,7 +146,7 @@ impl Engine {
             problems.push(Problem { severity, what, remedy: remedy.map(str::to_owned) });
         };
         if let Some(what) = self.state_not_read() {
-            let remedy = "see what keeps the disk that holds /var/lib/lockdownd (findmnt, journalctl -k); it is tried again by itself, and at once by: systemctl restart lockdownd";
+            let remedy = "see what keeps the disk that holds /var/lib/lockdownd (findmnt, journalctl -k); it is tried again every two seconds";
             say(Severity::Crit, what, Some(remedy));
         } else if let Some(stalled) = self.recorder.stalled_for(now) {
             let what = format!(

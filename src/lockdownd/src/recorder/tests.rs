@@ -28,7 +28,7 @@ struct Desk {
 
 impl Desk {
     /// One whose store is open once each of these has kept it from that.
-    fn opened_after(tries: Vec<String>) -> Self {
+    fn opened_after(tries: Vec<NotOpened>) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
         let identity =
             Identity { instance: None, product: None, machine: None, name: "web-1".parse().expect("a name") };
@@ -220,9 +220,12 @@ fn newer_grants_replace_those_that_wait_and_work_of_one_name_is_done_once() {
 
 #[test]
 fn a_disk_that_cannot_be_read_yet_holds_up_nobody_and_takes_all_of_it_in_order_once_it_can() {
-    let mut desk = Desk::opened_after(vec!["read-only".to_owned()]);
+    let mut desk = Desk::opened_after(vec![NotOpened::NotMounted("/var/lib/lockdownd".into())]);
     assert!(desk.recorder.opened(LONG, now()).is_none(), "it is said, and tried again");
-    assert_eq!(desk.recorder.failing(), Some("read-only"));
+    assert!(
+        desk.recorder.failing().is_some_and(|why| why.contains("is not mounted"))
+            && !desk.recorder.takes_another_start()
+    );
     assert!(desk.recorder.ledger().is_none() && desk.recorder.is_idle());
     assert_eq!(desk.recorder.stalled_for(later(1)), Some(Duration::from_secs(1)), "nobody need wait for it");
     desk.recorder.note(refusal());
@@ -249,4 +252,17 @@ fn a_disk_that_cannot_be_read_yet_holds_up_nobody_and_takes_all_of_it_in_order_o
         desk.next(later(7));
     }
     assert_eq!(desk.refusals(), 3);
+}
+
+#[test]
+fn another_start_is_asked_for_once_and_only_where_it_helps() {
+    let missing = || NotOpened::NotMounted("/var/lib/lockdownd".into());
+    let remounted = || NotOpened::Remounted("/var/lib/lockdownd".into());
+    for (tries, helps) in [(vec![missing(), remounted()], true), (vec![remounted(), remounted()], false)] {
+        let mut desk = Desk::opened_after(tries);
+        for _ in 0..2 {
+            assert!(desk.recorder.opened(LONG, now()).is_none());
+        }
+        assert_eq!((desk.recorder.takes_another_start(), desk.recorder.takes_another_start()), (helps, false));
+    }
 }
