@@ -115,6 +115,12 @@ impl Drop for In<'_> {
     }
 }
 
+/// Whether the daemon has read its state; it may be starting again for that.
+fn is_read(house: &House) -> bool {
+    let status = house.ctl("--json status");
+    status.ok() && serde_json::from_str::<Value>(&status.stdout).is_ok_and(|status| status["ledger"].is_object())
+}
+
 /// The daemon starts on a disk in this trouble, with granted sessions live.
 fn start_in(trouble: Trouble, house: &House) {
     give_its_own_disk(house);
@@ -165,7 +171,7 @@ fn start_in(trouble: Trouble, house: &House) {
     assert!(on_breakglass.is_alive());
     drop(in_trouble);
 
-    eventually("the state is read", SOON, || house.ctl_json("status")["ledger"].is_object());
+    eventually("the state is read", SOON, || is_read(house));
     for (id, cause) in [(&franks, "lockdown"), (&graces, "revoked"), (&grant(&short), "expired")] {
         let ended = || {
             of_type(&house.records(), "grant.ended")
@@ -319,7 +325,7 @@ on_each_release! {
         house.sh("systemctl kill -s KILL lockdownd; sleep 1");
         eventually("it is up again", SOON, || house.run("lockdownctl status").ok());
         drop(missing);
-        eventually("the state is read", SOON, || house.ctl_json("status")["ledger"].is_object());
+        eventually("the state is read", SOON, || is_read(&house));
         assert!(!house.ssh("ubuntu").key(&house.frank).login());
         eventually("its end is on record", SOON, || house.records_of("grant.ended").len() == 1);
         let ended = house.records_of("grant.ended");

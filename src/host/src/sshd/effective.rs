@@ -53,7 +53,7 @@ pub enum EffectiveError {
         /// What it printed.
         complaint: String,
     },
-    /// Its configuration includes a file that it would wait for.
+    /// Its configuration includes or names a file that it would wait for.
     #[error("{binary} cannot read {config}: {file} is not a regular file, and it would wait for what comes out of it: remove it",
         binary = binary.display(), config = config.display(), file = file.display())]
     Waits {
@@ -208,7 +208,12 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// The first FIFO or device, other than /dev/null, among the files that a configuration is made of.
+/// Keywords whose files sshd opens itself, when it starts or when somebody logs in: whoever waits there lets nobody in.
+const FILES_OF_SSHD: [&str; 6] =
+    ["banner", "hostcertificate", "hostkey", "modulifile", "revokedkeys", "trustedusercakeys"];
+
+/// The first FIFO or device, other than /dev/null, among the files that a configuration is made of and those that it names for
+/// sshd itself.
 fn waited_for(config: &Path) -> Option<PathBuf> {
     let waits = |file: &PathBuf| {
         std::fs::metadata(file).is_ok_and(|meta| {
@@ -216,7 +221,10 @@ fn waited_for(config: &Path) -> Option<PathBuf> {
             kind.is_fifo() || kind.is_char_device() && meta.rdev() != NULL_DEVICE
         })
     };
-    scan::scan(&Disk, config).files.into_iter().find(waits)
+    let scan = scan::scan(&Disk, config);
+    let named = scan.settings.iter().filter(|setting| FILES_OF_SSHD.contains(&setting.keyword.as_str()));
+    let named = named.filter_map(|setting| setting.args.first()).map(PathBuf::from).filter(|file| file.is_absolute());
+    scan.files.iter().cloned().chain(named).find(waits)
 }
 
 fn ask(sshd: &Invocation, mut args: Vec<OsString>) -> Result<String, EffectiveError> {
@@ -313,6 +321,14 @@ mod tests {
         std::fs::remove_file(path("b.conf")).expect("removed");
         std::os::unix::fs::symlink("/dev/tty", path("b.conf")).expect("a link");
         assert_eq!(waited_for(&path("main")), Some(path("b.conf")));
+        std::fs::remove_file(path("b.conf")).expect("removed");
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        for (line, waits) in
+            [("Banner", true), ("HostKey", true), ("Match User frank\n    Banner", true), ("ChrootDirectory", false)]
+        {
+            write("b.conf", format!("Banner none\n{line} {}\n", path("fifo").display()));
+            assert_eq!(waited_for(&path("main")).is_some(), waits, "{line}");
+        }
     }
 
     #[test]

@@ -348,7 +348,9 @@ impl Engine {
 
     fn allowed(&self, asked: &Allow, terms: &Terms, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
         let mut notes = Vec::new();
-        let bounded = grant.ends.remaining(now) < terms.ends(now).remaining(now);
+        // By its ceiling, and not by the moment that the disk took.
+        let bounded = grant.ends.remaining(now) < terms.ends(now).remaining(now)
+            && grant.ceiling.remaining(now) <= grant.ends.remaining(now);
         let extended = before.is_some_and(|before| before.ends != grant.ends);
         let already_later = before.is_some() && !extended && !bounded;
         if before.is_some() && bounded {
