@@ -164,7 +164,7 @@ impl Engine {
             None => Ok(()),
             Some(_) => Err(Refusal::new(
                 RefusalCode::LedgerUnavailable,
-                format!("nothing was granted: {}", self.not_read()),
+                format!("nothing was granted or changed: {}", self.not_read()),
             )
             .hint("see what keeps the disk that holds /var/lib/lockdownd, then ask again; lockdownctl status says when it is read")),
         }

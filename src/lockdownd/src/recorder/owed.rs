@@ -48,24 +48,17 @@ pub(super) fn keep<'a>(path: &Path, stated: impl IntoIterator<Item = &'a Stated>
     file.write_all(&text).inspect_err(|_| drop(file.set_len(before)))
 }
 
-/// Takes what was kept: nobody else gets it. What cannot be read is counted.
-///
-/// # Errors
-/// It is there, and cannot be read.
-fn take(path: &Path) -> io::Result<(Vec<Stated>, u64)> {
-    let taken = path.with_extension(TAKEN);
-    // Those that a crash kept from being recorded are still there.
-    if !taken.exists() {
-        match fs::rename(path, &taken) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-            renamed => renamed?,
-        }
-    }
-    let bytes = paths::read_path(&taken, MAX_OWED_BYTES)?;
-    let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+/// What of the file that is being recorded is behind this byte, and where that ends; lines that cannot be read are counted.
+fn behind(taken: &Path, from: usize) -> io::Result<(Vec<Stated>, u64, usize)> {
+    let bytes = match paths::read_path(taken, MAX_OWED_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
+    let new = bytes.get(from..).unwrap_or_default();
+    let lines: Vec<_> = new.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
     let stated: Vec<Stated> = lines.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect();
     let lost = (lines.len() - stated.len()) as u64;
-    Ok((stated, lost))
+    Ok((stated, lost, bytes.len()))
 }
 
 /// Records what was kept; whether there was anything. It goes only once it is on disk: a crash in between records it twice
@@ -74,22 +67,36 @@ fn take(path: &Path) -> io::Result<(Vec<Stated>, u64)> {
 /// # Errors
 /// The ledger does not take it.
 pub(crate) fn record(path: &Path, ledger: &mut Ledger, now: Timestamp) -> Result<bool, ledger::Error> {
-    let mut any = false;
-    // What is added while this is recorded is taken next.
+    let taken = path.with_extension(TAKEN);
+    let (mut any, mut from) = (false, 0);
     loop {
-        let (owed, lost) = take(path).unwrap_or_else(|error| {
-            tracing::error!(%error, path = %path.display(), "what could not be recorded earlier is lost");
-            (Vec::new(), 1)
-        });
-        if owed.is_empty() && lost == 0 {
+        // What a crash kept from being recorded is still there, and goes first.
+        if !taken.exists()
+            && let Err(error) = fs::rename(path, &taken)
+        {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::error!(%error, path = %path.display(), "what could not be recorded earlier waits for the next start");
+            }
             return Ok(any);
         }
-        any = true;
+        let (owed, lost, end) = behind(&taken, from).unwrap_or_else(|error| {
+            tracing::error!(%error, path = %taken.display(), "what could not be recorded earlier is lost");
+            (Vec::new(), u64::from(from == 0), from)
+        });
         if lost > 0 {
             ledger.lost(lost, now, "what could not be recorded earlier could not be read");
         }
-        ledger.append_or_owe(owed, now)?;
-        if let Err(error) = fs::remove_file(path.with_extension(TAKEN)) {
+        if lost > 0 || !owed.is_empty() {
+            any = true;
+            ledger.append_or_owe(owed, now)?;
+        }
+        // Whoever had it open when it was taken may have added to it since: it goes once nothing new is in it.
+        if end > from {
+            from = end;
+            continue;
+        }
+        from = 0;
+        if let Err(error) = fs::remove_file(&taken) {
             tracing::warn!(%error, "what is recorded now cannot be removed, and is recorded again by the next start");
             return Ok(any);
         }
@@ -111,16 +118,17 @@ mod tests {
     fn what_is_kept_comes_back_once_in_order_and_a_torn_line_costs_itself_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("owed.jsonl");
-        assert_eq!(take(&path).expect("none is fine"), (Vec::new(), 0));
+        assert_eq!(behind(&path, 0).expect("none is fine"), (Vec::new(), 0, 0));
         keep(&path, &[stated(1), stated(2)]).expect("kept");
         keep(&path, &[stated(3)]).expect("kept");
-        let (all, lost) = take(&path).expect("read");
+        let (all, lost, end) = behind(&path, 0).expect("read");
         assert_eq!((all, lost), (vec![stated(1), stated(2), stated(3)], 0));
         keep(&path, &[stated(4)]).expect("kept");
-        assert_eq!(take(&path).expect("read").0.len(), 3, "what is being recorded goes first");
-        fs::remove_file(path.with_extension(TAKEN)).expect("recorded");
-        fs::OpenOptions::new().append(true).open(&path).expect("there").write_all(b"{\"torn").expect("written");
-        assert_eq!(take(&path).expect("read"), (vec![stated(4)], 1));
+        let (late, lost, end) = behind(&path, end).expect("read");
+        assert_eq!((late, lost), (vec![stated(4)], 0), "what was added since");
+        OpenOptions::new().append(true).open(&path).expect("there").write_all(b"{\"torn").expect("written");
+        let (none, lost, _) = behind(&path, end).expect("read");
+        assert_eq!((none, lost), (Vec::new(), 1));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Keeps a home that does not answer from holding up the others.
 //!
-//! Homes are looked after in lanes: one for file systems of this host, and one for those that another host or a program
-//! answers for (NFS, FUSE, autofs), which is only there while a home is on one. Each lane is a thread, the
-//! second one with a process of its own, and what it waits for in a home cannot be interrupted. So the keeper sees how long each lane has been in the same home. A lane that is
-//! there for too long is left to it: another one takes its place, without that home, until the home answers.
+//! Homes are looked after in lanes. One is for file systems of this host. The other is for those that another host or a program
+//! answers for (NFS, FUSE, autofs), and is only there while a home is on one. Each lane is a thread; the second one has a process
+//! of its own. What a lane waits for in a home cannot be interrupted, so the keeper watches how long each has been in the same
+//! home. A lane that is there for too long is left to it: another takes its place, without that home, until the home answers.
 
 mod post;
 
@@ -21,7 +21,6 @@ use lockdown_host::{
     accounts::AccountName, home_watch::HomeWatch, mounts::Mounts, paths::Root, quarantine::Intake, writers::Writers,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use serde::{Deserialize, Serialize};
 
 use self::post::Visit;
