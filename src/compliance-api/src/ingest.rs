@@ -8,6 +8,7 @@ mod event;
 mod host;
 mod json;
 mod kept;
+mod mode;
 mod settle;
 mod verify;
 
@@ -17,14 +18,14 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{FromRequestParts, Request, State},
-    http::{header, request::Parts},
+    http::request::Parts,
     response::{IntoResponse, Response},
     routing::post,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use record::Fingerprint;
 
-use self::{answer::Outcome, batch::Batch, kept::Statements};
+use self::{answer::Outcome, batch::Batch, kept::Statements, mode::Mode};
 use crate::{
     App,
     auth::{Caller, Peer},
@@ -50,11 +51,23 @@ pub struct Described;
 
 /// Takes what a host, a client or a person states.
 ///
-/// One batch is of one source, in order. The longest valid prefix is stored, durably, before any answer, a refusal
+/// By the HTTP binding of CloudEvents 1.0: a batch, which is of one source and in order; one structured event; or one in binary
+/// mode, whose attributes are headers and whose data is the body. The longest valid prefix is stored, durably, before any answer, a refusal
 /// included. A host that is enrolled sends no token: its signatures are the proof. A new host sends its stack's enrolment
 /// token; a client its client token; a person's review carries its signature.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "stating",
-    request_body(content = Vec<event::Described>, content_type = "application/cloudevents-batch+json"),
+    request_body(content(
+        (Vec<event::Described> = "application/cloudevents-batch+json"),
+        (event::Described = "application/cloudevents+json"),
+        (Object = "application/json"),
+    )),
+    params(
+        ("ce-specversion" = Option<String>, Header, description = "Of an event in binary mode: `1.0`"),
+        ("ce-id" = Option<String>, Header, description = "As `id`, percent-encoded, as the rest"),
+        ("ce-source" = Option<String>, Header, description = "As `source`"),
+        ("ce-type" = Option<String>, Header, description = "As `type`"),
+        ("ce-time" = Option<String>, Header, description = "As `time`"),
+    ),
     responses((status = 200, description = "All of it is stored", body = answer::Taken)),
     security((), ("bearer" = [])))]
 async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
@@ -76,16 +89,16 @@ async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Response,
 type Taken = (Outcome, Option<Fingerprint>);
 
 async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken, Problem> {
-    check_media_type(parts)?;
+    let mode = Arc::new(Mode::of(&parts.headers)?);
     let mut caller = Caller::find(app, parts).await?;
     let body = read_body(body, app.config.limits.body).await?;
     let most = app.config.limits.batch;
     for _ in 0..JUDGED_AT_MOST {
-        let (body, token) = (body.clone(), caller.map(|c| c.token));
+        let (body, mode, token) = (body.clone(), Arc::clone(&mode), caller.map(|c| c.token));
         let judged = app
             .store
             .checkers()
-            .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, most, token.as_ref(), helpers)));
+            .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, &mode, most, token.as_ref(), helpers)));
         let judged = judged.await??;
         if let Some(taken) = app.store.write(move |tx| judged.settle(tx)).await? {
             return Ok(taken);
@@ -105,15 +118,22 @@ enum Judged {
 fn judge(
     tx: &mut dyn Tx,
     body: &Bytes,
+    mode: &Mode,
     most: usize,
     token: Option<&TokenRow>,
     helpers: usize,
 ) -> Result<Judged, Problem> {
-    let (events, broken) = event::read(body).map_err(|why| {
-        Problem::malformed(format!(
-            "the body is no JSON array of CloudEvents: {why}; docs/COMPLIANCE_API.md has an example"
-        ))
-    })?;
+    let wide;
+    let (mut events, broken) = event::read(body, mode)
+        .map_err(|why| Problem::malformed(format!("{why}; docs/COMPLIANCE_API.md has an example")))?;
+    let body = match event::widened(body, &events) {
+        None => body,
+        Some(bytes) => {
+            wide = bytes;
+            events = event::placed(body, &wide, events);
+            &wide
+        }
+    };
     if events.len() > most {
         let detail = format!("the batch has {} events; at most {most} are taken: send half as many", events.len());
         return Err(Problem::new(Why::TooLarge, detail));
@@ -163,16 +183,6 @@ impl Judged {
         };
         refusal.get_or_insert(batch::Refusal { index, id: None, problem });
     }
-}
-
-fn check_media_type(parts: &Parts) -> Result<(), Problem> {
-    let said = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let essence = said.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(event::MEDIA_TYPE) {
-        return Ok(());
-    }
-    let detail = format!("send `Content-Type: {}`", event::MEDIA_TYPE);
-    Err(Problem::new(Why::MediaType, detail))
 }
 
 pub(crate) async fn read_body(body: axum::body::Body, most: usize) -> Result<Bytes, Problem> {

@@ -1,0 +1,61 @@
+# Sourced by tests/openapi, tests/cloudevents and tests/exports: a compliance-api to ask, and Python packages to ask it with. Needs
+# python3 with venv and curl; packages go to $LOCKDOWND_TESTS_CACHE (/var/cache/lockdownd-tests), nothing to the tree.
+# shellcheck shell=bash
+
+work=$(mktemp -d)
+server=
+finish() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    [ -z "$server" ] || wait "$server" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap finish EXIT
+
+# venv NAME PACKAGE==VERSION...: prints where it is. Pinned: what a newer one finds should not fail a build that nobody changed.
+venv() {
+    local dir="${LOCKDOWND_TESTS_CACHE:-/var/cache/lockdownd-tests}/$1"
+    shift
+    if [ "$(cat "$dir/installed" 2>/dev/null)" != "$*" ]; then
+        rm -rf "$dir"
+        mkdir -p "${dir%/*}"
+        python3 -m venv "$dir" >&2
+        "$dir/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
+        printf '%s' "$*" > "$dir/installed"
+    fi
+    printf '%s\n' "$dir"
+}
+
+# npm_packages NAME PACKAGE@VERSION...: prints the directory whose node_modules has them.
+npm_packages() {
+    local dir="${LOCKDOWND_TESTS_CACHE:-/var/cache/lockdownd-tests}/$1"
+    shift
+    if [ "$(cat "$dir/installed" 2>/dev/null)" != "$*" ]; then
+        rm -rf "$dir"
+        mkdir -p "$dir"
+        npm install --silent --no-fund --no-audit --ignore-scripts --prefix "$dir" "$@" >&2
+        printf '%s' "$*" > "$dir/installed"
+    fi
+    printf '%s\n' "$dir"
+}
+
+# serve BINARY: starts it with a state of its own, and sets $url. Its log is $work/log.
+serve() {
+    local port
+    binary=$1
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    printf 'listen = "127.0.0.1:%s"\nstate = "%s/state"\n[limits]\nconnections_per_address = 64\n' "$port" "$work" > "$work/config.toml"
+    "$binary" serve --config "$work/config.toml" 2> "$work/log" &
+    server=$!
+    url=http://127.0.0.1:$port
+    for _ in $(seq 100); do
+        ! curl --silent --fail --output /dev/null "$url/healthz" || return 0
+        sleep 0.1
+    done
+    cat "$work/log" >&2
+    return 1
+}
+
+# token --role ROLE --name NAME: makes one, and prints it.
+token() {
+    "$binary" --config "$work/config.toml" token create "$@" 2>/dev/null
+}
