@@ -52,7 +52,11 @@ need_packages() {
             ;;
         check) wanted+=(lintian shellcheck) ;;
         chef) wanted+=(ansible-core cloud-init rubocop ruby ruby-chef-utils ruby-erubis) ;;
-        fuzz) wanted+=(curl python3 python3-venv) ;;
+        fuzz)
+            wanted+=(curl jq openssh-client python3 python3-venv ruby)
+            # Node.js from elsewhere brings its own.
+            command -v npm >/dev/null || wanted+=(npm)
+            ;;
         bench) wanted+=(python3) ;;
         esac
     done

@@ -85,7 +85,7 @@ on_each_release! {
     }
 
     fn no_unit_is_restarted_by_its_watchdog_while_idle_and_a_server_whose_writer_hangs_is(release) {
-        let instance = Instance::boot(release);
+        let mut instance = Instance::boot(release);
         instance.install(&built_compliance_api()).expect_ok();
         for unit in WATCHED {
             let watched = instance.sh(&format!("systemctl show -P WatchdogUSec {unit}"));
@@ -119,6 +119,14 @@ on_each_release! {
         assert!(instance.journal("-u compliance-api").contains("Watchdog timeout"));
         drop(file);
         serves(&instance);
+
+        // And each comes with a boot, by itself.
+        instance.reboot();
+        serves(&instance);
+        for unit in WATCHED {
+            let state = instance.sh(&format!("systemctl is-active {unit}; systemctl show -P NRestarts {unit}"));
+            assert_eq!(state, "active\n0", "{unit}");
+        }
     }
 
     fn a_server_killed_comes_back_and_removal_and_purge_keep_the_evidence(release) {

@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod cursor;
+mod export;
 mod facts;
 mod hosts;
 mod incidents;

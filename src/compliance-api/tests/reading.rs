@@ -81,6 +81,15 @@ fn a_whole_ledger_as_json_lines_is_the_hosts_own_file() {
     assert!(answer.head.to_ascii_lowercase().contains("content-type: application/x-ndjson"), "{}", answer.head);
     assert_eq!(answer.text(), lines.join("\n") + "\n");
     assert!(answer.text().lines().all(|line| Record::parse(line.as_bytes()).is_ok()));
+    // In others' words, with the same bytes within.
+    for (form, bytes) in [("ecs", "/event/original"), ("ocsf", "/raw_data")] {
+        let found = server.lines(&format!("/v1/artifacts?ledger={ledger}&form={form}")).text();
+        let found: Vec<Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            found.iter().map(|one| one.pointer(bytes).unwrap()).collect::<Vec<_>>(),
+            lines.iter().collect::<Vec<_>>()
+        );
+    }
     // As events, each with what the server knows of it, and the same bytes within.
     let events = server.lines(&format!("/v1/artifacts?ledger={ledger}&limit=2")).text();
     assert_eq!(events.lines().count(), 2);
@@ -196,6 +205,8 @@ fn what_cannot_be_asked_is_refused_with_what_would_work() {
         ("/v1/artifacts?cursor=c1_1_2", 400, "take `next`"),
         ("/v1/artifacts?type=Session", 400, "no artifact type"),
         ("/v1/artifacts?form=record", 400, "application/x-ndjson"),
+        ("/v1/artifacts?form=ecs", 400, "form=ecs is for JSON lines"),
+        ("/v1/artifacts?form=ocsf", 400, "form=ocsf is for JSON lines"),
         ("/v1/artifacts?requirement=164.999", 404, "GET /v1/requirements lists them"),
         ("/v1/artifacts?host=i-9", 404, "GET /v1/hosts"),
         ("/v1/artifacts?%00=1", 400, "unknown field"),

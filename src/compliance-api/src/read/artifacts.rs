@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Asked,
     cursor::Cursor,
+    export::{Stated, ecs, ocsf},
     params, stated,
     stream::{self, CHUNK, Chunk, Maker, NDJSON, Streams},
     walk::{Keep, Step, Walk},
@@ -87,7 +88,8 @@ pub(super) struct Query {
     /// The most rows of a page. JSON lines go on to the end without it.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
-    /// In JSON lines: `event` for each as in a page, `record` for its exact bytes alone.
+    /// In JSON lines: `event` for each as in a page, `record` for its exact bytes alone, `ecs` for a document of the Elastic
+    /// Common Schema, `ocsf` for an event of OCSF.
     form: Option<Form>,
 }
 
@@ -100,46 +102,62 @@ pub(super) enum Form {
     Event,
     /// Its exact bytes: of a host's ledger, these are its lines.
     Record,
+    /// A document of the Elastic Common Schema 8.11; `event.original` is its exact bytes.
+    Ecs,
+    /// An event of OCSF 1.5: Authentication, User Access Management or API Activity. `raw_data` is its exact bytes, and what has
+    /// no attribute stands in `unmapped`.
+    Ocsf,
+}
+
+impl Form {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Record => "record",
+            Self::Ecs => "ecs",
+            Self::Ocsf => "ocsf",
+        }
+    }
 }
 
 /// One artifact: a CloudEvent as it was posted, with what the server adds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Artifact<'a> {
     /// Always `1.0`.
-    specversion: &'static str,
+    pub(super) specversion: &'static str,
     /// `LEDGER/SEQ`, or the id that a client gave it.
-    id: String,
+    pub(super) id: String,
     /// `/stacks/STACK/hosts/HOST`, `/clients/NAME`, `/people/PERSON` or `/server`.
-    source: String,
+    pub(super) source: String,
     /// The artifact type.
     #[serde(rename = "type")]
-    kind: &'a str,
+    pub(super) kind: &'a str,
     /// When it was stated, by the source's clock.
-    time: Moment,
+    pub(super) time: Moment,
     /// Always `application/json`.
-    datacontenttype: &'static str,
+    pub(super) datacontenttype: &'static str,
     /// When it was stored, by the server's clock.
-    received: Moment,
+    pub(super) received: Moment,
     /// The chain it is in.
-    ledger: &'a str,
+    pub(super) ledger: &'a str,
     /// Its number there.
     #[schema(minimum = 1)]
-    seq: i64,
+    pub(super) seq: i64,
     /// There, and true, when its time was far from the server's clock.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
-    clockoff: bool,
+    pub(super) clockoff: bool,
     /// There, and true, when an admin has yet to approve its chain.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
-    pending: bool,
+    pub(super) pending: bool,
     /// Where the server keeps the chain: its line over this artifact. A receipt covers this.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    entry: Option<&'a RawValue>,
+    pub(super) entry: Option<&'a RawValue>,
     /// The artifact's exact bytes: a host's record verifies as it stands here.
     #[schema(value_type = Object)]
-    data: &'a RawValue,
+    pub(super) data: &'a RawValue,
 }
 
 /// One page.
@@ -180,10 +198,11 @@ pub(super) async fn list(
     let wanted = Arc::new(Wanted::of(&app, &asked.query)?);
     let lines = wants_lines(&headers);
     let query = asked.query;
-    if query.form == Some(Form::Record) && !lines {
-        return Err(Problem::malformed(
-            "form=record is for JSON lines: send Accept: application/x-ndjson, or leave it out",
-        ));
+    if let Some(form) = query.form.filter(|form| *form != Form::Event && !lines) {
+        return Err(Problem::malformed(format!(
+            "form={} is for JSON lines: send Accept: application/x-ndjson, or leave it out",
+            form.as_str()
+        )));
     }
     let limit = match (lines, query.limit) {
         (true, None) => None,
@@ -396,16 +415,7 @@ impl Maker for Liner {
         let mut failed = None;
         let (form, left) = (self.form, &mut self.left);
         let step = self.walk.step(tx, |found| {
-            let written = match form {
-                Form::Record => {
-                    lines.extend_from_slice(found.bytes);
-                    Ok(())
-                }
-                Form::Event => shown(found).and_then(|artifact| {
-                    serde_json::to_writer(&mut lines, &artifact)
-                        .map_err(|e| Error::Unsound(format!("an artifact that cannot be shown: {e}")))
-                }),
-            };
+            let written = write(&mut lines, found, form);
             lines.push(b'\n');
             *left -= 1;
             failed = written.err();
@@ -416,6 +426,21 @@ impl Maker for Liner {
             None => Ok(Chunk { lines, end: step == Step::End || self.left == 0 }),
         }
     }
+}
+
+/// Writes one artifact, in one line without its end.
+fn write(lines: &mut Vec<u8>, found: &Found<'_>, form: Form) -> Result<(), Error> {
+    if form == Form::Record {
+        lines.extend_from_slice(found.bytes);
+        return Ok(());
+    }
+    let artifact = shown(found)?;
+    let written = match form {
+        Form::Ecs => serde_json::to_writer(lines, &ecs::document(&Stated::of(found, &artifact)?)),
+        Form::Ocsf => serde_json::to_writer(lines, &ocsf::event(&Stated::of(found, &artifact)?)),
+        Form::Event | Form::Record => serde_json::to_writer(lines, &artifact),
+    };
+    written.map_err(|e| Error::Unsound(format!("an artifact that cannot be shown: {e}")))
 }
 
 #[cfg(test)]

@@ -7,5 +7,6 @@ mod durable;
 mod hostile;
 mod hosts;
 mod ingest;
+mod modes;
 mod races;
 mod server_key;

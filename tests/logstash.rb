@@ -1,0 +1,49 @@
+# What packaging/elastic/logstash makes of records, without Logstash, which Debian does not carry: a line `SEVERITY RECORD` each on
+# standard input, a document each on standard output. logstash.rb CLASSES
+
+require 'json'
+
+# As much of Logstash's event as the script asks for.
+class Event
+  def initialize(fields)
+    @fields = fields
+  end
+
+  def get(path)
+    path.delete_prefix('[').delete_suffix(']').split('][').reduce(@fields) { |at, name| at && at[name] }
+  end
+
+  def set(path, value)
+    return if path.start_with?('[@metadata]')
+
+    @fields[path.delete_prefix('[').delete_suffix(']')] = value
+  end
+
+  def remove(name)
+    @fields.delete(name)
+  end
+
+  def to_hash
+    @fields
+  end
+end
+
+module LogStash
+  # It is written as it was read.
+  Timestamp = Struct.new(:text)
+end
+
+load File.expand_path('../packaging/elastic/logstash/lockdownd-ecs.rb', __dir__)
+register('classes' => ARGV.fetch(0))
+$stdin.each_line do |line|
+  severity, record = line.chomp.split(' ', 2)
+  event = Event.new('message' => " #{record}", '@version' => '1', 'type' => 'syslog',
+                    'log' => { 'syslog' => { 'severity' => { 'code' => severity.to_i } } })
+  documents = filter(event).map(&:to_hash)
+  raise "#{documents.length} documents" unless documents.length == 1
+
+  document = documents[0]
+  document.delete('@version')
+  document['@timestamp'] = document['@timestamp'].text
+  puts JSON.generate(document)
+end
