@@ -11,20 +11,47 @@ home_of() {
     getent passwd "$1" | cut -d: -f6
 }
 
-# sudo resets PATH: look where rustup puts cargo, first for the builder, then for root.
+# Whether there is a cargo that is new enough for this work tree. Debian's rustup has one that does not work before a
+# toolchain is chosen.
+cargo_will_do() {
+    local wanted has
+    wanted="$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)"
+    has="$(as_builder cargo --version 2>/dev/null | cut -d ' ' -f 2)" && [ -n "$has" ] &&
+        [ "$(printf '%s\n' "$wanted" "$has" | sort -V | head -n 1)" = "$wanted" ]
+}
+
+# sudo resets PATH: look where rustup puts cargo, first for the builder, then for root. Where there is none that will do,
+# Debian's rustup brings one, from Debian 13 on.
 find_cargo() {
     local home
     for home in "$(home_of "$builder")" /root "$(home_of "${SUDO_USER:-root}")"; do
         if [ -x "$home/.cargo/bin/cargo" ]; then
             export CARGO_HOME="${CARGO_HOME:-$home/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}"
             export PATH="$CARGO_HOME/bin:$PATH"
-            return
+            break
         fi
     done
-    command -v cargo >/dev/null || {
-        echo "cargo was found neither in PATH nor in the .cargo/bin of $builder or root: install Rust with rustup" >&2
-        exit 1
-    }
+    # What `cargo install` installs is found there.
+    PATH="${CARGO_HOME:-$(home_of "$builder")/.cargo}/bin:$PATH"
+    cargo_will_do && return
+    if apt_has rustup; then
+        echo "installing Rust by Debian's rustup, for $builder" >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends rustup
+        as_builder rustup default stable
+        cargo_will_do && return
+    fi
+    cat >&2 <<-END
+	no cargo that is new enough was found, in PATH or in the .cargo/bin of $builder or root, and this system's packages have
+	none. As $builder, this installs one:
+	    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
+	END
+    exit 1
+}
+
+# Whether apt could install a package.
+apt_has() {
+    apt-get update -qq || true
+    apt-cache policy "$1" | grep -q '^  Candidate: [^(]'
 }
 
 # Runs a command as the builder, with the same cargo.

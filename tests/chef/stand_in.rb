@@ -332,7 +332,9 @@ class Chef
       return if action == :nothing
 
       self.class.properties.each do |name, options|
-        raise Exceptions::ValidationFailed, "#{self}: Required properties are missing: #{name}" if options[:required] && value_of(name).nil?
+        # True, or the actions that need it.
+        needed = options[:required] == true || [options[:required]].flatten.include?(action)
+        raise Exceptions::ValidationFailed, "#{self}: Required properties are missing: #{name}" if needed && value_of(name).nil?
       end
       self.updated = false
       inner = @run_context.child(self.class.unified_mode)

@@ -246,6 +246,36 @@ fn a_mistake_fails_the_converge_in_the_daemons_words_and_the_old_stays() {
 }
 
 #[test]
+fn who_and_what_is_removed_is_out_whoever_asks_for_it_and_the_configuration_goes_back_to_observe() {
+    let (house, node) = converged(Release::Bookworm);
+    let out = "lockdownd_person('grace') { action :remove }\nlockdownd_grant('INC-42') { action :remove }";
+    let (grace, grants) = (with_grace(&house), || house.ctl_json("grants")["grants"].as_array().map(Vec::len));
+    // Before or after those who ask for them.
+    for recipes in [[out, "lockdownd::default", &grace], ["lockdownd::default", &grace, out]] {
+        house.converge(&node, &["lockdownd::default", &grace]).expect_done();
+        eventually("she is known, and the grant in force", SOON, || {
+            house.ctl("people").stdout.contains("grace") && grants() == Some(1)
+        });
+        house.converge(&node, &recipes).expect_done();
+        eventually("the grant is over", SOON, || grants() == Some(0));
+        let people = house.ctl("people").stdout;
+        assert!(people.contains("frank") && !people.contains("grace"), "{people}");
+        assert!(house.converge(&node, &recipes).changed_nothing());
+    }
+    // A person goes with their grants, or the check would refuse what is left.
+    house.converge(&node, &["lockdownd::default", "lockdownd_person('frank') { action :remove }"]).expect_done();
+    eventually("nobody is left", SOON, || house.ctl_json("status")["people"] == 0);
+
+    let people = json!({ "people": node["people"] });
+    house.converge(&people, &["lockdownd_config('x') { action :remove }"]).expect_done();
+    house.await_mode("observe");
+    assert_eq!(house.sh(&format!("grep -v '^#' {CONFIG} | grep .")), "mode = \"observe\"");
+    let error =
+        house.converge(&node, &["lockdownd::default", "lockdownd_config('x') { action :remove }"]).expect_failed();
+    assert!(error.contains("contradicts another lockdownd_config"), "{error}");
+}
+
+#[test]
 fn what_only_holds_together_changes_together_and_a_link_is_replaced() {
     let house = House::observing(Release::Trixie);
     // Enforce that does not come fails the converge, with what stands in its way, and again while it stands.

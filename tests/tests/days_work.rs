@@ -1,11 +1,13 @@
 //! What an operator's day needs: reading at a terminal, times in one's own zone, and the like.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use instance_tests::{House, eventually, on_each_release};
 
 /// Ample, on a machine that does much else.
 const SOON: Duration = Duration::from_secs(30);
+/// How long somebody waits for a completion; on a machine that does much else.
+const BEFORE_A_PERSON_GIVES_UP: Duration = Duration::from_secs(10);
 
 on_each_release! {
     fn records_have_a_pager_at_a_terminal_and_times_a_zone(release) {
@@ -68,4 +70,89 @@ on_each_release! {
         house.sh("systemctl stop lockdownd lockdownd-control.socket; ! systemctl start lockdownd-metrics.service");
         assert!(metrics().ends_with("lockdownd_up 0\n"), "{}", metrics());
     }
+}
+
+on_each_release! {
+    fn bash_completes_what_the_running_daemon_knows_and_waits_for_none_that_does_not_run(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        let id = house.ctl_json("grants")["grants"][0]["id"].as_str().expect("an id").to_owned();
+        let _client = house.ssh("ubuntu").key(&house.frank).stay();
+        let session = || house.ctl_json("sessions")["sessions"][0]["id"].as_str().map(str::to_owned);
+        eventually("the session is known", SOON, || session().is_some());
+        const SCRIPT: &str = "/usr/share/bash-completion/completions/lockdownctl";
+        let completed = |user: &str, words: &str| {
+            let last = words.rsplit(' ').next().unwrap_or_default();
+            let complete = format!(
+                "source {SCRIPT}; COMP_WORDS=(lockdownctl {words}); [ -n '{last}' ] || COMP_WORDS+=(''); \
+                 COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; _clap_complete_lockdownctl lockdownctl '{last}'; \
+                 printf '%s\\n' \"${{COMPREPLY[@]-}}\""
+            );
+            house.write("/tmp/complete.bash", complete);
+            let said = house.run_as(user, "bash /tmp/complete.bash").expect_ok();
+            said.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let as_root = |words: &str| completed("root", words);
+        assert_eq!(as_root("allow fra"), ["frank"]);
+        assert_eq!(as_root("allow frank --account ubu"), ["ubuntu"]);
+        assert_eq!(as_root("records --type session.o"), ["session.opened"]);
+        assert_eq!(as_root("records --grant g-"), [id.clone()]);
+        assert_eq!(as_root("revoke s-"), [session().expect("there")]);
+        let all = as_root("revoke ");
+        assert!(["frank", "grace", &id, "--reason"].iter().all(|one| all.contains(&(*one).to_owned())), "{all:?}");
+        assert!(as_root("qua").contains(&"quarantine".to_owned()));
+        // Typed into a bash that has a terminal.
+        let typed = house.sh(&format!(
+            "printf 'lockdownctl grants --person fra\\t\\nexit\\n' | script -qec 'stty cols 200; bash --rcfile {SCRIPT} -i' /dev/null"
+        ));
+        assert!(typed.contains(&id) && typed.contains("--person frank"), "{typed}");
+
+        // Who may not ask is told no names, and nobody waits for a daemon that stands still or is not there.
+        assert_eq!(completed("nobody", "allow fra").join(""), "");
+        assert_eq!(completed("nobody", "sess"), ["sessions"]);
+        house.sh("systemctl kill -s STOP lockdownd");
+        let began = Instant::now();
+        assert_eq!(as_root("allow fra").join(""), "");
+        assert!(began.elapsed() < BEFORE_A_PERSON_GIVES_UP, "{:?}", began.elapsed());
+        house.sh("systemctl kill -s CONT lockdownd; systemctl stop lockdownd lockdownd-control.socket");
+        let began = Instant::now();
+        assert_eq!(as_root("allow fra").join(""), "");
+        assert!(as_root("allow frank --").contains(&"--reason".to_owned()));
+        assert!(began.elapsed() < BEFORE_A_PERSON_GIVES_UP, "{:?}", began.elapsed());
+    }
+    fn tables_fit_a_terminal_of_eighty_columns_and_a_pipe_has_all_of_them(release) {
+        let house = House::enforcing(release);
+        const LONG: &str = "a-person-with-quite-a-long-name-as-some-directories-have-them";
+        let account = "an-account-of-thirty-one-letters";
+        house.sh(&format!("useradd -m {account}"));
+        house.write("/etc/lockdownd/conf.d/long.toml", format!(
+            "[[person]]\nname = \"{LONG}\"\nkeys = [\"{}\"]\naccounts = [\"ubuntu\", \"{account}\"]\n", house.keygen("long").public()
+        ));
+        house.sh("systemctl reload lockdownd");
+        house.allow(&format!("{LONG} --account {account} --for 1h --from 10.0.0.0/8 --from 192.0.2.0/24"));
+        house.allow("frank --account ubuntu --for 1h");
+        let _client = house.ssh("ubuntu").key(&house.frank).stay();
+        eventually("the session is known", SOON, || house.ctl_json("sessions").to_string().contains("frank"));
+        house.sh(&format!("install -D -o {account} /etc/hostname /home/{account}/.ssh/authorized_keys"));
+        eventually("it is removed", SOON, || house.ctl("quarantine list").stdout.contains(account));
+        for command in ["status", "grants", "sessions", "people", "quarantine list", "plan", "records --no-pager"] {
+            let shown = house.sh(&format!("script -qec 'stty cols 80; lockdownctl {command}' /dev/null || true"));
+            for line in shown.lines() {
+                let plain: String = without_colour(line);
+                assert!(plain.chars().count() <= 80, "{command}: {plain}");
+            }
+        }
+        for command in ["grants", "people", "quarantine list"] {
+            let piped = house.ctl(command).stdout;
+            assert!(piped.contains(account) && !piped.contains('…'), "{command}: {piped}");
+        }
+        assert!(house.ctl("grants").stdout.contains(LONG));
+    }
+}
+
+/// A line as it is to the eye.
+fn without_colour(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest)).trim_end().to_owned()
 }

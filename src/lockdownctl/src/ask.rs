@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::{
     moment::typed,
     output::{bullets, plain, pretty},
+    paint::Paint,
 };
 
 /// Why a command could not do what it was asked.
@@ -85,7 +86,7 @@ impl Failure {
     /// For people: what is wrong, one thing a line, then what would have worked.
     pub(crate) fn words(&self) -> String {
         let refusal = self.refusal();
-        let mut text = format!("lockdownctl: {}\n{}", plain(&refusal.message), bullets(&refusal.details));
+        let mut text = format!("lockdownctl: {}\n{}", plain(&refusal.message), bullets(&refusal.details, Paint::NONE));
         if let Some(hint) = &refusal.hint {
             text.push_str(&format!("  {}\n", plain(hint)));
         }

@@ -2,12 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::ArgValueCandidates;
 use control::{Cidr, DurationError, parse_duration};
 use record::{Account, GrantId, Person};
 
 use crate::{
     commands::records::{Kinds, MAX_LAST},
+    complete,
     moment::{At, Since},
 };
 
@@ -85,9 +87,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Allow {
     /// The person, as `lockdownctl people` lists them
+    #[arg(add = ArgValueCandidates::new(complete::people))]
     pub(crate) person: Person,
     /// The account to log in to; without it, the one named as the person, else the only one they may have
-    #[arg(long, value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT", add = ArgValueCandidates::new(complete::accounts))]
     pub(crate) account: Option<Account>,
     /// For how long, such as 2h, 90m, 1h30m or 1d; without it, the configured default
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -111,7 +114,7 @@ pub(crate) struct Allow {
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
     /// The id of a grant, as `lockdownctl grants` lists it, or of a session, as `lockdownctl sessions` does; or a person's name
-    #[arg(value_name = "GRANT|PERSON|SESSION")]
+    #[arg(value_name = "GRANT|PERSON|SESSION", add = ArgValueCandidates::new(complete::to_revoke))]
     pub(crate) target: String,
     /// Why, in a few words
     #[arg(long, value_name = "TEXT")]
@@ -160,10 +163,10 @@ pub(crate) struct Sessions {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Whose {
     /// Only those of this person
-    #[arg(long, value_name = "PERSON")]
+    #[arg(long, value_name = "PERSON", add = ArgValueCandidates::new(complete::people))]
     pub(crate) person: Option<Person>,
     /// Only those on this account
-    #[arg(long, value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT", add = ArgValueCandidates::new(complete::known_accounts))]
     pub(crate) account: Option<Account>,
 }
 
@@ -210,16 +213,16 @@ pub(crate) struct Records {
     #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=MAX_LAST))]
     pub(crate) last: Option<u32>,
     /// Only records of this person
-    #[arg(long, value_name = "PERSON")]
+    #[arg(long, value_name = "PERSON", add = ArgValueCandidates::new(complete::people))]
     pub(crate) person: Option<Person>,
     /// Only records of this account
-    #[arg(long, value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT", add = ArgValueCandidates::new(complete::known_accounts))]
     pub(crate) account: Option<Account>,
     /// Only records of this grant
-    #[arg(long, value_name = "GRANT")]
+    #[arg(long, value_name = "GRANT", add = ArgValueCandidates::new(complete::grants))]
     pub(crate) grant: Option<GrantId>,
     /// Only records of this type, such as session.opened, or of all that begin alike: session.*; may be given again
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", add = ArgValueCandidates::new(complete::kinds))]
     pub(crate) kinds: Vec<Kinds>,
 }
 
@@ -260,6 +263,7 @@ pub(crate) enum QuarantineCommand {
     /// Show one item with its content
     Show {
         /// Its id, as `lockdownctl quarantine list` prints it
+        #[arg(add = ArgValueCandidates::new(complete::quarantined))]
         id: String,
     },
     /// Put one item back where it stood
@@ -267,6 +271,7 @@ pub(crate) enum QuarantineCommand {
     /// In enforce a key file that no grant backs is removed again at once: put it back in observe, or make its account exempt.
     Restore {
         /// Its id, as `lockdownctl quarantine list` prints it
+        #[arg(add = ArgValueCandidates::new(complete::quarantined))]
         id: String,
     },
     /// Remove the keys of an account that is not exempt any more
@@ -274,6 +279,7 @@ pub(crate) enum QuarantineCommand {
     /// They let nobody in, and are kept for a day, so that a mistake in accounts.exempt costs no break-glass key.
     Now {
         /// The account
+        #[arg(add = ArgValueCandidates::new(complete::known_accounts))]
         account: Account,
     },
 }
@@ -328,6 +334,20 @@ pub(crate) enum GenerateCommand {
     },
 }
 
+/// The command as others may see it: without `generate`, which hides its commands from help but not from files.
+pub(crate) fn public() -> clap::Command {
+    let whole = Cli::command();
+    let about = whole.get_about().cloned().unwrap_or_default();
+    let long_about = whole.get_long_about().cloned().unwrap_or_default();
+    clap::Command::new("lockdownctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .long_about(long_about)
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
+}
+
 fn duration(text: &str) -> Result<Duration, DurationError> {
     match parse_duration(text)? {
         Duration::ZERO => Err(DurationError { given: text.to_owned(), why: "it is no time at all" }),
@@ -337,7 +357,7 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, error::ErrorKind};
+    use clap::error::ErrorKind;
 
     use super::*;
 

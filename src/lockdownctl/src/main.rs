@@ -4,6 +4,7 @@
 mod ask;
 mod cli;
 mod commands;
+mod complete;
 mod moment;
 mod output;
 mod pager;
@@ -15,5 +16,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    complete::for_a_shell();
     commands::run(cli::Cli::parse(), std::path::Path::new(control::SOCKET)).into()
 }

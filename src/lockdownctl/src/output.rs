@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use control::Exit;
 use serde::Serialize;
 
-use crate::ask::Failure;
+use crate::{ask::Failure, paint::Paint};
 
 /// What a command has to say, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,9 +62,9 @@ fn acts(c: char) -> bool {
     !matches!(c, ' '..='~') && record::escape(c.encode_utf8(&mut [0; 4]).as_bytes()) != c.to_string()
 }
 
-/// Lines with a mark before each, for notes and the like.
-pub(crate) fn bullets(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("  - {}\n", plain(line))).collect()
+/// Sentences with a mark before each, for notes and the like, broken where a terminal ends.
+pub(crate) fn bullets(lines: &[String], paint: Paint) -> String {
+    lines.iter().map(|line| format!("  - {}\n", paint.wrap(&plain(line), 4))).collect()
 }
 
 /// Writes text to standard output; whether its reader is still there.

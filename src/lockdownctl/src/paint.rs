@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use unicode_width::UnicodeWidthChar;
+
 /// What a piece of text is to the eye.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -42,7 +44,6 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// Bare text.
-    #[cfg(test)]
     pub(crate) const NONE: Self = Self { colour: false, columns: None };
 
     /// Colour if standard output is a terminal that has it and nobody said no (<https://no-color.org>).
@@ -64,16 +65,19 @@ impl Paint {
     }
 
     /// Text broken at blanks, so that each line fits behind `indent` characters, which stand before all lines but the first. What
-    /// has no blank is left to the terminal.
+    /// has no blank and does not fit is broken anywhere.
     pub(crate) fn wrap(self, text: &str, indent: usize) -> String {
         let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(LEAST_ROOM));
         let mut lines = vec![String::new()];
         for word in text.split(' ') {
             let line = lines.last_mut().expect("there is always one");
-            match line.chars().count() + 1 + word.chars().count() <= room || line.is_empty() {
+            match width(line).saturating_add(1 + width(word)) <= room || line.is_empty() {
                 true if line.is_empty() => line.push_str(word),
                 true => line.extend([" ", word]),
                 false => lines.push(word.to_owned()),
+            }
+            while let Some(rest) = lines.last_mut().and_then(|line| past(line, room)) {
+                lines.push(rest);
             }
         }
         lines.join(&format!("\n{:indent$}", ""))
@@ -98,6 +102,22 @@ impl Paint {
     pub(crate) fn maybe(self, tone: Option<Tone>, text: &str) -> String {
         tone.map_or_else(|| text.to_owned(), |tone| self.tone(tone, text))
     }
+}
+
+/// How many columns of a terminal a text takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// What of a line is past its room, taken off it.
+fn past(line: &mut String, room: usize) -> Option<String> {
+    let mut width = 0;
+    let too_far = |(_, c): &(usize, char)| {
+        width += c.width().unwrap_or(0);
+        width > room
+    };
+    let at = line.char_indices().find(too_far)?.0;
+    Some(line.split_off(at))
 }
 
 #[cfg(test)]
@@ -127,7 +147,11 @@ mod tests {
         assert_eq!(Paint::NONE.wrap(text, 4), text);
         assert_eq!(Paint::of_columns(80).wrap(text, 4), text);
         assert_eq!(Paint::of_columns(24).wrap(text, 4), "one two three four\n    five, six");
-        assert_eq!(Paint::of_columns(1).wrap(&"x".repeat(50), 4), "x".repeat(50));
+        assert_eq!(
+            Paint::of_columns(1).wrap(&"x".repeat(30), 4),
+            format!("{}\n    {}", "x".repeat(20), "x".repeat(10))
+        );
+        assert_eq!(Paint::of_columns(24).wrap(&"漢".repeat(12), 4), format!("{}\n    漢漢", "漢".repeat(10)));
         assert_eq!(Paint::of_columns(30).wrap("a  b", 0), "a  b");
     }
 

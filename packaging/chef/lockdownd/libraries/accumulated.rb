@@ -3,6 +3,8 @@ module LockdowndCookbook
   # Hidden, so that the daemon and its check leave it alone.
   CONFIG_DRAFT = '/etc/lockdownd/.config.toml'.freeze
   PEOPLE = '/etc/lockdownd/conf.d/chef.toml'.freeze
+  # What the package's own config.toml says.
+  AS_INSTALLED = { 'mode' => 'observe' }.freeze
   KEYRING = '/etc/apt/keyrings/lockdownd.asc'.freeze
   # How often, a second apart, the daemon is asked whether it enforces.
   TRIES = 10
@@ -26,9 +28,10 @@ module LockdowndCookbook
       place.empty? ? resource.to_s : "#{resource} in #{place}"
     end
 
-    # The same entry from two places is one, of both origins; what is not the same stays, for the daemon to judge.
+    # The same entry from two places is one, of both origins; what is not the same stays, for the daemon to judge. A grant's
+    # label is the recipe's alone.
     def merged(entries, sorted_by)
-      same = entries.group_by { |entry| entry.reject { |key, _| key == 'origin' } }
+      same = entries.group_by { |entry| entry.reject { |key, _| %w(origin label).include?(key) } }
       merged = same.map { |entry, all| entry.merge('origin' => all.map { |one| one['origin'] }.uniq.join(', ')) }
       merged.sort_by { |entry| sorted_by.map { |key| entry[key].to_s } }
     end

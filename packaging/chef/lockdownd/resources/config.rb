@@ -13,18 +13,27 @@ property :stack, String,
 default_action :create
 
 action :create do
-  files = files_of_this_run
   settings = whole_settings
   LockdowndCookbook::Toml.toml_document(settings, "#{new_resource} settings")
-  unless files.settings.nil? || files.settings == settings
-    raise LockdowndCookbook::Refused, "#{new_resource} contradicts another lockdownd_config of this run: keep one"
-  end
+  ask_for(settings)
+end
 
-  files.settings(settings)
+# The daemon does not start without a file: what the package begins with takes its place.
+action :remove do
+  ask_for(LockdowndCookbook::AS_INSTALLED)
 end
 
 action_class do
   include LockdowndCookbook::Accumulated
+
+  def ask_for(settings)
+    files = files_of_this_run
+    unless files.settings.nil? || files.settings == settings
+      raise LockdowndCookbook::Refused, "#{new_resource} contradicts another lockdownd_config of this run: keep one"
+    end
+
+    files.settings(settings)
+  end
 
   def whole_settings
     host = { 'stack' => new_resource.stack }.compact

@@ -8,7 +8,11 @@ property :settings, Hash,
 property :people, Array, default: [],
          description: 'Hashes with name, keys, accounts and origin.'
 property :grants, Array, default: [],
-         description: 'Hashes with person, account, expires_at, starts_at, from, reason and origin.'
+         description: 'Hashes with label, person, account, expires_at, starts_at, from, reason and origin.'
+property :removed_people, Array, default: [],
+         description: 'Names of those who are taken out, whoever asks for them, with their grants.'
+property :removed_grants, Array, default: [],
+         description: 'Labels of the grants that are taken out, whoever asks for them.'
 
 action :create do
   # Chef runs delayed actions after a failed converge too. Not everybody has been heard then: to write now would end the
@@ -57,8 +61,11 @@ action_class do
   end
 
   def write_people(with_draft)
-    people = merged(new_resource.people, %w(name))
-    grants = merged(new_resource.grants, %w(person account expires_at))
+    # Who is taken out stays out, whichever resource came first.
+    gone = new_resource.removed_people
+    people = merged(new_resource.people.reject { |one| gone.include?(one['name']) }, %w(name))
+    grants = new_resource.grants.reject { |one| gone.include?(one['person']) || new_resource.removed_grants.include?(one['label']) }
+    grants = merged(grants, %w(person account expires_at))
     # In why-run neither the package nor the draft has to be there: nothing can be judged.
     dry = whyrun_mode?
     draft = with_draft ? "--as #{LockdowndCookbook::CONFIG} #{LockdowndCookbook::CONFIG_DRAFT} " : ''

@@ -30,6 +30,12 @@ action :create do
   files.people(files.people + [entry])
 end
 
+# Whoever else asks for them: an attribute, a data bag item, another recipe.
+action :remove do
+  files = files_of_this_run
+  files.removed_people(files.removed_people | [new_resource.person])
+end
+
 action_class do
   include LockdowndCookbook::Accumulated
 end

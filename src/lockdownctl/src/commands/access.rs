@@ -47,7 +47,7 @@ fn allowed(answer: &AllowedAnswer, context: &Context<'_>) -> String {
         let ranges: Vec<String> = grant.from.iter().map(ToString::to_string).collect();
         text.push_str(&format!("  from   {} only\n", ranges.join(", ")));
     }
-    text + &bullets(&answer.notes)
+    text + &bullets(&answer.notes, context.paint)
 }
 
 /// Ends one grant, all of a person's, or one session.
@@ -105,7 +105,7 @@ fn ended(
         let person = plain(&or_dash(session.person.as_ref()));
         text.push_str(&format!("  {} {person} as {}, pid {}\n", session.id, session.account, session.pid));
     }
-    text + &left_off(more) + &bullets(notes)
+    text + &left_off(more) + &bullets(notes, context.paint)
 }
 
 #[cfg(test)]

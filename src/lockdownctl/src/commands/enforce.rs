@@ -17,8 +17,8 @@ pub(crate) fn run(args: &cli::Enforce, context: &Context<'_>) -> Result<Done, Fa
             format!(
                 "enforce until {}, then back to what the configuration says\n{}{}",
                 both(answer.until, context.now),
-                bullets(&answer.changed),
-                bullets(&answer.notes)
+                bullets(&answer.changed, context.paint),
+                bullets(&answer.notes, context.paint)
             )
         })),
         _ => Err(Failure::mismatch()),

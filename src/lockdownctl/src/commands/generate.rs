@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-use clap::CommandFactory;
-use clap_complete::Shell;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use crate::{
     ask::Failure,
-    cli::{Cli, Generate, GenerateCommand},
+    cli::{Generate, GenerateCommand, public},
+    complete,
     output::Done,
 };
 
@@ -48,25 +48,11 @@ The configuration is bad.
 .SH FILES
 .TP
 /run/lockdownd/control.sock
-Where lockdownd listens. Root and members of the group lockdown\\-operators reach it; who is not root needs a live
-granted session of their own as well.
+Where lockdownd listens. It answers root, and operators: people marked as such in the configuration, and members of the group
+lockdown\\-operators, in a live granted session of their own.
 .SH SEE ALSO
 lockdownd(8), lockdownd.toml(5), login\\-gate(8), ssh\\-keygen(1), journalctl(1)
 ";
-
-/// The command as others may see it: without this module's, which hides its commands from help but not from files.
-fn public() -> clap::Command {
-    let whole = Cli::command();
-    let about = whole.get_about().cloned().unwrap_or_default();
-    let long_about = whole.get_long_about().cloned().unwrap_or_default();
-    clap::Command::new("lockdownctl")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(about)
-        .long_about(long_about)
-        .disable_help_subcommand(true)
-        .args(whole.get_arguments().cloned())
-        .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
-}
 
 fn man(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
@@ -74,13 +60,24 @@ fn man(dir: &Path) -> io::Result<()> {
     fs::OpenOptions::new().append(true).open(dir.join("lockdownctl.1"))?.write_all(MORE.as_bytes())
 }
 
+/// Scripts that ask the installed program: what it completes is known to the running daemon alone.
 fn completions(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut public(), "lockdownctl", dir)?;
+    let shells: [(&dyn EnvCompleter, &str); 3] =
+        [(&Bash, "lockdownctl.bash"), (&Zsh, "_lockdownctl"), (&Fish, "lockdownctl.fish")];
+    for (shell, file) in shells {
+        let mut script = Vec::new();
+        shell.write_registration(complete::VAR, "lockdownctl", "lockdownctl", "lockdownctl", &mut script)?;
+        if file.starts_with('_') {
+            script.extend(FIRST_IN_ZSH.as_bytes());
+        }
+        fs::write(dir.join(file), script)?;
     }
     Ok(())
 }
+
+/// Zsh runs the file as a function when something is completed for the first time, and expects an answer that time as well.
+const FIRST_IN_ZSH: &str = "[[ $funcstack[1] = _lockdownctl ]] && _clap_dynamic_completer_lockdownctl \"$@\"\n";
 
 #[cfg(test)]
 mod tests {
@@ -133,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn three_shells_complete_the_commands() {
+    fn three_shells_ask_the_program_what_to_complete() {
         let files = written(|dir| GenerateCommand::Completions { dir });
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["_lockdownctl", "lockdownctl.bash", "lockdownctl.fish"]);
-        assert!(files.iter().all(|(_, text)| text.contains("quarantine") && !text.contains("packaging")));
+        assert!(files.iter().all(|(_, text)| text.contains(&format!("{}=", complete::VAR))));
     }
 }

@@ -8,7 +8,7 @@ use super::{Context, known_person, left_off};
 use crate::{
     ask::Failure,
     cli,
-    moment::{absolute, both},
+    moment::{absolute, relative},
     output::{Done, show},
     paint::Paint,
     table::{Table, or_dash},
@@ -33,7 +33,9 @@ fn words(answer: &GrantsAnswer, args: &cli::Grants, now: Timestamp, paint: Paint
         let hint = if args.all { "" } else { "; lockdownctl grants --all lists those that have ended" };
         return format!("no grants{}{hint}\n", args.whose.words()) + &left_off(answer.left_off);
     }
-    let mut table = Table::new(&["GRANT", "PERSON", "ACCOUNT", "STATE", "WHEN", "FROM", "BY", "REASON"]);
+    let mut table = Table::new(&["GRANT", "PERSON", "ACCOUNT", "STATE", "WHEN", "AT", "FROM", "BY", "REASON"])
+        .spare(&["AT", "BY", "FROM"])
+        .cut(&["PERSON", "ACCOUNT", "REASON"]);
     for grant in &answer.grants {
         let from: Vec<String> = grant.from.iter().map(ToString::to_string).collect();
         table.row([
@@ -42,6 +44,7 @@ fn words(answer: &GrantsAnswer, args: &cli::Grants, now: Timestamp, paint: Paint
             grant.account.to_string(),
             state(grant).to_owned(),
             when(grant, now),
+            exactly(grant),
             if from.is_empty() { "anywhere".to_owned() } else { from.join(" ") },
             origin(&grant.origin),
             or_dash(grant.reason.as_ref()),
@@ -64,13 +67,21 @@ fn state(grant: &GrantView) -> &'static str {
     }
 }
 
+/// What comes next of it, or came last, and how far off that is.
 fn when(grant: &GrantView, now: Timestamp) -> String {
     match (&grant.end, grant.state) {
-        (Some(end), _) => format!("ended {}", both(end.at, now)),
-        (None, GrantState::Waiting) => {
-            format!("begins {}, ends {}", both(grant.starts_at, now), absolute(grant.expires_at))
-        }
-        (None, _) => format!("ends {}", both(grant.expires_at, now)),
+        (Some(end), _) => format!("ended {}", relative(end.at, now)),
+        (None, GrantState::Waiting) => format!("begins {}", relative(grant.starts_at, now)),
+        (None, _) => format!("ends {}", relative(grant.expires_at, now)),
+    }
+}
+
+/// When exactly.
+fn exactly(grant: &GrantView) -> String {
+    match (&grant.end, grant.state) {
+        (Some(end), _) => absolute(end.at),
+        (None, GrantState::Waiting) => format!("{} to {}", absolute(grant.starts_at), absolute(grant.expires_at)),
+        (None, _) => absolute(grant.expires_at),
     }
 }
 
@@ -135,10 +146,10 @@ pub(crate) mod tests {
         assert_eq!(
             done.unwrap().text,
             "\
-GRANT               PERSON  ACCOUNT  STATE    WHEN                                                                   FROM        BY                                REASON
-g-0123456789abcdef  frank   ubuntu   active   ends 2026-11-23 20:00:00 UTC (in 2 h)                                  anywhere    uid 0 (login uid 1000)            INC-42
-g-0123456789abcdef  frank   ubuntu   waiting  begins 2026-11-24 18:00:00 UTC (in 1 d), ends 2026-11-24 19:00:00 UTC  10.0.0.0/8  /etc/lockdownd/conf.d/web.toml:7  -
-g-0123456789abcdef  frank   ubuntu   revoked  ended 2026-11-23 17:59:00 UTC (1 min ago)                              anywhere    uid 0 (login uid 1000)            INC-42
+GRANT               PERSON  ACCOUNT  STATE    WHEN             AT                                                  FROM        BY                                REASON
+g-0123456789abcdef  frank   ubuntu   active   ends in 2 h      2026-11-23 20:00:00 UTC                             anywhere    uid 0 (login uid 1000)            INC-42
+g-0123456789abcdef  frank   ubuntu   waiting  begins in 1 d    2026-11-24 18:00:00 UTC to 2026-11-24 19:00:00 UTC  10.0.0.0/8  /etc/lockdownd/conf.d/web.toml:7  -
+g-0123456789abcdef  frank   ubuntu   revoked  ended 1 min ago  2026-11-23 17:59:00 UTC                             anywhere    uid 0 (login uid 1000)            INC-42
 "
         );
     }
@@ -172,11 +183,15 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 2026-11-23 17:59:00 UTC (1 m
     }
 
     #[test]
-    fn on_a_narrow_terminal_no_line_is_longer_than_it() {
+    fn on_a_narrow_terminal_no_line_is_longer_than_it_and_what_is_cut_is_seen() {
         let grant = GrantView { reason: Some("a word ".repeat(30)), ..grant() };
         let text = words(&GrantsAnswer { grants: vec![grant], left_off: 0 }, &every(), at(NOW), Paint::of_columns(80));
-        assert!(text.starts_with("GRANT    g-0123456789abcdef\nPERSON   frank\n"), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let first = text.lines().nth(1).unwrap();
+        assert!(
+            first.starts_with("g-0123456789abcdef  frank   ubuntu   active  ends in 2 h") && first.ends_with('…'),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| crate::paint::width(line) <= 80), "{text}");
     }
 
     #[test]

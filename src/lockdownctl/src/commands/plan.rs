@@ -5,7 +5,8 @@ use control::{Answer, Change, ChangeKind, Exit, Mode, PlanAnswer, Request};
 use super::{Context, count, left_off};
 use crate::{
     ask::Failure,
-    output::{Done, plain, show},
+    output::{Done, bullets, plain, show},
+    paint::Paint,
 };
 
 /// Shows it; exit status 1 if something stands in the way.
@@ -13,26 +14,26 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Plan)? {
         Answer::Plan(answer) => {
             let exit = if answer.obstacles.is_empty() { Exit::Done } else { Exit::Refused };
-            Ok(show(context.json, &answer, words).exiting(exit))
+            Ok(show(context.json, &answer, |answer| words(answer, context.paint)).exiting(exit))
         }
         _ => Err(Failure::mismatch()),
     }
 }
 
-fn words(answer: &PlanAnswer) -> String {
+fn words(answer: &PlanAnswer, paint: Paint) -> String {
     let mut text = match answer.mode {
         Mode::Observe => "mode observe: nothing is changed. Enforce would\n",
         Mode::Enforce => "mode enforce: the next sweep would\n",
     }
     .to_owned();
     for change in &answer.changes {
-        text.push_str(&line(change));
+        text.push_str(&line(change, paint));
     }
     if answer.changes.is_empty() && answer.left_off == 0 {
         text.push_str("  change nothing\n");
     }
     text.push_str(&left_off(answer.left_off));
-    text.push_str(&obstacles(&answer.notes));
+    text.push_str(&bullets(&answer.notes, paint));
     let things = count(answer.obstacles.len(), "thing");
     match (answer.mode, answer.obstacles.is_empty()) {
         (Mode::Observe, true) => {
@@ -42,11 +43,11 @@ fn words(answer: &PlanAnswer) -> String {
         (Mode::Observe, false) => text.push_str(&format!("In the way of enforce: {things}\n")),
         (Mode::Enforce, false) => text.push_str(&format!("Broken since enforce began: {things}\n")),
     }
-    text + &obstacles(&answer.obstacles)
+    text + &bullets(&answer.obstacles, paint)
 }
 
-fn line(change: &Change) -> String {
-    let mut text = format!("  {}", verb(change.kind));
+fn line(change: &Change, paint: Paint) -> String {
+    let mut text = verb(change.kind).to_owned();
     for part in [
         change.account.as_ref().map(|account| format!(" of {account}")),
         change.path.as_ref().map(|path| format!(" {path}")),
@@ -55,9 +56,9 @@ fn line(change: &Change) -> String {
     .into_iter()
     .flatten()
     {
-        text.push_str(&plain(&part));
+        text.push_str(&part);
     }
-    text.push_str(&format!(": {}\n", plain(&change.why)));
+    text = format!("  {}\n", paint.wrap(&plain(&format!("{text}: {}", change.why)), 6));
     for fingerprint in &change.fingerprints {
         text.push_str(&format!("      {fingerprint}\n"));
     }
@@ -73,11 +74,6 @@ fn verb(kind: ChangeKind) -> &'static str {
         ChangeKind::EndSession => "end session",
         ChangeKind::RefuseLogins => "refuse logins",
     }
-}
-
-/// Each obstacle with what to do about it.
-pub(crate) fn obstacles(list: &[String]) -> String {
-    list.iter().map(|obstacle| format!("  - {}\n", plain(obstacle))).collect()
 }
 
 #[cfg(test)]
@@ -117,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_host_in_order_has_nothing_to_change() {
-        assert_eq!(words(&plan(Mode::Enforce)), "mode enforce: the next sweep would\n  change nothing\n");
-        assert!(words(&plan(Mode::Observe)).contains("Nothing stands in the way of enforce"));
+        assert_eq!(words(&plan(Mode::Enforce), Paint::NONE), "mode enforce: the next sweep would\n  change nothing\n");
+        assert!(words(&plan(Mode::Observe), Paint::NONE).contains("Nothing stands in the way of enforce"));
     }
 }

@@ -30,8 +30,12 @@ pub(crate) fn run(args: cli::Quarantine, context: &Context<'_>) -> Result<Done, 
         (Request::QuarantineShow(_), Answer::QuarantineItem(item)) => {
             Ok(show(context.json, &item, |item| detail(item, context.now)))
         }
-        (Request::QuarantineNow(_), Answer::Retired(answer)) => Ok(show(context.json, &answer, retired)),
-        (Request::QuarantineRestore(_), Answer::Restore(answer)) => Ok(show(context.json, &answer, restored)),
+        (Request::QuarantineNow(_), Answer::Retired(answer)) => {
+            Ok(show(context.json, &answer, |answer| retired(answer, context.paint)))
+        }
+        (Request::QuarantineRestore(_), Answer::Restore(answer)) => {
+            Ok(show(context.json, &answer, |answer| restored(answer, context.paint)))
+        }
         _ => Err(Failure::mismatch()),
     }
 }
@@ -40,7 +44,9 @@ fn list(answer: &QuarantineAnswer, paint: Paint) -> String {
     if answer.items.is_empty() {
         return "nothing is in quarantine\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "REMOVED", "ACCOUNT", "PATH", "KEYS", "BYTES", "WHY"]);
+    let mut table = Table::new(&["ID", "REMOVED", "ACCOUNT", "PATH", "KEYS", "BYTES", "WHY"])
+        .spare(&["BYTES", "KEYS", "WHY"])
+        .cut(&["ACCOUNT", "PATH"]);
     for item in &answer.items {
         table.row([
             item.id.clone(),
@@ -81,17 +87,17 @@ fn detail(detail: &QuarantineDetail, now: Timestamp) -> String {
     text
 }
 
-fn retired(answer: &RetiredAnswer) -> String {
-    format!("the keys of {} are kept no longer\n{}", answer.account, bullets(&answer.notes))
+fn retired(answer: &RetiredAnswer, paint: Paint) -> String {
+    format!("the keys of {} are kept no longer\n{}", answer.account, bullets(&answer.notes, paint))
 }
 
-fn restored(answer: &RestoreAnswer) -> String {
+fn restored(answer: &RestoreAnswer, paint: Paint) -> String {
     let place = plain(&answer.path);
     format!(
         "put {} back as {place}, written by {} itself\n{}",
         answer.item.id,
         answer.item.account,
-        bullets(&answer.notes)
+        bullets(&answer.notes, paint)
     )
 }
 

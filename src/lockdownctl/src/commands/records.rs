@@ -19,7 +19,7 @@ use crate::{
     moment::absolute,
     output::{Done, complain, plain},
     pager::Output,
-    paint::{Paint, Tone},
+    paint::{Paint, Tone, width},
 };
 
 /// How often `--follow` asks for more.
@@ -198,7 +198,7 @@ fn one(line: &str, json: bool, paint: Paint) -> String {
     let place = plain(&format!("{when} {seq:>7}"));
     let (head, reason) = (format!("{kind:<19}  {whom:<16}"), plain(&format!("{}{}", text("reason"), by(&fields))));
     let head = plain(&head);
-    let needed = [&place, &head, &reason].into_iter().map(|part| part.chars().count() + 2).sum::<usize>() - 2;
+    let needed = [&place, &head, &reason].into_iter().map(|part| width(part) + 2).sum::<usize>() - 2;
     let words = match paint.columns() {
         // A line of its own, where it does not fit into what is left of this one.
         Some(room) if needed > room => format!("{}\n    {}", head.trim_end(), paint.wrap(&reason, 4)),

@@ -34,7 +34,8 @@ pub(crate) fn run(args: &cli::Sessions, context: &Context<'_>) -> Result<Done, F
 
 fn words(answer: &SessionsAnswer, now: Timestamp, paint: Paint) -> String {
     let mut table = Table::new(&["SESSION", "PERSON", "ACCOUNT", "BY", "SINCE", "ENDS", "USED FOR", "FROM", "PID"])
-        .spare(&["PID", "SINCE"]);
+        .spare(&["PID", "SINCE", "USED FOR", "FROM"])
+        .cut(&["PERSON", "ACCOUNT", "BY"]);
     for session in &answer.sessions {
         let by = match (session.kind, &session.grant) {
             (SessionKind::Granted, Some(grant)) => grant.to_string(),

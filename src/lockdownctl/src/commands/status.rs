@@ -3,11 +3,11 @@
 use control::{Answer, LedgerState, Mode, Request, Severity, SinkState, Status};
 use jiff::Timestamp;
 
-use super::{Context, count, plan::obstacles};
+use super::{Context, count};
 use crate::{
     ask::Failure,
     moment::{absolute, both, relative},
-    output::{Done, plain, show},
+    output::{Done, bullets, plain, show},
     paint::{Paint, Tone},
 };
 
@@ -237,7 +237,7 @@ fn attention(status: &Status, paint: Paint) -> String {
     }
     if status.mode == Mode::Observe && !status.obstacles.is_empty() {
         text.push_str(&format!("\n{}\n", paint.tone(Tone::Notice, "In the way of enforce:")));
-        text.push_str(&obstacles(&status.obstacles));
+        text.push_str(&bullets(&status.obstacles, paint));
     }
     text
 }

@@ -89,7 +89,7 @@ fn summary(answer: &WaysInAnswer, paint: Paint) -> String {
     let (by_gate, closed) = (count(WayState::ClosedByGate, false), count(WayState::Closed, false));
     format!(
         "{}{wanted}; {by_gate} closed by the gate, {closed} closed",
-        paint.tone(tone, &format!("{open} ways in are open"))
+        paint.tone(tone, &if open == 1 { "1 way in is open".to_owned() } else { format!("{open} ways in are open") })
     )
 }
 
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(request, [Request::WaysIn(WaysIn::Look)]);
         assert_eq!(done.exit, Exit::Refused);
         let expected = format!(
-            "1 ways in are open, 1 on purpose; 1 closed by the gate, 2 closed\n\n{SSHD}\n  listens at 0.0.0.0:22\n  \
+            "1 way in is open, 1 on purpose; 1 closed by the gate, 2 closed\n\n{SSHD}\n  listens at 0.0.0.0:22\n  \
              OPEN: other server, any account\n      other_server yes\n      to close it: kill 9\n  \
              open on purpose: exempt, any account\n      exempt yes\n  \
              closed by the gate: password, any account\n      password yes\n      to close it: PasswordAuthentication no\n  \

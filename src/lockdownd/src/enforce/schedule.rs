@@ -186,12 +186,15 @@ impl Engine {
         let next_by = self.schedule.next_sweep().and_then(|next| next.checked_add(ATTEST_WITHIN).ok());
         let obstacles: Vec<String> = self.obstacles().iter().map(ToString::to_string).collect();
         let sentence = format!(
-            "sweep: {} accounts, {} key files, {} keys outside the store, {} removed, {}",
+            "sweep: accounts {}, key files {}, keys outside the store {}, removed {}, {}",
             report.accounts,
             report.files,
             report.keys,
             report.removed,
-            seen.map_or_else(|_| "ways in not looked at".to_owned(), |seen| format!("{} ways in open", seen.open()))
+            seen.map_or_else(
+                |_| "ways in not looked at".to_owned(),
+                |seen| format!("ways in that are open {}", seen.open())
+            )
         );
         let mut draft = Draft::new(ArtifactType::SweepAttested, sentence)
             .with("mode", if self.enforces() { "enforce" } else { "observe" })

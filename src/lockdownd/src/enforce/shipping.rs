@@ -113,7 +113,7 @@ fn held_up(sink: &SinkState, now: Timestamp) -> Option<Problem> {
     let why = sink.why.as_deref().unwrap_or("lockdownd-shipper does not say why");
     Some(Problem {
         severity,
-        what: format!("{} records wait to be sent to {} {}{since}: {why}", sink.waiting, sink.name, sink.to),
+        what: format!("records that wait to be sent to {} {}: {}{since}: {why}", sink.name, sink.to, sink.waiting),
         remedy: Some(
             "they are kept, and sent once that is mended; lockdownd-shipper(8) says what each answer means".to_owned(),
         ),
@@ -202,7 +202,10 @@ mod tests {
         let at = |text: &str| held_up(&seen, text.parse().expect("a moment"));
         assert_eq!(at("2026-11-23T18:04:00Z"), None, "that happens");
         let problem = at("2026-11-23T18:05:00Z").expect("a problem");
-        assert_eq!(problem.what, "2 records wait to be sent to api https://a since 2026-11-23T18:00:00Z: no route");
+        assert_eq!(
+            problem.what,
+            "records that wait to be sent to api https://a: 2 since 2026-11-23T18:00:00Z: no route"
+        );
         let refused = SinkState { state: Some("refused".to_owned()), since: None, ..seen };
         assert_eq!(held_up(&refused, Timestamp::UNIX_EPOCH).map(|problem| problem.severity), Some(Severity::Err));
     }

@@ -167,10 +167,10 @@ pub(crate) fn not_honoured(granted: &[Granted]) -> Vec<String> {
     let more = found.len().saturating_sub(MAX_NAMED);
     found.truncate(MAX_NAMED);
     if more > 0 {
-        found.push(format!("sshd does not honour {more} grants more"));
+        found.push(format!("sshd does not honour {more} more of the grants"));
     }
     if unasked > 0 {
-        found.push(format!("whether sshd honours {unasked} grants more was not looked at"));
+        found.push(format!("of {unasked} more of the grants it was not looked at whether sshd honours them"));
     }
     found
 }
