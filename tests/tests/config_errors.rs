@@ -85,7 +85,7 @@ on_each_release! {
         let house = House::enforcing_with(release, "[[person]]\nname = \"heidi\"\nkeys = []\naccounts = [\"ubuntu\"]\n\
             [[person]]\nname = \"ivan\"\nkeys = []\naccounts = []\n");
         let before = house.records_of("grant.created").len();
-        let requests: [(&str, i32, &[&str]); 15] = [
+        let requests: [(&str, i32, &[&str]); 16] = [
             ("allow mallory --for 1h --reason x", 1, &["nobody is named mallory", "frank", "grace"]),
             ("allow 'fr ank' --for 1h --reason x", 2, &["fr ank"]),
             ("allow frank --account root --for 1h --reason x", 1, &["may not be given the account root", "ubuntu"]),
@@ -99,6 +99,7 @@ on_each_release! {
             ("allow frank --for 1h --from 10.0.0.0/33 --reason x", 2, &["10.0.0.0/33"]),
             ("allow frank --for 1h --at yesterday --reason x", 2, &["yesterday", "2026-12-01T18:00:00Z"]),
             ("revoke g-0000000000000000", 1, &["there is no grant", "lockdownctl grants"]),
+            ("revoke g-000", 1, &["there is no grant g-000, and nobody is named so", "lockdownctl grants"]),
             ("revoke mallory", 1, &["nobody is named mallory", "frank", "grace"]),
             ("revoke frank", 1, &["frank has no open grant", "lockdownctl grants"]),
         ];

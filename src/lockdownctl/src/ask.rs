@@ -86,11 +86,12 @@ impl Failure {
     /// For people: what is wrong, one thing a line, then what would have worked.
     pub(crate) fn words(&self) -> String {
         let refusal = self.refusal();
-        let mut text = format!("lockdownctl: {}\n{}", plain(&refusal.message), bullets(&refusal.details, Paint::NONE));
-        if let Some(hint) = &refusal.hint {
-            text.push_str(&format!("  {}\n", plain(hint)));
-        }
-        text
+        let details = bullets(&refusal.details, Paint::NONE);
+        let hint = refusal.hint.as_ref().map(|hint| format!("  {}\n", plain(hint))).unwrap_or_default();
+        // One that ends in a colon is the heading of what follows.
+        let is_heading = hint.ends_with(":\n") && !details.is_empty();
+        let (first, then) = if is_heading { (hint, details) } else { (details, hint) };
+        format!("lockdownctl: {}\n{first}{then}", plain(&refusal.message))
     }
 
     /// For programs.
@@ -163,6 +164,8 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&failure.json()).unwrap();
         assert_eq!(json["refusal"]["code"], "unknown_person");
         assert_eq!(failure.exit(), Exit::Refused);
+        let heading = Refusal::new(RefusalCode::UnknownPerson, "no").detail("frank").hint("these exist:");
+        assert_eq!(Failure::from(heading).words(), "lockdownctl: no\n  these exist:\n  - frank\n");
     }
 
     #[test]

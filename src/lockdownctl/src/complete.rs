@@ -1,7 +1,13 @@
 //! What a shell completes: commands and options by their definition, and names by asking the running daemon. A daemon that does not
 //! answer at once completes nothing: whoever types waits for it.
 
-use std::{collections::BTreeSet, path::Path, sync::mpsc, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use clap::builder::StyledStr;
 use clap_complete::{CompleteEnv, CompletionCandidate};
@@ -61,10 +67,13 @@ pub(crate) fn quarantined() -> Vec<CompletionCandidate> {
     candidates(answer.items.into_iter().map(one).collect())
 }
 
-/// The types of records, and what stands for all that begin alike.
+/// The types of records, and what stands for several that begin alike.
 pub(crate) fn kinds() -> Vec<CompletionCandidate> {
-    let group = |kind: &ArtifactType| kind.as_str().split_once('.').map(|(group, _)| format!("{group}.*"));
-    let groups: BTreeSet<String> = ArtifactType::ALL.iter().filter_map(group).collect();
+    let mut groups = BTreeMap::new();
+    for (group, _) in ArtifactType::ALL.iter().filter_map(|kind| kind.as_str().split_once('.')) {
+        *groups.entry(group).or_insert(0) += 1;
+    }
+    let groups = groups.into_iter().filter(|(_, types)| *types > 1).map(|(group, _)| format!("{group}.*"));
     let words = ArtifactType::ALL.iter().map(|kind| kind.as_str().to_owned()).chain(groups);
     candidates(words.map(|word| (word, None)).collect())
 }

@@ -132,19 +132,25 @@ fn told(left_out: &[&str], is_cut: bool, paint: Paint) -> String {
 /// What stands for what was cut off.
 const CUT: char = '…';
 
-/// A cell in exactly this width. Of a path its end is kept, which tells more; of anything else the beginning.
+/// A cell in exactly this width.
 fn fitted(cell: &str, columns: usize) -> String {
+    let text = cut(cell, columns);
+    let missing = columns.saturating_sub(width(&text));
+    text + &" ".repeat(missing)
+}
+
+/// A text that takes no more columns than these, cut where it has to be. Of a path its end is kept, which tells more; of anything
+/// else the beginning.
+pub(crate) fn cut(cell: &str, columns: usize) -> String {
     let room = columns.saturating_sub(1);
-    let text = match width(cell) <= columns {
+    match width(cell) <= columns {
         true => cell.to_owned(),
         false if cell.starts_with('/') => {
             let end: String = kept(cell.chars().rev(), room).chars().rev().collect();
             format!("{CUT}{end}")
         }
         false => format!("{}{CUT}", kept(cell.chars(), room).trim_end()),
-    };
-    let missing = columns.saturating_sub(width(&text));
-    text + &" ".repeat(missing)
+    }
 }
 
 /// As many of these as fit.

@@ -92,7 +92,7 @@ impl Emergencies {
         let named: Vec<Value> = new.chain(older).collect();
         let mut draft = draft;
         if since > 0 {
-            draft.reason.push_str(&format!(", {since} emergency logins"));
+            draft.reason.push_str(&format!(", emergency logins {since}"));
         }
         let draft = draft.with("emergency_logins", since).with("emergency_sessions", live.len() as u64);
         let draft = if named.is_empty() { draft } else { draft.with("emergencies", named) };

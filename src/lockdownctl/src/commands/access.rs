@@ -34,15 +34,14 @@ fn allowed(answer: &AllowedAnswer, context: &Context<'_>) -> String {
     if grant.state == GrantState::Waiting {
         text.push_str(&format!("  begins {}\n", both(grant.starts_at, context.now)));
     }
-    text.push_str(&format!("  ends   {}", both(answer.ends.at, context.now)));
-    match answer.ends.cause {
-        EndCause::Asked => text.push('\n'),
-        EndCause::DefaultDuration => text.push_str(", the configured default\n"),
-        EndCause::AlreadyLater => text.push_str(", as it did before: asking for less does not shorten it\n"),
-        EndCause::ScheduledLockdown => {
-            text.push_str(&format!(": a scheduled lockdown comes before {}\n", absolute(grant.expires_at)))
-        }
-    }
+    let why = match answer.ends.cause {
+        EndCause::Asked => String::new(),
+        EndCause::DefaultDuration => ", the configured default".to_owned(),
+        EndCause::AlreadyLater => ", as it did before: asking for less does not shorten it".to_owned(),
+        EndCause::ScheduledLockdown => format!(": a scheduled lockdown comes before {}", absolute(grant.expires_at)),
+    };
+    let ends = format!("{}{why}", both(answer.ends.at, context.now));
+    text.push_str(&format!("  ends   {}\n", context.paint.wrap(&ends, 9)));
     if !grant.from.is_empty() {
         let ranges: Vec<String> = grant.from.iter().map(ToString::to_string).collect();
         text.push_str(&format!("  from   {} only\n", ranges.join(", ")));

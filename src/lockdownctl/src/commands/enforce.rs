@@ -14,9 +14,10 @@ use crate::{
 pub(crate) fn run(args: &cli::Enforce, context: &Context<'_>) -> Result<Done, Failure> {
     match context.ask(&Request::Enforce(control::Enforce { seconds: args.duration.as_secs() }))? {
         Answer::Enforce(answer) => Ok(show(context.json, &answer, |answer| {
+            let until = both(answer.until, context.now);
             format!(
-                "enforce until {}, then back to what the configuration says\n{}{}",
-                both(answer.until, context.now),
+                "{}\n{}{}",
+                context.paint.wrap(&format!("enforce until {until}, then back to what the configuration says"), 2),
                 bullets(&answer.changed, context.paint),
                 bullets(&answer.notes, context.paint)
             )

@@ -9,7 +9,7 @@ use super::{Context, left_off};
 use crate::{
     ask::Failure,
     cli::{self, QuarantineCommand},
-    moment::{absolute, both},
+    moment::{absolute, both, relative},
     output::{Done, bullets, plain, show},
     paint::Paint,
     table::Table,
@@ -25,7 +25,7 @@ pub(crate) fn run(args: cli::Quarantine, context: &Context<'_>) -> Result<Done, 
     };
     match (&request, context.ask(&request)?) {
         (Request::QuarantineList, Answer::Quarantine(answer)) => {
-            Ok(show(context.json, &answer, |answer| list(answer, context.paint)))
+            Ok(show(context.json, &answer, |answer| list(answer, context.now, context.paint)))
         }
         (Request::QuarantineShow(_), Answer::QuarantineItem(item)) => {
             Ok(show(context.json, &item, |item| detail(item, context.now)))
@@ -40,16 +40,17 @@ pub(crate) fn run(args: cli::Quarantine, context: &Context<'_>) -> Result<Done, 
     }
 }
 
-fn list(answer: &QuarantineAnswer, paint: Paint) -> String {
+fn list(answer: &QuarantineAnswer, now: Timestamp, paint: Paint) -> String {
     if answer.items.is_empty() {
         return "nothing is in quarantine\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "REMOVED", "ACCOUNT", "PATH", "KEYS", "BYTES", "WHY"])
-        .spare(&["BYTES", "KEYS", "WHY"])
+    let mut table = Table::new(&["ID", "REMOVED", "AT", "ACCOUNT", "PATH", "KEYS", "BYTES", "WHY"])
+        .spare(&["AT", "BYTES", "KEYS", "WHY"])
         .cut(&["ACCOUNT", "PATH"]);
     for item in &answer.items {
         table.row([
             item.id.clone(),
+            relative(item.removed_at, now),
             absolute(item.removed_at),
             item.account.to_string(),
             item.path.clone(),
@@ -133,9 +134,9 @@ mod tests {
         assert_eq!(
             done.unwrap().text,
             "\
-ID   REMOVED                  ACCOUNT  PATH                               KEYS  BYTES                       WHY
-q-1  2026-11-23 17:00:00 UTC  ubuntu   /home/ubuntu/.ssh/authorized_keys  0     81                          no grant backs its keys
-q-2  2026-11-23 17:00:00 UTC  ubuntu   /home/ubuntu/.ssh/authorized_keys  0     81 (only its hash is kept)  no grant backs its keys
+ID   REMOVED  AT                       ACCOUNT  PATH                               KEYS  BYTES                       WHY
+q-1  1 h ago  2026-11-23 17:00:00 UTC  ubuntu   /home/ubuntu/.ssh/authorized_keys  0     81                          no grant backs its keys
+q-2  1 h ago  2026-11-23 17:00:00 UTC  ubuntu   /home/ubuntu/.ssh/authorized_keys  0     81 (only its hash is kept)  no grant backs its keys
 "
         );
     }

@@ -20,6 +20,7 @@ use crate::{
     output::{Done, complain, plain},
     pager::Output,
     paint::{Paint, Tone, width},
+    table::cut,
 };
 
 /// How often `--follow` asks for more.
@@ -201,7 +202,10 @@ fn one(line: &str, json: bool, paint: Paint) -> String {
     let needed = [&place, &head, &reason].into_iter().map(|part| width(part) + 2).sum::<usize>() - 2;
     let words = match paint.columns() {
         // A line of its own, where it does not fit into what is left of this one.
-        Some(room) if needed > room => format!("{}\n    {}", head.trim_end(), paint.wrap(&reason, 4)),
+        Some(room) if needed > room => {
+            let left = room.saturating_sub(width(&place) + 2);
+            format!("{}\n    {}", cut(head.trim_end(), left), paint.wrap(&reason, 4))
+        }
         _ => format!("{head}  {reason}"),
     };
     format!("{}  {}\n", paint.tone(Tone::Quiet, &place), paint.maybe(tone(kind), &words))
@@ -235,7 +239,9 @@ fn by(fields: &Map<String, Value>) -> String {
     let says = fields.get("reason").and_then(Value::as_str).unwrap_or_default();
     let address = fields.get("source").and_then(|source| source.get("address")).and_then(Value::as_str);
     let address = address.filter(|address| !says.contains(address));
-    let known = [actor.map(|actor| format!("by {}", who(&actor))), address.map(|address| format!("from {address}"))];
+    // What is known of an actor may be its process alone.
+    let actor = actor.map(|actor| who(&actor)).filter(|who| who != "-");
+    let known = [actor.map(|who| format!("by {who}")), address.map(|address| format!("from {address}"))];
     let known: Vec<String> = known.into_iter().flatten().collect();
     if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
 }

@@ -12,6 +12,7 @@ use crate::{
 
 /// How wide lines are that hold a sentence: a terminal of the usual width.
 const WIDTH: usize = 80;
+const WARNING: &str = "WARNING";
 
 /// Lists them (exit status 1 while one is open that nobody wants open), prints what would close them, closes or undoes.
 pub(crate) fn run(args: &cli::WaysIn, context: &Context<'_>) -> Result<Done, Failure> {
@@ -66,11 +67,10 @@ fn words(answer: &WaysInAnswer, paint: Paint) -> String {
     }
     text.push_str(&left_off(answer.left_off));
     for warning in &answer.warnings {
-        text.push_str(&format!(
-            "\n{}: {}",
-            paint.tone(Tone::Notice, "WARNING"),
-            wrapped(&plain(warning), 2).trim_start()
-        ));
+        // Painted only once the lines are broken, as below.
+        let lines = wrapped(&plain(&format!("{WARNING}: {warning}")), 2);
+        let rest = lines.trim_start().strip_prefix(WARNING).unwrap_or_default();
+        text.push_str(&format!("\n{}{rest}", paint.tone(Tone::Notice, WARNING)));
     }
     text.push_str(&format!("\n{}\n", paint.tone(Tone::Strong, "Not looked at, because it is not SSH")));
     text.push_str(&answer.not_covered.iter().map(|what| wrapped(&plain(what), 2)).collect::<String>());

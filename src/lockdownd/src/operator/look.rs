@@ -97,7 +97,12 @@ impl Engine {
         let sessions = |which: fn(&S) -> bool| live.iter().filter(|session| which(&session.standing)).count() as u64;
         Status {
             mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
-            trial_until: self.mode.trial_ends().map(|end| end.wall),
+            // One that the configuration has caught up with ends nothing.
+            trial_until: self
+                .mode
+                .trial_ends()
+                .filter(|_| self.config.mode != control::Mode::Enforce)
+                .map(|end| end.wall),
             configured_mode: self.config.mode,
             host: self.host_name(),
             stack: Some(self.config.host.stack.clone()),

@@ -50,8 +50,8 @@ impl Engine {
             self.grants.open_ones().filter(|grant| grant.person == *person).map(|grant| grant.id.clone()).collect();
         match theirs.is_empty() {
             false => Ok(theirs),
-            true if !self.config.people.contains_key(person) => Err(self.unknown_person(person)),
-            true => Err(no_grant(format!("{person} has no open grant"))),
+            true if self.config.people.contains_key(person) => Err(no_grant(format!("{person} has no open grant"))),
+            true => Err(mistyped_id(person).unwrap_or_else(|| self.unknown_person(person))),
         }
     }
 
@@ -135,6 +135,17 @@ fn revoked_by(asked: &Revoke, asker: &Asker) -> String {
     let who = asker.person().map_or("an operator", Person::as_str);
     let said = asked.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("revoked by {who}{said}")
+}
+
+/// What is meant as an id, and is none, is not taken for somebody's name alone.
+fn mistyped_id(name: &Person) -> Option<Refusal> {
+    let (code, what) = match name.as_str().get(..2)? {
+        "g-" => (RefusalCode::UnknownGrant, "grant"),
+        "s-" => (RefusalCode::UnknownSession, "session"),
+        _ => return None,
+    };
+    let refusal = Refusal::new(code, format!("there is no {what} {name}, and nobody is named so"));
+    Some(refusal.hint(format!("lockdownctl {what}s lists those there are")))
 }
 
 fn no_grant(message: String) -> Refusal {
