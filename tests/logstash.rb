@@ -33,13 +33,19 @@ module LogStash
   Timestamp = Struct.new(:text)
 end
 
-load File.expand_path('../packaging/elastic/logstash/lockdownd-ecs.rb', __dir__)
-register('classes' => ARGV.fetch(0))
+# As the filter does it: what the script defines is an object's own.
+path = File.expand_path('../packaging/elastic/logstash/lockdownd-ecs.rb', __dir__)
+script = Object.new
+script.instance_eval(File.read(path), path)
+script.register('classes' => ARGV.fetch(0))
+noise = Event.new('message' => '{"no": "record"}')
+raise 'a message that is no record was kept' unless script.filter(noise).empty?
+
 $stdin.each_line do |line|
   severity, record = line.chomp.split(' ', 2)
   event = Event.new('message' => " #{record}", '@version' => '1', 'type' => 'syslog',
                     'log' => { 'syslog' => { 'severity' => { 'code' => severity.to_i } } })
-  documents = filter(event).map(&:to_hash)
+  documents = script.filter(event).map(&:to_hash)
   raise "#{documents.length} documents" unless documents.length == 1
 
   document = documents[0]

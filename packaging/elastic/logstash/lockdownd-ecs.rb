@@ -3,7 +3,7 @@
 require 'json'
 
 NANOSECONDS = 1_000_000_000
-LEVELS = %w[emerg alert crit err warning notice info debug].freeze
+LEVELS = %w(emerg alert crit err warning notice info debug).freeze
 
 def register(params)
   table = JSON.parse(File.read(params['classes']))
@@ -43,7 +43,7 @@ def document(record, line, severity)
     'process' => { 'pid' => actor['pid'], 'executable' => actor['exe'] },
     'file' => { 'path' => record.dig('detail', 'path') },
     'user' => user_of(record, actor),
-    'lockdownd' => own(record, actor)
+    'lockdownd' => own(record, actor),
   }.transform_values { |value| pruned(value) }.reject { |_, value| value == {} }
 end
 
@@ -59,7 +59,7 @@ def event_of(record, line, severity)
 end
 
 def login?(record)
-  record['type'].start_with?('session.') || %w[login.failed emergency.login].include?(record['type'])
+  record['type'].start_with?('session.') || %w(login.failed emergency.login).include?(record['type'])
 end
 
 # Of a login it is the account that somebody came in by; else the one who acted, and the account that it was done to.
@@ -71,7 +71,7 @@ def user_of(record, actor)
 end
 
 def own(record, actor)
-  own = %w[ledger stack boot person account grant session fingerprint].to_h { |name| [name, record[name]] }
+  own = %w(ledger stack boot person account grant session fingerprint).to_h { |name| [name, record[name]] }
   own.merge(
     'source' => "/stacks/#{record['stack']}/hosts/#{record['host']}",
     'count' => record.dig('detail', 'count') || 1,
