@@ -16,6 +16,8 @@ use recorder::Recorder;
 /// What it may take on a busy machine: rsyslog tries again after 5 s.
 const SOON: Duration = Duration::from_secs(60);
 const INDEX: &str = "logs-lockdownd.record-default";
+/// What anybody on a host can say, and Elasticsearch does not take for want of a time.
+const FORGED: &str = r#"{"signature":"none"}"#;
 
 /// The `sh` blocks of a section of the page, as they stand there.
 fn steps(section: &str) -> String {
@@ -66,11 +68,13 @@ on_each_release! {
         let house = House::enforcing(release);
         let server = shipping(&house);
         house.sh(&steps("rsyslog"));
-        // Nobody listens yet: rsyslog keeps what comes.
+        // Nobody listens yet: rsyslog keeps what comes. One is no record, and will not be taken.
         work(&house);
+        house.sh(&format!("logger -p authpriv.info -t lockdownd '{FORGED}'"));
+        house.sh("systemctl stop rsyslog");
         let recorder = Recorder::start(&house);
         // The shipper begins anew, and so sends again what may have been lost.
-        house.sh("systemctl restart rsyslog lockdownd-shipper");
+        house.sh("systemctl start rsyslog && systemctl restart lockdownd-shipper");
         house.sh("systemctl stop lockdownd");
         let records = house.sh("cat /var/lib/lockdownd/ledger/*.jsonl");
         let ids: Vec<String> = records.lines().map(|line| {
@@ -86,9 +90,13 @@ on_each_release! {
         }
         let missing: Vec<&String> = ids.iter().filter(|id| !documents.contains_key(*id)).collect();
         assert!(missing.is_empty() && documents.len() == ids.len(), "{missing:?} of {}\n{}", ids.len(), log());
-        let (again, refused) = recorder.again_and_refused();
-        assert_eq!(refused, Vec::<String>::new());
-        assert!(again > 0, "what the shipper sent again came again");
+        let (again, put_off, refused) = recorder.troubles();
+        assert!(again > 0 && put_off > 0, "what the shipper sent again came again, and so did what was put off: {again}, {put_off}");
+        assert!(refused.len() == 1 && refused[0].contains("none"), "{refused:?}");
+        let errors = || house.run("cat /var/log/lockdownd-elastic.errors").stdout;
+        eventually("what was refused is told", SOON, || errors().contains("mapper_parsing_exception"));
+        assert!(errors().contains("none") && errors().lines().count() == 1, "{}", errors());
+        assert!(!house.run("grep -c mapper_parsing_exception /var/log/auth.log /var/log/syslog").ok(), "nothing comes back into the logs");
 
         for (line, id) in records.lines().zip(&ids) {
             let document = &documents[id];

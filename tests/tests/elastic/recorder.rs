@@ -1,8 +1,8 @@
 //! What stands in for Elasticsearch, which Debian does not carry: its bulk API, as far as rsyslog uses it. It takes a document once,
-//! and keeps what came.
+//! is too busy for every third at first, and keeps what came.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use instance_tests::Instance;
+use jiff::Timestamp;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
@@ -25,6 +26,8 @@ pub(crate) struct Recorder(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     documents: BTreeMap<(String, String), Value>,
+    /// Those that it was too busy for, once.
+    put_off: BTreeSet<(String, String)>,
     /// How often a document came that was there.
     again: usize,
     /// What Elasticsearch would have refused.
@@ -59,10 +62,10 @@ impl Recorder {
         of_index.map(|((_, id), document)| (id.clone(), document.clone())).collect()
     }
 
-    /// How often a document came that was there, and what would have been refused.
-    pub(crate) fn again_and_refused(&self) -> (usize, Vec<String>) {
+    /// How often a document came that was there, how many were put off, and what would have been refused.
+    pub(crate) fn troubles(&self) -> (usize, usize, Vec<String>) {
         let kept = self.0.lock().expect("no thread panicked");
-        (kept.again, kept.refused.clone())
+        (kept.again, kept.put_off.len(), kept.refused.clone())
     }
 
     /// Answers the requests of one connection, until it ends.
@@ -120,7 +123,8 @@ impl Kept {
             // A data stream takes nothing else, and no version of today a `_type`.
             let known = create.keys().all(|key| key == "_index" || key == "_id");
             let place = (create.get("_index")?.as_str()?.to_owned(), create.get("_id")?.as_str()?.to_owned());
-            document.get("@timestamp").filter(|_| known).map(|_| (place, document.clone()))
+            document.get("@timestamp")?.as_str()?.parse::<Timestamp>().ok().filter(|_| known)?;
+            Some((place, document.clone()))
         });
         let Some((place, document)) = read else {
             self.refused.push(format!("{action}\n{document}"));
@@ -130,6 +134,10 @@ impl Kept {
             self.again += 1;
             let error = json!({"type": "version_conflict_engine_exception", "reason": "document already exists"});
             return json!({"_index": place.0, "_id": place.1, "status": 409, "error": error});
+        }
+        if (self.documents.len() + self.put_off.len()) % 3 == 0 && self.put_off.insert(place.clone()) {
+            let error = json!({"type": "es_rejected_execution_exception", "reason": "too busy"});
+            return json!({"_index": place.0, "_id": place.1, "status": 429, "error": error});
         }
         let answer = json!({"_index": place.0, "_id": place.1, "status": 201, "result": "created"});
         self.documents.insert(place, document);
