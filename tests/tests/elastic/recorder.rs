@@ -135,7 +135,7 @@ impl Kept {
             let error = json!({"type": "version_conflict_engine_exception", "reason": "document already exists"});
             return json!({"_index": place.0, "_id": place.1, "status": 409, "error": error});
         }
-        if (self.documents.len() + self.put_off.len()) % 3 == 0 && self.put_off.insert(place.clone()) {
+        if (self.documents.len() + self.put_off.len()).is_multiple_of(3) && self.put_off.insert(place.clone()) {
             let error = json!({"type": "es_rejected_execution_exception", "reason": "too busy"});
             return json!({"_index": place.0, "_id": place.1, "status": 429, "error": error});
         }
