@@ -1,10 +1,12 @@
 # What packaging/elastic/logstash makes of records, without Logstash, which Debian does not carry: a line `SEVERITY RECORD` each on
-# standard input, a document each on standard output. logstash.rb CLASSES
+# standard input, a request of Elasticsearch's bulk API each on standard output. logstash.rb CLASSES
 
 require 'json'
 
 # As much of Logstash's event as the script asks for.
 class Event
+  attr_reader :id
+
   def initialize(fields)
     @fields = fields
   end
@@ -14,7 +16,7 @@ class Event
   end
 
   def set(path, value)
-    return if path.start_with?('[@metadata]')
+    return @id = value if path.start_with?('[@metadata]')
 
     @fields[path.delete_prefix('[').delete_suffix(']')] = value
   end
@@ -51,5 +53,5 @@ $stdin.each_line do |line|
   document = documents[0]
   document.delete('@version')
   document['@timestamp'] = document['@timestamp'].text
-  puts JSON.generate(document)
+  puts JSON.generate('create' => { '_index' => 'logs-lockdownd.record-default', '_id' => event.id }), JSON.generate(document)
 end

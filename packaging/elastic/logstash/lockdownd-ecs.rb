@@ -25,7 +25,8 @@ def filter(event)
   (event.to_hash.keys - ['@timestamp', '@version']).each { |name| event.remove(name) }
   event.set('@timestamp', LogStash::Timestamp.new(record['time']))
   found.each { |name, value| event.set("[#{name}]", value) }
-  event.set('[@metadata][lockdownd]', true)
+  # Its own part of the signature, so that no other record takes its place.
+  event.set('[@metadata][lockdownd]', "#{record['ledger']}/#{record['seq']}/#{record['signature'][243, 40]}")
   [event]
 end
 
