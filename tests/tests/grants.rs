@@ -291,7 +291,7 @@ on_each_release! {
         assert!(client.is_alive() && house.ssh("ubuntu").key(&house.frank).login(), "it was extended");
         for _ in 0..2 {
             let most = house.allow("frank --account ubuntu --for 2h");
-            assert!(most.contains("grants.max_duration (2h) counts from the grant's creation"), "{most}");
+            assert!(most.contains("grants.max_duration (2h) counts from the grant's beginning"), "{most}");
             assert!(!most.contains("asking for less"), "{most}");
         }
         let grant = &house.ctl_json("grants")["grants"][0];

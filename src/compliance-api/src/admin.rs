@@ -135,6 +135,7 @@ pub fn make_token(tx: &mut dyn Tx, by: &By, wanted: Wanted) -> Result<(TokenRow,
         created: tx.now(),
         expires: wanted.expires,
         revoked: None,
+        used: None,
     };
     tx.insert_token(&row, token.hash())?;
     let mut detail = Map::new();

@@ -81,7 +81,7 @@ impl Caller {
         job: impl Fn(&mut dyn Tx) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Problem> {
         let id = self.token.id.clone();
-        let done = app.store.write(move |tx| tx.is_token_in_force(&id)?.then(|| job(tx)).transpose());
+        let done = app.store.write(move |tx| tx.admit_token(&id)?.then(|| job(tx)).transpose());
         done.await?.ok_or_else(|| Problem::bad_token(ENDED))
     }
 

@@ -99,9 +99,8 @@ fn with(store: &Store, command: Command) -> Result<(), Error> {
             println!("{}", token.reveal());
         }
         Command::List => {
-            for row in store.write_blocking(|w| w.tokens())? {
-                println!("{}", line(&row));
-            }
+            let rows = store.write_blocking(|w| w.tokens())?;
+            print!("{}", table(&rows, Timestamp::now()));
         }
         Command::Revoke { id } => {
             let named = id.clone();
@@ -113,22 +112,85 @@ fn with(store: &Store, command: Command) -> Result<(), Error> {
     Ok(())
 }
 
-fn line(row: &TokenRow) -> String {
-    let mut text = format!("{} {:<7} {}", row.id, row.role.as_str(), row.name);
-    if let Some(stack) = &row.stack {
-        text.push_str(&format!(" stack={stack}"));
+const HEADER: [&str; 7] = ["ID", "ROLE", "NAME", "CREATED", "ENDS", "LAST USED", "FOR"];
+
+/// The list for people, times in UTC and to the minute.
+fn table(rows: &[TokenRow], now: Timestamp) -> String {
+    if rows.is_empty() {
+        return "no tokens; compliance-api token create makes one\n".to_owned();
     }
-    if let Some(types) = &row.types {
-        text.push_str(&format!(" types={}", types.join(",")));
+    let lines: Vec<[String; 7]> =
+        std::iter::once(HEADER.map(str::to_owned)).chain(rows.iter().map(|row| cells(row, now))).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
+    let one = |line: &[String; 7]| {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    lines.iter().map(one).collect()
+}
+
+fn cells(row: &TokenRow, now: Timestamp) -> [String; 7] {
+    let minute = |moment: Timestamp| moment.strftime("%Y-%m-%d %H:%M").to_string();
+    let ends = match (row.revoked, row.expires) {
+        (Some(at), _) => format!("revoked {}", minute(at)),
+        (None, Some(at)) if at <= now => format!("ended {}", minute(at)),
+        (None, at) => at.map_or_else(|| "never".to_owned(), minute),
+    };
+    let stack = row.stack.as_ref().map(|stack| format!("stack {stack}"));
+    let uses = row.uses.map(|uses| format!("{uses} more"));
+    let types = row.types.as_ref().map(|types| types.join(" "));
+    let what: Vec<String> = [stack, uses, types].into_iter().flatten().collect();
+    [
+        row.id.clone(),
+        row.role.to_string(),
+        row.name.clone(),
+        minute(row.created),
+        ends,
+        row.used.map_or_else(|| "never".to_owned(), minute),
+        if what.is_empty() { "-".to_owned() } else { what.join(", ") },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_stand_under_headings_with_their_end_and_their_last_use() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let enrol = TokenRow {
+            id: "b7281372b41efc4e".to_owned(),
+            role: Role::Enrol,
+            name: "enrol".to_owned(),
+            stack: Some("web".parse().unwrap()),
+            types: None,
+            uses: Some(3),
+            created: at("2026-11-23T17:00:30Z"),
+            expires: Some(at("2026-12-23T17:00:00Z")),
+            revoked: None,
+            used: None,
+        };
+        let ann = TokenRow {
+            role: Role::Auditor,
+            name: "ann".to_owned(),
+            stack: None,
+            uses: None,
+            expires: Some(at("2026-11-23T17:30:00Z")),
+            used: Some(at("2026-11-23T17:00:00Z")),
+            ..enrol.clone()
+        };
+        let gone = TokenRow { revoked: Some(at("2026-11-23T17:10:00Z")), ..ann.clone() };
+        let shown = table(&[enrol, ann, gone], at("2026-11-23T18:00:00Z"));
+        assert_eq!(
+            shown,
+            "\
+ID                ROLE     NAME   CREATED           ENDS                      LAST USED         FOR
+b7281372b41efc4e  enrol    enrol  2026-11-23 17:00  2026-12-23 17:00          never             stack web, 3 more
+b7281372b41efc4e  auditor  ann    2026-11-23 17:00  ended 2026-11-23 17:30    2026-11-23 17:00  -
+b7281372b41efc4e  auditor  ann    2026-11-23 17:00  revoked 2026-11-23 17:10  2026-11-23 17:00  -
+"
+        );
+        assert!(table(&[], at("2026-11-23T18:00:00Z")).starts_with("no tokens; "));
     }
-    if let Some(uses) = row.uses {
-        text.push_str(&format!(" uses={uses}"));
-    }
-    if let Some(end) = row.expires {
-        text.push_str(&format!(" expires={end:.0}"));
-    }
-    if let Some(end) = row.revoked {
-        text.push_str(&format!(" revoked={end:.0}"));
-    }
-    text
 }

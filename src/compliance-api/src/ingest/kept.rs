@@ -196,7 +196,7 @@ fn check_type(kind: &str, token: &TokenRow) -> Result<(), Verdict> {
 /// Whether it would be judged as it was: the client's token or the person's keys may have been taken back since.
 fn holds_still(tx: &mut dyn Tx, statements: &Statements) -> Result<bool, Error> {
     if let Some(token) = &statements.token {
-        return tx.is_token_in_force(token);
+        return tx.admit_token(token);
     }
     let person: Person = statements.name.parse().map_err(|_| Error::Unsound("a person of no name".to_owned()))?;
     Ok(tx.reviewer_keys(&person)? == statements.keys)

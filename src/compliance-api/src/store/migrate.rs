@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
         run(connection, include_str!("schema-2.sql"))?;
         reviews_once(connection)
     },
+    |connection| run(connection, include_str!("schema-3.sql")),
 ];
 
 /// How long systemd is asked to wait for a step: a large database takes minutes. The longest that can be asked for.

@@ -174,8 +174,8 @@ impl Tx for Sqlite<'_> {
         tokens::revoke(self, id)
     }
 
-    fn is_token_in_force(&mut self, id: &str) -> Result<bool, Error> {
-        tokens::is_in_force(self, id)
+    fn admit_token(&mut self, id: &str) -> Result<bool, Error> {
+        tokens::admit(self, id)
     }
 
     fn use_token(&mut self, id: &str) -> Result<bool, Error> {

@@ -43,6 +43,10 @@ pub struct TokenRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Moment>)]
     pub revoked: Option<Timestamp>,
+    /// When it last stored, changed or read evidence, to the hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Moment>)]
+    pub used: Option<Timestamp>,
 }
 
 impl TokenRow {
@@ -53,13 +57,14 @@ impl TokenRow {
     }
 }
 
-const COLUMNS: &str = "id, role, name, stack, types, uses, created, expires, revoked";
+const COLUMNS: &str = "id, role, name, stack, types, uses, created, expires, revoked, used";
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
     let unsound = |what: &str| Error::Unsound(format!("a token with {what} that cannot be read"));
     let (role, stack, types): (String, Option<String>, Option<String>) = (row.get(1)?, row.get(3)?, row.get(4)?);
     let (id, name, uses): (String, String, Option<u64>) = (row.get(0)?, row.get(2)?, row.get(5)?);
-    let (created, expires, revoked): (i64, Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?, row.get(8)?);
+    let (created, expires): (i64, Option<i64>) = (row.get(6)?, row.get(7)?);
+    let (revoked, used): (Option<i64>, Option<i64>) = (row.get(8)?, row.get(9)?);
     Ok((|| {
         Ok(TokenRow {
             id,
@@ -71,6 +76,7 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
             created: moment(created)?,
             expires: expires.map(moment).transpose()?,
             revoked: revoked.map(moment).transpose()?,
+            used: used.map(moment).transpose()?,
         })
     })())
 }
@@ -140,11 +146,23 @@ pub(super) fn revoke(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
     Ok(changed == 1)
 }
 
-/// Whether the token with this id is in force now.
+/// To what a use is kept, so that hardly any writes one: an hour, in microseconds.
+const USED_STEP: i64 = 3_600_000_000;
+
+/// Whether the token with this id is in force now; that it is used is kept.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn is_in_force(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
+pub(super) fn admit(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
+    let hour = micros(writing.now) / USED_STEP * USED_STEP;
+    writing
+        .connection
+        .prepare_cached(
+            "UPDATE tokens SET used = ?2 WHERE id = ?1 AND revoked IS NULL AND (expires IS NULL OR expires > ?3)
+             AND (used IS NULL OR used < ?2)",
+        )
+        .and_then(|mut s| s.execute(params![id, hour, micros(writing.now)]))
+        .map_err(Error::sqlite("noting the use of a token"))?;
     writing
         .connection
         .prepare_cached(
@@ -162,9 +180,9 @@ pub(super) fn take_use(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .execute(
-            "UPDATE tokens SET uses = uses - 1 WHERE id = ?1 AND role = 'enrol' AND revoked IS NULL
+            "UPDATE tokens SET uses = uses - 1, used = ?2 / ?3 * ?3 WHERE id = ?1 AND role = 'enrol' AND revoked IS NULL
              AND (expires IS NULL OR expires > ?2) AND (uses IS NULL OR uses > 0)",
-            params![id, micros(writing.now)],
+            params![id, micros(writing.now), USED_STEP],
         )
         .map_err(Error::sqlite("using a token"))?;
     Ok(changed == 1)

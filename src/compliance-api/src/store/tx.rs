@@ -116,8 +116,8 @@ pub trait Tx {
     fn insert_token(&mut self, token: &TokenRow, hash: TokenHash) -> Result<(), Error>;
     /// Ends a token. Whether it was there and in force.
     fn revoke_token(&mut self, id: &str) -> Result<bool, Error>;
-    /// Whether the token with this id is in force now.
-    fn is_token_in_force(&mut self, id: &str) -> Result<bool, Error>;
+    /// Whether the token with this id is in force now; that it is used is kept, to the hour.
+    fn admit_token(&mut self, id: &str) -> Result<bool, Error>;
     /// Takes one use of an enrolment token, if it is in force and has one left. Whether it had.
     fn use_token(&mut self, id: &str) -> Result<bool, Error>;
     /// Counts an open incident of this kind and subject once more; whether there is one.

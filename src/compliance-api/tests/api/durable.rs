@@ -161,11 +161,17 @@ fn a_second_program_on_the_same_database_makes_tokens_while_it_serves() {
     let token = String::from_utf8(out.stdout).unwrap();
     let admin = Client { address, token: Some(token.trim().to_owned()) };
     let listed = admin.get("/v1/tokens").json();
-    let id = listed["tokens"][0]["id"].as_str().unwrap();
+    let id = listed["tokens"][0]["id"].as_str().unwrap().to_owned();
+    // Looking at the list is no use that counts; what it makes is.
+    assert!(listed["tokens"][0]["used"].is_null(), "{listed}");
+    assert_eq!(admin.post("/v1/tokens", &serde_json::json!({ "role": "auditor", "name": "ann" })).status, 201);
+    let listed = admin.get("/v1/tokens").json();
+    let ours = listed["tokens"].as_array().unwrap().iter().find(|token| token["id"] == id.as_str()).unwrap();
+    assert!(ours["used"].as_str().is_some_and(|used| used.contains(":00:00")), "{listed}");
     let list = command(state.path()).args(["token", "list"]).output().unwrap();
-    assert!(String::from_utf8(list.stdout).unwrap().contains(id));
-    assert!(command(state.path()).args(["token", "revoke", id]).status().unwrap().success());
-    assert!(!command(state.path()).args(["token", "revoke", id]).status().unwrap().success());
+    assert!(String::from_utf8(list.stdout).unwrap().contains(&id));
+    assert!(command(state.path()).args(["token", "revoke", &id]).status().unwrap().success());
+    assert!(!command(state.path()).args(["token", "revoke", &id]).status().unwrap().success());
     let begin = Instant::now();
     assert_eq!(admin.get("/v1/tokens").status, 401);
     assert!(begin.elapsed() < Duration::from_secs(5));

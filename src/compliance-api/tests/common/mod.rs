@@ -67,6 +67,7 @@ pub(crate) fn token(store: &Store, role: Role, name: &str) -> String {
         created: Timestamp::now(),
         expires: None,
         revoked: None,
+        used: None,
     };
     store.write_blocking(move |w| w.insert_token(&row, hash)).unwrap();
     token.reveal().to_owned()

@@ -356,7 +356,7 @@ impl Engine {
         if before.is_some() && bounded {
             let most = control::format_duration(self.config.grants.max_duration);
             notes.push(format!(
-                "grants.max_duration ({most}) counts from the grant's creation and ends it earlier than asked"
+                "grants.max_duration ({most}) counts from the grant's beginning and ends it earlier than asked"
             ));
         }
         if !self.enforces() {

@@ -193,8 +193,12 @@ impl Engine {
                 say(Severity::Crit, format!("enforce is weakened: {obstacle}"), None);
             }
         } else if self.config.mode == control::Mode::Enforce {
-            let remedy = "lockdownctl plan lists what stands in the way";
-            say(Severity::Crit, "the configuration says enforce, and this host only observes".to_owned(), Some(remedy));
+            let what = "the configuration says enforce, and this host only observes";
+            let remedy = match self.obstacles().is_empty() {
+                true => "nothing that is known stands in its way any more: it is being put in force",
+                false => "lockdownctl plan lists what stands in the way",
+            };
+            say(Severity::Crit, what.to_owned(), Some(remedy));
         }
         let stays = |session: &&Session| session.ending.as_ref().is_some_and(|end| end.tries >= QUICK_TRIES);
         for session in self.sessions.live().iter().filter(stays).take(MAX_LISTED) {
