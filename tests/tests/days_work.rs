@@ -70,6 +70,24 @@ on_each_release! {
         house.sh("systemctl stop lockdownd lockdownd-control.socket; ! systemctl start lockdownd-metrics.service");
         assert!(metrics().ends_with("lockdownd_up 0\n"), "{}", metrics());
     }
+    fn a_scheduled_lockdown_is_the_end_that_is_shown_and_nothing_is_given_that_it_ends_before_it_begins(release) {
+        let in_two_hours = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2);
+        let schedule = in_two_hours.strftime("[schedule]\nlockdown = \"0 %-M %-H * * *\"").to_string();
+        let house = House::enforcing_with(release, &schedule);
+        let said = house.allow("frank --account ubuntu --for 5h");
+        assert!(said.contains("a scheduled lockdown comes before"), "{said}");
+        let grants = house.ctl("grants").stdout;
+        assert!(grants.contains("ends in 1 h") && grants.contains("a lockdown is scheduled for "), "{grants}");
+        assert!(house.ctl("status").stdout.contains("(the first ends in 1 h"));
+        let _client = house.ssh("ubuntu").key(&house.frank).stay();
+        eventually("the session is known", SOON, || house.ctl("sessions").stdout.contains("in 1 h"));
+        let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(4);
+        let refused = house.ctl(&format!("allow grace --account ubuntu --for 1h --at {later:.0} --reason test"));
+        assert!(refused.status == 1 && refused.stderr.contains("ends it before it begins"), "{refused}");
+        let sooner = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        let said = house.allow(&format!("grace --account ubuntu --for 2h --at {sooner:.0}"));
+        assert!(said.contains("begins ") && said.contains("a scheduled lockdown comes before"), "{said}");
+    }
     fn bash_completes_what_the_running_daemon_knows_and_waits_for_none_that_does_not_run(release) {
         let house = House::enforcing(release);
         house.allow("frank --account ubuntu --for 1h");

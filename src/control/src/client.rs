@@ -103,7 +103,7 @@ mod tests {
     fn a_request_goes_out_and_its_answer_comes_back() {
         let answer = against(|mut stream| {
             assert_eq!(frame::read::<Request>(&mut stream, MAX_FRAME).unwrap(), Request::Sessions);
-            let grants = Answer::Grants(GrantsAnswer { grants: Vec::new(), left_off: 3 });
+            let grants = Answer::Grants(GrantsAnswer { grants: Vec::new(), next_lockdown: None, left_off: 3 });
             stream.write_all(&encode_response(Ok(grants))).unwrap();
         });
         assert!(matches!(answer, Ok(Ok(Answer::Grants(GrantsAnswer { left_off: 3, .. })))));

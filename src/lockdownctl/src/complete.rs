@@ -167,12 +167,12 @@ mod tests {
     fn grants_and_sessions_are_told_apart_by_what_stands_beside_them() {
         let end = control::EndView { why: control::EndWhy::Revoked, at: at("2026-11-23T17:59:00Z"), reason: None };
         let ended = GrantView { id: "g-00000000000000aa".parse().unwrap(), end: Some(end), ..grant() };
-        let answer = Answer::Grants(GrantsAnswer { grants: vec![ended, grant()], left_off: 0 });
+        let answer = Answer::Grants(GrantsAnswer { grants: vec![ended, grant()], next_lockdown: None, left_off: 0 });
         let grants = grants_of(Some(answer), at(NOW));
         assert_eq!(names(&grants), ["g-0123456789abcdef", "g-00000000000000aa"]);
         assert_eq!(grants[0].1.as_deref(), Some("grant: frank on ubuntu, ends in 2 h"));
         assert_eq!(grants[1].1.as_deref(), Some("grant: frank on ubuntu, ended 1 min ago"));
-        let answer = Answer::Sessions(SessionsAnswer { sessions: vec![session()], left_off: 0 });
+        let answer = Answer::Sessions(SessionsAnswer { sessions: vec![session()], next_lockdown: None, left_off: 0 });
         let sessions = sessions_of(Some(answer.clone()), at(NOW));
         assert_eq!(sessions[0].1.as_deref(), Some("session: frank on ubuntu, since 1 h ago"));
         assert_eq!(names(&accounts_of(&[Some(answer), None])), ["ubuntu"]);

@@ -180,6 +180,9 @@ pub struct LockdownAnswer {
 pub struct GrantsAnswer {
     /// The grants.
     pub grants: Vec<GrantView>,
+    /// When the next scheduled lockdown ends every one that lasts longer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_lockdown: Option<Timestamp>,
     /// How many more there are than this answer holds.
     #[serde(default)]
     pub left_off: u64,

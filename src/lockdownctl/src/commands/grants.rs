@@ -8,7 +8,7 @@ use super::{Context, known_person, left_off};
 use crate::{
     ask::Failure,
     cli,
-    moment::{absolute, relative},
+    moment::{absolute, both, relative},
     output::{Done, show},
     paint::Paint,
     table::{Table, or_dash},
@@ -43,14 +43,14 @@ fn words(answer: &GrantsAnswer, args: &cli::Grants, now: Timestamp, paint: Paint
             grant.person.to_string(),
             grant.account.to_string(),
             state(grant).to_owned(),
-            when(grant, now),
-            exactly(grant),
+            when(grant, answer.next_lockdown, now),
+            exactly(grant, answer.next_lockdown),
             if from.is_empty() { "anywhere".to_owned() } else { from.join(" ") },
             origin(&grant.origin),
             or_dash(grant.reason.as_ref()),
         ]);
     }
-    table.render_in(paint) + &left_off(answer.left_off)
+    table.render_in(paint) + &lockdown_ahead(answer.next_lockdown, now, paint) + &left_off(answer.left_off)
 }
 
 fn state(grant: &GrantView) -> &'static str {
@@ -67,21 +67,35 @@ fn state(grant: &GrantView) -> &'static str {
     }
 }
 
+/// The scheduled lockdown, which nothing outlasts.
+pub(super) fn lockdown_ahead(next: Option<Timestamp>, now: Timestamp, paint: Paint) -> String {
+    let told = |at| format!("{}\n", paint.wrap(&format!("a lockdown is scheduled for {}", both(at, now)), 0));
+    next.map(told).unwrap_or_default()
+}
+
+/// The end that counts: a scheduled lockdown may come before the one that was asked for.
+pub(super) fn sooner(end: Timestamp, lockdown: Option<Timestamp>) -> Timestamp {
+    lockdown.map_or(end, |lockdown| lockdown.min(end))
+}
+
 /// What comes next of it, or came last, and how far off that is.
-fn when(grant: &GrantView, now: Timestamp) -> String {
+fn when(grant: &GrantView, lockdown: Option<Timestamp>, now: Timestamp) -> String {
     match (&grant.end, grant.state) {
         (Some(end), _) => format!("ended {}", relative(end.at, now)),
-        (None, GrantState::Waiting) => format!("begins {}", relative(grant.starts_at, now)),
-        (None, _) => format!("ends {}", relative(grant.expires_at, now)),
+        (None, GrantState::Waiting) if lockdown.is_none_or(|lockdown| lockdown > grant.starts_at) => {
+            format!("begins {}", relative(grant.starts_at, now))
+        }
+        (None, _) => format!("ends {}", relative(sooner(grant.expires_at, lockdown), now)),
     }
 }
 
 /// When exactly.
-fn exactly(grant: &GrantView) -> String {
+fn exactly(grant: &GrantView, lockdown: Option<Timestamp>) -> String {
+    let ends = absolute(sooner(grant.expires_at, lockdown));
     match (&grant.end, grant.state) {
         (Some(end), _) => absolute(end.at),
-        (None, GrantState::Waiting) => format!("{} to {}", absolute(grant.starts_at), absolute(grant.expires_at)),
-        (None, _) => absolute(grant.expires_at),
+        (None, GrantState::Waiting) => format!("{} to {ends}", absolute(grant.starts_at)),
+        (None, _) => ends,
     }
 }
 
@@ -140,7 +154,7 @@ pub(crate) mod tests {
         };
         let end = EndView { why: EndWhy::Revoked, at: at("2026-11-23T17:59:00Z"), reason: None };
         let ended = GrantView { state: GrantState::Ended, end: Some(end), ..grant() };
-        let answer = GrantsAnswer { grants: vec![grant(), waiting, ended], left_off: 0 };
+        let answer = GrantsAnswer { grants: vec![grant(), waiting, ended], next_lockdown: None, left_off: 0 };
         let args = cli::Grants { all: true, whose: cli::Whose::default() };
         let (_, done) = against(vec![Ok(Answer::Grants(answer))], |context| run(&args, context));
         assert_eq!(
@@ -154,6 +168,17 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 1 min ago  2026-11-23 17:59:
         );
     }
 
+    #[test]
+    fn a_scheduled_lockdown_that_comes_first_is_the_end_that_is_shown() {
+        let lasting = GrantView { expires_at: at("2026-11-23T18:30:00Z"), ..grant() };
+        let grants = vec![grant(), lasting];
+        let answer = GrantsAnswer { grants, next_lockdown: Some(at("2026-11-23T19:00:00Z")), left_off: 0 };
+        let text = words(&answer, &every(), at(NOW), Paint::NONE);
+        assert!(text.lines().nth(1).unwrap().contains("ends in 1 h     2026-11-23 19:00:00 UTC"), "{text}");
+        assert!(text.lines().nth(2).unwrap().contains("ends in 30 min  2026-11-23 18:30:00 UTC"), "{text}");
+        assert!(text.ends_with("\na lockdown is scheduled for 2026-11-23 19:00:00 UTC (in 1 h)\n"), "{text}");
+    }
+
     fn every() -> cli::Grants {
         cli::Grants { all: true, whose: cli::Whose::default() }
     }
@@ -161,7 +186,7 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 1 min ago  2026-11-23 17:59:
     #[test]
     fn those_of_a_person_or_on_an_account_alone_are_shown_and_a_person_whom_nobody_knows_is_an_error() {
         let grace = GrantView { person: "grace".parse().unwrap(), account: "deploy".parse().unwrap(), ..grant() };
-        let answer = GrantsAnswer { grants: vec![grant(), grace], left_off: 0 };
+        let answer = GrantsAnswer { grants: vec![grant(), grace], next_lockdown: None, left_off: 0 };
         let nobody = control::PeopleAnswer { people: Vec::new(), left_off: 0 };
         let asked = |person: Option<&str>, account: Option<&str>| {
             let [person, account] = [person, account].map(|name| name.map(str::to_owned));
@@ -185,7 +210,12 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 1 min ago  2026-11-23 17:59:
     #[test]
     fn on_a_narrow_terminal_no_line_is_longer_than_it_and_what_is_cut_is_seen() {
         let grant = GrantView { reason: Some("a word ".repeat(30)), ..grant() };
-        let text = words(&GrantsAnswer { grants: vec![grant], left_off: 0 }, &every(), at(NOW), Paint::of_columns(80));
+        let text = words(
+            &GrantsAnswer { grants: vec![grant], next_lockdown: None, left_off: 0 },
+            &every(),
+            at(NOW),
+            Paint::of_columns(80),
+        );
         let first = text.lines().nth(1).unwrap();
         assert!(
             first.starts_with("g-0123456789abcdef  frank   ubuntu   active  ends in 2 h") && first.ends_with('…'),
@@ -196,7 +226,7 @@ g-0123456789abcdef  frank   ubuntu   revoked  ended 1 min ago  2026-11-23 17:59:
 
     #[test]
     fn no_grants_is_said_in_words() {
-        let none = GrantsAnswer { grants: Vec::new(), left_off: 0 };
+        let none = GrantsAnswer { grants: Vec::new(), next_lockdown: None, left_off: 0 };
         let args = cli::Grants { all: false, ..every() };
         assert_eq!(
             words(&none, &args, at(NOW), Paint::NONE),

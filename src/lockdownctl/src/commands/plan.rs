@@ -33,7 +33,13 @@ fn words(answer: &PlanAnswer, paint: Paint) -> String {
         text.push_str("  change nothing\n");
     }
     text.push_str(&left_off(answer.left_off));
-    text.push_str(&bullets(&answer.notes, paint));
+    if !answer.notes.is_empty() {
+        text.push_str(&format!(
+            "Worth knowing: {}\n{}",
+            count(answer.notes.len(), "thing"),
+            bullets(&answer.notes, paint)
+        ));
+    }
     let things = count(answer.obstacles.len(), "thing");
     match (answer.mode, answer.obstacles.is_empty()) {
         (Mode::Observe, true) => {

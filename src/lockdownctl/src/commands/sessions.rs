@@ -4,7 +4,11 @@ use control::{Answer, Request, SessionKind, SessionView, SessionsAnswer};
 use jiff::Timestamp;
 use record::Source;
 
-use super::{Context, known_person, left_off};
+use super::{
+    Context,
+    grants::{lockdown_ahead, sooner},
+    known_person, left_off,
+};
 use crate::{
     ask::Failure,
     cli,
@@ -60,7 +64,7 @@ fn words(answer: &SessionsAnswer, now: Timestamp, paint: Paint) -> String {
                 absolute(session.opened_at),
                 match &session.ending {
                     Some(_) => "now".to_owned(),
-                    None => or_dash(session.ends_at.map(|end| relative(end, now))),
+                    None => or_dash(session.ends_at.map(|end| relative(sooner(end, answer.next_lockdown), now))),
                 },
                 used_for(session),
                 or_dash(session.source.as_ref().map(address)),
@@ -68,7 +72,7 @@ fn words(answer: &SessionsAnswer, now: Timestamp, paint: Paint) -> String {
             ],
         );
     }
-    table.render_in(paint) + &left_off(answer.left_off)
+    table.render_in(paint) + &lockdown_ahead(answer.next_lockdown, now, paint) + &left_off(answer.left_off)
 }
 
 /// `pts/0`, `sftp command`, or a dash.
@@ -124,7 +128,7 @@ pub(crate) mod tests {
             terminals: Vec::new(),
             ..session()
         };
-        let answer = SessionsAnswer { sessions: vec![session(), emergency], left_off: 0 };
+        let answer = SessionsAnswer { sessions: vec![session(), emergency], next_lockdown: None, left_off: 0 };
         assert_eq!(
             words(&answer, at(NOW), Paint::NONE),
             "\

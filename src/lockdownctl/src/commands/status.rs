@@ -3,7 +3,7 @@
 use control::{Answer, LedgerState, Mode, Request, Severity, SinkState, Status};
 use jiff::Timestamp;
 
-use super::{Context, count};
+use super::{Context, count, grants::sooner};
 use crate::{
     ask::Failure,
     moment::{absolute, both, relative},
@@ -112,7 +112,8 @@ const HEALTHY: [&str; 2] = ["idle", "shipping"];
 
 /// How many there are, and when the first of them ends.
 fn grants(status: &Status, now: Timestamp) -> String {
-    let ends = status.next_end.map(|end| format!(" (the first ends {})", relative(end, now)));
+    let end = status.next_end.map(|end| sooner(end, status.next_lockdown));
+    let ends = end.map(|end| format!(" (the first ends {})", relative(end, now)));
     format!("{} active{}, {} waiting", status.active_grants, ends.unwrap_or_default(), status.waiting_grants)
 }
 

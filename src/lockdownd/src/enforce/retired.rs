@@ -101,7 +101,7 @@ impl Engine {
         self.mode.looks.wanted |= *before != exempt;
         let mut changed = self.retired.drop_over(&exempt, now.wall) || self.retired.is_lost();
         for account in gone {
-            tracing::warn!(%account, %until, "it is not exempt any more; its keys let nobody in, and are kept until then");
+            tracing::warn!("{account} is not exempt any more; its keys let nobody in, and are kept until {until:.0}");
             changed |= self.retired.until.insert(account, until).is_none();
         }
         self.retired.named.clear();

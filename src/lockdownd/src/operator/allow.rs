@@ -309,11 +309,18 @@ impl Engine {
         let Some(at) = asked.at.filter(|at| *at > now.wall) else { return Ok(now.wall) };
         let ahead = Duration::try_from(at.duration_since(now.wall)).unwrap_or(Duration::MAX);
         if ahead <= MAX_AHEAD {
-            return Ok(at);
+            return self.before_a_lockdown(at);
         }
         let most = control::format_duration(MAX_AHEAD);
         Err(Refusal::new(RefusalCode::BadTime, format!("{at} is too far ahead"))
             .hint(format!("a grant may begin at most {most} from now")))
+    }
+
+    /// A lockdown ends what has not begun as well: nothing is given that could never let anybody in.
+    fn before_a_lockdown(&self, begins: Timestamp) -> Result<Timestamp, Refusal> {
+        let Some(lockdown) = self.next_lockdown().filter(|lockdown| *lockdown <= begins) else { return Ok(begins) };
+        Err(Refusal::new(RefusalCode::BadTime, format!("the lockdown scheduled for {lockdown:.0} ends it before it begins"))
+            .hint("give it after that lockdown, or have it begin before; schedule.lockdown in the configuration says when they come"))
     }
 
     fn span(&self, asked: &Allow) -> Result<Duration, Refusal> {
@@ -368,7 +375,7 @@ impl Engine {
                 grant.person
             ));
         }
-        let lockdown = self.next_lockdown().filter(|at| *at < grant.ends.wall && *at > grant.starts_at);
+        let lockdown = self.next_lockdown().filter(|at| *at < grant.ends.wall);
         let ends = match lockdown {
             Some(at) => EffectiveEnd { at, cause: EndCause::ScheduledLockdown },
             None if already_later => EffectiveEnd { at: grant.ends.wall, cause: EndCause::AlreadyLater },

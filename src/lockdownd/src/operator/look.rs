@@ -27,7 +27,8 @@ pub(crate) const MAX_LISTED: usize = 50;
 impl Engine {
     pub(super) fn list_grants(&self, asked: &control::Grants, now: Now) -> GrantsAnswer {
         let shown = self.grants.all().iter().filter(|grant| asked.all || grant.standing(now) != Standing::Over);
-        GrantsAnswer { grants: shown.map(|grant| grant_view(grant, now)).collect(), left_off: 0 }
+        let grants = shown.map(|grant| grant_view(grant, now)).collect();
+        GrantsAnswer { grants, next_lockdown: self.next_lockdown(), left_off: 0 }
     }
 
     pub(super) fn list_sessions(&self) -> SessionsAnswer {
@@ -36,7 +37,7 @@ impl Engine {
             .live()
             .iter()
             .map(|session| session_view(session, session.grant().and_then(|id| self.grants.get(id))));
-        SessionsAnswer { sessions: views.collect(), left_off: 0 }
+        SessionsAnswer { sessions: views.collect(), next_lockdown: self.next_lockdown(), left_off: 0 }
     }
 
     pub(super) fn list_people(&self, now: Now) -> PeopleAnswer {
