@@ -12,7 +12,7 @@ pub use ledger::Host;
 pub use server::Server;
 
 /// Waits until it is so: at once as a rule, longer on a busy machine.
-pub fn soon(what: &str, is_so: impl Fn() -> bool) {
+pub fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < Duration::from_secs(30), "{what}");
