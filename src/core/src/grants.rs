@@ -221,6 +221,11 @@ impl Grants {
         self.open_ones().next().map(|_| self.seen.saturating_add(HEARTBEAT))
     }
 
+    /// The clocks were looked at without being kept: the next time is due a [`HEARTBEAT`] later.
+    pub fn beat(&mut self, now: Now) {
+        self.seen = now.boot;
+    }
+
     /// Says which contents the configuration renders now: these are never forgotten, so that what was revoked stays
     /// revoked for as long as it is rendered.
     pub fn keep_contents(&mut self, rendered: BTreeSet<String>) {
@@ -231,7 +236,7 @@ impl Grants {
     /// again at once.
     pub fn to_keep(&mut self, boot_id: &str, now: Now) -> Kept {
         self.forget_old();
-        self.seen = now.boot;
+        self.beat(now);
         let seen = Seen { wall: now.wall, boot: now.boot, boot_id: boot_id.to_owned() };
         Kept { version: Kept::VERSION, seen, last_lockdown: self.last_lockdown.clone(), grants: self.all.clone() }
     }

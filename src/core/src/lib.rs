@@ -5,9 +5,14 @@
 pub mod answered;
 pub mod attempts;
 pub mod config;
+pub mod emergencies;
 pub mod grants;
 pub mod keys;
+pub mod machine;
 pub mod policy;
+pub mod process;
+pub mod recent;
+pub mod sessions;
 pub mod sshd_log;
 pub mod traces;
 pub mod windows;

@@ -11,10 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use lockdown_core::sessions::{Ended, How};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
-use super::processes::{CgroupPath, PidFd, Process, ProcessError, ProcessId, audit_session, climb, identity, snapshot};
+use super::processes::{
+    CgroupPath, Handle as _, PidFd, Process, ProcessError, ProcessId, audit_session, climb, identity, snapshot,
+};
 
 /// Where the unified hierarchy is mounted: alone, or beside those of v1.
 pub(super) const UNIFIED_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -58,44 +60,6 @@ impl Spared {
     fn all(&self, except: ProcessId) -> HashSet<ProcessId> {
         self.listeners.union(&self.monitors).copied().filter(|id| *id != except).collect()
     }
-}
-
-/// By which means a connection was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum How {
-    /// The monitor had ended before; nothing was done.
-    AlreadyGone,
-    /// With its session's scope, which the kernel killed in one go (`cgroup.kill`, Linux 5.14), or which was empty once
-    /// the process tree had ended.
-    Scope,
-    /// Each process in its session's scope was killed, until there were none.
-    ScopeMembers,
-    /// Without a scope of its own: each process below the monitor or in its audit session was killed.
-    Tree,
-}
-
-impl How {
-    /// One fixed word for the record.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::AlreadyGone => "already_gone",
-            Self::Scope => "scope",
-            Self::ScopeMembers => "scope_members",
-            Self::Tree => "tree",
-        }
-    }
-}
-
-/// What ending a connection did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[must_use]
-pub struct Ended {
-    /// By which means.
-    pub how: How,
-    /// How many processes were there to be killed, the monitor included.
-    pub killed: usize,
 }
 
 /// Ends the connection whose privileged sshd process is `monitor`, with `SIGKILL`: nothing in it is asked, so nothing

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::processes::{self, PidFd, ProcDir, Process, ProcessError, ProcessId, climb, snapshot};
+use super::processes::{self, Handle as _, PidFd, ProcDir, Process, ProcessError, ProcessId, climb, snapshot};
 
 /// How often processes are looked through again for those that were forked meanwhile.
 const MAX_ROUNDS: usize = 16;

@@ -10,8 +10,8 @@ use std::{
     os::unix::ffi::OsStrExt,
 };
 
+pub use lockdown_core::sessions::Uses;
 use record::Source;
-use serde::{Deserialize, Serialize};
 
 use super::{
     processes::{ProcDir, Process, ProcessError, ProcessId, children, pids, real_uid},
@@ -36,52 +36,6 @@ pub struct Login {
     pub name: Option<String>,
     /// The other end.
     pub source: Source,
-}
-
-/// What a connection has been seen to be used for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Uses {
-    /// Numbers of the terminals it was given, `/dev/pts/N`.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub terminals: Vec<u32>,
-    /// It ran sshd's file transfer.
-    #[serde(default)]
-    pub sftp: bool,
-    /// It ran something without a terminal.
-    #[serde(default)]
-    pub command: bool,
-    /// It listened for, or carried, somebody's TCP connection.
-    #[serde(default)]
-    pub forward: bool,
-}
-
-impl Uses {
-    /// The words for the record; none where nothing was seen (nothing was asked for yet, or over before anybody looked).
-    #[must_use]
-    pub fn words(&self) -> Vec<&'static str> {
-        let terminal = !self.terminals.is_empty();
-        let all = [(terminal, "terminal"), (self.sftp, "sftp"), (self.command, "command"), (self.forward, "forward")];
-        all.into_iter().filter(|(seen, _)| *seen).map(|(_, word)| word).collect()
-    }
-
-    /// The terminals' names, as who(1) has them.
-    #[must_use]
-    pub fn terminal_names(&self) -> Vec<String> {
-        self.terminals.iter().map(|number| format!("pts/{number}")).collect()
-    }
-
-    /// Adds what was seen later; whether that is anything new.
-    pub fn add(&mut self, later: Self) -> bool {
-        let before = self.clone();
-        self.terminals.extend(later.terminals);
-        self.terminals.sort_unstable();
-        self.terminals.dedup();
-        self.terminals.truncate(terminal::MAX_TERMINALS);
-        self.sftp |= later.sftp;
-        self.command |= later.command;
-        self.forward |= later.forward;
-        *self != before
-    }
 }
 
 /// Every SSH connection of root's sshds that is past authentication and past PAM, whoever listens for it, also where

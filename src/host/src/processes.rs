@@ -17,17 +17,15 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::PathBuf,
-    time::Duration,
 };
 
 use super::async_fd;
-use nix::unistd::{SysconfVar, sysconf};
+pub use lockdown_core::process::ProcessId;
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, makedev},
     io::Errno,
     process::{Pid, PidfdFlags, Signal},
 };
-use serde::{Deserialize, Serialize};
 use text::{cgroup_of, read_to, split_cmdline, uids, without_deleted};
 
 mod text;
@@ -39,8 +37,6 @@ const MAX_PROC_FILE: usize = 32 * 1024;
 const MAX_PROC_TABLE: usize = 16 * 1024 * 1024;
 /// How many generations [`ancestors`] climbs: more than a process tree has.
 const MAX_ANCESTORS: usize = 128;
-/// Clock ticks a second in `/proc` on every architecture that Debian supports, should the C library not say.
-const USUAL_TICKS: u64 = 100;
 /// The login uid and audit session of a process that belongs to no login (audit's `AUDIT_UID_UNSET`).
 const UNSET: u32 = u32::MAX;
 
@@ -76,21 +72,20 @@ pub enum ProcessError {
     },
 }
 
-/// One process for as long as this boot lasts: the pid alone may be used again, the pair is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ProcessId {
-    /// The pid in this pid namespace.
-    pub pid: i32,
-    /// When it started, in clock ticks since boot (proc(5), `stat` field 22).
-    pub start_time: u64,
-}
-
-impl ProcessId {
+/// What the kernel says of one process, and a handle on it.
+pub trait Handle {
     /// A handle on exactly this process; `None` when it has ended, whoever has its pid now.
     ///
     /// # Errors
     /// When the kernel refuses a pidfd, as it does when descriptors run out.
-    pub fn open(self) -> Result<Option<PidFd>, ProcessError> {
+    fn open(&self) -> Result<Option<PidFd>, ProcessError>;
+
+    /// Whether it still runs: neither gone nor a zombie, all of its threads included.
+    fn is_alive(&self) -> bool;
+}
+
+impl Handle for ProcessId {
+    fn open(&self) -> Result<Option<PidFd>, ProcessError> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
         let fd = match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
             Ok(fd) => fd,
@@ -98,12 +93,10 @@ impl ProcessId {
             Err(errno) => return Err(ProcessError::Open { pid: self.pid, source: errno.into() }),
         };
         // Checked after the open: the pid cannot have passed to another process without the start time changing.
-        Ok((identity(self.pid) == Some(self)).then_some(PidFd { id: self, fd }))
+        Ok((identity(self.pid) == Some(*self)).then_some(PidFd { id: *self, fd }))
     }
 
-    /// Whether it still runs: neither gone nor a zombie, all of its threads included.
-    #[must_use]
-    pub fn is_alive(self) -> bool {
+    fn is_alive(&self) -> bool {
         let stat = ProcDir::open(self.pid).and_then(|dir| dir.stat());
         stat.is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
     }
@@ -234,15 +227,6 @@ impl Process {
 pub fn identity(pid: i32) -> Option<ProcessId> {
     let stat = ProcDir::open(pid)?.stat()?;
     Some(ProcessId { pid, start_time: stat.start_time })
-}
-
-/// When a process began, on the boot clock, to the clock tick.
-#[must_use]
-pub fn began(id: ProcessId) -> Duration {
-    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
-    let per_second = per_second.filter(|ticks| *ticks > 0).unwrap_or(USUAL_TICKS);
-    Duration::from_secs(id.start_time / per_second)
-        + Duration::from_nanos(id.start_time % per_second * 1_000_000_000 / per_second)
 }
 
 /// The real user id of the process that has this pid now.

@@ -6,6 +6,7 @@
 
 use std::{io, path::Path};
 
+use lockdown_core::sessions::MAX_TERMINALS;
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, openat, statat},
     io::Errno,
@@ -17,8 +18,6 @@ use super::processes::{ProcDir, ProcessId};
 const DEVPTS: &str = "/dev/pts";
 /// The first and last major number of the far sides of pseudo-terminals (the kernel's `devices.txt`).
 const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
-/// The most terminals that are looked for in one connection: sshd allows ten sessions (`MaxSessions`), a person more.
-pub const MAX_TERMINALS: usize = 64;
 /// The longest message, in bytes; the rest is left off. A terminal takes 4 KiB at a time without a reader.
 pub const MAX_MESSAGE: usize = 1024;
 

@@ -17,7 +17,7 @@ use memchr::memmem;
 use rustix::process::Signal;
 
 use super::{
-    processes::{ProcDir, Process, ProcessError, ProcessId, children, identity, pids, real_uid},
+    processes::{Handle as _, ProcDir, Process, ProcessError, ProcessId, children, identity, pids, real_uid},
     programs::{Bounds, Programs},
     sshd::listener,
 };

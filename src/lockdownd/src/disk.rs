@@ -5,6 +5,7 @@
 //! with reading what the last run left ([`Opener`]), and tries that until it succeeds.
 
 mod opening;
+pub(crate) mod owed;
 
 use std::{
     fs::File,
@@ -14,14 +15,15 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lockdown_core::machine::recorder::{Commit, Known, NotWritten, Room, Snapshot, Written};
 use nix::fcntl::Flock;
 use record::Draft;
 
 pub(crate) use self::opening::{ENDED, copied_grants, identity_by, keeping};
 pub use self::opening::{Found, Left, NotOpened, Opener};
 use crate::{
-    grants::{self, GrantsFile, Snapshot},
-    ledger::{self, Ledger, View},
+    grants::{self, GrantsFile},
+    ledger::{self, Ledger, View, describe},
     trigger::Reason,
 };
 
@@ -43,53 +45,6 @@ pub struct Store {
 
 /// Opens the store; tried again after an error, which says why.
 pub(crate) type Open = Box<dyn FnMut() -> Result<(Store, Left), NotOpened> + Send>;
-
-/// What a statement may use of the room that the ledger has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// What is not reserved: a new grant.
-    Free,
-    /// What is reserved, too: a login that a grant backs.
-    Reserved,
-}
-
-/// What is written at once: the grants first, then statements.
-#[derive(Debug, Default)]
-pub struct Commit {
-    /// The grants.
-    pub state: Option<Snapshot>,
-    /// Statements on what has happened, each with its time. What cannot be written is owed.
-    pub noted: Vec<(Timestamp, Draft)>,
-    /// How many more there were, from when on.
-    pub lost: Option<(u64, Timestamp)>,
-    /// A statement on what happens once it is on disk, and not before. It is not written where the grants are not.
-    pub first: Option<(Draft, Room)>,
-}
-
-/// Why what was to happen does not.
-#[derive(Debug, thiserror::Error)]
-pub enum NotWritten {
-    /// The grants were not saved.
-    #[error(transparent)]
-    Grants(#[from] grants::Error),
-    /// The ledger did not take it.
-    #[error(transparent)]
-    Ledger(#[from] ledger::Error),
-    /// The disk did not answer in time.
-    #[error("the disk that holds /var/lib/lockdownd does not answer")]
-    Slow,
-}
-
-/// What came of a commit.
-#[derive(Debug)]
-pub struct Written {
-    /// The ends of grants that are on disk by it; or none, as the grants could not be saved.
-    pub ended: Option<Vec<record::GrantId>>,
-    /// Whether all that was noted up to now is on disk.
-    pub noted: bool,
-    /// Whether the statement that something depends on is.
-    pub first: Result<(), NotWritten>,
-}
 
 /// Work other than a commit; what it brings is acted on.
 pub type Work = Box<dyn FnOnce(&mut Store) -> Option<Reason> + Send>;
@@ -113,8 +68,8 @@ pub(crate) enum Done {
 pub(crate) enum Told {
     /// Why the store could not be opened. It is tried again.
     NotOpened(NotOpened),
-    /// What came of opening it or of the last piece of work, and what is known of the ledger since.
-    Done(Box<(Done, Known)>),
+    /// What came of opening it or of the last piece of work, and the ledger since.
+    Done(Box<(Done, View, Known)>),
 }
 
 /// What the thread leaves for whoever gave it the work.
@@ -122,15 +77,6 @@ pub(crate) enum Told {
 struct Desk {
     told: Mutex<Option<Told>>,
     changed: Condvar,
-}
-
-/// What is known of the ledger.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// How far it goes.
-    pub view: View,
-    /// Why it cannot be written, while it cannot.
-    pub failing: Option<String>,
 }
 
 /// The end that gives work.
@@ -156,7 +102,7 @@ impl Store {
     /// What is known of the ledger now.
     #[must_use]
     pub fn known(&self) -> Known {
-        Known { view: self.ledger.view(), failing: self.failing.clone() }
+        Known { owed: self.ledger.owed(), failing: self.failing.clone() }
     }
 
     /// Writes, and waits until it is on disk.
@@ -179,8 +125,11 @@ impl Store {
         };
         let first = match (first, saved) {
             (None, _) => Ok(()),
-            (Some(_), Err(error)) => Err(error.into()),
-            (Some((draft, room)), Ok(())) => self.append(vec![draft], room, now).map_err(Into::into),
+            (Some(_), Err(error)) => Err(NotWritten::Failed(describe(&error))),
+            (Some((draft, room)), Ok(())) => self.append(vec![draft], room, now).map_err(|error| match error {
+                ledger::Error::Full(full) => NotWritten::Full(full),
+                error => NotWritten::Failed(describe(&error)),
+            }),
         };
         Written { ended, noted, first }
     }
@@ -264,7 +213,7 @@ impl Disk {
             let mut store = loop {
                 match open() {
                     Ok((store, left)) => {
-                        tell(Told::Done(Box::new((Done::Opened(Box::new(left)), store.known()))));
+                        tell(Told::Done(Box::new((Done::Opened(Box::new(left)), store.ledger.view(), store.known()))));
                         break store;
                     }
                     Err(why) => tell(Told::NotOpened(why)),
@@ -273,7 +222,7 @@ impl Disk {
             };
             for task in to_do {
                 let done = store.carry_out(task);
-                tell(Told::Done(Box::new((done, store.known()))));
+                tell(Told::Done(Box::new((done, store.ledger.view(), store.known()))));
             }
         })?;
         Ok(Self { tasks, desk, thread })
@@ -315,3 +264,6 @@ impl Desk {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,17 +7,20 @@ mod meanwhile;
 
 use std::{
     io,
-    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
 };
 
-use lockdown_core::grants::{Grants, Kept, Woken};
-use lockdown_core::policy::time::Now;
+use lockdown_core::{
+    grants::{Grants, Kept, Woken},
+    machine::recorder::Snapshot,
+    policy::time::Now,
+};
 use lockdown_host::paths;
 
 use record::GrantId;
 
-use self::{ended::EndedRoom, meanwhile::EndedMeanwhile};
+use self::ended::EndedRoom;
+pub(crate) use self::meanwhile::EndedMeanwhile;
 
 /// The largest `grants.json` that is read: [`MAX_OPEN`](lockdown_core::grants::MAX_OPEN) open
 /// grants and those that are kept ended at their largest fit well.
@@ -52,72 +55,20 @@ pub enum Error {
     },
 }
 
-/// The grants as they are now. What of them is on disk, the disk thread knows: it has [`GrantsFile`].
-#[derive(Debug)]
-pub struct GrantsOnDisk {
-    boot_id: String,
-    ended: EndedMeanwhile,
-    grants: Grants,
-}
-
-/// What is to be on disk of them.
-#[derive(Debug)]
-pub struct Snapshot {
-    kept: Kept,
-    /// Those that had ended and were not on disk as such.
-    ended: Vec<GrantId>,
-}
-
-impl GrantsOnDisk {
-    /// Reads the store, carrying every deadline over from an earlier boot. A missing file is an empty store. `meanwhile` is
-    /// where ends are noted until the disk has taken them.
-    ///
-    /// # Errors
-    /// The file is there and cannot be read or understood. Nobody is let in on a guess: the caller sets it aside and
-    /// starts with [`GrantsOnDisk::empty`].
-    pub fn open(path: &Path, meanwhile: &Path, boot_id: &str, now: Now) -> Result<(Self, GrantsFile, Woken), Error> {
-        let (ended_room, mut ended) = EndedRoom::beside(path);
-        let (noted, ended_meanwhile) = EndedMeanwhile::open(meanwhile);
-        ended.extend(ended_meanwhile);
-        let (grants, woken) = match read(path)? {
-            Some(kept) => Grants::wake(kept, &ended, boot_id, now),
-            None => (Grants::default(), Woken::default()),
-        };
-        let file = GrantsFile { path: path.to_owned(), ended_room, copy: None };
-        Ok((Self { boot_id: boot_id.to_owned(), ended: noted, grants }, file, woken))
-    }
-
-    /// No grants, as where they are not known yet. Nothing is written until something changes.
-    #[must_use]
-    pub fn none(meanwhile: &Path, boot_id: &str) -> Self {
-        let ended = EndedMeanwhile::open(meanwhile).0;
-        Self { boot_id: boot_id.to_owned(), ended, grants: Grants::default() }
-    }
-
-    /// A store with no grants in it.
-    #[must_use]
-    pub fn empty(path: &Path, meanwhile: &Path, boot_id: &str) -> (Self, GrantsFile) {
-        let file = GrantsFile { path: path.to_owned(), ended_room: EndedRoom::beside(path).0, copy: None };
-        (Self::none(meanwhile, boot_id), file)
-    }
-
-    /// What is to be written now.
-    pub fn snapshot(&mut self, now: Now) -> Snapshot {
-        let ended = self.grants.unsaved_ends().to_vec();
-        Snapshot { kept: self.grants.to_keep(&self.boot_id, now), ended }
-    }
-
-    /// Notes in memory that outlives the daemon what has ended, as long as the disk has not taken it: a restart must not
-    /// bring it back, and its end waits for no disk.
-    pub fn note_ends(&mut self) {
-        self.ended.note(self.grants.unsaved_ends());
-    }
-
-    /// These ends are on disk.
-    pub fn ends_saved(&mut self, ended: &[GrantId]) {
-        self.grants.ends_kept(ended);
-        self.note_ends();
-    }
+/// Reads the store, carrying every deadline over from an earlier boot. A missing file is an empty store. `meanwhile` is where
+/// ends are noted until the disk has taken them.
+///
+/// # Errors
+/// The file is there and cannot be read or understood. Nobody is let in on a guess: the caller sets it aside and starts with
+/// none.
+pub fn open(path: &Path, meanwhile: &Path, boot_id: &str, now: Now) -> Result<(Grants, GrantsFile, Woken), Error> {
+    let (ended_room, mut ended) = EndedRoom::beside(path);
+    ended.extend(EndedMeanwhile::open(meanwhile).1);
+    let (grants, woken) = match read(path)? {
+        Some(kept) => Grants::wake(kept, &ended, boot_id, now),
+        None => (Grants::default(), Woken::default()),
+    };
+    Ok((grants, GrantsFile { path: path.to_owned(), ended_room, copy: None }, woken))
 }
 
 /// The files that they are in.
@@ -129,6 +80,12 @@ pub struct GrantsFile {
 }
 
 impl GrantsFile {
+    /// A store that is not there yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), ended_room: EndedRoom::beside(path).0, copy: None }
+    }
+
     /// Keeps a copy in memory that outlives the daemon, so that a start without the disk knows what is in force.
     #[must_use]
     pub fn copied_to(self, copy: PathBuf) -> Self {
@@ -162,19 +119,6 @@ impl GrantsFile {
                 Err(Error::Write { path: self.path.clone(), source: io::Error::other(source) })
             }
         }
-    }
-}
-
-impl Deref for GrantsOnDisk {
-    type Target = Grants;
-    fn deref(&self) -> &Grants {
-        &self.grants
-    }
-}
-
-impl DerefMut for GrantsOnDisk {
-    fn deref_mut(&mut self) -> &mut Grants {
-        &mut self.grants
     }
 }
 

@@ -34,12 +34,12 @@ pub use self::{
     view::View,
 };
 use self::{inspect::day_of, keeping::Reserve, put_back::PutBack, segment::Segment, signer::Signer};
+pub use lockdown_core::machine::recorder::MAX_OWED;
+
 use crate::journal::Journal;
 
 /// A segment is closed once it is this long, in bytes; and daily.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-/// The most statements that wait for a ledger that cannot be written. What is beyond is counted, and the count recorded.
-pub const MAX_OWED: usize = 4096;
 
 /// What went wrong with the ledger. Nothing of what was to be appended is on disk.
 #[derive(Debug, thiserror::Error)]

@@ -4,21 +4,23 @@
 //! record, with who asked, before the answer goes out.
 
 pub(crate) mod admitted;
-pub(crate) mod allow;
 pub(crate) mod look;
 mod peer;
 mod quarantine;
-mod revoke;
 pub(crate) mod sources;
+mod trial;
 mod ways_in;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
-use lockdown_core::policy::time::Now;
+use lockdown_core::{
+    machine::{Event, Waiting},
+    policy::time::Now,
+};
 use lockdown_host::peer::Peer;
 
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
 use crate::{
-    enforce::{Engine, Waiting, Waits},
+    enforce::{Engine, Waits},
     trigger::Reply,
 };
 
@@ -45,13 +47,16 @@ impl Engine {
                 Some((allow, asker, reply)) => return self.allow(allow, asker, reply, now),
                 None => return,
             },
-            Request::Revoke(revoke) => match self.revoke(&revoke, asker, now) {
-                Ok(answer) => return self.answer_when_looked(answer, reply, now),
-                refused => refused,
-            },
-            Request::Lockdown(lockdown) => {
-                let answer = self.lockdown_asked(lockdown, asker, now);
-                return self.answer_when_looked(answer, reply, now);
+            Request::Revoke(asked) => {
+                let token = self.held.reply(reply);
+                return self.step(Event::Revoke { token, asked, asker: asker.core() }, now);
+            }
+            Request::Lockdown(asked) => {
+                // It ends connections too that came past the gate, and what earlier grants left behind.
+                self.find_logins(now);
+                self.look_behind_traced();
+                let token = self.held.reply(reply);
+                return self.step(Event::Lockdown { token, asked, asker: asker.core() }, now);
             }
             Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, reply, now),
             Request::Reload if asker.actor.uid == Some(0) => return self.reload_asked(reply, now),
@@ -60,15 +65,25 @@ impl Engine {
             }
             Request::QuarantineNow(kept) => {
                 let response = self.quarantine_now(kept.account, asker, now);
-                return self.answer_on_record(Waiting::Operator(reply, response), now);
+                return self.answer_on_record(reply, response, now);
             }
             Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
             Request::People => Ok(Answer::People(self.list_people(now))),
-            Request::Records(records) => return self.answer_on_record(Waiting::Records(reply, records), now),
+            Request::Records(records) => {
+                let token = self.held.reply(reply);
+                return self.core.answer_on_record(Waiting::Records(token, records), now);
+            }
             Request::QuarantineList => return self.list_quarantine(reply, now),
             Request::QuarantineShow(item) => return self.show_quarantined(item, reply, now),
         };
         reply.send(answer);
+    }
+
+    /// Grants, or extends the same grant.
+    pub(crate) fn allow(&mut self, allow: control::Allow, asker: Asker, reply: Reply, now: Now) {
+        self.see_to_room(now);
+        let token = self.held.reply(reply);
+        self.step(Event::Allow { token, asked: Box::new(allow), asker: asker.core() }, now);
     }
 }

@@ -165,7 +165,7 @@ struct Schedules {
 impl Schedules {
     async fn follow(&mut self, engine: &Engine) {
         self.watch.renew(&engine.watched_directories());
-        let schedule = &engine.config.schedule;
+        let schedule = &engine.core.config.schedule;
         self.cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
     }
 }
@@ -184,7 +184,7 @@ async fn take_turns(
     let ready_by = Instant::now() + READY_WITHIN;
     let (mut ready, mut reloading) = (false, false);
     loop {
-        if !ready && (engine.recorder.is_idle() || Instant::now() >= ready_by) {
+        if !ready && (engine.core.recorder.is_idle() || Instant::now() >= ready_by) {
             ready = true;
             sd_notify::notify(&[NotifyState::Ready])?;
             starts::succeeded();
@@ -206,7 +206,7 @@ async fn take_turns(
         if engine.homes.as_ref().is_some_and(|homes| !homes.is_alive()) {
             return Err("the threads that look after homes have ended".into());
         }
-        if !engine.recorder.is_alive() {
+        if !engine.disk.is_alive() {
             return Err("the thread that writes to the disk has ended".into());
         }
         if engine.follower.as_ref().is_some_and(|follower| !follower.is_alive()) {

@@ -110,8 +110,6 @@ pub enum Reason {
     Touched(Place),
     /// A session's connection is gone.
     Gone(SessionId),
-    /// It is time to look whether a connection that was ended is really gone.
-    LookAgain(SessionId),
     /// What was left behind under grants that have ended was looked for, beside the main thread because it looks through
     /// `/proc`.
     LookedBehind(Box<LookedBehind>),

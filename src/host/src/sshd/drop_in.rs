@@ -23,7 +23,7 @@ use super::{
     scan::{Disk, Overlay, Place, Scan, scan, text_of},
     syntax,
 };
-use crate::processes::{ProcessError, ProcessId};
+use crate::processes::{Handle as _, ProcessError, ProcessId};
 
 /// The drop-in. Its name sorts first.
 pub const PATH: &str = control::gate::DROP_IN;

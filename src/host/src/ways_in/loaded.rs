@@ -13,13 +13,10 @@ use std::{
 use lockdown_core::policy::ways_in::Unread;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::{
-    processes,
-    sshd::{
-        effective::{Spec, effective},
-        listener::Listener,
-        scan::{self, Disk, text_of},
-    },
+use crate::sshd::{
+    effective::{Spec, effective},
+    listener::Listener,
+    scan::{self, Disk, text_of},
 };
 
 /// How exactly the start of a process is known: to the tick of its clock.
@@ -34,7 +31,7 @@ pub(super) fn since(listener: &Listener) -> Option<Unread> {
     let process = listener.process?;
     let scan = scan::scan(&Disk, &listener.invocation.config_file);
     let own_file = read_at(listener);
-    let read_at = own_file.or_else(|| SystemTime::now().checked_sub(age(processes::began(process))))?;
+    let read_at = own_file.or_else(|| SystemTime::now().checked_sub(age(process.began())))?;
     // A directory tells of files that are gone.
     let mut places = scan.files.iter().chain(&scan.dirs);
     let changed = places.find(|path| changed_at(path).is_some_and(|at| at > read_at))?;
@@ -48,7 +45,7 @@ pub(super) fn missed(listener: &Listener, path: &Path) -> bool {
         return false;
     };
     // At its start it writes its pid file some time after it has read its configuration.
-    let began = SystemTime::now().checked_sub(age(processes::began(process)));
+    let began = SystemTime::now().checked_sub(age(process.began()));
     let starts = began.is_some_and(|began| began < changed && began + STARTS_WITHIN > changed);
     read_at < changed || (starts && read_at < changed + STARTS_WITHIN)
 }

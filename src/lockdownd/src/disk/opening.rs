@@ -12,7 +12,7 @@ use std::{
 
 use lockdown_core::{
     config::{Config, HostName, WhenFull},
-    grants::Woken,
+    grants::{Grants, Woken},
     policy::{grant::Grant, time::Now},
 };
 use lockdown_host::{
@@ -23,13 +23,15 @@ use lockdown_host::{
 use nix::fcntl::{Flock, FlockArg};
 use record::Stack;
 
-use super::Store;
+use super::{
+    Store,
+    owed::{self, OWED},
+};
 use crate::{
     attempts::{NAME_KEY, names},
-    grants::{GrantsFile, GrantsOnDisk},
+    grants::{self, GrantsFile},
     journal::Journal,
     ledger::{self, Keeping, Ledger, Opened, Opening, Paths, Recorded},
-    recorder::owed::{self, OWED},
 };
 
 /// The store of grants.
@@ -43,7 +45,7 @@ pub(crate) const ENDED: &str = "/run/lockdownd/ended";
 #[derive(Debug)]
 pub struct Left {
     /// The grants.
-    pub grants: GrantsOnDisk,
+    pub grants: Grants,
     /// What is to be done about the rest.
     pub found: Found,
 }
@@ -161,7 +163,7 @@ impl Opener {
 
     /// The open grants in state that was set aside.
     fn grants_in(&self, directory: &Path, now: Now) -> Vec<Grant> {
-        match GrantsOnDisk::open(&directory.join("grants.json"), &directory.join("ended"), &self.boot_id, now) {
+        match grants::open(&directory.join("grants.json"), &directory.join("ended"), &self.boot_id, now) {
             Ok((grants, ..)) => grants.open_ones().cloned().collect(),
             Err(error) => {
                 tracing::warn!(%error, "the grants of the host that this one was cannot be read");
@@ -205,9 +207,9 @@ fn lock(state: &Path) -> Result<Flock<File>, NotOpened> {
 }
 
 /// The store of grants; one that cannot be understood is set aside, and nobody has a grant.
-fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, GrantsFile, Woken) {
+fn open_grants(boot_id: &str, now: Now) -> (Grants, GrantsFile, Woken) {
     let (path, meanwhile) = (PathBuf::from(GRANTS), Path::new(ENDED));
-    let (grants, file, woken) = match GrantsOnDisk::open(&path, meanwhile, boot_id, now) {
+    let (grants, file, woken) = match grants::open(&path, meanwhile, boot_id, now) {
         Ok(opened) => opened,
         Err(error) => {
             let aside = path.with_extension(format!("broken-{}", now.wall.as_second()));
@@ -215,8 +217,7 @@ fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, GrantsFile, Woken) {
             if let Err(error) = fs::rename(&path, &aside) {
                 tracing::error!(%error, "it could not be set aside");
             }
-            let (grants, file) = GrantsOnDisk::empty(&path, meanwhile, boot_id);
-            (grants, file, Woken::default())
+            (Grants::default(), GrantsFile::new(&path), Woken::default())
         }
     };
     (grants, file.copied_to(PathBuf::from(GRANTS_COPY)), woken)
@@ -224,12 +225,12 @@ fn open_grants(boot_id: &str, now: Now) -> (GrantsOnDisk, GrantsFile, Woken) {
 
 /// The grants as they were last given to the disk in this boot: for as long as the disk cannot be read. `None` where that is
 /// not known.
-pub(crate) fn copied_grants(boot_id: &str, now: Now) -> Option<GrantsOnDisk> {
+pub(crate) fn copied_grants(boot_id: &str, now: Now) -> Option<Grants> {
     let path = Path::new(GRANTS_COPY);
     if !path.exists() {
         return None;
     }
-    match GrantsOnDisk::open(path, Path::new(ENDED), boot_id, now) {
+    match grants::open(path, Path::new(ENDED), boot_id, now) {
         Ok((grants, ..)) => Some(grants),
         Err(error) => {
             tracing::error!(%error, "the copy of the grants cannot be read: until the disk can be, none is known");

@@ -196,8 +196,8 @@ impl Engine {
             tracing::error!("nobody but exempt accounts could log in: {what}");
             let sentence = format!("nobody but exempt accounts could log in: {what}");
             let draft = Draft::new(ArtifactType::SshdChanged, sentence).with("mended", what);
-            self.recorder.note_often(draft, 1, now);
-            self.commit(now);
+            self.core.recorder.note_often(draft, 1, now);
+            self.core.commit(now);
         }
     }
 
@@ -216,15 +216,17 @@ impl Engine {
     /// Begins a job.
     pub(super) fn begin_task(&mut self, task: Task, now: Now) {
         let step = match &task {
-            Task::Look if self.enforces() => Step::Look(When::InForce),
+            Task::Look if self.core.enforces() => Step::Look(When::InForce),
             Task::Look | Task::Enter(_) => Step::Look(When::Before),
             Task::Keep => Step::Put,
             Task::PutIn(_) => Step::PutIn,
             Task::TakeOut(_) => Step::TakeOut,
         };
         self.mode.looks.begin(task, now);
-        let question =
-            Question { exempt: self.exempt().iter().cloned().collect(), no_exempt: self.config.accounts.no_exempt };
+        let question = Question {
+            exempt: self.core.exempt().iter().cloned().collect(),
+            no_exempt: self.core.config.accounts.no_exempt,
+        };
         let granted = self.granted(now);
         let marker = self.marker();
         let reasons = self.reasons.clone();
@@ -277,12 +279,12 @@ impl Engine {
             let Some(before) = before else { continue };
             let changed = keys_changed(&account, &before, passed.get(&account).unwrap_or(&nothing), &keys);
             if let Some(draft) = changed {
-                self.recorder.note_often(draft, 1, now);
+                self.core.recorder.note_often(draft, 1, now);
             }
         }
-        let exempt = &self.config.accounts.exempt;
+        let exempt = &self.core.config.accounts.exempt;
         self.mode.looks.exempt_keys.retain(|account, _| exempt.contains(account));
-        self.commit(now);
+        self.core.commit(now);
     }
 
     /// A job was given up: what depends on it is as if it had failed.

@@ -7,14 +7,16 @@ use std::{
 };
 
 use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
-use lockdown_core::policy::time::Now;
+use lockdown_core::{
+    machine::{key_of, methods, placed},
+    policy::time::Now,
+};
 use lockdown_host::{paths, processes};
 use record::{ArtifactType, Draft};
 
 use super::{Engine, sshd_log};
 use crate::{
     disk::Store,
-    gate,
     ledger::{Recorded, RecordedLogin},
     trigger::Reason,
 };
@@ -23,7 +25,7 @@ impl Engine {
     /// Records every note that the gate has left. A note goes once its record is on disk, and not before.
     pub(crate) fn record_emergency_notes(&mut self, now: Now) {
         // They are on the disk that is not read yet; once it is they are recorded.
-        if self.is_unread() {
+        if self.core.is_unread() {
             return;
         }
         let mut notes = notes();
@@ -50,15 +52,15 @@ impl Engine {
                 .with("note", path.display().to_string())
                 .with("why", why),
             };
-            self.note_login(draft, now);
+            self.core.note_login(draft, now);
         }
         self.notes_under_way.extend(notes.iter().cloned());
-        self.covered.notes.extend(notes);
-        self.commit(now);
+        self.core.covered.notes.extend(notes);
+        self.core.commit(now);
     }
 
     /// The records of these notes are on disk: the notes go.
-    pub(super) fn drop_notes(&mut self, notes: BTreeSet<PathBuf>, now: Now) {
+    pub(super) fn drop_notes(&mut self, notes: BTreeSet<PathBuf>) {
         if notes.is_empty() {
             return;
         }
@@ -66,7 +68,7 @@ impl Engine {
             notes.iter().for_each(|path| remove(path));
             Some(Reason::NotesDropped(notes))
         };
-        self.recorder.work("removing notes of logins to exempt accounts", Box::new(remove), now);
+        self.work("removing notes of logins to exempt accounts", Box::new(remove));
     }
 
     /// These notes are gone, or what has their names is new.
@@ -75,7 +77,7 @@ impl Engine {
     }
 
     /// After a crash: a note whose record is on disk has had its time.
-    pub(super) fn drop_recorded_notes(&mut self, recorded: &Recorded, now: Now) {
+    pub(super) fn drop_recorded_notes(&mut self, recorded: &Recorded) {
         let is_recorded = |note: &EmergencyNote| {
             let is_its = |login: &RecordedLogin| u32::try_from(login.pid) == Ok(note.sshd) && login.began == note.time;
             recorded.logins.iter().any(is_its)
@@ -83,16 +85,7 @@ impl Engine {
         let notes = notes().into_iter().filter(|path| read(path).is_ok_and(|note| is_recorded(&note)));
         let notes: BTreeSet<PathBuf> = notes.collect();
         self.notes_under_way.extend(notes.iter().cloned());
-        self.drop_notes(notes, now);
-    }
-
-    /// Notes a login; one to an exempt account is told of by the next attestation too.
-    pub(crate) fn note_login(&mut self, draft: Draft, now: Now) {
-        // Before the state is read it is told from there: it is put on record before anything is read.
-        if draft.kind == ArtifactType::EmergencyLogin && !self.is_unread() {
-            self.emergencies.note(&draft, now.wall);
-        }
-        self.recorder.note(draft);
+        self.drop_notes(notes);
     }
 
     /// The gate saw that login, though nobody answered it.
@@ -138,11 +131,11 @@ fn recorded(note: &EmergencyNote) -> Draft {
         .with("at", note.time.to_string())
         .with("daemon", "did not answer")
         .with("pid", note.sshd)
-        .with("methods", gate::methods(&note.question));
+        .with("methods", methods(&note.question));
     if let Some(boot) = &note.boot {
         draft = draft.with("note_boot", boot.as_str());
     }
     draft.account = account.parse().ok();
-    draft.fingerprint = gate::key_of(&note.question);
-    gate::placed(draft, &note.question)
+    draft.fingerprint = key_of(&note.question);
+    placed(draft, &note.question)
 }

@@ -17,7 +17,7 @@ impl Engine {
             Finding::Removed(removed) => {
                 let draft = self.with_logins(key_removed(&removed), &removed, now);
                 let draft = self.by_writers(draft, &removed.written);
-                self.recorder.note_often(draft, 1, now);
+                self.core.recorder.note_often(draft, 1, now);
             }
             Finding::RemovedUnkept { whose, times, path, fingerprints, more } => {
                 let sentence = format!(
@@ -26,14 +26,14 @@ impl Engine {
                 );
                 let draft = about(Draft::new(ArtifactType::KeyRemoved, sentence), whose.as_ref(), &path);
                 let draft = named(draft, &fingerprints, more).with("kept", "none");
-                self.recorder.note_often(draft, times, now);
+                self.core.recorder.note_often(draft, times, now);
             }
             Finding::WouldRemove { standing, times } => would_remove(&standing, times),
             Finding::Failed { whose, path, error, times } => {
                 let sentence = format!("{} could not be removed or looked at: {error}", path.display());
                 tracing::error!("{sentence}");
                 let draft = about(Draft::new(ArtifactType::RemovalFailed, sentence), whose.as_ref(), &path);
-                self.recorder.note_often(draft.with("error", error), times, now);
+                self.core.recorder.note_often(draft.with("error", error), times, now);
             }
             Finding::Hanging { hanging, since } => {
                 let error = format!("it does not answer within {}", control::format_duration(since));
@@ -43,7 +43,7 @@ impl Engine {
                 );
                 let draft =
                     about(Draft::new(ArtifactType::RemovalFailed, sentence), hanging.whose.as_ref(), &hanging.path);
-                self.recorder.note(draft.with("error", error).with("hanging", true));
+                self.core.recorder.note(draft.with("error", error).with("hanging", true));
             }
             Finding::Unkept { standing, why } => {
                 self.homes_unkept = Some((standing, why)).filter(|(standing, _)| *standing > 0);
@@ -57,7 +57,7 @@ impl Engine {
                 return self.look_at_ways(report, now);
             }
         }
-        self.commit(now);
+        self.core.commit(now);
     }
 }
 

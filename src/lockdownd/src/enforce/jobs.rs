@@ -15,7 +15,7 @@ use control::{Refusal, RefusalCode};
 use lockdown_core::policy::time::Now;
 use record::{ArtifactType, Draft};
 
-use super::{Engine, Next, homes::Command, schedule::ATTEST_WITHIN};
+use super::{Engine, Next, homes::Command, sweep::ATTEST_WITHIN};
 use crate::trigger::{Reason, Reply};
 
 /// How many jobs that were given up may still be there. Past it no new one is begun.
@@ -208,8 +208,8 @@ impl Engine {
     fn sweep_lost(&mut self, what: &str, now: Now) {
         let sentence =
             format!("{what}: what stands in homes is not known, and nothing is attested until it comes back");
-        self.recorder.note(Draft::new(ArtifactType::RemovalFailed, sentence).with("error", what));
-        self.commit(now);
+        self.core.recorder.note(Draft::new(ArtifactType::RemovalFailed, sentence).with("error", what));
+        self.core.commit(now);
     }
 
     /// A job is back: what it brings is acted on.

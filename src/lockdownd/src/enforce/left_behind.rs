@@ -24,6 +24,7 @@ use lockdown_core::{
         grant::Grant,
         left_behind::{Over, occupied_since},
     },
+    sessions::Session,
 };
 use lockdown_host::{left_behind, processes::ProcessId};
 use record::{Account, ArtifactType, Draft, GrantId};
@@ -34,7 +35,7 @@ use self::{
     answers::Waiting,
     look::{Case, Findings, Looked, Question},
 };
-use super::{Engine, ending::grant_ended, jobs::Kind};
+use super::{Engine, jobs::Kind};
 use crate::trigger::Reason;
 
 /// How long after a grant's end it is looked again for what its person left: for what was just being forked, for what
@@ -92,8 +93,6 @@ pub(crate) struct Behind {
     watched: BTreeMap<GrantId, Watched>,
     /// Whether traces that lead nowhere are to be forgotten.
     forget: bool,
-    /// Ends that are noted, and not known to be on disk.
-    noted: Vec<GrantId>,
     /// Accounts that somebody has come to since the look that is under way began.
     came: Arc<Mutex<BTreeSet<Account>>>,
     answers: Vec<Waiting>,
@@ -124,18 +123,13 @@ impl Behind {
             self.came.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone());
         }
     }
-
-    /// The ends that were noted until now: they are on disk.
-    pub(super) fn take_noted(&mut self) -> Vec<GrantId> {
-        std::mem::take(&mut self.noted)
-    }
 }
 
 impl Engine {
     /// Whether what is left behind is ended, and not only told of.
     fn ends_left_behind(&self) -> bool {
-        let sessions = &self.config.sessions;
-        self.enforces() && sessions.end_with_grant && sessions.left_behind == LeftBehind::End
+        let sessions = &self.core.config.sessions;
+        self.core.enforces() && sessions.end_with_grant && sessions.left_behind == LeftBehind::End
     }
 
     /// Has it looked for what these grants that have ended left behind; then their ends are on record.
@@ -145,9 +139,9 @@ impl Engine {
     }
 
     /// A lockdown: also under grants that ended before, what their connections started may go on.
-    pub(super) fn look_behind_traced(&mut self) {
+    pub(crate) fn look_behind_traced(&mut self) {
         let traced = self.traces.grants();
-        let ended = self.grants.all().iter().filter(|grant| grant.end.is_some() && traced.contains(&grant.id));
+        let ended = self.core.grants.all().iter().filter(|grant| grant.end.is_some() && traced.contains(&grant.id));
         let ended: Vec<GrantId> = ended.map(|grant| grant.id.clone()).collect();
         ended.iter().for_each(|id| self.behind.want(id, Wish::default()));
     }
@@ -155,7 +149,7 @@ impl Engine {
     /// After a start: what ended just before it is looked after as if there had been none.
     pub(super) fn resume_looks_behind(&mut self, now: Now) {
         let just = |at: Timestamp| now.wall.duration_since(at) < LOOKS_TAKE;
-        let ended = self.grants.all().iter().filter(|grant| grant.end.as_ref().is_some_and(|end| just(end.at)));
+        let ended = self.core.grants.all().iter().filter(|grant| grant.end.as_ref().is_some_and(|end| just(end.at)));
         let ended: Vec<GrantId> = ended.map(|grant| grant.id.clone()).collect();
         ended.iter().for_each(|id| self.behind.want(id, Wish { whole: true, first: false }));
         self.begin_look_behind(now);
@@ -199,9 +193,9 @@ impl Engine {
     fn question_behind(&self, wishes: &BTreeMap<GrantId, Wish>, now: Now) -> Question {
         let ends = self.ends_left_behind();
         let mut by_account: BTreeMap<&Account, Vec<&Grant>> = BTreeMap::new();
-        self.grants.all().iter().for_each(|grant| by_account.entry(&grant.account).or_default().push(grant));
+        self.core.grants.all().iter().for_each(|grant| by_account.entry(&grant.account).or_default().push(grant));
         let case = |(id, wish): (&GrantId, &Wish)| {
-            let grant = self.grants.get(id)?;
+            let grant = self.core.grants.get(id)?;
             let since = occupied_since(grant, by_account[&grant.account].iter().copied());
             let over = Over { connections_alone: !wish.whole, ..self.over(grant, since, now) };
             let ended = grant.end.as_ref()?.at;
@@ -229,16 +223,16 @@ impl Engine {
     }
 
     fn over(&self, grant: &Grant, since: Timestamp, now: Now) -> Over {
-        let elsewhere = |session: &crate::sessions::Session| {
+        let elsewhere = |session: &Session| {
             session.account == grant.account && session.ending.is_none() && session.grant() != Some(&grant.id)
         };
-        let others = self.grants.open_ones().any(|open| open.account == grant.account && open.is_active(now));
+        let others = self.core.grants.open_ones().any(|open| open.account == grant.account && open.is_active(now));
         let age = now.wall.duration_since(since);
         Over {
             uid: grant.uid,
             audits: self.traces.of(&grant.id),
             since: now.boot.saturating_sub(Duration::try_from(age).unwrap_or_default()),
-            shared: others || self.sessions.live().iter().any(elsewhere),
+            shared: others || self.core.sessions.live().iter().any(elsewhere),
             connections_alone: false,
             attended: false,
             manager_goes: false,
@@ -250,7 +244,11 @@ impl Engine {
     fn used_since(&self, account: &Account, since: Timestamp) -> bool {
         let used = self.traces.grants();
         let lasted = |grant: &Grant| grant.end.as_ref().is_none_or(|end| end.at >= since);
-        self.grants.all().iter().any(|grant| grant.account == *account && lasted(grant) && used.contains(&grant.id))
+        self.core
+            .grants
+            .all()
+            .iter()
+            .any(|grant| grant.account == *account && lasted(grant) && used.contains(&grant.id))
     }
 
     /// Listeners of root's sshds and every connection's own processes: connections end by themselves.
@@ -262,13 +260,13 @@ impl Engine {
 
     /// The audit sessions of this grant's connections that go on.
     fn live_audits(&self, id: &GrantId) -> BTreeSet<u32> {
-        let live = self.sessions.live().iter().filter(|s| s.ending.is_none() && s.grant() == Some(id));
+        let live = self.core.sessions.live().iter().filter(|s| s.ending.is_none() && s.grant() == Some(id));
         live.filter_map(|session| left_behind::own_audit_session(session.monitor)).collect()
     }
 
     /// Remembers the audit session of a granted connection.
     pub(super) fn trace(&mut self, id: &record::SessionId) {
-        let Some(session) = self.sessions.get(id) else { return };
+        let Some(session) = self.core.sessions.get(id) else { return };
         if let (Some(grant), Some(audit)) = (session.grant(), left_behind::own_audit_session(session.monitor)) {
             self.traces.add(grant, audit);
         }
@@ -279,8 +277,8 @@ impl Engine {
         let LookedBehind { ends, cases, used, asked } = looked;
         let wishes = self.behind.under_way.take().unwrap_or_default();
         if let Some(mut used) = used {
-            let occupied: BTreeSet<&Account> = self.grants.open_ones().map(|grant| &grant.account).collect();
-            let account = |id: &GrantId| self.grants.get(id).map(|grant| &grant.account);
+            let occupied: BTreeSet<&Account> = self.core.grants.open_ones().map(|grant| &grant.account).collect();
+            let account = |id: &GrantId| self.core.grants.get(id).map(|grant| &grant.account);
             // Whose connection came while it was looked.
             used.extend(self.traces.audits().difference(&asked));
             self.traces.keep(&used, |id| account(id).is_some_and(|account| occupied.contains(account)));
@@ -290,20 +288,20 @@ impl Engine {
             if ends {
                 self.watch_behind(&id, wish, alive, now);
             }
-            self.behind.answers.iter_mut().for_each(|answer| answer.learn(&id, self.grants.get(&id), &findings));
+            self.behind.answers.iter_mut().for_each(|answer| answer.learn(&id, self.core.grants.get(&id), &findings));
             match wish.first {
-                true => self.note_end(&id, |draft| findings.told_by(draft)),
+                true => self.core.note_grant_end(&id, findings.details()),
                 false => self.note_ended_later(&id, findings),
             }
         }
-        self.commit(now);
+        self.core.commit(now);
         self.begin_look_behind(now);
         self.answer_who_waited(now);
     }
 
     /// Plans the next look for what is left under a grant; none once the last one has found nothing.
     fn watch_behind(&mut self, id: &GrantId, wish: Wish, alive: bool, now: Now) {
-        let Some(end) = self.grants.get(id).and_then(|grant| grant.end.as_ref()) else { return };
+        let Some(end) = self.core.grants.get(id).and_then(|grant| grant.end.as_ref()) else { return };
         let ago = Duration::try_from(now.wall.duration_since(end.at)).unwrap_or_default();
         // What a sweep or a lockdown finds long after the end is looked after from now on.
         if wish.whole || alive || self.behind.watched.contains_key(id) {
@@ -321,22 +319,15 @@ impl Engine {
         self.behind.earliest = now.boot + AFTER_FAILURE;
         for (id, wish) in self.behind.under_way.take().unwrap_or_default() {
             if wish.first {
-                self.note_end(&id, |draft| draft.with("left_behind_unknown", why));
+                self.core.note_grant_end(&id, vec![("left_behind_unknown", why.into())]);
             }
             self.behind.want(&id, Wish { first: false, ..wish });
         }
-        self.commit(now);
-    }
-
-    fn note_end(&mut self, id: &GrantId, told: impl FnOnce(Draft) -> Draft) {
-        if let Some(draft) = self.grants.get(id).and_then(grant_ended) {
-            self.recorder.note(told(draft));
-            self.behind.noted.push(id.clone());
-        }
+        self.core.commit(now);
     }
 
     fn note_ended_later(&mut self, id: &GrantId, findings: Findings) {
-        let Some(grant) = self.grants.get(id).filter(|_| findings.ended() > 0) else { return };
+        let Some(grant) = self.core.grants.get(id).filter(|_| findings.ended() > 0) else { return };
         let sentence = format!("what {} left running on {} was ended: the grant is over", grant.person, grant.account);
         let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
             .with("ended", "left_behind")
@@ -344,7 +335,8 @@ impl Engine {
         draft.person = Some(grant.person.clone());
         draft.account = Some(grant.account.clone());
         draft.grant = Some(id.clone());
-        self.recorder.note(findings.told_by(draft));
+        let told = findings.details().into_iter();
+        self.core.recorder.note(told.fold(draft, |draft, (name, value)| draft.with(name, value)));
     }
 }
 

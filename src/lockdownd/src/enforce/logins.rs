@@ -4,16 +4,20 @@
 //! decided as for every session, by the pass that follows.
 
 use jiff::Timestamp;
-use lockdown_core::{attempts::Login as LogLogin, policy::time::Now};
+use lockdown_core::{
+    attempts::Login as LogLogin,
+    machine::with_uses,
+    policy::time::Now,
+    sessions::{Session, Standing},
+};
 use lockdown_host::{
     clock,
     logins::{self, Login},
-    processes::{self, ProcessId},
+    processes,
 };
 use record::{Account, ArtifactType, Draft};
 
 use super::Engine;
-use crate::sessions::{Session, Standing};
 
 /// How long after it was opened a session is looked at, to see what it is used for: when a shell is surely there, and
 /// when the first command of a script is.
@@ -38,8 +42,8 @@ impl Engine {
             return;
         }
         self.find_logins(now);
-        self.end_unbacked_sessions(now);
-        self.commit(now);
+        self.core.end_unbacked_sessions(now);
+        self.core.commit(now);
         let after = clock::now().boot;
         self.ways.ungated = Some(after + WHILE_UNGATED.max(after.saturating_sub(now.boot) * SHARE));
     }
@@ -52,14 +56,14 @@ impl Engine {
         };
         let mut taken_in = Vec::new();
         for login in found {
-            if self.sessions.nearest(&[login.monitor]).is_none() {
+            if self.core.sessions.nearest(&[login.monitor]).is_none() {
                 taken_in.extend(self.take_in(login, now));
             }
         }
         // Known once it is on record, and not before: after a crash in between its line in sshd's log still tells of it.
         let found = taken_in.iter().map(|session| (session.monitor.pid, session.opened_at, now.wall));
-        self.covered.found.extend(found);
-        self.commit(now);
+        self.core.covered.found.extend(found);
+        self.core.commit(now);
         self.read_back(taken_in, now);
         self.emergencies_noted.retain(|pid| processes::identity(*pid).is_some());
     }
@@ -70,10 +74,11 @@ impl Engine {
             tracing::error!(pid = login.monitor.pid, uid = login.uid, "a connection of no account was found");
             return None;
         };
-        let exempt = self.exempt().iter().any(|name| *name == account || self.uid_of(name) == Some(login.uid));
-        let age = now.boot.saturating_sub(processes::began(login.monitor));
+        let exempt =
+            self.core.exempt().iter().any(|name| *name == account || self.core.uid_of(name) == Some(login.uid));
+        let age = now.boot.saturating_sub(login.monitor.began());
         let session = Session {
-            id: self.new_session_id(),
+            id: self.core.new_session_id(),
             account,
             standing: if exempt { Standing::Emergency } else { Standing::Unattributed },
             source: login.source,
@@ -87,11 +92,11 @@ impl Engine {
         };
         let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
         let draft = self.found_login(&session, now);
-        if !self.keep_session(session.clone()) {
+        if !self.core.keep_session(session.clone()) {
             return None;
         }
         if !is_known {
-            self.note_login(draft, now);
+            self.core.note_login(draft, now);
         }
         Some(session)
     }
@@ -99,7 +104,7 @@ impl Engine {
     /// The account that sshd's title names, if it has that user id; else the first that has.
     fn account_of(&self, login: &Login) -> Option<Account> {
         let titled = login.name.as_ref().and_then(|name| name.parse::<Account>().ok());
-        let has_uid = |account: &Account| self.uid_of(account) == Some(login.uid);
+        let has_uid = |account: &Account| self.core.uid_of(account) == Some(login.uid);
         titled.clone().filter(has_uid).or_else(|| self.world.account_by_uid(login.uid)).or(titled)
     }
 
@@ -141,8 +146,8 @@ impl Engine {
 
     /// Whether such a login was refused: without an answer the gate lets by exempt accounts alone.
     pub(super) fn was_refused_unheard(&self, login: &LogLogin) -> bool {
-        let is_exempt = self.exempt().iter().any(|name| name.as_str() == login.account);
-        self.enforces() && !is_exempt && self.is_unheard(login)
+        let is_exempt = self.core.exempt().iter().any(|name| name.as_str() == login.account);
+        self.core.enforces() && !is_exempt && self.is_unheard(login)
     }
 
     /// Puts one that was refused so on record, once it is over.
@@ -154,23 +159,18 @@ impl Engine {
             .with("methods", vec![login.method.clone()])
             .with("pid", login.pid)
             .with("began_at", login.time.to_string());
-        draft.person = login.fingerprint.as_ref().and_then(|fingerprint| self.people.get(fingerprint).cloned());
+        draft.person = login.fingerprint.as_ref().and_then(|fingerprint| self.core.people.get(fingerprint).cloned());
         draft.account = login.account.parse().ok();
         draft.fingerprint.clone_from(&login.fingerprint);
         draft.source.clone_from(&login.source);
-        self.recorder.note_often(draft, 1, now);
+        self.core.recorder.note_often(draft, 1, now);
         self.commit_login(login, now);
-    }
-
-    /// Whether a process began while enforce was in force.
-    pub(super) fn began_in_force(&self, process: ProcessId) -> bool {
-        self.mode.in_force_since().is_some_and(|since| processes::began(process) >= since)
     }
 
     /// Whether a login of then came past the gate, where the gate was not asked: in observe it lets everybody by while the
     /// daemon does not answer, and leaves no word of it.
     pub(super) fn gate_was_there(&self, time: Timestamp, now: Now) -> bool {
-        let in_force = self.mode.in_force_since().is_some_and(|since| {
+        let in_force = self.core.mode.in_force_since().is_some_and(|since| {
             let ago = now.boot.saturating_sub(since);
             since.is_zero() || now.wall.checked_sub(ago).is_ok_and(|from| time >= from)
         });
@@ -191,21 +191,12 @@ impl Engine {
 
     /// Looks what a session is used for, and warns terminals that are new to it.
     pub(super) fn look_at(&mut self, id: &record::SessionId, now: Now) {
-        let Some(monitor) = self.sessions.get(id).filter(|session| session.ending.is_none()).map(|s| s.monitor) else {
+        let Some(monitor) = self.core.sessions.get(id).filter(|session| session.ending.is_none()).map(|s| s.monitor)
+        else {
             return;
         };
-        self.sessions.note_uses(id, logins::uses(monitor));
+        self.core.sessions.note_uses(id, logins::uses(monitor));
         self.trace(id);
-        self.warn(id, now);
+        self.core.warn(id, now);
     }
-}
-
-/// Adds what a session has been seen to be used for.
-pub(super) fn with_uses(draft: Draft, session: &Session) -> Draft {
-    let words = session.uses.words();
-    if words.is_empty() {
-        return draft;
-    }
-    let draft = draft.with("uses", words);
-    if session.uses.terminals.is_empty() { draft } else { draft.with("terminals", session.uses.terminal_names()) }
 }

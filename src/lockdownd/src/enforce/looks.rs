@@ -8,23 +8,22 @@ use std::{collections::BTreeSet, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use control::Allow;
 use jiff::Timestamp;
-use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::Config,
-    grants::Grants,
-    policy::{observation::repeat_after, rendered},
+    machine::{Around, Event},
+    policy::{grant::Grant, observation::repeat_after, time::Now},
+    sessions::Sessions,
 };
 use record::{Account, ArtifactType, Draft};
 
 use super::{
-    Ending, Engine,
+    Engine,
     homes::{Command, Hanging, Homes, Plot},
     jobs::Kind,
     world::{Looked, World},
 };
 use crate::{
     operator::Asker,
-    sessions::Sessions,
     trigger::{Place, Reason, Reply},
 };
 
@@ -126,7 +125,8 @@ impl Looks {
 impl Engine {
     /// A place outside homes was touched: what really changed is looked at, recorded and acted on.
     pub(super) fn world_touched(&mut self, place: Place, now: Now) {
-        let settle = place == Place::Anywhere || self.enforces() || self.config.mode == control::Mode::Enforce;
+        let settle =
+            place == Place::Anywhere || self.core.enforces() || self.core.config.mode == control::Mode::Enforce;
         self.look_for(Then { settle, sweep: false }, now);
     }
 
@@ -151,7 +151,10 @@ impl Engine {
         if !self.looks.begins(now) {
             return;
         }
-        let (before, named) = (Arc::clone(&self.world), named_accounts(&self.config, &self.grants, &self.sessions));
+        let (before, named) = (
+            Arc::clone(&self.world),
+            named_accounts(&self.core.config, self.core.grants.open_ones(), &self.core.sessions),
+        );
         self.begin_job(Kind::World, None, now, move || Some(Reason::Looked(Box::new(before.look(&named)))));
     }
 
@@ -161,12 +164,11 @@ impl Engine {
         let mut then = self.looks.ended(world.partial().is_empty(), again, now);
         self.looks.lost = None;
         // Judged now: the mode that is wanted may be another since the look began.
-        let enforce = self.enforces() || self.config.mode == control::Mode::Enforce;
+        let enforce = self.core.enforces() || self.core.config.mode == control::Mode::Enforce;
         then.settle |= enforce && !changed.is_empty();
         for what in world.partial().iter().filter(|what| !self.world.partial().contains(what)) {
             tracing::warn!("not seen whole, and left as it was: {what}; it is looked at again");
         }
-        let has_settled = world.known().settled && !self.world.known().settled;
         if world.directories() != self.world.directories() {
             // What changed before they are watched is seen by one more look.
             self.looks.moved = true;
@@ -174,16 +176,16 @@ impl Engine {
         }
         // Where nothing was known before, nothing is new.
         let before = Arc::clone(&self.world);
-        let is_new = |account: &&Account| !before.known().uids.is_empty() && before.uid_of(account).is_none();
+        let is_new =
+            |account: &&Account| !before.known().uids.is_empty() && !before.known().uids.contains_key(*account);
         self.spare_new(world.known().uids.keys().filter(is_new).cloned().collect(), now);
         self.world = Arc::new(world);
         self.keep_renamed(&before, now);
         if !changed.is_empty() {
             self.note_changed(&changed, now);
         }
-        if has_settled || !changed.is_empty() {
-            self.back_grants(now);
-        }
+        self.see_to_room(now);
+        self.step(Event::Seen(self.around()), now);
         self.after_look(then, now);
     }
 
@@ -191,6 +193,7 @@ impl Engine {
     pub(super) fn look_lost(&mut self, why: &str, now: Now) {
         let then = self.looks.ended(false, None, now);
         self.looks.lost = Some(why.to_owned());
+        self.core.around.not_seen_whole = self.not_seen_whole().map(str::to_owned).collect();
         self.after_look(then, now);
     }
 
@@ -198,7 +201,7 @@ impl Engine {
         if then.settle {
             self.settle_mode(now);
         }
-        self.pass(now);
+        self.step(Event::Pass, now);
         for Waiting { allow, asker, reply } in mem::take(&mut self.looks.waiting) {
             self.allow(allow, asker, reply, now);
         }
@@ -215,9 +218,9 @@ impl Engine {
         let draft = self.by_changers(draft, changed).with("changed", changed.to_vec());
         if only_accounts {
             // Anybody can change their own entry as often as they like (chfn(1), chsh(1)).
-            self.recorder.note_often(draft, 1, now);
+            self.core.recorder.note_often(draft, 1, now);
         } else {
-            self.recorder.note(draft);
+            self.core.recorder.note(draft);
         }
         self.tell_homes();
         self.attest_soon(only_accounts, now);
@@ -231,8 +234,8 @@ impl Engine {
         reply: Reply,
         now: Now,
     ) -> Option<(Allow, Asker, Reply)> {
-        let theirs = self.config.people.get(&allow.person).map(|entry| &entry.accounts);
-        let unknown = theirs.into_iter().flatten().any(|account| self.uid_of(account).is_none());
+        let theirs = self.core.config.people.get(&allow.person).map(|entry| &entry.accounts);
+        let unknown = theirs.into_iter().flatten().any(|account| self.core.uid_of(account).is_none());
         if !unknown || self.looks.waiting.len() >= MAX_WAITING {
             return Some((allow, asker, reply));
         }
@@ -246,24 +249,14 @@ impl Engine {
         self.world.partial().iter().chain(&self.looks.lost).map(String::as_str)
     }
 
+    /// What the core knows of the host.
+    fn around(&self) -> Around {
+        self.world.around(self.looks.lost.as_deref())
+    }
+
     /// Since when something has not been seen whole, once that has lasted; and whether it has for long.
     pub(crate) fn not_whole_since(&self, now: Now) -> Option<(Timestamp, bool)> {
         self.looks.not_whole_since(now)
-    }
-
-    /// Ends grants that configuration and accounts no longer back, and makes those that the configuration renders.
-    pub(crate) fn back_grants(&mut self, now: Now) {
-        let (config, known) = (self.config.clone(), Arc::clone(self.world.known()));
-        let changes = rendered::judge(&config, &known, self.grants.all(), now.wall);
-        self.grants_unsaved |= !changes.moved.is_empty();
-        self.grants.stand_at(changes.moved);
-        for (id, reason) in changes.end {
-            self.end_grants(&[id], &Ending::by_config(reason), now);
-        }
-        for (wanted, first_created) in changes.make {
-            self.make_rendered(wanted, first_created, now);
-        }
-        self.grants.keep_contents(config.rendered.iter().map(rendered::content).collect());
     }
 
     /// Tells the homes thread which key files there are and whether to act on them.
@@ -280,8 +273,8 @@ impl Engine {
 
     /// What is to be kept free of keys, worked out where it is needed: with many accounts that takes a while.
     pub(crate) fn plot(&self) -> Plot {
-        let mode = if self.mode.removes_keys() { control::Mode::Enforce } else { control::Mode::Observe };
-        let spared: BTreeSet<Account> = self.exempt().iter().chain(self.retired.spared()).cloned().collect();
+        let mode = if self.core.mode.removes_keys() { control::Mode::Enforce } else { control::Mode::Observe };
+        let spared: BTreeSet<Account> = self.core.exempt().iter().chain(self.retired.spared()).cloned().collect();
         let world: Arc<World> = Arc::clone(&self.world);
         Plot::new(move || world.territory(&spared, mode))
     }
@@ -299,9 +292,13 @@ impl Engine {
 }
 
 /// The accounts that something of ours names: the name service is asked for those which passwd does not list.
-pub(super) fn named_accounts(config: &Config, grants: &Grants, sessions: &Sessions) -> BTreeSet<Account> {
+pub(super) fn named_accounts<'a>(
+    config: &Config,
+    open: impl Iterator<Item = &'a Grant>,
+    sessions: &Sessions,
+) -> BTreeSet<Account> {
     let people = config.people.values().flat_map(|entry| &entry.accounts);
-    let granted = grants.open_ones().map(|grant| &grant.account);
+    let granted = open.map(|grant| &grant.account);
     let live = sessions.live().iter().map(|session| &session.account);
     people.chain(&config.accounts.exempt).chain(granted).chain(live).cloned().collect()
 }

@@ -13,7 +13,7 @@ use record::{Actor, ArtifactType, Draft};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Engine, Waiting,
+    Engine,
     checks::{Entry, Leaving, Looks, Task},
 };
 use crate::trigger::Reply;
@@ -40,15 +40,9 @@ struct Trial {
     boot_id: String,
 }
 
-/// The mode that is in force.
+/// What stands in the way of the mode that is wanted, and what is done about it.
 #[derive(Debug, Default)]
 pub(crate) struct ModeState {
-    enforces: bool,
-    /// Enforce is in force, and whether it will stay so is not known yet.
-    is_entering: bool,
-    /// When enforce came into force, on the boot clock; nothing in observe.
-    since: Option<Duration>,
-    trial: Option<Deadline>,
     /// What is to be left is a trial whose time is over.
     trial_over: bool,
     /// Entering failed although nothing had stood in the way: it is not tried again before something changes.
@@ -60,38 +54,9 @@ pub(crate) struct ModeState {
 }
 
 impl ModeState {
-    pub(crate) fn enforces(&self) -> bool {
-        self.enforces
-    }
-
-    /// The mode before the state is read. Since when enforce is in force is not known: nobody's session ends by that.
-    pub(super) fn resume_unread(&mut self, enforces: bool, now: Now) {
-        self.enforces = enforces;
-        self.since = Some(now.boot);
-    }
-
-    /// Since when enforce is in force without a break, on the boot clock: zero where it was before this boot.
-    pub(crate) fn in_force_since(&self) -> Option<Duration> {
-        self.since.filter(|_| self.enforces)
-    }
-
-    pub(crate) fn trial_ends(&self) -> Option<Deadline> {
-        self.trial
-    }
-
     /// When something is due about it, on the boot clock.
     pub(super) fn due(&self) -> Option<Duration> {
         self.looks.due()
-    }
-
-    /// Whether enforce is in force, and it is not certain yet whether it stays so.
-    pub(super) fn is_entering(&self) -> bool {
-        self.is_entering
-    }
-
-    /// Whether key files in homes go: not while it is uncertain whether enforce holds.
-    pub(super) fn removes_keys(&self) -> bool {
-        self.enforces && !self.is_entering
     }
 }
 
@@ -104,25 +69,25 @@ impl Engine {
 
     /// Takes up the mode that the last run left, then the one that the configuration wants.
     pub(super) fn resume_mode(&mut self, now: Now) {
-        let (path, boot_id) = (control::gate::ENFORCING, self.world.boot_id().to_owned());
+        let (path, boot_id) = (control::gate::ENFORCING, self.core.boot_id().to_owned());
         match fs::read(path) {
             Ok(bytes) => {
                 // A marker that cannot be read says enforce all the same; it has no trial that could still be on.
                 let marker: Marker = serde_json::from_slice(&bytes).unwrap_or_default();
-                self.mode.enforces = true;
-                self.mode.since = Some(match marker.since {
+                self.core.mode.enforces = true;
+                self.core.mode.since = Some(match marker.since {
                     Some(since) if since.boot_id == boot_id => since.boot,
                     Some(_) => Duration::ZERO,
                     None => now.boot,
                 });
                 let same_boot = marker.trial.filter(|trial| trial.boot_id == boot_id);
-                self.mode.trial = same_boot.map(|trial| trial.until).filter(|until| !until.has_passed(now));
+                self.core.mode.trial = same_boot.map(|trial| trial.until).filter(|until| !until.has_passed(now));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::error!(%error, "{path} cannot be read: the daemon goes on as if enforce had been on");
-                self.mode.enforces = true;
-                self.mode.since = Some(now.boot);
+                self.core.mode.enforces = true;
+                self.core.mode.since = Some(now.boot);
             }
         }
         self.settle_mode(now);
@@ -152,18 +117,18 @@ impl Engine {
     }
 
     fn is_wanted(&self) -> bool {
-        self.config.mode == control::Mode::Enforce || self.mode.trial.is_some()
+        self.core.config.mode == control::Mode::Enforce || self.core.mode.trial.is_some()
     }
 
     fn bring_about(&mut self, now: Now) {
         // Whether a trial is on stands in the state. The mode stays what it is until that is read.
-        if self.is_unread() {
+        if self.core.is_unread() {
             return;
         }
-        match (self.is_wanted(), self.mode.enforces) {
+        match (self.is_wanted(), self.core.mode.enforces) {
             (true, true) => {
                 // The drop-in and the marker are as they must be, whoever took them away.
-                self.keep_state_files(now);
+                self.keep_state_files();
                 self.begin_task(Task::Keep, now);
             }
             (true, false) => self.begin_task(Task::Enter(Entry { trial: None, asked: None }), now),
@@ -188,22 +153,22 @@ impl Engine {
     }
 
     fn try_entry(&mut self, entry: Entry, now: Now) {
-        if !self.mode.enforces {
+        if !self.core.mode.enforces {
             return self.begin_task(Task::Enter(entry), now);
         }
-        self.mode.trial = entry.trial;
-        self.keep_state_files(now);
+        self.core.mode.trial = entry.trial;
+        self.keep_state_files();
         let actor = entry.asked.as_ref().map(|(actor, _)| actor.clone());
         self.note_mode("enforce", "an operator gives the trial another end", entry.trial, actor);
-        self.commit(now);
+        self.core.commit(now);
         self.answer_entry(entry, Ok(Vec::new()), now);
     }
 
     /// The trial's time is over: back to what the configuration says.
     pub(super) fn end_trial(&mut self, now: Now) {
-        self.mode.trial = None;
-        if self.config.mode == control::Mode::Enforce {
-            self.keep_state_files(now);
+        self.core.mode.trial = None;
+        if self.core.config.mode == control::Mode::Enforce {
+            self.keep_state_files();
         } else {
             self.mode.trial_over = true;
             self.settle_mode(now);
@@ -213,7 +178,7 @@ impl Engine {
     /// What was looked at, with nothing else to be done about it.
     pub(super) fn note_obstacles(&mut self, obstacles: Vec<Obstacle>, now: Now) {
         // What stood in the way is gone, and nothing had told of it.
-        let mended = obstacles.is_empty() && self.is_wanted() && !self.mode.enforces && !self.mode.put_failed;
+        let mended = obstacles.is_empty() && self.is_wanted() && !self.core.mode.enforces && !self.mode.put_failed;
         self.mode.looks.touched |= mended;
         self.report_obstacles(obstacles, now);
     }
@@ -226,16 +191,17 @@ impl Engine {
             self.report_obstacles(obstacles, now);
             return self.answer_entry(entry, Err(sentences), now);
         }
-        if entry.asked.is_none() && self.config.mode != control::Mode::Enforce {
+        if entry.asked.is_none() && self.core.config.mode != control::Mode::Enforce {
             return;
         }
         self.find_logins(now);
-        self.mode.since = Some(now.boot);
-        self.mode.enforces = true;
-        self.mode.is_entering = true;
-        self.mode.trial = entry.trial;
+        self.core.mode.since = Some(now.boot);
+        self.core.mode.enforces = true;
+        self.core.mode.is_entering = true;
+        self.core.mode.trial = entry.trial;
         self.mode.obstacles.clear();
-        self.set_store_right(now);
+        self.core.set_store_right(now);
+        self.follow(now);
         self.begin_task(Task::PutIn(entry), now);
     }
 
@@ -247,14 +213,14 @@ impl Engine {
         if !found.is_empty() {
             return self.go_back(entry, found, now);
         }
-        self.mode.is_entering = false;
+        self.core.mode.is_entering = false;
         self.tell_homes();
         let (reason, actor) = match &entry.asked {
             Some((actor, _)) => ("an operator tries enforce", Some(actor.clone())),
             None => ("the configuration says enforce", None),
         };
         self.note_mode("enforce", reason, entry.trial, actor);
-        self.pass(now);
+        self.core.pass(now);
         let changed = [
             format!("{} tells sshd to read keys from the key store alone", drop_in::PATH),
             "the gate refuses whoever has no grant".to_owned(),
@@ -268,13 +234,13 @@ impl Engine {
         let (Some((_, reply)), Some(until)) = (entry.asked, entry.trial) else { return };
         let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
         let answer = done.map(|changed| Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }));
-        self.answer_on_record(Waiting::Operator(reply, answer.map_err(not_ready)), now);
+        self.answer_on_record(reply, answer.map_err(not_ready), now);
     }
 
     fn go_back(&mut self, entry: Entry, found: Vec<Obstacle>, now: Now) {
         self.mode.put_failed = true;
         // Or it would be entered anew at once.
-        self.mode.trial = None;
+        self.core.mode.trial = None;
         let reply = entry.asked.map(|(_, reply)| reply);
         self.begin_task(Task::TakeOut(Leaving { why: None, found, reply }), now);
     }
@@ -285,16 +251,16 @@ impl Engine {
         if let Err(error) = taken_out {
             tracing::error!(%error, "sshd's drop-in could not be removed: keys in homes stay without effect");
         }
-        self.mode.enforces = false;
-        self.mode.is_entering = false;
-        self.mode.since = None;
-        self.mode.trial = None;
-        self.keep_state_files(now);
-        self.set_store_right(now);
+        self.core.mode.enforces = false;
+        self.core.mode.is_entering = false;
+        self.core.mode.since = None;
+        self.core.mode.trial = None;
+        self.keep_state_files();
+        self.core.set_store_right(now);
         self.tell_homes();
         if let Some(why) = why {
             self.note_mode("observe", why, None, None);
-            self.commit(now);
+            self.core.commit(now);
         }
         if !found.is_empty() {
             let sentences = found.iter().map(ToString::to_string).collect();
@@ -312,25 +278,27 @@ impl Engine {
         };
         let (before, after) = (sentences(&self.mode.obstacles), sentences(&obstacles));
         self.mode.obstacles = obstacles;
-        if before.keys().eq(after.keys()) || !(self.enforces() || (self.config.mode == control::Mode::Enforce)) {
+        if before.keys().eq(after.keys())
+            || !(self.core.enforces() || (self.core.config.mode == control::Mode::Enforce))
+        {
             return;
         }
-        let what = if self.enforces() { "weakens enforce" } else { "stands in the way of enforce" };
+        let what = if self.core.enforces() { "weakens enforce" } else { "stands in the way of enforce" };
         for (_, broken) in after.iter().filter(|(identity, _)| !before.contains_key(*identity)) {
             let draft = Draft::new(ArtifactType::SshdChanged, format!("something {what}: {broken}"));
-            self.recorder.note(draft.with("broken", broken.as_str()).with("enforces", self.enforces()));
+            self.core.recorder.note(draft.with("broken", broken.as_str()).with("enforces", self.core.enforces()));
         }
         for (_, mended) in before.iter().filter(|(identity, _)| !after.contains_key(*identity)) {
             let draft = Draft::new(ArtifactType::SshdChanged, format!("no longer {what}: {mended}"));
-            self.recorder.note(draft.with("mended", mended.as_str()).with("enforces", self.enforces()));
+            self.core.recorder.note(draft.with("mended", mended.as_str()).with("enforces", self.core.enforces()));
         }
-        self.commit(now);
+        self.core.commit(now);
     }
 
     /// What the marker of enforce says.
     pub(super) fn marker(&self) -> Vec<u8> {
-        let trial = self.mode.trial.map(|until| Trial { until, boot_id: self.world.boot_id().to_owned() });
-        let since = self.mode.since.map(|boot| Since { boot, boot_id: self.world.boot_id().to_owned() });
+        let trial = self.core.mode.trial.map(|until| Trial { until, boot_id: self.core.boot_id().to_owned() });
+        let since = self.core.mode.since.map(|boot| Since { boot, boot_id: self.core.boot_id().to_owned() });
         serde_json::to_vec(&Marker { trial, since }).expect("a marker has string keys only")
     }
 
@@ -341,7 +309,7 @@ impl Engine {
             draft = draft.with("trial_until", until.wall.to_string());
         }
         draft.actor = actor;
-        self.recorder.note(draft);
+        self.core.recorder.note(draft);
     }
 }
 

@@ -6,18 +6,12 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::mpsc, thread, time::Duration};
 
 use control::{Answer, Refusal, RefusalCode, ReloadAnswer};
-use jiff::Timestamp;
 use lockdown_core::config::{self, Accounts, Config};
-use lockdown_core::policy::time::Now;
+use lockdown_core::{machine::Waiting, policy::time::Now};
 use lockdown_host::{config_files, readiness};
 use record::{Account, ArtifactType, Draft};
 
-use super::{
-    ConfigState, Engine,
-    jobs::Kind,
-    on_disk::{Unrecorded, Waiting},
-    start::LAST_GOOD,
-};
+use super::{ConfigState, Engine, jobs::Kind, start::LAST_GOOD};
 use crate::{
     disk::{Store, keeping},
     trigger::{Reason, Reply},
@@ -81,8 +75,7 @@ impl Engine {
     /// Whether systemd still waits for what came of a SIGHUP.
     #[must_use]
     pub fn is_reloading(&self) -> bool {
-        let is_over = |waiting: &Unrecorded| matches!(waiting.answer, Waiting::Systemd);
-        self.reloads.signalled || self.unrecorded.iter().any(is_over)
+        self.reloads.signalled || self.core.is_reloading()
     }
 
     fn begin_reload(&mut self, now: Now) {
@@ -92,7 +85,7 @@ impl Engine {
         }
         self.reloads.again = false;
         self.reloads.waited.append(&mut self.reloads.waiting);
-        let before = self.config.accounts.clone();
+        let before = self.core.config.accounts.clone();
         self.begin_job(Kind::Reload, None, now, move || {
             let config = config_files::load(Path::new(config_files::CONFIG_DIR));
             let accounts = config.as_ref().ok().map(|config| &config.accounts);
@@ -114,7 +107,7 @@ impl Engine {
             Ok(config) => {
                 // Where enforce ends with it, everybody's own keys work again.
                 let stays =
-                    self.enforces() && (config.mode == control::Mode::Enforce || self.mode.trial_ends().is_some());
+                    self.core.enforces() && (config.mode == control::Mode::Enforce || self.core.mode.trial.is_some());
                 match locks_out.filter(|_| stays) {
                     Some(why) => {
                         let why = would_lock_out(&why);
@@ -141,7 +134,7 @@ impl Engine {
                 self.refuse_config(error.summary(), &problems, error.count(), now);
             }
         }
-        self.pass(now);
+        self.core.pass(now);
         self.advance_mode(now);
     }
 
@@ -150,23 +143,20 @@ impl Engine {
         // What is due is due by the configuration in force until now.
         self.meet_schedule(now);
         // Places count too: what the same settings came from may have moved to another template.
-        let same = config == self.config && self.config_state.refused.is_none();
-        self.people = Self::index_people(&config);
-        let sweeps_change = self.schedule.change(&config, now);
+        let same = config == self.core.config && self.config_state.refused.is_none();
         let (stack, keeping) = (config.host.stack.clone(), keeping(&config));
         let set = move |store: &mut Store| {
             store.ledger.set(stack, keeping);
             None
         };
-        self.recorder.work("telling the ledger what to keep", Box::new(set), now);
-        let before = std::mem::replace(&mut self.config, config);
+        self.work("telling the ledger what to keep", Box::new(set));
+        let before = self.core.config.accounts.exempt.clone();
+        let sweeps_change = self.core.replace_config(config, now);
         if !same {
             self.config_state = ConfigState { loaded_at: now.wall, last_good: false, refused: None };
         }
-        self.retire(&before.accounts.exempt, now);
+        self.retire(&before, now);
         self.put_config_in_force(now);
-        // How long before an end people are warned may have changed.
-        self.warned_to = Timestamp::MIN;
         sweeps_change
     }
 
@@ -175,13 +165,13 @@ impl Engine {
         let draft = Draft::new(ArtifactType::ConfigRefused, format!("the configuration was refused: {summary}"))
             .with("problems", problems.to_vec())
             .with("count", count as u64);
-        self.recorder.note(draft);
-        self.commit(now);
+        self.core.recorder.note(draft);
+        self.core.commit(now);
         for reply in std::mem::take(&mut self.reloads.waited) {
             let refusal = Refusal::new(RefusalCode::BadConfig, "the configuration is refused; what was in force stays")
                 .hint("mend this, then systemctl reload lockdownd:");
             let response = Err(problems.iter().cloned().fold(refusal, Refusal::detail));
-            self.answer_on_record(Waiting::Operator(reply, response), now);
+            self.answer_on_record(reply, response, now);
         }
         self.config_state.refused = Some(summary);
     }
@@ -205,17 +195,17 @@ impl Engine {
             return;
         }
         if std::mem::take(&mut self.reloads.signalled) {
-            self.answer_on_record(Waiting::Systemd, now);
+            self.core.answer_on_record(Waiting::Systemd, now);
         }
-        let wanted = self.config.mode;
+        let wanted = self.core.config.mode;
         let mut notes = Vec::new();
-        if wanted == control::Mode::Enforce && !self.enforces() {
+        if wanted == control::Mode::Enforce && !self.core.enforces() {
             notes.push("mode \"enforce\" waits for what stands in its way:".to_owned());
             notes.extend(self.obstacle_views());
         }
         for reply in std::mem::take(&mut self.reloads.settling) {
             let answer = Answer::Reload(ReloadAnswer { notes: notes.clone() });
-            self.answer_on_record(Waiting::Operator(reply, Ok(answer)), now);
+            self.answer_on_record(reply, Ok(answer), now);
         }
     }
 }

@@ -86,18 +86,18 @@ impl Retired {
 }
 
 impl Engine {
-    fn save_retired(&mut self, now: Now) {
+    fn save_retired(&mut self) {
         let bytes = serde_json::to_vec(&self.retired.until).expect("a map of strings to moments");
-        self.write_state(RETIRED, bytes, 0o600, now);
+        self.write_state(RETIRED, bytes, 0o600);
     }
 
     /// Another configuration is about to be in force: what stops being exempt by it keeps its keys for a while.
     pub(super) fn retire(&mut self, before: &BTreeSet<Account>, now: Now) {
         self.spare_nobody_given();
         let until = now.wall.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
-        let exempt = self.config.accounts.exempt.clone();
+        let exempt = self.core.config.accounts.exempt.clone();
         let gone: Vec<Account> =
-            before.difference(&exempt).filter(|account| self.uid_of(account).is_some()).cloned().collect();
+            before.difference(&exempt).filter(|account| self.core.uid_of(account).is_some()).cloned().collect();
         self.mode.looks.wanted |= *before != exempt;
         let mut changed = self.retired.drop_over(&exempt, now.wall) || self.retired.is_lost();
         for account in gone {
@@ -106,7 +106,7 @@ impl Engine {
         }
         self.retired.named.clear();
         if changed {
-            self.save_retired(now);
+            self.save_retired();
         }
     }
 
@@ -114,9 +114,9 @@ impl Engine {
     /// for a while.
     pub(super) fn keep_renamed(&mut self, before: &World, now: Now) {
         let until = now.wall.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
-        let named = self.exempt().iter().chain(self.retired.until.keys());
+        let named = self.core.exempt().iter().chain(self.retired.until.keys());
         let renamed = named.filter_map(|old| Some((old.clone(), self.world.renamed_to(before, old)?.clone())));
-        let renamed: Vec<(Account, Account)> = renamed.filter(|(_, new)| !self.exempt().contains(new)).collect();
+        let renamed: Vec<(Account, Account)> = renamed.filter(|(_, new)| !self.core.exempt().contains(new)).collect();
         for (old, new) in renamed {
             let sentence =
                 format!("the account {old}, which is exempt or was lately, is now named {new}, which is not");
@@ -125,9 +125,9 @@ impl Engine {
                 .with("renamed_from", old.as_str())
                 .with("keys_kept_until", until.to_string());
             draft.account = Some(new.clone());
-            self.recorder.note(draft);
+            self.core.recorder.note(draft);
             self.retired.until.insert(new, until);
-            self.save_retired(now);
+            self.save_retired();
         }
     }
 
@@ -145,7 +145,7 @@ impl Engine {
 
     /// A new account that a person may be given, or that is exempt already, is not about to become exempt.
     fn spare_nobody_given(&mut self) {
-        let (people, exempt) = (&self.config.people, &self.config.accounts.exempt);
+        let (people, exempt) = (&self.core.config.people, &self.core.config.accounts.exempt);
         let is_given = |account: &Account| people.values().any(|person| person.accounts.contains(account));
         self.retired.new.retain(|account, _| !is_given(account) && !exempt.contains(account));
     }
@@ -163,9 +163,9 @@ impl Engine {
 
     /// A sweep begins: keys whose time is over go like others.
     pub(super) fn end_retirement(&mut self, now: Now) {
-        let are_over = self.retired.drop_over(&self.config.accounts.exempt, now.wall);
+        let are_over = self.retired.drop_over(&self.core.config.accounts.exempt, now.wall);
         if are_over || self.retired.is_lost() {
-            self.save_retired(now);
+            self.save_retired();
         }
         if are_over {
             self.tell_homes();
@@ -186,12 +186,12 @@ impl Engine {
         let mut draft = Draft::new(ArtifactType::SshdChanged, sentence).with("keys_kept", false);
         draft.account = Some(account.clone());
         draft.actor = Some(asker.actor);
-        self.recorder.note(draft);
-        self.save_retired(now);
-        self.commit(now);
+        self.core.recorder.note(draft);
+        self.save_retired();
+        self.core.commit(now);
         self.tell_homes();
         let mut notes = Vec::new();
-        if !self.enforces() {
+        if !self.core.enforces() {
             notes.push("this host only observes: key files stay until mode is \"enforce\"".to_owned());
         }
         Ok(Answer::Retired(RetiredAnswer { account, notes }))

@@ -5,17 +5,20 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use lockdown_core::policy::time::Now;
-use lockdown_core::policy::{
-    grant::EndCause,
-    receipt::{Says, Signer, Trust, says},
+use lockdown_core::{
+    machine::Ending,
+    policy::{
+        grant::EndCause,
+        receipt::{Says, Signer, Trust, says},
+        time::Now,
+    },
 };
 use lockdown_host::{identity, paths, shipper::Shipper};
 use record::{ArtifactType, Draft, Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
 
-use super::{Ending, Engine};
+use super::Engine;
 use crate::{
     disk::{Store, identity_by},
     ledger::Full,
@@ -110,7 +113,11 @@ impl Engine {
 
     /// Looks at receipts and hint. If a receipt contradicts the ledger, another begins.
     pub(super) fn heed_shipper(&mut self, now: Now) {
-        if self.is_unread() || self.config.ship.api.is_none() || self.shipped.in_pieces || self.shipped.begins_anew {
+        if self.core.is_unread()
+            || self.core.config.ship.api.is_none()
+            || self.shipped.in_pieces
+            || self.shipped.begins_anew
+        {
             return;
         }
         let contradicting = self.contradicting_hint(now).or_else(|| self.heed_receipts(now));
@@ -132,13 +139,13 @@ impl Engine {
         if let Err(error) = self.shipped.shipper.remove_hint() {
             tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
         }
-        self.commit(now);
+        self.core.commit(now);
         self.begin_sweep(now);
     }
 
     /// Takes note of how far the newest receipt that holds covers the ledger. Answers with one that contradicts it.
     fn heed_receipts(&mut self, now: Now) -> Option<SignedReceipt> {
-        let (id, acknowledged) = self.recorder.ledger().map(|ledger| (ledger.id.clone(), ledger.acknowledged))?;
+        let (id, acknowledged) = self.ledger.as_ref().map(|ledger| (ledger.id.clone(), ledger.acknowledged))?;
         let bytes = match self.shipped.shipper.receipts(&id) {
             Ok(bytes) => bytes?,
             Err(error) => {
@@ -158,7 +165,7 @@ impl Engine {
                         store.ledger.acknowledge(seq);
                         None
                     };
-                    self.recorder.work_anew("receipts", Box::new(acknowledge), now);
+                    self.work_anew("receipts", Box::new(acknowledge));
                     return None;
                 }
                 Some(Says::Contradicted) => return Some(receipt),
@@ -195,10 +202,10 @@ impl Engine {
     /// What a receipt says, if it counts. The first one that holds has its key pinned; one by another key is told of.
     fn weigh(&mut self, receipt: &SignedReceipt, now: Now) -> Option<Says> {
         let stated = receipt.receipt();
-        if stated.ledger != self.recorder.ledger()?.id {
+        if stated.ledger != self.ledger.as_ref()?.id {
             return Some(Says::OtherLedger);
         }
-        let configured = self.config.ship.api.as_ref().map_or(&[][..], |api| &api.receipt_keys);
+        let configured = self.core.config.ship.api.as_ref().map_or(&[][..], |api| &api.receipt_keys);
         let pinned = match &self.shipped.pinned {
             Err(_) if configured.is_empty() => return None,
             Err(_) => None,
@@ -228,7 +235,7 @@ impl Engine {
 
     /// What a receipt of a key that may count says about the ledger, if that can be read.
     fn held_against(&self, stated: &Receipt) -> Option<Says> {
-        let ledger = self.recorder.ledger()?;
+        let ledger = self.ledger.as_ref()?;
         let own = ledger.hash_at(stated.seq);
         let own =
             own.inspect_err(|error| tracing::warn!(%error, "a receipt cannot be held against the ledger")).ok()?;
@@ -247,19 +254,19 @@ impl Engine {
     /// Pins the server's key. Whether it is pinned.
     fn pin(&mut self, key: PublicKey, now: Now) -> bool {
         let line = key.to_openssh().expect("an ed25519 key can always be written");
-        self.write_state(PINNED, format!("{line}\n").into_bytes(), 0o644, now);
+        self.write_state(PINNED, format!("{line}\n").into_bytes(), 0o644);
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let sentence = format!("the server's key for receipts is pinned, {fingerprint}: from now on no other counts");
         tracing::info!("{sentence}");
         let draft = Draft::new(ArtifactType::ConfigLoaded, sentence)
-            .with("digest", self.config.digest.as_str())
-            .with("mode", self.config.mode.as_str())
-            .with("people", self.config.people.len() as u64)
-            .with("grants", self.config.rendered.len() as u64)
+            .with("digest", self.core.config.digest.as_str())
+            .with("mode", self.core.config.mode.as_str())
+            .with("people", self.core.config.people.len() as u64)
+            .with("grants", self.core.config.rendered.len() as u64)
             .with("receipt_key", line);
         self.shipped.pinned = Ok(Some(key));
-        self.recorder.note(draft);
-        self.commit(now);
+        self.core.recorder.note(draft);
+        self.core.commit(now);
         true
     }
 
@@ -271,16 +278,16 @@ impl Engine {
         let sentence =
             format!("a receipt is signed by {fingerprint}, which is not the server's key as {}", self.trusted_by());
         tracing::error!("{sentence}; it counts for nothing");
-        self.recorder.note(
+        self.core.recorder.note(
             Draft::new(ArtifactType::ConfigRefused, sentence.clone()).with("problems", vec![sentence]).with("count", 1),
         );
         self.shipped.other_keys.insert(fingerprint);
-        self.commit(now);
+        self.core.commit(now);
     }
 
     /// What says which key is the server's.
     pub(crate) fn trusted_by(&self) -> &'static str {
-        match self.config.ship.api.as_ref().is_some_and(|api| !api.receipt_keys.is_empty()) {
+        match self.core.config.ship.api.as_ref().is_some_and(|api| !api.receipt_keys.is_empty()) {
             true => "ship.api.receipt_keys names it",
             false => "/var/lib/lockdownd/receipt_key.pub has it pinned",
         }
@@ -289,7 +296,7 @@ impl Engine {
     /// What stands here is not what the server has: the disk went back to an earlier day, or somebody wrote the ledger
     /// anew. Every grant ends, for what was revoked since cannot be known; the ledger is put away whole, and another begins.
     fn begin_anew(&mut self, receipt: &SignedReceipt, now: Now) -> Result<(), identity::Error> {
-        let Some((head, host)) = self.recorder.ledger().map(|ledger| (ledger.head.seq, ledger.host.clone())) else {
+        let Some((head, host)) = self.ledger.as_ref().map(|ledger| (ledger.head.seq, ledger.host.clone())) else {
             return Ok(());
         };
         let seq = receipt.receipt().seq;
@@ -298,23 +305,23 @@ impl Engine {
             "the server has acknowledged record {seq}, and the ledger here {found}: the disk went back to an earlier day, or the ledger was written anew"
         );
         tracing::error!("every grant ends and a new ledger begins: {why}");
-        let mut identity = identity_by(&self.config.host.name)?;
+        let mut identity = identity_by(&self.core.config.host.name)?;
         identity.name = host;
-        let open: Vec<_> = self.grants.open_ones().map(|grant| grant.id.clone()).collect();
+        let open: Vec<_> = self.core.grants.open_ones().map(|grant| grant.id.clone()).collect();
         let reason = "this host's state is not the latest: what was revoked since cannot be known".to_owned();
-        self.end_grants(&open, &Ending { cause: EndCause::Identity, reason, actor: None }, now);
+        self.core.end_grants(&open, &Ending { cause: EndCause::Identity, reason, actor: None }, now);
         self.shipped.begins_anew = true;
         let succeed = move |store: &mut Store| {
             let begun = store.ledger.succeed(&identity, why, now.wall);
             Some(Reason::LedgerBegun(begun.map_err(|error| crate::ledger::describe(&error))))
         };
-        self.recorder.work("beginning another ledger", Box::new(succeed), now);
+        self.work("beginning another ledger", Box::new(succeed));
         Ok(())
     }
 
     /// Before a new grant: where the ledger is full, perhaps a server has what is in it by now.
     pub(crate) fn see_to_room(&mut self, now: Now) {
-        if self.recorder.ledger().is_some_and(|ledger| ledger.full.is_some()) {
+        if self.ledger.as_ref().is_some_and(|ledger| ledger.full.is_some()) {
             self.look_at_shipper(now);
         }
     }
@@ -330,7 +337,7 @@ impl Engine {
             }
             None
         };
-        self.recorder.work_anew("pruning", Box::new(prune), now);
+        self.work_anew("pruning", Box::new(prune));
     }
 }
 

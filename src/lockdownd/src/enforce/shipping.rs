@@ -29,7 +29,7 @@ const LATE: SignedDuration = SignedDuration::from_mins(5);
 impl Engine {
     /// Says where records are to be sent, unless that stands there already: each writing wakes the shipper.
     pub(super) fn publish_shipping(&self) {
-        let (path, text) = (Path::new(SHIP), ship_json(&self.config));
+        let (path, text) = (Path::new(SHIP), ship_json(&self.core.config));
         if paths::read_path(path, MAX_SHIP).is_ok_and(|stands| stands == text.as_bytes()) {
             return;
         }
@@ -64,9 +64,9 @@ impl Engine {
     pub(crate) fn sinks(&self) -> Vec<SinkState> {
         let text = self.shipped.shipper.status().ok().flatten();
         let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let Some(ledger) = self.recorder.ledger() else { return Vec::new() };
+        let Some(ledger) = self.ledger.as_ref() else { return Vec::new() };
         let own = (ledger.id.as_str(), ledger.head.seq);
-        let ship = &self.config.ship;
+        let ship = &self.core.config.ship;
         let syslog = ship.syslog.as_ref().map(|address| sink("syslog", address, None, own, &said));
         let api = ship.api.as_ref().map(|api| sink("api", &api.url, Some(ledger.acknowledged), own, &said));
         syslog.into_iter().chain(api).collect()

@@ -7,20 +7,24 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lockdown_core::policy::time::Now;
-use lockdown_core::{attempts::Login, sshd_log::PROGRAMS};
+use lockdown_core::{
+    attempts::Login,
+    machine::recorder::Room,
+    policy::time::Now,
+    sessions::{End, Session, Standing},
+    sshd_log::PROGRAMS,
+};
 use lockdown_host::{
     clock, logins,
-    processes::{self, Process, ProcessId},
+    processes::{self, Handle as _, Process, ProcessId},
 };
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
 use super::{Engine, jobs::Kind};
 use crate::{
     attempts::{self, LogReport, Statements},
-    disk::{Room, Store},
+    disk::Store,
     ledger::{self, View},
-    sessions::{End, Session, Standing},
 };
 
 /// The program that PAM asks the daemon with.
@@ -83,7 +87,7 @@ impl Engine {
 
     /// All of a batch is put on record, or none; and not a second time. Who follows the log waits for it.
     fn record_log(&mut self, statements: Statements, now: Now) {
-        self.commit(now);
+        self.core.commit(now);
         let record = move |store: &mut Store| {
             let Statements { batch, drafts, maybe_behind, again, done } = statements;
             let view = store.ledger.view();
@@ -100,14 +104,14 @@ impl Engine {
             let _ = done.send(recorded.then(|| (view.id.to_string(), view.head.seq)));
             None
         };
-        self.recorder.work("recording what sshd's log says", Box::new(record), now);
+        self.work("recording what sshd's log says", Box::new(record));
     }
 
     /// sshd says that it let somebody in.
     fn login_in_log(&mut self, login: &Login, looks: u32, now: Now) {
         let is_known = self.answered.knows(login.pid, login.time);
         let is_session = |session: &&Session| session.monitor.pid == login.pid && session.monitor.is_alive();
-        let session = self.sessions.live().iter().find(is_session).map(|session| session.id.clone());
+        let session = self.core.sessions.live().iter().find(is_session).map(|session| session.id.clone());
         if let Some(id) = &session {
             self.attribute(id, login);
         }
@@ -168,16 +172,19 @@ impl Engine {
 
     /// A connection that was found by its process alone: sshd's log says with whose key it was opened.
     fn attribute(&mut self, id: &SessionId, login: &Login) {
-        let unattributed = self.sessions.get(id).is_some_and(|session| session.standing == Standing::Unattributed);
+        let unattributed = self.core.sessions.get(id).is_some_and(|session| session.standing == Standing::Unattributed);
         if let (true, Some(fingerprint)) = (unattributed, &login.fingerprint) {
             let standing = self.unbacked(fingerprint);
-            self.sessions.change(id, |session| session.standing = standing);
+            self.core.sessions.change(id, |session| session.standing = standing);
         }
     }
 
     /// Somebody who came in with this key, on no grant.
     fn unbacked(&self, fingerprint: &Fingerprint) -> Standing {
-        Standing::Unbacked { person: self.people.get(fingerprint).cloned(), fingerprint: Some(fingerprint.clone()) }
+        Standing::Unbacked {
+            person: self.core.people.get(fingerprint).cloned(),
+            fingerprint: Some(fingerprint.clone()),
+        }
     }
 
     fn look_at_login_again(&self, login: &Login, looks: u32) {
@@ -191,7 +198,7 @@ impl Engine {
 
     /// Somebody got in, and the gate was never asked: put on record, and in enforce ended.
     fn past_gate(&mut self, login: &Login, account: Option<Account>, monitor: Option<ProcessId>, now: Now) {
-        let exempt = account.as_ref().is_some_and(|account| self.config.accounts.exempt.contains(account));
+        let exempt = account.as_ref().is_some_and(|account| self.core.config.accounts.exempt.contains(account));
         let standing = match (exempt, &login.fingerprint) {
             (true, _) => Standing::Emergency,
             (false, Some(fingerprint)) => self.unbacked(fingerprint),
@@ -200,15 +207,15 @@ impl Engine {
         let mut draft = stated(login, account.as_ref(), &standing, monitor.is_some());
         if !self.gate_was_there(login.time, now) {
             draft = unanswered(draft, login, "while the daemon did not run, in observe");
-        } else if !self.enforces() && self.is_unheard(login) {
+        } else if !self.core.enforces() && self.is_unheard(login) {
             draft = unanswered(draft, login, "in observe, and the gate could not ask the daemon a second time");
         }
         let (Some(monitor), Some(account)) = (monitor, account) else {
-            self.note_login(draft, now);
+            self.core.note_login(draft, now);
             return self.commit_login(login, now);
         };
         let session = Session {
-            id: self.new_session_id(),
+            id: self.core.new_session_id(),
             account,
             standing,
             source: login.source.clone().unwrap_or(Source { address: None, port: None }),
@@ -222,12 +229,12 @@ impl Engine {
         };
         let id = session.id.clone();
         draft.session = Some(id.clone());
-        let over = self.judged_over(&session, now).filter(|_| self.enforces());
-        let kept = self.keep_session(session);
-        self.note_login(draft, now);
+        let over = self.core.judged_over(&session, now).filter(|_| self.core.enforces());
+        let kept = self.core.keep_session(session);
+        self.core.note_login(draft, now);
         if let (true, Some(over)) = (kept, over) {
             let reason = "it came in past the gate, which was never asked".to_owned();
-            self.end_sessions(vec![(id, End { reason, ..over })]);
+            self.core.end_sessions(vec![(id, End { reason, ..over })]);
         }
         self.commit_login(login, now);
     }
@@ -235,12 +242,12 @@ impl Engine {
     /// What was noted of it is known once it is on record: not before, so that a crash in between leaves a login that the
     /// next start is told of again, and looks for in the ledger.
     pub(super) fn commit_login(&mut self, login: &Login, now: Now) {
-        self.covered.logins.push((login.pid, login.time));
-        self.commit(now);
+        self.core.covered.logins.push((login.pid, login.time));
+        self.core.commit(now);
     }
 
     fn uid_of_login(&self, login: &Login) -> Option<u32> {
-        self.uid_of(&login.account.parse().ok()?)
+        self.core.uid_of(&login.account.parse().ok()?)
     }
 }
 
@@ -346,6 +353,6 @@ fn below(pid: i32) -> Vec<Process> {
 /// When a process started, by the wall clock as it stands now.
 pub(super) fn started(id: ProcessId) -> Option<Timestamp> {
     let now = clock::now();
-    let age = now.boot.checked_sub(processes::began(id))?;
+    let age = now.boot.checked_sub(id.began())?;
     now.wall.checked_sub(age).ok()
 }

@@ -9,44 +9,44 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use lockdown_core::policy::time::Now;
 use lockdown_core::{
     config::{self, Config},
-    policy::grant::{End, EndCause, Grant},
+    grants::Grants,
+    machine::{Core, Event, OnRecord, grant_ended, recorder},
+    policy::{
+        grant::{End, EndCause, Grant},
+        time::Now,
+    },
+    recent::RecentLogins,
+    sessions::Session,
 };
 use lockdown_host::{
-    clock, config_files, held, key_store::KeyStore, mounts::MOUNTINFO, paths::PathError, quarantine::QUARANTINE,
-    writers::Writers,
+    clock, config_files, held, key_store::KeyStore, mounts::MOUNTINFO, paths::PathError, processes::Handle as _,
+    quarantine::QUARANTINE, writers::Writers,
 };
-use record::{ArtifactType, Draft, GrantId, Host, SessionId};
+use record::{ArtifactType, Draft, Host};
 use tokio::sync::mpsc;
 
 use super::{
-    ConfigState, Engine, LAST_COMMITS,
-    ending::{Ended, grant_ended},
+    ConfigState, Engine,
+    carry_out::{Held, moment},
     homes::{Finding, Homes, HomesError, Setup},
     looks::named_accounts,
     mode::ModeState,
-    recent::RecentLogins,
+    on_disk::LAST_COMMITS,
     reload::{self, Reloads},
     retired::Retired,
-    schedule::{self, Schedule},
     shipped::Shipped,
-    unread::Unread,
-    unstored::Unstored,
     ways::WaysState,
     world::World,
 };
 use crate::{
     answered::{ANSWERED, ANSWERED_UNREAD, Answered},
     attempts::{Follower, LogReport},
-    disk::{Disk, Found, Left, Opener, Store, identity_by},
-    emergencies::Emergencies,
-    ledger::Recorded,
+    disk::{Disk, Done, Found, Left, NotOpened, Opener, Store, Told, copied_grants, identity_by, owed},
+    kept::{self, Kept, SESSIONS},
+    ledger::{Recorded, View},
     operator::admitted::Asked,
-    recorder::{Covered, OWED, Recorder},
-    sessions::{Session, Sessions},
     traces::TracesOnDisk,
     trigger::Reason,
 };
@@ -55,8 +55,6 @@ use crate::{
 pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
 /// Left by the removal of the package where the daemon did not end the grants.
 const REMOVED: &str = "/var/lib/lockdownd/removed";
-/// The table of live sessions.
-pub(super) const SESSIONS: &str = "/run/lockdownd/sessions.json";
 /// Which audit sessions the connections of which grant had.
 pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
 
@@ -111,45 +109,34 @@ impl Engine {
         held::let_go_of_before();
         let (config, config_state) = load_config(now)?;
         let boot_id = clock::boot_id()?;
-        let mut recorder = Recorder::new(start_disk(&config, &boot_id, reasons.clone())?, OWED.into(), now);
-        let left = recorder.opened(READ_WITHIN, now);
-        let (sessions, sessions_error) = Sessions::open(Path::new(SESSIONS));
-        let (grants, unread, found) = match left {
-            Some(Left { grants, found }) => (grants, None, Some(found)),
-            None => {
-                let (grants, unread) = Unread::begin(&boot_id, &sessions, now);
-                (grants, Some(unread), None)
-            }
-        };
-        let named = named_accounts(&config, &grants, &sessions);
+        let disk = start_disk(&config, &boot_id, reasons.clone())?;
+        let (opened, why_not) = wait_for_state(&disk);
+        let (sessions, sessions_error) = kept::sessions(Path::new(SESSIONS));
+        let copy = if opened.is_some() { None } else { copied_grants(&boot_id, now) };
+        let grants = opened.as_ref().map(|(left, ..)| &left.grants).or(copy.as_ref());
+        let named = named_accounts(&config, grants.into_iter().flat_map(Grants::open_ones), &sessions);
+        let world = World::first(&named);
+        let core = Core::new(config, world.around(None), boot_id, sessions, moment(now));
         let mut engine = Self {
-            people: Self::index_people(&config),
-            schedule: Schedule::new(&config, now),
-            config,
+            core,
+            disk,
+            ledger: None,
+            held: Held::default(),
+            kept: Kept::new(),
             config_state,
-            world: Arc::new(World::first(&boot_id, &named)),
+            world: Arc::new(world),
             looks: super::looks::Looks::default(),
             mode: ModeState::default(),
             ways: WaysState::default(),
             users_sshds: super::users_sshd::Looks::default(),
             listening: super::listeners::Listening::at_start(),
             jobs: super::jobs::Jobs::default(),
-            grants,
-            grants_unsaved: true,
-            unread,
-            sessions,
+            gone_unread: Vec::new(),
             traces: TracesOnDisk::open(Path::new(TRACES)),
             behind: super::left_behind::Behind::default(),
-            recorder,
-            covered: Covered::default(),
-            unrecorded: Vec::new(),
             notes_under_way: std::collections::BTreeSet::new(),
-            emergencies: Emergencies::default(),
             shipped: Shipped::default(),
             store: KeyStore::open()?,
-            stored: None,
-            unstored: Unstored::default(),
-            left_out: std::collections::BTreeSet::new(),
             homes: None,
             findings: Some(findings),
             homes_unkept: None,
@@ -161,20 +148,26 @@ impl Engine {
             reasons,
             reports,
             started_at: now.wall,
-            clock_offset: schedule::offset(now),
             last_sweep: None,
-            // What fell due while the daemon was down is told now; who was told already is not told again.
-            warned_to: Timestamp::MIN,
             emergencies_noted: std::collections::BTreeSet::new(),
             reloads: Reloads::default(),
             retired: Retired::default(),
             asked: Asked::default(),
         };
-        engine.note_start(sessions_error.as_ref(), found.as_ref());
-        match found {
-            Some(found) => engine.take_up(found, now)?,
-            None => engine.begin_unread(now),
+        if let Some(why) = why_not {
+            engine.not_opened(&why, now);
         }
+        engine.note_start(sessions_error.as_ref(), opened.as_ref().map(|(left, ..)| &left.found));
+        match opened {
+            Some((Left { grants, found }, view, known)) => {
+                engine.ledger = Some(view);
+                engine.step(Event::Disk(recorder::Done::Opened(None), Some(known)), now);
+                engine.core.take_up_grants(grants);
+                engine.take_up(found, now)?;
+            }
+            None => engine.begin_unread(copy, now),
+        }
+        engine.follow(now);
         Ok(engine)
     }
 
@@ -185,10 +178,8 @@ impl Engine {
     /// What the daemon cannot do without is missing.
     pub(super) fn take_up(&mut self, found: Found, now: Now) -> Result<(), StartError> {
         let Found { recorded, woken, of_another_host } = found;
-        let unread = self.unread.take();
-        let unread = unread.as_ref();
         let exempt_before = reload::exempt_before();
-        self.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
+        self.core.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
         self.shipped = Shipped::open();
         self.retired.take_up();
         if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED), Path::new(ANSWERED_UNREAD)]) {
@@ -196,32 +187,42 @@ impl Engine {
         }
         if woken.clock_was_set_back {
             let sentence = "the wall clock stands further back than before the boot: every grant was ended";
-            self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence));
+            self.core.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence));
         }
         of_another_host.iter().flatten().for_each(|grant| self.end_by_identity(grant, now));
-        self.reconcile_with_ledger(&recorded, unread, now);
+        let on_record = on_record(&recorded);
+        let unread = self.core.reconcile(&on_record, now);
+        let unread = unread.as_ref();
+        for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
+            self.answered.note_found(login.pid, login.began, login.until);
+        }
         // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
         self.heed_shipper(now);
         self.end_what_a_removal_left(now);
         self.end_what_was_locked_down(unread, now);
-        let missed = self.resume_schedule(recorded.lockdown, unread, now);
+        let missed = match unread {
+            Some(unread) if unread.has_schedule() => None,
+            _ => self.core.resume_schedule(recorded.lockdown, now),
+        };
         self.retire(&exempt_before, now);
         if let Some(findings) = self.findings.take() {
             self.homes = Some(start_homes(findings, Arc::clone(&self.writers))?);
         }
         self.put_config_in_force(now);
         self.resume_mode(now);
-        self.take_up_sessions(&recorded, unread, now);
+        self.take_up_sessions(&on_record, unread.is_some(), now);
         if let Some((grants, due)) = missed {
-            self.scheduled_lockdown(grants, due, now);
+            self.find_logins(now);
+            self.look_behind_traced();
+            self.core.scheduled_lockdown(&grants, due, now);
         }
         let lost = log_lost(of_another_host.is_some(), &recorded);
         let follower = Follower::start(self.reports.clone(), self.answered.clone(), lost);
         self.follower = Some(follower.map_err(StartError::Follower)?);
-        self.drop_recorded_notes(&recorded, now);
+        self.drop_recorded_notes(&recorded);
         self.record_emergency_notes(now);
         self.find_logins(now);
-        self.pass(now);
+        self.step(Event::Pass, now);
         self.tell_homes();
         self.renew_closing(now);
         self.begin_sweep(now);
@@ -240,7 +241,7 @@ impl Engine {
             tracing::error!(%error, "{SESSIONS} cannot be read: connections from before are not known any more");
             draft = draft.with("sessions_lost", error.to_string());
         }
-        self.recorder.note(draft);
+        self.core.recorder.note(draft);
     }
 
     /// The host is not the one that this grant was made on: it is void, and that is put on record.
@@ -248,45 +249,7 @@ impl Engine {
         let reason = "it was given on another host, whose disk or image this one has".to_owned();
         let end = End { cause: EndCause::Identity, at: now.wall, reason, actor: None, recorded: false };
         if let Some(draft) = grant_ended(&Grant { end: Some(end), ..grant.clone() }) {
-            self.recorder.note(draft);
-        }
-    }
-
-    /// After a crash: a grant that is not on record was never given; an end that is not on record is recorded now, and
-    /// one that is on record, but could not be saved, stands.
-    fn reconcile_with_ledger(&mut self, recorded: &Recorded, unread: Option<&Unread>, now: Now) {
-        let unrecorded: Vec<_> = self.grants.all().iter().filter(|g| !g.recorded).map(|g| g.id.clone()).collect();
-        for id in unrecorded {
-            if recorded.grants.contains(&(ArtifactType::GrantCreated, id.clone())) {
-                self.grants.mark_created_recorded(&id);
-            } else {
-                tracing::warn!(grant = %id, "a grant that had not been put on record before a crash is dropped: it never took effect");
-                self.grants.take_back(&id);
-            }
-        }
-        let on_record = |grant: &&Grant| recorded.grants.contains(&(ArtifactType::GrantEnded, grant.id.clone()));
-        let over: Vec<_> = self.grants.open_ones().filter(on_record).map(|grant| grant.id.clone()).collect();
-        for id in over {
-            tracing::warn!(grant = %id, "a grant whose end is on record had not been saved as ended; it stays ended");
-            // The cause that brings nothing back: what it was, the ledger says.
-            let reason = "its end is on record from before a crash".to_owned();
-            let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: true };
-            self.grants.end(&id, end);
-        }
-        // What has ended since the start is noted already.
-        let is_left = |id: &GrantId| unread.is_none_or(|unread| unread.had_ended(id));
-        let ended = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded) && is_left(&g.id));
-        let ended: Vec<_> = ended.map(|grant| grant.id.clone()).collect();
-        let is_recorded = |id: &GrantId| recorded.grants.contains(&(ArtifactType::GrantEnded, id.clone()));
-        let (recorded_ends, missing): (Vec<_>, Vec<_>) = ended.into_iter().partition(is_recorded);
-        self.grants.mark_ends_recorded(&recorded_ends);
-        self.behind.note_first(&missing);
-        self.grants_unsaved = true;
-        let is_left = |id: &SessionId| unread.is_none_or(|unread| unread.had_session(id));
-        let is_recorded = |id: &SessionId| recorded.logins.iter().any(|login| login.session.as_ref() == Some(id));
-        self.sessions.settle_unrecorded(is_left, is_recorded);
-        for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
-            self.answered.note_found(login.pid, login.began, login.until);
+            self.core.recorder.note(draft);
         }
     }
 
@@ -296,43 +259,34 @@ impl Engine {
             return;
         }
         let reason = "the package had been removed, which ended every grant";
-        self.lockdown(reason.to_owned(), None, now);
+        self.core.lockdown(reason.to_owned(), None, now);
         let remove = |_: &mut Store| {
             if let Err(error) = fs::remove_file(REMOVED) {
                 tracing::error!(%error, "{REMOVED} cannot be removed: the next start ends every grant again");
             }
             None
         };
-        self.recorder.work("removing the mark of a removal", Box::new(remove), now);
+        self.work("removing the mark of a removal", Box::new(remove));
     }
 
     /// Sessions from before: those whose connection is gone are closed, the others are watched again, unless they are already.
-    fn take_up_sessions(&mut self, recorded: &Recorded, unread: Option<&Unread>, now: Now) {
-        let gone = match unread {
-            Some(unread) => unread.gone().to_vec(),
-            None => self.watch_sessions(now),
+    fn take_up_sessions(&mut self, on_record: &OnRecord, was_unread: bool, now: Now) {
+        let gone = match was_unread {
+            true => std::mem::take(&mut self.gone_unread),
+            false => self.watch_sessions(now),
         };
-        for session in &gone {
-            // Otherwise its end came onto the disk, and the crash before it was out of the table.
-            if !recorded.ended_sessions.contains(&session.id) {
-                self.note_session_end(session, Ended::Unseen, now);
-            }
-        }
-        self.commit(now);
+        self.core.close_gone(&gone, on_record, now);
     }
 
     /// Watches the sessions from before whose connection is there; answers with the others, which are live no more.
     pub(super) fn watch_sessions(&mut self, now: Now) -> Vec<Session> {
         let mut gone = Vec::new();
-        for session in self.sessions.live().to_vec() {
+        for session in self.core.sessions.live().to_vec() {
             self.recent.add(&session);
-            if !session.monitor.is_alive() {
-                gone.extend(self.sessions.gone(&session.id));
-                continue;
-            }
-            self.watch_session(session.id.clone(), session.monitor);
-            if session.ending.is_some() {
-                self.look_again(&session.id, now);
+            if session.monitor.is_alive() {
+                self.core.resume_session(&session, now);
+            } else {
+                gone.extend(self.core.sessions.gone(&session.id));
             }
         }
         gone
@@ -341,7 +295,7 @@ impl Engine {
     /// Brings grants, sessions and files in line with the configuration that is now in force.
     pub(super) fn put_config_in_force(&mut self, now: Now) {
         if let Some(refusal) = self.config_state.refused.clone() {
-            self.recorder.note(Draft::new(
+            self.core.recorder.note(Draft::new(
                 ArtifactType::ConfigRefused,
                 format!("started on the last good configuration: {refusal}"),
             ));
@@ -353,11 +307,11 @@ impl Engine {
                 "the configuration is in force"
             };
             let mut draft = Draft::new(ArtifactType::ConfigLoaded, sentence)
-                .with("digest", self.config.digest.as_str())
-                .with("mode", self.config.mode.as_str())
-                .with("people", self.config.people.len() as u64)
-                .with("grants", self.config.rendered.len() as u64)
-                .with("sources", crate::operator::sources::detail(&self.config));
+                .with("digest", self.core.config.digest.as_str())
+                .with("mode", self.core.config.mode.as_str())
+                .with("people", self.core.config.people.len() as u64)
+                .with("grants", self.core.config.rendered.len() as u64)
+                .with("sources", crate::operator::sources::detail(&self.core.config));
             let kept: Vec<String> =
                 self.retired.kept().map(|(account, until)| format!("{account} until {until:.0}")).collect();
             if !kept.is_empty() {
@@ -367,32 +321,33 @@ impl Engine {
                 draft.reason = format!("{sentence}, but for host.name: {}", renamed(&name));
                 draft = draft.with("host_name_at_restart", name.as_str());
             }
-            self.recorder.note(draft);
+            self.core.recorder.note(draft);
         }
         if !self.config_state.last_good {
-            let text = self.config.to_toml().into_bytes();
-            self.write_state(LAST_GOOD, text, 0o600, now);
+            let text = self.core.config.to_toml().into_bytes();
+            self.write_state(LAST_GOOD, text, 0o600);
         }
-        self.keep_exempt_file(now);
+        self.keep_exempt_file();
         self.publish_shipping();
-        self.back_grants(now);
+        self.core.back_grants(now);
     }
 
     /// Stops in good order. Nothing is taken down: keys stay until their end, sessions live on.
     pub(super) fn stop(&mut self, now: Now) {
-        self.recorder.close_windows(now, true);
-        self.recorder.note(Draft::new(ArtifactType::DaemonStopped, "the daemon stopped in good order"));
-        self.grants_unsaved = true;
-        self.commit(now);
+        self.core.recorder.close_windows(now, true);
+        self.core.recorder.note(Draft::new(ArtifactType::DaemonStopped, "the daemon stopped in good order"));
+        self.core.grants_changed();
+        self.core.commit(now);
         let flush = |store: &mut Store| {
             if !store.ledger.flush_journal(JOURNAL_LIMIT) {
                 eprintln!("journald did not take the last records in time; the ledger has them");
             }
             None
         };
-        self.recorder.work("telling journald the last records", Box::new(flush), now);
+        self.work("telling journald the last records", Box::new(flush));
+        self.follow(now);
         self.settle(LAST_COMMITS + JOURNAL_LIMIT);
-        self.recorder.keep_owed();
+        self.keep_owed();
         if !self.answered.flush(LAST_ANSWERS) {
             tracing::warn!(
                 "the last answers to the gate are not on disk: their logins may be recorded as past the gate"
@@ -400,16 +355,29 @@ impl Engine {
         }
     }
 
+    /// Keeps what the disk has not taken for the next start.
+    fn keep_owed(&mut self) {
+        let stated = self.core.recorder.take_owed();
+        if stated.is_empty() {
+            return;
+        }
+        let count = stated.len();
+        match owed::keep(&self.kept.owed, &stated) {
+            Ok(()) => tracing::warn!("{count} statements that the disk has not taken are recorded by the next start"),
+            Err(error) => tracing::error!(%error, "{count} statements that the disk has not taken are lost"),
+        }
+    }
+
     /// The name that the configuration gives this host, where its records still bear another: a name belongs to the
     /// identity that a ledger is bound to, so that it changes at a start only.
     pub(crate) fn next_name(&self) -> Option<Host> {
-        let name = name_of(&self.config)?;
-        (name != self.recorder.ledger()?.host).then_some(name)
+        let name = name_of(&self.core.config)?;
+        (name != self.ledger.as_ref()?.host).then_some(name)
     }
 
     /// The name that records bear, or will bear once the ledger is open.
     pub(crate) fn host_name(&self) -> Host {
-        let known = self.recorder.ledger().map(|ledger| ledger.host.clone()).or_else(|| name_of(&self.config));
+        let known = self.ledger.as_ref().map(|ledger| ledger.host.clone()).or_else(|| name_of(&self.core.config));
         known.unwrap_or_else(|| "unknown".parse().expect("it is a name"))
     }
 }
@@ -454,6 +422,31 @@ fn start_disk(config: &Config, boot_id: &str, reasons: mpsc::Sender<Reason>) -> 
     // Nobody receives once the daemon stops.
     let wake = move || drop(reasons.blocking_send(Reason::Disk));
     Disk::start(Box::new(open), wake).map_err(StartError::Disk)
+}
+
+/// What the last run left, if it is read within [`READ_WITHIN`]; else why not, where the disk thread has told that.
+fn wait_for_state(disk: &Disk) -> (Option<(Left, View, recorder::Known)>, Option<NotOpened>) {
+    disk.wait(READ_WITHIN);
+    match disk.told() {
+        Some(Told::Done(done)) => match *done {
+            (Done::Opened(left), view, known) => (Some((*left, view, known)), None),
+            _ => (None, None),
+        },
+        Some(Told::NotOpened(why)) => (None, Some(why)),
+        None => (None, None),
+    }
+}
+
+/// What the last records say, as the core knows it.
+fn on_record(recorded: &Recorded) -> OnRecord {
+    let of = |kind| recorded.grants.iter().filter(move |(of, _)| *of == kind).map(|(_, id)| id.clone()).collect();
+    OnRecord {
+        created: of(ArtifactType::GrantCreated),
+        ended: of(ArtifactType::GrantEnded),
+        opened: recorded.logins.iter().filter_map(|login| login.session.clone()).collect(),
+        closed: recorded.ended_sessions.clone(),
+        lockdown: recorded.lockdown,
+    }
 }
 
 fn start_homes(findings: mpsc::Sender<Finding>, writers: Arc<Writers>) -> Result<Homes, HomesError> {

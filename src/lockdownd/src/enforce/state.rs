@@ -3,7 +3,6 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
-use lockdown_core::policy::time::Now;
 use lockdown_host::paths::{self, Durability};
 
 use super::Engine;
@@ -14,48 +13,50 @@ const SOUND: u32 = 0o100_600;
 
 impl Engine {
     /// Has the exempt accounts written, and in enforce the marker, where they are not as they must be.
-    pub(super) fn keep_state_files(&mut self, now: Now) {
-        self.keep_exempt_file(now);
+    pub(super) fn keep_state_files(&mut self) {
+        self.keep_exempt_file();
         // While enforce is being entered, whoever puts it in force writes the marker. Before the state is read it is not known.
-        if self.mode.is_entering() || self.is_unread() {
+        if self.core.mode.is_entering || self.core.is_unread() {
             return;
         }
-        let marker = self.enforces().then(|| self.marker());
+        let marker = self.core.enforces().then(|| self.marker());
         let keep = move |_: &mut Store| {
             if let Err(error) = marker.map_or_else(remove_marker, |marker| keep(control::gate::ENFORCING, &marker)) {
                 tracing::error!(%error, "{} cannot be put right", control::gate::ENFORCING);
             }
             None
         };
-        self.recorder.work_anew("the marker of enforce", Box::new(keep), now);
+        self.work_anew("the marker of enforce", Box::new(keep));
     }
 
     /// Has the exempt accounts written, one a line.
-    pub(super) fn keep_exempt_file(&mut self, now: Now) {
-        let exempt: String = self.exempt().iter().map(|account| format!("{account}\n")).collect();
+    pub(super) fn keep_exempt_file(&mut self) {
+        let exempt: String = self.core.exempt().iter().map(|account| format!("{account}\n")).collect();
         let keep = move |_: &mut Store| {
             if let Err(error) = keep(control::gate::EXEMPT, exempt.as_bytes()) {
                 tracing::error!(%error, "{} cannot be put right", control::gate::EXEMPT);
             }
             None
         };
-        self.recorder.work_anew("the exempt accounts", Box::new(keep), now);
+        self.work_anew("the exempt accounts", Box::new(keep));
     }
 
     /// Has a file of the daemon's own written, whole.
-    pub(super) fn write_state(&mut self, path: &'static str, bytes: Vec<u8>, mode: u32, now: Now) {
+    pub(super) fn write_state(&mut self, path: &'static str, bytes: Vec<u8>, mode: u32) {
         let write = move |_: &mut Store| {
             if let Err(error) = paths::replace_path(Path::new(path), &bytes, mode, Durability::Flushed) {
                 tracing::error!(%error, "{path} could not be written");
             }
             None
         };
-        self.recorder.work_anew(path, Box::new(write), now);
+        self.work_anew(path, Box::new(write));
     }
 
     /// Writes again what somebody removed of what has to outlive a restart and not a boot.
-    pub(crate) fn keep_run_files(&self) {
-        self.sessions.keep_file();
+    pub(crate) fn keep_run_files(&mut self) {
+        if self.kept.lacks_sessions() {
+            self.core.sessions.keep_anew();
+        }
         self.traces.keep_file();
         self.publish_shipping();
     }

@@ -71,14 +71,14 @@ impl Looks {
 impl Engine {
     /// Something says that users' own servers may run: they are looked for, and ended.
     pub(super) fn look_for_users_sshds(&mut self, now: Now) {
-        if self.enforces() {
+        if self.core.enforces() {
             self.users_sshds.want(Duration::ZERO, now);
         }
     }
 
     /// One of them has logged something.
     pub(super) fn users_sshd_logged(&mut self, now: Now) {
-        match self.enforces() {
+        match self.core.enforces() {
             true => self.look_for_users_sshds(now),
             false => self.attest_soon(true, now),
         }
@@ -89,10 +89,10 @@ impl Engine {
         if !self.users_sshds.begins(now) {
             return;
         }
-        if !self.enforces() {
+        if !self.core.enforces() {
             return self.users_sshds.ended(Duration::ZERO, now);
         }
-        let spared: BTreeSet<u32> = self.exempt().iter().filter_map(|account| self.uid_of(account)).collect();
+        let spared: BTreeSet<u32> = self.core.exempt().iter().filter_map(|account| self.core.uid_of(account)).collect();
         self.begin_job(Kind::UsersSshds, None, now, move || {
             let began = Instant::now();
             let (ended, incomplete) = users_sshd::end_all(&spared).unwrap_or_else(|error| {
@@ -113,9 +113,9 @@ impl Engine {
         }
         for ended in found.ended {
             let draft = self.ended_users_sshd(&ended);
-            self.recorder.note_often(draft, 1, now);
+            self.core.recorder.note_often(draft, 1, now);
         }
-        self.commit(now);
+        self.core.commit(now);
     }
 
     /// The record of it: whose it was, which process, which program. Nothing that it has said.

@@ -118,12 +118,12 @@ impl Engine {
     pub(crate) fn ways_question(&self) -> Question {
         let root = "root".parse().expect("root is an account's name");
         let is_wanted =
-            self.exempt().contains(&root) || self.config.people.values().any(|p| p.accounts.contains(&root));
+            self.core.exempt().contains(&root) || self.core.config.people.values().any(|p| p.accounts.contains(&root));
         Question {
-            enforces: self.enforces(),
-            no_exempt: self.config.accounts.no_exempt,
+            enforces: self.core.enforces(),
+            no_exempt: self.core.config.accounts.no_exempt,
             root_is_wanted: is_wanted,
-            exempt: self.exempt().iter().cloned().collect(),
+            exempt: self.core.exempt().iter().cloned().collect(),
             missing_in_log: self.log_is_not_whole(),
         }
     }

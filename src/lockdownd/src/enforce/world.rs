@@ -11,6 +11,7 @@ use std::{
 
 use lockdown_core::{
     keys::store::ExpiryStyle,
+    machine::Around,
     policy::observation::{Known, Missing},
 };
 use lockdown_host::{
@@ -28,7 +29,6 @@ use super::homes::{HomeSpec, KeyFilePath, Territory};
 /// The host as it counts after the last look: what a look did not see whole is as the one before had it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
-    boot_id: String,
     /// As passwd lists them.
     listed: Arc<Accounts>,
     /// Of which file, when it was last seen whole, and which account was its last.
@@ -60,17 +60,20 @@ const UTC_EXPIRY: (u32, u32) = (9, 1);
 const GLOBS: (u32, u32) = (10, 0);
 
 impl World {
-    pub(crate) fn boot_id(&self) -> &str {
-        &self.boot_id
+    /// What the core knows of it; `lost` is why the last look never came back.
+    pub(super) fn around(&self, lost: Option<&str>) -> Around {
+        Around {
+            known: Arc::clone(&self.known),
+            style: Some(self.expiry_style()),
+            globs: self.globs(),
+            not_enumerated: self.sources.clone(),
+            not_seen_whole: self.partial.iter().map(String::as_str).chain(lost).map(str::to_owned).collect(),
+        }
     }
 
     /// Which accounts there are, and whether that is certain.
     pub(crate) fn known(&self) -> &Arc<Known> {
         &self.known
-    }
-
-    pub(crate) fn uid_of(&self, account: &Account) -> Option<u32> {
-        self.known.uids.get(account).copied()
     }
 
     fn entries(&self) -> impl Iterator<Item = &PasswdEntry> {

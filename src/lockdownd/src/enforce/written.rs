@@ -98,7 +98,7 @@ impl Engine {
     fn person_behind(&self, seen: &Seen) -> Option<record::Person> {
         let by_audit = || {
             let grant = self.traces.grant_of(seen.audit_session?)?;
-            self.grants.get(grant).map(|grant| grant.person.clone())
+            self.core.grants.get(grant).map(|grant| grant.person.clone())
         };
         self.recent.person_above(&seen.line).cloned().or_else(by_audit)
     }

@@ -16,7 +16,7 @@ use record::GrantId;
 const ENTRY: usize = 19;
 
 #[derive(Debug)]
-pub(super) struct EndedMeanwhile {
+pub(crate) struct EndedMeanwhile {
     path: PathBuf,
     /// Whether the file is there.
     is_there: bool,
@@ -24,7 +24,7 @@ pub(super) struct EndedMeanwhile {
 
 impl EndedMeanwhile {
     /// The file at this path, and the ids that it holds.
-    pub(super) fn open(path: &Path) -> (Self, Vec<GrantId>) {
+    pub(crate) fn open(path: &Path) -> (Self, Vec<GrantId>) {
         let read = paths::read_path(path, (MAX_OPEN * ENTRY) as u64);
         let is_there = !read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let bytes = read.unwrap_or_else(|error| {
@@ -39,7 +39,7 @@ impl EndedMeanwhile {
     }
 
     /// Writes these ids, and no file where there are none.
-    pub(super) fn note(&mut self, ids: &[GrantId]) {
+    pub(crate) fn note(&mut self, ids: &[GrantId]) {
         if ids.is_empty() && !self.is_there {
             return;
         }

@@ -1,6 +1,9 @@
 //! The store of grants on a real disk: crashes, reboots, bounds.
 
-use std::time::Duration;
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use lockdown_core::{
     grants::MAX_OPEN,
@@ -33,8 +36,9 @@ impl Disk {
     }
 
     fn try_open(&self, boot: &str, now: Now) -> Result<(Both, Woken), Error> {
-        let (grants, file, woken) = GrantsOnDisk::open(&self.path(), &self.meanwhile(), boot, now)?;
-        Ok((Both { grants, file }, woken))
+        let (grants, file, woken) = super::open(&self.path(), &self.meanwhile(), boot, now)?;
+        let meanwhile = EndedMeanwhile::open(&self.meanwhile()).0;
+        Ok((Both { grants, meanwhile, file }, woken))
     }
 
     fn open(&self, boot: &str, now: Now) -> (Both, Woken) {
@@ -42,30 +46,46 @@ impl Disk {
     }
 }
 
-/// The grants with their file, as the engine and the disk thread have them.
+/// The grants with their files, as the core, the main thread and the disk thread have them.
 #[derive(Debug)]
 struct Both {
-    grants: GrantsOnDisk,
+    grants: Grants,
+    meanwhile: EndedMeanwhile,
     file: GrantsFile,
 }
 
 impl Both {
     fn save(&mut self, now: Now) -> Result<(), Error> {
-        let ended = self.file.save(self.grants.snapshot(now))?;
-        self.grants.ends_saved(&ended);
+        let snapshot = self.snapshot(now);
+        self.saved(snapshot)
+    }
+
+    fn snapshot(&mut self, now: Now) -> Snapshot {
+        let ended = self.grants.unsaved_ends().to_vec();
+        Snapshot { kept: self.grants.to_keep(BOOT, now), ended }
+    }
+
+    fn saved(&mut self, snapshot: Snapshot) -> Result<(), Error> {
+        let ended = self.file.save(snapshot)?;
+        self.grants.ends_kept(&ended);
+        self.note_ends();
         Ok(())
+    }
+
+    fn note_ends(&mut self) {
+        self.meanwhile.note(self.grants.unsaved_ends());
     }
 }
 
 impl Deref for Both {
-    type Target = GrantsOnDisk;
-    fn deref(&self) -> &GrantsOnDisk {
+    type Target = Grants;
+    fn deref(&self) -> &Grants {
         &self.grants
     }
 }
 
 impl DerefMut for Both {
-    fn deref_mut(&mut self) -> &mut GrantsOnDisk {
+    fn deref_mut(&mut self) -> &mut Grants {
         &mut self.grants
     }
 }
@@ -178,10 +198,9 @@ fn what_ended_while_the_disk_stood_still_stays_ended_after_a_restart_and_is_forg
     assert_eq!(ids(&disk.open(BOOT, now()).0), [id(2).as_str()]);
     // What ends while a save is under way is still noted after it.
     let (mut store, _) = disk.open(BOOT, now());
-    let snapshot = store.grants.snapshot(now());
+    let snapshot = store.snapshot(now());
     assert!(store.end(&id(2), end()));
     store.note_ends();
-    let saved = store.file.save(snapshot).expect("it is written");
-    store.grants.ends_saved(&saved);
+    store.saved(snapshot).expect("it is written");
     assert!(ids(&disk.open(BOOT, now()).0).is_empty());
 }

@@ -5,6 +5,7 @@
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
+pub use lockdown_core::machine::recorder::Full;
 use nix::fcntl;
 
 use super::{
@@ -41,30 +42,6 @@ impl Keeping {
     /// How large the ledger may get by what cannot be withheld, in bytes.
     fn hard_limit(&self) -> u64 {
         self.max_size + MIN_RESERVE.max(self.max_size / 16)
-    }
-}
-
-/// Why no new grant is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    /// `ledger.max_size` is reached.
-    #[error("the ledger has reached its max_size with records that no server has acknowledged")]
-    MaxSize,
-    /// The file system has no room, and the reserve is in use.
-    #[error("the disk is full, and the ledger goes on in its reserve")]
-    Disk,
-}
-
-impl Full {
-    /// What would work.
-    #[must_use]
-    pub fn remedy(self) -> &'static str {
-        match self {
-            Self::MaxSize => {
-                "see with lockdownctl status why records are not shipped, or raise ledger.max_size, or choose ledger.when_full = \"drop_oldest\", and reload"
-            }
-            Self::Disk => "make room on the disk that holds /var/lib/lockdownd",
-        }
     }
 }
 

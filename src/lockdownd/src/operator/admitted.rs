@@ -105,7 +105,7 @@ impl Engine {
 
     /// The active grants, as sshd is asked about them.
     pub(crate) fn granted(&self, now: Now) -> Vec<Granted> {
-        let active = self.grants.open_ones().filter(|grant| grant.is_active(now));
+        let active = self.core.grants.open_ones().filter(|grant| grant.is_active(now));
         let granted = active.map(|grant| Granted {
             title: format!("{}'s grant {} on {}", grant.person, grant.id, grant.account),
             account: grant.account.clone(),
@@ -115,7 +115,7 @@ impl Engine {
     }
 
     fn candidates(&self, person: &Person) -> Vec<Candidate> {
-        let keys = self.config.people.get(person).map(|entry| &entry.keys);
+        let keys = self.core.config.people.get(person).map(|entry| &entry.keys);
         keys.into_iter().flatten().map(Candidate::from).collect()
     }
 }

@@ -3,45 +3,45 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use control::{
-    Answer, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES,
-    Origin as OriginView, PeopleAnswer, PersonView, Problem, Records, RecordsAnswer, Refusal, RefusalCode, Response,
-    SessionKind, SessionView, SessionsAnswer, Severity, Status,
+    Answer, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES, PeopleAnswer, PersonView, Problem, Records,
+    RecordsAnswer, Refusal, RefusalCode, Response, SessionsAnswer, Severity, Status,
 };
-use lockdown_core::policy::grant::{EndCause, Grant, Origin, Standing};
-use lockdown_core::policy::time::Now;
+use lockdown_core::{
+    machine::{MAX_LISTED, QUICK_TRIES, grant_view, session_view},
+    policy::{grant::Standing, time::Now},
+    sessions::{Session, Standing as S},
+};
 use lockdown_host::quarantine::{self, QUARANTINE};
 use record::{Account, GrantId, Record};
 
 use crate::{
-    enforce::{Engine, NEARLY_FULL_REMEDY, QUICK_TRIES, jobs::Kind, renamed, shipping_problems},
+    enforce::{Engine, NEARLY_FULL_REMEDY, jobs::Kind, renamed, shipping_problems},
     ledger::View,
-    sessions::{self, Session, Standing as S},
     trigger::Reply,
 };
 
 /// How many bytes of the ledger one request looks through.
 const MAX_STRETCH: usize = 4 << 20;
-/// How many names a refusal lists.
-pub(crate) const MAX_LISTED: usize = 50;
 
 impl Engine {
     pub(super) fn list_grants(&self, asked: &control::Grants, now: Now) -> GrantsAnswer {
-        let shown = self.grants.all().iter().filter(|grant| asked.all || grant.standing(now) != Standing::Over);
+        let shown = self.core.grants.all().iter().filter(|grant| asked.all || grant.standing(now) != Standing::Over);
         let grants = shown.map(|grant| grant_view(grant, now)).collect();
-        GrantsAnswer { grants, next_lockdown: self.next_lockdown(), left_off: 0 }
+        GrantsAnswer { grants, next_lockdown: self.core.next_lockdown(), left_off: 0 }
     }
 
     pub(super) fn list_sessions(&self) -> SessionsAnswer {
         let views = self
+            .core
             .sessions
             .live()
             .iter()
-            .map(|session| session_view(session, session.grant().and_then(|id| self.grants.get(id))));
-        SessionsAnswer { sessions: views.collect(), next_lockdown: self.next_lockdown(), left_off: 0 }
+            .map(|session| session_view(session, session.grant().and_then(|id| self.core.grants.get(id))));
+        SessionsAnswer { sessions: views.collect(), next_lockdown: self.core.next_lockdown(), left_off: 0 }
     }
 
     pub(super) fn list_people(&self, now: Now) -> PeopleAnswer {
-        let people = self.config.people.iter().map(|(name, entry)| PersonView {
+        let people = self.core.config.people.iter().map(|(name, entry)| PersonView {
             name: name.clone(),
             keys: entry
                 .keys
@@ -49,7 +49,12 @@ impl Engine {
                 .map(|key| KeyView { fingerprint: key.fingerprint(), algorithm: key.algorithm() })
                 .collect(),
             accounts: entry.accounts.iter().cloned().collect(),
-            missing_accounts: entry.accounts.iter().filter(|account| self.uid_of(account).is_none()).cloned().collect(),
+            missing_accounts: entry
+                .accounts
+                .iter()
+                .filter(|account| self.core.uid_of(account).is_none())
+                .cloned()
+                .collect(),
             operator: entry.operator,
             grants: self.live_grants_of(name, now),
             file: entry.place.file.to_string(),
@@ -59,7 +64,7 @@ impl Engine {
     }
 
     fn live_grants_of(&self, person: &record::Person, now: Now) -> Vec<GrantId> {
-        let theirs = self.grants.open_ones().filter(|grant| grant.person == *person);
+        let theirs = self.core.grants.open_ones().filter(|grant| grant.person == *person);
         theirs.filter(|grant| grant.standing(now) != Standing::Over).map(|grant| grant.id.clone()).collect()
     }
 
@@ -68,7 +73,7 @@ impl Engine {
     pub(crate) fn answer_status(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut status = Box::new(self.status(now));
         status.problems.extend(stale);
-        let ledger = self.recorder.ledger().cloned();
+        let ledger = self.ledger.as_ref().cloned();
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
             let nearly_full = ledger.map_or(Ok(None), |ledger| ledger.nearly_full());
             let nearly_full = nearly_full.unwrap_or_else(|error| Some(format!("the ledger cannot be read: {error}")));
@@ -92,56 +97,63 @@ impl Engine {
     }
 
     fn status(&self, now: Now) -> Status {
-        let (sources, sources_left_off) = super::sources::views(&self.config);
-        let standing = |which| self.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
-        let live = self.sessions.live();
+        let (sources, sources_left_off) = super::sources::views(&self.core.config);
+        let standing = |which| self.core.grants.open_ones().filter(|grant| grant.standing(now) == which).count() as u64;
+        let live = self.core.sessions.live();
         let sessions = |which: fn(&S) -> bool| live.iter().filter(|session| which(&session.standing)).count() as u64;
         Status {
-            mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
+            mode: if self.core.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             // One that the configuration has caught up with ends nothing.
             trial_until: self
+                .core
                 .mode
-                .trial_ends()
-                .filter(|_| self.config.mode != control::Mode::Enforce)
+                .trial
+                .filter(|_| self.core.config.mode != control::Mode::Enforce)
                 .map(|end| end.wall),
-            configured_mode: self.config.mode,
+            configured_mode: self.core.config.mode,
             host: self.host_name(),
-            stack: Some(self.config.host.stack.clone()),
+            stack: Some(self.core.config.host.stack.clone()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             openssh: self.world.version(),
             started_at: self.started_at,
             config: control::ConfigState {
                 loaded_at: self.config_state.loaded_at,
-                hash: self.config.digest.clone(),
+                hash: self.core.config.digest.clone(),
                 last_good: self.config_state.last_good,
                 refused: self.config_state.refused.clone(),
             },
             accounts: self.world.accounts_count(),
             not_enumerated: self.world.not_enumerated().to_vec(),
-            exempt: self.config.accounts.exempt.iter().cloned().collect(),
-            people: self.config.people.len() as u64,
+            exempt: self.core.config.accounts.exempt.iter().cloned().collect(),
+            people: self.core.config.people.len() as u64,
             sources,
             sources_left_off,
             active_grants: standing(Standing::Active),
-            next_end: self.grants.open_ones().filter(|grant| grant.is_active(now)).map(|grant| grant.ends.wall).min(),
+            next_end: self
+                .core
+                .grants
+                .open_ones()
+                .filter(|grant| grant.is_active(now))
+                .map(|grant| grant.ends.wall)
+                .min(),
             waiting_grants: standing(Standing::Waiting),
-            sessions: self.sessions.live().len() as u64,
+            sessions: self.core.sessions.live().len() as u64,
             unattributed_sessions: sessions(|s| matches!(s, S::Unattributed | S::Unbacked { .. })),
             emergency_sessions: sessions(|s| *s == S::Emergency),
             ways_open: self.ways.open(),
             quarantined: 0,
             obstacles: self.obstacle_views(),
-            ledger: self.recorder.ledger().map(|ledger| LedgerState {
+            ledger: self.ledger.as_ref().map(|ledger| LedgerState {
                 id: ledger.id.clone(),
                 seq: ledger.head.seq,
                 hash: ledger.head.hash.to_string(),
                 durable: ledger.head.seq,
-                failing: self.recorder.failing().map(str::to_owned),
+                failing: self.core.recorder.failing().map(str::to_owned),
             }),
             problems: self.problems(now),
             last_sweep: self.last_sweep,
-            next_sweep: self.schedule.next_sweep(),
-            next_lockdown: self.next_lockdown(),
+            next_sweep: self.core.schedule.next_sweep(),
+            next_lockdown: self.core.next_lockdown(),
             shipping: self.sinks(),
         }
     }
@@ -151,17 +163,17 @@ impl Engine {
         let mut say = |severity, what: String, remedy: Option<&str>| {
             problems.push(Problem { severity, what, remedy: remedy.map(str::to_owned) });
         };
-        if let Some(what) = self.state_not_read() {
+        if let Some(what) = self.core.state_not_read() {
             let remedy = "see what keeps the disk that holds /var/lib/lockdownd (findmnt, journalctl -k); it is tried again every two seconds";
             say(Severity::Crit, what, Some(remedy));
-        } else if let Some(stalled) = self.recorder.stalled_for(now) {
+        } else if let Some(stalled) = self.core.recorder.stalled_for(now) {
             let what = format!(
                 "the disk that holds /var/lib/lockdownd has not answered for {}: nobody new is let in, and what ends is recorded later",
                 control::format_duration(Duration::from_secs(stalled.as_secs()))
             );
             say(Severity::Crit, what, Some("see what keeps it: fsfreeze, a snapshot, EBS (journalctl -k)"));
         }
-        if let Some(why) = self.recorder.failing().filter(|_| !self.is_unread()) {
+        if let Some(why) = self.core.recorder.failing().filter(|_| !self.core.is_unread()) {
             let remedy = "make room on the disk that holds /var/lib/lockdownd, or see what the file system says";
             say(Severity::Crit, format!("the ledger cannot be written, so nobody is let in: {why}"), Some(remedy));
         }
@@ -181,7 +193,7 @@ impl Engine {
             let remedy = "see what keeps it: findmnt, the file server, journalctl -k; it is looked at once it answers";
             say(Severity::Crit, what, Some(remedy));
         }
-        for what in self.store_problems() {
+        for what in self.core.store_problems() {
             let remedy =
                 "make room in /run (df -h /run), or end what nobody needs; it is tried again every few seconds";
             say(Severity::Crit, what, Some(remedy));
@@ -189,11 +201,11 @@ impl Engine {
         for kept_out in self.obstacles().iter().filter(|obstacle| obstacle.keeps_all_out()) {
             say(Severity::Crit, kept_out.to_string(), None);
         }
-        if self.enforces() {
+        if self.core.enforces() {
             for obstacle in self.obstacles().iter().filter(|obstacle| !obstacle.keeps_all_out()) {
                 say(Severity::Crit, format!("enforce is weakened: {obstacle}"), None);
             }
-        } else if self.config.mode == control::Mode::Enforce {
+        } else if self.core.config.mode == control::Mode::Enforce {
             let what = "the configuration says enforce, and this host only observes";
             let remedy = match self.obstacles().is_empty() {
                 true => "nothing that is known stands in its way any more: it is being put in force",
@@ -202,7 +214,7 @@ impl Engine {
             say(Severity::Crit, what.to_owned(), Some(remedy));
         }
         let stays = |session: &&Session| session.ending.as_ref().is_some_and(|end| end.tries >= QUICK_TRIES);
-        for session in self.sessions.live().iter().filter(stays).take(MAX_LISTED) {
+        for session in self.core.sessions.live().iter().filter(stays).take(MAX_LISTED) {
             let what = format!(
                 "the connection of process {} to {} is to end, and cannot be ended; it is tried every second",
                 session.monitor.pid, session.account
@@ -242,7 +254,7 @@ impl Engine {
             let what = format!("a receipt is signed by {key}, which is not the server's key as {}", self.trusted_by());
             say(Severity::Err, what, Some(remedy));
         }
-        if let Some(open) = self.ways.open().filter(|open| self.enforces() && *open > 0) {
+        if let Some(open) = self.ways.open().filter(|open| self.core.enforces() && *open > 0) {
             let remedy = "lockdownctl ways-in lists them, each with the line that closes it";
             say(Severity::Warning, format!("ways in are open to logins without a grant: {open}"), Some(remedy));
         }
@@ -259,9 +271,9 @@ impl Engine {
 
     /// The accounts with grants into which nobody is let, since they have the user id of the other one.
     fn kept_out_by_user_id(&self) -> BTreeMap<&Account, &Account> {
-        let given = self.grants.open_ones().map(|grant| &grant.account);
-        let rendered = self.config.rendered.iter().map(|grant| &grant.account);
-        given.chain(rendered).filter_map(|account| Some((account, self.kept_for(account)?))).collect()
+        let given = self.core.grants.open_ones().map(|grant| &grant.account);
+        let rendered = self.core.config.rendered.iter().map(|grant| &grant.account);
+        given.chain(rendered).filter_map(|account| Some((account, self.core.kept_for(account)?))).collect()
     }
 
     /// What stands in the way of enforcing, or weakens it, as an operator sees it.
@@ -272,8 +284,8 @@ impl Engine {
     /// Looks through the ledger for matching records beside the main thread, a bounded stretch at a time: `after` says how far
     /// it got.
     pub(crate) fn read_records(&mut self, asked: Records, reply: Reply, now: Now) {
-        let Some(ledger) = self.recorder.ledger().cloned() else {
-            return reply.send(Err(self.records_not_read()));
+        let Some(ledger) = self.ledger.as_ref().cloned() else {
+            return reply.send(Err(self.core.records_not_read()));
         };
         self.begin_job(Kind::Records, Some(reply.clone()), now, move || {
             reply.send(records_in(&ledger, &asked));
@@ -312,95 +324,4 @@ fn wanted(record: &Record, asked: &Records) -> bool {
             // A backslash is doubled in records: CORP\\jane.
             record.text("account") == Some(record::escape(account.as_str().as_bytes()).as_str())
         })
-}
-
-/// A grant as an operator sees it.
-pub(crate) fn grant_view(grant: &Grant, now: Now) -> GrantView {
-    let state = match grant.standing(now) {
-        Standing::Waiting => GrantState::Waiting,
-        Standing::Active => GrantState::Active,
-        Standing::Over => GrantState::Ended,
-    };
-    let origin = match &grant.origin {
-        Origin::Operator { actor } => OriginView::Operator(actor.clone()),
-        Origin::Config { place, .. } => {
-            let (file, line) = file_and_line(place);
-            OriginView::Config { file: file.to_owned(), line }
-        }
-    };
-    GrantView {
-        id: grant.id.clone(),
-        person: grant.person.clone(),
-        account: grant.account.clone(),
-        state,
-        created_at: grant.created_at,
-        starts_at: grant.starts_at,
-        expires_at: grant.ends.wall,
-        from: grant.from.clone(),
-        reason: Some(grant.reason.clone()).filter(|reason| !reason.is_empty()),
-        origin,
-        end: grant.end.as_ref().map(|end| EndView {
-            why: why(end.cause),
-            at: end.at,
-            reason: Some(end.reason.clone()),
-        }),
-    }
-}
-
-/// A place as the configuration prints it, `FILE:LINE:COLUMN` or `FILE`, taken apart.
-fn file_and_line(place: &str) -> (&str, Option<u64>) {
-    let number = |text: &str| text.parse::<u64>().ok();
-    match place.rsplitn(3, ':').collect::<Vec<_>>()[..] {
-        [column, line, file] if number(column).is_some() && number(line).is_some() => (file, number(line)),
-        _ => (place, None),
-    }
-}
-
-fn why(cause: EndCause) -> EndWhy {
-    match cause {
-        EndCause::Expired => EndWhy::Expired,
-        EndCause::Revoked => EndWhy::Revoked,
-        EndCause::Lockdown => EndWhy::Lockdown,
-        EndCause::Config => EndWhy::Config,
-        EndCause::Identity => EndWhy::Identity,
-    }
-}
-
-/// A session as an operator sees it.
-pub(crate) fn session_view(session: &Session, grant: Option<&Grant>) -> SessionView {
-    SessionView {
-        id: session.id.clone(),
-        kind: match session.standing {
-            sessions::Standing::Granted { .. } => SessionKind::Granted,
-            sessions::Standing::Emergency => SessionKind::Emergency,
-            sessions::Standing::Unbacked { .. } => SessionKind::Observed,
-            sessions::Standing::Unattributed => SessionKind::Unattributed,
-        },
-        person: session.person().cloned(),
-        account: session.account.clone(),
-        grant: session.grant().cloned(),
-        fingerprint: session.fingerprint().cloned(),
-        source: Some(session.source.clone()),
-        opened_at: session.opened_at,
-        ends_at: grant.map(|grant| grant.ends.wall),
-        pid: session.monitor.pid.unsigned_abs(),
-        uses: session.uses.words().into_iter().map(str::to_owned).collect(),
-        terminals: session.uses.terminal_names(),
-        ending: session.ending.as_ref().map(|end| end.reason.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_taken_apart_as_it_was_put_together() {
-        assert_eq!(
-            file_and_line("/etc/lockdownd/conf.d/a:1:b.toml:12:3"),
-            ("/etc/lockdownd/conf.d/a:1:b.toml", Some(12))
-        );
-        assert_eq!(file_and_line("/etc/lockdownd/config.toml"), ("/etc/lockdownd/config.toml", None));
-        assert_eq!(file_and_line("a:b:c"), ("a:b:c", None));
-    }
 }

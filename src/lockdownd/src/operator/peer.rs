@@ -6,10 +6,14 @@
 //! person, or by their account's membership of the operators' group as `/etc/group` is now.
 
 use control::{Refusal, RefusalCode};
-use lockdown_core::policy::time::Now;
-use lockdown_core::policy::{
-    operator::{Denied, OwnSession, may_ask},
-    session::{self, Verdict},
+use lockdown_core::{
+    machine,
+    policy::{
+        operator::{Denied, OwnSession, may_ask},
+        session::{self, Verdict},
+        time::Now,
+    },
+    sessions::Session,
 };
 use lockdown_host::{
     accounts, connection,
@@ -18,7 +22,7 @@ use lockdown_host::{
 };
 use record::{Actor, Person, SessionId};
 
-use crate::{enforce::Engine, sessions::Session};
+use crate::enforce::Engine;
 
 /// Who asks: checked, and ready for the record.
 #[derive(Debug, Clone)]
@@ -29,10 +33,9 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// The person whose session it is, where there is one.
-    #[must_use]
-    pub fn person(&self) -> Option<&Person> {
-        self.actor.person.as_ref()
+    /// As the core knows them.
+    pub(super) fn core(self) -> machine::Asker {
+        machine::Asker { actor: self.actor }
     }
 }
 
@@ -42,7 +45,7 @@ impl Engine {
         let process = peer.process();
         let session = self.session_of(&peer, process.as_ref());
         let own = session.map(|session| OwnSession {
-            uid: self.world.uid_of(&session.account),
+            uid: self.core.uid_of(&session.account),
             is_granted: self.is_granted(session, now),
             is_operator: session.person().is_some_and(|person| self.is_operator(person)),
         });
@@ -72,7 +75,7 @@ impl Engine {
     }
 
     fn is_operator(&self, person: &Person) -> bool {
-        self.config.people.get(person).is_some_and(|entry| entry.operator)
+        self.core.config.people.get(person).is_some_and(|entry| entry.operator)
     }
 
     /// Whether the account of a session is in the operators' group now. What cannot be read makes nobody an operator.
@@ -86,9 +89,9 @@ impl Engine {
 
     /// The live session that a process is part of.
     fn session_around(&self, process: &Process) -> Option<&Session> {
-        let above = || self.sessions.nearest(&processes::ancestors(process.id.pid));
+        let above = || self.core.sessions.nearest(&processes::ancestors(process.id.pid));
         // Of two connections in one scope (of an sshd that somebody started by hand in theirs) neither is believed.
-        let beside = || match self.sessions.all_of(&connection::scope_members(process)).as_slice() {
+        let beside = || match self.core.sessions.all_of(&connection::scope_members(process)).as_slice() {
             [only] => Some(*only),
             _ => None,
         };
@@ -97,8 +100,8 @@ impl Engine {
 
     /// Whether a session still stands on a grant; one may outlive its grant (observe, `sessions.end_with_grant = false`).
     fn is_granted(&self, session: &Session, now: Now) -> bool {
-        let grant = session.grant().and_then(|id| self.grants.get(id));
-        grant.is_some() && session::judge(&session.standing, grant, &self.people, now) == Verdict::Keep
+        let grant = session.grant().and_then(|id| self.core.grants.get(id));
+        grant.is_some() && session::judge(&session.standing, grant, &self.core.people, now) == Verdict::Keep
     }
 }
 

@@ -8,19 +8,21 @@ use control::{
     Answer, Change, ChangeKind, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, Quarantined,
     Refusal, RefusalCode, Response, RestoreAnswer,
 };
-use lockdown_core::config::BeforeEnforce;
-use lockdown_core::policy::time::Now;
+use lockdown_core::{
+    config::BeforeEnforce,
+    policy::time::Now,
+    sessions::{self, Session},
+};
 use lockdown_host::quarantine::{self, Content, Item, ItemId, ItemKind, QUARANTINE, RestoreError, RestoreTo};
 use record::{Account, ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
     enforce::{
-        Engine, Waiting,
+        Engine,
         homes::{self, Hanging, Standing},
         jobs::Kind,
     },
-    sessions,
     trigger::{Reason, Reply},
 };
 
@@ -82,7 +84,7 @@ impl Engine {
             Ok(prepared) => prepared,
             Err(refusal) => return reply.send(Err(refusal)),
         };
-        let under_old_name = !self.enforces() || self.config.accounts.exempt.contains(&account);
+        let under_old_name = !self.core.enforces() || self.core.config.accounts.exempt.contains(&account);
         self.begin_job(Kind::Restore, Some(reply.clone()), now, move || {
             let to = RestoreTo { uid: entry.uid, gid: entry.gid, home: &entry.home, under_old_name };
             let done = quarantine::restore(Path::new(QUARANTINE), &id, to, Path::new(PROGRAM));
@@ -105,8 +107,8 @@ impl Engine {
                 .with("path", path);
         draft.account = Some(account);
         draft.actor = Some(asker.actor);
-        self.recorder.note(draft);
-        self.commit(now);
+        self.core.recorder.note(draft);
+        self.core.commit(now);
         let mut notes = Vec::new();
         if !under_old_name {
             notes.push(
@@ -114,13 +116,13 @@ impl Engine {
             );
         }
         let answer = Answer::Restore(RestoreAnswer { item: view, path: escaped(&place), notes });
-        self.answer_on_record(Waiting::Operator(reply, Ok(answer)), now);
+        self.answer_on_record(reply, Ok(answer), now);
     }
 
     /// What a sweep in enforce would change now.
     pub(crate) fn plan(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
         let mut answer = PlanAnswer {
-            mode: if self.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
+            mode: if self.core.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             obstacles: self.obstacle_views(),
             changes: self.planned(now),
             left_off: 0,
@@ -148,7 +150,7 @@ impl Engine {
 
     /// What would change besides key files.
     fn planned(&self, now: Now) -> Vec<Change> {
-        if self.enforces() {
+        if self.core.enforces() {
             return Vec::new();
         }
         let change = |kind, why: String| Change {
@@ -166,16 +168,16 @@ impl Engine {
             },
             change(ChangeKind::RefuseLogins, "the gate refuses whoever has no grant, exempt accounts aside".to_owned()),
         ];
-        for grant in self.grants.open_ones().filter(|grant| grant.is_active(now)) {
+        for grant in self.core.grants.open_ones().filter(|grant| grant.is_active(now)) {
             changes.push(Change {
                 account: Some(grant.account.clone()),
                 ..change(ChangeKind::WriteStore, format!("{}'s keys, for grant {}", grant.person, grant.id))
             });
         }
-        let unbacked = |session: &&sessions::Session| {
+        let unbacked = |session: &&Session| {
             matches!(session.standing, sessions::Standing::Unbacked { .. } | sessions::Standing::Unattributed)
         };
-        let (kind, why) = match self.config.sessions.before_enforce {
+        let (kind, why) = match self.core.config.sessions.before_enforce {
             BeforeEnforce::Keep => {
                 (ChangeKind::RefuseLogins, "this login would be refused; it is kept until a lockdown")
             }
@@ -183,7 +185,7 @@ impl Engine {
                 (ChangeKind::EndSession, "no grant backs it, and sessions.before_enforce says that such sessions end")
             }
         };
-        for session in self.sessions.live().iter().filter(unbacked) {
+        for session in self.core.sessions.live().iter().filter(unbacked) {
             changes.push(Change {
                 account: Some(session.account.clone()),
                 session: Some(session.id.clone()),

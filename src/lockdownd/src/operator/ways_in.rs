@@ -11,7 +11,7 @@ use record::{ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    enforce::{Engine, Seen, Waiting, jobs::Kind},
+    enforce::{Engine, Seen, jobs::Kind},
     trigger::{Reason, Reply},
 };
 
@@ -86,14 +86,14 @@ impl Engine {
                     .with("lines", text.lines().filter(|l| !l.starts_with('#')).map(str::trim).collect::<Vec<_>>());
             }
             draft.actor = actor;
-            self.recorder.note(draft);
-            self.commit(now);
+            self.core.recorder.note(draft);
+            self.core.commit(now);
             answer.changed.push(sentence);
         } else if undone {
             answer.changed.push(format!("{CLOSING} is not there: nothing was changed"));
         }
         if let Some(reply) = reply {
-            self.answer_on_record(Waiting::Operator(reply, Ok(Answer::WaysIn(answer))), now);
+            self.answer_on_record(reply, Ok(Answer::WaysIn(answer)), now);
         }
     }
 }

@@ -81,7 +81,7 @@ impl Engine {
                 false if now.boot < waiting.due => self.behind.answers.push(waiting),
                 whole => {
                     let (reply, answer) = waiting.give(whole);
-                    self.answer_on_record(crate::enforce::Waiting::Operator(reply, Ok(answer)), now);
+                    self.answer_on_record(reply, Ok(answer), now);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::policy::left_behind::{AT, By, CRON, Left, Over, Seen, is_within, judge, user_slice};
-use record::{Account, Draft, GrantId};
+use record::{Account, GrantId};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use lockdown_host::{
     held::Held,
     jobs::{self, Aside, Job, Kind},
     left_behind::{self, Found},
-    processes::{self, ProcessId},
+    processes::{Handle as _, ProcessId},
 };
 
 /// How many things one record names; the others are counted.
@@ -180,7 +180,7 @@ fn is_attended(found: &[Found], uid: u32, audits: &BTreeSet<u32>) -> bool {
 
 /// Whose a process is, by its place among the cases: somebody's before everybody's.
 fn judged(found: &Found, cases: &[Case], came: &Mutex<BTreeSet<Account>>) -> Option<(usize, Left)> {
-    let began = processes::began(found.id);
+    let began = found.id.began();
     let seen = Seen { audit: found.audit, login_uid: found.login_uid, cgroup: &found.cgroup, began };
     let judged = cases.iter().map(|case| judge(seen, &case.over, &case.live)).enumerate();
     let mut judged = judged.filter(|(_, left)| *left != Left::Nothing);
@@ -312,13 +312,14 @@ impl Findings {
         self.items.push(item);
     }
 
-    /// The draft with what was found; what is not named is counted.
-    pub(super) fn told_by(self, draft: Draft) -> Draft {
-        if self.items.is_empty() {
-            return draft;
+    /// What a record says of it.
+    pub(super) fn details(self) -> Vec<(&'static str, Value)> {
+        let mut details = Vec::new();
+        if !self.items.is_empty() {
+            details.push(("left_behind", self.items.into()));
+            details.extend((self.more > 0).then(|| ("more_left_behind", self.more.into())));
         }
-        let draft = draft.with("left_behind", self.items);
-        if self.more > 0 { draft.with("more_left_behind", self.more) } else { draft }
+        details
     }
 }
 

@@ -79,8 +79,8 @@ fn being_written() -> String {
 
 impl World {
     /// The first look, which others wait for: it is repeated a few times where passwd is just being written.
-    pub(crate) fn first(boot_id: &str, named: &BTreeSet<Account>) -> Self {
-        let nothing = Self { boot_id: boot_id.to_owned(), ..Self::default() };
+    pub(crate) fn first(named: &BTreeSet<Account>) -> Self {
+        let nothing = Self::default();
         let mut world = nothing.look(named).world;
         for _ in 0..FIRST_LOOKS {
             if world.first_whole.is_some() {
@@ -342,10 +342,12 @@ mod tests {
         let mut world = world(&["root", "frank"], 10);
         assert!(!world.known().settled, "one look does not tell that an account is missing");
         see(&mut world, &["root"], 11);
-        assert!(world.known().settled && world.uid_of(&frank) == Some(1000) && world.entry(&frank).is_some());
+        assert!(
+            world.known().settled && world.known().uids.get(&frank) == Some(&1000) && world.entry(&frank).is_some()
+        );
         assert_eq!(world.again(Duration::from_secs(11)), Some(Duration::from_secs(12)));
         see(&mut world, &["root"], 12);
-        assert!(world.uid_of(&frank).is_none() && world.entry(&frank).is_none());
+        assert!(!world.known().uids.contains_key(&frank) && world.entry(&frank).is_none());
         assert_eq!(world.again(Duration::from_secs(12)), None);
     }
 
@@ -355,7 +357,7 @@ mod tests {
         let mut world = world(&["root", "frank"], 10);
         world.list(file(2), Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
         world.know();
-        assert_eq!(world.uid_of(&frank), Some(1001));
+        assert_eq!(world.known().uids.get(&frank), Some(&1001));
     }
 
     #[test]

@@ -8,16 +8,17 @@ use std::{
     time::Duration,
 };
 
-use lockdown_core::policy::time::Now;
+use super::Severity;
+use crate::policy::time::Now;
 
 /// The first pause before what failed is tried again.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
 /// Files of the store that are not as they must be.
 #[derive(Debug, Default)]
-pub(crate) struct Unstored {
+pub(super) struct Unstored {
     failing: BTreeMap<OsString, Failing>,
     pause: Duration,
     due: Option<Duration>,
@@ -26,27 +27,27 @@ pub(crate) struct Unstored {
 
 /// One file that is not as it must be.
 #[derive(Debug)]
-pub(crate) struct Failing {
+pub(super) struct Failing {
     /// Why.
-    pub(crate) why: String,
+    pub(super) why: String,
     /// Whose keys are not in place.
-    pub(crate) missing: BTreeSet<String>,
+    pub(super) missing: BTreeSet<String>,
     tried: u64,
 }
 
 impl Unstored {
     /// When the next try is due, on the boot clock.
-    pub(crate) fn due(&self) -> Option<Duration> {
+    pub(super) fn due(&self) -> Option<Duration> {
         self.due
     }
 
     /// What fails, by the name of the file.
-    pub(crate) fn failing(&self) -> impl Iterator<Item = (&OsStr, &Failing)> {
+    pub(super) fn failing(&self) -> impl Iterator<Item = (&OsStr, &Failing)> {
         self.failing.iter().map(|(name, failing)| (name.as_os_str(), failing))
     }
 
     /// Why the file of this name is not as it must be.
-    pub(crate) fn of(&self, name: &OsStr) -> Option<&Failing> {
+    pub(super) fn of(&self, name: &OsStr) -> Option<&Failing> {
         self.failing.get(name)
     }
 
@@ -54,6 +55,12 @@ impl Unstored {
     pub(super) fn may_try(&self, name: &OsStr, wanted: Option<&[u8]>, now: Now) -> bool {
         let waits = self.due.is_some_and(|due| now.boot < due);
         !(waits && self.failing.get(name).is_some_and(|failing| failing.tried == digest(wanted)))
+    }
+
+    /// The names of files that are not tried now: the same that is wanted of them failed, and its pause is not over.
+    pub(super) fn paused<'a>(&self, wanted: impl Fn(&OsStr) -> Option<&'a [u8]>, now: Now) -> BTreeSet<OsString> {
+        let names = self.failing.keys().filter(|name| !self.may_try(name, wanted(name), now));
+        names.cloned().collect()
     }
 
     /// A try failed.
@@ -67,27 +74,33 @@ impl Unstored {
     }
 
     /// A pass over the store is over; `failed` says whether a try failed in it, and `matters` which files stand or are
-    /// wanted. Plans the next try; says once that something fails, and once that it is over.
-    pub(super) fn pass_is_over(&mut self, matters: impl Fn(&OsStr) -> bool, failed: bool, now: Now) {
+    /// wanted. Plans the next try; gives once what is to be said when something fails, and once when that is over.
+    pub(super) fn pass_is_over(
+        &mut self,
+        matters: impl Fn(&OsStr) -> bool,
+        failed: bool,
+        now: Now,
+    ) -> Option<(Severity, String)> {
         self.failing.retain(|name, _| matters(name));
         let Some((name, failing)) = self.failing.first_key_value() else {
-            if self.tries > 0 {
-                tracing::warn!("the key store is as it must be again, after {} failed tries", self.tries);
-            }
-            (self.due, self.pause, self.tries) = (None, Duration::ZERO, 0);
-            return;
+            let tries = std::mem::take(&mut self.tries);
+            (self.due, self.pause) = (None, Duration::ZERO);
+            let said = format!("the key store is as it must be again, after {tries} failed tries");
+            return (tries > 0).then_some((Severity::Warning, said));
         };
         if !failed {
-            return;
+            return None;
         }
-        if self.tries == 0 {
+        let said = (self.tries == 0).then(|| {
             let (file, others) = (record::escape(name.as_encoded_bytes()), self.failing.len() - 1);
             let others = if others == 0 { String::new() } else { format!(" (and {others} more)") };
-            tracing::error!("the key store cannot be put right: {file}: {}{others}; it is tried again", failing.why);
-        }
+            let why = &failing.why;
+            (Severity::Err, format!("the key store cannot be put right: {file}: {why}{others}; it is tried again"))
+        });
         self.tries += 1;
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.due = Some(now.boot + self.pause);
+        said
     }
 }
 
@@ -99,7 +112,7 @@ fn digest(wanted: Option<&[u8]>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use lockdown_core::policy::test_grants::{later, now};
+    use crate::policy::test_grants::{later, now};
 
     use super::*;
 
@@ -107,7 +120,7 @@ mod tests {
 
     fn fail(unstored: &mut Unstored, wanted: &[u8], now: Now) {
         unstored.failed(OsStr::new("ubuntu"), Some(wanted), "no space".to_owned(), BTreeSet::new());
-        unstored.pass_is_over(ALL, true, now);
+        drop(unstored.pass_is_over(ALL, true, now));
     }
 
     #[test]
@@ -120,7 +133,7 @@ mod tests {
         assert!(unstored.may_try(name, Some(b"b"), now()) && unstored.may_try(name, None, now()));
         assert!(unstored.may_try(OsStr::new("frank"), Some(b"a"), now()), "another file");
         // A pass that did not try does not move the next try.
-        unstored.pass_is_over(ALL, false, now());
+        assert_eq!(unstored.pass_is_over(ALL, false, now()), None);
         assert_eq!(unstored.due(), Some(now().boot + FIRST_PAUSE));
         let mut at = 0;
         for pause in [2, 4, 8, 16, 16] {
@@ -139,7 +152,7 @@ mod tests {
     fn what_is_no_longer_there_or_wanted_no_longer_fails() {
         let mut unstored = Unstored::default();
         fail(&mut unstored, b"a", now());
-        unstored.pass_is_over(|_| false, false, now());
+        drop(unstored.pass_is_over(|_| false, false, now()));
         assert!(unstored.due().is_none() && unstored.of(OsStr::new("ubuntu")).is_none());
     }
 }

@@ -2,19 +2,19 @@
 //!
 //! It is told to the connection's own terminals alone, once for each end, and never waited for.
 
+use std::time::Duration;
+
 use control::format_duration;
 use jiff::{SignedDuration, Timestamp};
-use lockdown_core::policy::time::Now;
-use lockdown_host::terminal;
 use record::{GrantId, SessionId};
 
-use super::Engine;
-use crate::sessions::{Session, Warned};
+use super::{Core, Effect, Tell, Warn};
+use crate::{
+    policy::time::Now,
+    sessions::{Session, Warned},
+};
 
-/// How long a connection whose terminal was told why it ends goes on, so that the words can reach the person.
-pub(super) const READING_TIME: std::time::Duration = std::time::Duration::from_millis(100);
-
-impl Engine {
+impl Core {
     /// When the next warning is due.
     pub(super) fn next_warning(&self) -> Option<Timestamp> {
         let before = self.warning()?;
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// Warns the terminals of one session that have not been told of its end, if that is near.
-    pub(super) fn warn(&mut self, id: &SessionId, now: Now) {
+    pub fn warn(&mut self, id: &SessionId, now: Now) {
         let Some(before) = self.warning() else { return };
         let Some(session) = self.sessions.get(id).filter(|session| session.ending.is_none()) else { return };
         let Some((ends_at, why)) = self.end_of(session) else { return };
@@ -44,45 +44,44 @@ impl Engine {
             return;
         }
         let told = session.warned.as_ref().filter(|warned| warned.ends_at == ends_at);
-        let mut terminals = told.map(|warned| warned.terminals.clone()).unwrap_or_default();
-        let text = warning(session, ends_at, left, why);
-        let session = session.clone();
-        let before = terminals.len();
-        for number in terminal::held_by(session.monitor) {
-            if !terminals.contains(&number) && self.tell(&session, number, &text) {
-                terminals.push(number);
-            }
-        }
-        if terminals.len() > before {
-            self.sessions.change(id, |session| session.warned = Some(Warned { ends_at, terminals }));
-        }
+        let told = told.map(|warned| warned.terminals.clone()).unwrap_or_default();
+        let Some(tell) = self.tell(session, warning(session, ends_at, left, why)) else { return };
+        self.push(Effect::Warn(Warn { session: id.clone(), ends_at, tell, told }));
+    }
+
+    /// These terminals of a session have been told of its end.
+    pub(super) fn warned(&mut self, id: &SessionId, ends_at: Timestamp, terminals: Vec<u32>) {
+        self.sessions.change(id, |session| session.warned = Some(Warned { ends_at, terminals }));
     }
 
     /// What a person reads where they log in to a terminal: when this connection will be ended.
-    pub(crate) fn greeting(&self, session: &Session, now: Now) -> Option<String> {
+    pub(super) fn greeting(&self, session: &Session, now: Now) -> Option<String> {
         let (ends_at, why) = self.end_of(session).filter(|_| self.ends_sessions())?;
         let left = rounded(ends_at.duration_since(now.wall));
         Some(format!("lockdownd: this connection to {} ends in {left}, at {ends_at:.0}: {why}.", shown(session)))
     }
 
     /// Tells the terminals of a grant's sessions that they go on for longer, where a lockdown does not end them first.
-    pub(crate) fn tell_new_end(&self, grant: &GrantId, before: Timestamp, now: Now) {
-        if !self.ends_sessions() {
+    pub(super) fn tell_new_end(&mut self, grant: &GrantId, before: Timestamp, now: Now) {
+        if !self.ends_sessions() || self.next_lockdown().is_some_and(|lockdown| lockdown < before) {
             return;
         }
         let theirs = self.sessions.live().iter();
-        for session in theirs.filter(|session| session.grant() == Some(grant) && session.ending.is_none()) {
-            let Some((ends_at, why)) = self.end_of(session) else { continue };
-            if self.next_lockdown().is_some_and(|lockdown| lockdown < before) {
-                continue;
-            }
+        let theirs = theirs.filter(|session| session.grant() == Some(grant) && session.ending.is_none());
+        let tell = |session: &Session| {
+            let (ends_at, why) = self.end_of(session)?;
             let left = rounded(ends_at.duration_since(now.wall));
             let text =
                 format!("lockdownd: this connection to {} now ends in {left}, at {ends_at:.0}: {why}.", shown(session));
-            for number in terminal::held_by(session.monitor) {
-                self.tell(session, number, &text);
-            }
-        }
+            self.tell(session, text)
+        };
+        let told: Vec<Tell> = theirs.filter_map(tell).collect();
+        told.into_iter().for_each(|tell| self.push(Effect::Tell(tell)));
+    }
+
+    fn tell(&self, session: &Session, text: String) -> Option<Tell> {
+        let owner = self.uid_of(&session.account)?;
+        Some(Tell { monitor: session.monitor, owner, text })
     }
 
     /// Whether a session is ended when its grant ends.
@@ -105,25 +104,11 @@ impl Engine {
             _ => Some(grant),
         }
     }
+}
 
-    /// Tells the terminals of a session why it ends; whether there was any to tell.
-    pub(super) fn say_farewell(&self, session: &Session, reason: &str) -> bool {
-        let text = format!("lockdownd: this connection to {} ends now: {reason}.{}", session.account, remedy(session));
-        let terminals = terminal::held_by(session.monitor);
-        // Each is told, whatever becomes of the others.
-        terminals.into_iter().filter(|number| self.tell(session, *number, &text)).count() > 0
-    }
-
-    fn tell(&self, session: &Session, number: u32, text: &str) -> bool {
-        let Some(owner) = self.uid_of(&session.account) else { return false };
-        match terminal::write(number, owner, text) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(session = %session.id, terminal = number, %error, "a terminal could not be told");
-                false
-            }
-        }
-    }
+/// What a session's terminals are told when it ends.
+pub(super) fn farewell(session: &Session, reason: &str) -> String {
+    format!("lockdownd: this connection to {} ends now: {reason}.{}", session.account, remedy(session))
 }
 
 fn warning(session: &Session, ends_at: Timestamp, left: SignedDuration, why: &str) -> String {
@@ -135,7 +120,7 @@ fn warning(session: &Session, ends_at: Timestamp, left: SignedDuration, why: &st
 fn rounded(left: SignedDuration) -> String {
     let seconds = left.as_secs().max(1).unsigned_abs();
     let rounded = if seconds > 120 { (seconds + 30) / 60 * 60 } else { seconds };
-    format_duration(std::time::Duration::from_secs(rounded))
+    format_duration(Duration::from_secs(rounded))
 }
 
 /// The account, for whatever shows it.

@@ -1,31 +1,21 @@
-//! Live sessions: what each is bound to, and ending them.
+//! Live sessions: what each stands on, and how far the end of each is.
 //!
-//! A session is one SSH connection, known by sshd's process for it (pid and start time). The table lives in
-//! `/run/lockdownd/sessions.json`, so that connections survive a restart of the daemon and stay bound to their grants.
-//! This room ends exactly the connection it is told to end, and never decides which: `policy` and the engine do.
+//! A session is one SSH connection, known by sshd's process for it (pid and start time). The table outlives a restart of the
+//! daemon, so that connections stay bound to their grants; it never decides which session ends.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use record::{Account, Actor, Fingerprint, GrantId, Person, SessionId, Source};
 use serde::{Deserialize, Serialize};
 
-pub use lockdown_core::policy::session::Standing;
-use lockdown_host::{
-    connection::Ended,
-    logins::Uses,
-    paths::{self, read_path},
-    processes::ProcessId,
-};
+pub use crate::policy::session::Standing;
+use crate::process::ProcessId;
 
 /// The most sessions that are kept in the table; a login past it is refused.
 pub const MAX_SESSIONS: usize = 10_000;
-/// The largest `sessions.json` that is read.
-pub const MAX_FILE: u64 = 16 << 20;
+/// The most terminals that are looked for in one connection: sshd allows ten sessions (`MaxSessions`), a person more.
+pub const MAX_TERMINALS: usize = 64;
 
 /// One live SSH connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,28 +167,122 @@ impl Session {
     }
 }
 
+/// By which means a connection was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// The monitor had ended before; nothing was done.
+    AlreadyGone,
+    /// With its session's scope, which the kernel killed in one go (`cgroup.kill`, Linux 5.14), or which was empty once
+    /// the process tree had ended.
+    Scope,
+    /// Each process in its session's scope was killed, until there were none.
+    ScopeMembers,
+    /// Without a scope of its own: each process below the monitor or in its audit session was killed.
+    Tree,
+}
+
+impl How {
+    /// One fixed word for the record.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AlreadyGone => "already_gone",
+            Self::Scope => "scope",
+            Self::ScopeMembers => "scope_members",
+            Self::Tree => "tree",
+        }
+    }
+}
+
+/// What ending a connection did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct Ended {
+    /// By which means.
+    pub how: How,
+    /// How many processes were there to be killed, the monitor included.
+    pub killed: usize,
+}
+
+/// What a connection has been seen to be used for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uses {
+    /// Numbers of the terminals it was given, `/dev/pts/N`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub terminals: Vec<u32>,
+    /// It ran sshd's file transfer.
+    #[serde(default)]
+    pub sftp: bool,
+    /// It ran something without a terminal.
+    #[serde(default)]
+    pub command: bool,
+    /// It listened for, or carried, somebody's TCP connection.
+    #[serde(default)]
+    pub forward: bool,
+}
+
+impl Uses {
+    /// The words for the record; none where nothing was seen (nothing was asked for yet, or over before anybody looked).
+    #[must_use]
+    pub fn words(&self) -> Vec<&'static str> {
+        let terminal = !self.terminals.is_empty();
+        let all = [(terminal, "terminal"), (self.sftp, "sftp"), (self.command, "command"), (self.forward, "forward")];
+        all.into_iter().filter(|(seen, _)| *seen).map(|(_, word)| word).collect()
+    }
+
+    /// The terminals' names, as who(1) has them.
+    #[must_use]
+    pub fn terminal_names(&self) -> Vec<String> {
+        self.terminals.iter().map(|number| format!("pts/{number}")).collect()
+    }
+
+    /// Adds what was seen later; whether that is anything new.
+    pub fn add(&mut self, later: Self) -> bool {
+        let before = self.clone();
+        self.terminals.extend(later.terminals);
+        self.terminals.sort_unstable();
+        self.terminals.dedup();
+        self.terminals.truncate(MAX_TERMINALS);
+        self.sftp |= later.sftp;
+        self.command |= later.command;
+        self.forward |= later.forward;
+        *self != before
+    }
+}
+
 /// The table of live sessions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sessions {
-    path: PathBuf,
     live: Vec<Session>,
-    /// Those whose connection is gone and whose end is noted, but perhaps not on disk. They stay in the file until it is, so
-    /// that the next start makes up for a crash in between.
+    /// Those whose connection is gone and whose end is noted, but perhaps not on disk. They are kept until it is, so that the
+    /// next start makes up for a crash in between.
     gone: Vec<Session>,
+    changed: bool,
 }
 
 impl Sessions {
-    /// Reads the table that the last run left. One that cannot be read is an empty one, with the error beside it:
-    /// its connections are then unknown, and the caller says so.
+    /// The table that the last run left.
     #[must_use]
-    pub fn open(path: &Path) -> (Self, Option<io::Error>) {
-        let mut sessions = Self { path: path.to_owned(), live: Vec::new(), gone: Vec::new() };
-        match read_path(path, MAX_FILE).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
-            Ok(live) => sessions.live = live,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return (sessions, Some(error)),
-        }
-        (sessions, None)
+    pub fn left(live: Vec<Session>) -> Self {
+        Self { live, ..Self::default() }
+    }
+
+    /// What is to be kept for the next start, as JSON, if that has changed since it was last asked.
+    pub fn take_changed(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.changed).then(|| self.to_keep())
+    }
+
+    /// What is to be kept for the next start, as JSON.
+    #[must_use]
+    pub fn to_keep(&self) -> Vec<u8> {
+        let all: Vec<&Session> = self.live.iter().chain(&self.gone).collect();
+        serde_json::to_vec(&all).expect("sessions have string keys only")
+    }
+
+    /// It could not be kept, or somebody removed it: it is to be kept anew.
+    pub fn keep_anew(&mut self) {
+        self.changed = true;
     }
 
     /// Every live session, oldest first.
@@ -232,17 +316,12 @@ impl Sessions {
     }
 
     /// Adds a session.
-    ///
-    /// # Errors
-    /// The table cannot be written; the session is then not in it.
-    pub fn add(&mut self, session: Session) -> io::Result<()> {
+    pub fn add(&mut self, session: Session) {
         self.live.push(session);
-        self.save().inspect_err(|_| {
-            self.live.pop();
-        })
+        self.changed = true;
     }
 
-    /// A session's connection is gone: it stays in the file until [`Sessions::forget_gone`].
+    /// A session's connection is gone: it is kept until [`Sessions::forget_gone`].
     pub fn gone(&mut self, id: &SessionId) -> Option<Session> {
         let index = self.live.iter().position(|session| session.id == *id)?;
         let gone = self.live.remove(index);
@@ -262,16 +341,14 @@ impl Sessions {
     pub fn forget_gone(&mut self, ids: &BTreeSet<SessionId>) {
         let before = self.gone.len();
         self.gone.retain(|session| !ids.contains(&session.id));
-        if self.gone.len() != before {
-            self.save_or_warn();
-        }
+        self.changed |= self.gone.len() != before;
     }
 
     /// Takes a session out that was not let in, or whose end is on record.
     pub fn remove(&mut self, id: &SessionId) -> Option<Session> {
         let index = self.live.iter().position(|session| session.id == *id)?;
         let gone = self.live.remove(index);
-        self.save_or_warn();
+        self.changed = true;
         Some(gone)
     }
 
@@ -284,7 +361,7 @@ impl Sessions {
     ) {
         self.live.iter_mut().for_each(|session| session.recorded |= is_on_record(&session.id));
         self.live.retain(|session| session.recorded || !is_left(&session.id));
-        self.save_or_warn();
+        self.changed = true;
     }
 
     /// Those whose opening is not known to be on disk.
@@ -294,13 +371,9 @@ impl Sessions {
 
     /// The openings of these are on record.
     pub fn mark_recorded(&mut self, ids: &BTreeSet<SessionId>) {
-        let mut changed = false;
         for session in self.live.iter_mut().filter(|session| !session.recorded && ids.contains(&session.id)) {
             session.recorded = true;
-            changed = true;
-        }
-        if changed {
-            self.save_or_warn();
+            self.changed = true;
         }
     }
 
@@ -308,41 +381,19 @@ impl Sessions {
     pub fn change(&mut self, id: &SessionId, change: impl FnOnce(&mut Session)) {
         if let Some(session) = self.live.iter_mut().find(|session| session.id == *id) {
             change(session);
-            self.save_or_warn();
+            self.changed = true;
         }
     }
 
     /// Changes many sessions in the table, which is written once.
     pub fn change_all(&mut self, mut change: impl FnMut(&mut Session)) {
         self.live.iter_mut().for_each(&mut change);
-        self.save_or_warn();
+        self.changed = true;
     }
 
     /// Notes what a session is used for; what was known already is not written again.
     pub fn note_uses(&mut self, id: &SessionId, uses: Uses) {
         let session = self.live.iter_mut().find(|session| session.id == *id);
-        if session.is_some_and(|session| session.uses.add(uses)) {
-            self.save_or_warn();
-        }
-    }
-
-    /// Writes the table again if somebody removed it: the next start goes by it.
-    pub(crate) fn keep_file(&self) {
-        if !self.path.exists() {
-            self.save_or_warn();
-        }
-    }
-
-    fn save(&self) -> io::Result<()> {
-        let all: Vec<&Session> = self.live.iter().chain(&self.gone).collect();
-        let bytes = serde_json::to_vec(&all).expect("sessions have string keys only");
-        paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Volatile).map_err(io::Error::other)
-    }
-
-    /// A table that is behind names a connection that is gone: harmless, since its process is checked at the next start.
-    fn save_or_warn(&self) {
-        if let Err(error) = self.save() {
-            tracing::warn!(path = %self.path.display(), %error, "the table of live sessions could not be written");
-        }
+        self.changed |= session.is_some_and(|session| session.uses.add(uses));
     }
 }

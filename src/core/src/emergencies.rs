@@ -122,10 +122,10 @@ fn view(account: Option<&str>, source: Option<&Source>, id: Option<&SessionId>, 
 
 #[cfg(test)]
 mod tests {
-    use lockdown_host::{logins::Uses, processes::ProcessId};
     use record::ArtifactType;
 
     use super::*;
+    use crate::{process::ProcessId, sessions::Uses};
 
     fn login(account: &str, number: u8) -> Draft {
         let mut draft = Draft::new(ArtifactType::EmergencyLogin, "login to the exempt account");

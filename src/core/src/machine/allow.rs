@@ -4,23 +4,35 @@ use std::time::Duration;
 
 use control::{Allow, AllowedAnswer, EffectiveEnd, EndCause, Refusal, RefusalCode};
 use jiff::Timestamp;
-use lockdown_core::policy::time::Now;
-use lockdown_core::{
-    policy::admission,
-    policy::grant::{Grant, Origin},
-    policy::time::Deadline,
-};
-use record::{Account, ArtifactType, Draft, GrantId, Person};
+use record::{Account, Actor, ArtifactType, Draft, GrantId, Person};
 
-use super::{Asker, look};
-use crate::{
-    disk::{NotWritten, Room},
-    enforce::{Engine, First, NotInForce, PATIENCE, disk_refusal},
-    trigger::Reply,
+use super::{
+    Core, Effect, First, MAX_LISTED, NotInForce, PATIENCE, Token, disk_refusal, grant_view,
+    recorder::{NotWritten, Room},
 };
+use crate::policy::{
+    admission,
+    grant::{Grant, Origin},
+    time::{Deadline, Now},
+};
+
+/// Who asks: checked, and ready for the record.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// For the record.
+    pub actor: Actor,
+}
+
+impl Asker {
+    /// The person whose session it is, where there is one.
+    #[must_use]
+    pub fn person(&self) -> Option<&Person> {
+        self.actor.person.as_ref()
+    }
+}
 
 /// The furthest ahead that a grant may begin.
-pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(31 * 86_400);
+const MAX_AHEAD: Duration = Duration::from_secs(31 * 86_400);
 
 /// What was asked for and judged, and waits to be on disk.
 #[derive(Debug)]
@@ -32,7 +44,7 @@ pub struct PendingAllow {
     before: Option<Grant>,
     /// When it is refused, on the boot clock; `None` once it was.
     pub until: Option<Duration>,
-    reply: Option<Reply>,
+    reply: Option<Token>,
 }
 
 /// A request that has been judged: what is to be granted.
@@ -58,17 +70,17 @@ impl Terms {
     }
 }
 
-impl Engine {
+impl Core {
     /// Grants, or extends the same grant: that takes effect, and is answered, once it is on disk.
-    pub(crate) fn allow(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) {
-        if let Err(refusal) = self.begin_allow(asked, asker, reply.clone(), now) {
-            reply.send(Err(refusal));
+    pub(super) fn allow(&mut self, asked: Allow, asker: &Asker, token: Token, now: Now) {
+        if let Err(refusal) = self.begin_allow(asked, asker, token, now) {
+            self.push(Effect::Answer(token, Err(refusal)));
         }
     }
 
-    fn begin_allow(&mut self, asked: Allow, asker: Asker, reply: Reply, now: Now) -> Result<(), Refusal> {
+    fn begin_allow(&mut self, asked: Allow, asker: &Asker, token: Token, now: Now) -> Result<(), Refusal> {
         self.state_is_read()?;
-        let terms = self.judge_terms(&asked, &asker, now)?;
+        let terms = self.judge_terms(&asked, asker, now)?;
         let same = self.grants.open_ones().find(|grant| {
             // One that begins later is another grant: extending it would not let anybody in earlier. So is one that has
             // ended by then: extending it would let them in between.
@@ -85,25 +97,24 @@ impl Engine {
         let before = same.cloned();
         let grant = match &before {
             Some(grant) => extended(grant.clone(), &terms, now),
-            None => self.new_grant(&asked, &terms, &asker, now),
+            None => self.new_grant(&asked, &terms, asker, now),
         };
         if before.as_ref().is_some_and(|before| before.ends == grant.ends) {
             let answer = self.allowed(&asked, &terms, &grant, before.as_ref(), now);
-            self.answer_allowed(Box::new(answer), reply, now);
+            self.push(Effect::AnswerAllowed(token, Box::new(answer)));
             return Ok(());
         }
-        let draft = created(&grant, before.as_ref(), &asker, &terms.reason);
+        let draft = created(&grant, before.as_ref(), asker, &terms.reason);
         let pending = PendingAllow {
             asked,
             terms,
             grant: grant.clone(),
             before: before.clone(),
             until: Some(now.boot + PATIENCE),
-            reply: Some(reply),
+            reply: Some(token),
         };
         let first = First::Allow(Box::new(pending));
         if before.is_some() {
-            self.see_to_room(now);
             self.commit_first(draft, Room::Free, first, now);
             return Ok(());
         }
@@ -111,9 +122,9 @@ impl Engine {
     }
 
     /// What was granted is on disk, or is not.
-    pub(crate) fn allow_written(&mut self, allow: PendingAllow, written: Result<(), NotInForce>, now: Now) {
+    pub(super) fn allow_written(&mut self, allow: PendingAllow, written: Result<(), NotInForce>, now: Now) {
         let id = allow.grant.id.clone();
-        let Some(reply) = allow.reply.clone() else { return self.allow_came_late(&allow, written.is_ok(), now) };
+        let Some(token) = allow.reply else { return self.allow_came_late(&allow, written.is_ok(), now) };
         let done = written.and_then(|()| match allow.before.is_some() {
             true => self.prolong(&allow.grant, now),
             false => {
@@ -124,13 +135,13 @@ impl Engine {
         match done {
             Ok(grant) => {
                 let answer = self.allowed(&allow.asked, &allow.terms, &grant, allow.before.as_ref(), now);
-                self.answer_allowed(Box::new(answer), reply, now);
+                self.push(Effect::AnswerAllowed(token, Box::new(answer)));
             }
             Err(why) => {
                 if allow.before.is_none() {
                     self.take_back(&id, now);
                 }
-                reply.send(Err(disk_refusal(&why)));
+                self.push(Effect::Answer(token, Err(disk_refusal(&why))));
             }
         }
     }
@@ -161,13 +172,13 @@ impl Engine {
     }
 
     /// The disk has not answered for long: whoever asked is told that nothing was granted, and so it stays.
-    pub(crate) fn allow_is_late(&mut self, allow: &mut PendingAllow, now: Now) {
+    pub(super) fn allow_is_late(&mut self, allow: &mut PendingAllow, now: Now) {
         allow.until = None;
         if allow.before.is_none() {
             self.give_up_grant(&allow.grant.id, now);
         }
-        if let Some(reply) = allow.reply.take() {
-            reply.send(Err(disk_refusal(&NotWritten::Slow.into())));
+        if let Some(token) = allow.reply.take() {
+            self.push(Effect::Answer(token, Err(disk_refusal(&NotWritten::Slow.into()))));
         }
     }
 
@@ -178,7 +189,7 @@ impl Engine {
             (false, true) => {
                 self.grants.mark_created_recorded(&id);
                 self.grants_unsaved = true;
-                self.note_ends_later(&[id], now);
+                self.push(Effect::LookBehind(vec![id]));
             }
             (false, false) => self.take_back(&id, now),
             (true, true) => {
@@ -202,7 +213,7 @@ impl Engine {
     pub(super) fn unknown_person(&self, person: &Person) -> Refusal {
         let refusal = Refusal::new(RefusalCode::UnknownPerson, format!("nobody is named {person}"))
             .hint("these people exist (lockdownctl people):");
-        let names = self.config.people.keys().take(look::MAX_LISTED);
+        let names = self.config.people.keys().take(MAX_LISTED);
         names.fold(refusal, |refusal, name| refusal.detail(name.as_str()))
     }
 
@@ -229,7 +240,7 @@ impl Engine {
                 "give {account} a user id of its own (usermod -u), or name another account with --account"
             )));
         }
-        if self.world.globs() && admission::is_pattern(account.as_str()) {
+        if self.around.globs && admission::is_pattern(account.as_str()) {
             let message = format!(
                 "sshd would look for the keys of {account} in another file, since it takes the name for a pattern"
             );
@@ -241,7 +252,7 @@ impl Engine {
             return Err(Refusal::new(RefusalCode::ReasonRequired, "a reason is required")
                 .hint("add --reason, such as --reason INC-42"));
         }
-        let starts_at = self.begin(asked, now)?;
+        let starts_at = self.begins_at(asked, now)?;
         let span = self.span(asked)?;
         Ok(Terms { person: asked.person.clone(), account, uid, reason, starts_at, span })
     }
@@ -249,7 +260,7 @@ impl Engine {
     fn unknown_account(&self, account: &Account) -> Refusal {
         // The accounts that systemd's source has are nobody's to make.
         let elsewhere: Vec<&str> =
-            self.world.not_enumerated().iter().map(String::as_str).filter(|source| *source != "systemd").collect();
+            self.around.not_enumerated.iter().map(String::as_str).filter(|source| *source != "systemd").collect();
         if elsewhere.is_empty() {
             let message = format!("there is no account {account} on this host");
             return Refusal::new(RefusalCode::UnknownAccount, message)
@@ -261,7 +272,7 @@ impl Engine {
             "create it in {elsewhere}, so that `getent passwd {account}` finds it, or name another with --account"
         ));
         // It may be there and not have been found.
-        for what in self.not_seen_whole() {
+        for what in &self.around.not_seen_whole {
             refusal = refusal.detail(format!("not seen whole: {what}"));
         }
         refusal
@@ -272,7 +283,7 @@ impl Engine {
         let allowed = self.config.people.get(&asked.person).map(|entry| &entry.accounts);
         let allowed: Vec<&Account> = allowed.into_iter().flatten().collect();
         let list = |mut refusal: Refusal| {
-            for account in allowed.iter().take(look::MAX_LISTED) {
+            for account in allowed.iter().take(MAX_LISTED) {
                 refusal = refusal.detail(account.as_str());
             }
             refusal
@@ -305,7 +316,7 @@ impl Engine {
         }
     }
 
-    fn begin(&self, asked: &Allow, now: Now) -> Result<Timestamp, Refusal> {
+    fn begins_at(&self, asked: &Allow, now: Now) -> Result<Timestamp, Refusal> {
         let Some(at) = asked.at.filter(|at| *at > now.wall) else { return Ok(now.wall) };
         let ahead = Duration::try_from(at.duration_since(now.wall)).unwrap_or(Duration::MAX);
         if ahead <= MAX_AHEAD {
@@ -334,7 +345,7 @@ impl Engine {
             .hint(format!("grants.max_duration is {most}: ask for that or less")))
     }
 
-    fn new_grant(&self, asked: &Allow, terms: &Terms, asker: &Asker, now: Now) -> Grant {
+    fn new_grant(&mut self, asked: &Allow, terms: &Terms, asker: &Asker, now: Now) -> Grant {
         // `max_duration` bounds what a grant lets in for; one that begins later has that much from its beginning.
         Grant {
             id: self.new_grant_id(),
@@ -382,7 +393,7 @@ impl Engine {
             None if asked.duration.is_none() => EffectiveEnd { at: grant.ends.wall, cause: EndCause::DefaultDuration },
             None => EffectiveEnd { at: grant.ends.wall, cause: EndCause::Asked },
         };
-        AllowedAnswer { grant: look::grant_view(grant, now), extended, ends, notes }
+        AllowedAnswer { grant: grant_view(grant, now), extended, ends, notes }
     }
 }
 
@@ -412,7 +423,7 @@ fn created(grant: &Grant, before: Option<&Grant>, asker: &Asker, reason: &str) -
 }
 
 /// A `grant.created` record of this grant.
-pub(crate) fn grant_created(grant: &Grant, sentence: String) -> Draft {
+pub fn grant_created(grant: &Grant, sentence: String) -> Draft {
     let mut draft = Draft::new(ArtifactType::GrantCreated, sentence)
         .with("starts_at", grant.starts_at.to_string())
         .with("expires_at", grant.ends.wall.to_string())

@@ -1,27 +1,28 @@
-//! `lockdownctl revoke`, `lockdown` and `enforce --for`: what ends access, and what tries the ending out.
+//! `lockdownctl revoke` and `lockdown`: what ends access.
 
-use std::time::Duration;
-
-use control::{Answer, Enforce, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target};
-use lockdown_core::policy::time::Now;
-use lockdown_core::{
-    policy::grant::{EndCause, Origin},
-    policy::time::Deadline,
-};
+use control::{Answer, LockdownAnswer, Refusal, RefusalCode, Response, Revoke, RevokeAnswer, Target};
 use record::{GrantId, Person, SessionId};
 
-use super::{Asker, look};
+use super::{Asker, Core, Effect, Ending, Token, grant_view};
 use crate::{
-    enforce::{Ending, Engine},
+    policy::{
+        grant::{EndCause, Origin},
+        time::Now,
+    },
     sessions::{Cause, End, Session, Standing},
-    trigger::Reply,
 };
 
-/// The longest trial of enforce.
-pub(super) const MAX_TRIAL: Duration = Duration::from_secs(86_400);
+impl Core {
+    /// Ends a grant, a person's grants, or one session.
+    pub(super) fn revoke(&mut self, token: Token, asked: &Revoke, asker: Asker, now: Now) {
+        let effect = match self.revoked(asked, asker, now) {
+            Ok(answer) => Effect::AnswerOnceLooked(token, answer),
+            refused => Effect::Answer(token, refused),
+        };
+        self.push(effect);
+    }
 
-impl Engine {
-    pub(super) fn revoke(&mut self, asked: &Revoke, asker: Asker, now: Now) -> Response {
+    fn revoked(&mut self, asked: &Revoke, asker: Asker, now: Now) -> Response {
         let target = asked.target().map_err(|e| Refusal::new(RefusalCode::Malformed, e.to_string()))?;
         let reason = revoked_by(asked, &asker);
         let open = match &target {
@@ -88,46 +89,20 @@ impl Engine {
     }
 
     fn views(&self, ids: &[GrantId], now: Now) -> Vec<control::GrantView> {
-        ids.iter().filter_map(|id| self.grants.get(id)).map(|grant| look::grant_view(grant, now)).collect()
+        ids.iter().filter_map(|id| self.grants.get(id)).map(|grant| grant_view(grant, now)).collect()
     }
 
-    pub(super) fn lockdown_asked(&mut self, asked: control::Lockdown, asker: Asker, now: Now) -> Answer {
+    /// Ends every grant, and every session but those of exempt accounts.
+    pub(super) fn lockdown_asked(&mut self, token: Token, asked: control::Lockdown, asker: Asker, now: Now) {
         let said = asked.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let who = asker.person().map_or_else(|| "an operator".to_owned(), ToString::to_string);
         let (ids, sessions) = self.lockdown(format!("lockdown by {who}{said}"), Some(asker.actor), now);
         let mut notes = self.where_rendered(&ids);
         notes.extend(self.unread_note());
         let grants = self.views(&ids, now);
-        Answer::Lockdown(LockdownAnswer {
-            grants,
-            sessions,
-            left_off: 0,
-            left_running: Vec::new(),
-            more_left_running: 0,
-            notes,
-        })
-    }
-
-    pub(super) fn try_enforce(&mut self, asked: &Enforce, asker: Asker, reply: Reply, now: Now) {
-        let span = Duration::from_secs(asked.seconds);
-        if span > MAX_TRIAL {
-            let most = control::format_duration(MAX_TRIAL);
-            return reply.send(Err(Refusal::new(RefusalCode::BadTime, "that is no trial any more")
-                .hint(format!("try at most {most}; set mode = \"enforce\" in the configuration to make it last"))));
-        }
-        if self.config.mode == control::Mode::Enforce {
-            return reply.send(Err(Refusal::new(RefusalCode::NothingToDo, "the configuration says enforce already")
-                .hint("lockdownctl status shows whether it is in force")));
-        }
-        if let Err(refusal) = self.state_is_read() {
-            return reply.send(Err(refusal));
-        }
-        // Whoever tries enforce out must not be cut off by that: the session they ask from is theirs.
-        self.find_logins(now);
-        if let Some(id) = self.session_asking(&asker) {
-            self.sessions.change(&id, |session| session.operators_own = true);
-        }
-        self.begin_trial(Deadline::after(span, now), asker.actor, reply, now);
+        let answer =
+            LockdownAnswer { grants, sessions, left_off: 0, left_running: Vec::new(), more_left_running: 0, notes };
+        self.push(Effect::AnswerOnceLooked(token, Answer::Lockdown(answer)));
     }
 }
 

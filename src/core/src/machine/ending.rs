@@ -1,36 +1,28 @@
 //! Taking access away: ending grants, and ending the connections that stood on them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use control::SessionView;
-use lockdown_core::policy::time::Now;
-use lockdown_core::{
+use record::{Actor, ArtifactType, Draft, GrantId, SessionId};
+
+use super::{Core, CutOrder, CutTried, Effect, Severity, session_view};
+use crate::{
     config::BeforeEnforce,
     policy::{
         grant::{self, EndCause},
         session::{self, Began, Verdict},
+        time::Now,
     },
-};
-use lockdown_host::{
-    connection::{self, How, Spared},
-    sshd::listener,
-};
-use record::{Actor, ArtifactType, Draft, GrantId, SessionId};
-
-use super::{Engine, farewell::READING_TIME, logins::with_uses};
-use crate::{
-    operator::look,
-    sessions::{Cause, Cut, End, Session, Standing},
-    trigger::Reason,
+    process::ProcessId,
+    sessions::{self, Cause, Cut, End, How, Session, Standing},
 };
 
-/// How long after its end a connection is looked at again, the first [`QUICK_TRIES`] times and then.
-const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
+/// How long a connection whose terminal was told why it ends goes on, so that the words can reach the person.
+const READING_TIME: Duration = Duration::from_millis(100);
+/// How long after it was cut a connection is cut again if it is still there, the first [`QUICK_TRIES`] times and then.
+const CUT_AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
 /// After so many tries it is said that a connection cannot be ended, and tried less often.
-pub(crate) const QUICK_TRIES: u32 = 3;
+pub const QUICK_TRIES: u32 = 3;
 /// Every so many further tries it is said again.
 const SAID_EVERY: u32 = 60;
 
@@ -59,10 +51,10 @@ impl Ending {
     }
 }
 
-impl Engine {
+impl Core {
     /// Ends these grants: their keys leave the store, their connections end, and it is noted. The caller commits.
     /// Answers with the sessions that it ended.
-    pub(crate) fn end_grants(&mut self, ids: &[GrantId], ending: &Ending, now: Now) -> Vec<SessionView> {
+    pub fn end_grants(&mut self, ids: &[GrantId], ending: &Ending, now: Now) -> Vec<SessionView> {
         let Ending { cause, reason, actor } = ending;
         let mut ended = Vec::new();
         for id in ids {
@@ -81,19 +73,19 @@ impl Engine {
             return Vec::new();
         }
         self.grants_unsaved = true;
-        self.grants.note_ends();
+        self.push(Effect::NoteEnded(self.grants.unsaved_ends().to_vec()));
         self.take_out_of_store(&ended, now);
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
         // What has ended stays ended, whatever happens while the disk takes it, and while what was left behind is looked
         // through. A record that a crash prevents is made up by the next start.
         self.save_grants(now);
-        self.note_ends_later(&ended, now);
+        self.push(Effect::LookBehind(ended));
         sessions
     }
 
     /// Ends every session that no grant backs any more.
-    pub(super) fn end_unbacked_sessions(&mut self, now: Now) -> Vec<SessionView> {
+    pub fn end_unbacked_sessions(&mut self, now: Now) -> Vec<SessionView> {
         if !self.enforces() {
             return Vec::new();
         }
@@ -103,8 +95,15 @@ impl Engine {
         self.end_sessions(judged)
     }
 
+    /// Whether a process began while enforce was in force.
+    #[must_use]
+    pub fn began_in_force(&self, process: ProcessId) -> bool {
+        self.mode.in_force_since().is_some_and(|since| process.began() >= since)
+    }
+
     /// Why a session is to end, if it is.
-    pub(crate) fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
+    #[must_use]
+    pub fn judged_over(&self, session: &Session, now: Now) -> Option<End> {
         let (verdict, cause) = match session.grant() {
             None => {
                 let keeps = session.operators_own || self.config.sessions.before_enforce == BeforeEnforce::Keep;
@@ -129,93 +128,74 @@ impl Engine {
         }
     }
 
-    /// Ends these connections, and nobody else's: at once, or where a terminal was told why, a moment later.
-    pub(crate) fn end_sessions(&mut self, which: Vec<(SessionId, End)>) -> Vec<SessionView> {
+    /// Ends these connections, and nobody else's: at once, or where a terminal is told why, a moment later.
+    pub fn end_sessions(&mut self, which: Vec<(SessionId, End)>) -> Vec<SessionView> {
         if which.is_empty() {
             return Vec::new();
         }
         let mut which: BTreeMap<SessionId, End> = which.into_iter().collect();
-        let ending: Vec<Session> =
-            self.sessions.live().iter().filter(|session| which.contains_key(&session.id)).cloned().collect();
-        let (mut views, mut silent) = (Vec::new(), Vec::new());
-        for session in &ending {
-            let told = which.get(&session.id).is_some_and(|end| self.say_farewell(session, &end.reason));
-            views.push(look::session_view(session, None));
-            match told {
-                true => self.look_again_in(READING_TIME, session.id.clone()),
-                false => silent.push(session.id.clone()),
-            }
+        let ending = self.sessions.live().iter().filter(|session| which.contains_key(&session.id));
+        let mut views = Vec::new();
+        let mut orders = Vec::new();
+        for session in ending {
+            views.push(session_view(session, None));
+            let farewell = self.uid_of(&session.account).zip(which.get(&session.id));
+            let farewell = farewell.map(|(owner, end)| (owner, super::farewell::farewell(session, &end.reason)));
+            orders.push(CutOrder { session: session.id.clone(), monitor: session.monitor, farewell, tries: 0 });
         }
         self.sessions.change_all(|session| {
             if let Some(end) = which.remove(&session.id) {
                 session.ending = Some(end);
             }
         });
-        self.cut(&silent);
+        self.push(Effect::Cut(orders));
         views
     }
 
-    /// Cuts connections that are to end, with one look at who is spared. What that did goes on record when they are gone.
-    fn cut(&mut self, ids: &[SessionId]) {
-        if ids.is_empty() {
-            return;
+    /// Cuts those again that are to end, whose connection is still there.
+    pub(super) fn cut_again(&mut self, now: Now) {
+        let due: Vec<SessionId> =
+            self.retries.iter().filter(|(_, due)| now.boot >= **due).map(|(id, _)| id.clone()).collect();
+        self.retries.retain(|_, due| now.boot < *due);
+        let order = |session: &Session| {
+            let tries = session.ending.as_ref()?.tries;
+            Some(CutOrder { session: session.id.clone(), monitor: session.monitor, farewell: None, tries })
+        };
+        let orders: Vec<CutOrder> = due.iter().filter_map(|id| order(self.sessions.get(id)?)).collect();
+        if !orders.is_empty() {
+            self.push(Effect::Cut(orders));
         }
-        let spared = self.spared();
-        let ids: BTreeSet<&SessionId> = ids.iter().collect();
-        let of = |session: &Session| Some((session.id.clone(), session.monitor, session.ending.as_ref()?.tries + 1));
-        let to_cut: Vec<_> =
-            self.sessions.live().iter().filter(|session| ids.contains(&session.id)).filter_map(of).collect();
-        let mut outcomes = BTreeMap::new();
-        for (id, monitor, tries) in to_cut {
-            let outcome = connection::end(monitor, &spared).map_err(|error| error.to_string());
-            if tries >= QUICK_TRIES && (tries - QUICK_TRIES).is_multiple_of(SAID_EVERY) {
-                let why = outcome.as_ref().err().map_or("it was killed and is still there", String::as_str);
-                tracing::error!(session = %id, pid = monitor.pid, tries, why, "a connection cannot be ended; it is tried again");
-            }
-            self.look_again_in(LOOK_AGAIN[usize::from(tries >= QUICK_TRIES)], id.clone());
-            outcomes.insert(id, outcome);
-        }
+    }
+
+    /// Connections were cut: each is looked at again until it is gone. What that did goes on record then.
+    pub(super) fn cut_tried(&mut self, tried: CutTried, now: Now) {
+        let CutTried { told, cut, gone } = tried;
+        self.retries.extend(told.into_iter().map(|id| (id, now.boot + READING_TIME)));
+        let mut outcomes: BTreeMap<SessionId, _> = cut.into_iter().collect();
+        let mut cannot = Vec::new();
+        let retries = &mut self.retries;
         self.sessions.change_all(|session| {
-            if let (Some(outcome), Some(end)) = (outcomes.remove(&session.id), &mut session.ending) {
-                end.tried(outcome);
+            let Some((outcome, end)) = outcomes.remove(&session.id).zip(session.ending.as_mut()) else { return };
+            end.tried(outcome);
+            let tries = end.tries;
+            retries.insert(session.id.clone(), now.boot + CUT_AGAIN[usize::from(tries >= QUICK_TRIES)]);
+            if tries >= QUICK_TRIES && (tries - QUICK_TRIES).is_multiple_of(SAID_EVERY) {
+                let why = match &end.cut {
+                    Some(Cut::Failed(why)) => why.as_str(),
+                    _ => "it was killed and is still there",
+                };
+                let (id, pid) = (&session.id, session.monitor.pid);
+                cannot.push(format!(
+                    "the connection of process {pid} ({id}) cannot be ended after {tries} tries, and is tried again: {why}"
+                ));
             }
         });
-    }
-
-    /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
-    pub(super) fn spared(&self) -> Spared {
-        let monitors = self.sessions.live().iter().map(|session| session.monitor).collect();
-        Spared { listeners: listener_processes(), monitors }
-    }
-
-    fn look_again_in(&self, wait: Duration, id: SessionId) {
-        let reasons = self.reasons.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            // Nobody receives once the daemon stops; the next start looks at every session anyway.
-            let _ = reasons.send(Reason::LookAgain(id)).await;
-        });
-    }
-
-    /// A connection that was to end and still lives is ended, again until it is gone.
-    pub(super) fn look_again(&mut self, id: &SessionId, now: Now) {
-        let Some(session) = self.sessions.get(id) else { return };
-        if session.ending.is_none() {
-            return;
-        }
-        if !session.monitor.is_alive() {
-            return self.session_gone(id, now);
-        }
-        self.cut(std::slice::from_ref(id));
+        cannot.into_iter().for_each(|what| self.say(Severity::Err, what));
+        gone.iter().for_each(|id| self.session_gone(id, now));
     }
 
     /// Ends every grant and every session but those of exempt accounts; answers with what it ended.
-    pub(crate) fn lockdown(
-        &mut self,
-        reason: String,
-        actor: Option<Actor>,
-        now: Now,
-    ) -> (Vec<GrantId>, Vec<SessionView>) {
+    pub fn lockdown(&mut self, reason: String, actor: Option<Actor>, now: Now) -> (Vec<GrantId>, Vec<SessionView>) {
         let ids = self.open_grants();
         let mut draft = Draft::new(ArtifactType::Lockdown, reason.clone());
         draft.actor.clone_from(&actor);
@@ -225,10 +205,8 @@ impl Engine {
 
     /// Ends these grants and every session but those of exempt accounts, and records it with this draft. Answers with the
     /// sessions that it ended.
-    pub(super) fn lock_down(&mut self, ids: &[GrantId], ending: &Ending, draft: Draft, now: Now) -> Vec<SessionView> {
+    pub fn lock_down(&mut self, ids: &[GrantId], ending: &Ending, draft: Draft, now: Now) -> Vec<SessionView> {
         self.note_unread_lockdown(ending);
-        self.find_logins(now);
-        self.look_behind_traced();
         let mut sessions = self.end_grants(ids, ending, now);
         sessions.extend(self.end_unbacked_sessions(now));
         if self.enforces() {
@@ -244,30 +222,47 @@ impl Engine {
             .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
             .with("sessions", sessions.iter().map(|s| s.id.as_str().into()).collect::<Vec<serde_json::Value>>());
         self.recorder.note(draft);
-        self.begin_look_behind(now);
         self.pass(now);
         sessions
     }
 
-    /// The grants that have not ended.
-    pub(super) fn open_grants(&self) -> Vec<GrantId> {
-        self.grants.open_ones().map(|grant| grant.id.clone()).collect()
-    }
-
     /// A session's connection is gone.
-    pub(super) fn session_gone(&mut self, id: &SessionId, now: Now) {
+    pub fn session_gone(&mut self, id: &SessionId, now: Now) {
         self.session_gone_by(id, Ended::ByItself, now);
     }
 
     /// The same, with what is known of how it ended.
-    pub(super) fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
+    pub fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
         let Some(session) = self.sessions.gone(id) else { return };
+        self.retries.remove(id);
         self.note_session_end(&session, how, now);
         self.commit(now);
     }
 
+    /// What was left behind under a grant that has ended was looked for: its end is on record with the next commit, unless it
+    /// is already.
+    pub fn note_grant_end(&mut self, id: &GrantId, told: Vec<(&'static str, serde_json::Value)>) {
+        let is_due = |grant: &&grant::Grant| grant.end.as_ref().is_some_and(|end| !end.recorded);
+        if self.ends_noted.contains(id) {
+            return;
+        }
+        if let Some(draft) = self.grants.get(id).filter(is_due).and_then(grant_ended) {
+            self.recorder.note(told.into_iter().fold(draft, |draft, (name, value)| draft.with(name, value)));
+            self.ends_noted.insert(id.clone());
+        }
+    }
+
+    /// Notes a login; one to an exempt account is told of by the next attestation too.
+    pub fn note_login(&mut self, draft: Draft, now: Now) {
+        // Before the state is read it is told from there: it is put on record before anything is read.
+        if draft.kind == ArtifactType::EmergencyLogin && !self.is_unread() {
+            self.emergencies.note(&draft, now.wall);
+        }
+        self.recorder.note(draft);
+    }
+
     /// Notes the end of a session whose connection is gone.
-    pub(super) fn note_session_end(&mut self, session: &Session, how: Ended, now: Now) {
+    pub fn note_session_end(&mut self, session: &Session, how: Ended, now: Now) {
         self.recorder.note(match &session.ending {
             None => closed(session, how, now),
             Some(end) => terminated(session, end, now),
@@ -277,7 +272,7 @@ impl Engine {
 
 /// How a session ended that we did not end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub enum Ended {
     /// Before our eyes: the person left, or the line broke.
     ByItself,
     /// While the daemon was down: how long it lasted is not known, only how long at most.
@@ -293,14 +288,8 @@ impl Ended {
     }
 }
 
-/// The listeners of root's sshds: whoever names a process of their own like one must not save it by that. When they
-/// cannot be found the answer is empty: a session's own scope never holds one that was started as a service.
-fn listener_processes() -> std::collections::HashSet<lockdown_host::processes::ProcessId> {
-    listener::running_as_root().into_iter().flatten().filter_map(|listener| listener.process).collect()
-}
-
 /// The `grant.ended` record of a grant that has ended.
-pub(crate) fn grant_ended(grant: &lockdown_core::policy::grant::Grant) -> Option<Draft> {
+pub fn grant_ended(grant: &grant::Grant) -> Option<Draft> {
     let end = grant.end.as_ref()?;
     let (person, account) = (&grant.person, &grant.account);
     let mut draft =
@@ -320,7 +309,7 @@ fn terminated(session: &Session, end: &End, now: Now) -> Draft {
     let mut draft = of_session(Draft::new(ArtifactType::SessionTerminated, sentence), session, now);
     draft = draft.with("ended", end.cause.word());
     // Where nothing was tried it was to end a moment later, and ended by itself meanwhile.
-    draft = match end.cut.as_ref().unwrap_or(&Cut::Ended(connection::Ended { how: How::AlreadyGone, killed: 0 })) {
+    draft = match end.cut.as_ref().unwrap_or(&Cut::Ended(sessions::Ended { how: How::AlreadyGone, killed: 0 })) {
         Cut::Ended(ended) => draft.with("killed", ended.killed as u64).with("by", ended.how.word()),
         Cut::Failed(error) => draft.with("failed", error.as_str()),
     };
@@ -350,4 +339,14 @@ fn of_session(draft: Draft, session: &Session, now: Now) -> Draft {
     draft.fingerprint = session.fingerprint().cloned();
     draft.source = Some(session.source.clone());
     draft
+}
+
+/// Adds what a session has been seen to be used for.
+pub fn with_uses(draft: Draft, session: &Session) -> Draft {
+    let words = session.uses.words();
+    if words.is_empty() {
+        return draft;
+    }
+    let draft = draft.with("uses", words);
+    if session.uses.terminals.is_empty() { draft } else { draft.with("terminals", session.uses.terminal_names()) }
 }

@@ -10,12 +10,11 @@ use std::{
     path::Path,
 };
 
+use crate::ledger::{self, Ledger};
 use jiff::Timestamp;
+use lockdown_core::machine::recorder::Stated;
 use lockdown_host::paths;
 use nix::fcntl::OFlag;
-use record::Draft;
-
-use crate::ledger::{self, Ledger};
 
 /// Where they are.
 pub(crate) const OWED: &str = "/run/lockdownd/owed.jsonl";
@@ -24,14 +23,11 @@ const TAKEN: &str = "taken";
 /// The most bytes of them.
 const MAX_OWED_BYTES: u64 = 16 << 20;
 
-/// A statement, and when what it states was.
-pub(crate) type Stated = (Timestamp, Draft);
-
 /// Adds these.
 ///
 /// # Errors
 /// None of them is kept.
-pub(super) fn keep<'a>(path: &Path, stated: impl IntoIterator<Item = &'a Stated>) -> io::Result<()> {
+pub(crate) fn keep<'a>(path: &Path, stated: impl IntoIterator<Item = &'a Stated>) -> io::Result<()> {
     let mut text = Vec::new();
     for one in stated {
         serde_json::to_writer(&mut text, one)?;
@@ -105,7 +101,7 @@ pub(crate) fn record(path: &Path, ledger: &mut Ledger, now: Timestamp) -> Result
 
 #[cfg(test)]
 mod tests {
-    use record::ArtifactType;
+    use record::{ArtifactType, Draft};
 
     use super::*;
 

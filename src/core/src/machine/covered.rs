@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::Timestamp;
-use lockdown_core::policy::schedule::LastLockdown;
 use record::{GrantId, SessionId};
+
+use crate::policy::schedule::LastLockdown;
 
 /// The most of each that is remembered while the disk does not take it. What is beyond is, after a restart, looked for in the
 /// ledger.
@@ -36,6 +37,11 @@ impl Covered {
         let Self { ends, sessions, gone, lockdown, notes, logins, found } = self;
         (ends.is_empty() && sessions.is_empty() && gone.is_empty() && lockdown.is_none())
             && (notes.is_empty() && logins.is_empty() && found.is_empty())
+    }
+
+    /// Whether it has something that others than the core keep.
+    pub(super) fn tells_others(&self) -> bool {
+        !(self.notes.is_empty() && self.logins.is_empty() && self.found.is_empty())
     }
 
     /// Adds what a later commit covers, or an earlier one that has failed.

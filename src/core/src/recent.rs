@@ -1,17 +1,16 @@
-//! Logins of late, live or over: whose process wrote a key, and who has come in by one.
+//! Recent logins, open or closed: whose process wrote a key, and who has come in by one.
 //!
 //! In memory alone: what was before the daemon started is not known, and is said so.
 
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use lockdown_host::processes::ProcessId;
 use record::{Account, Fingerprint, Person, SessionId};
 
-use crate::sessions::Session;
+use crate::{process::ProcessId, sessions::Session};
 
 /// The logins that are remembered; past it the oldest is forgotten.
-pub(super) const MAX_RECENT: usize = 4096;
+pub const MAX_RECENT: usize = 4096;
 
 /// One login.
 #[derive(Debug, Clone)]
@@ -26,7 +25,7 @@ struct Login {
 
 /// The last logins, oldest first.
 #[derive(Debug)]
-pub(crate) struct RecentLogins {
+pub struct RecentLogins {
     all: VecDeque<Login>,
     /// From when on none is missing.
     since: Timestamp,
@@ -34,7 +33,7 @@ pub(crate) struct RecentLogins {
 
 /// What is known of the logins with certain keys.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Used {
+pub struct Used {
     /// The sessions that are known, oldest first.
     pub sessions: Vec<SessionId>,
     /// Whether there can be no others.
@@ -43,12 +42,13 @@ pub(super) struct Used {
 
 impl RecentLogins {
     /// Remembers nothing yet.
-    pub(super) fn since(now: Timestamp) -> Self {
+    #[must_use]
+    pub fn since(now: Timestamp) -> Self {
         Self { all: VecDeque::new(), since: now }
     }
 
     /// Remembers a login.
-    pub(super) fn add(&mut self, session: &Session) {
+    pub fn add(&mut self, session: &Session) {
         if self.all.len() >= MAX_RECENT
             && let Some(forgotten) = self.all.pop_front()
         {
@@ -65,13 +65,15 @@ impl RecentLogins {
     }
 
     /// Whose connection is nearest among these processes.
-    pub(super) fn person_above(&self, line: &[ProcessId]) -> Option<&Person> {
+    #[must_use]
+    pub fn person_above(&self, line: &[ProcessId]) -> Option<&Person> {
         let login = line.iter().find_map(|id| self.all.iter().rev().find(|login| login.monitor == *id));
         login.and_then(|login| login.person.as_ref())
     }
 
     /// Who has logged in with one of these keys since a moment, to one account or any.
-    pub(super) fn used(&self, keys: &[Fingerprint], account: Option<&Account>, since: Timestamp) -> Used {
+    #[must_use]
+    pub fn used(&self, keys: &[Fingerprint], account: Option<&Account>, since: Timestamp) -> Used {
         let with_them = self.all.iter().filter(|login| {
             login.at >= since
                 && account.is_none_or(|account| login.account == *account)

@@ -1,0 +1,425 @@
+//! What gives and takes access, as one state machine: an event and a moment in, effects out.
+//!
+//! Nothing here waits, reads a clock or touches the operating system: whoever drives it carries the effects out in order and
+//! tells what became of them by further events. What takes access away comes first and waits for nothing. What gives access
+//! takes effect only once the disk has it.
+
+mod allow;
+mod backing;
+mod covered;
+mod effect;
+mod ending;
+mod farewell;
+mod giving;
+mod login;
+mod on_disk;
+pub mod recorder;
+mod revoke;
+mod schedule;
+mod start;
+mod store;
+mod unstored;
+mod views;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, SessionId};
+
+pub use self::{
+    allow::{Asker, PendingAllow, grant_created},
+    covered::Covered,
+    effect::{CutOrder, CutTried, Effect, Event, Moment, Severity, StoreSeen, Tell, Token, Warn},
+    ending::{Ended, Ending, QUICK_TRIES, grant_ended, with_uses},
+    giving::NotInForce,
+    login::{Holder, LoginAsked, Maker, PendingLogin, key_of, methods, placed, source_of},
+    on_disk::{First, PATIENCE, Waiting, disk_refusal},
+    schedule::Schedule,
+    start::{OnRecord, Unread},
+    store::{KEY_STORE, in_store, missing_persons},
+    views::{MAX_LISTED, grant_view, session_view},
+};
+use self::{on_disk::Unrecorded, recorder::Recorder, store::Store};
+use crate::{
+    config::Config,
+    emergencies::Emergencies,
+    grants::Grants,
+    keys::store::ExpiryStyle,
+    policy::{
+        self,
+        observation::Known,
+        time::{Deadline, Now},
+    },
+    sessions::Sessions,
+};
+
+/// The smallest step of the wall clock that is recorded; NTP's slewing never is one.
+pub const SMALLEST_STEP: Duration = Duration::from_millis(500);
+
+/// What is known of the host around it.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// Which accounts there are, and whether that is certain.
+    pub known: Arc<Known>,
+    /// How an end is written so that this host's sshd reads it right; in UTC where nothing else is known.
+    pub style: Option<ExpiryStyle>,
+    /// Whether sshd takes the name of an account for a pattern of key files.
+    pub globs: bool,
+    /// Sources of accounts of which only named accounts are known.
+    pub not_enumerated: Vec<String>,
+    /// What could not be seen whole, a sentence each.
+    pub not_seen_whole: Vec<String>,
+}
+
+/// The mode that is in force.
+#[derive(Debug, Clone, Default)]
+pub struct Mode {
+    /// Whether enforce is.
+    pub enforces: bool,
+    /// Enforce is in force, and whether it will stay so is not known yet.
+    pub is_entering: bool,
+    /// When enforce came into force, on the boot clock; nothing in observe. Zero where it was before this boot.
+    pub since: Option<Duration>,
+    /// When the trial of it ends.
+    pub trial: Option<Deadline>,
+}
+
+impl Mode {
+    /// Since when enforce is in force without a break, on the boot clock: zero where it was before this boot.
+    #[must_use]
+    pub fn in_force_since(&self) -> Option<Duration> {
+        self.since.filter(|_| self.enforces)
+    }
+
+    /// Whether key files in homes go: not while it is uncertain whether enforce holds.
+    #[must_use]
+    pub fn removes_keys(&self) -> bool {
+        self.enforces && !self.is_entering
+    }
+}
+
+/// Who gives and takes access.
+#[derive(Debug)]
+pub struct Core {
+    /// The configuration in force; change it by [`Core::replace_config`].
+    pub config: Config,
+    /// The fingerprints of everybody's keys, and whose they are.
+    pub people: BTreeMap<Fingerprint, Person>,
+    /// What is known of the host.
+    pub around: Around,
+    /// The mode.
+    pub mode: Mode,
+    /// When sweeps and lockdowns are due.
+    pub schedule: Schedule,
+    /// The grants.
+    pub grants: Grants,
+    grants_unsaved: bool,
+    /// Until the state that the last run left is read.
+    pub unread: Option<Unread>,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// Whether the table of sessions could be kept when that was tried last.
+    sessions_kept: bool,
+    /// When a session that is to end is cut again, on the boot clock.
+    retries: BTreeMap<SessionId, Duration>,
+    /// What is to be recorded.
+    pub recorder: Recorder,
+    /// What the next commit covers beside what is told by the tables.
+    pub covered: Covered,
+    /// Ends of grants that are noted, and not known to be on disk.
+    ends_noted: BTreeSet<GrantId>,
+    /// Answers that wait for records.
+    unrecorded: Vec<Unrecorded>,
+    /// Logins to exempt accounts that the next attestation tells of.
+    pub emergencies: Emergencies,
+    store: Store,
+    /// Up to which moment warnings of an end have been given.
+    warned_to: Timestamp,
+    clock_offset: i128,
+    boot_id: String,
+    ids: Ids,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    /// Nothing given yet, in observe, with the state still to be read.
+    #[must_use]
+    pub fn new(config: Config, around: Around, boot_id: String, sessions: Sessions, moment: Moment) -> Self {
+        let Moment { now, random } = moment;
+        Self {
+            people: index_people(&config),
+            schedule: Schedule::new(&config, now),
+            config,
+            around,
+            mode: Mode::default(),
+            grants: Grants::default(),
+            grants_unsaved: true,
+            unread: None,
+            sessions,
+            sessions_kept: true,
+            retries: BTreeMap::new(),
+            recorder: Recorder::new(now),
+            covered: Covered::default(),
+            ends_noted: BTreeSet::new(),
+            unrecorded: Vec::new(),
+            emergencies: Emergencies::default(),
+            store: Store::default(),
+            // What fell due while the daemon was down is told now; who was told already is not told again.
+            warned_to: Timestamp::MIN,
+            clock_offset: offset(now),
+            boot_id,
+            ids: Ids(random),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Acts on one event: what is to be carried out, in order.
+    pub fn step(&mut self, event: Event, moment: Moment) -> Vec<Effect> {
+        let now = self.begin(moment);
+        match event {
+            Event::Login(asked) => self.login(*asked, now),
+            Event::Allow { token, asked, asker } => self.allow(*asked, &asker, token, now),
+            Event::Revoke { token, asked, asker } => self.revoke(token, &asked, asker, now),
+            Event::Lockdown { token, asked, asker } => self.lockdown_asked(token, asked, asker, now),
+            Event::Deadline => self.meet_deadlines(now),
+            Event::ClockSet => self.clock_was_set(now),
+            Event::Gone(session) => self.session_gone(&session, now),
+            Event::Cut(tried) => self.cut_tried(tried, now),
+            Event::Warned { session, ends_at, terminals } => self.warned(&session, ends_at, terminals),
+            Event::StoreSeen(seen) => self.store_seen(*seen, now),
+            Event::KeysPut { account, bytes } => self.keys_put(account, bytes),
+            Event::SessionsKept(kept) => self.sessions_kept = kept,
+            Event::OwedNotKept(stated) => self.recorder.take_back(stated),
+            Event::Disk(done, known) => self.disk_told(done, known, now),
+            Event::EndLooked { grant, told } => self.note_grant_end(&grant, told),
+            Event::Seen(around) => self.seen(around, now),
+            Event::Pass => self.pass(now),
+        }
+        self.take_effects(now)
+    }
+
+    /// Begins to act, as of this moment.
+    pub fn begin(&mut self, moment: Moment) -> Now {
+        self.ids = Ids(moment.random);
+        moment.now
+    }
+
+    /// What is to be carried out, in order: what changes nothing but tables is kept by it.
+    #[must_use]
+    pub fn take_effects(&mut self, now: Now) -> Vec<Effect> {
+        self.give_disk(now);
+        self.keep_sessions();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn push(&mut self, effect: Effect) {
+        // Whoever is let in is in the table that outlives the daemon; and whoever is cut stands there as one who is to be.
+        if matches!(effect, Effect::AnswerGate { .. } | Effect::Cut(_)) {
+            self.keep_sessions();
+        }
+        self.effects.push(effect);
+    }
+
+    fn keep_sessions(&mut self) {
+        self.effects.extend(self.sessions.take_changed().map(Effect::KeepSessions));
+    }
+
+    fn say(&mut self, severity: Severity, what: impl Into<String>) {
+        self.effects.push(Effect::Say(severity, what.into()));
+    }
+
+    /// One pass over grants, key store and sessions.
+    pub fn pass(&mut self, now: Now) {
+        let over = self.grants.over(now);
+        self.end_grants(&over, &Ending::expired(), now);
+        self.set_store_right(now);
+        self.end_unbacked_sessions(now);
+        self.recorder.close_windows(now, false);
+        self.commit(now);
+    }
+
+    /// The next moment at which something is due, on the wall clock and on the boot clock.
+    #[must_use]
+    pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
+        let (wall, boot) = self.grants.next_change(now);
+        let boots = [
+            boot,
+            self.grants.next_heartbeat(),
+            self.recorder.next_close(),
+            self.store.due(),
+            self.disk_due(),
+            self.retries.values().min().copied(),
+        ];
+        let walls = [wall, self.next_warning(), self.schedule.next_lockdown(), self.schedule.next_sweep()];
+        (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
+    }
+
+    /// A deadline has passed on one of the clocks: everything that may be due is looked at.
+    fn meet_deadlines(&mut self, now: Now) {
+        self.grants_unsaved |= self.grants.next_heartbeat().is_some_and(|due| now.boot >= due);
+        self.pass(now);
+        self.cut_again(now);
+        self.give_up_on_disk(now);
+        self.meet_lockdown(now);
+        self.warn_sessions(now);
+    }
+
+    /// The wall clock was set: what is over is ended, and everything is planned anew.
+    fn clock_was_set(&mut self, now: Now) {
+        let offset = offset(now);
+        let step = offset - self.clock_offset;
+        self.clock_offset = offset;
+        if step.unsigned_abs() >= SMALLEST_STEP.as_nanos() {
+            let seconds = i64::try_from(step / 1_000_000_000).unwrap_or(i64::MAX);
+            let way = if step < 0 { "back" } else { "forward" };
+            let sentence = format!("the wall clock was set {way} by {} s", seconds.unsigned_abs());
+            self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence).with("seconds", seconds));
+        }
+        // What it has jumped over is due; a warning, too.
+        self.warned_to = self.warned_to.min(now.wall);
+        self.pass(now);
+        self.meet_lockdown(now);
+    }
+
+    /// How far the wall clock has been set since that was last acted on; nothing where that is too little to be recorded.
+    #[must_use]
+    pub fn clock_step(&self, now: Now) -> Option<SignedDuration> {
+        let step = offset(now) - self.clock_offset;
+        let nanoseconds = i64::try_from(step).unwrap_or(if step < 0 { i64::MIN } else { i64::MAX });
+        Some(SignedDuration::from_nanos(nanoseconds)).filter(|step| step.unsigned_abs() >= SMALLEST_STEP)
+    }
+
+    /// The host was looked at.
+    pub fn seen(&mut self, around: Around, now: Now) {
+        self.around = around;
+        self.back_grants(now);
+        self.pass(now);
+    }
+
+    /// Another configuration is in force. What is due is due by the one from before. Answers whether sweeps come by another
+    /// pattern from now on.
+    pub fn replace_config(&mut self, config: Config, now: Now) -> bool {
+        self.meet_lockdown(now);
+        self.people = index_people(&config);
+        let sweeps_change = self.schedule.change(&config, now);
+        self.config = config;
+        // How long before an end people are warned may have changed.
+        self.warned_to = Timestamp::MIN;
+        sweeps_change
+    }
+
+    /// Whether enforce is on, by configuration or for a trial.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        self.mode.enforces
+    }
+
+    /// Whether the state has not been read since the start.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    /// The boot that this runs in.
+    #[must_use]
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    /// The user id of an account.
+    #[must_use]
+    pub fn uid_of(&self, account: &Account) -> Option<u32> {
+        self.around.known.uids.get(account).copied()
+    }
+
+    /// The account that keeps people out of this one, since both have one user id.
+    #[must_use]
+    pub fn kept_for(&self, account: &Account) -> Option<&Account> {
+        policy::shared::kept_for(account, &self.around.known.uids, self.exempt())
+    }
+
+    /// Exempt accounts as the configuration names them.
+    #[must_use]
+    pub fn exempt(&self) -> &BTreeSet<Account> {
+        &self.config.accounts.exempt
+    }
+
+    /// When the next scheduled lockdown comes.
+    #[must_use]
+    pub fn next_lockdown(&self) -> Option<Timestamp> {
+        self.schedule.next_lockdown()
+    }
+
+    /// The grants that have not ended.
+    #[must_use]
+    pub fn open_grants(&self) -> Vec<GrantId> {
+        self.grants.open_ones().map(|grant| grant.id.clone()).collect()
+    }
+
+    /// Has the grants written with the next commit, as something of them has changed.
+    pub fn grants_changed(&mut self) {
+        self.grants_unsaved = true;
+    }
+
+    /// A grant's id that no grant has yet.
+    fn new_grant_id(&mut self) -> GrantId {
+        loop {
+            let id: GrantId = format!("g-{:016x}", self.ids.next()).parse().expect("16 hex digits are an id");
+            if self.grants.get(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// A session's id that no live session has.
+    pub fn new_session_id(&mut self) -> SessionId {
+        loop {
+            let id: SessionId = format!("s-{:016x}", self.ids.next()).parse().expect("16 hex digits are an id");
+            if self.sessions.get(&id).is_none() {
+                return id;
+            }
+        }
+    }
+}
+
+/// Numbers drawn from one random one (SplitMix64): as many ids as one event needs.
+#[derive(Debug)]
+struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// The fingerprints of everybody's keys, and whose they are; the configuration has refused a key that two claim.
+fn index_people(config: &Config) -> BTreeMap<Fingerprint, Person> {
+    let people = config.people.iter();
+    people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone()))).collect()
+}
+
+/// How far the wall clock is ahead of the boot clock, in nanoseconds: it changes exactly when the wall clock is set.
+fn offset(now: Now) -> i128 {
+    now.wall.as_nanosecond() - i128::try_from(now.boot.as_nanos()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::test_grants::{later, now};
+
+    #[test]
+    fn the_offset_of_the_clocks_changes_exactly_when_the_wall_clock_is_set() {
+        assert_eq!(offset(now()), offset(later(1_000_000)));
+        let set = Now { wall: now().wall - SignedDuration::from_secs(7), ..now() };
+        assert_eq!(offset(set) - offset(now()), -7_000_000_000);
+    }
+}

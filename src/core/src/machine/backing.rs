@@ -1,0 +1,79 @@
+//! Which grants the configuration and the accounts back: it renders some, and ends others.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Core, Ending, First, Severity, grant_created};
+use crate::{
+    config::RenderedGrant,
+    policy::{
+        grant::{Grant, Origin},
+        rendered,
+        time::{Deadline, Now},
+    },
+};
+
+impl Core {
+    /// Ends grants that configuration and accounts no longer back, and makes those that the configuration renders.
+    pub fn back_grants(&mut self, now: Now) {
+        let (config, known) = (self.config.clone(), Arc::clone(&self.around.known));
+        let changes = rendered::judge(&config, &known, self.grants.all(), now.wall);
+        self.grants_unsaved |= !changes.moved.is_empty();
+        self.grants.stand_at(changes.moved);
+        for (id, reason) in changes.end {
+            self.end_grants(&[id], &Ending::by_config(reason), now);
+        }
+        for (wanted, first_created) in changes.make {
+            self.make_rendered(wanted, first_created, now);
+        }
+        self.grants.keep_contents(config.rendered.iter().map(rendered::content).collect());
+    }
+
+    /// Makes a grant that the configuration renders, where its account exists.
+    fn make_rendered(&mut self, wanted: &RenderedGrant, first_created: Option<Timestamp>, now: Now) {
+        // It may be one that the state has already.
+        if self.is_unread() {
+            return;
+        }
+        let Some(uid) = self.uid_of(&wanted.account) else { return };
+        let created_at = first_created.unwrap_or(now.wall);
+        let starts_at = wanted.starts_at.unwrap_or(created_at).max(created_at);
+        let most = self.config.grants.max_duration;
+        // What is left of its longest life, counted from when this content was first seen.
+        let ceiling = SignedDuration::try_from(most)
+            .ok()
+            .and_then(|most| starts_at.checked_add(most).ok())
+            .unwrap_or(Timestamp::MAX);
+        let grant = Grant {
+            id: self.new_grant_id(),
+            person: wanted.person.clone(),
+            account: wanted.account.clone(),
+            uid,
+            from: wanted.from.clone(),
+            reason: wanted.reason.clone().unwrap_or_default(),
+            origin: Origin::Config { place: wanted.place.to_string(), content: rendered::content(wanted) },
+            created_at,
+            starts_at,
+            ends: Deadline::at(wanted.expires_at.min(ceiling), now),
+            ceiling: Deadline::at(ceiling, now),
+            recorded: false,
+            end: None,
+        };
+        if grant.ends.has_passed(now) {
+            return;
+        }
+        let sentence = format!(
+            "{} may log in to {} until {:.0}, as {} says",
+            grant.person, grant.account, grant.ends.wall, wanted.place
+        );
+        let draft = grant_created(&grant, sentence);
+        let first = First::Rendered(grant.id.clone());
+        if let Err(error) = self.give(grant, draft, first, now) {
+            let place = &wanted.place;
+            let what =
+                format!("the grant at {place} could not be put in force, and the next sweep tries again: {error}");
+            self.say(Severity::Err, what);
+        }
+    }
+}

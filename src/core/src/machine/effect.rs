@@ -1,0 +1,257 @@
+//! What comes in, and what is to be carried out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+};
+
+use control::{AllowedAnswer, Answer, Records, Response, gate};
+use jiff::Timestamp;
+use record::{Account, Draft, GrantId, SessionId};
+
+use super::{
+    Around, LoginAsked,
+    allow::Asker,
+    covered::Covered,
+    recorder::{Done, Known, Stated, Task, WorkId},
+};
+use crate::{policy::time::Now, process::ProcessId, sessions::Ended};
+
+/// One reading of both clocks, and a number that nobody can foresee.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The clocks.
+    pub now: Now,
+    /// The number: ids come of it.
+    pub random: u64,
+}
+
+/// Where an answer goes: whoever drives the core knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// PAM asks about a login.
+    Login(Box<LoginAsked>),
+    /// An operator grants.
+    Allow {
+        /// Where the answer goes.
+        token: Token,
+        /// What is asked for.
+        asked: Box<control::Allow>,
+        /// Who asks.
+        asker: Asker,
+    },
+    /// An operator revokes.
+    Revoke {
+        /// Where the answer goes.
+        token: Token,
+        /// What.
+        asked: control::Revoke,
+        /// Who asks.
+        asker: Asker,
+    },
+    /// An operator ends everything.
+    Lockdown {
+        /// Where the answer goes.
+        token: Token,
+        /// Why.
+        asked: control::Lockdown,
+        /// Who asks.
+        asker: Asker,
+    },
+    /// A deadline has passed, or may have.
+    Deadline,
+    /// The wall clock was set.
+    ClockSet,
+    /// A session's connection is gone.
+    Gone(SessionId),
+    /// Connections were cut.
+    Cut(CutTried),
+    /// These terminals of a session have been told of its end.
+    Warned {
+        /// Which.
+        session: SessionId,
+        /// Which end.
+        ends_at: Timestamp,
+        /// All that know of it.
+        terminals: Vec<u32>,
+    },
+    /// The key store was looked at and put right, as far as that was possible.
+    StoreSeen(Box<StoreSeen>),
+    /// One file of the key store was put.
+    KeysPut {
+        /// Whose.
+        account: Account,
+        /// What it holds; nothing where there is no file.
+        bytes: Option<Vec<u8>>,
+    },
+    /// Whether the table of sessions could be kept.
+    SessionsKept(bool),
+    /// Statements could not be kept outside of the ledger.
+    OwedNotKept(Vec<Stated>),
+    /// The disk thread has done something, and what is known of the ledger since.
+    Disk(Done, Option<Known>),
+    /// What was left behind under a grant that has ended was looked for; what its record is to say of that.
+    EndLooked {
+        /// Which.
+        grant: GrantId,
+        /// Details of the record.
+        told: Vec<(&'static str, serde_json::Value)>,
+    },
+    /// The host was looked at.
+    Seen(Around),
+    /// Grants, key store and sessions are to be brought in line: somebody may have touched the store.
+    Pass,
+}
+
+/// What cutting connections has done.
+#[derive(Debug, Default)]
+pub struct CutTried {
+    /// Those whose terminal was told why: they are cut a moment later.
+    pub told: Vec<SessionId>,
+    /// Those that were cut, each with what that did or why it could not be done.
+    pub cut: Vec<(SessionId, Result<Ended, String>)>,
+    /// Those whose connection was gone.
+    pub gone: Vec<SessionId>,
+}
+
+/// What became of the key store.
+#[derive(Debug, Default)]
+pub struct StoreSeen {
+    /// What it was to hold.
+    pub wanted: BTreeMap<Account, Vec<u8>>,
+    /// Why it could not be looked at at all.
+    pub unseen: Option<String>,
+    /// The names of files that stand there.
+    pub names: BTreeSet<OsString>,
+    /// Files that are as they must be.
+    pub right: BTreeSet<OsString>,
+    /// Files that are not: why, and whose keys are missing in it.
+    pub failed: BTreeMap<OsString, (String, BTreeSet<String>)>,
+    /// What stood there and was not ours.
+    pub foreign: Vec<Draft>,
+}
+
+/// One connection to end.
+#[derive(Debug, Clone)]
+pub struct CutOrder {
+    /// Its session.
+    pub session: SessionId,
+    /// sshd's process for it.
+    pub monitor: ProcessId,
+    /// What its terminals are told first, and the user id that owns them.
+    pub farewell: Option<(u32, String)>,
+    /// How often it was tried before.
+    pub tries: u32,
+}
+
+/// What the terminals of a connection are to be told.
+#[derive(Debug, Clone)]
+pub struct Tell {
+    /// sshd's process for it.
+    pub monitor: ProcessId,
+    /// Who owns the terminals.
+    pub owner: u32,
+    /// What they are told.
+    pub text: String,
+}
+
+/// A warning that a session's end is near.
+#[derive(Debug, Clone)]
+pub struct Warn {
+    /// Which session.
+    pub session: SessionId,
+    /// When it ends.
+    pub ends_at: Timestamp,
+    /// What is said.
+    pub tell: Tell,
+    /// The terminals that know already.
+    pub told: Vec<u32>,
+}
+
+/// How much something matters that is said in the daemon's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It is as it should be again.
+    Info,
+    /// Worth knowing.
+    Warning,
+    /// Something does not work.
+    Err,
+}
+
+/// Something to carry out. Each follows what stands before it; nobody waits for one but where it says so.
+#[derive(Debug)]
+pub enum Effect {
+    /// These grants have ended and the disk has not taken it: to be noted in memory that outlives the daemon, in place of
+    /// what is noted there.
+    NoteEnded(Vec<GrantId>),
+    /// A lockdown ends the grants too that are not known yet: to be noted in memory that outlives the daemon.
+    NoteLockdown(String, Option<record::Actor>),
+    /// Statements to be kept in memory that outlives the daemon. Told of by [`Event::OwedNotKept`] where that fails.
+    KeepOwed(Vec<Stated>),
+    /// One file of the key store. Told of by [`Event::KeysPut`] where it is done.
+    PutKeys {
+        /// Whose.
+        account: Account,
+        /// What it has to hold; nothing: there has to be no file.
+        bytes: Option<Vec<u8>>,
+    },
+    /// What the key store has to hold, all of it. Told of by [`Event::StoreSeen`].
+    SetStore {
+        /// The files.
+        wanted: BTreeMap<Account, Vec<u8>>,
+        /// Names that are not tried now: the same failed a moment ago.
+        paused: BTreeSet<OsString>,
+    },
+    /// Work for the disk thread. Told of by [`Event::Disk`].
+    Disk(Task),
+    /// This work is not done any more.
+    DropWork(WorkId),
+    /// The table of sessions, to be kept in memory that outlives the daemon. Told of by [`Event::SessionsKept`].
+    KeepSessions(Vec<u8>),
+    /// Connections to end, with one look at who is spared. Told of by [`Event::Cut`].
+    Cut(Vec<CutOrder>),
+    /// A session has begun: its connection is to be watched, and told of by [`Event::Gone`].
+    Watch(SessionId, ProcessId),
+    /// Somebody may come to this account from now on: what it runs by itself is nobody's to end.
+    Comes(Account),
+    /// Somebody was put into the table of sessions: what they use it for is looked at soon.
+    Opened(SessionId),
+    /// What people are told on their terminals.
+    Tell(Tell),
+    /// The same, told of by [`Event::Warned`].
+    Warn(Warn),
+    /// These grants have ended: what was left behind is to be looked for, told of by [`Event::EndLooked`].
+    LookBehind(Vec<GrantId>),
+    /// The gate may have left notes of logins to exempt accounts.
+    ReadNotes,
+    /// This is on record, beside what the core keeps itself.
+    OnRecord(Covered),
+    /// An operator's answer.
+    Answer(Token, Response),
+    /// The same, once it is known what was left behind, and that is on record.
+    AnswerOnceLooked(Token, Answer),
+    /// The same, with what sshd makes of the grant.
+    AnswerAllowed(Token, Box<AllowedAnswer>),
+    /// Records that an operator asked for are to be read.
+    ReadRecords(Token, Records),
+    /// A reload is dealt with.
+    Reloaded,
+    /// The gate's answer.
+    AnswerGate {
+        /// Where it goes.
+        token: Token,
+        /// What it says.
+        answer: gate::Answer,
+        /// sshd's process for the connection, where that is known.
+        monitor: Option<i32>,
+        /// In which step it asked.
+        step: gate::Step,
+    },
+    /// A line for the daemon's log.
+    Say(Severity, String),
+}

@@ -1,0 +1,570 @@
+//! Between what happens and the disk: one queue, in order, and the coalescing of what others can cause at will.
+//!
+//! Nobody waits here. Removals and endings are noted and follow; what must be on disk before it takes effect (a grant, a
+//! login) is asked for with [`Recorder::commit_first`], and takes effect when it comes back as done. One piece of work is
+//! under way at a time; the disk thread tells what became of it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use jiff::Timestamp;
+use record::{Draft, GrantId};
+
+use super::{covered::Covered, on_disk::First};
+use crate::{grants::Kept, policy::time::Now, windows::Windows};
+
+/// After so long without an answer the disk counts as standing still.
+pub const STALLED: Duration = Duration::from_secs(2);
+/// How many pieces of other work may wait for the disk.
+const MAX_WORK: usize = 64;
+/// The most statements that wait to be written; further ones are counted.
+pub const MAX_OWED: usize = 4_096;
+
+/// A statement, and when what it states was.
+pub type Stated = (Timestamp, Draft);
+
+/// The grants as they are to be on disk.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The grants.
+    pub kept: Kept,
+    /// Those that had ended and were not on disk as such.
+    pub ended: Vec<GrantId>,
+}
+
+/// What a statement may use of the room that the ledger has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// What is not reserved: a new grant.
+    Free,
+    /// What is reserved, too: a login that a grant backs.
+    Reserved,
+}
+
+/// What is written at once: the grants first, then statements.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// The grants.
+    pub state: Option<Snapshot>,
+    /// Statements on what has happened. What cannot be written is owed.
+    pub noted: Vec<Stated>,
+    /// How many more there were, from when on.
+    pub lost: Option<(u64, Timestamp)>,
+    /// A statement on what happens once it is on disk, and not before. It is not written where the grants are not.
+    pub first: Option<(Draft, Room)>,
+}
+
+/// Why no new grant is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// `ledger.max_size` is reached.
+    #[error("the ledger has reached its max_size with records that no server has acknowledged")]
+    MaxSize,
+    /// The file system has no room, and the reserve is in use.
+    #[error("the disk is full, and the ledger goes on in its reserve")]
+    Disk,
+}
+
+impl Full {
+    /// What would work.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::MaxSize => {
+                "see with lockdownctl status why records are not shipped, or raise ledger.max_size, or choose ledger.when_full = \"drop_oldest\", and reload"
+            }
+            Self::Disk => "make room on the disk that holds /var/lib/lockdownd",
+        }
+    }
+}
+
+/// Why what was to happen does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotWritten {
+    /// The grants were not saved, or the ledger did not take the statement: why.
+    #[error("{0}")]
+    Failed(String),
+    /// The ledger has no room for new grants.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The disk did not answer in time.
+    #[error("the disk that holds /var/lib/lockdownd does not answer")]
+    Slow,
+}
+
+/// What came of a commit.
+#[derive(Debug)]
+pub struct Written {
+    /// The ends of grants that are on disk by it; or none, as the grants could not be saved.
+    pub ended: Option<Vec<GrantId>>,
+    /// Whether all that was noted up to now is on disk.
+    pub noted: bool,
+    /// Whether the statement that something depends on is.
+    pub first: Result<(), NotWritten>,
+}
+
+/// Work other than a commit, by the number that whoever carries it out gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkId(pub u64);
+
+/// One piece of work for the disk thread.
+#[derive(Debug)]
+pub enum Task {
+    /// Writes this, as of then.
+    Commit(Box<Commit>, Timestamp),
+    /// Does this, as of then.
+    Work(WorkId, Timestamp),
+}
+
+/// What came of one.
+#[derive(Debug)]
+pub enum Done {
+    /// The state could be read, and the ledger is open. Work that has to come before anything else, where there is any.
+    Opened(Option<WorkId>),
+    /// The state could not be read, and why; it is tried again.
+    NotOpened(NotOpened),
+    /// A commit.
+    Written(Written),
+    /// Other work.
+    Worked,
+}
+
+/// Why the state cannot be read now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotOpened {
+    /// A sentence.
+    pub why: String,
+    /// Whether another start could read it, where this one cannot.
+    pub starts_again: bool,
+}
+
+/// What is known of the ledger.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// How many statements wait there to be written.
+    pub owed: usize,
+    /// Why it cannot be written, while it cannot.
+    pub failing: Option<String>,
+}
+
+/// Takes drafts, and says what the disk thread is to write.
+#[derive(Debug)]
+pub struct Recorder {
+    /// What is known of the ledger; nothing until it is open.
+    known: Option<Known>,
+    /// Why it could not be opened when that was tried last.
+    not_opened: Option<String>,
+    /// Whether it could not for a reason that is over, and this process alone still cannot.
+    starts_again: bool,
+    /// Whether there was another reason before.
+    had_reason: bool,
+    /// When this began, on the boot clock.
+    begun: Duration,
+    noted: Vec<Draft>,
+    /// Statements were given to whoever keeps them until the ledger is open, since the last commit.
+    kept_elsewhere: bool,
+    windows: Windows,
+    queue: VecDeque<Queued>,
+    under_way: Option<UnderWay>,
+    /// What a commit that failed was to cover: the next that succeeds does.
+    unsettled: Covered,
+    /// The number of the newest commit, and of the newest that the disk thread is done with.
+    newest: u64,
+    tried: u64,
+    stall_told: bool,
+}
+
+/// What waits for its turn.
+#[derive(Debug)]
+struct Queued {
+    number: u64,
+    what: What,
+    covered: Covered,
+    first: Option<First>,
+}
+
+#[derive(Debug)]
+enum What {
+    Commit(Box<Commit>),
+    Work(WorkId),
+    /// Work of which only the newest of its name is of use.
+    Newest(&'static str, WorkId),
+}
+
+/// What the disk thread is at.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    covered: Covered,
+    first: Option<First>,
+    /// On the boot clock.
+    since: Duration,
+}
+
+/// What a commit that is done has settled.
+#[derive(Debug)]
+pub struct Settled {
+    /// What came of it.
+    pub written: Written,
+    /// What is on record by it.
+    pub covered: Covered,
+    /// What waited for it to take effect.
+    pub first: Option<First>,
+}
+
+/// How a stall of the disk is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// It has begun.
+    Begun,
+    /// It is over, after so long.
+    Over(Duration),
+}
+
+impl Recorder {
+    /// A recorder in front of a disk whose state is still to be read.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self {
+            known: None,
+            not_opened: None,
+            starts_again: false,
+            had_reason: false,
+            begun: now.boot,
+            noted: Vec::new(),
+            kept_elsewhere: false,
+            windows: Windows::default(),
+            queue: VecDeque::new(),
+            under_way: None,
+            unsettled: Covered::default(),
+            newest: 0,
+            tried: 0,
+            stall_told: false,
+        }
+    }
+
+    /// Whether the ledger is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Why the ledger cannot be written or opened, while it cannot.
+    #[must_use]
+    pub fn failing(&self) -> Option<&str> {
+        match &self.known {
+            Some(known) => known.failing.as_deref(),
+            None => self.not_opened.as_deref(),
+        }
+    }
+
+    /// How long the disk has not answered, where that is longer than [`STALLED`]. One that has not been read yet does not
+    /// answer.
+    #[must_use]
+    pub fn stalled_for(&self, now: Now) -> Option<Duration> {
+        if self.known.is_none() {
+            return Some(now.boot.saturating_sub(self.begun));
+        }
+        let since = self.under_way.as_ref()?.since;
+        Some(now.boot.saturating_sub(since)).filter(|for_| *for_ >= STALLED)
+    }
+
+    /// Whether only another start can open the ledger; told once.
+    #[must_use]
+    pub fn takes_another_start(&mut self) -> bool {
+        std::mem::take(&mut self.starts_again)
+    }
+
+    /// Notes a draft for the next commit, which every event ends with.
+    pub fn note(&mut self, draft: Draft) {
+        self.noted.push(draft);
+    }
+
+    /// Notes a draft of which there may be a flood, which states so many: see [`Windows::take`].
+    pub fn note_often(&mut self, draft: Draft, times: u64, now: Now) {
+        self.noted.extend(self.windows.take(draft, times, now));
+    }
+
+    /// Notes the sums of every window that has closed by now, or of all of them.
+    pub fn close_windows(&mut self, now: Now, all: bool) {
+        self.noted.extend(self.windows.close(now, all));
+    }
+
+    /// When the next window closes, on the boot clock.
+    #[must_use]
+    pub fn next_close(&self) -> Option<Duration> {
+        self.windows.next_close()
+    }
+
+    /// What is noted and in no commit yet, as of now; for whoever keeps it while the ledger is not open.
+    pub(super) fn take_unopened(&mut self, now: Now) -> Vec<Stated> {
+        if self.known.is_some() {
+            return Vec::new();
+        }
+        self.kept_elsewhere |= !self.noted.is_empty();
+        self.take_noted(now)
+    }
+
+    /// Puts statements that could not be kept elsewhere into the queue.
+    pub(super) fn take_back(&mut self, stated: Vec<Stated>) {
+        self.add(stated, None, Covered::default());
+    }
+
+    /// Has everything written that was noted, in order, and the grants, where they are given. What the ledger does not take is
+    /// owed by it, and tried again with the next commit. `covered` is on record once this is.
+    pub(super) fn commit(&mut self, state: Option<Snapshot>, covered: Covered, now: Now) {
+        let owes_nothing =
+            !std::mem::take(&mut self.kept_elsewhere) && self.known.as_ref().is_none_or(|known| known.owed == 0);
+        if self.noted.is_empty() && state.is_none() && covered.is_empty() && owes_nothing {
+            return;
+        }
+        let noted = self.take_noted(now);
+        self.add(noted, state, covered);
+    }
+
+    /// Has a statement written behind everything that was noted; `first` comes back with whether it is on disk.
+    pub(super) fn commit_first(
+        &mut self,
+        statement: (Draft, Room),
+        state: Option<Snapshot>,
+        covered: Covered,
+        first: First,
+        now: Now,
+    ) {
+        let noted = self.take_noted(now);
+        let queued = self.add(noted, state, covered);
+        if let What::Commit(commit) = &mut queued.what {
+            commit.first = Some(statement);
+        }
+        queued.first = Some(first);
+    }
+
+    /// Has other work done on the disk, in its turn.
+    ///
+    /// # Errors
+    /// [`MAX_WORK`] other pieces wait: it is not done.
+    pub(super) fn work(&mut self, work: WorkId) -> Result<(), TooMuchWork> {
+        let is_work = |queued: &&Queued| matches!(queued.what, What::Work(..));
+        if self.queue.iter().filter(is_work).count() >= MAX_WORK {
+            return Err(TooMuchWork);
+        }
+        self.queue.push_back(Queued::work(self.newest, What::Work(work)));
+        Ok(())
+    }
+
+    /// The same; work of this name that still waits is not done: its number is given back.
+    pub(super) fn work_anew(&mut self, name: &'static str, work: WorkId) -> Option<WorkId> {
+        let is_old = |queued: &Queued| match queued.what {
+            What::Newest(of, old) if of == name => Some(old),
+            _ => None,
+        };
+        let replaced = self.queue.iter().find_map(is_old);
+        self.queue.retain(|queued| is_old(queued).is_none());
+        self.queue.push_back(Queued::work(self.newest, What::Newest(name, work)));
+        replaced
+    }
+
+    fn take_noted(&mut self, now: Now) -> Vec<Stated> {
+        std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)).collect()
+    }
+
+    /// Puts statements into the queue: into the last commit, as long as nothing waits for that one alone.
+    fn add(&mut self, noted: Vec<Stated>, state: Option<Snapshot>, covered: Covered) -> &mut Queued {
+        if !self.queue.back().is_some_and(Queued::is_open) {
+            self.newest += 1;
+            let what = What::Commit(Box::default());
+            self.queue.push_back(Queued { number: self.newest, what, covered: Covered::default(), first: None });
+        }
+        let queued = self.queue.back_mut().expect("one was just put there");
+        queued.covered.merge(covered);
+        if let What::Commit(commit) = &mut queued.what {
+            add_to(commit, noted, state);
+        }
+        queued
+    }
+
+    /// What the disk thread is to do next, where it is idle.
+    pub(super) fn next_task(&mut self, now: Now) -> Option<Task> {
+        if self.under_way.is_some() || self.known.is_none() {
+            return None;
+        }
+        let Queued { number, what, covered, first } = self.queue.pop_front()?;
+        self.under_way = Some(UnderWay { number, covered, first, since: now.boot });
+        Some(match what {
+            What::Commit(commit) => Task::Commit(commit, now.wall),
+            What::Work(work) | What::Newest(_, work) => Task::Work(work, now.wall),
+        })
+    }
+
+    /// What is known of the ledger, as of what the disk thread has just done.
+    pub(super) fn learn(&mut self, known: Known) {
+        self.known = Some(known);
+    }
+
+    /// The state could not be read.
+    pub(super) fn not_opened(&mut self, why: NotOpened) {
+        match why.starts_again {
+            // Where it was so from the start, another start would not help.
+            true => self.starts_again = std::mem::take(&mut self.had_reason),
+            false => self.had_reason = true,
+        }
+        self.not_opened = Some(why.why);
+    }
+
+    /// The ledger is open: this work comes before all that waits.
+    pub(super) fn opened(&mut self, before_all: Option<WorkId>) {
+        if let Some(work) = before_all {
+            self.queue.push_front(Queued::work(0, What::Work(work)));
+        }
+    }
+
+    /// What is under way is done, and how long it took; where that was told as a stall, that it is over.
+    pub(super) fn done(&mut self, written: Option<Written>, now: Now) -> (Option<Settled>, Option<Stall>) {
+        let Some(UnderWay { number, mut covered, first, since }) = self.under_way.take() else { return (None, None) };
+        let told = std::mem::take(&mut self.stall_told);
+        let stall = told.then(|| Stall::Over(now.boot.saturating_sub(since)));
+        let Some(written) = written else { return (None, stall) };
+        self.tried = number;
+        if written.noted {
+            covered.merge(std::mem::take(&mut self.unsettled));
+        } else {
+            self.unsettled.merge(std::mem::take(&mut covered));
+        }
+        (Some(Settled { written, covered, first }), stall)
+    }
+
+    /// Whether the disk thread has nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_none()
+    }
+
+    /// The number of the newest commit: see [`Recorder::was_tried`].
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Whether this commit was tried: then what it noted is on disk, or owed.
+    #[must_use]
+    pub fn was_tried(&self, number: u64) -> bool {
+        self.tried >= number
+    }
+
+    /// When somebody has waited long enough, or the disk counts as standing still, on the boot clock.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        let stalls = self.under_way.as_ref().filter(|_| !self.stall_told).map(|at| at.since + STALLED);
+        self.firsts().filter_map(First::until).chain(stalls).min()
+    }
+
+    /// Everything that waits to take effect.
+    pub fn firsts(&self) -> impl Iterator<Item = &First> {
+        let queued = self.queue.iter().filter_map(|queued| queued.first.as_ref());
+        queued.chain(self.under_way.as_ref().and_then(|at| at.first.as_ref()))
+    }
+
+    /// Takes back what has waited long enough for its turn: it is not written any more.
+    pub(super) fn withdraw_overdue(&mut self, now: Now) -> Vec<First> {
+        let mut over = Vec::new();
+        for queued in &mut self.queue {
+            let is_over = queued.first.as_ref().and_then(First::until).is_some_and(|until| now.boot >= until);
+            if let (true, What::Commit(commit)) = (is_over, &mut queued.what) {
+                commit.first = None;
+                over.extend(queued.first.take());
+            }
+        }
+        if !over.is_empty() {
+            self.join_open();
+        }
+        over
+    }
+
+    /// Makes one of commits that wait next to each other and that nobody waits for alone any more: however many were refused,
+    /// the queue does not grow by it.
+    fn join_open(&mut self) {
+        for queued in std::mem::take(&mut self.queue) {
+            match self.queue.back_mut() {
+                Some(last) if last.is_open() && queued.is_open() => last.take_up(queued),
+                _ => self.queue.push_back(queued),
+            }
+        }
+    }
+
+    /// What the disk thread is at and has been waited for long enough: it may still come, late. It is put back with
+    /// [`Recorder::put_late`].
+    pub(super) fn take_late(&mut self, now: Now) -> Option<First> {
+        let first = &mut self.under_way.as_mut()?.first;
+        first.take_if(|first| first.until().is_some_and(|until| now.boot >= until))
+    }
+
+    /// Puts back what was taken, as it is now.
+    pub(super) fn put_late(&mut self, first: First) {
+        if let Some(at) = &mut self.under_way {
+            at.first = Some(first);
+        }
+    }
+
+    /// Whether it is to be told now that the disk stands still: once. Of one that has not been read yet, the start tells it.
+    pub(super) fn tells_stall(&mut self, now: Now) -> Option<Stall> {
+        let begins = self.known.is_some() && !self.stall_told && self.stalled_for(now).is_some();
+        self.stall_told |= begins;
+        begins.then_some(Stall::Begun)
+    }
+
+    /// What the disk has not been given, for the next start; for a stop. What the disk thread is at may still come onto the
+    /// disk.
+    #[must_use]
+    pub fn take_owed(&mut self) -> Vec<Stated> {
+        let commits = std::mem::take(&mut self.queue).into_iter().filter_map(|queued| match queued.what {
+            What::Commit(commit) => Some(commit.noted),
+            What::Work(_) | What::Newest(..) => None,
+        });
+        commits.flatten().collect()
+    }
+}
+
+/// So many pieces of work wait for the disk that no more are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the disk does not answer, and {MAX_WORK} other pieces of work wait")]
+pub(super) struct TooMuchWork;
+
+/// Adds to a commit that waits. Newer grants replace older ones; what is beyond [`MAX_OWED`] statements is counted.
+fn add_to(commit: &mut Commit, noted: impl IntoIterator<Item = Stated>, state: Option<Snapshot>) {
+    if state.is_some() {
+        commit.state = state;
+    }
+    for (then, draft) in noted {
+        if commit.noted.len() < MAX_OWED {
+            commit.noted.push((then, draft));
+        } else {
+            commit.lost.get_or_insert((0, then)).0 += 1;
+        }
+    }
+}
+
+impl Queued {
+    fn work(number: u64, what: What) -> Self {
+        Self { number, what, covered: Covered::default(), first: None }
+    }
+
+    /// Whether it is a commit that nobody waits for alone.
+    fn is_open(&self) -> bool {
+        self.first.is_none() && matches!(self.what, What::Commit(_))
+    }
+
+    /// Takes up the open commit behind it.
+    fn take_up(&mut self, next: Self) {
+        self.number = next.number;
+        self.covered.merge(next.covered);
+        if let (What::Commit(commit), What::Commit(next)) = (&mut self.what, next.what) {
+            let Commit { state, noted, lost, first: _ } = *next;
+            add_to(commit, noted, state);
+            if let Some((count, since)) = lost {
+                commit.lost.get_or_insert((0, since)).0 += count;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Carrying out what the core decides: the one place where its effects meet the host.
+//!
+//! Effects are carried out in order, and what comes of one goes back to the core at once.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use control::{Response, gate};
+use lockdown_core::{
+    machine::{Covered, CutOrder, CutTried, Effect, Event, Moment, Severity, Tell, Token, Waiting, Warn, recorder},
+    policy::time::Now,
+};
+use lockdown_host::{
+    connection::{self, Spared},
+    processes::{Handle as _, ProcessId},
+    sshd::listener,
+    terminal,
+};
+use record::SessionId;
+use tokio::sync::oneshot;
+
+use super::Engine;
+use crate::{
+    disk::{Task, Work, owed},
+    kept,
+    trigger::{Reason, Reply},
+};
+
+/// Where answers go that the core gives, and work that waits for its turn on the disk.
+#[derive(Default)]
+pub(crate) struct Held {
+    replies: BTreeMap<Token, Reply>,
+    gates: BTreeMap<Token, oneshot::Sender<gate::Answer>>,
+    works: BTreeMap<recorder::WorkId, Work>,
+    last: u64,
+}
+
+impl Held {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Keeps where an operator's answer goes.
+    pub(crate) fn reply(&mut self, reply: Reply) -> Token {
+        let token = Token(self.next());
+        self.replies.insert(token, reply);
+        token
+    }
+
+    /// Keeps where the gate's answer goes.
+    pub(crate) fn gate(&mut self, to: oneshot::Sender<gate::Answer>) -> Token {
+        let token = Token(self.next());
+        self.gates.insert(token, to);
+        token
+    }
+
+    /// Keeps work for the disk thread.
+    pub(super) fn work(&mut self, work: Work) -> recorder::WorkId {
+        let id = recorder::WorkId(self.next());
+        self.works.insert(id, work);
+        id
+    }
+}
+
+impl Engine {
+    /// Has the core act on an event, and carries out what follows.
+    pub(crate) fn step(&mut self, event: Event, now: Now) {
+        let effects = self.core.step(event, moment(now));
+        self.carry_out(effects, now);
+        self.follow(now);
+    }
+
+    /// Carries out all that the core has decided since that was last done.
+    pub(crate) fn follow(&mut self, now: Now) {
+        loop {
+            let effects = self.core.take_effects(now);
+            if effects.is_empty() {
+                return;
+            }
+            self.carry_out(effects, now);
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, now: Now) {
+        let mut left: VecDeque<Effect> = effects.into();
+        while let Some(effect) = left.pop_front() {
+            if let Some(event) = self.carry(effect, now) {
+                left.extend(self.core.step(event, moment(now)));
+            }
+        }
+    }
+
+    fn carry(&mut self, effect: Effect, now: Now) -> Option<Event> {
+        match effect {
+            Effect::NoteEnded(ids) => self.kept.ended.note(&ids),
+            Effect::NoteLockdown(reason, actor) => kept::note_lockdown(&reason, actor.as_ref()),
+            Effect::KeepOwed(stated) => {
+                let error = owed::keep(&self.kept.owed, &stated).err()?;
+                tracing::error!(%error, "what happens is lost if the daemon stops before the disk can be read");
+                return Some(Event::OwedNotKept(stated));
+            }
+            Effect::PutKeys { account, bytes } => return self.put_keys(account, bytes),
+            Effect::SetStore { wanted, paused } => return Some(self.set_store(wanted, &paused)),
+            Effect::Disk(task) => self.give_disk(task),
+            Effect::DropWork(id) => drop(self.held.works.remove(&id)),
+            Effect::KeepSessions(bytes) => {
+                let kept = self.kept.keep_sessions(&bytes);
+                return Some(Event::SessionsKept(kept));
+            }
+            Effect::Cut(orders) => return Some(Event::Cut(self.cut(orders))),
+            Effect::Watch(session, monitor) => self.watch_session(session, monitor),
+            Effect::Comes(account) => self.behind.somebody_comes(&account),
+            Effect::Opened(session) => self.session_opened(&session),
+            Effect::Tell(tell) => {
+                tell_all(&tell, &[]);
+            }
+            Effect::Warn(warn) => return warn_terminals(warn),
+            Effect::LookBehind(ids) => self.note_ends_later(&ids, now),
+            Effect::ReadNotes => self.record_emergency_notes(now),
+            Effect::OnRecord(covered) => self.others_on_record(covered),
+            Effect::Answer(token, response) => self.answer(token, response),
+            Effect::AnswerOnceLooked(token, answer) => {
+                if let Some(reply) = self.held.replies.remove(&token) {
+                    self.answer_when_looked(answer, reply, now);
+                }
+            }
+            Effect::AnswerAllowed(token, answer) => {
+                if let Some(reply) = self.held.replies.remove(&token) {
+                    self.answer_allowed(answer, reply, now);
+                }
+            }
+            Effect::ReadRecords(token, asked) => {
+                if let Some(reply) = self.held.replies.remove(&token) {
+                    self.read_records(asked, reply, now);
+                }
+            }
+            // It is asked for whether one is under way.
+            Effect::Reloaded => {}
+            Effect::AnswerGate { token, answer, monitor, step } => self.answer_gate(token, answer, monitor, step, now),
+            Effect::Say(severity, what) => say(severity, &what),
+        }
+        None
+    }
+
+    fn give_disk(&mut self, task: recorder::Task) {
+        self.disk.give(match task {
+            recorder::Task::Commit(commit, now) => Task::Commit(commit, now),
+            recorder::Task::Work(id, now) => {
+                let work = self.held.works.remove(&id).unwrap_or_else(|| Box::new(|_| None));
+                Task::Work(work, now)
+            }
+        });
+    }
+
+    /// Has other work done on the disk, in its turn.
+    pub(crate) fn work(&mut self, name: &str, work: Work) {
+        let id = self.held.work(work);
+        self.core.work(name, id);
+    }
+
+    /// The same; work of this name that still waits is not done.
+    pub(crate) fn work_anew(&mut self, name: &'static str, work: Work) {
+        let id = self.held.work(work);
+        self.core.work_anew(name, id);
+    }
+
+    fn answer(&mut self, token: Token, response: Response) {
+        if let Some(reply) = self.held.replies.remove(&token) {
+            reply.send(response);
+        }
+    }
+
+    /// Answers an operator once all that is noted is on record; a moment later at the latest.
+    pub(crate) fn answer_on_record(&mut self, reply: Reply, response: Response, now: Now) {
+        let token = self.held.reply(reply);
+        self.core.answer_on_record(Waiting::Operator(token, response), now);
+    }
+
+    /// What others than the core keep of what is on record now.
+    fn others_on_record(&mut self, covered: Covered) {
+        let Covered { notes, logins, found, .. } = covered;
+        logins.into_iter().for_each(|(pid, time)| self.answered.note(pid, time, false));
+        found.into_iter().for_each(|(pid, since, until)| self.answered.note_found(pid, since, until));
+        self.drop_notes(notes);
+    }
+
+    /// Sends the gate's answer, and remembers that the connection was answered.
+    fn answer_gate(&mut self, token: Token, answer: gate::Answer, monitor: Option<i32>, step: gate::Step, now: Now) {
+        let is_refused = matches!(answer, gate::Answer::Refuse { .. });
+        match (monitor, step) {
+            (Some(pid), _) if is_refused => self.answered.note(pid, now.wall, true),
+            (Some(pid), gate::Step::Session) => {
+                match self.core.is_unread() {
+                    true => self.answered.note_unrecorded(pid, now.wall),
+                    false => self.answered.note(pid, now.wall, false),
+                }
+                self.answered.let_in(pid, now.wall);
+            }
+            // A connection that passes the account step has its session step to come.
+            (Some(pid), gate::Step::Account) => self.answered.expect(pid, now.wall),
+            (None, _) => {}
+        }
+        if let Some(to) = self.held.gates.remove(&token) {
+            // Whoever asked may have given up; that changes nothing here.
+            let _ = to.send(answer);
+        }
+    }
+
+    /// Ends connections, with one look at who is spared: at once, or where a terminal was told why, a moment later.
+    fn cut(&self, orders: Vec<CutOrder>) -> CutTried {
+        let mut tried = CutTried::default();
+        let mut silent = Vec::new();
+        for order in orders {
+            let tell = order.farewell.map(|(owner, text)| Tell { monitor: order.monitor, owner, text });
+            // Each terminal is told, whatever becomes of the others.
+            match tell.is_some_and(|tell| !tell_all(&tell, &[]).is_empty()) {
+                true => tried.told.push(order.session),
+                false => silent.push((order.session, order.monitor, order.tries)),
+            }
+        }
+        if silent.is_empty() {
+            return tried;
+        }
+        let spared = self.spared();
+        for (session, monitor, tries) in silent {
+            if tries > 0 && !monitor.is_alive() {
+                tried.gone.push(session);
+                continue;
+            }
+            let outcome = connection::end(monitor, &spared).map_err(|error| error.to_string());
+            tried.cut.push((session, outcome));
+        }
+        tried
+    }
+
+    /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
+    pub(super) fn spared(&self) -> Spared {
+        let monitors = self.core.sessions.live().iter().map(|session| session.monitor).collect();
+        Spared { listeners: listener_processes(), monitors }
+    }
+
+    /// Tells the core when a connection is gone. One that is gone already is told at once.
+    fn watch_session(&self, id: SessionId, monitor: ProcessId) {
+        let reasons = self.reasons.clone();
+        tokio::spawn(async move {
+            match monitor.open() {
+                Ok(Some(held)) => {
+                    if let Err(error) = held.exited().await {
+                        tracing::error!(session = %id, %error, "the end of a connection cannot be waited for");
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(session = %id, %error, "a connection cannot be watched");
+                    return;
+                }
+            }
+            // Nobody receives once the daemon stops; the next start looks at every session anyway.
+            let _ = reasons.send(Reason::Gone(id)).await;
+        });
+    }
+
+    /// A session is in the table: whose it is, is remembered, and what it is used for looked at soon.
+    fn session_opened(&mut self, id: &SessionId) {
+        let Some(session) = self.core.sessions.get(id) else { return };
+        self.recent.add(session);
+        self.behind.somebody_comes(&session.account);
+        self.trace(id);
+        self.look_at_soon(id);
+    }
+}
+
+/// Tells every terminal of a connection but these; those that were told.
+fn tell_all(tell: &Tell, but: &[u32]) -> Vec<u32> {
+    let mut told = terminal::held_by(tell.monitor);
+    told.retain(|number| {
+        !but.contains(number)
+            && terminal::write(*number, tell.owner, &tell.text)
+                .inspect_err(|error| {
+                    tracing::debug!(pid = tell.monitor.pid, terminal = number, %error, "a terminal could not be told");
+                })
+                .is_ok()
+    });
+    told
+}
+
+fn warn_terminals(warn: Warn) -> Option<Event> {
+    let Warn { session, ends_at, tell, told: mut terminals } = warn;
+    let told = tell_all(&tell, &terminals);
+    if told.is_empty() {
+        return None;
+    }
+    terminals.extend(told);
+    Some(Event::Warned { session, ends_at, terminals })
+}
+
+/// The listeners of root's sshds: whoever names a process of their own like one must not save it by that. When they
+/// cannot be found the answer is empty: a session's own scope never holds one that was started as a service.
+fn listener_processes() -> HashSet<ProcessId> {
+    listener::running_as_root().into_iter().flatten().filter_map(|listener| listener.process).collect()
+}
+
+fn say(severity: Severity, what: &str) {
+    match severity {
+        Severity::Info => tracing::info!("{what}"),
+        Severity::Warning => tracing::warn!("{what}"),
+        Severity::Err => tracing::error!("{what}"),
+    }
+}
+
+/// This moment, with a number that nobody can foresee.
+pub(super) fn moment(now: Now) -> Moment {
+    Moment { now, random: lockdown_host::random() }
+}

@@ -1,0 +1,83 @@
+//! What outlives the daemon in `/run` and not the boot: the table of sessions, which grants have ended while the disk has not
+//! taken it, and a lockdown of a run that has not read its state.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use lockdown_core::sessions::{Session, Sessions};
+use lockdown_host::paths::{self, Durability};
+use record::Actor;
+
+use crate::{
+    disk::{ENDED, owed::OWED},
+    grants::EndedMeanwhile,
+};
+
+/// The table of live sessions.
+pub(crate) const SESSIONS: &str = "/run/lockdownd/sessions.json";
+/// The largest `sessions.json` that is read.
+const MAX_SESSIONS_FILE: u64 = 16 << 20;
+/// That a lockdown ended every grant while the state was not read.
+pub(crate) const LOCKED_DOWN: &str = "/run/lockdownd/locked-down";
+/// The most that is read of it, in bytes.
+const MAX_LOCKED_DOWN: u64 = 64 * 1024;
+
+/// These files.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    sessions: PathBuf,
+    pub(crate) ended: EndedMeanwhile,
+    pub(crate) owed: PathBuf,
+}
+
+impl Kept {
+    /// Those of this host.
+    pub(crate) fn new() -> Self {
+        Self { sessions: SESSIONS.into(), ended: EndedMeanwhile::open(Path::new(ENDED)).0, owed: OWED.into() }
+    }
+
+    /// Keeps the table of sessions; whether it could be.
+    pub(crate) fn keep_sessions(&self, bytes: &[u8]) -> bool {
+        let kept = paths::replace_path(&self.sessions, bytes, 0o600, Durability::Volatile);
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "the table of live sessions could not be written: nobody is let in by a grant until it can be");
+        }
+        kept.is_ok()
+    }
+
+    /// Whether somebody removed the table of sessions.
+    pub(crate) fn lacks_sessions(&self) -> bool {
+        !self.sessions.exists()
+    }
+}
+
+/// The table of sessions that the last run left. One that cannot be read is an empty one, with the error beside it: its
+/// connections are then unknown, and the caller says so.
+pub(crate) fn sessions(path: &Path) -> (Sessions, Option<io::Error>) {
+    let read = paths::read_path(path, MAX_SESSIONS_FILE);
+    match read.and_then(|bytes| Ok(serde_json::from_slice::<Vec<Session>>(&bytes)?)) {
+        Ok(live) => (Sessions::left(live), None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Sessions::default(), None),
+        Err(error) => (Sessions::default(), Some(error)),
+    }
+}
+
+/// Notes a lockdown while the state is not read: why, and who asked for it.
+pub(crate) fn note_lockdown(reason: &str, actor: Option<&Actor>) {
+    let text = serde_json::to_vec(&(reason, actor)).expect("it has string keys only");
+    if let Err(error) = paths::replace_path(Path::new(LOCKED_DOWN), &text, 0o600, Durability::Volatile) {
+        tracing::error!(%error, "if the daemon stops before the disk can be read, the lockdown ends only the grants that are known now");
+    }
+}
+
+/// The lockdown of a run that has not read its state.
+pub(crate) fn lockdown_left() -> Option<(String, Option<Actor>)> {
+    let bytes = match paths::read_path(Path::new(LOCKED_DOWN), MAX_LOCKED_DOWN) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        read => read.unwrap_or_default(),
+    };
+    // Whatever stands there, every grant ends.
+    Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| ("a lockdown".to_owned(), None)))
+}
