@@ -8,8 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 pub const MAX_ANSWERS: usize = 8_192;
 /// How long the gate's answer may come after sshd's line, or before it: it waits ten seconds for a daemon that hangs.
 pub const AROUND: SignedDuration = SignedDuration::from_secs(30);
-/// Of how many connections it is known that their session step is still to come; the oldest go first. Not kept on disk:
-/// where it is not known, a connection that nobody was asked about is only waited for less long.
+/// Of how many connections it is known that their session step is still to come; the oldest go first.
 pub const MAX_EXPECTED: usize = 1_024;
 
 /// One answer. Of a connection that was found instead, `from` is when its process began and `until` when it was found: any
@@ -49,11 +48,42 @@ impl Answer {
     }
 }
 
+/// A connection that the gate is about to ask about again, as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// The connection's process.
+    pub pid: i32,
+    /// When it passed the account step.
+    pub at: Timestamp,
+}
+
+impl Expected {
+    /// Reads [`Expected::line`].
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let (pid, rest) = line.split_once(' ')?;
+        let at = Timestamp::from_microsecond(rest.strip_suffix(" expected")?.parse().ok()?).ok()?;
+        Some(Self { pid: pid.parse().ok()?, at })
+    }
+
+    fn is(&self, pid: i32, time: Timestamp) -> bool {
+        self.pid == pid && self.at.duration_since(time).abs() <= AROUND
+    }
+
+    /// One line of text.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{} {} expected\n", self.pid, self.at.as_microsecond())
+    }
+}
+
 /// The newest answers, and the connections that the gate is about to ask about again.
 #[derive(Debug, Default)]
 pub struct Answers {
     answers: VecDeque<Answer>,
-    expected: VecDeque<(i32, Timestamp)>,
+    expected: VecDeque<Expected>,
+    /// Those of the run before.
+    expected_before: VecDeque<Expected>,
 }
 
 impl Answers {
@@ -83,17 +113,30 @@ impl Answers {
     }
 
     /// This process's connection has passed the account step: the gate is about to be asked again.
-    pub fn expect(&mut self, pid: i32, at: Timestamp) {
-        if self.expected.len() >= MAX_EXPECTED {
-            self.expected.pop_front();
-        }
-        self.expected.push_back((pid, at));
+    pub fn expect(&mut self, expected: Expected) {
+        keep_newest(&mut self.expected, expected);
+    }
+
+    /// The same, in the run before.
+    pub fn was_expected(&mut self, expected: Expected) {
+        keep_newest(&mut self.expected_before, expected);
+    }
+
+    /// Every connection whose session step is still to come, as far as known.
+    pub fn all_expected(&self) -> impl ExactSizeIterator<Item = &Expected> {
+        self.expected.iter()
     }
 
     /// Whether the gate is about to be asked about this process's connection, as of around then.
     #[must_use]
     pub fn expects(&self, pid: i32, time: Timestamp) -> bool {
-        self.expected.iter().any(|(of, at)| *of == pid && at.duration_since(time).abs() <= AROUND)
+        self.expects_here(pid, time) || self.expected_before.iter().any(|expected| expected.is(pid, time))
+    }
+
+    /// The same, by what this run was asked.
+    #[must_use]
+    pub fn expects_here(&self, pid: i32, time: Timestamp) -> bool {
+        self.expected.iter().any(|expected| expected.is(pid, time))
     }
 
     /// What the gate was answered about this process's connection around then; the newest.
@@ -102,6 +145,13 @@ impl Answers {
         let is_near = |a: &Answer| a.from.duration_since(time) <= AROUND && time.duration_since(a.until) <= AROUND;
         self.answers.iter().rev().find(|answer| answer.pid == pid && is_near(answer))
     }
+}
+
+fn keep_newest(list: &mut VecDeque<Expected>, expected: Expected) {
+    if list.len() >= MAX_EXPECTED {
+        list.pop_front();
+    }
+    list.push_back(expected);
 }
 
 #[cfg(test)]
@@ -115,11 +165,15 @@ mod tests {
     #[test]
     fn a_connection_past_the_account_step_is_expected_back_and_only_so_many_are() {
         let mut answers = Answers::default();
-        answers.expect(7, at(0));
+        let expected = |pid| Expected { pid, at: at(0) };
+        answers.expect(expected(7));
+        assert_eq!(Expected::parse(expected(7).line().trim_end()), Some(expected(7)));
         assert!(answers.expects(7, at(20)) && answers.find(7, at(0)).is_none());
         assert!(!answers.expects(7, at(31)) && !answers.expects(8, at(0)));
-        (0..i32::try_from(MAX_EXPECTED).expect("small")).for_each(|pid| answers.expect(10_000 + pid, at(0)));
+        (0..i32::try_from(MAX_EXPECTED).expect("small")).for_each(|pid| answers.expect(expected(10_000 + pid)));
         assert!(!answers.expects(7, at(0)) && answers.expects(10_000, at(0)));
+        answers.was_expected(expected(7));
+        assert!(answers.expects(7, at(0)) && !answers.expects_here(7, at(0)), "in the run before");
     }
 
     #[test]

@@ -67,14 +67,22 @@ pub struct Grants {
 
 impl Grants {
     /// Takes up what was kept, carrying every deadline over from an earlier boot. `ended` are those that had ended while
-    /// the grants could not be kept.
+    /// the grants could not be kept, each with its end where that is known.
     #[must_use]
-    pub fn wake(kept: Kept, ended: &[GrantId], boot_id: &str, now: Now) -> (Self, Woken) {
+    pub fn wake(
+        kept: Kept,
+        ended: impl IntoIterator<Item = (GrantId, Option<End>)>,
+        boot_id: &str,
+        now: Now,
+    ) -> (Self, Woken) {
         let mut grants = Self { all: kept.grants, last_lockdown: kept.last_lockdown, ..Self::default() };
-        for id in ended {
-            // The cause that brings nothing back: what it was is not known any more.
-            let reason = "it had ended before a crash, and the disk had not taken that".to_owned();
-            grants.end(id, End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: false });
+        for (id, end) in ended {
+            let end = end.unwrap_or_else(|| {
+                // The cause that brings nothing back: what it was is not known any more.
+                let reason = "it had ended before a crash, and the disk had not taken that".to_owned();
+                End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: false }
+            });
+            grants.end(&id, End { recorded: false, ..end });
         }
         let mut woken = Woken::default();
         if kept.seen.boot_id != boot_id {

@@ -118,6 +118,8 @@ pub struct Core {
     /// The grants.
     pub grants: Grants,
     grants_unsaved: bool,
+    /// Whether ends may be noted in memory that outlives the daemon: after a start, those of the run before.
+    notes_ends: bool,
     /// Until the state that the last run left is read.
     pub unread: Option<Unread>,
     /// The sessions.
@@ -130,8 +132,9 @@ pub struct Core {
     pub recorder: Recorder,
     /// What the next commit covers beside what is told by the tables.
     pub covered: Covered,
-    /// Ends of grants that are noted, and not known to be on disk.
+    /// Ends of grants that the next commit states, and all that are stated and not known to be on disk.
     ends_noted: BTreeSet<GrantId>,
+    ends_stated: BTreeSet<GrantId>,
     /// Answers that wait for records.
     unrecorded: Vec<Unrecorded>,
     /// Logins to exempt accounts that the next attestation tells of.
@@ -158,6 +161,7 @@ impl Core {
             mode: Mode::default(),
             grants: Grants::default(),
             grants_unsaved: true,
+            notes_ends: true,
             unread: None,
             sessions,
             sessions_kept: true,
@@ -165,6 +169,7 @@ impl Core {
             recorder: Recorder::new(now),
             covered: Covered::default(),
             ends_noted: BTreeSet::new(),
+            ends_stated: BTreeSet::new(),
             unrecorded: Vec::new(),
             emergencies: Emergencies::default(),
             store: Store::default(),

@@ -16,7 +16,7 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::{
-    answered::{Answer, Answers, MAX_ANSWERS},
+    answered::{Answer, Answers, Expected, MAX_ANSWERS},
     attempts::{Gap, Gate, Unheard},
 };
 use lockdown_host::paths::{self, Durability};
@@ -69,7 +69,11 @@ impl Answered {
         let mut inner = self.inner();
         for path in paths {
             match paths::read_path(path, MAX_FILE) {
-                Ok(bytes) => inner.answers.take_up(String::from_utf8_lossy(&bytes).lines().filter_map(Answer::parse)),
+                Ok(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes);
+                    inner.answers.take_up(text.lines().filter_map(Answer::parse));
+                    text.lines().filter_map(Expected::parse).for_each(|expected| inner.answers.was_expected(expected));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => read = Err(error),
             }
@@ -112,14 +116,17 @@ impl Answered {
 
     /// Notes that this process's connection has passed the account step: the gate is about to be asked again.
     pub fn expect(&self, pid: i32, at: Timestamp) {
-        self.inner().answers.expect(pid, at);
+        let expected = Expected { pid, at };
+        let mut inner = self.inner();
+        inner.answers.expect(expected);
+        inner.write(expected.line());
     }
 
     /// Notes that the gate has let in this process's connection: sshd's log has to say so too. Where this run has not seen
     /// its account step, the last run may have read that line already, so that nothing is awaited.
     pub fn let_in(&self, pid: i32, at: Timestamp) {
         let mut inner = self.inner();
-        if !inner.answers.expects(pid, at) {
+        if !inner.answers.expects_here(pid, at) {
             return;
         }
         let now = inner.start.elapsed();
@@ -186,6 +193,10 @@ impl Inner {
         if !self.answers.add(answer) {
             return;
         }
+        self.write(line);
+    }
+
+    fn write(&mut self, line: String) {
         let line = if self.behind { Line::Anew } else { Line::Answer(line) };
         self.behind = self.to_file.as_ref().is_some_and(|to_file| to_file.try_send(line).is_err());
     }
@@ -248,7 +259,7 @@ impl Kept {
         let Some(inner) = self.inner.upgrade() else { return };
         let lines: Vec<String> = {
             let inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.answers.all().map(Answer::line).collect()
+            inner.answers.all().map(Answer::line).chain(inner.answers.all_expected().map(Expected::line)).collect()
         };
         drop(inner);
         let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
@@ -294,6 +305,18 @@ mod tests {
         answered.let_in(8, at(1));
         assert!(answered.awaits_lines());
         answered.line(8, at(0));
+        assert!(!answered.awaits_lines());
+    }
+
+    #[test]
+    fn a_connection_past_the_account_step_is_known_to_the_next_run_which_awaits_no_line_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let before = open(dir.path());
+        before.expect(7, at(0));
+        written(&before);
+        let answered = open(dir.path());
+        assert!(answered.expects(7, at(1)) && !answered.expects(8, at(1)) && !answered.knows(7, at(1)));
+        answered.let_in(7, at(1));
         assert!(!answered.awaits_lines());
     }
 

@@ -62,10 +62,11 @@ pub enum Error {
 /// The file is there and cannot be read or understood. Nobody is let in on a guess: the caller sets it aside and starts with
 /// none.
 pub fn open(path: &Path, meanwhile: &Path, boot_id: &str, now: Now) -> Result<(Grants, GrantsFile, Woken), Error> {
-    let (ended_room, mut ended) = EndedRoom::beside(path);
-    ended.extend(EndedMeanwhile::open(meanwhile).1);
+    let (ended_room, in_room) = EndedRoom::beside(path);
+    // Where both have one, its end is known from the first.
+    let ended = EndedMeanwhile::open(meanwhile).1.into_iter().chain(in_room.into_iter().map(|id| (id, None)));
     let (grants, woken) = match read(path)? {
-        Some(kept) => Grants::wake(kept, &ended, boot_id, now),
+        Some(kept) => Grants::wake(kept, ended, boot_id, now),
         None => (Grants::default(), Woken::default()),
     };
     Ok((grants, GrantsFile { path: path.to_owned(), ended_room, copy: None }, woken))

@@ -28,7 +28,7 @@ const MAX_EXEMPT: u64 = 64 * 1024;
 /// The gate's own argument: leave the note that is standard input.
 const NOTE: &str = "--leave-note";
 /// How long a login to an exempt account waits for its note.
-const NOTE_PATIENCE: Duration = Duration::from_secs(1);
+const NOTE_PATIENCE: Duration = Duration::from_millis(300);
 /// How often it is looked whether the note is there.
 const POLL: Duration = Duration::from_millis(2);
 

@@ -37,7 +37,8 @@ fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer,
     }
 }
 
-/// Asks again where the daemon hung up: it is being replaced, and its successor answers on the same socket.
+/// Asks again where the daemon hung up, or its socket is there and nobody listens: it is being replaced, and its successor
+/// answers at the same place. Where it was stopped there is no socket.
 fn talk_until_heard(socket: &Path, question: &Question) -> Result<Answer, FrameError> {
     loop {
         match talk(socket, question) {
@@ -48,8 +49,8 @@ fn talk_until_heard(socket: &Path, question: &Question) -> Result<Answer, FrameE
 }
 
 fn hung_up(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | UnexpectedEof)
 }
 
 fn talk(socket: &Path, question: &Question) -> Result<Answer, FrameError> {

@@ -82,7 +82,7 @@ fn old_ended_grants_are_forgotten_but_none_that_must_not_come_back_or_is_not_on_
     let filler = (10..).map(|number| ended(grant(number, "frank", "ubuntu"), EndCause::Expired, true));
     grants.all.extend(filler.take(MAX_ENDED_KEPT));
     grants.keep_contents(["still there".to_owned()].into());
-    let (grants, _) = Grants::wake(grants.to_keep(BOOT, now()), &[], BOOT, now());
+    let (grants, _) = Grants::wake(grants.to_keep(BOOT, now()), [], BOOT, now());
     let is_kept = |number| grants.get(&id(number)).is_some();
     assert!(is_kept(1) && !is_kept(2) && is_kept(3) && is_kept(4) && !is_kept(10) && !is_kept(11) && is_kept(12));
     assert_eq!(grants.all().iter().filter(|grant| !grant.is_open()).count(), MAX_ENDED_KEPT);

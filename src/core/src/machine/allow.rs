@@ -364,6 +364,14 @@ impl Core {
         }
     }
 
+    /// What is to be said beside the answer once the key store has been put right, or could not be.
+    #[must_use]
+    pub fn not_in_place_yet(&self, id: &GrantId) -> Option<String> {
+        let grant = self.grants.get(id)?;
+        let why = self.not_in_place(grant)?;
+        Some(format!("{} cannot log in yet: the key is not in place, since {why}; it is tried again", grant.person))
+    }
+
     fn allowed(&self, asked: &Allow, terms: &Terms, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
         let mut notes = Vec::new();
         // By its ceiling, and not by the moment that the disk took.
@@ -379,12 +387,6 @@ impl Core {
         }
         if !self.enforces() {
             notes.push("this host only observes: the key is put in place once mode is \"enforce\"".to_owned());
-        }
-        if let Some(why) = self.not_in_place(grant) {
-            notes.push(format!(
-                "{} cannot log in yet: the key is not in place, since {why}; it is tried again",
-                grant.person
-            ));
         }
         let lockdown = self.next_lockdown().filter(|at| *at < grant.ends.wall);
         let ends = match lockdown {

@@ -15,7 +15,11 @@ use super::{
     covered::Covered,
     recorder::{Done, Known, Stated, Task, WorkId},
 };
-use crate::{policy::time::Now, process::ProcessId, sessions::Ended};
+use crate::{
+    policy::{grant::End, time::Now},
+    process::ProcessId,
+    sessions::Ended,
+};
 
 /// One reading of both clocks, and a number that nobody can foresee.
 #[derive(Debug, Clone, Copy)]
@@ -188,11 +192,13 @@ pub enum Severity {
 pub enum Effect {
     /// These grants have ended and the disk has not taken it: to be noted in memory that outlives the daemon, in place of
     /// what is noted there.
-    NoteEnded(Vec<GrantId>),
+    NoteEnded(Vec<(GrantId, End)>),
     /// A lockdown ends the grants too that are not known yet: to be noted in memory that outlives the daemon.
     NoteLockdown(String, Option<record::Actor>),
     /// Statements to be kept in memory that outlives the daemon. Told of by [`Event::OwedNotKept`] where that fails.
     KeepOwed(Vec<Stated>),
+    /// What was kept so is on disk: it is to go there.
+    DropOwed,
     /// One file of the key store. Told of by [`Event::KeysPut`] where it is done.
     PutKeys {
         /// Whose.
@@ -235,7 +241,7 @@ pub enum Effect {
     Answer(Token, Response),
     /// The same, once it is known what was left behind, and that is on record.
     AnswerOnceLooked(Token, Answer),
-    /// The same, with what sshd makes of the grant.
+    /// The same, with what sshd makes of the grant and whether its key is in place ([`Core::not_in_place_yet`](super::Core)).
     AnswerAllowed(Token, Box<AllowedAnswer>),
     /// Records that an operator asked for are to be read.
     ReadRecords(Token, Records),

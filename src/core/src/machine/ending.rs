@@ -73,7 +73,7 @@ impl Core {
             return Vec::new();
         }
         self.grants_unsaved = true;
-        self.push(Effect::NoteEnded(self.grants.unsaved_ends().to_vec()));
+        self.note_ends();
         self.take_out_of_store(&ended, now);
         self.set_store_right(now);
         let sessions = self.end_unbacked_sessions(now);
@@ -235,20 +235,26 @@ impl Core {
     pub fn session_gone_by(&mut self, id: &SessionId, how: Ended, now: Now) {
         let Some(session) = self.sessions.gone(id) else { return };
         self.retries.remove(id);
-        self.note_session_end(&session, how, now);
+        let end = session_end(&session, how, now);
+        match self.recorder.login_under_way(id) {
+            // Its beginning comes first, or never.
+            Some(login) => login.over = Some(end),
+            None => self.recorder.note(end),
+        }
         self.commit(now);
     }
 
     /// What was left behind under a grant that has ended was looked for: its end is on record with the next commit, unless it
-    /// is already.
+    /// is already. Of a grant that is still on its way onto the disk, its beginning comes first.
     pub fn note_grant_end(&mut self, id: &GrantId, told: Vec<(&'static str, serde_json::Value)>) {
-        let is_due = |grant: &&grant::Grant| grant.end.as_ref().is_some_and(|end| !end.recorded);
-        if self.ends_noted.contains(id) {
+        let is_due = |grant: &&grant::Grant| grant.recorded && grant.end.as_ref().is_some_and(|end| !end.recorded);
+        if self.ends_stated.contains(id) {
             return;
         }
         if let Some(draft) = self.grants.get(id).filter(is_due).and_then(grant_ended) {
             self.recorder.note(told.into_iter().fold(draft, |draft, (name, value)| draft.with(name, value)));
             self.ends_noted.insert(id.clone());
+            self.ends_stated.insert(id.clone());
         }
     }
 
@@ -260,13 +266,13 @@ impl Core {
         }
         self.recorder.note(draft);
     }
+}
 
-    /// Notes the end of a session whose connection is gone.
-    pub fn note_session_end(&mut self, session: &Session, how: Ended, now: Now) {
-        self.recorder.note(match &session.ending {
-            None => closed(session, how, now),
-            Some(end) => terminated(session, end, now),
-        });
+/// The record of the end of a session whose connection is gone.
+pub(super) fn session_end(session: &Session, how: Ended, now: Now) -> Draft {
+    match &session.ending {
+        None => closed(session, how, now),
+        Some(end) => terminated(session, end, now),
     }
 }
 

@@ -87,6 +87,8 @@ pub struct PendingLogin {
     /// When it is refused, on the boot clock; `None` once it was.
     pub until: Option<Duration>,
     to: Option<Token>,
+    /// The record of its end, where its connection was gone before this: no end is on record before its beginning.
+    pub(super) over: Option<Draft>,
 }
 
 impl Core {
@@ -108,6 +110,7 @@ impl Core {
                     session: session.id,
                     until: Some(now.boot + PATIENCE),
                     to: Some(token),
+                    over: None,
                 };
                 self.commit_first(*draft, Room::Reserved, First::Login(Box::new(login)), now);
             }
@@ -124,6 +127,9 @@ impl Core {
 
     /// The opening of a session is on disk, or is not: now the gate is answered.
     pub(super) fn login_written(&mut self, login: PendingLogin, written: bool, now: Now) {
+        if let Some(over) = login.over {
+            return self.login_was_over(login.session, over, login.to.zip(Some(login.question)), written, now);
+        }
         let late = login.to.is_none();
         let session = self.sessions.get(&login.session).cloned();
         match (written, late) {
@@ -135,10 +141,9 @@ impl Core {
             (true, false) => self.sessions.mark_recorded(&[login.session.clone()].into()),
             (false, false) => drop(self.sessions.remove(&login.session)),
         }
-        // A connection that is gone by now has nobody who waits.
-        let Some(session) = session else { return };
         let never_opened = came_late(&login);
         let PendingLogin { question, monitor, to: Some(to), .. } = login else { return };
+        let Some(session) = session else { return };
         // Whom the next start would not know is not let in.
         if written && !self.sessions_kept {
             self.sessions.remove(&session.id);
@@ -155,11 +160,34 @@ impl Core {
         self.give_answer(question.step, monitor, answer, to, now);
     }
 
+    /// The connection was gone before its beginning could be on record, and with it whoever was to hear the answer.
+    fn login_was_over(
+        &mut self,
+        session: SessionId,
+        over: Draft,
+        asked: Option<(Token, Question)>,
+        written: bool,
+        now: Now,
+    ) {
+        if written {
+            self.recorder.note(over);
+        } else {
+            self.sessions.forget_gone(&[session].into());
+        }
+        self.commit(now);
+        if let Some((token, question)) = asked {
+            let answer = Answer::Refuse { text: told(&question.account, &Refused::UnknownConnection) };
+            self.push(Effect::AnswerGate { token, answer, monitor: None, step: question.step });
+        }
+    }
+
     /// The disk has not answered for long: the login is refused, and what comes late lets nobody in.
     pub(super) fn login_is_late(&mut self, login: &mut PendingLogin, now: Now) {
         login.until = None;
         let Some(to) = login.to.take() else { return };
-        self.sessions.remove(&login.session);
+        if login.over.is_none() {
+            self.sessions.remove(&login.session);
+        }
         let answer = self.refuse(&login.question, Some(&login.account), &Refused::NotRecorded, now);
         self.give_answer(login.question.step, login.monitor, answer, to, now);
     }
@@ -323,6 +351,7 @@ impl Core {
             (false, _) => {
                 self.note_login(draft, now);
                 self.commit(now);
+                self.keep_at_once(now);
                 Answer::allow().into()
             }
         }
@@ -336,6 +365,7 @@ impl Core {
         let draft = placed(draft, question);
         self.note_login(draft, now);
         self.commit(now);
+        self.keep_at_once(now);
     }
 
     fn refuse(&mut self, question: &Question, account: Option<&Account>, why: &Refused, now: Now) -> Answer {
@@ -468,6 +498,7 @@ pub(super) mod tests {
             grant: None,
             until: Some(until),
             to: None,
+            over: None,
         }
     }
 

@@ -84,6 +84,7 @@ impl Core {
         let state = self.changed_grants(now);
         let covered = self.take_covered();
         self.recorder.commit(state, covered, now);
+        self.keep_unkept(now);
     }
 
     /// Has the grants written if they have changed. What this belongs to is not all noted yet, so nothing counts as on record
@@ -92,6 +93,7 @@ impl Core {
         self.keep_owed(now);
         let state = self.changed_grants(now);
         self.recorder.commit(state, Covered::default(), now);
+        self.keep_unkept(now);
     }
 
     /// As [`Core::commit`], with a statement on what takes effect once it is on disk.
@@ -100,6 +102,28 @@ impl Core {
         let state = self.changed_grants(now);
         let covered = self.take_covered();
         self.recorder.commit_first((draft, room), state, covered, first, now);
+        self.keep_unkept(now);
+    }
+
+    /// What the disk does not take for now is kept where whoever opens the ledger next finds it, before anybody is told of it;
+    /// and it goes there once the disk has it.
+    pub(super) fn keep_unkept(&mut self, now: Now) {
+        self.keep(false, now);
+    }
+
+    /// The same at once: for whom nobody waits, and who is let in all the same.
+    pub(super) fn keep_at_once(&mut self, now: Now) {
+        self.keep(true, now);
+    }
+
+    fn keep(&mut self, at_once: bool, now: Now) {
+        let stated = self.recorder.take_unkept(at_once, now);
+        if !stated.is_empty() {
+            self.push(Effect::KeepOwed(stated));
+        }
+        if self.recorder.takes_kept() {
+            self.push(Effect::DropOwed);
+        }
     }
 
     /// While the ledger is not open, what is noted is kept where whoever opens it finds it.
@@ -155,7 +179,7 @@ impl Core {
         Covered {
             ends: std::mem::take(&mut self.ends_noted),
             sessions: self.sessions.unrecorded().filter(|id| !pending.contains(id)).cloned().collect(),
-            gone: self.sessions.gone_ones().cloned().collect(),
+            gone: self.sessions.gone_ones().filter(|id| !pending.contains(id)).cloned().collect(),
             lockdown: (self.grants.last_lockdown() != lockdown.as_ref()).then_some(lockdown),
             ..std::mem::take(&mut self.covered)
         }
@@ -177,10 +201,11 @@ impl Core {
         if let Some(Settled { written, covered, first }) = settled {
             let Written { ended, noted, first: is_written } = written;
             match ended {
-                Some(ended) if ended.is_empty() => {}
                 Some(ended) => {
                     self.grants.ends_kept(&ended);
-                    self.push(Effect::NoteEnded(self.grants.unsaved_ends().to_vec()));
+                    if self.notes_ends || !ended.is_empty() {
+                        self.note_ends();
+                    }
                 }
                 None => self.grants_unsaved = true,
             }
@@ -191,6 +216,7 @@ impl Core {
                 self.first_written(first, is_written, now);
             }
         }
+        self.keep_unkept(now);
         self.answer_recorded(now);
     }
 
@@ -212,6 +238,7 @@ impl Core {
     fn is_on_record(&mut self, covered: Covered, now: Now) {
         let Covered { ends, sessions, gone, lockdown, .. } = &covered;
         self.grants_unsaved |= self.grants.mark_ends_recorded(&ends.iter().cloned().collect::<Vec<_>>());
+        self.ends_stated.retain(|id| !ends.contains(id));
         self.sessions.mark_recorded(sessions);
         self.sessions.forget_gone(gone);
         let lockdown = lockdown.clone();
@@ -242,10 +269,22 @@ impl Core {
         }
     }
 
+    /// Has noted in memory that outlives the daemon which ends the disk has not taken; nothing where it has all.
+    pub(super) fn note_ends(&mut self) {
+        let end_of = |id: &GrantId| Some((id.clone(), self.grants.get(id)?.end.clone()?));
+        let ended: Vec<(GrantId, End)> = self.grants.unsaved_ends().iter().filter_map(end_of).collect();
+        self.notes_ends = !ended.is_empty();
+        self.push(Effect::NoteEnded(ended));
+    }
+
     /// A grant is on disk and on record: it lets its person in, unless it has ended meanwhile.
     pub(super) fn takes_effect(&mut self, id: &GrantId, now: Now) {
         self.grants.mark_created_recorded(id);
         self.grants_unsaved = true;
+        if self.grants.get(id).is_some_and(|grant| !grant.is_open()) {
+            // Its end waited for this: no end is on record before its beginning.
+            self.push(Effect::LookBehind(vec![id.clone()]));
+        }
         self.pass(now);
     }
 
@@ -262,7 +301,7 @@ impl Core {
         let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: false };
         if self.grants.end(id, end) {
             self.grants_unsaved = true;
-            self.push(Effect::NoteEnded(self.grants.unsaved_ends().to_vec()));
+            self.note_ends();
         }
     }
 
@@ -270,6 +309,7 @@ impl Core {
     pub(super) fn give_up_on_disk(&mut self, now: Now) {
         let stall = self.recorder.tells_stall(now);
         self.say_stall(stall);
+        self.keep_unkept(now);
         for first in self.recorder.withdraw_overdue(now) {
             self.first_written(first, Err(NotWritten::Slow), now);
         }

@@ -7,13 +7,15 @@
 use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
-use record::{Draft, GrantId};
+use record::{Draft, GrantId, SessionId};
 
-use super::{covered::Covered, on_disk::First};
+use super::{PendingLogin, covered::Covered, on_disk::First};
 use crate::{grants::Kept, policy::time::Now, windows::Windows};
 
 /// After so long without an answer the disk counts as standing still.
 pub const STALLED: Duration = Duration::from_secs(2);
+/// After so long without an answer, what is stated is kept elsewhere too until the disk has it.
+pub const KEPT_AFTER: Duration = Duration::from_millis(250);
 /// How many pieces of other work may wait for the disk.
 const MAX_WORK: usize = 64;
 /// The most statements that wait to be written; further ones are counted.
@@ -160,8 +162,12 @@ pub struct Recorder {
     /// When this began, on the boot clock.
     begun: Duration,
     noted: Vec<Draft>,
+    /// What the disk did not take, and is kept nowhere else yet.
+    unkept: Vec<Stated>,
     /// Statements were given to whoever keeps them until the ledger is open, since the last commit.
     kept_elsewhere: bool,
+    /// What the disk has not taken is kept elsewhere too.
+    kept: bool,
     windows: Windows,
     queue: VecDeque<Queued>,
     under_way: Option<UnderWay>,
@@ -196,6 +202,8 @@ struct UnderWay {
     number: u64,
     covered: Covered,
     first: Option<First>,
+    /// What it states, as long as that is kept nowhere else.
+    stated: Vec<Stated>,
     /// On the boot clock.
     since: Duration,
 }
@@ -231,7 +239,9 @@ impl Recorder {
             had_reason: false,
             begun: now.boot,
             noted: Vec::new(),
+            unkept: Vec::new(),
             kept_elsewhere: false,
+            kept: false,
             windows: Windows::default(),
             queue: VecDeque::new(),
             under_way: None,
@@ -364,7 +374,11 @@ impl Recorder {
     }
 
     fn take_noted(&mut self, now: Now) -> Vec<Stated> {
-        std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)).collect()
+        let noted: Vec<Stated> = std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)).collect();
+        if self.kept {
+            self.unkept.extend(noted.iter().cloned());
+        }
+        noted
     }
 
     /// Puts statements into the queue: into the last commit, as long as nothing waits for that one alone.
@@ -388,7 +402,11 @@ impl Recorder {
             return None;
         }
         let Queued { number, what, covered, first } = self.queue.pop_front()?;
-        self.under_way = Some(UnderWay { number, covered, first, since: now.boot });
+        let stated = match &what {
+            What::Commit(commit) if !self.kept => commit.noted.clone(),
+            _ => Vec::new(),
+        };
+        self.under_way = Some(UnderWay { number, covered, first, stated, since: now.boot });
         Some(match what {
             What::Commit(commit) => Task::Commit(commit, now.wall),
             What::Work(work) | What::Newest(_, work) => Task::Work(work, now.wall),
@@ -419,7 +437,9 @@ impl Recorder {
 
     /// What is under way is done, and how long it took; where that was told as a stall, that it is over.
     pub(super) fn done(&mut self, written: Option<Written>, now: Now) -> (Option<Settled>, Option<Stall>) {
-        let Some(UnderWay { number, mut covered, first, since }) = self.under_way.take() else { return (None, None) };
+        let Some(UnderWay { number, mut covered, first, stated, since }) = self.under_way.take() else {
+            return (None, None);
+        };
         let told = std::mem::take(&mut self.stall_told);
         let stall = told.then(|| Stall::Over(now.boot.saturating_sub(since)));
         let Some(written) = written else { return (None, stall) };
@@ -428,8 +448,36 @@ impl Recorder {
             covered.merge(std::mem::take(&mut self.unsettled));
         } else {
             self.unsettled.merge(std::mem::take(&mut covered));
+            self.unkept.extend(stated);
         }
         (Some(Settled { written, covered, first }), stall)
+    }
+
+    /// What is to be kept elsewhere too, now: all that waits, where that is wanted `at_once`, or the disk has not answered for
+    /// [`KEPT_AFTER`], or did not take what it was given.
+    pub(super) fn take_unkept(&mut self, at_once: bool, now: Now) -> Vec<Stated> {
+        let waits = self.under_way.as_ref().is_some_and(|at| now.boot.saturating_sub(at.since) >= KEPT_AFTER);
+        let begins = self.known.is_some() && !self.kept && (at_once || waits || !self.unkept.is_empty());
+        let mut unkept = std::mem::take(&mut self.unkept);
+        if begins {
+            self.kept = true;
+            unkept.extend(self.under_way.as_mut().map(|at| std::mem::take(&mut at.stated)).unwrap_or_default());
+            let queued = self.queue.iter().filter_map(|queued| match &queued.what {
+                What::Commit(commit) => Some(&commit.noted),
+                What::Work(_) | What::Newest(..) => None,
+            });
+            unkept.extend(queued.flatten().cloned());
+        }
+        unkept
+    }
+
+    /// Whether the disk has all that was kept elsewhere, so that it can go there; told once.
+    pub(super) fn takes_kept(&mut self) -> bool {
+        let waits = |queued: &Queued| matches!(&queued.what, What::Commit(commit) if !commit.noted.is_empty());
+        let owes = self.known.as_ref().is_none_or(|known| known.owed > 0);
+        let has_all = self.kept && !owes && self.under_way.is_none() && !self.queue.iter().any(waits);
+        self.kept &= !has_all;
+        has_all
     }
 
     /// Whether the disk thread has nothing to do.
@@ -454,13 +502,25 @@ impl Recorder {
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
         let stalls = self.under_way.as_ref().filter(|_| !self.stall_told).map(|at| at.since + STALLED);
-        self.firsts().filter_map(First::until).chain(stalls).min()
+        let kept = self.under_way.as_ref().filter(|at| !self.kept && !at.stated.is_empty());
+        let kept = kept.map(|at| at.since + KEPT_AFTER);
+        self.firsts().filter_map(First::until).chain(stalls).chain(kept).min()
     }
 
     /// Everything that waits to take effect.
     pub fn firsts(&self) -> impl Iterator<Item = &First> {
         let queued = self.queue.iter().filter_map(|queued| queued.first.as_ref());
         queued.chain(self.under_way.as_ref().and_then(|at| at.first.as_ref()))
+    }
+
+    /// The login that waits for this session to be on record.
+    pub(super) fn login_under_way(&mut self, id: &SessionId) -> Option<&mut PendingLogin> {
+        let queued = self.queue.iter_mut().filter_map(|queued| queued.first.as_mut());
+        let mut all = queued.chain(self.under_way.as_mut().and_then(|at| at.first.as_mut()));
+        all.find_map(|first| match first {
+            First::Login(login) if login.session == *id => Some(&mut **login),
+            _ => None,
+        })
     }
 
     /// Takes back what has waited long enough for its turn: it is not written any more.
@@ -511,15 +571,19 @@ impl Recorder {
         begins.then_some(Stall::Begun)
     }
 
-    /// What the disk has not been given, for the next start; for a stop. What the disk thread is at may still come onto the
-    /// disk.
+    /// What the disk has not taken and is kept nowhere else, for the next start; for a stop.
     #[must_use]
     pub fn take_owed(&mut self) -> Vec<Stated> {
-        let commits = std::mem::take(&mut self.queue).into_iter().filter_map(|queued| match queued.what {
-            What::Commit(commit) => Some(commit.noted),
-            What::Work(_) | What::Newest(..) => None,
-        });
-        commits.flatten().collect()
+        let mut owed = std::mem::take(&mut self.unkept);
+        owed.extend(self.under_way.as_mut().map(|at| std::mem::take(&mut at.stated)).unwrap_or_default());
+        if !std::mem::replace(&mut self.kept, true) {
+            let queued = std::mem::take(&mut self.queue).into_iter().filter_map(|queued| match queued.what {
+                What::Commit(commit) => Some(commit.noted),
+                What::Work(_) | What::Newest(..) => None,
+            });
+            owed.extend(queued.flatten());
+        }
+        owed
     }
 }
 

@@ -7,7 +7,7 @@ use control::{Refusal, RefusalCode};
 use jiff::Timestamp;
 use record::{Actor, GrantId, SessionId};
 
-use super::{Core, Effect, Ended, Ending, Severity};
+use super::{Core, Effect, Ended, Ending, Severity, ending::session_end};
 use crate::{
     grants::Grants,
     policy::{
@@ -149,10 +149,13 @@ impl Core {
     }
 
     /// Sessions from before whose connection is gone, and are live no more: their end is noted, unless it came onto the disk
-    /// and a crash kept the table from losing them.
+    /// and a crash kept the table from losing them, or their beginning never did.
     pub fn close_gone(&mut self, gone: &[Session], on_record: &OnRecord, now: Now) {
-        for session in gone.iter().filter(|session| !on_record.closed.contains(&session.id)) {
-            self.note_session_end(session, Ended::Unseen, now);
+        for session in gone {
+            let began = session.recorded || on_record.opened.contains(&session.id);
+            if began && !on_record.closed.contains(&session.id) {
+                self.recorder.note(session_end(session, Ended::Unseen, now));
+            }
         }
         self.commit(now);
     }

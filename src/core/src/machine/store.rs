@@ -134,8 +134,7 @@ impl Core {
     }
 
     /// Why a person's key is not in place on an account where a grant says that it is.
-    #[must_use]
-    pub fn not_in_place(&self, grant: &Grant) -> Option<String> {
+    pub(super) fn not_in_place(&self, grant: &Grant) -> Option<String> {
         let Store { unstored, left_out, .. } = &self.store;
         if left_out.contains(&grant.id) {
             return Some(format!("the file of {} in the key store has no room for more keys", grant.account));

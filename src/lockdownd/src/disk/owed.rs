@@ -1,9 +1,11 @@
 //! Statements that the disk has not taken: one a line, in memory that outlives the daemon. Whoever opens the ledger next records
 //! them before anything else is read there.
 //!
-//! While the state is not read every statement goes there at once, so that a daemon that is killed loses none.
+//! While the state is not read every statement goes there at once, and where the disk does not take what it is given, all that
+//! waits: so a daemon that is killed loses none.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -15,6 +17,7 @@ use jiff::Timestamp;
 use lockdown_core::machine::recorder::Stated;
 use lockdown_host::paths;
 use nix::fcntl::OFlag;
+use record::{GrantId, Record, SessionId};
 
 /// Where they are.
 pub(crate) const OWED: &str = "/run/lockdownd/owed.jsonl";
@@ -44,6 +47,16 @@ pub(crate) fn keep<'a>(path: &Path, stated: impl IntoIterator<Item = &'a Stated>
     file.write_all(&text).inspect_err(|_| drop(file.set_len(before)))
 }
 
+/// What is kept is on disk: it goes.
+pub(crate) fn drop_kept(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "what is recorded now cannot be removed; the next start looks for it in the ledger");
+        }
+        _ => {}
+    }
+}
+
 /// What of the file that is being recorded is behind this byte, and where that ends; lines that cannot be read are counted.
 fn behind(taken: &Path, from: usize) -> io::Result<(Vec<Stated>, u64, usize)> {
     let bytes = match paths::read_path(taken, MAX_OWED_BYTES) {
@@ -57,8 +70,40 @@ fn behind(taken: &Path, from: usize) -> io::Result<(Vec<Stated>, u64, usize)> {
     Ok((stated, lost, bytes.len()))
 }
 
-/// Records what was kept; whether there was anything. It goes only once it is on disk: a crash in between records it twice
-/// rather than not at all.
+/// How many records are looked through for what came onto the disk after all.
+const LOOKED_THROUGH: u64 = 8_192;
+/// The most bytes of them.
+const MAX_LOOKED_THROUGH: usize = 32 << 20;
+
+/// What tells one statement from another: its type, its time to the microsecond, its sentence, its grant and its session.
+type Mark = (String, i64, String, String, String);
+
+fn mark((then, draft): &Stated) -> Mark {
+    let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
+    let (grant, session) = (draft.grant.as_ref().map(GrantId::as_str), draft.session.as_ref().map(SessionId::as_str));
+    let sentence = record::escape(draft.reason.as_bytes());
+    (draft.kind.to_string(), then.as_microsecond(), sentence, text(grant), text(session))
+}
+
+/// Leaves out what the ledger has already: a daemon that is killed may have been at it, and the disk may have taken it since.
+fn without_known(owed: Vec<Stated>, ledger: &Ledger) -> Vec<Stated> {
+    let view = ledger.view();
+    let lines = view.lines_after(view.head.seq.saturating_sub(LOOKED_THROUGH), MAX_LOOKED_THROUGH);
+    let lines = lines.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what could not be recorded earlier may be recorded twice");
+        Vec::new()
+    });
+    let text = |record: &Record, name: &str| record.text(name).unwrap_or_default().to_owned();
+    let of = |record: Record| {
+        let kind = record.kind().map(|kind| kind.to_string()).unwrap_or_default();
+        let time = record.time().as_microsecond();
+        (kind, time, text(&record, "reason"), text(&record, "grant"), text(&record, "session"))
+    };
+    let known: BTreeSet<Mark> = lines.iter().filter_map(|line| Record::parse(line.as_bytes()).ok()).map(of).collect();
+    owed.into_iter().filter(|stated| !known.contains(&mark(stated))).collect()
+}
+
+/// Records what was kept and is not on record; whether there was anything. It goes only once it is on disk.
 ///
 /// # Errors
 /// The ledger does not take it.
@@ -84,6 +129,7 @@ pub(crate) fn record(path: &Path, ledger: &mut Ledger, now: Timestamp) -> Result
         }
         if lost > 0 || !owed.is_empty() {
             any = true;
+            let owed = without_known(owed, ledger);
             ledger.append_or_owe(owed, now)?;
         }
         // Whoever had it open when it was taken may have added to it since: it goes once nothing new is in it.
@@ -93,7 +139,7 @@ pub(crate) fn record(path: &Path, ledger: &mut Ledger, now: Timestamp) -> Result
         }
         from = 0;
         if let Err(error) = fs::remove_file(&taken) {
-            tracing::warn!(%error, "what is recorded now cannot be removed, and is recorded again by the next start");
+            tracing::warn!(%error, "what is recorded now cannot be removed; the next start looks for it in the ledger");
             return Ok(any);
         }
     }

@@ -99,6 +99,7 @@ impl Engine {
                 tracing::error!(%error, "what happens is lost if the daemon stops before the disk can be read");
                 return Some(Event::OwedNotKept(stated));
             }
+            Effect::DropOwed => owed::drop_kept(&self.kept.owed),
             Effect::PutKeys { account, bytes } => return self.put_keys(account, bytes),
             Effect::SetStore { wanted, paused } => return Some(self.set_store(wanted, &paused)),
             Effect::Disk(task) => self.give_disk(task),
@@ -124,7 +125,8 @@ impl Engine {
                     self.answer_when_looked(answer, reply, now);
                 }
             }
-            Effect::AnswerAllowed(token, answer) => {
+            Effect::AnswerAllowed(token, mut answer) => {
+                answer.notes.extend(self.core.not_in_place_yet(&answer.grant.id));
                 if let Some(reply) = self.held.replies.remove(&token) {
                     self.answer_allowed(answer, reply, now);
                 }

@@ -1,4 +1,5 @@
-//! Which grants have ended while the disk has not taken it: ids, one a line, in memory that outlives the daemon.
+//! Which grants have ended while the disk has not taken it: ids, one a line, each with its end as JSON, in memory that outlives
+//! the daemon.
 //!
 //! A disk that stands still must not bring a revoked grant back when the daemon starts again. This never says that a grant
 //! may live.
@@ -8,12 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockdown_core::grants::MAX_OPEN;
+use lockdown_core::{grants::MAX_OPEN, policy::grant::End};
 use lockdown_host::paths::{self, Durability};
 use record::GrantId;
 
-/// An id (`g-` and 16 hex digits) with its line end.
-const ENTRY: usize = 19;
+/// How long one line is at most, on average: ids are short, and a reason seldom is long.
+const ENTRY: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct EndedMeanwhile {
@@ -23,8 +24,8 @@ pub(crate) struct EndedMeanwhile {
 }
 
 impl EndedMeanwhile {
-    /// The file at this path, and the ids that it holds.
-    pub(crate) fn open(path: &Path) -> (Self, Vec<GrantId>) {
+    /// The file at this path, and what it holds.
+    pub(crate) fn open(path: &Path) -> (Self, Vec<(GrantId, Option<End>)>) {
         let read = paths::read_path(path, (MAX_OPEN * ENTRY) as u64);
         let is_there = !read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let bytes = read.unwrap_or_else(|error| {
@@ -34,19 +35,26 @@ impl EndedMeanwhile {
             Vec::new()
         });
         let text = String::from_utf8_lossy(&bytes);
-        let ids = text.lines().filter_map(|line| line.parse().ok()).collect();
-        (Self { path: path.to_owned(), is_there }, ids)
+        let ended = text.lines().filter_map(|line| {
+            let (id, end) = line.split_once(' ').unwrap_or((line, ""));
+            Some((id.parse().ok()?, serde_json::from_str(end).ok()))
+        });
+        (Self { path: path.to_owned(), is_there }, ended.collect())
     }
 
-    /// Writes these ids, and no file where there are none.
-    pub(crate) fn note(&mut self, ids: &[GrantId]) {
-        if ids.is_empty() && !self.is_there {
+    /// Writes these, and no file where there are none.
+    pub(crate) fn note(&mut self, ended: &[(GrantId, End)]) {
+        if ended.is_empty() && !self.is_there {
             return;
         }
-        let noted = match ids.is_empty() {
+        let noted = match ended.is_empty() {
             true => fs::remove_file(&self.path),
             false => {
-                let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
+                let line = |(id, end): &(GrantId, End)| {
+                    let end = serde_json::to_string(end).expect("an end has string keys only");
+                    format!("{id} {end}\n")
+                };
+                let text: String = ended.iter().map(line).collect();
                 paths::replace_path(&self.path, text.as_bytes(), 0o600, Durability::Volatile).map_err(io::Error::other)
             }
         };
@@ -54,7 +62,7 @@ impl EndedMeanwhile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::error!(path = %self.path.display(), %error, "it cannot be noted which grants have ended: a restart before the disk has it brings them back");
             }
-            _ => self.is_there = !ids.is_empty(),
+            _ => self.is_there = !ended.is_empty(),
         }
     }
 }

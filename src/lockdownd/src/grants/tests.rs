@@ -73,7 +73,9 @@ impl Both {
     }
 
     fn note_ends(&mut self) {
-        self.meanwhile.note(self.grants.unsaved_ends());
+        let end_of = |id: &GrantId| Some((id.clone(), self.grants.get(id)?.end.clone()?));
+        let ended: Vec<_> = self.grants.unsaved_ends().iter().filter_map(end_of).collect();
+        self.meanwhile.note(&ended);
     }
 }
 
@@ -193,6 +195,7 @@ fn what_ended_while_the_disk_stood_still_stays_ended_after_a_restart_and_is_forg
     // The daemon is killed before the disk has taken it.
     let (mut store, _) = disk.open(BOOT, now());
     assert_eq!(ids(&store), [id(2).as_str()]);
+    assert_eq!(store.get(&id(1)).and_then(|grant| grant.end.clone()), Some(end()), "as it ended");
     store.save(now()).expect("the disk is back");
     assert!(!disk.meanwhile().exists(), "it is on disk now");
     assert_eq!(ids(&disk.open(BOOT, now()).0), [id(2).as_str()]);
