@@ -109,9 +109,19 @@ impl Answered {
         self.inner().answers.add(Answer { pid, from: at, until: at, refused: false });
     }
 
+    /// Notes that this process's connection has been found, and is not on record yet: as [`Answered::note_unrecorded`].
+    pub fn note_found_unrecorded(&self, pid: i32, began: Timestamp, found: Timestamp) {
+        self.inner().answers.add(Answer { pid, from: began, until: found.max(began), refused: false });
+    }
+
     /// Notes that this process's connection is on record already: it began then, and has been found by now.
     pub fn note_found(&self, pid: i32, began: Timestamp, found: Timestamp) {
-        self.inner().note(Answer { pid, from: began, until: found.max(began), refused: false });
+        let answer = Answer { pid, from: began, until: found.max(began), refused: false };
+        let mut inner = self.inner();
+        let line = answer.line();
+        // It may be known, and not be kept yet.
+        inner.answers.add(answer);
+        inner.write(line);
     }
 
     /// Notes that this process's connection has passed the account step: the gate is about to be asked again.

@@ -123,8 +123,6 @@ pub struct Engine {
     pub(crate) reports: mpsc::Sender<LogReport>,
     pub(crate) started_at: Timestamp,
     pub(crate) last_sweep: Option<Timestamp>,
-    /// sshd's processes of the exempt logins that the gate left notes of, as long as they run.
-    pub(crate) emergencies_noted: BTreeSet<i32>,
     pub(crate) reloads: reload::Reloads,
     pub(crate) retired: retired::Retired,
     pub(crate) asked: Asked,

@@ -67,13 +67,13 @@ fn marked(marker: &Path) -> bool {
     !matches!(fs::symlink_metadata(marker), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
-/// Whether `account` surely stands on a line of its own in root's list of exempt accounts, or where that cannot be read in the
-/// drop-in.
+/// Whether `account` surely stands on a line of its own in root's list of exempt accounts, or in the drop-in: one of both may be
+/// missing, old, or not be what it has to be.
 pub(crate) fn exempt(account: &str) -> bool {
     let account = account.as_bytes();
-    listed(Path::new(EXEMPT), |line| line == account)
-        .or_else(|_| listed(Path::new(DROP_IN), |line| line.strip_prefix(EXEMPT_BLOCK) == Some(account)))
-        .is_ok_and(|is| is && !account.is_empty())
+    let in_list = || listed(Path::new(EXEMPT), |line| line == account);
+    let in_drop_in = || listed(Path::new(DROP_IN), |line| line.strip_prefix(EXEMPT_BLOCK) == Some(account));
+    !account.is_empty() && (in_list().is_ok_and(|is| is) || in_drop_in().is_ok_and(|is| is))
 }
 
 /// Whether this is so of a line in a file of root's.

@@ -59,6 +59,8 @@ pub struct Found {
     pub woken: Woken,
     /// Whether the state was another host's and is set aside; these grants of that host are void.
     pub of_another_host: Option<Vec<Grant>>,
+    /// Records that were on disk are missing, or do not verify: what has been revoked is not known.
+    pub broke: Option<String>,
 }
 
 /// Why the state cannot be taken up now.
@@ -133,7 +135,7 @@ impl Opener {
         let lock = lock(state)?;
         let identity = identity_by(&self.name)?;
         let mut opened = self.open_ledger(&identity, now)?;
-        let set_aside = opened.set_aside.take();
+        let (set_aside, broke) = (opened.set_aside.take(), opened.broke.take());
         if owed::record(Path::new(OWED), &mut opened.ledger, now.wall)? {
             // What the last records say is read with these.
             drop(opened);
@@ -144,7 +146,7 @@ impl Opener {
         names::prepare().map_err(|source| NotOpened::Directory { path: NAME_KEY.into(), source })?;
         let of_another_host = set_aside.map(|directory| self.grants_in(&directory, now));
         let (grants, file, woken) = open_grants(&self.boot_id, now);
-        let left = Left { grants, found: Found { recorded, woken, of_another_host } };
+        let left = Left { grants, found: Found { recorded, woken, of_another_host, broke } };
         Ok((Store::new(ledger, file).with_lock(lock), left))
     }
 

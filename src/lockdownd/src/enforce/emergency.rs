@@ -8,11 +8,15 @@ use std::{
 
 use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
 use lockdown_core::{
-    machine::{key_of, methods, placed},
+    machine::{key_of, methods, placed, source_of},
     policy::time::Now,
+    sessions::{Session, Standing},
 };
-use lockdown_host::{paths, processes};
-use record::{ArtifactType, Draft};
+use lockdown_host::{
+    logins, paths,
+    processes::{self, ProcessId},
+};
+use record::{ArtifactType, Draft, SessionId};
 
 use super::{Engine, sshd_log};
 use crate::{
@@ -35,28 +39,58 @@ impl Engine {
         }
         for path in &notes {
             let draft = match read(path) {
-                Ok(note) => {
-                    // One that has started since is another process, in this boot or a later one.
-                    let pid = i32::try_from(note.sshd).ok();
-                    let sshd = pid.and_then(processes::identity).and_then(sshd_log::started);
-                    if sshd.is_some_and(|started| started <= note.time) {
-                        self.emergencies_noted.extend(pid);
-                    }
-                    self.answered_by_note(&note);
-                    recorded(&note)
-                }
-                Err(why) => Draft::new(
-                    ArtifactType::EmergencyLogin,
-                    "a login to an exempt account while the daemon was down left a note that cannot be read",
-                )
-                .with("note", path.display().to_string())
-                .with("why", why),
+                Ok(note) => self.noted(&note),
+                Err(why) => Some(
+                    Draft::new(
+                        ArtifactType::EmergencyLogin,
+                        "a login to an exempt account while the daemon was down left a note that cannot be read",
+                    )
+                    .with("note", path.display().to_string())
+                    .with("why", why),
+                ),
             };
-            self.core.note_login(draft, now);
+            if let Some(draft) = draft {
+                self.core.note_login(draft, now);
+            }
         }
         self.notes_under_way.extend(notes.iter().cloned());
         self.core.covered.notes.extend(notes);
         self.core.commit(now);
+    }
+
+    /// The record of such a login; nothing where the daemon heard of it after all. One whose connection goes on is a session from
+    /// now on.
+    fn noted(&mut self, note: &EmergencyNote) -> Option<Draft> {
+        // One that has started since is another process, in this boot or a later one.
+        let sshd = i32::try_from(note.sshd).ok().and_then(processes::identity);
+        let lives = sshd.filter(|id| sshd_log::started(*id).is_some_and(|started| started <= note.time));
+        self.answered_by_note(note);
+        let mut draft = recorded(note);
+        if let Some(monitor) = lives {
+            if self.core.sessions.nearest(&[monitor]).is_some() {
+                return None;
+            }
+            draft.session = self.keep_noted(note, monitor);
+        }
+        Some(draft)
+    }
+
+    fn keep_noted(&mut self, note: &EmergencyNote, monitor: ProcessId) -> Option<SessionId> {
+        let session = Session {
+            id: self.core.new_session_id(),
+            account: note.question.account.parse().ok()?,
+            standing: Standing::Emergency,
+            source: source_of(&note.question),
+            opened_at: note.time,
+            monitor,
+            recorded: false,
+            uses: logins::uses(monitor),
+            warned: None,
+            operators_own: false,
+            ending: None,
+        };
+        let id = session.id.clone();
+        self.core.keep_session(session).then_some(id)
     }
 
     /// The records of these notes are on disk: the notes go.

@@ -13,7 +13,6 @@ use lockdown_core::{
 use lockdown_host::{
     clock,
     logins::{self, Login},
-    processes,
 };
 use record::{Account, ArtifactType, Draft};
 
@@ -60,12 +59,15 @@ impl Engine {
                 taken_in.extend(self.take_in(login, now));
             }
         }
-        // Known once it is on record, and not before: after a crash in between its line in sshd's log still tells of it.
+        // Known to the next run once it is on record, and not before: after a crash in between its line in sshd's log still
+        // tells of it.
+        for session in &taken_in {
+            self.answered.note_found_unrecorded(session.monitor.pid, session.opened_at, now.wall);
+        }
         let found = taken_in.iter().map(|session| (session.monitor.pid, session.opened_at, now.wall));
         self.core.covered.found.extend(found);
         self.core.commit(now);
         self.read_back(taken_in, now);
-        self.emergencies_noted.retain(|pid| processes::identity(*pid).is_some());
     }
 
     /// Takes one into the table and notes it; gives it back where it is known from now on.
@@ -90,14 +92,11 @@ impl Engine {
             operators_own: false,
             ending: None,
         };
-        let is_known = exempt && self.emergencies_noted.contains(&login.monitor.pid);
         let draft = self.found_login(&session, now);
         if !self.core.keep_session(session.clone()) {
             return None;
         }
-        if !is_known {
-            self.core.note_login(draft, now);
-        }
+        self.core.note_login(draft, now);
         Some(session)
     }
 

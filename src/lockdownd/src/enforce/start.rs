@@ -12,7 +12,7 @@ use std::{
 use lockdown_core::{
     config::{self, Config},
     grants::Grants,
-    machine::{Core, Event, OnRecord, grant_ended, recorder},
+    machine::{Core, Ending, Event, OnRecord, grant_ended, recorder},
     policy::{
         grant::{End, EndCause, Grant},
         time::Now,
@@ -149,7 +149,6 @@ impl Engine {
             reports,
             started_at: now.wall,
             last_sweep: None,
-            emergencies_noted: std::collections::BTreeSet::new(),
             reloads: Reloads::default(),
             retired: Retired::default(),
             asked: Asked::default(),
@@ -177,7 +176,7 @@ impl Engine {
     /// # Errors
     /// What the daemon cannot do without is missing.
     pub(super) fn take_up(&mut self, found: Found, now: Now) -> Result<(), StartError> {
-        let Found { recorded, woken, of_another_host } = found;
+        let Found { recorded, woken, of_another_host, broke } = found;
         let exempt_before = reload::exempt_before();
         self.core.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
         self.shipped = Shipped::open();
@@ -195,6 +194,12 @@ impl Engine {
         let unread = unread.as_ref();
         for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
             self.answered.note_found(login.pid, login.began, login.until);
+        }
+        if let Some(broke) = broke {
+            // State that was put back to an earlier day must not bring back what was revoked since.
+            let reason = format!("records are missing, so that what was revoked is not known: {broke}");
+            let open = self.core.open_grants();
+            self.core.end_grants(&open, &Ending { cause: EndCause::Revoked, reason, actor: None }, now);
         }
         // Before any grant takes effect: it may be one that was revoked on a day that this disk does not know.
         self.heed_shipper(now);
