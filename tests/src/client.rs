@@ -78,14 +78,22 @@ pub struct Ssh<'a> {
     source: String,
     args: Vec<String>,
     password: Option<String>,
+    far: bool,
 }
+
+/// The other network that [`Instance::far_network`](crate::Instance) makes, by its name in the instance.
+pub(crate) const FAR: &str = "far";
+/// The instance's address there.
+pub(crate) const FAR_SERVER: &str = "192.0.2.1";
+/// The client's address there.
+pub(crate) const FAR_CLIENT: &str = "192.0.2.2";
 
 impl<'a> Ssh<'a> {
     pub(crate) fn new(instance: &'a Instance, account: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let [_, high, middle, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let source = format!("127.{}.{}.{}", 1 + high, middle, low.max(1));
-        Self { instance, account: account.to_owned(), source, args: Vec::new(), password: None }
+        Self { instance, account: account.to_owned(), source, args: Vec::new(), password: None, far: false }
     }
 
     /// Offers this key.
@@ -97,6 +105,13 @@ impl<'a> Ssh<'a> {
     /// Logs in from this loopback address.
     pub fn from(mut self, address: &str) -> Self {
         address.clone_into(&mut self.source);
+        self
+    }
+
+    /// Logs in from the other network, as from another machine.
+    pub fn from_far(mut self) -> Self {
+        self.far = true;
+        FAR_CLIENT.clone_into(&mut self.source);
         self
     }
 
@@ -168,7 +183,12 @@ impl<'a> Ssh<'a> {
         if limited {
             command.args(["timeout", "-k", "5", &LOGIN_LIMIT.as_secs().to_string()]);
         }
-        command.args(["nsenter", "-n", "-t", &self.instance.leader().to_string(), "--", "ssh", "-F", "none"]);
+        let leader = self.instance.leader();
+        let network = match self.far {
+            true => format!("/proc/{leader}/root/run/netns/{FAR}"),
+            false => format!("/proc/{leader}/ns/net"),
+        };
+        command.arg("nsenter").arg(format!("--net={network}")).args(["--", "ssh", "-F", "none"]);
         command.args(["-b", &self.source]).args(&self.args);
         if let Some(password) = &self.password {
             command.args([
@@ -194,7 +214,8 @@ impl<'a> Ssh<'a> {
         if !self.args.iter().any(|arg| arg == "-i") {
             command.args(["-o", "IdentityFile=none"]);
         }
-        command.arg(format!("{}@127.0.0.1", self.account));
+        let server = if self.far { FAR_SERVER } else { "127.0.0.1" };
+        command.arg(format!("{}@{server}", self.account));
         if !remote.is_empty() {
             command.arg(remote);
         }

@@ -262,6 +262,20 @@ impl Instance {
         let _ = command.status();
     }
 
+    /// Makes a second network with one machine in it: see [`Ssh::from_far`].
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn far_network(&self) {
+        let far = crate::client::FAR;
+        self.sh(&format!(
+            "ip netns add {far} && ip link add near0 type veth peer name far0 netns {far} && ip address add {}/24 dev near0 && \
+             ip link set near0 up && ip -n {far} address add {}/24 dev far0 && ip -n {far} link set far0 up",
+            crate::client::FAR_SERVER,
+            crate::client::FAR_CLIENT
+        ));
+    }
+
     /// A login to `account` with a real ssh client, to be completed and run.
     pub fn ssh(&self, account: &str) -> Ssh<'_> {
         Ssh::new(self, account)
