@@ -5,6 +5,7 @@
 //! writes them: no login waits for the disk.
 
 use std::{
+    collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -16,7 +17,7 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::{
-    answered::{Answer, Answers, Expected, MAX_ANSWERS},
+    answered::{Answer, Answers, Expected, MAX_ANSWERS, MAX_EXPECTED},
     attempts::{Gap, Gate, Unheard},
 };
 use lockdown_host::paths::{self, Durability};
@@ -38,6 +39,8 @@ struct Inner {
     /// A line had no room: the file lacks it.
     behind: bool,
     answers: Answers,
+    /// Connections that were found, and are not on record yet.
+    unkept: VecDeque<Answer>,
     unheard: Unheard,
     /// What `unheard` counts time from.
     start: Instant,
@@ -55,6 +58,7 @@ impl Answered {
             to_file: None,
             behind: false,
             answers: Answers::default(),
+            unkept: VecDeque::new(),
             unheard: Unheard::default(),
             start: Instant::now(),
         })))
@@ -111,7 +115,14 @@ impl Answered {
 
     /// Notes that this process's connection has been found, and is not on record yet: as [`Answered::note_unrecorded`].
     pub fn note_found_unrecorded(&self, pid: i32, began: Timestamp, found: Timestamp) {
-        self.inner().answers.add(Answer { pid, from: began, until: found.max(began), refused: false });
+        let answer = Answer { pid, from: began, until: found.max(began), refused: false };
+        let mut inner = self.inner();
+        if inner.answers.add(answer.clone()) {
+            if inner.unkept.len() >= MAX_EXPECTED {
+                inner.unkept.pop_front();
+            }
+            inner.unkept.push_back(answer);
+        }
     }
 
     /// Notes that this process's connection is on record already: it began then, and has been found by now.
@@ -119,9 +130,11 @@ impl Answered {
         let answer = Answer { pid, from: began, until: found.max(began), refused: false };
         let mut inner = self.inner();
         let line = answer.line();
-        // It may be known, and not be kept yet.
-        inner.answers.add(answer);
-        inner.write(line);
+        let is_unkept = inner.unkept.iter().position(|unkept| *unkept == answer);
+        is_unkept.map(|index| inner.unkept.remove(index));
+        if inner.answers.add(answer) || is_unkept.is_some() {
+            inner.write(line);
+        }
     }
 
     /// Notes that this process's connection has passed the account step: the gate is about to be asked again.
