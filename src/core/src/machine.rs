@@ -216,14 +216,15 @@ impl Core {
     /// What is to be carried out, in order: what changes nothing but tables is kept by it.
     #[must_use]
     pub fn take_effects(&mut self, now: Now) -> Vec<Effect> {
-        self.give_disk(now);
         self.keep_sessions();
+        self.give_disk(now);
         std::mem::take(&mut self.effects)
     }
 
     fn push(&mut self, effect: Effect) {
-        // Whoever is let in is in the table that outlives the daemon; and whoever is cut stands there as one who is to be.
-        if matches!(effect, Effect::AnswerGate { .. } | Effect::Cut(_)) {
+        // Whoever is let in, or on record, is in the table that outlives the daemon; and whoever is cut stands there as one who is
+        // to be.
+        if matches!(effect, Effect::AnswerGate { .. } | Effect::Cut(_) | Effect::Disk(_)) {
             self.keep_sessions();
         }
         self.effects.push(effect);

@@ -120,7 +120,7 @@ impl Core {
             let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: true };
             self.grants.end(&id, end);
         }
-        self.look_behind_unrecorded(on_record, unread.as_ref());
+        self.look_behind_unrecorded(on_record);
         self.grants_unsaved = true;
         // What was opened since the start is noted already.
         let is_left = |id: &SessionId| unread.as_ref().is_none_or(|unread| unread.sessions.contains(id));
@@ -128,10 +128,12 @@ impl Core {
         unread
     }
 
-    /// Ends from before that are not on record are looked into again; what has ended since the start is under way already.
-    fn look_behind_unrecorded(&mut self, on_record: &OnRecord, unread: Option<&Unread>) {
-        let is_left = |id: &GrantId| unread.is_none_or(|unread| !unread.knows_grants || unread.ended.contains(id));
-        let ended = self.grants.all().iter().filter(|g| g.end.as_ref().is_some_and(|e| !e.recorded) && is_left(&g.id));
+    /// Ends that are neither on record nor stated are looked into: they are from before, or were not of a grant on record then.
+    fn look_behind_unrecorded(&mut self, on_record: &OnRecord) {
+        let is_due = |grant: &&Grant| {
+            grant.end.as_ref().is_some_and(|end| !end.recorded) && !self.ends_stated.contains(&grant.id)
+        };
+        let ended = self.grants.all().iter().filter(is_due);
         let ended: Vec<_> = ended.map(|grant| grant.id.clone()).collect();
         let (recorded, missing): (Vec<_>, Vec<_>) = ended.into_iter().partition(|id| on_record.ended.contains(id));
         self.grants.mark_ends_recorded(&recorded);

@@ -103,6 +103,8 @@ pub(crate) struct World {
     pub(crate) store_fails: bool,
     /// Whether clocks are set and disks read-only or gone in this world: it then cannot be said how many lockdowns there are.
     pub(crate) is_wild: bool,
+    /// Whether the disk always works in this world.
+    is_calm: bool,
     crash_after: Option<u64>,
     pub(crate) truth: Truth,
     trace: VecDeque<String>,
@@ -150,7 +152,8 @@ impl World {
             Now { wall: Timestamp::from_second(1_800_000_000).expect("in range"), boot: Duration::from_secs(100) };
         let core =
             Core::new(config(0), around(None), "boot-0".to_owned(), Sessions::default(), Moment { now, random: 1 });
-        let is_wild = random.percent(60);
+        let kind = random.below(100);
+        let (is_wild, is_calm) = (kind < 45, kind >= 75);
         let mut world = Self {
             seed,
             random,
@@ -169,11 +172,14 @@ impl World {
             config: 0,
             store_fails: false,
             is_wild,
+            is_calm,
             crash_after: None,
             truth: Truth::new(now),
             trace: VecDeque::new(),
         };
         world.start();
+        // The first start of all is over: from when on lockdowns are scheduled is on disk.
+        world.pass_time(Duration::from_secs(1));
         world
     }
 
@@ -331,6 +337,11 @@ impl World {
 
     fn reload(&mut self) {
         self.config = usize::try_from(self.random.below(3)).expect("small");
+        // In the very second in which a lockdown falls due, and before any timer has said so.
+        let lockdown = self.core.next_lockdown().filter(|_| self.waiting().next().is_none());
+        if let Some(at) = lockdown.filter(|_| self.random.percent(20)) {
+            self.forward(Duration::try_from(at.duration_since(self.now.wall)).unwrap_or_default());
+        }
         self.log(format!("reload: configuration {}", self.config));
         let moment = self.moment();
         self.core.begin(moment);
@@ -347,6 +358,7 @@ impl World {
 
     fn disk_changes(&mut self) {
         self.disk.condition = match self.random.below(4) {
+            _ if self.is_calm => Condition::Works,
             0 => Condition::StandsStill,
             1 if self.is_wild => Condition::ReadOnly,
             _ => Condition::Works,
@@ -533,6 +545,10 @@ impl World {
         let gates = std::mem::take(&mut self.gates);
         self.alive.retain(|monitor| gates.values().all(|gate| gate.monitor != *monitor));
         self.operators.clear();
+        if self.random.percent(30) {
+            let down = Duration::from_millis(self.random.below(1_500_000));
+            self.forward(down);
+        }
         if reboot {
             self.boots += 1;
             self.run = Run::default();
@@ -703,6 +719,11 @@ impl World {
             gate::Answer::Allow { .. } => self.may_be_let_in(&gate),
             gate::Answer::Refuse { .. } => self.end_connection(gate.monitor),
         }
+    }
+
+    /// Whether something comes a moment later.
+    pub(crate) fn is_anything_to_come(&self) -> bool {
+        !self.later.is_empty()
     }
 
     /// Those who wait, and for how long.

@@ -11,7 +11,7 @@ use lockdown_core::{
 };
 use lockdown_host::{
     connection::{self, Spared},
-    processes::{Handle as _, ProcessId},
+    processes::{self, Handle as _, Process, ProcessId},
     sshd::listener,
     terminal,
 };
@@ -223,7 +223,7 @@ impl Engine {
         if silent.is_empty() {
             return tried;
         }
-        let spared = self.spared();
+        let spared = self.spared_by(silent.iter().map(|(_, monitor, _)| *monitor));
         for (session, monitor, tries) in silent {
             if tries > 0 && !monitor.is_alive() {
                 tried.gone.push(session);
@@ -237,8 +237,26 @@ impl Engine {
 
     /// Who must live on when a connection ends: sshd's listeners and every other session's connection.
     pub(super) fn spared(&self) -> Spared {
-        let monitors = self.core.sessions.live().iter().map(|session| session.monitor).collect();
-        Spared { listeners: listener_processes(), monitors }
+        Spared { listeners: listener_processes(), monitors: self.monitors() }
+    }
+
+    /// The same where these connections are cut: looking through all processes takes the longer the more somebody runs, so the
+    /// listeners of the last look are taken where each connection is below one of them.
+    fn spared_by(&self, mut connections: impl Iterator<Item = ProcessId>) -> Spared {
+        let known = self.listening.sshds();
+        let parent = |monitor: ProcessId| Process::read(monitor.pid).filter(|process| process.id == monitor);
+        let is_below = |monitor| match parent(monitor) {
+            Some(process) => processes::identity(process.ppid).is_some_and(|parent| known.contains(&parent)),
+            None => true,
+        };
+        match connections.all(is_below) {
+            true => Spared { listeners: known.iter().copied().collect(), monitors: self.monitors() },
+            false => self.spared(),
+        }
+    }
+
+    fn monitors(&self) -> HashSet<ProcessId> {
+        self.core.sessions.live().iter().map(|session| session.monitor).collect()
     }
 
     /// Tells the core when a connection is gone. One that is gone already is told at once.

@@ -43,6 +43,11 @@ impl Listening {
         Self { sockets, sshds: running().unwrap_or_default(), program: program(), due: Some(Duration::ZERO) }
     }
 
+    /// The listeners of root's sshds when last looked at.
+    pub(super) fn sshds(&self) -> &BTreeSet<ProcessId> {
+        &self.sshds
+    }
+
     /// When it is looked again, on the boot clock.
     pub(super) fn due(&self) -> Option<Duration> {
         self.due
