@@ -301,4 +301,39 @@ on_each_release! {
         assert_eq!(counted(&records, "grant.ended"), BTreeMap::from([(revoked, 1), (expired, 1)]));
         house.ctl("verify").expect_ok();
     }
+
+    fn state_that_is_put_back_to_an_earlier_copy_brings_back_no_grant_that_was_revoked_since(release) {
+        let house = House::enforcing(release);
+        let (id, _) = allowed(&house, "frank --account ubuntu --for 1h");
+        house.sh(&format!("{DOWN}; cp -a /var/lib/lockdownd /root/earlier; {UP}"));
+        house.ctl("revoke frank --reason over").expect_ok();
+        house.sh(&format!("{DOWN}; rm -rf /var/lib/lockdownd; cp -a /root/earlier /var/lib/lockdownd; {UP}"));
+        assert!(!house.ssh("ubuntu").key(&house.frank).login(), "it was revoked");
+        assert!(open_grants(&house).is_empty());
+        eventually("its end is on record", SOON, || {
+            house.records_of("grant.ended").iter().any(|record| record["grant"] == id.as_str())
+        });
+        allowed(&house, "frank --account ubuntu --for 1h");
+        assert!(house.ssh("ubuntu").key(&house.frank).login(), "and a new one works");
+    }
+
+    fn a_daemon_whose_socket_was_removed_once_is_waited_for_all_the_same_when_it_is_replaced(release) {
+        let house = House::enforcing(release);
+        allowed(&house, "frank --account ubuntu --for 1h");
+        house.sh("rm /run/lockdownd/gate.sock");
+        eventually("it is there again", SOON, || house.exists("/run/lockdownd/gate.sock"));
+        for _ in 0..3 {
+            house.sh("systemctl --no-block restart lockdownd");
+            assert!(house.ssh("ubuntu").key(&house.frank).login(), "whoever comes meanwhile waits");
+        }
+    }
+
+    fn break_glass_needs_either_of_the_two_lists_that_name_it(release) {
+        let house = House::enforcing(release);
+        house.sh(&format!("{DOWN}; rm /var/lib/lockdownd/exempt; mkdir /var/lib/lockdownd/exempt"));
+        assert!(house.ssh("breakglass").key(&house.breakglass).login(), "sshd's drop-in names it");
+        assert!(!house.ssh("ubuntu").key(&house.frank).login());
+        house.sh(&format!("rmdir /var/lib/lockdownd/exempt; {UP}"));
+        assert!(house.ssh("breakglass").key(&house.breakglass).login());
+    }
 }
