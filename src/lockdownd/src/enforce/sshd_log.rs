@@ -38,8 +38,8 @@ const STARTS_WITHIN: SignedDuration = SignedDuration::from_millis(700);
 const LOOKS: u32 = 7;
 /// How often it is looked at where the gate is being asked: longer than the gate waits for an answer.
 const LOOKS_AT_THE_GATE: u32 = 200;
-/// How often it is looked at where the gate must have refused it: longer than the gate takes to end it.
-const LOOKS_AFTER_REFUSAL: u32 = 50;
+/// How often it is looked at where the gate must refuse it: longer than the gate waits for an answer, and then takes to end it.
+const LOOKS_AFTER_REFUSAL: u32 = 150;
 /// How much later than its line a process may seem to have started, where the clock was set a little.
 const SLACK: Duration = Duration::from_secs(2);
 /// For how many found connections sshd's log is read back at a time.
