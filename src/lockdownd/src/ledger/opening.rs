@@ -54,8 +54,10 @@ pub struct Opened {
     pub ledger: Ledger,
     /// Where the old state lies if it was another machine's: every grant is void.
     pub set_aside: Option<PathBuf>,
-    /// What was found broken, in a sentence; it is recorded already.
+    /// Why a new ledger succeeds the one that was there, in a sentence; it is recorded already.
     pub broke: Option<String>,
+    /// What a crash left of a write that was never whole, in a sentence; it is recorded already. No record is missing.
+    pub torn: Option<String>,
     /// What the last records say; nothing of it where a new ledger began.
     pub recorded: Recorded,
 }
@@ -175,14 +177,14 @@ fn lost(paths: &Paths, whole: &Whole) -> Option<String> {
 /// Goes on with the ledger that is there.
 fn resume(opening: Opening<'_>, whole: Whole, key: PrivateKey) -> Result<Opened, Error> {
     let (first, day, len) = whole.segment;
-    let mut torn = Vec::new();
+    let mut kept = Vec::new();
     for &stillborn in &whole.stillborn {
-        torn.extend(keep_torn(&opening, stillborn, 0)?);
+        kept.extend(keep_torn(&opening, stillborn, 0)?);
         files::remove_if_there(&opening.paths.segment(stillborn))?;
         files::sync_parent(&opening.paths.segment(stillborn))?;
     }
     if whole.torn {
-        torn.extend(keep_torn(&opening, first, len)?);
+        kept.extend(keep_torn(&opening, first, len)?);
     }
     let segment = if whole.newline_missing {
         let mut segment = Segment::resume(&opening.paths, first, day, len - 1)?;
@@ -195,26 +197,26 @@ fn resume(opening: Opening<'_>, whole: Whole, key: PrivateKey) -> Result<Opened,
     let closed_bytes = closed_bytes(&opening.paths, first)?;
     let signer = signer(&opening, key, whole.ledger);
     let mut ledger = assemble(opening, signer, whole.head, segment, closed_bytes);
-    let broke = (!torn.is_empty()).then(|| {
-        let bytes: u64 = torn.iter().map(|(_, bytes)| bytes).sum();
+    let torn = (!kept.is_empty()).then(|| {
+        let bytes: u64 = kept.iter().map(|(_, bytes)| bytes).sum();
         format!(
             "a write was cut short: {bytes} bytes after record {} were no record and are kept aside",
             whole.head.seq
         )
     });
-    if let Some(broke) = &broke {
+    if let Some(torn) = &torn {
         let files: Vec<String> =
-            torn.iter().map(|(path, _)| record::outside(path.as_os_str().as_encoded_bytes())).collect();
-        let draft = Draft::new(ArtifactType::LedgerOpened, broke.clone())
+            kept.iter().map(|(path, _)| record::outside(path.as_os_str().as_encoded_bytes())).collect();
+        let draft = Draft::new(ArtifactType::LedgerOpened, torn.clone())
             .with("public_key", ledger.public_key())
             .with("break", "torn")
-            .with("bytes", torn.iter().map(|(_, bytes)| bytes).sum::<u64>())
+            .with("bytes", kept.iter().map(|(_, bytes)| bytes).sum::<u64>())
             .with("kept_in", files);
         ledger.append_needed(vec![draft], now)?;
     } else {
         ledger.publish();
     }
-    Ok(Opened { ledger, set_aside: None, broke, recorded: whole.recorded })
+    Ok(Opened { ledger, set_aside: None, broke: None, torn, recorded: whole.recorded })
 }
 
 /// Copies what stands after the last whole record into a `.torn` file beside it, then cuts it off.
@@ -265,7 +267,7 @@ fn begin(opening: Opening<'_>, succession: Option<(Succession, PathBuf)>) -> Res
     ledger.advance(&lines);
     let broke = succession.as_ref().map(|(s, _)| s.why.clone());
     let set_aside = succession.filter(|(s, _)| s.machine_changed).map(|(_, dir)| dir);
-    Ok(Opened { ledger, set_aside, broke, recorded: Recorded::default() })
+    Ok(Opened { ledger, set_aside, broke, torn: None, recorded: Recorded::default() })
 }
 
 fn opened_draft(public_key: &str, identity: &Identity, succession: Option<&Succession>) -> Draft {

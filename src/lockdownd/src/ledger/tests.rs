@@ -168,7 +168,7 @@ fn a_crash_at_any_byte_of_the_last_write_leaves_a_ledger_that_verifies() {
         assert_eq!(opened.set_aside, None);
         // Of a record that lacks its newline alone nothing is lost.
         let torn = !whole[..cut].ends_with(b"\n") && whole[cut] != b'\n';
-        assert_eq!(opened.broke.is_some(), torn, "cut at {cut}");
+        assert_eq!((opened.broke, opened.torn.is_some()), (None, torn), "cut at {cut}");
         assert!(opened.ledger.head().seq >= sure.seq);
         let (_, last, last_hash) = assert_clean(&host);
         assert_eq!((last, last_hash), (opened.ledger.head().seq, opened.ledger.head().hash));
@@ -188,7 +188,7 @@ fn blocks_of_zeros_after_a_power_cut_are_put_away() {
     let whole = fs::read(&path).unwrap();
     fs::write(&path, [whole.clone(), vec![0; 20_000]].concat()).unwrap();
     let opened = host.open();
-    assert!(opened.broke.unwrap().contains("20000 bytes after record 2"));
+    assert!(opened.torn.unwrap().contains("20000 bytes after record 2"));
     assert_eq!(types(&host), ["ledger.segment", "ledger.opened", "ledger.opened"]);
     assert_clean(&host);
 }
@@ -201,7 +201,7 @@ fn a_rotation_cut_short_is_taken_up_again() {
         fs::write(host.paths().segment(3), junk).unwrap();
         host.now += jiff::SignedDuration::from_hours(24);
         let mut opened = host.open();
-        assert_eq!(opened.broke.is_some(), !junk.is_empty());
+        assert_eq!((opened.broke, opened.torn.is_some()), (None, !junk.is_empty()));
         opened.ledger.append(sweep(1), host.now).unwrap();
         assert_eq!(host.files().len(), 2);
         assert_clean(&host);
