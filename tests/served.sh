@@ -13,26 +13,35 @@ trap finish EXIT
 
 # venv NAME PACKAGE==VERSION...: prints where it is. Pinned: what a newer one finds should not fail a build that nobody changed.
 venv() {
-    local dir="${LOCKDOWND_TESTS_CACHE:-/var/cache/lockdownd-tests}/$1"
+    kept make_venv "$@"
+}
+
+make_venv() {
+    local dir=$1
     shift
-    if [ "$(cat "$dir/installed" 2>/dev/null)" != "$*" ]; then
-        rm -rf "$dir"
-        mkdir -p "${dir%/*}"
-        python3 -m venv "$dir" >&2
-        "$dir/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
-        printf '%s' "$*" > "$dir/installed"
-    fi
-    printf '%s\n' "$dir"
+    python3 -m venv "$dir" &&
+        "$dir/bin/pip" install --quiet --disable-pip-version-check "$@"
 }
 
 # npm_packages NAME PACKAGE@VERSION...: prints the directory whose node_modules has them.
 npm_packages() {
-    local dir="${LOCKDOWND_TESTS_CACHE:-/var/cache/lockdownd-tests}/$1"
+    kept install_npm "$@"
+}
+
+install_npm() {
+    local dir=$1
     shift
+    npm install --silent --no-fund --no-audit --ignore-scripts --prefix "$dir" "$@"
+}
+
+# kept HOW NAME PACKAGE...: has HOW put them into a directory of this name, unless they are there, and prints which.
+kept() {
+    local how=$1 dir="${LOCKDOWND_TESTS_CACHE:-/var/cache/lockdownd-tests}/$2"
+    shift 2
     if [ "$(cat "$dir/installed" 2>/dev/null)" != "$*" ]; then
         rm -rf "$dir"
         mkdir -p "$dir"
-        npm install --silent --no-fund --no-audit --ignore-scripts --prefix "$dir" "$@" >&2
+        "$how" "$dir" "$@" >&2 || return
         printf '%s' "$*" > "$dir/installed"
     fi
     printf '%s\n' "$dir"
