@@ -125,7 +125,7 @@ mod tests {
     use record::ArtifactType;
 
     use super::*;
-    use crate::{process::ProcessId, sessions::Uses};
+    use crate::process::ProcessId;
 
     fn login(account: &str, number: u8) -> Draft {
         let mut draft = Draft::new(ArtifactType::EmergencyLogin, "login to the exempt account");
@@ -144,19 +144,10 @@ mod tests {
     }
 
     fn session(number: u8, standing: Standing) -> Session {
-        Session {
-            id: id(number),
-            account: "breakglass".parse().expect("an account"),
-            standing,
-            source: source(),
-            opened_at: Timestamp::UNIX_EPOCH,
-            monitor: ProcessId { pid: i32::from(number), start_time: 1 },
-            recorded: true,
-            uses: Uses::default(),
-            warned: None,
-            operators_own: false,
-            ending: None,
-        }
+        let monitor = ProcessId { pid: i32::from(number), start_time: 1 };
+        let account = "breakglass".parse().expect("an account");
+        let opened = Session::new(id(number), account, standing, source(), Timestamp::UNIX_EPOCH, monitor);
+        Session { recorded: true, ..opened }
     }
 
     fn attested(emergencies: &mut Emergencies, live: &[Session]) -> serde_json::Map<String, Value> {

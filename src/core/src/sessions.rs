@@ -137,6 +137,31 @@ pub struct Warned {
 }
 
 impl Session {
+    /// A session that has just been found out: not on record, not ending, and not known to be used for anything.
+    #[must_use]
+    pub fn new(
+        id: SessionId,
+        account: Account,
+        standing: Standing,
+        source: Source,
+        opened_at: Timestamp,
+        monitor: ProcessId,
+    ) -> Self {
+        Self {
+            id,
+            account,
+            standing,
+            source,
+            opened_at,
+            monitor,
+            recorded: false,
+            uses: Uses::default(),
+            warned: None,
+            operators_own: false,
+            ending: None,
+        }
+    }
+
     /// The grant it stands on.
     #[must_use]
     pub fn grant(&self) -> Option<&GrantId> {

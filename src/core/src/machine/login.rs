@@ -3,21 +3,22 @@
 //! The gate asks twice (see `policy::login`); what was decided is put on record, and only then answered. The answer is never
 //! "allow" for a session of a grant's that is not on record and in the table.
 
+mod said;
+
 use std::time::Duration;
 
 use control::gate::{Answer, Question, Step};
-use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, SessionId, Source};
+use record::{Account, ArtifactType, Draft, GrantId, Person, SessionId, Source};
 
+pub use self::said::{key_of, methods, placed, source_of};
 use super::{Core, Effect, First, PATIENCE, Token, Waiting, on_disk::came_late, recorder::Room};
 use crate::{
-    keys::auth_info,
     policy::{
-        address,
         login::{self, Admitted, Attempt, Behind, NotFound, Refused},
         time::Now,
     },
     process::ProcessId,
-    sessions::{Session, Standing, Uses},
+    sessions::{Session, Standing},
 };
 
 /// A question of the gate's, with what the host knows of whoever asks.
@@ -281,19 +282,7 @@ impl Core {
             // The gate asks again because the daemon was replaced before it could answer; it has just been judged anew.
             return Answer::allow().into();
         }
-        let session = Session {
-            id: self.new_session_id(),
-            account: account.clone(),
-            standing,
-            source,
-            opened_at: now.wall,
-            monitor,
-            recorded: false,
-            uses: Uses::default(),
-            warned: None,
-            operators_own: false,
-            ending: None,
-        };
+        let session = Session::new(self.new_session_id(), account, standing, source, now.wall, monitor);
         self.open_session(question, session, now)
     }
 
@@ -438,51 +427,6 @@ fn opened(question: &Question, session: &Session) -> Draft {
     placed(draft, question)
 }
 
-/// The one plain key that sshd has verified, where it names one.
-#[must_use]
-pub fn key_of(question: &Question) -> Option<Fingerprint> {
-    let keys = auth_info::parse(question.auth_info.as_deref()?).plain_keys().ok()?;
-    keys.into_iter().next()
-}
-
-/// The names of the methods that succeeded, without the keys.
-#[must_use]
-pub fn methods(question: &Question) -> Vec<String> {
-    let lines = question.auth_info.as_deref().unwrap_or_default().lines();
-    lines.take(8).map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
-}
-
-/// Where the connection comes from, as sshd put it into PAM's environment before any user's file could.
-#[must_use]
-pub fn source_of(question: &Question) -> Source {
-    let mut words = client_of(question).split(' ');
-    let client = words.next().unwrap_or_default();
-    if client == address::NONE {
-        return Source { address: None, port: None };
-    }
-    let told = || address::parse(question.remote_host.as_deref()?);
-    let address = address::parse(client).or_else(told).map(|(address, _)| address);
-    Source { address, port: words.next().and_then(|word| word.parse().ok()) }
-}
-
-/// What sshd says of the client's end, first in `SSH_CONNECTION`.
-fn client_of(question: &Question) -> &str {
-    question.connection.as_deref().unwrap_or_default()
-}
-
-/// Adds where the connection comes from: its address, a link-local one's zone, and what sshd said where that is no address:
-/// it must not pass for a local socket, which has none.
-pub fn placed(mut draft: Draft, question: &Question) -> Draft {
-    draft.source = Some(source_of(question));
-    let client = client_of(question).split(' ').next().unwrap_or_default();
-    match address::parse(client) {
-        Some((_, Some(zone))) => draft.with("zone", zone),
-        Some((_, None)) => draft,
-        None if client.is_empty() || client == address::NONE => draft,
-        None => draft.with("given_source", client),
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -502,7 +446,7 @@ pub(super) mod tests {
         }
     }
 
-    fn question(connection: &str) -> Question {
+    pub(super) fn question(connection: &str) -> Question {
         Question {
             step: Step::Session,
             account: "ubuntu".to_owned(),
@@ -512,20 +456,5 @@ pub(super) mod tests {
             service: None,
             tty: None,
         }
-    }
-
-    #[test]
-    fn an_address_with_a_zone_is_an_address_and_what_is_none_is_told_as_given() {
-        let of = |connection: &str| {
-            let draft = placed(Draft::new(ArtifactType::SessionOpened, "x"), &question(connection));
-            let source = draft.source.expect("always there");
-            let detail = |name: &str| draft.detail.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-            (source.address.map(|address| address.to_string()), source.port, detail("zone"), detail("given_source"))
-        };
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(of("fe80::1%eth0 4711 fe80::2%eth0 22"), (some("fe80::1"), Some(4711), some("eth0"), None));
-        assert_eq!(of("192.0.2.7 4711 192.0.2.1 22"), (some("192.0.2.7"), Some(4711), None, None));
-        assert_eq!(of("UNKNOWN 65535 UNKNOWN 65535"), (None, None, None, None), "a local socket");
-        assert_eq!(of("nonsense 4711 192.0.2.1 22"), (None, Some(4711), None, some("nonsense")));
     }
 }

@@ -76,20 +76,10 @@ impl Engine {
     }
 
     fn keep_noted(&mut self, note: &EmergencyNote, monitor: ProcessId) -> Option<SessionId> {
-        let session = Session {
-            id: self.core.new_session_id(),
-            account: note.question.account.parse().ok()?,
-            standing: Standing::Emergency,
-            source: source_of(&note.question),
-            opened_at: note.time,
-            monitor,
-            recorded: false,
-            uses: logins::uses(monitor),
-            warned: None,
-            operators_own: false,
-            ending: None,
-        };
-        let id = session.id.clone();
+        let account = note.question.account.parse().ok()?;
+        let (id, source) = (self.core.new_session_id(), source_of(&note.question));
+        let opened = Session::new(id.clone(), account, Standing::Emergency, source, note.time, monitor);
+        let session = Session { uses: logins::uses(monitor), ..opened };
         self.core.keep_session(session).then_some(id)
     }
 

@@ -79,19 +79,11 @@ impl Engine {
         let exempt =
             self.core.exempt().iter().any(|name| *name == account || self.core.uid_of(name) == Some(login.uid));
         let age = now.boot.saturating_sub(login.monitor.began());
-        let session = Session {
-            id: self.core.new_session_id(),
-            account,
-            standing: if exempt { Standing::Emergency } else { Standing::Unattributed },
-            source: login.source,
-            opened_at: now.wall.checked_sub(age).unwrap_or(now.wall),
-            monitor: login.monitor,
-            recorded: false,
-            uses: logins::uses(login.monitor),
-            warned: None,
-            operators_own: false,
-            ending: None,
-        };
+        let standing = if exempt { Standing::Emergency } else { Standing::Unattributed };
+        let opened_at = now.wall.checked_sub(age).unwrap_or(now.wall);
+        let (id, monitor) = (self.core.new_session_id(), login.monitor);
+        let opened = Session::new(id, account, standing, login.source, opened_at, monitor);
+        let session = Session { uses: logins::uses(monitor), ..opened };
         let draft = self.found_login(&session, now);
         if !self.core.keep_session(session.clone()) {
             return None;

@@ -214,20 +214,10 @@ impl Engine {
             self.core.note_login(draft, now);
             return self.commit_login(login, now);
         };
-        let session = Session {
-            id: self.core.new_session_id(),
-            account,
-            standing,
-            source: login.source.clone().unwrap_or(Source { address: None, port: None }),
-            opened_at: login.time,
-            monitor,
-            recorded: false,
-            uses: logins::uses(monitor),
-            warned: None,
-            operators_own: false,
-            ending: None,
-        };
-        let id = session.id.clone();
+        let source = login.source.clone().unwrap_or(Source { address: None, port: None });
+        let id = self.core.new_session_id();
+        let opened = Session::new(id.clone(), account, standing, source, login.time, monitor);
+        let session = Session { uses: logins::uses(monitor), ..opened };
         draft.session = Some(id.clone());
         let over = self.core.judged_over(&session, now).filter(|_| self.core.enforces());
         let kept = self.core.keep_session(session);
