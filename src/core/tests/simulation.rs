@@ -7,6 +7,7 @@
 
 mod simulation {
     pub(crate) mod checks;
+    pub(crate) mod daemon;
     pub(crate) mod disk;
     pub(crate) mod world;
 }

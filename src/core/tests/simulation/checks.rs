@@ -9,6 +9,7 @@ use control::GrantView;
 use lockdown_core::{
     machine::CutOrder,
     policy::{session::Standing, time::Now},
+    process::ProcessId,
     sessions::{Cause, Session},
 };
 use record::{ArtifactType, GrantId, SessionId};
@@ -33,6 +34,8 @@ pub(crate) struct Truth {
     until: BTreeMap<GrantId, Duration>,
     /// Grants that somebody was told have ended, or never began, or whose end outlives the daemon.
     ended: BTreeSet<GrantId>,
+    /// Connections that were let in.
+    let_in: BTreeSet<ProcessId>,
     boots: u32,
     clock_was_set: bool,
     once: Once,
@@ -54,6 +57,7 @@ impl Truth {
             began,
             until: BTreeMap::new(),
             ended: BTreeSet::new(),
+            let_in: BTreeSet::new(),
             boots: 0,
             clock_was_set: false,
             once: Once::default(),
@@ -63,6 +67,10 @@ impl Truth {
     pub(crate) fn may_last(&mut self, id: &GrantId, until: Duration) {
         let known = self.until.entry(id.clone()).or_default();
         *known = until.max(*known);
+    }
+
+    pub(crate) fn let_in(&mut self, connection: ProcessId) {
+        self.let_in.insert(connection);
     }
 
     pub(crate) fn ended(&mut self, ids: &[GrantId]) {
@@ -133,6 +141,10 @@ impl World {
             let Some(id) = session.grant() else { continue };
             let is_active = self.core.grants.get(id).is_some_and(|grant| grant.is_active(self.now));
             assert!(is_active || session.ending.is_some(), "{} goes on without its grant {id}", session.id);
+            // Whoever was refused is nobody's session, however late the disk takes its beginning.
+            let waits = self.gates.values().any(|gate| gate.monitor == session.monitor);
+            let is_in = waits || session.ending.is_some() || self.truth.let_in.contains(&session.monitor);
+            assert!(is_in, "{} goes on, and nobody was let in", session.id);
         }
         if let Some(longest) = self.waiting().max() {
             assert!(longest <= PATIENCE, "somebody has waited for {longest:?}");

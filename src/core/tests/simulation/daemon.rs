@@ -1,0 +1,299 @@
+//! The daemon around the core, as `lockdownd` is: it starts, crashes, and carries out what the core decides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use control::{Answer, gate};
+use lockdown_core::{
+    machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, Waiting, recorder},
+    sessions::{Ended, How, Session, Sessions},
+};
+use record::Account;
+
+use super::{
+    disk::{Disk, Run},
+    world::{ACCOUNTS, Later, World, around, config},
+};
+
+impl World {
+    pub(crate) fn start(&mut self) {
+        let live: Vec<Session> = serde_json::from_slice(&self.run.sessions).unwrap_or_default();
+        let boot = format!("boot-{}", self.boots);
+        let moment = self.moment();
+        self.core = Core::new(config(self.config), around(None), boot, Sessions::left(live), moment);
+        self.gone_unread.clear();
+        self.log("the daemon starts".to_owned());
+        match self.disk.open(&mut self.run) {
+            Ok(()) => {
+                let known = Some(self.disk.known());
+                self.act(Event::Disk(recorder::Done::Opened(None), known));
+                self.take_up();
+            }
+            Err(why) => {
+                self.act(Event::Disk(recorder::Done::NotOpened(why), None));
+                let copy = self.run.copy.as_ref().map(|_| self.wake(self.run.copy.as_ref()));
+                self.core.begin_unread(copy, self.run.locked_down.clone());
+                self.enforce();
+                let knows = self.core.unread.as_ref().is_some_and(lockdown_core::machine::Unread::knows_grants);
+                let missed = if knows { self.core.resume_schedule(None, self.now) } else { None };
+                self.core.back_grants(self.now);
+                self.gone_unread = self.watch_sessions();
+                if let Some((grants, due)) = missed {
+                    self.core.scheduled_lockdown(&grants, due, self.now);
+                }
+                self.later.push((self.elapsed + Duration::from_secs(2), Later::Open));
+                self.act(Event::Pass);
+            }
+        }
+    }
+
+    fn enforce(&mut self) {
+        self.core.mode.enforces = true;
+        self.core.mode.since = Some(Duration::ZERO);
+    }
+
+    pub(crate) fn open(&mut self) {
+        if self.disk.is_open {
+            return;
+        }
+        if let Err(why) = self.disk.open(&mut self.run) {
+            self.later.push((self.elapsed + Duration::from_secs(2), Later::Open));
+            return self.act(Event::Disk(recorder::Done::NotOpened(why), None));
+        }
+        self.log("the state is read".to_owned());
+        let known = Some(self.disk.known());
+        self.act(Event::Disk(recorder::Done::Opened(None), known));
+        if self.core.is_unread() {
+            self.take_up();
+        }
+    }
+
+    fn wake(&self, bytes: Option<&Vec<u8>>) -> lockdown_core::grants::Grants {
+        Disk::wake(bytes, &self.run.ended, self.core.boot_id(), self.now)
+    }
+
+    fn take_up(&mut self) {
+        let grants = self.wake(self.disk.grants.as_ref());
+        self.core.take_up_grants(grants);
+        let on_record = self.disk.on_record();
+        let unread = self.core.reconcile(&on_record, self.now);
+        let left = self.run.locked_down.take();
+        self.core.end_what_was_locked_down(unread.as_ref(), left, self.now);
+        let missed = match &unread {
+            Some(unread) if unread.has_schedule() => None,
+            _ => self.core.resume_schedule(on_record.lockdown, self.now),
+        };
+        self.core.back_grants(self.now);
+        self.enforce();
+        let gone = match unread {
+            Some(_) => std::mem::take(&mut self.gone_unread),
+            None => self.watch_sessions(),
+        };
+        self.core.close_gone(&gone, &on_record, self.now);
+        if let Some((grants, due)) = missed {
+            self.core.scheduled_lockdown(&grants, due, self.now);
+        }
+        self.act(Event::Pass);
+    }
+
+    fn watch_sessions(&mut self) -> Vec<Session> {
+        let mut gone = Vec::new();
+        for session in self.core.sessions.live().to_vec() {
+            match self.alive.contains(&session.monitor) {
+                true => self.core.resume_session(&session, self.now),
+                false => gone.extend(self.core.sessions.gone(&session.id)),
+            }
+        }
+        gone
+    }
+
+    pub(crate) fn crash(&mut self, how: &str, reboot: bool) {
+        self.log(format!("the daemon is {how}"));
+        self.crash_after = None;
+        let how_far = self.random.below(3);
+        self.disk.crash(how_far, &mut self.run);
+        self.later.retain(|(_, later)| matches!(later, Later::Gone(_)) && !reboot);
+        // Whoever waits for an answer gets none: the gate refuses, and who asked does not know.
+        let gates = std::mem::take(&mut self.gates);
+        self.alive.retain(|monitor| gates.values().all(|gate| gate.monitor != *monitor));
+        self.operators.clear();
+        if self.random.percent(30) {
+            let down = Duration::from_millis(self.random.below(1_500_000));
+            self.forward(down);
+        }
+        if reboot {
+            self.boots += 1;
+            self.run = Run::default();
+            self.alive.clear();
+            self.now.boot = Duration::from_secs(5);
+            self.truth.rebooted(&self.disk.ended());
+        }
+        self.start();
+    }
+
+    pub(crate) fn act(&mut self, event: Event) {
+        let moment = self.moment();
+        let effects = self.core.step(event, moment);
+        self.carry_out(effects);
+    }
+
+    pub(crate) fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut left: VecDeque<Effect> = effects.into();
+        loop {
+            let Some(effect) = left.pop_front() else {
+                left.extend(self.core.take_effects(self.now));
+                if left.is_empty() {
+                    return;
+                }
+                continue;
+            };
+            match &mut self.crash_after {
+                Some(0) => return self.crash("killed in the midst", false),
+                Some(after) => *after -= 1,
+                None => {}
+            }
+            if let Some(event) = self.carry(effect) {
+                let moment = self.moment();
+                left.extend(self.core.step(event, moment));
+            }
+        }
+    }
+
+    fn carry(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::NoteEnded(ids) => {
+                self.truth.ended(&ids.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
+                self.run.ended = ids;
+            }
+            Effect::NoteLockdown(reason, actor) => self.run.locked_down = Some((reason, actor)),
+            Effect::KeepOwed(stated) => self.run.owed.extend(stated),
+            Effect::DropOwed => self.run.owed.clear(),
+            Effect::PutKeys { account, bytes } => {
+                if self.store_fails {
+                    return None;
+                }
+                self.put(&account, bytes.clone());
+                return Some(Event::KeysPut { account, bytes });
+            }
+            Effect::SetStore { wanted, paused: _ } => return Some(self.set_store(wanted)),
+            Effect::Disk(task) => {
+                self.disk.give(task);
+                self.in_a_moment(200, Later::Disk);
+            }
+            Effect::KeepSessions(bytes) => {
+                self.run.sessions = bytes;
+                return Some(Event::SessionsKept(true));
+            }
+            Effect::Cut(orders) => return Some(Event::Cut(self.cut(orders))),
+            Effect::Watch(session, monitor) => {
+                if !self.alive.contains(&monitor) {
+                    self.in_a_moment(50, Later::Gone(session));
+                }
+            }
+            Effect::Warn(warn) => {
+                let (session, ends_at) = (warn.session, warn.ends_at);
+                return Some(Event::Warned { session, ends_at, terminals: vec![1] });
+            }
+            Effect::LookBehind(ids) => {
+                let most = if self.random.percent(5) { 60_000 } else { 500 };
+                ids.into_iter().for_each(|id| self.in_a_moment(most, Later::Looked(id)));
+            }
+            Effect::Answer(token, response) => self.operator_answered(token, response.as_ref().ok(), response.is_err()),
+            Effect::AnswerOnceLooked(token, answer) => {
+                self.core.answer_on_record(Waiting::Operator(token, Ok(answer)), self.now);
+            }
+            Effect::AnswerAllowed(token, answer) => {
+                let id = &answer.grant.id;
+                assert!(self.disk.grants_of(record::ArtifactType::GrantCreated).contains(id), "{id} is on record");
+                self.operator_answered(token, None, false);
+            }
+            Effect::AnswerGate { token, answer, .. } => self.gate_answered(token, &answer),
+            Effect::Say(_, what) => self.log(format!("says: {what}")),
+            Effect::Comes(_)
+            | Effect::Opened(_)
+            | Effect::Tell(_)
+            | Effect::ReadNotes
+            | Effect::OnRecord(_)
+            | Effect::Reloaded
+            | Effect::DropWork(_)
+            | Effect::ReadRecords(..) => {}
+        }
+        None
+    }
+
+    fn put(&mut self, account: &Account, bytes: Option<Vec<u8>>) {
+        match bytes {
+            Some(bytes) => drop(self.run.store.insert(account.clone(), bytes)),
+            None => drop(self.run.store.remove(account)),
+        }
+    }
+
+    fn set_store(&mut self, wanted: BTreeMap<Account, Vec<u8>>) -> Event {
+        let names = self.run.store.keys().map(|account| account.as_str().into()).collect();
+        let mut seen = StoreSeen { names, ..StoreSeen::default() };
+        for account in ACCOUNTS.iter().map(|name| name.parse::<Account>().expect("an account")) {
+            let bytes = wanted.get(&account);
+            if self.run.store.get(&account) == bytes {
+                seen.right.insert(account.as_str().into());
+            } else if self.store_fails {
+                seen.failed.insert(account.as_str().into(), ("no space".to_owned(), BTreeSet::new()));
+            } else {
+                self.put(&account, bytes.cloned());
+                seen.right.insert(account.as_str().into());
+            }
+        }
+        seen.wanted = wanted;
+        Event::StoreSeen(Box::new(seen))
+    }
+
+    fn cut(&mut self, orders: Vec<CutOrder>) -> CutTried {
+        let mut tried = CutTried::default();
+        for order in orders {
+            self.is_to_end(&order);
+            if order.farewell.is_some() && self.random.percent(40) {
+                tried.told.push(order.session);
+            } else if !self.alive.contains(&order.monitor) {
+                match order.tries {
+                    0 => tried.cut.push((order.session, Ok(Ended { how: How::AlreadyGone, killed: 0 }))),
+                    _ => tried.gone.push(order.session),
+                }
+            } else if self.random.percent(85) {
+                self.alive.remove(&order.monitor);
+                self.in_a_moment(400, Later::Gone(order.session.clone()));
+                tried.cut.push((order.session, Ok(Ended { how: How::Scope, killed: 2 })));
+            } else {
+                tried.cut.push((order.session, Err("it cannot be killed now".to_owned())));
+            }
+        }
+        tried
+    }
+
+    fn operator_answered(&mut self, token: Token, answer: Option<&Answer>, refused: bool) {
+        self.log(format!("{} answered{}", token.0, if refused { ": refused" } else { "" }));
+        let operator = self.operators.remove(&token).expect("an operator is answered once");
+        match (answer, operator.grant) {
+            // Whoever was told that nothing was granted is right.
+            (_, Some(grant)) if refused => self.truth.ended(&[grant]),
+            (Some(Answer::Revoke(answer)), _) => self.truth.ended_views(&answer.grants),
+            (Some(Answer::Lockdown(answer)), _) => self.truth.ended_views(&answer.grants),
+            _ => {}
+        }
+    }
+
+    fn gate_answered(&mut self, token: Token, answer: &gate::Answer) {
+        let gate = self.gates.remove(&token).expect("a login is answered once");
+        match answer {
+            gate::Answer::Allow { .. } => {
+                self.log(format!("{} is in", token.0));
+                self.may_be_let_in(&gate);
+                self.truth.let_in(gate.monitor);
+            }
+            gate::Answer::Refuse { .. } => {
+                self.log(format!("{} is refused", token.0));
+                self.end_connection(gate.monitor);
+            }
+        }
+    }
+}
