@@ -15,7 +15,7 @@ use lockdown_core::{
 use record::{ArtifactType, GrantId, SessionId};
 
 use super::{
-    disk::Condition,
+    disk::{Condition, Disk},
     world::{Gate, World},
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Truth {
     ended: BTreeSet<GrantId>,
     /// Connections that were let in.
     let_in: BTreeSet<ProcessId>,
+    /// Sessions that were open when the power was cut: nobody saw them end.
+    unseen: BTreeSet<SessionId>,
     boots: u32,
     clock_was_set: bool,
     once: Once,
@@ -58,6 +60,7 @@ impl Truth {
             until: BTreeMap::new(),
             ended: BTreeSet::new(),
             let_in: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             boots: 0,
             clock_was_set: false,
             once: Once::default(),
@@ -82,9 +85,11 @@ impl Truth {
     }
 
     /// A power cut while the disk had not taken it brings a grant back; its own end still ends it.
-    pub(crate) fn rebooted(&mut self, on_disk: &BTreeSet<GrantId>) {
+    pub(crate) fn rebooted(&mut self, disk: &Disk) {
         self.boots += 1;
-        self.ended.retain(|id| on_disk.contains(id));
+        let (ended, on_record) = (disk.ended(), disk.on_record());
+        self.ended.retain(|id| ended.contains(id));
+        self.unseen.extend(on_record.opened.difference(&on_record.closed).cloned());
     }
 
     pub(crate) fn clock_was_set(&mut self) {
@@ -214,8 +219,9 @@ impl World {
         let on_record = self.disk.on_record();
         let live: BTreeSet<_> = self.core.sessions.live().iter().map(|session| session.id.clone()).collect();
         // What a power cut ends nobody sees: its table is gone with it.
-        let lost = on_record.opened.iter().filter(|id| !live.contains(*id) && !on_record.closed.contains(*id)).count();
-        assert!(lost == 0 || self.truth.boots > 0, "{lost} sessions are over, and no record says so");
+        let is_known = |id: &&SessionId| live.contains(*id) || self.truth.unseen.contains(*id);
+        let lost: Vec<_> = on_record.opened.difference(&on_record.closed).filter(|id| !is_known(id)).collect();
+        assert!(lost.is_empty(), "{lost:?} are over or were never let in, and no record says so");
         let active: BTreeSet<GrantId> = self
             .core
             .grants

@@ -128,7 +128,7 @@ impl World {
             self.run = Run::default();
             self.alive.clear();
             self.now.boot = Duration::from_secs(5);
-            self.truth.rebooted(&self.disk.ended());
+            self.truth.rebooted(&self.disk);
         }
         self.start();
     }

@@ -111,7 +111,10 @@ pub(crate) struct World {
 impl Drop for World {
     fn drop(&mut self) {
         if thread::panicking() {
-            println!("seed {}: SIMULATE_SEED={} cargo nextest run -p lockdown-core --test simulation", self.seed, self.seed);
+            println!(
+                "seed {}: SIMULATE_SEED={} cargo nextest run -p lockdown-core --test simulation",
+                self.seed, self.seed
+            );
             self.trace.iter().for_each(|line| println!("{line}"));
         }
     }
@@ -221,7 +224,8 @@ impl World {
             68..74 => self.somebody_leaves(),
             74..80 => self.reload(),
             80..83 => self.account_comes_or_goes(),
-            83..88 => self.disk_changes(),
+            83..87 => self.disk_changes(),
+            87..88 if !self.is_calm => self.disk_stands_still_under_a_login(),
             88..90 => self.store_fails = !self.store_fails,
             90..93 if self.is_wild => self.set_clock(),
             93..96 => self.crash("killed", false),
@@ -363,6 +367,16 @@ impl World {
         };
         self.disk.has_failed |= self.disk.condition != Condition::Works;
         self.log(format!("the disk: {:?}", self.disk.condition));
+    }
+
+    /// As long as anybody waits for it, and a little longer.
+    fn disk_stands_still_under_a_login(&mut self) {
+        self.disk.condition = Condition::StandsStill;
+        self.disk.has_failed = true;
+        self.login();
+        let span = Duration::from_millis(3_000 + self.random.below(3_000));
+        self.pass_time(span);
+        self.disk.condition = Condition::Works;
     }
 
     fn set_clock(&mut self) {
