@@ -224,7 +224,7 @@ impl Core {
     fn push(&mut self, effect: Effect) {
         // Whoever is let in, or on record, is in the table that outlives the daemon; and whoever is cut stands there as one who is
         // to be.
-        if matches!(effect, Effect::AnswerGate { .. } | Effect::Cut(_) | Effect::Disk(_)) {
+        if matches!(effect, Effect::AnswerGate { .. } | Effect::Cut(_) | Effect::Disk(_) | Effect::KeepOwed(_)) {
             self.keep_sessions();
         }
         self.effects.push(effect);

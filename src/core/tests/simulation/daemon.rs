@@ -13,7 +13,7 @@ use lockdown_core::{
 use record::Account;
 
 use super::{
-    disk::{Disk, Run},
+    disk::{self, Disk, Run},
     world::{ACCOUNTS, Later, World, around, config},
 };
 
@@ -179,6 +179,7 @@ impl World {
             }
             Effect::SetStore { wanted, paused: _ } => return Some(self.set_store(wanted)),
             Effect::Disk(task) => {
+                self.log(disk::told(&task));
                 self.disk.give(task);
                 self.in_a_moment(200, Later::Disk);
             }

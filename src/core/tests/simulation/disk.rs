@@ -11,7 +11,7 @@ use lockdown_core::{
     },
     policy::grant::End,
 };
-use record::{Account, Actor, ArtifactType, Draft, GrantId};
+use record::{Account, Actor, ArtifactType, Draft, GrantId, SessionId};
 
 /// How the disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,4 +189,15 @@ impl Disk {
             lockdown: self.records(ArtifactType::Lockdown).filter_map(due).last(),
         }
     }
+}
+
+/// A piece of work, for the trace.
+pub(crate) fn told(task: &Task) -> String {
+    let Task::Commit(commit, _) = task else { return "the disk thread: other work".to_owned() };
+    let told = |draft: &Draft| {
+        let ids = [draft.grant.as_ref().map(GrantId::as_str), draft.session.as_ref().map(SessionId::as_str)];
+        ids.into_iter().flatten().fold(draft.kind.to_string(), |told, id| format!("{told} {id}"))
+    };
+    let noted: Vec<String> = commit.noted.iter().map(|(_, draft)| told(draft)).collect();
+    format!("the disk thread: {noted:?}, first {:?}", commit.first.as_ref().map(|(draft, _)| told(draft)))
 }
