@@ -2,7 +2,6 @@
 //! instance's. For configuration management, which an instance has no room for.
 
 use std::fs;
-use std::process::Command;
 
 use crate::host::{Output, finish};
 use crate::instance::Instance;
@@ -38,8 +37,8 @@ impl Instance {
         fs::create_dir_all(&scratch).expect("own directory");
         let file = scratch.join("script");
         fs::write(&file, script).expect("own directory");
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--", "sh", "-c", BESIDE, "sh"]);
+        let mut command = self.client();
+        command.args(["unshare", "--mount", "--", "sh", "-c", BESIDE, "sh"]);
         command.arg(self.outside("/")).arg(self.leader().to_string()).arg(&scratch).arg(&file);
         command.env("LC_ALL", "C.UTF-8");
         finish(command, script, b"")

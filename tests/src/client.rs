@@ -6,11 +6,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::{Output, eventually, finish, host_command, status_number};
+use crate::host::{Output, eventually, finish_within, host_command, status_number};
 use crate::instance::Instance;
 
 /// What a login with a command may take; a refused one takes about a second.
@@ -27,6 +28,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Key {
     path: PathBuf,
     public: String,
+    fingerprint: OnceLock<String>,
 }
 
 impl Key {
@@ -37,12 +39,28 @@ impl Key {
     #[must_use]
     pub fn generate(dir: &Path, name: &str, kind: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let path = dir.join(format!("key-{}-{name}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        Self::make(dir.join(format!("key-{}-{name}", COUNT.fetch_add(1, Ordering::Relaxed))), name, kind)
+    }
+
+    /// The same at this path.
+    pub(crate) fn make(path: PathBuf, name: &str, kind: &str) -> Self {
         let (file, comment) = (path.display().to_string(), format!("{name}@laptop"));
         host_command(KEYGEN_LIMIT, "ssh-keygen", &["-q", "-t", kind, "-N", "", "-C", &comment, "-f", &file])
             .expect_ok();
+        Self::at(path)
+    }
+
+    /// A copy at `to` of the pair whose private key is at `from`.
+    pub(crate) fn copy(from: &Path, to: PathBuf) -> Self {
+        for (from, to) in [(from, &to), (&from.with_extension("pub"), &to.with_extension("pub"))] {
+            fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        }
+        Self::at(to)
+    }
+
+    fn at(path: PathBuf) -> Self {
         let public = fs::read_to_string(path.with_extension("pub")).expect("ssh-keygen wrote it");
-        Self { path, public: public.trim_end().to_owned() }
+        Self { path, public: public.trim_end().to_owned(), fingerprint: OnceLock::new() }
     }
 
     /// The private key's file on the host.
@@ -63,9 +81,12 @@ impl Key {
     /// When ssh-keygen fails.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let line =
-            host_command(KEYGEN_LIMIT, "ssh-keygen", &["-l", "-f", &self.path.display().to_string()]).expect_ok();
-        line.split_whitespace().nth(1).expect("bits, fingerprint, comment, type").to_owned()
+        let asked = || {
+            let file = self.path.display().to_string();
+            let line = host_command(KEYGEN_LIMIT, "ssh-keygen", &["-l", "-f", &file]).expect_ok();
+            line.split_whitespace().nth(1).expect("bits, fingerprint, comment, type").to_owned()
+        };
+        self.fingerprint.get_or_init(asked).clone()
     }
 }
 
@@ -136,7 +157,7 @@ impl<'a> Ssh<'a> {
     #[must_use]
     pub fn run(&self, command: &str) -> Output {
         let shown = format!("ssh {} {}@127.0.0.1 {command}", self.args.join(" "), self.account);
-        finish(self.command(true, command), &shown, b"")
+        finish_within(LOGIN_LIMIT, self.command(command), &shown, b"")
     }
 
     /// Whether the login succeeds and runs a command.
@@ -154,7 +175,7 @@ impl<'a> Ssh<'a> {
             let path = log.with_extension(name);
             File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
         };
-        let mut process = self.command(false, command);
+        let mut process = self.command(command);
         process.stdin(Stdio::piped()).stdout(open("out")).stderr(open("err"));
         let mut child = process.spawn().unwrap_or_else(|e| panic!("cannot start ssh: {e}"));
         let stdin = child.stdin.take();
@@ -177,12 +198,8 @@ impl<'a> Ssh<'a> {
         client
     }
 
-    fn command(&self, limited: bool, remote: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(self.instance.client_cgroup());
-        if limited {
-            command.args(["timeout", "-k", "5", &LOGIN_LIMIT.as_secs().to_string()]);
-        }
+    fn command(&self, remote: &str) -> Command {
+        let mut command = self.instance.client();
         let leader = self.instance.leader();
         let network = match self.far {
             true => format!("/proc/{leader}/root/run/netns/{FAR}"),

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const PARENT: &str = "lockdownd-tests";
 /// What a group of the v1 `cpuset` controller has to be told before it takes a process.
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+/// The most processes and threads of one instance. The kernel has 32,768 by default, and one of the instances that run side by
+/// side may be one in which a test forks without end.
+const TASKS_MAX: &str = "7000";
 /// Killing a cgroup takes milliseconds, and longer while a process sits in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
@@ -38,18 +41,29 @@ impl ControlGroups {
         for part in ["", "clients"] {
             make(&self.unified.join(part));
         }
+        // Where the v2 hierarchy has this controller, its parent has to hand it down.
+        let parent = self.unified.parent().expect("below the parent of all");
+        let _ = fs::write(parent.join("cgroup.subtree_control"), "+pids");
         for group in &self.v1 {
             for made in [group.parent().expect("below the parent of all"), group] {
                 make(made);
                 inherit_cpuset(made);
             }
         }
+        let limits: Vec<_> = self.all().map(|group| group.join("pids.max")).filter(|limit| limit.exists()).collect();
+        assert!(!limits.is_empty(), "this host has no pids controller, which keeps a test from taking all processes");
+        for limit in limits {
+            fs::write(&limit, TASKS_MAX).unwrap_or_else(|e| panic!("{}: {e}", limit.display()));
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.unified).chain(&self.v1)
     }
 
     /// The files that a process writes its id to in order to be in all of them.
     pub(crate) fn doors(&self) -> Vec<PathBuf> {
-        let groups = std::iter::once(&self.unified).chain(&self.v1);
-        groups.map(|group| group.join("cgroup.procs")).collect()
+        self.all().map(|group| group.join("cgroup.procs")).collect()
     }
 
     /// Removes those of the boot that is over. A kernel that counts kills per cgroup would end, as it starts, whatever is put

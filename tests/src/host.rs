@@ -5,13 +5,22 @@
 use std::fmt;
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 /// How long after a full minute cron and at have started what was due then, on a busy machine.
 const AFTER_THE_MINUTE: Duration = Duration::from_secs(5);
+/// How long a command may take to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+/// The status of a command whose time was up, as timeout(1) has it.
+const TIME_IS_UP: i32 = 124;
 /// How long [`pause`] is at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 
@@ -67,7 +76,21 @@ impl fmt::Display for Output {
 ///
 /// # Panics
 /// When it cannot be started at all.
-pub(crate) fn finish(mut command: Command, shown: &str, input: &[u8]) -> Output {
+pub(crate) fn finish(command: Command, shown: &str, input: &[u8]) -> Output {
+    run(command, shown, input, None)
+}
+
+/// The same for at most `limit`: then its process group is asked to end, and killed [`GRACE`] later. What timeout(1) does, without
+/// a process more for each of the thousands of commands that tests run.
+///
+/// # Panics
+/// When it cannot be started at all.
+pub(crate) fn finish_within(limit: Duration, mut command: Command, shown: &str, input: &[u8]) -> Output {
+    command.process_group(0);
+    run(command, shown, input, Some(limit))
+}
+
+fn run(mut command: Command, shown: &str, input: &[u8], limit: Option<Duration>) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {shown}: {e}"));
     let mut stdin = child.stdin.take().expect("stdin is piped");
@@ -76,14 +99,33 @@ pub(crate) fn finish(mut command: Command, shown: &str, input: &[u8]) -> Output 
         // A command may end without reading its input.
         let _ = stdin.write_all(&input);
     });
+    let (done, is_done) = mpsc::channel::<()>();
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    let watch = limit.map(|limit| thread::spawn(move || end_after(limit, group, &is_done)));
     let out = child.wait_with_output().unwrap_or_else(|e| panic!("cannot wait for {shown}: {e}"));
+    drop(done);
     writer.join().expect("writing never panics");
+    let is_late = watch.is_some_and(|watch| watch.join().expect("watching never panics"));
     Output {
         command: shown.to_owned(),
-        status: status_number(out.status),
+        status: if is_late { TIME_IS_UP } else { status_number(out.status) },
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
     }
+}
+
+/// Ends a process group unless the other end of `is_done` is gone within `limit`; whether it had to.
+fn end_after(limit: Duration, group: Pid, is_done: &mpsc::Receiver<()>) -> bool {
+    let mut is_late = false;
+    for (limit, signal) in [(limit, Signal::SIGTERM), (GRACE, Signal::SIGKILL)] {
+        if is_done.recv_timeout(limit) != Err(mpsc::RecvTimeoutError::Timeout) {
+            break;
+        }
+        is_late = true;
+        // One that has ended already is ended.
+        let _ = killpg(group, signal);
+    }
+    is_late
 }
 
 /// The number that a shell would give for `status`.
@@ -94,15 +136,20 @@ pub(crate) fn status_number(status: std::process::ExitStatus) -> i32 {
 
 /// Runs a program of the host for at most `limit`.
 pub(crate) fn host_command(limit: Duration, program: &str, args: &[&str]) -> Output {
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", &limit.as_secs().to_string(), program]).args(args).env("LC_ALL", "C.UTF-8");
-    finish(command, &format!("{program} {}", args.join(" ")), b"")
+    let mut command = Command::new(program);
+    command.args(args).env("LC_ALL", "C.UTF-8");
+    finish_within(limit, command, &format!("{program} {}", args.join(" ")), b"")
 }
 
 /// Where cached roots and running instances are kept: `$LOCKDOWND_TEST_CACHE`, else `/var/cache/lockdownd-tests`.
 #[must_use]
 pub fn cache_dir() -> PathBuf {
     std::env::var_os("LOCKDOWND_TEST_CACHE").map_or_else(|| PathBuf::from("/var/cache/lockdownd-tests"), PathBuf::from)
+}
+
+/// Begins a step of a scenario that has several on one instance: where one fails, the output names it last.
+pub fn step(what: &str) {
+    println!("== {what}");
 }
 
 /// Waits until `check` is true.

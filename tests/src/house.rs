@@ -1,6 +1,7 @@
 //! The instance that most scenarios want: enforce is on, a break-glass account has its key, and two people exist who may
 //! be given accounts.
 
+use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::client::Key;
 use crate::host::{Output, eventually, pause};
 use crate::instance::Instance;
-use crate::layers::Release;
+use crate::layers::{self, Release};
 
 /// How long the daemon may take to be in force after its configuration changed; it takes well under a second.
 const IN_FORCE_LIMIT: Duration = Duration::from_secs(30);
@@ -89,14 +90,25 @@ impl House {
     #[must_use]
     #[track_caller]
     pub fn enforcing_with(release: Release, more: &str) -> Self {
-        Self::enforcing_in(Instance::boot(release), more)
+        let house = Self::booted(release, "enforce", more);
+        // `status` says so before sshd has taken it.
+        eventually("enforce holds", IN_FORCE_LIMIT, || {
+            house.records_of("mode.changed").iter().any(|record| record["detail"]["mode"] == "enforce")
+        });
+        house
     }
 
-    /// The same on an instance that has just booted.
+    /// The same on an instance that has just booted, which comes to it by a reload.
     #[must_use]
     #[track_caller]
     pub fn enforcing_in(instance: Instance, more: &str) -> Self {
-        let house = Self::peopled(instance);
+        instance.sh(&format!(
+            "for account in {}; do useradd -m -s /bin/bash -p '*' $account || exit; done",
+            layers::ACCOUNTS.join(" ")
+        ));
+        let [breakglass, frank, grace] = ["breakglass", "frank", "grace"].map(|name| instance.keygen(name));
+        instance.authorize("breakglass", &breakglass);
+        let house = Self { instance, breakglass, frank, grace };
         house.configure(&house.config("enforce", more));
         house.await_mode("enforce");
         house
@@ -106,34 +118,29 @@ impl House {
     #[must_use]
     #[track_caller]
     pub fn observing(release: Release) -> Self {
-        let house = Self::peopled(Instance::boot(release));
-        house.configure(&house.config("observe", ""));
-        eventually("the daemon knows its people", IN_FORCE_LIMIT, || house.ctl("people").stdout.contains("grace"));
-        house
+        Self::booted(release, "observe", "")
     }
 
-    /// Its accounts and keys; the configuration is still the package's.
+    /// With its people and its configuration from the first moment.
     #[track_caller]
-    fn peopled(instance: Instance) -> Self {
-        instance.sh(
-            "for account in breakglass ubuntu frank grace; do useradd -m -s /bin/bash -p '*' $account || exit; done",
-        );
-        let [breakglass, frank, grace] = ["breakglass", "frank", "grace"].map(|name| instance.keygen(name));
-        instance.authorize("breakglass", &breakglass);
+    fn booted(release: Release, mode: &str, more: &str) -> Self {
+        let mut pairs = None;
+        let instance = Instance::boot_peopled(release, |instance, keys| {
+            instance.own_homes();
+            let copied = |name| Key::copy(&keys.join(name), instance.scratch().join(name));
+            let [breakglass, frank, grace] = ["breakglass", "frank", "grace"].map(copied);
+            let path = instance.outside("/etc/lockdownd/config.toml");
+            fs::write(&path, config(&frank, &grace, mode, more)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            pairs = Some((breakglass, frank, grace));
+        });
+        let (breakglass, frank, grace) = pairs.expect("it was prepared before it booted");
         Self { instance, breakglass, frank, grace }
     }
 
     /// The configuration of this house in `mode`, with `more` after it.
     #[must_use]
     pub fn config(&self, mode: &str, more: &str) -> String {
-        let person = |name: &str, key: &Key| {
-            format!(
-                "[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\naccounts = [\"ubuntu\", \"{name}\"]\n",
-                key.public()
-            )
-        };
-        let (frank, grace) = (person("frank", &self.frank), person("grace", &self.grace));
-        format!("mode = \"{mode}\"\n[accounts]\nexempt = [\"breakglass\"]\n{frank}{grace}{more}\n")
+        config(&self.frank, &self.grace, mode, more)
     }
 
     /// `lockdownctl allow ARGS --reason test`, which has to succeed.
@@ -141,6 +148,15 @@ impl House {
     pub fn allow(&self, args: &str) -> String {
         self.ctl(&format!("allow {args} --reason test")).expect_ok()
     }
+}
+
+/// See [`House::config`].
+fn config(frank: &Key, grace: &Key, mode: &str, more: &str) -> String {
+    let person = |name: &str, key: &Key| {
+        format!("[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\naccounts = [\"ubuntu\", \"{name}\"]\n", key.public())
+    };
+    let (frank, grace) = (person("frank", frank), person("grace", grace));
+    format!("mode = \"{mode}\"\n[accounts]\nexempt = [\"breakglass\"]\n{frank}{grace}{more}\n")
 }
 
 impl Deref for House {

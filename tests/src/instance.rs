@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::client::{Key, Ssh};
 use crate::control_groups::{self, ControlGroups};
-use crate::host::{Output, cache_dir, demand_a_fit_host, eventually, finish, host_command};
+use crate::host::{Output, cache_dir, demand_a_fit_host, eventually, finish_within, host_command};
 use crate::layers::{self, Release};
 use crate::mount::{Overlay, unmount};
 
@@ -90,7 +90,15 @@ impl Instance {
     #[must_use]
     pub fn boot_in(release: Release, hierarchy: Hierarchy) -> Self {
         demand_a_fit_host();
-        Self::boot_layers(release, hierarchy, &layers::with_package(release, &layers::built_package()))
+        let layers = layers::with_package(release, &layers::built_package());
+        Self::boot_layers(release, hierarchy, &layers, |_| {})
+    }
+
+    /// Boots one with people in it, after `prepare` has seen its root and the directory with their keys.
+    pub(crate) fn boot_peopled(release: Release, prepare: impl FnOnce(&Self, &Path)) -> Self {
+        demand_a_fit_host();
+        let (layers, keys) = layers::with_people(release, &layers::built_package());
+        Self::boot_layers(release, Hierarchy::Unified, &layers, |instance| prepare(instance, &keys))
     }
 
     /// Boots a fresh instance of `release` without the package.
@@ -100,10 +108,10 @@ impl Instance {
     #[must_use]
     pub fn boot_bare(release: Release) -> Self {
         demand_a_fit_host();
-        Self::boot_layers(release, Hierarchy::Unified, &[layers::root(release)])
+        Self::boot_layers(release, Hierarchy::Unified, &[layers::root(release)], |_| {})
     }
 
-    fn boot_layers(release: Release, hierarchy: Hierarchy, lowers: &[PathBuf]) -> Self {
+    fn boot_layers(release: Release, hierarchy: Hierarchy, lowers: &[PathBuf], prepare: impl FnOnce(&Self)) -> Self {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(remove_leftovers);
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -121,6 +129,7 @@ impl Instance {
         let mut instance =
             Self { name, release, hierarchy, dir, cgroups, overlay, nspawn: None, leader: 0, _alive: alive };
         instance.spare_updates();
+        prepare(&instance);
         if instance.start() != "running" {
             let failed = instance.sh("systemctl list-units --failed --plain --no-legend");
             panic!("units failed at the first boot:\n{failed}\n{}", instance.sh("journalctl -b -p err"));
@@ -134,6 +143,13 @@ impl Instance {
         for place in ["/etc/.updated", "/var/.updated"] {
             File::create(self.outside(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
         }
+    }
+
+    /// Has the homes in the instance's own layer: overlayfs renames no directory that comes from one below.
+    pub(crate) fn own_homes(&self) {
+        let root = self.outside("/").display().to_string();
+        let script = "cp -a \"$0/home\" \"$0/home.own\" && rm -r \"$0/home\" && mv \"$0/home.own\" \"$0/home\"";
+        host_command(COMMAND_LIMIT, "sh", &["-c", script, &root]).expect_ok();
     }
 
     /// Starts nspawn on the overlay and waits until systemd inside is up: with "running", or "degraded" where a unit failed.
@@ -242,12 +258,12 @@ impl Instance {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec 3>&2 2>/dev/null; {enter}")]);
         command.arg(self.cgroups.unified.join("payload")).args(&self.cgroups.v1).arg("--");
-        command.args(["timeout", "-k", "5", &limit.as_secs().max(1).to_string(), "nsenter", "-t"]);
+        command.args(["nsenter", "-t"]);
         command.arg(self.leader.to_string()).args(["-m", "-u", "-i", "-n", "-p", "-C", "--", "/bin/sh", "-c"]);
         command.arg(format!("cd /root && {{ {script}\n}}"));
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", "/root").env("LC_ALL", "C.UTF-8");
-        finish(command, script, input)
+        finish_within(limit, command, script, input)
     }
 
     /// Opens a login shell of root inside, on the terminal of whoever runs this, and waits for its end.
@@ -300,7 +316,8 @@ impl Instance {
 
     /// Writes a file inside as root, 0644, with its directories.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
-        let script = format!("mkdir -p \"$(dirname '{path}')\" && cat >'{path}'");
+        let dir = Path::new(path).parent().unwrap_or(Path::new("/")).display();
+        let script = format!("{{ [ -d '{dir}' ] || mkdir -p '{dir}'; }} && cat >'{path}'");
         self.run_for(COMMAND_LIMIT, &script, content.as_ref()).expect_ok();
     }
 
@@ -330,13 +347,21 @@ impl Instance {
     /// Every record of the ledger, in order; one that is just being written is left out.
     ///
     /// # Panics
-    /// When a line is not JSON.
+    /// When a line is not JSON, and when there is no ledger.
     #[must_use]
     pub fn records(&self) -> Vec<Value> {
-        let read = self.run("cat /var/lib/lockdownd/ledger/*.jsonl");
-        assert!(read.ok(), "{read}");
+        // As the instance has it mounted. Read from the host: most of what is waited for is a record.
+        let ledger = PathBuf::from(format!("/proc/{}/root/var/lib/lockdownd/ledger", self.leader));
+        let entries = fs::read_dir(&ledger).unwrap_or_else(|e| panic!("{}: {e}", ledger.display()));
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        assert!(!files.is_empty(), "{}: no ledger", ledger.display());
+        let read = |path: &PathBuf| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text = files.iter().flat_map(read).collect::<Vec<u8>>();
+        let text = String::from_utf8_lossy(&text);
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("not a record ({e}): {line}"));
-        let whole = read.stdout.rfind('\n').map_or("", |end| &read.stdout[..end]);
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(parse).collect()
     }
 
@@ -380,9 +405,12 @@ impl Instance {
         fs::read_to_string(self.dir.join("console.log")).unwrap_or_default()
     }
 
-    /// The cgroup that ssh clients on the host run in.
-    pub(crate) fn client_cgroup(&self) -> PathBuf {
-        self.cgroups.unified.join("clients")
+    /// To be completed by a program, and its arguments, that runs on the host beside the instance: whatever it leaves running ends
+    /// with the instance, also where the test is killed.
+    pub(crate) fn client(&self) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(self.cgroups.unified.join("clients"));
+        command
     }
 }
 

@@ -1,5 +1,5 @@
-//! The layers that an instance is laid upon, made once and kept in the cache: a root per release, and upon it a layer
-//! with the package installed.
+//! The layers that an instance is laid upon, made once and kept in the cache: a root per release, upon it a layer with the
+//! package installed, and upon that one with people in it.
 //!
 //! A layer is named by a hash of all that goes into it, is built beside its place and renamed into it under a lock, and
 //! is never written again. So a changed recipe or package makes a new one, and an interrupted build leaves none.
@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
+use crate::client::Key;
 use crate::host::{cache_dir, host_command};
 use crate::mount::Overlay;
 
@@ -28,8 +29,16 @@ const FINISH: &str = "systemctl --root=\"$1\" mask apt-daily.timer apt-daily-upg
 
 /// Bootstrapping takes 20 to 40 s; a slow mirror more.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(900);
-/// Installing the package takes about two seconds.
-const INSTALL_LIMIT: Duration = Duration::from_secs(120);
+/// Makes the accounts of `"$@"`, and puts the key `$0` into the home of the first.
+const PEOPLE: &str = "set -e; for account do useradd -m -s /bin/bash -p '*' \"$account\"; done; \
+                      install -d -o \"$1\" -g \"$1\" -m 700 \"/home/$1/.ssh\"; \
+                      install -o \"$1\" -g \"$1\" -m 600 /dev/null \"/home/$1/.ssh/authorized_keys\"; \
+                      echo \"$0\" >\"/home/$1/.ssh/authorized_keys\"";
+/// The people of [`with_people`].
+pub(crate) const ACCOUNTS: [&str; 4] = ["breakglass", "ubuntu", "frank", "grace"];
+
+/// Installing the package, and making people, takes about two seconds.
+const OFFLINE_LIMIT: Duration = Duration::from_secs(120);
 /// A layer with a package that nobody used for so long is removed when a new layer is made.
 const PACKAGE_UNUSED: Duration = Duration::from_secs(24 * 3600);
 /// The same for a root, which takes longer to make.
@@ -117,15 +126,36 @@ pub(crate) fn with_package(release: Release, package: &Path) -> Vec<PathBuf> {
     vec![installed.join("upper"), root]
 }
 
+/// The layers of `release` with `package` installed and [`ACCOUNTS`] in it, topmost first, and the directory where each of these
+/// has a key, named after it. That of the first is in its home.
+pub(crate) fn with_people(release: Release, package: &Path) -> (Vec<PathBuf>, PathBuf) {
+    let below = with_package(release, package);
+    let installed = below[0].parent().and_then(Path::file_name).expect("a layer has a name").as_encoded_bytes();
+    let parts = [&[installed, PEOPLE.as_bytes()], &ACCOUNTS.map(str::as_bytes)[..]].concat();
+    let peopled = layer(&format!("people-{release}-{}", digest(&parts)), |dir| {
+        let keys = dir.join("keys");
+        fs::create_dir(&keys).unwrap_or_else(|e| panic!("{}: {e}", keys.display()));
+        let [exempt, ..] = ACCOUNTS.map(|name| Key::make(keys.join(name), name, "ed25519"));
+        let overlay = Overlay::mount(dir, &below);
+        offline(overlay.path(), "/dev/null", &[&["sh", "-c", PEOPLE, exempt.public()], &ACCOUNTS[..]].concat());
+    });
+    ([vec![peopled.join("upper")], below].concat(), peopled.join("keys"))
+}
+
 /// Installs `package` into a tree that is not booted, as an image builder would.
 fn install_offline(tree: &Path, package: &Path) {
     let package = package.canonicalize().unwrap_or_else(|e| panic!("{}: {e}", package.display()));
-    let bind = format!("--bind-ro={}:/run/lockdownd.deb", package.display());
+    offline(tree, &package.display().to_string(), &["dpkg", "-i", "/run/lockdownd.deb"]);
+}
+
+/// Runs a command in a tree that is not booted, with the file `bound` at `/run/lockdownd.deb`.
+fn offline(tree: &Path, bound: &str, command: &[&str]) {
+    let bind = format!("--bind-ro={bound}:/run/lockdownd.deb");
     let tree = tree.display().to_string();
     let args = ["-q", "--register=no", "--keep-unit", "--settings=no", "--private-network", "--resolv-conf=off"];
     let args = [&args[..], &["--timezone=off", "--as-pid2", "--pipe", &bind, "-D", &tree]].concat();
-    let args = [&args[..], &["--setenv=DEBIAN_FRONTEND=noninteractive", "dpkg", "-i", "/run/lockdownd.deb"]].concat();
-    host_command(INSTALL_LIMIT, "systemd-nspawn", &args).expect_ok();
+    let args = [&args[..], &["--setenv=DEBIAN_FRONTEND=noninteractive"], command].concat();
+    host_command(OFFLINE_LIMIT, "systemd-nspawn", &args).expect_ok();
 }
 
 /// The layer called `name`, made by `build` if it is not there yet. `build` gets an empty directory.

@@ -34,7 +34,7 @@ mod mount;
 mod server;
 
 pub use client::{Client, Key, Ssh};
-pub use host::{Output, cache_dir, eventually, past_the_next_minute};
+pub use host::{Output, cache_dir, eventually, past_the_next_minute, step};
 pub use house::House;
 pub use instance::{Hierarchy, Instance, remove_leftovers};
 pub use layers::{Release, built_compliance_api, built_package};

@@ -72,8 +72,8 @@ impl Server {
         self.leader = instance.leader();
         let log =
             std::fs::File::options().create(true).append(true).open(self.state.join("log")).expect("own directory");
-        let mut command = Command::new("nsenter");
-        command.args(["-n", "-t", &self.leader.to_string(), "--"]).arg(program()).arg("serve");
+        let mut command = instance.client();
+        command.args(["nsenter", "-n", "-t", &self.leader.to_string(), "--"]).arg(program()).arg("serve");
         command.env("STATE_DIRECTORY", &self.state).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|e| panic!("cannot start compliance-api: {e}")));
         eventually("the server answers", START_LIMIT, || self.ask("GET", "/healthz", "").stdout.contains("ok"));
