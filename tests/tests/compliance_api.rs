@@ -5,7 +5,7 @@ use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
-use instance_tests::{Instance, built_compliance_api, eventually, on_each_release};
+use instance_tests::{Instance, built_compliance_api, eventually, on_each_release, step};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
@@ -33,8 +33,9 @@ fn status(instance: &Instance, token: &str, path: &str) -> String {
 }
 
 on_each_release! {
-    fn the_server_is_up_once_installed_and_has_little_to_lose(release) {
+    fn the_server_is_up_once_installed_root_administers_it_and_removal_and_purge_keep_the_evidence(release) {
         let instance = installed(release);
+        step("it is up once installed, and has little to lose");
         assert_eq!(instance.sh("systemctl is-enabled compliance-api"), "enabled");
         assert_eq!(instance.sh(&format!("stat -c '%U %a' {STATE}")), "_compliance-api 700");
         assert_eq!(instance.sh("dpkg -V compliance-api"), "", "what lies on disk is what was packed");
@@ -42,10 +43,8 @@ on_each_release! {
         let exposure: f64 = report.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
         assert!(exposure <= 2.0, "{report}");
         assert_eq!(instance.sh("ss -Hltn 'sport = :8448' | awk '{print $4}'"), "127.0.0.1:8448", "loopback alone");
-    }
 
-    fn a_token_made_by_root_beside_the_server_works_and_ends(release) {
-        let instance = installed(release);
+        step("a token made by root beside the server works and ends");
         let token = instance.sh("compliance-api token create --role auditor --name ann | grep -o 'ca_auditor_[A-Za-z0-9_-]*'");
         assert_eq!(status(&instance, &token, "/v1/hosts"), "200");
         assert_eq!(status(&instance, "ca_auditor_wrong", "/v1/hosts"), "401");
@@ -70,18 +69,32 @@ on_each_release! {
         let said = format!("curl -fsS {HERE}/v1/server | jq -r .public_key | ssh-keygen -lf - | cut -d ' ' -f 2");
         assert_eq!(instance.sh(&said), fingerprint);
         assert_eq!(instance.sh(&format!("find {STATE} ! -user _compliance-api")), "");
-    }
 
-    fn a_reload_changes_nothing_that_runs_and_fails_for_certificates_that_cannot_be_used(release) {
-        let instance = installed(release);
+        step("a reload changes nothing that runs, and fails for certificates that cannot be used");
         let process = || instance.sh("systemctl show -P MainPID compliance-api");
         let before = process();
         instance.sh("systemctl reload compliance-api");
-        instance.sh("printf '[tls]\\ncertificate = \"/etc/hostname\"\\nkey = \"/etc/hostname\"\\n' >> /etc/compliance-api/config.toml");
+        instance.sh("cp /etc/compliance-api/config.toml /root/; printf '[tls]\\ncertificate = \"/etc/hostname\"\\nkey = \"/etc/hostname\"\\n' >> /etc/compliance-api/config.toml");
         assert!(!instance.run("systemctl reload compliance-api").ok());
         assert!(instance.journal("-u compliance-api").contains("holds no"), "the journal says why");
         serves(&instance);
         assert_eq!(process(), before, "it goes on as it was");
+        instance.sh("cat /root/config.toml >/etc/compliance-api/config.toml");
+
+        step("a server that is killed comes back, and removal and purge keep the evidence");
+        let key = instance.sh(&format!("curl -fsS {HERE}/v1/server | jq -r .public_key"));
+        instance.sh("systemctl kill -s KILL compliance-api");
+        serves(&instance);
+        instance.install(&built_compliance_api()).expect_ok();
+        serves(&instance);
+        instance.sh("dpkg --remove compliance-api");
+        assert!(!instance.run(&format!("curl -fsS {HERE}/healthz")).ok());
+        let said = instance.sh("dpkg --purge compliance-api 2>&1");
+        assert!(said.contains(STATE), "{said}");
+        assert!(!instance.exists("/etc/compliance-api"));
+        instance.install(&built_compliance_api()).expect_ok();
+        serves(&instance);
+        assert_eq!(instance.sh(&format!("curl -fsS {HERE}/v1/server | jq -r .public_key")), key);
     }
 
     fn no_unit_is_restarted_by_its_watchdog_while_idle_and_a_server_whose_writer_hangs_is(release) {
@@ -127,22 +140,5 @@ on_each_release! {
             let state = instance.sh(&format!("systemctl is-active {unit}; systemctl show -P NRestarts {unit}"));
             assert_eq!(state, "active\n0", "{unit}");
         }
-    }
-
-    fn a_server_killed_comes_back_and_removal_and_purge_keep_the_evidence(release) {
-        let instance = installed(release);
-        let key = instance.sh(&format!("curl -fsS {HERE}/v1/server | jq -r .public_key"));
-        instance.sh("systemctl kill -s KILL compliance-api");
-        serves(&instance);
-        instance.install(&built_compliance_api()).expect_ok();
-        serves(&instance);
-        instance.sh("dpkg --remove compliance-api");
-        assert!(!instance.run(&format!("curl -fsS {HERE}/healthz")).ok());
-        let said = instance.sh("dpkg --purge compliance-api 2>&1");
-        assert!(said.contains(STATE), "{said}");
-        assert!(!instance.exists("/etc/compliance-api"));
-        instance.install(&built_compliance_api()).expect_ok();
-        serves(&instance);
-        assert_eq!(instance.sh(&format!("curl -fsS {HERE}/v1/server | jq -r .public_key")), key);
     }
 }

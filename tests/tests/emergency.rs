@@ -114,7 +114,7 @@ on_each_release! {
     }
 
     fn what_lives_on_from_before_the_daemon_is_one_emergency_and_in_every_attestation(release) {
-        let house = House::enforcing_with(release, "[schedule]\nsweep = \"*/3 * * * * *\"\n");
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"* * * * * *\"\n");
         house.sh("systemctl stop lockdownd lockdownd-gate.socket lockdownd-control.socket");
         // One that the gate notes, and one that nobody but sshd's log and the kernel know of.
         let mut noted = house.ssh("breakglass").key(&house.breakglass).from("127.9.1.1").stay();

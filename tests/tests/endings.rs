@@ -1,11 +1,10 @@
-//! Ends against people who resist them: by memory that nobody can read in time, by units that do not stop, by what goes on
-//! without its connection; and what is on record of ends when the daemon is killed in the middle of them.
+//! Ends against people who resist them: by memory that nobody can read in time, by what goes on without its connection; and what is on record of ends when the daemon is killed in the middle of them.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release, past_the_next_minute};
+use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -17,17 +16,6 @@ const HOLD: &str = "setsid -f hold-mm 16 10 300 >/dev/null 2>&1 </dev/null";
 /// those processes take the time of forty threads. Memory that is waited for takes minutes.
 const CUT: Duration = Duration::from_secs(2);
 const ANSWERED: Duration = Duration::from_secs(5);
-/// A unit that does not stop, and that would install jobs once it is asked to.
-const UNIT: &str = r#"set -e
-export XDG_RUNTIME_DIR=/run/user/$(id -u)
-cat >~/stays.sh <<'END'
-#!/bin/bash
-trap 'echo "* * * * * touch /tmp/by-cron" | crontab -; echo "touch /tmp/by-at" | at now + 1 minute 2>/dev/null' TERM
-while :; do sleep 0.2; date +%s.%N >/tmp/alive; done
-END
-chmod 755 ~/stays.sh
-systemd-run -q --user --unit=stays -p TimeoutStopSec=infinity -p Restart=always -p RestartSec=100ms ~/stays.sh
-"#;
 /// As `mosh-server` does: a session of its own, SIGHUP ignored, nothing of the connection kept.
 const MOSH: &str =
     "cp /bin/sleep /tmp/mosh-server; (trap '' HUP; exec setsid -f /tmp/mosh-server 4071) >/dev/null 2>&1 </dev/null";
@@ -144,27 +132,6 @@ on_each_release! {
         let listens = |port: u16| house.run(&format!("ss -Hltn 'sport = :{port}' | grep -q .")).ok();
         eventually("both are gone", Duration::from_secs(90), || !listens(2200) && !listens(2201));
         assert_eq!(named(&house, "hold-mm"), 10, "and they alone");
-    }
-
-    fn a_unit_that_does_not_stop_goes_with_the_grant_and_nothing_of_the_account_starts_anew(release) {
-        let house = House::enforcing_with(release, ENDS);
-        house.allow("frank --account frank --for 1h");
-        house.ssh("frank").key(&house.frank).run(UNIT).expect_ok();
-        let alive = || house.run("cat /tmp/alive").stdout;
-        eventually("it runs", SOON, || !alive().is_empty());
-        let mut stays = house.ssh("frank").key(&house.frank).stay();
-        house.ctl("revoke frank").expect_ok();
-        stays.ended_within(SOON);
-        eventually("nothing of frank's runs", Duration::from_secs(10), || !house.run("pgrep -u frank").ok());
-        let before = alive();
-        // Past the minute in which what it could have installed would run.
-        past_the_next_minute();
-        assert_eq!(alive(), before);
-        assert!(!house.run("pgrep -u frank").ok() && !house.run("crontab -u frank -l").ok());
-        assert!(!house.exists("/tmp/by-cron") && !house.exists("/tmp/by-at"));
-        assert_eq!(house.sh("find /var/spool/cron/atjobs -user frank | wc -l").trim(), "0");
-        house.allow("frank --account frank --for 1h");
-        assert!(house.ssh("frank").key(&house.frank).login());
     }
 
     fn a_lockdown_ends_what_outlived_its_connection_or_names_it(release) {

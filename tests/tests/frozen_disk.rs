@@ -70,6 +70,8 @@ struct Trouble {
     says: &'static str,
     /// Whether another start in the midst of it is tried: a process that waits for a frozen disk cannot be killed.
     restarts: bool,
+    /// How long a grant is to be given for that ends in the midst of it, after what is tried before.
+    short: &'static str,
 }
 
 /// What mount(8) makes of a mount is not heard in the daemon's own mount namespace: it starts again by itself.
@@ -78,12 +80,14 @@ const READ_ONLY: Trouble = Trouble {
     ends: "mount -o remount,rw /var/lib/lockdownd",
     says: "is not read since the daemon started: cannot",
     restarts: true,
+    short: "15s",
 };
 const NOT_MOUNTED: Trouble = Trouble {
     begins: "echo '/root/state.img /var/lib/lockdownd ext4 loop,noauto' >>/etc/fstab; umount /var/lib/lockdownd",
     ends: "mount /var/lib/lockdownd",
     says: "is not mounted",
     restarts: true,
+    short: "15s",
 };
 /// As the last, where fstab(5) does not name it.
 const EMPTY: Trouble = Trouble {
@@ -91,12 +95,14 @@ const EMPTY: Trouble = Trouble {
     ends: "mount -o loop /root/state.img /var/lib/lockdownd",
     says: "had a ledger earlier in this boot",
     restarts: false,
+    short: "15s",
 };
 const STANDS_STILL: Trouble = Trouble {
     begins: "fsfreeze -f /var/lib/lockdownd",
     ends: "fsfreeze -u /var/lib/lockdownd",
     says: "has not answered for",
     restarts: false,
+    short: "25s",
 };
 
 /// As long as it is there the disk is in this trouble.
@@ -129,7 +135,7 @@ fn start_in(trouble: Trouble, house: &House) {
     let mut on_frank = house.ssh("ubuntu").key(&house.frank).stay();
     let mut on_grace = house.ssh("ubuntu").key(&house.grace).stay();
     let mut on_breakglass = house.ssh("breakglass").key(&house.breakglass).stay();
-    let short = house.ctl_json("allow frank --account frank --for 30s --reason test");
+    let short = house.ctl_json(&format!("allow frank --account frank --for {} --reason test", trouble.short));
     let ends: Timestamp = short["grant"]["expires_at"].as_str().and_then(|at| at.parse().ok()).expect("it ends");
     let mut on_short = house.ssh("frank").key(&house.frank).stay();
     eventually("the sessions are on record", SOON, || house.records_of("session.opened").len() >= 3);

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// How long after its refusal a connection may still be there.
 const GONE: Duration = Duration::from_secs(5);
 /// What a client that is not let in may take in all.
-const ENDED: Duration = Duration::from_secs(20);
+const ENDED: Duration = Duration::from_secs(40);
 /// What the daemon may take to do what it was told.
 const DONE: Duration = Duration::from_secs(15);
 const GATE: &str = "/usr/lib/lockdownd/login-gate";
@@ -58,7 +58,7 @@ impl Enforced {
         instance.write(
             "/etc/ssh/sshd_config.d/50-ways.conf",
             "TrustedUserCAKeys /etc/ssh/ca.pub\nAuthorizedKeysCommand /usr/local/bin/keys\n\
-             AuthorizedKeysCommandUser nobody\nPermitRootLogin yes\n",
+             AuthorizedKeysCommandUser nobody\nPermitRootLogin yes\nMaxStartups 200\n",
         );
         instance.sh("chmod 755 /usr/local/bin/keys; sshd -t; systemctl restart ssh");
         let certified = outsider.path().display().to_string();
@@ -86,19 +86,20 @@ impl Enforced {
     }
 
     fn only_the_exempt_get_in(&self) {
+        // At once: each waits until the gate has given up.
+        let mut tried = Vec::new();
         for account in ["ubuntu", "root", "robot"] {
-            // Fewer at a time than sshd's MaxStartups.
-            let mut tried = vec![("frank's key", self.instance.ssh(account).key(&self.frank).spawn("id"))];
+            tried.push((account, "frank's key", self.instance.ssh(account).key(&self.frank).spawn("id")));
             for (way, login) in self.ways(account) {
-                tried.push((way, login.spawn("id")));
-                tried.push((way, login.arg("-N").arg("-L").arg("127.0.0.1:0:127.0.0.1:22").spawn("")));
+                tried.push((account, way, login.spawn("id")));
+                tried.push((account, way, login.arg("-N").arg("-L").arg("127.0.0.1:0:127.0.0.1:22").spawn("")));
             }
-            for (way, mut client) in tried {
-                client.ended_within(ENDED);
-                let said = client.output();
-                assert!(said.status == 255 || said.status == 254, "{way} to {account}: {said}");
-                assert!(!said.stdout.contains("uid="), "{way} to {account}: {said}");
-            }
+        }
+        for (account, way, mut client) in tried {
+            client.ended_within(ENDED);
+            let said = client.output();
+            assert!(said.status == 255 || said.status == 254, "{way} to {account}: {said}");
+            assert!(!said.stdout.contains("uid="), "{way} to {account}: {said}");
         }
         self.breakglass_gets_in();
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use instance_tests::{Instance, on_each_release};
+use instance_tests::{Instance, on_each_release, step};
 
 on_each_release! {
-    fn a_bare_instance_boots_and_lets_a_key_in(release) {
+    fn a_bare_instance_lets_a_key_and_a_password_in_and_what_ends_is_seen_to_end(release) {
         let instance = Instance::boot_bare(release);
         instance.useradd("frank");
         let key = instance.keygen("frank");
@@ -13,25 +13,22 @@ on_each_release! {
         instance.authorize("frank", &key);
         assert_eq!(instance.ssh("frank").key(&key).run("id -un").expect_ok(), "frank");
         assert_eq!(instance.sh("hostname"), "web1");
-    }
 
-    fn a_client_that_stays_is_seen_to_end(release) {
-        let instance = Instance::boot_bare(release);
-        instance.useradd("frank");
-        let key = instance.keygen("frank");
-        instance.authorize("frank", &key);
+        step("a client that stays is seen to end");
         let mut client = instance.ssh("frank").key(&key).stay();
         assert!(client.is_alive());
         instance.sh("loginctl terminate-user frank");
         client.ended_within(Duration::from_secs(10));
-    }
 
-    fn a_password_is_typed(release) {
-        let instance = Instance::boot_bare(release);
-        instance.useradd("frank");
+        step("a password is typed");
         instance.sh("echo frank:s3cret | chpasswd");
         assert!(instance.ssh("frank").password("s3cret").login());
         assert!(!instance.ssh("frank").password("wrong").login());
+
+        step("what runs inside belongs to no login");
+        assert_eq!(instance.sh("cat /proc/self/loginuid"), "4294967295");
+        assert_eq!(instance.sh("cat /proc/1/loginuid"), "4294967295");
+        assert_eq!(instance.sh("sed -n 's/^0:://p' /proc/self/cgroup"), "/harness.scope");
     }
 
     fn the_disk_outlives_a_power_cut_and_a_reboot_and_run_does_not(release) {
@@ -47,12 +44,5 @@ on_each_release! {
         instance.reboot();
         assert_eq!(instance.sh("cat /var/lib/kept"), "kept");
         assert_eq!(instance.sh("cat /etc/machine-id"), machine);
-    }
-
-    fn what_runs_inside_belongs_to_no_login(release) {
-        let instance = Instance::boot_bare(release);
-        assert_eq!(instance.sh("cat /proc/self/loginuid"), "4294967295");
-        assert_eq!(instance.sh("cat /proc/1/loginuid"), "4294967295");
-        assert_eq!(instance.sh("sed -n 's/^0:://p' /proc/self/cgroup"), "/harness.scope");
     }
 }

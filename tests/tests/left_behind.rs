@@ -22,6 +22,17 @@ systemd-run -q --user --unit=stays sleep 4004
 systemd-run -q --user --on-calendar='*:*:0/5' --timer-property=AccuracySec=100ms sleep 4005
 echo 'setsid -f sleep 4003' | at -q b now + 1 minute 2>/dev/null
 "#;
+/// A unit that does not stop, and that would install jobs once it is asked to.
+const UNIT: &str = r#"set -e
+export XDG_RUNTIME_DIR=/run/user/$(id -u)
+cat >~/stays.sh <<'END'
+#!/bin/bash
+trap 'echo "* * * * * touch /tmp/by-cron" | crontab -; echo "touch /tmp/by-at" | at now + 1 minute 2>/dev/null' TERM
+while :; do sleep 0.2; date +%s.%N >/tmp/alive; done
+END
+chmod 755 ~/stays.sh
+systemd-run -q --user --unit=stays -p TimeoutStopSec=infinity -p Restart=always -p RestartSec=100ms ~/stays.sh
+"#;
 /// What runs away: each process of `chain` leaves the time in a file, forks the next one and is gone. The last ones hide
 /// their uid in a namespace of their own, stand still, wake what is stopped, or are another account's.
 const RUNAWAYS: &str = r#"set -e
@@ -127,9 +138,12 @@ fn of_kind<'a>(found: &'a [Value], key: &str, word: &str) -> Vec<&'a Value> {
 }
 
 on_each_release! {
-    fn who_prepared_everything_has_nothing_running_and_no_way_back_a_minute_later(release) {
+    fn who_prepared_everything_or_a_unit_that_does_not_stop_has_nothing_running_and_no_way_back_a_minute_later(release) {
         let house = House::enforcing_with(release, ENDS);
         house.allow("frank --account frank --for 1h");
+        house.allow("grace --account grace --for 1h");
+        house.ssh("grace").key(&house.grace).run(UNIT).expect_ok();
+        let mut graces = house.ssh("grace").key(&house.grace).stay();
         house.write("/home/frank/.own", format!("{}\n", house.frank.public()));
         house.sh("loginctl enable-linger frank && chown frank: /home/frank/.own");
         let control = format!("ControlPath={}", house.scratch().join("master").display());
@@ -143,6 +157,8 @@ on_each_release! {
         assert!(channel().ok(), "before the end the master works");
         eventually("the timer has fired", SOON, || runs(&house, "sleep 4005") || runs(&house, "/usr/bin/sleep 4005"));
         assert!(runs(&house, "sleep 4001") && house.run("ss -ltn | grep -q :7777").ok());
+        let alive = || house.run("cat /tmp/alive").stdout;
+        eventually("grace's unit runs", SOON, || !alive().is_empty());
 
         house.ctl("revoke frank --reason leaves").expect_ok();
         master.ended_within(SOON);
@@ -161,6 +177,11 @@ on_each_release! {
         let sum = house.sh(&format!("sha256sum {kept}"));
         assert!(sum.starts_with(crontab["sha256"].as_str().unwrap()) && house.sh(&format!("cat {kept}")).contains("4002"));
 
+        house.ctl("revoke grace --reason leaves").expect_ok();
+        graces.ended_within(SOON);
+        eventually("nothing of grace's runs", Duration::from_secs(10), || !house.run("pgrep -u grace").ok());
+        let last_alive = alive();
+
         // Past the next minute, when cron, at and timers would have started something.
         past_the_next_minute();
         let left = house.run("ps -u frank -o pid,args --no-headers");
@@ -168,9 +189,15 @@ on_each_release! {
         assert!(!house.run("ss -ltn | grep -E ':7777|:7022'").ok());
         assert!(!back() && !channel().ok() && !house.ssh("frank").key(&house.frank).login());
         assert!(!house.run("crontab -u frank -l").ok());
+        assert_eq!(alive(), last_alive);
+        assert!(!house.run("pgrep -u grace").ok() && !house.run("crontab -u grace -l").ok());
+        assert!(!house.exists("/tmp/by-cron") && !house.exists("/tmp/by-at"));
+        assert_eq!(house.sh("find /var/spool/cron/atjobs -user grace | wc -l").trim(), "0");
         // Who is granted again finds an account that works.
-        house.allow("frank --account frank --for 1h");
-        assert!(house.ssh("frank").key(&house.frank).login());
+        for (account, key) in [("frank", &house.frank), ("grace", &house.grace)] {
+            house.allow(&format!("{account} --account {account} --for 1h"));
+            assert!(house.ssh(account).key(key).login());
+        }
         house.ctl("verify").expect_ok();
     }
 
@@ -362,8 +389,8 @@ on_each_release! {
         let before = ways.map(ran);
         let by_path = ran("way");
         house.sh("date >/tmp/changes");
-        // What a timer of the manager's, or systemd itself, would start anew.
-        std::thread::sleep(Duration::from_secs(15));
+        // What a timer of the manager's, each of which is due every second, or systemd itself would start anew.
+        std::thread::sleep(Duration::from_secs(8));
         assert_eq!(ways.map(ran), before, "{}", house.run("ps -fu ubuntu"));
         assert_eq!(ran("way"), by_path);
         assert!(!house.run("pgrep -u ubuntu").ok(), "{}", house.run("ps -fu ubuntu"));

@@ -80,7 +80,7 @@ on_each_release! {
     }
 
     fn a_home_that_never_answers_holds_up_no_other(release) {
-        let house = House::enforcing_with(release, "[schedule]\nsweep = \"*/3 * * * * *\"\n");
+        let house = House::enforcing_with(release, "[schedule]\nsweep = \"* * * * * *\"\n");
         house.write("/root/server", "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n");
         house.sh(
             "mknod /dev/fuse c 10 229 && chmod 755 /root/server && mkdir -p /srv/files/.ssh /home/shared && \

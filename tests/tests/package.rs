@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use instance_tests::{House, Instance, built_compliance_api, built_package, eventually, on_each_release};
+use instance_tests::{House, Instance, built_compliance_api, built_package, eventually, on_each_release, step};
 
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-lockdownd.conf";
 
@@ -133,8 +133,9 @@ on_each_release! {
         assert_eq!(instance.sh("dpkg -V lockdownd"), "", "what lies on disk is what was packed");
     }
 
-    fn what_is_installed_has_the_owners_and_modes_of_the_plan(release) {
+    fn what_is_installed_is_owned_linked_and_hardened_as_planned_and_comes_back_when_it_is_killed(release) {
         let instance = Instance::boot(release);
+        step("owners and modes");
         let is = |path: &str| instance.sh(&format!("stat -c '%U:%G %a' {path}"));
         assert_eq!(is("/run/lockdownd"), "root:root 755");
         assert_eq!(is("/run/lockdownd/control.sock"), "root:root 666");
@@ -148,31 +149,23 @@ on_each_release! {
         instance.sh("runuser -u _lockdownd -- cat /var/lib/lockdownd/ledger/*.jsonl");
         assert!(!instance.run("runuser -u nobody -- ls /var/lib/lockdownd/ledger").ok());
         no_secret_is_committed(&instance);
-    }
 
-    fn the_gate_is_static(release) {
-        let instance = Instance::boot(release);
+        step("the gate is static");
         let said = instance.run("ldd /usr/lib/lockdownd/login-gate");
         let said = format!("{}{}", said.stdout, said.stderr);
         assert!(said.contains("statically linked") || said.contains("not a dynamic executable"), "{said}");
-    }
 
-    fn the_unit_is_hardened(release) {
-        let instance = Instance::boot(release);
+        step("the unit is hardened");
         let score = instance.sh("systemd-analyze security --no-pager lockdownd | sed -n 's/.*exposure level.*: \\([0-9.]*\\) .*/\\1/p'");
         assert!(score.parse::<f32>().is_ok_and(|score| score <= 3.0), "exposure {score}");
         assert_eq!(instance.sh("systemctl show -P PrivateNetwork lockdownd"), "yes");
-    }
 
-    fn no_mount_point_of_the_sandbox_stands_between_homes_and_quarantine(release) {
-        let instance = Instance::boot(release);
+        step("no mount point of the sandbox stands between homes and quarantine");
         instance.useradd("frank");
         let rename = "perl -e 'rename(\"/home/frank/.profile\", \"/var/lib/lockdownd/quarantine/probe\") or die $!'";
         instance.sh(&format!("nsenter -m -t \"$(systemctl show -P MainPID lockdownd)\" {rename}"));
-    }
 
-    fn the_daemon_comes_back_when_it_is_killed(release) {
-        let instance = Instance::boot(release);
+        step("the daemon comes back when it is killed");
         let first = instance.sh("systemctl show -P MainPID lockdownd");
         for _ in 0..10 {
             instance.sh("systemctl kill -s KILL lockdownd; sleep 0.4");

@@ -231,7 +231,7 @@ on_each_release! {
 
     fn a_granted_root_is_one_session_whatever_sshd_forks_for_it(release) {
         let house = House::observing(release);
-        let more = "[schedule]\nsweep = \"*/2 * * * * *\"\n";
+        let more = "[schedule]\nsweep = \"* * * * * *\"\n";
         let config = house.config("enforce", more).replace("[\"ubuntu\", \"frank\"]", "[\"root\"]");
         house.configure(&config);
         house.await_mode("enforce");

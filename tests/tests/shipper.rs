@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use instance_tests::{Instance, eventually, on_each_release};
+use instance_tests::{Instance, eventually, on_each_release, step};
 use serde_json::Value;
 
 const OBSERVE: &str = "mode = \"observe\"\n";
@@ -27,16 +27,23 @@ fn shipped(instance: &Instance) {
 }
 
 on_each_release! {
-    fn the_shippers_unit_is_hardened(release) {
+    fn the_shipper_is_hardened_holds_up_neither_ssh_nor_the_daemon_and_does_nothing_without_a_sink(release) {
         let instance = Instance::boot(release);
+        step("the unit is hardened");
         let score = instance.sh("systemd-analyze security --no-pager lockdownd-shipper | sed -n 's/.*exposure level.*: \\([0-9.]*\\) .*/\\1/p'");
         assert!(score.parse::<f32>().is_ok_and(|score| score <= 2.0), "exposure {score}");
         assert_eq!(instance.sh("systemctl is-enabled lockdownd-shipper; systemctl is-active lockdownd-shipper"), "enabled\nactive");
         assert_eq!(instance.sh("ps -o user= -p \"$(systemctl show -P MainPID lockdownd-shipper)\""), "_lockdownd");
-    }
 
-    fn without_a_sink_the_shipper_does_nothing_and_stops_at_once(release) {
-        let instance = Instance::boot(release);
+        step("it holds up neither ssh nor the daemon");
+        for unit in ["ssh.service", "lockdownd.service", "lockdownd-gate.socket"] {
+            let before = instance.sh(&format!("systemctl show -P After -P Requires -P Wants {unit}"));
+            assert!(!before.contains("lockdownd-shipper"), "{unit}: {before}");
+        }
+        // A plain restart is quick.
+        instance.sh("timeout 4 systemctl restart lockdownd-shipper");
+
+        step("without a sink it does nothing and stops at once");
         instance.configure(OBSERVE);
         eventually("the status", LIMIT, || status(&instance)["sinks"] == serde_json::json!({}) || !instance.exists("/run/lockdownd-shipper/status.json"));
         let switches = "awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/$(systemctl show -P MainPID lockdownd-shipper)/task/*/status";
@@ -81,15 +88,5 @@ on_each_release! {
         let journal = instance.journal("-u lockdownd-shipper");
         assert!(in_auth_log(&instance).contains(&stopped), "record {stopped} is not in auth.log\n{journal}");
         assert!(!journal.contains("not shipped yet"), "{journal}");
-    }
-
-    fn the_shipper_holds_up_neither_ssh_nor_the_daemon(release) {
-        let instance = Instance::boot(release);
-        for unit in ["ssh.service", "lockdownd.service", "lockdownd-gate.socket"] {
-            let before = instance.sh(&format!("systemctl show -P After -P Requires -P Wants {unit}"));
-            assert!(!before.contains("lockdownd-shipper"), "{unit}: {before}");
-        }
-        // A plain restart is quick.
-        instance.sh("timeout 4 systemctl restart lockdownd-shipper");
     }
 }
