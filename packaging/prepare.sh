@@ -98,11 +98,12 @@ need_packages() {
     fi
 }
 
-# Installs those of the given cargo subcommands that are missing. Unoptimised: they work for seconds and would build for
-# minutes.
+# Installs those of the given cargo subcommands that are missing. Unoptimised, and without what a debugger would read: they work
+# for seconds and would build for minutes.
 need_cargo_tools() {
     local tool
     for tool in "$@"; do
-        command -v "$tool" >/dev/null || as_builder cargo install --quiet --locked --debug "$tool"
+        command -v "$tool" >/dev/null ||
+            as_builder env CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug "$tool"
     done
 }
