@@ -185,9 +185,12 @@ on_each_release! {
         let through = house.ssh("ubuntu").key(&house.frank).arg("-p").arg("7101");
         eventually("the forward is there", SOON, || house.run("ss -ltn | grep -q 127.0.0.1:7101").ok());
         let mut through = through.spawn(long);
-        std::thread::sleep(Duration::from_secs(4));
-        let listed = of_kind(&house, "granted");
-        assert!(listed.len() == 7 && listed.iter().all(|s| s["uses"].as_array().is_some_and(|u| !u.is_empty())), "{listed:?}");
+        eventually("it is seen what each of them is used for", SOON, || {
+            let listed = of_kind(&house, "granted");
+            listed.len() == 7 && listed.iter().all(|s| s["uses"].as_array().is_some_and(|uses| !uses.is_empty()))
+        });
+        // Long enough for the time to be told from none.
+        std::thread::sleep(Duration::from_secs(3));
         channels.iter_mut().chain([&mut through]).for_each(|client| drop(client.stdin()));
         through.ended_within(ENDED);
         // Each ends by itself, the one or the other way: its command is over, or its client is gone.
