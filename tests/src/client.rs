@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::device::Device;
 use crate::host::{Output, eventually, finish_within, host_command, status_number};
 use crate::instance::Instance;
 
@@ -61,6 +62,10 @@ impl Key {
     fn at(path: PathBuf) -> Self {
         let public = fs::read_to_string(path.with_extension("pub")).expect("ssh-keygen wrote it");
         Self { path, public: public.trim_end().to_owned(), fingerprint: OnceLock::new() }
+    }
+
+    pub(crate) fn of_device(path: PathBuf, public: String) -> Self {
+        Self { path, public, fingerprint: OnceLock::new() }
     }
 
     /// The private key's file on the host.
@@ -121,6 +126,17 @@ impl<'a> Ssh<'a> {
     pub fn key(self, key: &Key) -> Self {
         let path = key.path.display().to_string();
         self.arg("-i").arg(&path)
+    }
+
+    /// Offers the key in this security device.
+    pub fn device(self, device: &Device) -> Self {
+        let agent = format!("IdentityAgent={}", device.socket().display());
+        self.key(device.key()).option(&agent)
+    }
+
+    /// Logs in by this key, and answers keyboard-interactive with this code.
+    pub fn key_and_code(self, key: &Key, code: &str) -> Self {
+        self.key(key).option("PreferredAuthentications=publickey,keyboard-interactive").password(code)
     }
 
     /// Logs in from this loopback address.

@@ -18,7 +18,8 @@ use crate::mount::Overlay;
 
 /// What every root holds. An instance has no network but its own loopback.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,openssh-client,openssh-sftp-server,rsyslog,rsyslog-elasticsearch,\
-                        iproute2,procps,sudo,jq,passwd,cron,socat,at,curl,dropbear-bin,tmux,libnss-extrausers,sshfs,e2fsprogs";
+                        iproute2,procps,sudo,jq,passwd,cron,socat,at,curl,dropbear-bin,tmux,libnss-extrausers,sshfs,e2fsprogs,\
+                        libpam-oath,oathtool";
 
 /// What is done to a fresh root: units that would only make noise in a test are masked, and a machine id comes with
 /// each instance.

@@ -26,6 +26,7 @@ mod beside;
 pub mod chef;
 mod client;
 mod control_groups;
+mod device;
 mod host;
 mod house;
 mod instance;
@@ -34,6 +35,7 @@ mod mount;
 mod server;
 
 pub use client::{Client, Key, Ssh};
+pub use device::Device;
 pub use host::{Output, cache_dir, eventually, past_the_next_minute, step};
 pub use house::House;
 pub use instance::{Hierarchy, Instance, remove_leftovers};

@@ -26,7 +26,11 @@ fn in_hours(hours: i64) -> String {
 fn attributes(house: &House) -> Value {
     json!({
         "stack": "web",
-        "config": { "mode": "enforce", "accounts": { "exempt": ["breakglass"] } },
+        "config": {
+            "mode": "enforce",
+            "accounts": { "exempt": ["breakglass"], "agent_forwarding": "no", "require": { "*": "key", "root": "hardware_pin" } },
+            "sshd": { "penalty_exempt": ["10.0.0.5"] },
+        },
         "people": { "frank": { "keys": [house.frank.public()], "accounts": ["ubuntu", "frank"] } },
         "grants": { "INC-42": { "person": "frank", "account": "ubuntu", "expires_at": in_hours(2), "reason": "INC-42" } },
     })
@@ -65,8 +69,14 @@ on_each_release! {
             assert_eq!(updated.iter().filter(|one| **one == resource).count(), 1, "{resource}: {updated:?}");
         }
         house.await_mode("enforce");
+        // Settings in tables of their own, and with a name in quotes, are what the daemon reads.
+        let config = house.sh(&format!("cat {CONFIG}"));
+        for line in ["[accounts.require]\n\"*\" = \"key\"\nroot = \"hardware_pin\"", "[sshd]\npenalty_exempt = [\"10.0.0.5\"]"] {
+            assert!(config.contains(line), "{config}");
+        }
         eventually("frank gets in", SOON, || house.ssh("ubuntu").key(&house.frank).login());
         assert!(!house.ssh("ubuntu").key(&house.grace).login(), "she has no grant");
+        assert!(house.sh("cat /run/lockdownd/keys/ubuntu").contains(",no-agent-forwarding "));
 
         // Where each came from, in the record and in status, is where it stands.
         let loaded = house.records_of("config.loaded").pop().expect("one at least");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use instance_tests::{House, Key, Release, eventually, on_each_release};
+use instance_tests::{Device, House, Key, Release, eventually, on_each_release};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -71,6 +71,18 @@ on_each_release! {
         assert!(store("ubuntu").lines().all(|line| line.contains(",no-agent-forwarding")));
         house.allow("frank --account frank --for 1h");
         assert!(!store("frank").contains("no-agent-forwarding"));
+        let agent = Device::plug_in(&house.scratch(), "agent", "ed25519-sk");
+        let forwarding = |account: &str| house.ssh(account).key(&house.frank).device(&agent).option("ForwardAgent=yes");
+        let reaches = |account: &str| forwarding(account).run("ssh-add -l").stdout.contains("ED25519-SK");
+        for (rule, own, shared) in [("own", true, false), ("yes", true, true), ("no", false, false)] {
+            let exempt = "exempt = [\"breakglass\"]\n";
+            house.configure(&house.config("enforce", "").replace(exempt, &format!("{exempt}agent_forwarding = \"{rule}\"\n")));
+            eventually("the store is as the rule has it", SOON, || {
+                let options = |account: &str| !store(account).contains("no-agent-forwarding");
+                (options("frank"), options("ubuntu")) == (own, shared)
+            });
+            assert_eq!((reaches("frank"), reaches("ubuntu")), (own, shared), "{rule}");
+        }
     }
 
     fn a_link_local_address_is_told_with_its_zone_and_is_in_its_range(release) {

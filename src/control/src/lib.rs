@@ -22,12 +22,12 @@ pub use request::{
     Request, Revoke, Target, WaysIn,
 };
 pub use response::{
-    AllowedAnswer, Answer, Change, ChangeKind, Closing, ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView,
-    EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView, LedgerState, LeftRunning,
-    LockdownAnswer, Mode, Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem, QuarantineAnswer,
-    QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, Response, RestoreAnswer, RetiredAnswer,
-    RevokeAnswer, Server, SessionKind, SessionView, SessionsAnswer, Severity, SinkState, Status, Way, WayState,
-    WaysInAnswer, encode_response,
+    AllowedAnswer, Answer, BreakGlassAnswer, BreakGlassView, Change, ChangeKind, Closing, ConfigSource, ConfigState,
+    EffectiveEnd, EndCause, EndView, EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView,
+    LedgerState, LeftRunning, LockdownAnswer, Mode, Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem,
+    QuarantineAnswer, QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, RequiredView, Response,
+    RestoreAnswer, RetiredAnswer, RevokeAnswer, Server, SessionKind, SessionView, SessionsAnswer, Severity, SinkState,
+    Status, Way, WayState, WaysInAnswer, encode_response,
 };
 
 /// Where lockdownd listens for operators. Anybody may connect: each request is judged by who asks.

@@ -61,6 +61,8 @@ pub enum Request {
     QuarantineRestore(Quarantined),
     /// Remove the keys of an account that was exempt until lately → [`crate::Answer::Retired`].
     QuarantineNow(FormerlyExempt),
+    /// Whether each exempt account could log in now → [`crate::Answer::BreakGlass`].
+    BreakGlassTest,
     /// Read the configuration again and put it in force → [`crate::Answer::Reload`].
     Reload,
     /// Look at every way in, or close those that are open → [`crate::Answer::WaysIn`].
@@ -246,6 +248,7 @@ impl Request {
             | Self::Sessions
             | Self::People
             | Self::Plan
+            | Self::BreakGlassTest
             | Self::QuarantineList
             | Self::WaysIn(_) => Ok(()),
             Self::Allow(allow) => {

@@ -3,6 +3,7 @@
 //!
 //! Fields are only ever added, and every added field has a default: an older `lockdownctl` reads a newer daemon.
 
+mod break_glass;
 mod grants;
 mod listed;
 mod status;
@@ -15,14 +16,15 @@ use crate::{
     frame::{self, FrameError, MAX_FRAME},
 };
 
+pub use break_glass::{BreakGlassAnswer, BreakGlassView};
 pub use grants::{
     AllowedAnswer, EffectiveEnd, EndCause, EndView, EndWhy, GrantState, GrantView, GrantsAnswer, LeftRunning,
     LockdownAnswer, Origin, RevokeAnswer,
 };
 pub use listed::{
     Change, ChangeKind, EnforceAnswer, KeyView, PeopleAnswer, PersonView, PlanAnswer, QuarantineAnswer,
-    QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, RestoreAnswer, RetiredAnswer, SessionKind,
-    SessionView, SessionsAnswer,
+    QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, RequiredView, RestoreAnswer, RetiredAnswer,
+    SessionKind, SessionView, SessionsAnswer,
 };
 pub use status::{
     ConfigSource, ConfigState, GrantLine, LedgerState, Mode, PersonLine, Problem, Severity, SinkState, Status,
@@ -64,6 +66,8 @@ pub enum Answer {
     Restore(RestoreAnswer),
     /// To [`crate::Request::QuarantineNow`].
     Retired(RetiredAnswer),
+    /// To [`crate::Request::BreakGlassTest`].
+    BreakGlass(BreakGlassAnswer),
     /// To [`crate::Request::Reload`].
     Reload(ReloadAnswer),
     /// To [`crate::Request::WaysIn`].
@@ -113,6 +117,7 @@ impl Answer {
             | Self::QuarantineItem(_)
             | Self::Restore(_)
             | Self::Retired(_)
+            | Self::BreakGlass(_)
             | Self::Reload(_) => false,
         }
     }

@@ -20,7 +20,10 @@ pub use self::{
     names::{Named, Names},
     unheard::{LINE_WITHIN, MAX_AWAITED, Unheard},
 };
-use crate::sshd_log::{Line, User, What, Why};
+use crate::{
+    penalties::Knock,
+    sshd_log::{Line, User, What, Why},
+};
 
 /// Connections that are under way at most; sshd's `MaxStartups` is far below. Past it the oldest counts as over.
 pub const MAX_OPEN: usize = 4_096;
@@ -159,6 +162,9 @@ pub struct Book {
     next_login: u64,
     /// Logins that have not been looked at yet.
     pub logins: Vec<Login>,
+    /// What failed since it was last told of: sshd may shut its address out for that.
+    #[serde(skip)]
+    pub knocks: Vec<Knock>,
     /// What waits for the ledger, in order.
     pub out: Vec<Statement>,
 }
@@ -192,6 +198,7 @@ impl Book {
             What::Over(why) => self.over(why, user, source, place.pid, place, names, gate),
             What::OverFor { pid, why } => self.over(why, user, source, pid, place, names, gate),
             What::Dropped(why) => {
+                self.knocked(source.as_ref(), place.time, why);
                 let open = Open { why: Some(why), ..self.blank(place, None, source) };
                 self.fail(open, place.pid, false, names);
             }
@@ -283,7 +290,8 @@ impl Book {
             return;
         }
         let at = known.as_ref().and_then(|open| open.source.clone()).or_else(|| source.clone());
-        self.remember_end(pid, place.time, at);
+        self.remember_end(pid, place.time, at.clone());
+        self.knocked(at.as_ref(), place.time, known.as_ref().and_then(|open| open.why).unwrap_or(why));
         if gate.refused(pid, place.time) {
             return;
         }
@@ -291,6 +299,14 @@ impl Book {
         open.learn(place.time, user, source);
         open.because(why);
         self.fail(open, pid, false, names);
+    }
+
+    /// Past the bound nothing is told of: whoever follows the log takes them after every few lines.
+    fn knocked(&mut self, source: Option<&Source>, time: Timestamp, why: Why) {
+        let address = source.and_then(|source| source.address);
+        if let Some(address) = address.filter(|_| self.knocks.len() < MAX_OPEN) {
+            self.knocks.push(Knock { address, time, why });
+        }
     }
 
     fn has_ended(&self, pid: i32, time: Timestamp, source: Option<&Source>) -> bool {

@@ -10,6 +10,7 @@ mod error;
 mod judge;
 mod merge;
 mod place;
+mod requirement;
 mod session_rules;
 mod shipping;
 mod sources;
@@ -31,9 +32,11 @@ pub use control::Mode;
 pub use cron::{Cron, CronError, MAX_CRON_TEXT};
 pub use error::{Error, MAX_PROBLEMS, Problem};
 pub use judge::{
-    MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PEOPLE, MAX_RETAIN, MAX_SIZE, MAX_WARNING, MIN_GRANT, MIN_RETAIN, MIN_SIZE,
+    MAX_EXEMPT, MAX_GRANT, MAX_KEYS, MAX_PENALTY_EXEMPT, MAX_PEOPLE, MAX_REQUIRE, MAX_RETAIN, MAX_SIZE, MAX_WARNING,
+    MIN_GRANT, MIN_RETAIN, MIN_SIZE,
 };
 pub use place::Place;
+pub use requirement::{Demand, Require, Requirement};
 pub use session_rules::{BeforeEnforce, LeftBehind};
 pub use shipping::{MAX_ADDRESS, MAX_RECEIPT_KEYS, Ship, ShipApi, WhenFull};
 pub use sources::Holds;
@@ -61,6 +64,8 @@ pub struct Config {
     pub grants: GrantRules,
     /// Which accounts are never locked down.
     pub accounts: Accounts,
+    /// What sshd is told besides where the keys are.
+    pub sshd: SshdConfig,
     /// What happens to live sessions.
     pub sessions: Sessions,
     /// Everybody who may be given a grant. No key belongs to two of them.
@@ -126,6 +131,8 @@ pub struct Accounts {
     pub no_exempt: bool,
     /// Who may forward their agent.
     pub agent_forwarding: AgentForwarding,
+    /// What a login needs beside a grant.
+    pub require: Require,
 }
 
 /// Who may forward their SSH agent, with which whoever has the account then can log in as them.
@@ -150,6 +157,13 @@ impl AgentForwarding {
             Self::No => "no",
         }
     }
+}
+
+/// `[sshd]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SshdConfig {
+    /// Addresses that refusals do not lock out (`PerSourcePenaltyExemptList`).
+    pub penalty_exempt: BTreeSet<Cidr>,
 }
 
 /// `[sessions]`
@@ -267,6 +281,22 @@ impl Config {
             AgentForwarding::Yes => true,
             AgentForwarding::No => false,
         }
+    }
+
+    /// What a login to this account needs beside a grant.
+    #[must_use]
+    pub fn required_of(&self, account: &Account) -> Demand {
+        self.accounts.require.on(account)
+    }
+
+    /// That none of a person's keys is of a type that the account requires, in words.
+    #[must_use]
+    pub fn unfit(&self, person: &Person, account: &Account) -> Option<String> {
+        let demand = self.required_of(account);
+        let keys = self.people.get(person).map_or(&[][..], |entry| entry.keys.as_slice());
+        let fits = keys.iter().any(|key| demand.takes(key));
+        (demand.hardware && !fits)
+            .then(|| format!("{person} has no key that opens {account}, which requires {demand} (accounts.require)"))
     }
 
     /// The canonical merged form: every setting with its value in force, without comments or places. Reading it gives

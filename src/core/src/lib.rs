@@ -9,6 +9,7 @@ pub mod emergencies;
 pub mod grants;
 pub mod keys;
 pub mod machine;
+pub mod penalties;
 pub mod policy;
 pub mod process;
 pub mod recent;

@@ -73,6 +73,10 @@ pub enum Why {
     KeyOptions,
     /// A certificate was refused.
     Certificate,
+    /// The security device was not touched, and it has to be.
+    NoTouch,
+    /// The security device was not unlocked by PIN or fingerprint, and it has to be.
+    NoPin,
     /// The key was revoked.
     RevokedKey,
     /// Too many tries in one connection.
@@ -106,6 +110,8 @@ impl Why {
             Self::WrongKey => "wrong_key",
             Self::KeyOptions => "key_options",
             Self::Certificate => "certificate",
+            Self::NoTouch => "no_touch",
+            Self::NoPin => "no_pin",
             Self::RevokedKey => "revoked_key",
             Self::TooManyAttempts => "too_many_attempts",
             Self::PamRefused => "pam_refused",
@@ -130,7 +136,7 @@ impl Why {
             Self::WrongPassword => 4,
             Self::UnknownUser => 5,
             Self::NotAllowed => 6,
-            Self::KeyOptions | Self::Certificate | Self::RevokedKey => 7,
+            Self::KeyOptions | Self::Certificate | Self::NoTouch | Self::NoPin | Self::RevokedKey => 7,
             Self::TooManyAttempts => 8,
             Self::PamRefused => 9,
             Self::NoCommonAlgorithm | Self::Protocol | Self::TooManyConnections | Self::Penalty => 10,
@@ -147,6 +153,8 @@ impl Why {
             Self::WrongKey => "no key was offered that opens the account",
             Self::KeyOptions => "the key has expired or may not be used from there",
             Self::Certificate => "the certificate was refused",
+            Self::NoTouch => "the security device was not touched",
+            Self::NoPin => "the security device was not unlocked by PIN or fingerprint",
             Self::RevokedKey => "the key is revoked",
             Self::TooManyAttempts => "there were too many tries",
             Self::PamRefused => "PAM does not let the account in",
@@ -307,6 +315,11 @@ fn noted(text: &str) -> Option<Line> {
         };
         return of(Why::WrongPassword, Some(user), address(host));
     }
+    if let Some((why, who)) = by_the_device(text) {
+        let named = from(who);
+        let (user, source) = named.map_or((None, None), |(name, source)| (Some(user_of_a_try(name)), Some(source)));
+        return of(why, user, source);
+    }
     let starts = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
     if starts(&["Certificate ", "Refused by certificate options", "key_cert_check_authority:"]) {
         return of(Why::Certificate, None, None);
@@ -321,6 +334,18 @@ fn noted(text: &str) -> Option<Line> {
         return of(Why::RevokedKey, None, None);
     }
     None
+}
+
+/// `public key TYPE KEY signature for USER from ADDRESS port N rejected: …`, where a security device did less than was asked
+/// for: why, and what names the connection.
+fn by_the_device(text: &str) -> Option<(Why, &str)> {
+    let (rest, what) = text.trim_end().strip_prefix("public key ")?.rsplit_once(" rejected: ")?;
+    let why = match what {
+        "user presence (authenticator touch) requirement not met" => Why::NoTouch,
+        "user verification requirement not met" => Why::NoPin,
+        _ => return None,
+    };
+    Some((why, rest.split_once(" signature for ")?.1))
 }
 
 /// Lines that are a connection's last.

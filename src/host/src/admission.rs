@@ -13,6 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::{
+    config::Demand,
     keys::{key::Key, person::PersonKey},
     policy::admission::{
         Aging, BadShell, Bar, ForceCommand, Login, Offered, RevokedKeys, Rules, confinement, is_pattern, judge,
@@ -95,8 +96,8 @@ impl From<&PersonKey> for Candidate {
 /// What an account is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Whatever sshd has it do.
-    Login,
+    /// Whatever sshd has it do, by a login that the gate asks this of.
+    Login(Demand),
     /// A shell on the whole host, or a program that may give one.
     Shell,
 }
@@ -202,7 +203,8 @@ impl Admission {
     /// What keeps it out.
     pub fn check(&self, entry: &PasswdEntry, keys: &[Candidate], wanted: Wanted) -> Result<Effective, NoAdmission> {
         let account = entry.name.as_str();
-        let login = self.login(entry, account);
+        let second_method = matches!(wanted, Wanted::Login(demand) if demand.second_method);
+        let login = Login { second_method, ..self.login(entry, account) };
         let mut first = None;
         // A block may hold for some addresses only: an account is kept out where it is from everywhere.
         for spec in probes::around(&self.scan, account) {
@@ -282,6 +284,7 @@ impl Admission {
             shell: bad_shell(&entry.shell),
             aging,
             can_answer: typed || asks_for_more("sshd"),
+            second_method: false,
             nologin: self.nologin,
         }
     }

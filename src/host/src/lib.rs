@@ -24,6 +24,7 @@ pub mod name_service;
 pub mod pam;
 pub mod paths;
 pub mod peer;
+pub mod penalties;
 pub mod processes;
 mod programs;
 pub mod quarantine;

@@ -10,6 +10,7 @@ use std::{
     fmt,
 };
 
+use control::Cidr;
 use record::Account;
 
 use super::{
@@ -18,10 +19,11 @@ use super::{
         blocks,
         drop_in::{self, DropInError, ExemptKeyFiles, STORE_PATTERN},
         effective::{Effective, Spec, effective},
-        listener::{Invocation, Listener},
+        listener::{self, Invocation, Listener},
         probe::Probe,
         scan::{self, Disk, Scan},
     },
+    ways_in,
 };
 
 mod exempt;
@@ -30,6 +32,7 @@ pub(super) mod probes;
 mod rescue;
 
 pub use self::{
+    exempt::{Rescue, WayIn},
     kept_out::kept_out,
     rescue::{RescueWatch, Seen},
 };
@@ -51,6 +54,8 @@ pub enum When {
 pub struct ReadinessInput<'a> {
     /// The accounts that are never locked down.
     pub exempt: &'a [Account],
+    /// Addresses that refusals do not lock out (`sshd.penalty_exempt`).
+    pub penalty_exempt: &'a [Cidr],
     /// Whether `accounts.no_exempt` says that none is wanted.
     pub no_exempt: bool,
     /// Every sshd there is ([`super::sshd::listener::sshd_listeners`]).
@@ -211,8 +216,8 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
     if of_root.is_empty() {
         found.push(Obstacle::NoSshd);
     }
-    let plan = drop_in::exempt_key_files(&Invocation::standard(), input.exempt)
-        .and_then(|files| drop_in::content(&files).map(|content| (files, content)));
+    let plan = drop_in::plan(&Invocation::standard(), input.exempt, input.penalty_exempt)
+        .and_then(|plan| drop_in::content(&plan).map(|content| (plan.files, content)));
     let (files, content) = match plan {
         Ok(plan) => plan,
         Err(error) => {
@@ -260,6 +265,29 @@ pub fn without_rescue(exempt: &[Account], no_exempt: bool) -> Result<Option<Obst
 #[must_use]
 pub fn confined(exempt: &[Account]) -> Vec<String> {
     exempt::confined(exempt)
+}
+
+/// Whether each of these accounts could log in now. Runs sshd.
+///
+/// # Errors
+/// When that cannot be told of any of them.
+pub fn rescue(exempt: &[Account], enforces: bool) -> Result<Vec<Rescue>, String> {
+    exempt::rescue(exempt, enforces)
+}
+
+/// Why nobody reaches an sshd that would let an exempt account in, a sentence each.
+#[must_use]
+pub fn no_way_to_sshd() -> Vec<String> {
+    let listeners = match listener::sshd_listeners() {
+        Ok(listeners) => listeners,
+        Err(error) => return vec![format!("which sshds run cannot be told: {error}")],
+    };
+    let of_root: Vec<&Listener> = listeners.iter().filter(|listener| listener.uid == 0).collect();
+    if of_root.is_empty() {
+        return vec![Obstacle::NoSshd.to_string()];
+    }
+    let missed = of_root.into_iter().filter(|listener| ways_in::missed_drop_in(listener));
+    missed.map(|listener| format!("{} has not read {} yet: reload it", listener.title(), drop_in::PATH)).collect()
 }
 
 /// Key files by their paths, escaped, each with the fingerprints of the keys in it.

@@ -71,6 +71,7 @@ pub(crate) enum Command {
     Records(Records),
     Verify(Verify),
     Quarantine(Quarantine),
+    BreakGlass(BreakGlass),
     Check(Check),
     Metrics(Metrics),
     Generate(Generate),
@@ -282,6 +283,24 @@ pub(crate) enum QuarantineCommand {
         #[arg(add = ArgValueCandidates::new(complete::known_accounts))]
         account: Account,
     },
+}
+
+/// See to the accounts that are kept for an emergency
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct BreakGlass {
+    #[command(subcommand)]
+    pub(crate) command: BreakGlassCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BreakGlassCommand {
+    /// Could each exempt account log in now?
+    ///
+    /// Nobody is logged in. Looked at are the account's key files as sshd would (owner, mode, every directory above), shell, expiry,
+    /// age of the password, groups, sshd's rules for it, PAM, and addresses that sshd shuts out now. What PAM modules of others
+    /// decide (an LDAP server, a code) cannot be told so, and is said. Exit status 1 if one of them could not log in.
+    Test,
 }
 
 /// Check a configuration; exit status 78 if it does not check out

@@ -1,6 +1,7 @@
 //! Each command: what it asks the daemon, and how the answer reads. One module per command; this one only picks it.
 
 mod access;
+mod break_glass;
 mod check;
 mod enforce;
 mod generate;
@@ -74,6 +75,7 @@ fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
         Command::Records(args) => records::run(args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Quarantine(args) => quarantine::run(args, context),
+        Command::BreakGlass(args) => break_glass::run(&args, context),
         Command::Check(args) => check::run(&args, context),
         Command::Metrics(args) => metrics::run(&args, context),
         Command::Generate(args) => generate::run(&args),

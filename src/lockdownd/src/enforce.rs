@@ -39,6 +39,7 @@ use std::{
 use jiff::Timestamp;
 use lockdown_core::{
     machine::{Core, Event},
+    penalties::Knocks,
     policy::time::Now,
     recent::RecentLogins,
     sessions::Session,
@@ -124,6 +125,8 @@ pub struct Engine {
     pub(crate) started_at: Timestamp,
     pub(crate) last_sweep: Option<Timestamp>,
     pub(crate) reloads: reload::Reloads,
+    /// What has failed lately, for which sshd may shut addresses out.
+    pub(crate) knocks: Knocks,
     pub(crate) retired: retired::Retired,
     pub(crate) asked: Asked,
 }

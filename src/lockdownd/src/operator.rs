@@ -4,9 +4,11 @@
 //! record, with who asked, before the answer goes out.
 
 pub(crate) mod admitted;
+mod break_glass;
 pub(crate) mod look;
 mod peer;
 mod quarantine;
+mod shut_out;
 pub(crate) mod sources;
 mod trial;
 mod ways_in;
@@ -35,6 +37,7 @@ impl Engine {
             Err(refusal) => return reply.send(Err(refusal)),
         };
         let answer: Response = match request {
+            Request::BreakGlassTest => return self.try_break_glass(reply, now),
             Request::Plan => return self.answer_after_look(Waits::Plan(reply), now),
             Request::QuarantineRestore(item) => return self.restore(item, asker, reply, now),
             Request::WaysIn(asked) => return self.ways_in(asked, asker, reply, now),

@@ -91,4 +91,12 @@ impl Draft {
         self.detail.insert(key.to_owned(), value.into());
         self
     }
+
+    /// The same where there is something to add.
+    pub fn with_some(self, key: &'static str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
 }

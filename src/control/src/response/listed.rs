@@ -102,6 +102,9 @@ pub struct PersonView {
     /// Those of them that the host does not have.
     #[serde(default)]
     pub missing_accounts: Vec<Account>,
+    /// What of them requires more than a plain key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<RequiredView>,
     /// Whether they may ask the daemon, in a live granted session of their own.
     #[serde(default)]
     pub operator: bool,
@@ -114,6 +117,17 @@ pub struct PersonView {
     /// The line there, from 1.
     #[serde(default)]
     pub line: u64,
+}
+
+/// What a login of one person's to one account needs beside a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequiredView {
+    /// The account.
+    pub account: Account,
+    /// What is required, in the words of `accounts.require`.
+    pub required: Vec<String>,
+    /// Whether a key of theirs fits.
+    pub fits: bool,
 }
 
 /// One public key, never its body.

@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Accounts, BeforeEnforce, Config, Cron, GrantRules, HostConfig, HostName, LedgerConfig, LeftBehind, Mode,
-    PersonEntry, PersonKey, RenderedGrant, Schedule, Sessions, Ship, ShipApi, WhenFull,
+    PersonEntry, PersonKey, RenderedGrant, Require, Schedule, Sessions, Ship, ShipApi, SshdConfig, WhenFull,
     error::Problems,
     merge::{GrantTable, PersonTable, Settings},
     place::{Located, Place},
+    requirement::EVERY_ACCOUNT,
     shipping::{MAX_RECEIPT_KEYS, written_size},
 };
 
@@ -24,6 +25,10 @@ pub const MAX_PEOPLE: usize = 10_000;
 pub const MAX_KEYS: usize = 64;
 /// The most accounts that may be exempt.
 pub const MAX_EXEMPT: usize = 64;
+/// The most entries of `[accounts.require]`.
+pub const MAX_REQUIRE: usize = 1_000;
+/// The most entries of `sshd.penalty_exempt`.
+pub const MAX_PENALTY_EXEMPT: usize = 64;
 /// The shortest `default_duration` and `max_duration`.
 pub const MIN_GRANT: Duration = Duration::from_secs(1);
 /// The longest `default_duration` and `max_duration`: a year.
@@ -67,6 +72,7 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
     }
     let grants = grant_rules(&settings, scope, p);
     let accounts = accounts(&settings, p);
+    let sshd = sshd(&settings, p);
     let warn_before = within("warn_before", &settings.warn_before, DEFAULT_WARNING, Duration::ZERO, MAX_WARNING, p);
     let ledger = ledger(&settings, p);
     let api = ship_api(&settings, scope, p);
@@ -84,6 +90,7 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
         },
         grants,
         accounts,
+        sshd,
         sessions: Sessions {
             end_with_grant: settings.end_with_grant.is_none_or(|e| e.value),
             warn_before: Some(warn_before).filter(|w| !w.is_zero()),
@@ -196,7 +203,45 @@ fn accounts(settings: &Settings, p: &mut Problems) -> Accounts {
         p.add(place, "no_exempt = true, and yet accounts are exempt", "drop no_exempt, or write exempt = []");
     }
     let agent_forwarding = settings.agent_forwarding.as_ref().map(|rule| rule.value).unwrap_or_default();
-    Accounts { exempt: list.iter().map(|account| account.value.clone()).collect(), no_exempt, agent_forwarding }
+    let require = require(settings, list, p);
+    Accounts {
+        exempt: list.iter().map(|account| account.value.clone()).collect(),
+        no_exempt,
+        agent_forwarding,
+        require,
+    }
+}
+
+fn require(settings: &Settings, exempt: &[Located<Account>], p: &mut Problems) -> Require {
+    let mut require = Require::default();
+    if let Some(Located { place, .. }) = settings.require.get(MAX_REQUIRE) {
+        let what = format!("[accounts.require] has {} entries", settings.require.len());
+        p.add(place, what, format!("at most {MAX_REQUIRE} are taken"));
+    }
+    for Located { value: (name, requirement), place } in settings.require.iter().take(MAX_REQUIRE) {
+        if name == EVERY_ACCOUNT {
+            require.everywhere = Some(*requirement);
+            continue;
+        }
+        match name.parse::<Account>() {
+            Ok(account) if exempt.iter().any(|exempt| exempt.value == account) => {
+                let what = format!("{account} is exempt: it keeps its own keys, and nothing is required of it");
+                p.add(place, what, format!("drop {account} here or from accounts.exempt"));
+            }
+            Ok(account) => drop(require.of.insert(account, *requirement)),
+            Err(error) => p.add(place, error.to_string(), "name an account, or \"*\" for every one"),
+        }
+    }
+    require
+}
+
+fn sshd(settings: &Settings, p: &mut Problems) -> SshdConfig {
+    let list = settings.penalty_exempt.as_ref().map_or(&[][..], |list| &list.value);
+    if let Some(Located { place, .. }) = settings.penalty_exempt.as_ref().filter(|_| list.len() > MAX_PENALTY_EXEMPT) {
+        let what = format!("penalty_exempt has {} addresses", list.len());
+        p.add(place, what, format!("at most {MAX_PENALTY_EXEMPT} are taken: name networks, as 10.0.0.0/24"));
+    }
+    SshdConfig { penalty_exempt: list.iter().map(|range| range.value).collect() }
 }
 
 fn people(tables: Vec<PersonTable>, accounts: &Accounts, p: &mut Problems) -> BTreeMap<Person, PersonEntry> {

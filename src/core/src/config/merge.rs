@@ -9,9 +9,10 @@ use record::{Account, Person};
 use ssh_key::PublicKey;
 
 use super::{
-    AgentForwarding, BeforeEnforce, Cron, HostName, LeftBehind, Mode, WhenFull,
+    AgentForwarding, BeforeEnforce, Cron, HostName, LeftBehind, Mode, Requirement, WhenFull,
     error::{Problems, quoted},
     place::{Located, Place, Source},
+    requirement::requirement,
     session_rules, shipping,
     table::{Table, parse},
 };
@@ -38,6 +39,8 @@ pub(super) struct Settings {
     pub(super) end_with_grant: Option<Located<bool>>,
     pub(super) warn_before: Option<Located<Duration>>,
     pub(super) agent_forwarding: Option<Located<AgentForwarding>>,
+    pub(super) require: Vec<Located<(String, Requirement)>>,
+    pub(super) penalty_exempt: Option<Located<Vec<Located<Cidr>>>>,
     pub(super) before_enforce: Option<Located<BeforeEnforce>>,
     pub(super) left_behind: Option<Located<LeftBehind>>,
     pub(super) retain: Option<Located<Duration>>,
@@ -86,6 +89,7 @@ impl Settings {
         self.schedule(top.table("schedule", "[schedule]", problems), problems);
         self.grants(top.table("grants", "[grants]", problems), problems);
         self.accounts(top.table("accounts", "[accounts]", problems), problems);
+        self.sshd(top.table("sshd", "[sshd]", problems), problems);
         self.sessions(top.table("sessions", "[sessions]", problems), problems);
         for table in top.tables("person", "[[person]]", problems) {
             self.person(table, problems);
@@ -128,6 +132,22 @@ impl Settings {
         }
         put(&mut self.no_exempt, table.boolean("no_exempt", problems));
         put(&mut self.agent_forwarding, word(table.string("agent_forwarding", problems), agent_forwarding, problems));
+        if let Some(mut require) = table.table("require", "[accounts.require]", problems) {
+            for (account, word) in require.named_strings(problems) {
+                let Some(Located { value, place }) = self::word(Some(word), requirement, problems) else { continue };
+                // As every other setting: the later file's word for an account.
+                self.require.retain(|known| known.value.0 != account);
+                self.require.push(Located { value: (account, value), place });
+            }
+        }
+        self.end(table, problems);
+    }
+
+    fn sshd(&mut self, table: Option<Table<'_>>, problems: &mut Problems) {
+        let Some(mut table) = table else { return };
+        if let Some(Located { value, place }) = table.strings("penalty_exempt", problems) {
+            self.penalty_exempt = Some(Located { value: words(value, str::parse, problems), place });
+        }
         self.end(table, problems);
     }
 

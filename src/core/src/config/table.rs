@@ -97,6 +97,21 @@ impl<'t> Table<'t> {
         Some(Located { value: texts, place })
     }
 
+    /// Every key of the table with its string, whatever the keys are.
+    pub(super) fn named_strings(&mut self, problems: &mut Problems) -> Vec<(String, Located<&'t str>)> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let read = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &'t Spanned<DeValue<'t>>)| {
+            let place = self.source.place(key.span().start);
+            let name = key.get_ref().as_ref();
+            match value.get_ref().as_str() {
+                Some(text) => Some((name.to_owned(), Located { value: text, place })),
+                None => wrong_type(&quoted(name), value.get_ref(), &place, "a string in double quotes", problems),
+            }
+        };
+        entries.into_iter().filter_map(read).collect()
+    }
+
     pub(super) fn table(
         &mut self,
         key: &'static str,

@@ -188,6 +188,43 @@ fn an_exempt_account_takes_no_grants() {
 }
 
 #[test]
+fn what_is_required_is_said_for_accounts_or_every_one_and_the_later_file_counts() {
+    let o = "mode = \"observe\"\n[accounts.require]\n";
+    let config = Config::parse(&[
+        ("a.toml", &format!("{o}\"*\" = \"key\"\nroot = \"hardware\"\ndeploy = \"second_method\"")),
+        ("b.toml", "[accounts.require]\nroot = \"hardware_pin\""),
+    ]);
+    let require = config.expect("good").accounts.require;
+    let words = |account: &str| require.on(&account.parse().expect("a name")).words();
+    assert_eq!((words("root"), words("deploy")), (vec!["hardware_pin"], vec!["second_method"]));
+    assert!(words("ubuntu").is_empty());
+    refused(
+        &format!("{o}root = \"fido\""),
+        &["c.toml:3:1: \"fido\" is nothing that can be required", "\"hardware_pin\""],
+    );
+    refused(&format!("{o}root = 1"), &["c.toml:3:1: \"root\" is of type integer"]);
+    refused(&format!("{o}\"a:b\" = \"key\""), &["c.toml:3:1", "valid account", "\"*\" for every one"]);
+    refused(
+        "mode = \"observe\"\n[accounts]\nexempt = [\"bg\"]\nrequire = { bg = \"hardware\" }",
+        &["bg is exempt", "nothing is required of it"],
+    );
+    let many: String = (0..=MAX_REQUIRE).map(|n| format!("a{n} = \"key\"\n")).collect();
+    refused(&format!("{o}{many}"), &["has 1001 entries; at most 1000"]);
+}
+
+#[test]
+fn addresses_that_refusals_do_not_lock_out_are_networks_without_host_bits() {
+    let with = |list: &str| format!("mode = \"observe\"\n[sshd]\npenalty_exempt = [{list}]");
+    let config = good(&with("\"10.0.0.5\", \"2001:db8::/32\", \"10.0.0.5/32\""));
+    let written: Vec<String> = config.sshd.penalty_exempt.iter().map(ToString::to_string).collect();
+    assert_eq!(written, ["10.0.0.5/32", "2001:db8::/32"]);
+    refused(&with("\"10.0.0.5/8\""), &["c.toml:3:19", "10.0.0.0/8"]);
+    refused(&with("\"*\""), &["is not an address range"]);
+    let many: Vec<String> = (0..=MAX_PENALTY_EXEMPT).map(|n| format!("\"10.0.0.{n}\"")).collect();
+    refused(&with(&many.join(",")), &["penalty_exempt has 65 addresses; at most 64"]);
+}
+
+#[test]
 fn a_grant_in_config_must_be_one_that_could_be_given() {
     let grant = |lines: &str| format!("{FRANK}[[grant]]\n{lines}\n");
     let full = "person = \"frank\"\naccount = \"ubuntu\"\nexpires_at = \"2026-12-01T18:00:00Z\"\nreason = \"INC-42\"";

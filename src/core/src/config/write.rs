@@ -7,7 +7,9 @@ use control::format_duration;
 
 use ssh_key::PublicKey;
 
-use super::{Config, HostName, PersonEntry, RenderedGrant, ShipApi, shipping::written_size};
+use super::{
+    Config, HostName, PersonEntry, RenderedGrant, Require, ShipApi, requirement::EVERY_ACCOUNT, shipping::written_size,
+};
 
 /// Every setting with its value in force, people by name, grants in the order of the files; no comments, no places.
 pub(super) fn config(config: &Config) -> String {
@@ -33,6 +35,18 @@ pub(super) fn config(config: &Config) -> String {
     key(&mut out, "exempt", list(config.accounts.exempt.iter()));
     key(&mut out, "no_exempt", config.accounts.no_exempt);
     key(&mut out, "agent_forwarding", text(config.accounts.agent_forwarding.as_str()));
+    let require = &config.accounts.require;
+    if *require != Require::default() {
+        section(&mut out, "[accounts.require]");
+        if let Some(everywhere) = require.everywhere {
+            key(&mut out, &quoted_key(EVERY_ACCOUNT), text(everywhere.as_str()));
+        }
+        for (account, requirement) in &require.of {
+            key(&mut out, &quoted_key(account.as_str()), text(requirement.as_str()));
+        }
+    }
+    section(&mut out, "[sshd]");
+    key(&mut out, "penalty_exempt", list(config.sshd.penalty_exempt.iter()));
     section(&mut out, "[sessions]");
     key(&mut out, "end_with_grant", config.sessions.end_with_grant);
     key(&mut out, "warn_before", length(config.sessions.warn_before.unwrap_or_default()));
@@ -105,6 +119,16 @@ fn section(out: &mut String, heading: &str) {
 
 fn key(out: &mut String, name: &str, value: impl Display) {
     writeln!(out, "{name} = {value}").expect("a string takes everything");
+}
+
+/// A key that may hold any character: a basic string, the only quoted form of a key that takes all of them.
+fn quoted_key(name: &str) -> String {
+    let escaped = name.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 fn text(value: &str) -> String {

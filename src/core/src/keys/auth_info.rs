@@ -3,8 +3,6 @@
 //! One method a line, `METHOD[/SUBMETHOD]`, for public keys with the key behind it (sshd_config(5), "ExposeAuthInfo").
 //! It must never take a certificate for the key inside it, nor leave out one of several keys.
 
-use record::Fingerprint;
-
 use super::{key::Key, wire};
 
 /// The most bytes of it that are read: an RSA key of 16,384 bits needs 2,800.
@@ -13,11 +11,14 @@ pub const MAX_AUTH_INFO: usize = 16 * 1024;
 /// The most methods in it: sshd takes a few at the very most.
 pub const MAX_METHODS: usize = 16;
 
+/// The method that counts as a second one.
+const SECOND_METHOD: &str = "keyboard-interactive";
+
 /// The methods by which one login was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthInfo {
     methods: Vec<String>,
-    keys: Vec<Result<Fingerprint, Why>>,
+    keys: Vec<Result<Key, Why>>,
     broken: Option<Why>,
 }
 
@@ -70,7 +71,7 @@ fn is_method(word: &str) -> bool {
 }
 
 /// `TYPE BASE64`, exactly as sshd writes it.
-fn plain_key(text: &str) -> Result<Fingerprint, Why> {
+fn plain_key(text: &str) -> Result<Key, Why> {
     let (word, base64) = text.split_once(' ').ok_or(Why::Malformed)?;
     if wire::is_certificate_name(word.as_bytes()) {
         return Err(Why::Certificate);
@@ -80,7 +81,7 @@ fn plain_key(text: &str) -> Result<Fingerprint, Why> {
         _ => Why::Malformed,
     })?;
     let key = Key::new(data);
-    if key.algorithm() == word && key.base64() == base64 { Ok(key.fingerprint()) } else { Err(Why::Malformed) }
+    if key.algorithm() == word && key.base64() == base64 { Ok(key) } else { Err(Why::Malformed) }
 }
 
 impl AuthInfo {
@@ -91,11 +92,17 @@ impl AuthInfo {
         &self.methods
     }
 
+    /// Whether the person was asked for something beside the key, by whatever PAM asks with.
+    #[must_use]
+    pub fn has_second_method(&self) -> bool {
+        self.methods.iter().any(|method| method.split('/').next() == Some(SECOND_METHOD))
+    }
+
     /// The keys that this login was let in by, in sshd's order: one, or several where `AuthenticationMethods` asks for them.
     ///
     /// # Errors
     /// [`Why`], unless plain public keys alone were verified, beside whatever other methods.
-    pub fn plain_keys(&self) -> Result<Vec<Fingerprint>, Why> {
+    pub fn plain_keys(&self) -> Result<Vec<Key>, Why> {
         match (self.broken, self.keys.as_slice()) {
             (Some(why), _) => Err(why),
             (None, []) => Err(Why::NoKey),
@@ -112,7 +119,9 @@ mod tests {
     use crate::keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT};
 
     fn single(text: &str) -> Result<String, Why> {
-        parse(text).plain_keys().map(|keys| keys.iter().map(Fingerprint::as_str).collect::<Vec<_>>().join(","))
+        parse(text)
+            .plain_keys()
+            .map(|keys| keys.iter().map(|key| key.fingerprint().to_string()).collect::<Vec<_>>().join(","))
     }
 
     #[test]
@@ -126,6 +135,21 @@ mod tests {
             single(&format!("hostbased {P256} root client.example\npublickey {ED25519}\n")),
             Ok(ED25519_FINGERPRINT.to_owned())
         );
+    }
+
+    #[test]
+    fn only_keyboard_interactive_is_a_second_method() {
+        for (beside, is_one) in [
+            ("keyboard-interactive/pam", true),
+            ("keyboard-interactive", true),
+            ("password", false),
+            ("keyboard-interactivex", false),
+            ("gssapi-with-mic", false),
+        ] {
+            assert_eq!(parse(&format!("publickey {ED25519}\n{beside}\n")).has_second_method(), is_one, "{beside}");
+            assert_eq!(parse(&format!("{beside}\npublickey {ED25519}\n")).has_second_method(), is_one, "{beside}");
+        }
+        assert!(!parse(&format!("publickey {ED25519}\npublickey {RSA}\n")).has_second_method());
     }
 
     #[test]

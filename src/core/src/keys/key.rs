@@ -47,6 +47,12 @@ impl Key {
         self.0.rsa().map(|rsa| wire::bits(&rsa.n))
     }
 
+    /// Whether this is a key of a security device (FIDO).
+    #[must_use]
+    pub fn is_hardware(&self) -> bool {
+        matches!(self.0.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256)
+    }
+
     /// Whether this is a DSA key.
     #[must_use]
     pub fn is_dsa(&self) -> bool {

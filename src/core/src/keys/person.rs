@@ -16,6 +16,9 @@ pub const MAX_TEXT: usize = 8192;
 /// The fewest bits of a person's RSA key. sshd's own bound is 1024; NIST SP 800-131A has disallowed that since 2014.
 pub const MIN_RSA_BITS: usize = 2048;
 
+/// The types of key that sit in a security device.
+pub const HARDWARE_TYPES: [&str; 2] = ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"];
+
 /// The types of key that a person may have.
 const TYPES: &str = "ssh-ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521, ssh-rsa, \
                      sk-ssh-ed25519@openssh.com or sk-ecdsa-sha2-nistp256@openssh.com";
@@ -122,6 +125,12 @@ impl PersonKey {
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.0
+    }
+
+    /// Whether it sits in a security device (FIDO): sshd then asks for a touch.
+    #[must_use]
+    pub fn is_hardware(&self) -> bool {
+        self.0.is_hardware()
     }
 
     /// The SHA-256 fingerprint as `ssh-keygen -l` prints it.

@@ -14,6 +14,10 @@ pub const RSA_1024: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDL/GLKEEe5CdNr
 pub const P256: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBH1SgjqfUbRzhKLFXVrqzShTMgnJKIvhr60Tf98JLYzK3KEFK8PR7RlCbDw+aRdcPYxUPmWLwgE+p9pKyhb0Jtw=";
 /// The fingerprint of [`P256`].
 pub const P256_FINGERPRINT: &str = "SHA256:6oV15GyJRUFMichvCXpJ9OKlGGD1mTXN/BMKre9vqN0";
+/// An Ed25519 key of a security device.
+pub const SK_ED25519: &str = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAPMj6wkmR3hnZ/7PcgTxdf8aImTAYAuz+lL0D/NYSRMAAAABHNzaDo=";
+/// An ECDSA key of a security device.
+pub const SK_P256: &str = "sk-ecdsa-sha2-nistp256@openssh.com AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb20AAAAIbmlzdHAyNTYAAABBBH/prLvUO96EXkz++PrRkhfEZpGIBSAziX1ZjY2Jx0lU4J/Thw9hMygVtFoGR9d5gT2UeqkwE5YhgpL5/QNjbowAAAAEc3NoOg==";
 /// A DSA key, which sshd takes no more.
 pub const DSA: &str = "ssh-dss AAAAB3NzaC1kc3MAAACBAJLfHp/xJJb0Qw8ai1nZwMKSpHQQTDMIUypCWE7EH7DKxXjfI7REyg9M287xzxM3Ba1rRyjHiqHWgnnN1dx5PIUeYA0NXAKp6nUOOkjlBftrCoiXhTREoJp5uaPzrv7NLx3ibHZbNnnOf3bWEKhyd69iFgVr45vrdIOtWu8280nrAAAAFQDpuMNOLkNbqEOSY0vr3nW77T3LsQAAAIB7GNoKVEk8HrxzWFqvtRfBWxggTPw/2byR3D/FUnWy1nQpvSSgvBac56N1vXKRQ7BTdg6HeVpNAPRAp2yDI0l1acnCk6t9w4jjxefPmI9cXqEJY7TsUu5fBJLy8EZwp6wIv8TuSA/R4G+WA049URfxLQy9diDQIKXHkYrWOG2SCAAAAIEAkXMVjvFilk9ND5YmZBOVilvGvRo7WWFHk0lxDzsuSsDVAPfpusTWDf1bkd8joF783JQ7ieXLcXrbii5ec8YdNZ4kievuPwnVbVN7Z5fDXtj3gsb5GEn0gb8dsY6M7btnTOewZEEBV9pp8ir0fkFMU1+2XCK39ynxZKcUFENecGs=";
 /// A certificate over an Ed25519 key.

@@ -10,10 +10,13 @@ use super::{
     Core, Effect, First, MAX_LISTED, NotInForce, PATIENCE, Token, disk_refusal, grant_view,
     recorder::{NotWritten, Room},
 };
-use crate::policy::{
-    admission,
-    grant::{Grant, Origin},
-    time::{Deadline, Now},
+use crate::{
+    keys::person::{HARDWARE_TYPES, PersonKey},
+    policy::{
+        admission,
+        grant::{Grant, Origin},
+        time::{Deadline, Now},
+    },
 };
 
 /// Who asks: checked, and ready for the record.
@@ -104,7 +107,8 @@ impl Core {
             self.push(Effect::AnswerAllowed(token, Box::new(answer)));
             return Ok(());
         }
-        let draft = created(&grant, before.as_ref(), asker, &terms.reason);
+        let required = self.config.required_of(&grant.account).for_record();
+        let draft = created(&grant, before.as_ref(), asker, &terms.reason).with_some("required", required);
         let pending = PendingAllow {
             asked,
             terms,
@@ -232,6 +236,7 @@ impl Core {
                 .hint("add one to their [[person]] and reload"));
         }
         let account = self.account_for(asked)?;
+        self.judge_keys(&asked.person, &entry.keys, &account)?;
         let uid = self.uid_of(&account).ok_or_else(|| self.unknown_account(&account))?;
         if let Some(other) = self.kept_for(&account) {
             let message =
@@ -255,6 +260,23 @@ impl Core {
         let starts_at = self.begins_at(asked, now)?;
         let span = self.span(asked)?;
         Ok(Terms { person: asked.person.clone(), account, uid, reason, starts_at, span })
+    }
+
+    /// Whether one of the person's keys is of a type that the account requires.
+    fn judge_keys(&self, person: &Person, keys: &[PersonKey], account: &Account) -> Result<(), Refusal> {
+        let Some(message) = self.unfit(person, account) else { return Ok(()) };
+        let refusal = Refusal::new(RefusalCode::NoKey, message).hint(format!(
+            "a key of the type {} would: ssh-keygen -t ed25519-sk makes one; add it to their [[person]] and reload. They have:",
+            HARDWARE_TYPES.join(" or ")
+        ));
+        let keys = keys.iter().take(MAX_LISTED);
+        Err(keys.fold(refusal, |refusal, key| refusal.detail(format!("{} {}", key.algorithm(), key.fingerprint()))))
+    }
+
+    /// That none of the person's keys is of a type that the account requires.
+    #[must_use]
+    pub fn unfit(&self, person: &Person, account: &Account) -> Option<String> {
+        self.config.unfit(person, account)
     }
 
     fn unknown_account(&self, account: &Account) -> Refusal {
@@ -372,6 +394,19 @@ impl Core {
         Some(format!("{} cannot log in yet: the key is not in place, since {why}; it is tried again", grant.person))
     }
 
+    /// What a person has to know who has other keys too, or needs more than one.
+    fn which_keys(&self, grant: &Grant) -> Option<String> {
+        let demand = self.config.required_of(&grant.account);
+        let keys = self.config.people.get(&grant.person).map_or(&[][..], |entry| entry.keys.as_slice());
+        let fit: Vec<String> =
+            keys.iter().filter(|key| demand.takes(key)).map(|key| key.fingerprint().to_string()).collect();
+        let by = match fit.len() == keys.len() {
+            true => String::new(),
+            false => format!(": by {}, and by no other key of theirs", fit.join(" or ")),
+        };
+        demand.is_more_than_a_key().then(|| format!("{} requires {demand}{by}", grant.account))
+    }
+
     fn allowed(&self, asked: &Allow, terms: &Terms, grant: &Grant, before: Option<&Grant>, now: Now) -> AllowedAnswer {
         let mut notes = Vec::new();
         // By its ceiling, and not by the moment that the disk took.
@@ -385,6 +420,7 @@ impl Core {
                 "grants.max_duration ({most}) counts from the grant's beginning and ends it earlier than asked"
             ));
         }
+        notes.extend(self.which_keys(grant));
         if !self.enforces() {
             notes.push("this host only observes: the key is put in place once mode is \"enforce\"".to_owned());
         }

@@ -289,7 +289,8 @@ impl Core {
     fn judge(&self, asked: &LoginAsked, account: &Account, source: &Source, now: Now) -> Result<Admitted, Refused> {
         self.judge_shared(account)?;
         let auth_info = asked.question.auth_info.as_deref().unwrap_or_default();
-        let attempt = Attempt { account, uid: self.uid_of(account), auth_info, address: source.address };
+        let demand = self.config.required_of(account);
+        let attempt = Attempt { account, uid: self.uid_of(account), auth_info, demand, address: source.address };
         let admitted = login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)?;
         let Some(maker) = &asked.made_here else { return Ok(admitted) };
         let behind = maker.as_ref().map(|maker| self.all_behind(maker, &admitted.person));
@@ -332,7 +333,7 @@ impl Core {
     /// observe let it in at once; its record follows.
     fn open_session(&mut self, question: &Question, session: Session, now: Now) -> Verdict {
         let must_be_recorded = self.enforces() && session.standing != Standing::Emergency;
-        let draft = opened(question, &session);
+        let draft = opened(question, &session).with_some("required", self.required_words(&session));
         let kept = self.keep_session(session.clone());
         match (must_be_recorded, kept) {
             (true, true) => Verdict::OnceRecorded(Box::new(session), Box::new(draft)),
@@ -344,6 +345,11 @@ impl Core {
                 Answer::allow().into()
             }
         }
+    }
+
+    /// What the account required of a login that stands on a grant; nothing where a key did.
+    fn required_words(&self, session: &Session) -> Option<Vec<&'static str>> {
+        session.grant().and_then(|_| self.config.required_of(&session.account).for_record())
     }
 
     fn record_emergency(&mut self, question: &Question, account: &Account, now: Now) {
@@ -393,6 +399,12 @@ fn told(account: &str, why: &Refused) -> String {
                 .to_owned()
         }
         Refused::SharedUserId(_) => "Ask an operator for an account with a user id of its own.".to_owned(),
+        Refused::NotHardware(..) => "Log in with the key in your security device (ssh -i); an operator sees which of your keys fit: \
+             lockdownctl people"
+            .to_owned(),
+        Refused::NoSecondMethod(..) => format!(
+            "An operator has to tell sshd: AuthenticationMethods publickey,keyboard-interactive, in a block Match User {account}"
+        ),
         Refused::UnknownKey(_) => "Ask an operator to add your key to the configuration.".to_owned(),
         _ => format!("Ask an operator: lockdownctl allow {person} --account {account} --for 2h --reason TICKET"),
     };

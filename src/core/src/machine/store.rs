@@ -14,7 +14,7 @@ use crate::{
     policy::{
         self,
         grant::Grant,
-        store::{MAX_STORE_FILE, Wanted},
+        store::{MAX_STORE_FILE, Rules, Wanted},
         time::Now,
     },
 };
@@ -193,9 +193,12 @@ impl Core {
 
     fn wanted_of<'a>(&'a self, grants: impl Iterator<Item = &'a Grant>, now: Now) -> Wanted {
         let keys_of = |person: &Person| self.keys_of(person);
-        let may_forward = |account: &Account| self.config.may_forward_agents(account);
+        let rules = |account: &Account| Rules {
+            may_forward_agents: self.config.may_forward_agents(account),
+            demand: self.config.required_of(account),
+        };
         let style = self.around.style.as_ref().unwrap_or(&ExpiryStyle::Utc);
-        policy::store::wanted(grants, keys_of, may_forward, style, now)
+        policy::store::wanted(grants, keys_of, rules, style, now)
     }
 }
 

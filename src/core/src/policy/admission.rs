@@ -102,6 +102,8 @@ pub struct Login {
     pub aging: Option<Aging>,
     /// Whether it could answer keyboard-interactive: it has a password, or PAM asks for something else.
     pub can_answer: bool,
+    /// Whether the gate asks for keyboard-interactive beside the key (`accounts.require`).
+    pub second_method: bool,
     /// Whether `/etc/nologin` is there.
     pub nologin: bool,
 }
@@ -164,6 +166,8 @@ pub enum Bar {
     PublicKey,
     /// `AuthenticationMethods`, and what it says.
     Methods(String),
+    /// The gate asks for a second method, and by `AuthenticationMethods`, if there is one, sshd does not.
+    SecondMethod(Option<String>),
     /// `PubkeyAcceptedAlgorithms` takes none of these types of keys.
     Algorithms(Vec<String>),
     /// Every key is an RSA key below so many bits (`RequiredRSASize`).
@@ -189,7 +193,7 @@ impl Bar {
             Self::AllowGroups => Some("allowgroups"),
             Self::Root(_) => Some("permitrootlogin"),
             Self::PublicKey => Some("pubkeyauthentication"),
-            Self::Methods(_) => Some("authenticationmethods"),
+            Self::Methods(_) | Self::SecondMethod(Some(_)) => Some("authenticationmethods"),
             Self::Algorithms(_) => Some("pubkeyacceptedalgorithms"),
             Self::ShortRsa(_) => Some("requiredrsasize"),
             Self::Revoked(_) => Some("revokedkeys"),
@@ -238,6 +242,16 @@ impl Bar {
                 "AuthenticationMethods{at} is {value}, which {account} cannot meet: have it include publickey alone, for \
                  instance in a block `Match User {account}`"
             ),
+            Self::SecondMethod(value) => {
+                let what = match value {
+                    Some(value) => format!("AuthenticationMethods{at} is {value}"),
+                    None => "sshd has no AuthenticationMethods".to_owned(),
+                };
+                format!(
+                    "accounts.require asks for a second method, and {what}, so that sshd asks for none: set \
+                     AuthenticationMethods publickey,keyboard-interactive, for instance in a block `Match User {account}`"
+                )
+            }
             Self::Algorithms(types) => {
                 format!(
                     "PubkeyAcceptedAlgorithms{at} takes no key of the type {}: add it, or use another key",
@@ -297,10 +311,24 @@ pub fn judge(rules: &Rules, login: &Login, keys: &[Offered], today: i64) -> Vec<
     }
     let (usable, bar) = by_keys(rules, keys);
     bars.extend(bar);
-    if !rules.methods.is_empty() && !rules.methods.iter().any(|list| can_meet(list, rules, login, usable.max(1))) {
-        bars.push(Bar::Methods(rules.methods.join(" ")));
-    }
+    bars.extend(by_methods(rules, login, usable.max(1)));
     bars
+}
+
+/// What the lists of methods have against it.
+fn by_methods(rules: &Rules, login: &Login, keys: usize) -> Option<Bar> {
+    let said = || rules.methods.join(" ");
+    let met: Vec<&String> = rules.methods.iter().filter(|list| can_meet(list, rules, login, keys)).collect();
+    let has_second = |list: &&&String| methods_of(list).any(|method| method == "keyboard-interactive");
+    match (rules.methods.is_empty(), met.is_empty()) {
+        (false, true) => Some(Bar::Methods(said())),
+        _ if !login.second_method || met.iter().any(|list| has_second(&list)) => None,
+        _ => Some(Bar::SecondMethod(rules.methods.iter().any(|list| list != "any").then(said))),
+    }
+}
+
+fn methods_of(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|method| method.split(':').next().unwrap_or(method))
 }
 
 /// What leaves somebody who gets in without a shell on the whole host: wanted for some accounts, and no rescue.
@@ -367,7 +395,7 @@ fn can_meet(list: &str, rules: &Rules, login: &Login, keys: usize) -> bool {
     if list == "any" {
         return true;
     }
-    let methods: Vec<&str> = list.split(',').map(|m| m.split(':').next().unwrap_or(m)).collect();
+    let methods: Vec<&str> = methods_of(list).collect();
     let with_keys = methods.iter().filter(|method| **method == "publickey").count();
     let typed = login.aging.is_none_or(|aging| aging.password);
     let others_are_met = methods.iter().all(|method| match *method {

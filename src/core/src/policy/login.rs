@@ -10,7 +10,10 @@ use record::{Account, Fingerprint, GrantId, Person, SessionId};
 
 use super::grant::Grant;
 use super::time::Now;
-use crate::keys::auth_info;
+use crate::{
+    config::Demand,
+    keys::{auth_info, key::Key},
+};
 
 /// A login that goes on: whose it is and on which grant it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,10 @@ pub enum Refused {
     UnknownKey(Fingerprint),
     /// The key's person has no active grant on the account.
     NoGrantForPerson(Person, Fingerprint),
+    /// The account requires a key in a security device, and this is none.
+    NotHardware(Person, Fingerprint, Demand),
+    /// The account requires keyboard-interactive beside the key, and sshd did not ask for it.
+    NoSecondMethod(Person, Fingerprint),
     /// The person's grants on the account hold for other addresses only.
     OtherAddress(Person, Fingerprint),
     /// The connection comes from this host, out of another person's session: on an account that several people have, whoever
@@ -67,6 +74,8 @@ impl Refused {
         match self {
             Self::UnknownKey(key)
             | Self::NoGrantForPerson(_, key)
+            | Self::NotHardware(_, key, _)
+            | Self::NoSecondMethod(_, key)
             | Self::OtherAddress(_, key)
             | Self::UnknownClient(_, key, _)
             | Self::ThroughSession { fingerprint: key, .. } => Some(key),
@@ -79,6 +88,8 @@ impl Refused {
     pub fn person(&self) -> Option<&Person> {
         match self {
             Self::NoGrantForPerson(person, _)
+            | Self::NotHardware(person, ..)
+            | Self::NoSecondMethod(person, _)
             | Self::OtherAddress(person, _)
             | Self::UnknownClient(person, ..)
             | Self::ThroughSession { person, .. } => Some(person),
@@ -96,6 +107,8 @@ impl Refused {
             Self::NotOnePlainKey(_) => "not_one_plain_key",
             Self::UnknownKey(_) => "unknown_key",
             Self::NoGrantForPerson(..) => "no_grant_for_person",
+            Self::NotHardware(..) => "not_hardware",
+            Self::NoSecondMethod(..) => "no_second_method",
             Self::OtherAddress(..) => "other_address",
             Self::ThroughSession { .. } => "through_session",
             Self::UnknownClient(..) => "unknown_client",
@@ -116,6 +129,12 @@ impl fmt::Display for Refused {
             Self::NotOnePlainKey(why) => write!(f, "{why}"),
             Self::UnknownKey(key) => write!(f, "the key {key} belongs to nobody whom the configuration names"),
             Self::NoGrantForPerson(person, _) => write!(f, "{person} has no active grant on this account"),
+            Self::NotHardware(person, _, demand) => {
+                write!(f, "this account requires {demand}, and {person}'s key is none")
+            }
+            Self::NoSecondMethod(..) => {
+                write!(f, "this account requires keyboard-interactive beside the key, and sshd did not ask for it")
+            }
             Self::OtherAddress(person, _) => write!(f, "{person}'s grant does not hold for this address"),
             Self::ThroughSession { person, of: Some(of), .. } => {
                 write!(f, "this connection with {person}'s key was made on this host in a session of {of}")
@@ -161,6 +180,8 @@ pub struct Attempt<'a> {
     pub uid: Option<u32>,
     /// `SSH_AUTH_INFO_0`: what sshd has verified.
     pub auth_info: &'a str,
+    /// What the account requires beside a grant.
+    pub demand: Demand,
     /// Where the connection comes from; absent for a local socket.
     pub address: Option<IpAddr>,
 }
@@ -178,7 +199,9 @@ pub fn judge_session<'a>(
     now: Now,
 ) -> Result<Admitted, Refused> {
     let uid = attempt.uid.ok_or(Refused::UnknownAccount)?;
-    let keys = auth_info::parse(attempt.auth_info).plain_keys().map_err(Refused::NotOnePlainKey)?;
+    let said = auth_info::parse(attempt.auth_info);
+    let plain = said.plain_keys().map_err(Refused::NotOnePlainKey)?;
+    let keys: Vec<Fingerprint> = plain.iter().map(Key::fingerprint).collect();
     let whose = |key: &Fingerprint| people.get(key).cloned().ok_or_else(|| Refused::UnknownKey(key.clone()));
     let owners = keys.iter().map(whose).collect::<Result<Vec<_>, _>>()?;
     // sshd's log names the last one, so the record does.
@@ -194,6 +217,12 @@ pub fn judge_session<'a>(
         .collect();
     if theirs.is_empty() {
         return Err(Refused::NoGrantForPerson(person, fingerprint));
+    }
+    if attempt.demand.hardware && !plain.iter().all(Key::is_hardware) {
+        return Err(Refused::NotHardware(person, fingerprint, attempt.demand));
+    }
+    if attempt.demand.second_method && !said.has_second_method() {
+        return Err(Refused::NoSecondMethod(person, fingerprint));
     }
     match theirs.into_iter().filter(|grant| holds_from(grant, attempt.address)).max_by_key(|grant| grant.ends.wall) {
         Some(grant) => Ok(Admitted { grant: grant.id.clone(), person, fingerprint }),
@@ -292,7 +321,10 @@ mod tests {
         }
     }
     use crate::{
-        keys::test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT},
+        keys::{
+            person::PersonKey,
+            test_keys::{CERTIFICATE, ED25519, ED25519_FINGERPRINT, P256, RSA, RSA_FINGERPRINT, SK_ED25519},
+        },
         policy::{
             grant::EndCause,
             test_grants::{ended, grant, id, lasts, later, now},
@@ -309,7 +341,7 @@ mod tests {
     fn session(auth_info: &str, address: Option<&str>, uid: Option<u32>, grants: &[Grant]) -> Result<u64, String> {
         let account = "ubuntu".parse().expect("an account");
         let address = address.map(|text| text.parse().expect("an address"));
-        let attempt = Attempt { account: &account, uid, auth_info, address };
+        let attempt = Attempt { account: &account, uid, auth_info, demand: Demand::default(), address };
         let admitted = judge_session(&attempt, &people(), grants, now()).map_err(|why| why.word().to_owned())?;
         Ok(u64::from_str_radix(&admitted.grant.as_str()[2..], 16).expect("hex"))
     }
@@ -336,6 +368,38 @@ mod tests {
     }
 
     #[test]
+    fn what_an_account_requires_is_asked_of_every_key_and_of_the_methods() {
+        let (account, grants) = ("ubuntu".parse().expect("an account"), [grant(1, "frank", "ubuntu")]);
+        let sk = PersonKey::parse(SK_ED25519).expect("a key").fingerprint();
+        let people: BTreeMap<Fingerprint, Person> =
+            [ED25519_FINGERPRINT.parse().expect("one"), sk].map(|key| (key, "frank".parse().expect("a person"))).into();
+        let login = |auth_info: &str, hardware: bool, second_method: bool| {
+            let demand = Demand { hardware, second_method, pin: false };
+            let attempt = Attempt { account: &account, uid: Some(1_000), auth_info, demand, address: None };
+            judge_session(&attempt, &people, &grants, now()).map_or_else(|why| why.word(), |_| "in")
+        };
+        let (plain, device) = (format!("publickey {ED25519}\n"), format!("publickey {SK_ED25519}\n"));
+        let code = "keyboard-interactive/pam\n";
+        for (auth_info, hardware, second, answer) in [
+            (plain.clone(), false, false, "in"),
+            (plain.clone(), true, false, "not_hardware"),
+            (device.clone(), true, false, "in"),
+            (format!("{plain}{device}"), true, false, "not_hardware"),
+            (device.clone(), true, true, "no_second_method"),
+            (format!("{device}{code}"), true, true, "in"),
+            (format!("{code}{device}"), true, true, "in"),
+            (format!("{plain}{code}"), true, true, "not_hardware"),
+            (plain.clone(), false, true, "no_second_method"),
+            (format!("{plain}password\n"), false, true, "no_second_method"),
+            (format!("{plain}{device}"), false, true, "no_second_method"),
+            (format!("{plain}{code}"), false, true, "in"),
+            (code.to_owned(), false, true, "not_one_plain_key"),
+        ] {
+            assert_eq!(login(&auth_info, hardware, second), answer, "{auth_info} {hardware} {second}");
+        }
+    }
+
+    #[test]
     fn what_sshd_verified_is_plain_keys_of_somebody() {
         let grants = [grant(1, "frank", "ubuntu")];
         let login = |auth_info: &str| session(auth_info, None, Some(1_000), &grants);
@@ -354,7 +418,13 @@ mod tests {
         let account = "ubuntu".parse().expect("an account");
         let mut people = people();
         let auth_info = format!("publickey {RSA}\npublickey {ED25519}\n");
-        let attempt = Attempt { account: &account, uid: Some(1_000), auth_info: &auth_info, address: None };
+        let attempt = Attempt {
+            account: &account,
+            uid: Some(1_000),
+            auth_info: &auth_info,
+            demand: Demand::default(),
+            address: None,
+        };
         let several = Refused::NotOnePlainKey(auth_info::Why::SeveralPeople);
         assert_eq!(judge_session(&attempt, &people, &grants, now()), Err(several));
         people.insert(RSA_FINGERPRINT.parse().expect("a fingerprint"), "frank".parse().expect("a person"));
@@ -404,7 +474,7 @@ mod tests {
             }).collect();
             let account = "ubuntu".parse().expect("an account");
             let auth_info = format!("publickey {ED25519}");
-            let attempt = Attempt { account: &account, uid: Some(1_000), auth_info: &auth_info, address: None };
+            let attempt = Attempt { account: &account, uid: Some(1_000), auth_info: &auth_info, demand: Demand::default(), address: None };
             let admitted = judge_session(&attempt, &people(), &grants, later(at));
             let expected = owners.iter().any(|(frank, ubuntu, uid, span)| *frank && *ubuntu && *uid == 1_000 && *span > at);
             prop_assert_eq!(admitted.is_ok(), expected);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use record::{Account, GrantId, Person};
 
 use super::{grant::Grant, time::Now};
+use crate::config::Demand;
 use crate::keys::{
     person::PersonKey,
     store::{ExpiryStyle, store_line},
@@ -20,6 +21,26 @@ const ADDRESS: usize = 44;
 
 /// The option that keeps sshd from forwarding an agent.
 const NO_AGENT: &str = ",no-agent-forwarding";
+
+/// The option that has sshd ask for a PIN or fingerprint (OpenSSH 8.4). That a device is touched it asks for by itself.
+const WITH_PIN: &str = ",verify-required";
+
+/// What an account's lines depend on besides its grants.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whether whoever logs in may forward their agent.
+    pub may_forward_agents: bool,
+    /// What a login needs.
+    pub demand: Demand,
+}
+
+impl Rules {
+    fn options(self) -> String {
+        let no_agent = if self.may_forward_agents { "" } else { NO_AGENT };
+        let with_pin = if self.demand.pin { WITH_PIN } else { "" };
+        format!("{no_agent}{with_pin}")
+    }
+}
 
 /// How many bytes a grant takes in its account's file, at most.
 #[must_use]
@@ -42,15 +63,16 @@ pub struct Wanted {
 pub fn wanted<'a>(
     grants: impl IntoIterator<Item = &'a Grant>,
     keys_of: impl Fn(&Person) -> &'a [PersonKey],
-    may_forward_agents: impl Fn(&Account) -> bool,
+    rules_of: impl Fn(&Account) -> Rules,
     style: &ExpiryStyle,
     now: Now,
 ) -> Wanted {
     let mut wanted = Wanted::default();
     for grant in grants.into_iter().filter(|grant| grant.is_active(now)) {
-        let more = if may_forward_agents(&grant.account) { "" } else { NO_AGENT };
-        for key in keys_of(&grant.person) {
-            let line = store_line(key, grant.ends.wall, more, &grant.from, &grant.person, &grant.id, style);
+        let rules = rules_of(&grant.account);
+        let more = rules.options();
+        for key in keys_of(&grant.person).iter().filter(|key| rules.demand.takes(key)) {
+            let line = store_line(key, grant.ends.wall, &more, &grant.from, &grant.person, &grant.id, style);
             let file = wanted.files.entry(grant.account.clone()).or_default();
             if file.len() + line.len() < MAX_STORE_FILE {
                 file.extend_from_slice(line.as_bytes());
@@ -69,7 +91,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        keys::test_keys::{ED25519, P256, RSA},
+        keys::test_keys::{ED25519, P256, RSA, SK_ED25519, SK_P256},
         policy::{
             grant::EndCause,
             test_grants::{ended, grant, lasts, later, now},
@@ -90,7 +112,17 @@ mod tests {
         now: Now,
     ) -> BTreeMap<String, String> {
         let keys_of = |person: &Person| if person.as_str() == "frank" { frank } else { grace };
-        let store = wanted(grants, keys_of, |account| account.as_str() != SHARED, &ExpiryStyle::Utc, now);
+        stored_by(Demand::default(), grants, keys_of, now)
+    }
+
+    fn stored_by<'a>(
+        demand: Demand,
+        grants: &'a [Grant],
+        keys_of: impl Fn(&Person) -> &'a [PersonKey],
+        now: Now,
+    ) -> BTreeMap<String, String> {
+        let rules = |account: &Account| Rules { may_forward_agents: account.as_str() != SHARED, demand };
+        let store = wanted(grants, keys_of, rules, &ExpiryStyle::Utc, now);
         store
             .files
             .into_iter()
@@ -122,6 +154,27 @@ mod tests {
     }
 
     #[test]
+    fn where_hardware_is_required_only_keys_of_devices_stand_in_the_store_and_a_pin_is_asked_for_by_their_line() {
+        let (all, plain) = (keys(&[ED25519, SK_ED25519, P256, SK_P256, RSA]), keys(&[ED25519]));
+        let grants = [grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu")];
+        let of = |demand: Demand| {
+            let keys_of = |person: &Person| if person.as_str() == "frank" { all.as_slice() } else { plain.as_slice() };
+            stored_by(demand, &grants, keys_of, now()).remove("ubuntu").unwrap_or_default()
+        };
+        let (none, touched) = (Demand::default(), Demand { hardware: true, ..Demand::default() });
+        let unlocked = Demand { pin: true, ..touched };
+        assert_eq!(of(none).lines().count(), 6);
+        assert_eq!(of(Demand { second_method: true, ..none }), of(none), "that is the gate's");
+        for (demand, option) in [(touched, false), (unlocked, true)] {
+            let text = of(demand);
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.len(), 2, "{text}");
+            assert!(lines[0].contains(SK_ED25519) && lines[1].contains(SK_P256), "{text}");
+            assert!(lines.iter().all(|line| line.contains(",verify-required ") == option && !line.contains("touch")));
+        }
+    }
+
+    #[test]
     fn no_file_is_longer_than_what_is_read_back_and_the_estimate_is_never_too_low() {
         let keys = keys(&[RSA]);
         let from = vec!["2001:db8:1:2:3:4:5:6".parse().expect("a range"); 2];
@@ -129,7 +182,12 @@ mod tests {
         let one = stored(&[numbered(1)], &keys, &[], now())["ubuntu"].len();
         assert!(one <= most_bytes(&numbered(1), &keys), "{one}");
         let many: Vec<Grant> = (0..MAX_STORE_FILE / one + 7).map(|number| numbered(number as u64)).collect();
-        let wanted = wanted(&many, |_| keys.as_slice(), |_| false, &ExpiryStyle::Utc, now());
+        let sk = self::keys(&[SK_P256]);
+        let pin = Demand { pin: true, ..Demand::default() };
+        let with_pin = stored_by(pin, &[numbered(1)], |_| sk.as_slice(), now())["ubuntu"].len();
+        assert!(with_pin <= most_bytes(&numbered(1), &sk), "{with_pin}");
+        let rules = |_: &Account| Rules { may_forward_agents: false, demand: Demand::default() };
+        let wanted = wanted(&many, |_| keys.as_slice(), rules, &ExpiryStyle::Utc, now());
         let all = &wanted.files[&many[0].account];
         assert!(all.len() <= MAX_STORE_FILE && all.len() > MAX_STORE_FILE - one && all.ends_with(b"\n"));
         assert_eq!(wanted.left_out.len(), many.len() - all.len() / one);

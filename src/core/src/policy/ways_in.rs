@@ -28,6 +28,8 @@ pub const NOT_COVERED: [&str; 6] = [
 ];
 /// What the store pattern of the daemon's own drop-in says.
 pub const STORE: &str = "/run/lockdownd/keys/%u";
+/// The line of the configuration that keeps refusals from locking an address out.
+pub const PENALTY_EXEMPT: &str = "sshd.penalty_exempt = [\"ADDRESS-OF-THE-BASTION\"]";
 /// The line of the configuration that puts the gate and the key store in force.
 const ENFORCE: &str = "mode = \"enforce\" in /etc/lockdownd/config.toml";
 
@@ -53,6 +55,29 @@ impl Settings {
     #[must_use]
     pub fn is_yes(&self, keyword: &str) -> bool {
         self.get(keyword) == Some("yes")
+    }
+
+    /// The methods that some list of `AuthenticationMethods` has beside a key.
+    fn beside_a_key(&self) -> Vec<String> {
+        let lists = self.get("authenticationmethods").unwrap_or("any").split_ascii_whitespace();
+        let lists: Vec<Vec<&str>> = lists
+            .map(|list| list.split(',').map(|name| name.split(':').next().unwrap_or_default()).collect())
+            .collect();
+        let by_key = lists.iter().filter(|names| names.contains(&"publickey"));
+        let others = by_key.flatten().filter(|name| **name != "publickey");
+        others.map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Whether a login by key needs what this keyword turns on.
+    fn wants_beside_a_key(&self, keyword: &str) -> bool {
+        let method = match keyword {
+            "KbdInteractiveAuthentication" => "keyboard-interactive",
+            "PasswordAuthentication" => "password",
+            "HostbasedAuthentication" => "hostbased",
+            "GSSAPIAuthentication" => "gssapi-with-mic",
+            _ => return false,
+        };
+        self.beside_a_key().iter().any(|name| name == method)
     }
 
     /// Whether this method alone can make up a login (`AuthenticationMethods` in sshd_config(5)).
@@ -134,6 +159,13 @@ pub struct Sshd {
     pub unreadable: Option<String>,
     /// What holds for each login that it was asked about; the first is anybody's.
     pub logins: Vec<Login>,
+}
+
+impl Sshd {
+    /// Whether somebody who takes grants logs in by key and what this keyword turns on.
+    fn wants_beside_a_key(&self, keyword: &str) -> bool {
+        self.logins.iter().any(|login| !login.exempt && login.settings.wants_beside_a_key(keyword))
+    }
 }
 
 /// A program that listens and is, or may be, another SSH server.
@@ -221,8 +253,8 @@ pub fn warnings(observed: &Observed) -> Vec<String> {
         }
         Some(format!(
             "{}: PerSourcePenalties shuts an address out after a few refused logins, for up to ten minutes, the bastion's and \
-             with it every exempt account's too: `PerSourcePenaltyExemptList ADDRESS-OF-THE-BASTION` in {} spares it",
-            sshd.name, sshd.config
+             with it every exempt account's too: {PENALTY_EXEMPT} in /etc/lockdownd/config.toml spares it, while enforce is on",
+            sshd.name
         ))
     };
     let of_root = || observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root);
@@ -345,6 +377,10 @@ fn one(observed: &Observed, sshd: &Sshd, method: &methods::Method, login: &Login
         },
     };
     let closes = (state != WayState::Closed).then(|| match (method.closes)(observed.root_is_wanted) {
+        // Its line would take the second method from those who need one.
+        Some((keyword, _)) if sshd.wants_beside_a_key(keyword) => {
+            format!("AuthenticationMethods publickey in {}, outside of Match blocks", sshd.config)
+        }
         Some((keyword, value)) => format!("{keyword} {value} in {}", sshd.config),
         None => ENFORCE.to_owned(),
     });

@@ -73,6 +73,10 @@ fn why_it_will_fail_is_read() {
     says(line, noted(Why::WrongPassword), user("bob", false), source("10.1.1.1", 0));
     let line = "error: maximum authentication attempts exceeded for frank from 127.0.0.26 port 54545 ssh2 [preauth]";
     says(line, noted(Why::TooManyAttempts), user("frank", true), source("127.0.0.26", 54_545));
+    let device = "error: public key ED25519-SK SHA256:abc signature for frank from 127.0.0.14 port 5105 rejected: user";
+    let places = |line: &str, why| says(line, noted(why), user("frank", true), source("127.0.0.14", 5_105));
+    places(&format!("{device} presence (authenticator touch) requirement not met "), Why::NoTouch);
+    places(&format!("{device} verification requirement not met "), Why::NoPin);
     for (line, why) in [
         ("error: Refused by key options", Why::KeyOptions),
         ("error: Certificate invalid: name is not a listed principal", Why::Certificate),

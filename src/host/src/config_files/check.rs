@@ -32,8 +32,19 @@ pub struct Proposed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     line: String,
-    /// Each account, with the first person who may be given it and where that is said; none for an exempt one.
-    accounts: BTreeMap<Account, Option<(Person, Place)>>,
+    /// Each account, with what names it first.
+    accounts: BTreeMap<Account, NamedBy>,
+    /// Grants that nobody can use, a sentence each.
+    unfit: Vec<String>,
+}
+
+/// What names an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NamedBy {
+    Exempt,
+    /// Who may be given it, and where that is said.
+    Person(Person, Place),
+    Require,
 }
 
 /// Checks the configuration, for `lockdownd --check [FILE]`. The result prints as one line.
@@ -108,19 +119,31 @@ impl Checked {
         let (people, grants) = (config.people.len(), config.rendered.len());
         let mode = config.mode.as_str();
         let line = format!("{place}: good; mode {mode}, people: {people}, grants: {grants}, sha256 {}", config.digest);
-        let mut accounts: BTreeMap<_, _> = config.accounts.exempt.iter().map(|exempt| (exempt.clone(), None)).collect();
+        let mut accounts: BTreeMap<_, _> =
+            config.accounts.exempt.iter().map(|exempt| (exempt.clone(), NamedBy::Exempt)).collect();
         for (person, entry) in &config.people {
             for account in &entry.accounts {
-                accounts.entry(account.clone()).or_insert_with(|| Some((person.clone(), entry.place.clone())));
+                accounts.entry(account.clone()).or_insert_with(|| NamedBy::Person(person.clone(), entry.place.clone()));
             }
         }
-        Self { line, accounts }
+        for account in config.accounts.require.of.keys() {
+            accounts.entry(account.clone()).or_insert(NamedBy::Require);
+        }
+        let unfit = config.rendered.iter().filter_map(|grant| {
+            let why = config.unfit(&grant.person, &grant.account)?;
+            Some(format!("{}: warning: {why}", grant.place))
+        });
+        Self { line, accounts, unfit: unfit.take(MAX_WARNINGS).collect() }
     }
 
-    /// A warning for each account that this host does not have, the name service asked. Nothing is wrong with that: somebody
-    /// may make it later. None where the host's accounts cannot be found out.
+    /// A warning for each grant that nobody can use, and for each account that this host does not have, the name service asked.
+    /// Nothing is wrong with that: somebody may make it later. None of those where the host's accounts cannot be found out.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
+        self.unfit.iter().cloned().chain(self.missing()).collect()
+    }
+
+    fn missing(&self) -> Vec<String> {
         let Ok(listed) = Accounts::read() else { return Vec::new() };
         let unlisted: BTreeSet<&Account> = self.accounts.keys().filter(|name| listed.by_name(name).is_none()).collect();
         let Ok(known) = name_service::ask(&unlisted) else { return Vec::new() };
@@ -128,10 +151,11 @@ impl Checked {
         let missing = unlisted.into_iter().filter(|account| !is_known(account)).take(MAX_WARNINGS);
         missing
             .map(|account| match &self.accounts[account] {
-                Some((person, place)) => {
+                NamedBy::Person(person, place) => {
                     format!("{place}: warning: {person} may be given {account}, which this host does not have")
                 }
-                None => format!("warning: accounts.exempt names {account}, which this host does not have"),
+                NamedBy::Exempt => format!("warning: accounts.exempt names {account}, which this host does not have"),
+                NamedBy::Require => format!("warning: accounts.require names {account}, which this host does not have"),
             })
             .collect()
     }

@@ -191,13 +191,20 @@ fn one_file_is_checked_with_the_people_who_are_installed() {
 #[test]
 fn an_account_that_the_host_does_not_have_is_warned_of_with_its_place() {
     let dir = Dir::new(&[]);
-    let text = "mode = \"observe\"\n[accounts]\nexempt = [\"root\", \"nosuch1\"]\n\
-                [[person]]\nname = \"a\"\nkeys = []\naccounts = [\"nosuch2\"]\n";
+    let text = "mode = \"observe\"\n[accounts]\nexempt = [\"root\", \"nosuch1\"]\nrequire = { nosuch3 = \"hardware\" }\n\
+                [[person]]\nname = \"a\"\nkeys = []\naccounts = [\"nosuch2\", \"nosuch3\"]\n\
+                [[grant]]\nperson = \"a\"\naccount = \"nosuch3\"\nexpires_at = \"2026-12-01T18:00:00Z\"\nreason = \"x\"\n";
     let checked = proposed(&dir, &[("config.toml", text)]).expect("good");
-    assert!(checked.to_string().contains(": good; mode observe, people: 1, grants: 0"), "{checked}");
+    assert!(checked.to_string().contains(": good; mode observe, people: 1, grants: 1"), "{checked}");
     let warnings = checked.warnings();
-    assert!(warnings.len() == 2 && warnings[0].contains("accounts.exempt names nosuch1"), "{warnings:?}");
-    assert!(warnings[1].contains("config.toml:5:") && warnings[1].contains("a may be given nosuch2"), "{warnings:?}");
+    let [unfit, first, second, third] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(unfit.contains("config.toml:9:1: warning: a has no key that opens nosuch3"), "{unfit}");
+    assert!(first.contains("accounts.exempt names nosuch1"), "{first}");
+    assert!(second.contains("config.toml:6:") && second.contains("a may be given nosuch2"), "{second}");
+    assert!(third.contains("a may be given nosuch3"), "{third}");
+    let text = "mode = \"observe\"\n[accounts.require]\nnosuch4 = \"hardware\"\n";
+    let warnings = proposed(&dir, &[("config.toml", text)]).expect("good").warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("accounts.require names nosuch4"), "{warnings:?}");
 }
 
 /// What is said of the configuration in `dir` with these texts at these names.

@@ -10,19 +10,21 @@ use lockdown_core::keys::{
     file::{lines, survey},
     line::Line,
 };
-use record::Account;
+use record::{Account, Fingerprint};
 
 use super::{ExemptKeys, Obstacle};
 use crate::{
     accounts::Accounts,
     admission::{Admission, Candidate, Wanted},
     name_service,
+    pam::{self, Step},
     paths::{Facts, Root, Sight},
+    quarantine::{self, Content, Item, ItemId, ItemKind, QUARANTINE},
     sshd::{
-        drop_in::{self, ExemptKeyFiles},
+        drop_in::{self, DropInError, ExemptKeyFiles},
         effective::{Spec, effective},
         listener::Invocation,
-        scan::expand,
+        scan::{Disk, expand},
     },
 };
 
@@ -50,11 +52,102 @@ pub(super) fn confined(exempt: &[Account]) -> Vec<String> {
     let files = drop_in::exempt_key_files(&Invocation::standard(), exempt).unwrap_or_default();
     // What cannot be read is an obstacle, and told as that.
     let Ok(host) = Admission::read() else { return Vec::new() };
-    let of =
-        |account: &Account| usable(&host, account, files.get(account).map_or(&[], Vec::as_slice)).unwrap_or_default();
+    let of = |account: &Account| {
+        let way = usable(&host, account, files.get(account).map_or(&[], Vec::as_slice));
+        way.map(|way| way.confined).unwrap_or_default()
+    };
     let told = exempt.iter().flat_map(|account| of(account).into_iter().map(move |what| (account, what)));
     told.map(|(account, what)| format!("the exempt account {account} gets in, and gets no plain shell: {what}"))
         .collect()
+}
+
+/// Whether one exempt account could log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rescue {
+    /// Which.
+    pub account: Account,
+    /// By what, else why not.
+    pub found: Result<WayIn, String>,
+}
+
+/// By what an exempt account could log in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WayIn {
+    /// The keys in its files that are plain ones.
+    pub keys: Vec<Fingerprint>,
+    /// What it gets instead of a shell, a sentence each.
+    pub confined: Vec<String>,
+    /// What else is worth knowing, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Modules of the account step that let everybody by, or are judged.
+const JUDGED_MODULES: [&str; 8] = [
+    "pam_deny.so",
+    "pam_exec.so",
+    "pam_listfile.so",
+    "pam_localuser.so",
+    "pam_nologin.so",
+    "pam_permit.so",
+    "pam_succeed_if.so",
+    "pam_unix.so",
+];
+
+pub(super) fn rescue(exempt: &[Account], enforces: bool) -> Result<Vec<Rescue>, String> {
+    let files =
+        drop_in::exempt_key_files(&Invocation::standard(), exempt).map_err(|error: DropInError| error.to_string())?;
+    let host = Admission::read()?;
+    let unjudged = unjudged_modules();
+    let of = |account: &Account| {
+        let patterns = files.get(account).map_or(&[][..], Vec::as_slice);
+        let found = usable(&host, account, patterns).and_then(|way| {
+            let effective = effective(&Invocation::standard(), &Spec::of(account.as_str()));
+            let effective = effective.map_err(|error| error.to_string())?;
+            let reads = effective.key_files();
+            if reads != patterns {
+                return Err(format!("sshd reads its keys from {}, not from {}", reads.join(" "), patterns.join(" ")));
+            }
+            let mut notes = way.confined.clone();
+            notes.extend(asked_besides(effective.get("authenticationmethods").unwrap_or_default()));
+            notes.extend(unjudged.clone());
+            if enforces && !is_listed(account) {
+                let list = control::gate::EXEMPT;
+                notes.push(format!(
+                    "{list} does not name it, so that it depends on the daemon: systemctl restart lockdownd"
+                ));
+            }
+            Ok(WayIn { notes, ..way })
+        });
+        Rescue { account: account.clone(), found }
+    };
+    Ok(exempt.iter().map(of).collect())
+}
+
+/// What sshd asks for beside a key, where no key alone will do.
+fn asked_besides(methods: &str) -> Option<String> {
+    let mut lists = methods.split_ascii_whitespace();
+    let by_key_alone = |list: &str| list == "any" || list == "publickey";
+    (!methods.is_empty() && !lists.any(by_key_alone)).then(|| {
+        format!("sshd asks for {methods} (AuthenticationMethods): what is asked for beside a key was not tried")
+    })
+}
+
+/// What PAM's account step asks that cannot be told from here.
+fn unjudged_modules() -> Option<String> {
+    let stack = match pam::resolve(&Disk, "sshd", Step::Account) {
+        Ok(stack) => stack,
+        Err(why) => return Some(format!("what PAM makes of it cannot be told: {why}")),
+    };
+    let name = |module: &str| module.rsplit('/').next().unwrap_or(module).to_owned();
+    let others: BTreeSet<String> = stack.lines.iter().map(|line| name(&line.module)).collect();
+    let others: Vec<String> = others.into_iter().filter(|name| !JUDGED_MODULES.contains(&name.as_str())).collect();
+    (!others.is_empty()).then(|| format!("PAM's account step asks {}, which was not tried", others.join(", ")))
+}
+
+/// Whether PAM itself lets the account by.
+fn is_listed(account: &Account) -> bool {
+    let list = std::fs::read_to_string(control::gate::EXEMPT).unwrap_or_default();
+    list.lines().any(|line| line == account.as_str())
 }
 
 /// Each key file that sshd would read for an exempt account by its own configuration, with the keys' fingerprints, and
@@ -129,8 +222,8 @@ pub(super) fn fingerprints(content: &[u8]) -> BTreeSet<String> {
     survey(content).fingerprints.iter().map(ToString::to_string).collect()
 }
 
-/// Whether sshd would let the account in by a key in one of these files; what it gets instead of a shell, a sentence each.
-fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<Vec<String>, String> {
+/// Whether sshd would let the account in by a key in one of these files.
+fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<WayIn, String> {
     // Before its keys: what has to be mended first is told first.
     let entry = host.entry(account).map_err(|error| error.to_string())?;
     let effective = host.check(&entry, &[], Wanted::Shell).map_err(|error| error.to_string())?;
@@ -160,16 +253,30 @@ fn usable(host: &Admission, account: &Account, patterns: &[String]) -> Result<Ve
     }
     match (keys.is_empty(), reasons.is_empty()) {
         (true, true) => Err("sshd reads keys for it from no file".to_owned()),
-        (true, false) => Err(format!("{}: put a key into its authorized_keys", reasons.join(", "))),
+        (true, false) => {
+            let lost = removed_from(account).map(|id| format!(", or `lockdownctl quarantine restore {id}`"));
+            let lost = lost.unwrap_or_default();
+            Err(format!("{}: put a key into its authorized_keys{lost}", reasons.join(", ")))
+        }
         (false, _) => {
             let effective = host.check(&entry, &keys, Wanted::Shell).map_err(|error| error.to_string())?;
             let mut confined = host.confinement(&effective, &entry);
             if commands == keys.len() {
                 confined.push("each of its keys runs a command of its own (command=)".to_owned());
             }
-            Ok(confined)
+            let plain = keys.iter().filter(|key| !key.authority);
+            Ok(WayIn { keys: plain.map(|key| key.key.fingerprint()).collect(), confined, notes: Vec::new() })
         }
     }
+}
+
+/// What was removed last of this account's key files and can be given back.
+fn removed_from(account: &Account) -> Option<ItemId> {
+    let items = quarantine::list(Path::new(QUARANTINE)).ok()?;
+    let whole = |item: &Item| item.kind == ItemKind::File && item.content == Content::Kept;
+    let name = record::escape(account.as_str().as_bytes());
+    let theirs = |item: &Item| item.account == name && whole(item) && !item.fingerprints.is_empty();
+    items.into_iter().rfind(theirs).map(|item| item.id)
 }
 
 /// As whom sshd reads a key file.

@@ -34,6 +34,7 @@ fn an_sshd_that_is_started_again_is_the_same_obstacle() {
 
 #[test]
 fn a_host_without_an_sshd_is_not_ready() {
-    let input = ReadinessInput { exempt: &[], no_exempt: true, listeners: &[], when: When::Before };
+    let input =
+        ReadinessInput { exempt: &[], penalty_exempt: &[], no_exempt: true, listeners: &[], when: When::Before };
     assert!(check(&input).contains(&Obstacle::NoSshd));
 }

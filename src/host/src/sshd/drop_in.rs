@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use control::Cidr;
 use record::Account;
 use rustix::process::Signal;
 
@@ -97,6 +98,9 @@ pub enum DropInError {
         /// What sshd gives.
         pattern: String,
     },
+    /// The addresses that sshd's configuration spares cannot be written down.
+    #[error("PerSourcePenaltyExemptList {0:?} cannot be carried over into {PATH}")]
+    OddPenalties(String),
     /// sshd does not do what the drop-in says.
     #[error("with {PATH} in place, {sshd} reads keys of {user} from {found:?} instead of {expected:?}")]
     NoEffect {
@@ -119,6 +123,37 @@ impl DropInError {
 
 /// Where each exempt account's keys are without the drop-in.
 pub type ExemptKeyFiles = BTreeMap<Account, Vec<String>>;
+
+/// What the drop-in is to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Where each exempt account's keys are.
+    pub files: ExemptKeyFiles,
+    /// Addresses that refusals do not lock out: those of sshd's own configuration, and ours; `None`: nothing is said of them.
+    penalty_exempt: Option<String>,
+}
+
+/// The keyword of [`Plan::penalty_exempt`] as `sshd -T` prints it, from OpenSSH 9.8 on.
+const PENALTY_EXEMPT: &str = "persourcepenaltyexemptlist";
+
+/// What the drop-in has to say on this host.
+///
+/// # Errors
+/// When sshd cannot be asked.
+pub fn plan(sshd: &Invocation, exempt: &[Account], penalty_exempt: &[Cidr]) -> Result<Plan, DropInError> {
+    let files = exempt_key_files(sshd, exempt)?;
+    if penalty_exempt.is_empty() {
+        return Ok(Plan { files, penalty_exempt: None });
+    }
+    // The first setting of a keyword wins, and ours is the first: what sshd's own configuration spares it goes on sparing.
+    let effective = Probe::without_drop_in(sshd)?.effective(&Spec::of_anybody())?;
+    Ok(Plan { files, penalty_exempt: effective.get(PENALTY_EXEMPT).map(|theirs| united(theirs, penalty_exempt)) })
+}
+
+fn united(theirs: &str, ours: &[Cidr]) -> String {
+    let theirs = Some(theirs).filter(|list| !list.is_empty() && !list.eq_ignore_ascii_case("none"));
+    theirs.map(str::to_owned).into_iter().chain(ours.iter().map(Cidr::to_string)).collect::<Vec<_>>().join(",")
+}
 
 /// What became of one listener that was told to read its configuration again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,13 +180,17 @@ pub struct Done {
 ///
 /// # Errors
 /// When a name or pattern cannot be written so that sshd reads it as meant.
-pub fn content(exempt: &ExemptKeyFiles) -> Result<String, DropInError> {
+pub fn content(plan: &Plan) -> Result<String, DropInError> {
     let mut text = String::from(
         "# Written by lockdownd while it enforces; it takes this file away itself. Changes here are undone.\n\
          # See `lockdownctl status`.\n",
     );
     text.push_str(&format!("AuthorizedKeysFile {STORE_PATTERN}\n"));
-    for (account, patterns) in exempt {
+    if let Some(addresses) = &plan.penalty_exempt {
+        let quoted = syntax::quote(addresses).ok_or_else(|| DropInError::OddPenalties(addresses.clone()))?;
+        text.push_str(&format!("PerSourcePenaltyExemptList {quoted}\n"));
+    }
+    for (account, patterns) in &plan.files {
         check_name(account)?;
         let odd = |pattern: &str| DropInError::OddKeyFile { account: account.clone(), pattern: pattern.to_owned() };
         let carried = |pattern: &String| match pattern.contains(['"', '\'', '\\', '#']) {
@@ -205,8 +244,8 @@ pub fn current() -> Result<Option<String>, DropInError> {
 ///
 /// # Errors
 /// When sshd or the disk cannot be asked.
-pub fn needs_update(exempt: &[Account]) -> Result<bool, DropInError> {
-    let wanted = content(&exempt_key_files(&Invocation::standard(), exempt)?)?;
+pub fn needs_update(exempt: &[Account], penalty_exempt: &[Cidr]) -> Result<bool, DropInError> {
+    let wanted = content(&plan(&Invocation::standard(), exempt, penalty_exempt)?)?;
     Ok(current()?.as_deref() != Some(&wanted))
 }
 
@@ -247,11 +286,11 @@ fn judge_order(scan: &Scan, config: &Path) -> Result<(), DropInError> {
 ///
 /// # Errors
 /// What is in the way, and what to do. Then everything is as it was.
-pub fn install(exempt: &[Account], listeners: &[Listener]) -> Result<Done, DropInError> {
+pub fn install(exempt: &[Account], penalty_exempt: &[Cidr], listeners: &[Listener]) -> Result<Done, DropInError> {
     let standard = Invocation::standard();
     let including = including(listeners)?;
-    let exempt = exempt_key_files(&standard, exempt)?;
-    let wanted = content(&exempt)?;
+    let plan = plan(&standard, exempt, penalty_exempt)?;
+    let wanted = content(&plan)?;
     let before = current()?;
     if before.as_deref() == Some(&wanted) {
         return Ok(Done { changed: false, reloads: Vec::new() });
@@ -260,7 +299,7 @@ pub fn install(exempt: &[Account], listeners: &[Listener]) -> Result<Done, DropI
     probe.test()?;
     TOLD.lock().unwrap_or_else(PoisonError::into_inner).clear();
     write(&wanted)?;
-    let checked = including.iter().try_for_each(|listener| check_effect(&listener.invocation, &exempt));
+    let checked = including.iter().try_for_each(|listener| check_effect(&listener.invocation, &plan.files));
     if let Err(error) = checked {
         match before {
             Some(before) => write(&before)?,

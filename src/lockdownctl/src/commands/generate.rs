@@ -104,6 +104,8 @@ mod tests {
             names,
             [
                 "lockdownctl-allow.1",
+                "lockdownctl-break-glass-test.1",
+                "lockdownctl-break-glass.1",
                 "lockdownctl-check.1",
                 "lockdownctl-enforce.1",
                 "lockdownctl-grants.1",
@@ -126,7 +128,7 @@ mod tests {
             ]
         );
         assert!(files.iter().all(|(name, page)| page.contains(".SH NAME") && !name.contains("generate")));
-        assert!(files[19].1.contains(".SH EXIT STATUS"));
+        assert!(files[21].1.contains(".SH EXIT STATUS"));
     }
 
     #[test]

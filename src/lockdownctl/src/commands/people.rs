@@ -44,7 +44,14 @@ fn words(answer: &PeopleAnswer, paint: Paint) -> String {
 fn accounts(person: &PersonView) -> String {
     let word = |account| {
         let missing = person.missing_accounts.contains(account);
-        if missing { format!("{account} (not on this host)") } else { account.to_string() }
+        let required = person.required.iter().find(|required| required.account == *account);
+        let required = required.map(|required| match required.fits {
+            true => required.required.join(", "),
+            false => format!("{}: no key fits", required.required.join(", ")),
+        });
+        let missing = missing.then(|| "not on this host".to_owned());
+        let said: Vec<String> = missing.into_iter().chain(required).collect();
+        if said.is_empty() { account.to_string() } else { format!("{account} ({})", said.join("; ")) }
     };
     let words: Vec<String> = person.accounts.iter().map(word).collect();
     if words.is_empty() { "none".to_owned() } else { words.join(" ") }
@@ -52,7 +59,7 @@ fn accounts(person: &PersonView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use control::KeyView;
+    use control::{KeyView, RequiredView};
 
     use super::*;
 
@@ -67,6 +74,11 @@ mod tests {
             keys: vec![key("A"), key("B")],
             accounts: vec!["ubuntu".parse().unwrap(), "deploy".parse().unwrap()],
             missing_accounts: vec!["deploy".parse().unwrap()],
+            required: vec![RequiredView {
+                account: "ubuntu".parse().unwrap(),
+                required: vec!["hardware".to_owned()],
+                fits: false,
+            }],
             operator: true,
             grants: Vec::new(),
             file: "/etc/lockdownd/config.toml".to_owned(),
@@ -77,6 +89,7 @@ mod tests {
             keys: Vec::new(),
             accounts: Vec::new(),
             missing_accounts: Vec::new(),
+            required: Vec::new(),
             operator: false,
             grants: vec!["g-0123456789abcdef".parse().unwrap()],
             file: "/etc/lockdownd/conf.d/a.toml".to_owned(),
@@ -86,10 +99,10 @@ mod tests {
             words(&PeopleAnswer { people: vec![frank, ann], left_off: 0 }, Paint::NONE),
             format!(
                 "\
-PERSON            ACCOUNTS                          GRANTS              FROM                            KEY
-frank (operator)  ubuntu deploy (not on this host)  -                   /etc/lockdownd/config.toml:12   ssh-ed25519 SHA256:{}
-                                                                                                        ssh-ed25519 SHA256:{}
-ann               none                              g-0123456789abcdef  /etc/lockdownd/conf.d/a.toml:3  no key
+PERSON            ACCOUNTS                                                  GRANTS              FROM                            KEY
+frank (operator)  ubuntu (hardware: no key fits) deploy (not on this host)  -                   /etc/lockdownd/config.toml:12   ssh-ed25519 SHA256:{}
+                                                                                                                                ssh-ed25519 SHA256:{}
+ann               none                                                      g-0123456789abcdef  /etc/lockdownd/conf.d/a.toml:3  no key
 ",
                 "A".repeat(43),
                 "B".repeat(43)

@@ -338,6 +338,7 @@ mod tests {
                 keys: Vec::new(),
                 accounts: Vec::new(),
                 missing_accounts: Vec::new(),
+                required: Vec::new(),
                 grants: Vec::new(),
                 operator: false,
                 file: String::new(),

@@ -20,6 +20,7 @@ use std::{
 use jiff::Timestamp;
 use lockdown_core::{
     attempts::{Gap, Login, Place},
+    penalties::Knock,
     sshd_log::{self, Writer},
 };
 use lockdown_host::{
@@ -54,6 +55,8 @@ pub enum LogReport {
     LookAgain(Box<Login>, u32),
     /// An ordinary user's own sshd has logged something: it is time to look for those.
     UsersSshd,
+    /// These connections failed: sshd may shut their addresses out.
+    Knocks(Vec<Knock>),
     /// What sshd had logged of a connection that was found later.
     Behind(SessionId, Box<Login>),
 }
@@ -338,6 +341,7 @@ impl Worker {
             self.save();
         }
         self.tell_logins();
+        self.tell_of_knocks();
         self.tell_of_users_sshds();
         taken
     }
@@ -381,6 +385,14 @@ impl Worker {
             let report = LogReport::Login(Box::new(login.clone()));
             // Nobody receives once the daemon stops; it is told again by the next start.
             let _ = self.reports.blocking_send(report);
+        }
+    }
+
+    fn tell_of_knocks(&mut self) {
+        let knocks = std::mem::take(&mut self.state.book.knocks);
+        if !knocks.is_empty() {
+            // Nobody receives once the daemon stops; what waits too long for room is told of no more.
+            let _ = self.reports.try_send(LogReport::Knocks(knocks));
         }
     }
 

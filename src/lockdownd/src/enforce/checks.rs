@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use control::{Problem, Severity};
+use control::{Cidr, Problem, Severity};
 use lockdown_core::policy::time::Deadline;
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
@@ -225,6 +225,7 @@ impl Engine {
         self.mode.looks.begin(task, now);
         let question = Question {
             exempt: self.core.exempt().iter().cloned().collect(),
+            penalty_exempt: self.core.config.sshd.penalty_exempt.iter().copied().collect(),
             no_exempt: self.core.config.accounts.no_exempt,
         };
         let granted = self.granted(now);
@@ -362,6 +363,7 @@ fn keys_changed(account: &Account, before: &ExemptKeys, between: &ExemptKeys, af
 /// What a job needs to know.
 struct Question {
     exempt: Vec<Account>,
+    penalty_exempt: Vec<Cidr>,
     no_exempt: bool,
 }
 
@@ -393,7 +395,7 @@ impl Question {
             Step::Put | Step::PutIn => {
                 // The gate is told first: nobody gets in by a key in their home, and then past it.
                 let marked = if matches!(step, Step::PutIn) { mark_enforce(marker) } else { Ok(()) };
-                let put = marked.and_then(|()| put_drop_in(&self.exempt, &listeners));
+                let put = marked.and_then(|()| self.put_drop_in(&listeners));
                 // sshd may have been started anew by that.
                 let listeners = listener::sshd_listeners().unwrap_or(listeners);
                 (put, self.ask(When::InForce, &listeners))
@@ -403,21 +405,22 @@ impl Question {
     }
 
     fn ask(&self, when: When, listeners: &[Listener]) -> Vec<Obstacle> {
-        let Self { exempt, no_exempt } = self;
-        readiness::check(&ReadinessInput { exempt, no_exempt: *no_exempt, listeners, when })
+        let Self { exempt, penalty_exempt, no_exempt } = self;
+        readiness::check(&ReadinessInput { exempt, penalty_exempt, no_exempt: *no_exempt, listeners, when })
     }
-}
 
-/// Writes sshd's drop-in and has every sshd read it.
-fn put_drop_in(exempt: &[Account], listeners: &[Listener]) -> Result<(), String> {
-    let done = drop_in::install(exempt, listeners).map_err(|error| error.to_string())?;
-    let reloads = match done.changed {
-        true => done.reloads,
-        false => drop_in::catch_up(listeners, ways_in::missed_drop_in).map_err(|error| error.to_string())?,
-    };
-    match reloads.iter().find(|reload| !reload.well) {
-        Some(reload) => Err(format!("{} did not come back after it read its configuration again", reload.listener)),
-        None => Ok(()),
+    /// Writes sshd's drop-in and has every sshd read it.
+    fn put_drop_in(&self, listeners: &[Listener]) -> Result<(), String> {
+        let done =
+            drop_in::install(&self.exempt, &self.penalty_exempt, listeners).map_err(|error| error.to_string())?;
+        let reloads = match done.changed {
+            true => done.reloads,
+            false => drop_in::catch_up(listeners, ways_in::missed_drop_in).map_err(|error| error.to_string())?,
+        };
+        match reloads.iter().find(|reload| !reload.well) {
+            Some(reload) => Err(format!("{} did not come back after it read its configuration again", reload.listener)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Listening,
     /// Reads the quarantine.
     Quarantine,
+    /// Whether exempt accounts could log in, for an operator.
+    Rescue,
     /// Looks at what stands in the way of enforce.
     Obstacles,
     /// Asks sshd about an account that was granted.
@@ -67,6 +69,7 @@ impl Kind {
             Self::World => "looks at accounts and configuration",
             Self::Listening => "looks who listens for connections",
             Self::Quarantine => "reads the quarantine",
+            Self::Rescue => "tries exempt accounts for an operator",
             Self::Obstacles => "looks at what stands in the way of enforce",
             Self::Admission => "asks sshd about an account that was granted",
             Self::Reload => "reads the configuration again",
@@ -90,7 +93,7 @@ impl Kind {
             Self::Client => 10,
             Self::Restore | Self::Records | Self::Quarantine | Self::Reload | Self::Admission => 30,
             Self::World | Self::Listening | Self::LeftBehind => 60,
-            Self::Obstacles | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
+            Self::Obstacles | Self::Rescue | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
             Self::Homes => ATTEST_WITHIN.as_secs().unsigned_abs(),
         })
@@ -251,7 +254,7 @@ impl Engine {
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
             Kind::LeftBehind => self.not_looked_behind(&what, now),
-            Kind::Client | Kind::Quarantine => {}
+            Kind::Client | Kind::Quarantine | Kind::Rescue => {}
             Kind::Homes => self.sweep_lost(&what, now),
             Kind::Records
             | Kind::Admission

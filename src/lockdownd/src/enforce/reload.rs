@@ -254,6 +254,7 @@ mod tests {
             exempt: exempt.iter().map(|name| name.parse().expect("a name")).collect(),
             no_exempt,
             agent_forwarding: lockdown_core::config::AgentForwarding::default(),
+            require: lockdown_core::config::Require::default(),
         }
     }
 

@@ -131,6 +131,11 @@ impl Engine {
         }
     }
 
+    /// Whether nothing removes this account's key files, though it is not exempt.
+    pub(crate) fn is_spared(&self, account: &Account) -> bool {
+        self.retired.spared().any(|spared| spared == account)
+    }
+
     /// A configuration was refused because none of these could log in: once they can, it will not be.
     pub(super) fn spare_named(&mut self, exempt: BTreeSet<Account>) {
         self.retired.named = exempt;

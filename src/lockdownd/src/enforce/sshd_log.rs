@@ -72,6 +72,7 @@ impl Engine {
             LogReport::Login(login) => self.login_in_log(&login, 0, now),
             LogReport::LookAgain(login, looks) => self.login_in_log(&login, looks, now),
             LogReport::Behind(session, login) => self.attribute(&session, &login),
+            LogReport::Knocks(knocks) => knocks.into_iter().for_each(|knock| self.knocks.take(knock)),
             LogReport::UsersSshd => self.users_sshd_logged(now),
         }
     }

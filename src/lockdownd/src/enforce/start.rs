@@ -13,6 +13,7 @@ use lockdown_core::{
     config::{self, Config},
     grants::Grants,
     machine::{Core, Ending, Event, OnRecord, grant_ended, recorder},
+    penalties::Knocks,
     policy::{
         grant::{End, EndCause, Grant},
         time::Now,
@@ -150,6 +151,7 @@ impl Engine {
             started_at: now.wall,
             last_sweep: None,
             reloads: Reloads::default(),
+            knocks: Knocks::default(),
             retired: Retired::default(),
             asked: Asked::default(),
         };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use control::{AllowedAnswer, Answer};
-use lockdown_core::policy::time::Now;
+use lockdown_core::{config::Demand, policy::time::Now};
 use lockdown_host::{
     admission::{Admission, Candidate, NoAdmission, Wanted},
     readiness,
@@ -62,19 +62,23 @@ pub(crate) struct Granted {
     title: String,
     account: Account,
     keys: Vec<Candidate>,
+    demand: Demand,
+    /// That none of the person's keys is of a type that the account requires.
+    unfit: Option<String>,
 }
 
 impl Engine {
     /// Answers `allow` with what sshd says of the account.
     pub(crate) fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, reply: Reply, now: Now) {
         let account = answer.grant.account.clone();
-        let keys = self.candidates(&answer.grant.person);
+        let demand = self.core.config.required_of(&account);
+        let keys = self.candidates(&answer.grant.person, demand);
         self.asked.last += 1;
         let id = self.asked.last;
         self.asked.waiting.insert(id, Waiting { answer, reply, until: now.boot + PATIENCE });
         self.begin_job(Kind::Admission, None, now, move || {
             let note = match Admission::read() {
-                Ok(host) => judged(&host, &account, &keys),
+                Ok(host) => judged(&host, &account, &keys, demand),
                 Err(error) => Some(format!("whether sshd lets it in cannot be told: {error}")),
             };
             // Nobody can use any grant then.
@@ -106,25 +110,30 @@ impl Engine {
     /// The active grants, as sshd is asked about them.
     pub(crate) fn granted(&self, now: Now) -> Vec<Granted> {
         let active = self.core.grants.open_ones().filter(|grant| grant.is_active(now));
-        let granted = active.map(|grant| Granted {
-            title: format!("{}'s grant {} on {}", grant.person, grant.id, grant.account),
-            account: grant.account.clone(),
-            keys: self.candidates(&grant.person),
+        let granted = active.map(|grant| {
+            let demand = self.core.config.required_of(&grant.account);
+            Granted {
+                title: format!("{}'s grant {} on {}", grant.person, grant.id, grant.account),
+                account: grant.account.clone(),
+                keys: self.candidates(&grant.person, demand),
+                demand,
+                unfit: self.core.unfit(&grant.person, &grant.account),
+            }
         });
         granted.collect()
     }
 
-    fn candidates(&self, person: &Person) -> Vec<Candidate> {
+    fn candidates(&self, person: &Person, demand: Demand) -> Vec<Candidate> {
         let keys = self.core.config.people.get(person).map(|entry| &entry.keys);
-        keys.into_iter().flatten().map(Candidate::from).collect()
+        keys.into_iter().flatten().filter(|key| demand.takes(key)).map(Candidate::from).collect()
     }
 }
 
 /// What has to be said of a grant beside that it is in force.
-fn judged(host: &Admission, account: &Account, keys: &[Candidate]) -> Option<String> {
+fn judged(host: &Admission, account: &Account, keys: &[Candidate], demand: Demand) -> Option<String> {
     let look = || {
         let entry = host.entry(account)?;
-        let effective = host.check(&entry, keys, Wanted::Login)?;
+        let effective = host.check(&entry, keys, Wanted::Login(demand))?;
         Ok(host.confinement(&effective, &entry))
     };
     match look() {
@@ -154,13 +163,17 @@ pub(crate) fn not_honoured(granted: &[Granted]) -> Vec<String> {
     };
     let mut known: HashMap<(&Account, &[Candidate]), Option<String>> = HashMap::new();
     let (mut found, mut unasked) = (Vec::new(), 0);
-    for Granted { title, account, keys } in granted {
+    for Granted { title, account, keys, demand, unfit } in granted {
+        if let Some(unfit) = unfit {
+            found.push(format!("nothing opens with {title}: {unfit}"));
+            continue;
+        }
         let key = (account, keys.as_slice());
         if !known.contains_key(&key) && known.len() >= MAX_ASKED {
             unasked += 1;
             continue;
         }
-        let check = || host.check(&host.entry(account)?, keys, Wanted::Login);
+        let check = || host.check(&host.entry(account)?, keys, Wanted::Login(*demand));
         let why = known.entry(key).or_insert_with(|| check().err().map(|why| why.to_string()));
         found.extend(why.as_ref().map(|why| format!("sshd does not honour {title}: {why}")));
     }

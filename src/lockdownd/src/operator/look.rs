@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use control::{
     Answer, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES, PeopleAnswer, PersonView, Problem, Records,
-    RecordsAnswer, Refusal, RefusalCode, Response, SessionsAnswer, Severity, Status,
+    RecordsAnswer, Refusal, RefusalCode, RequiredView, Response, SessionsAnswer, Severity, Status,
 };
 use lockdown_core::{
+    config::PersonEntry,
     machine::{MAX_LISTED, QUICK_TRIES, grant_view, session_view},
     policy::{grant::Standing, time::Now},
     sessions::{Session, Standing as S},
@@ -55,12 +56,22 @@ impl Engine {
                 .filter(|account| self.core.uid_of(account).is_none())
                 .cloned()
                 .collect(),
+            required: self.required_of(name, entry),
             operator: entry.operator,
             grants: self.live_grants_of(name, now),
             file: entry.place.file.to_string(),
             line: u64::from(entry.place.line),
         });
         PeopleAnswer { people: people.collect(), left_off: 0 }
+    }
+
+    fn required_of(&self, name: &record::Person, entry: &PersonEntry) -> Vec<RequiredView> {
+        let of = |account: &Account| {
+            let required = self.core.config.required_of(account).for_record()?;
+            let required = required.into_iter().map(str::to_owned).collect();
+            Some(RequiredView { account: account.clone(), required, fits: self.core.unfit(name, account).is_none() })
+        };
+        entry.accounts.iter().filter_map(of).collect()
     }
 
     fn live_grants_of(&self, person: &record::Person, now: Now) -> Vec<GrantId> {
@@ -74,6 +85,7 @@ impl Engine {
         let mut status = Box::new(self.status(now));
         status.problems.extend(stale);
         let ledger = self.ledger.as_ref().cloned();
+        let knocks = self.knocks.clone();
         self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
             let nearly_full = ledger.map_or(Ok(None), |ledger| ledger.nearly_full());
             let nearly_full = nearly_full.unwrap_or_else(|error| Some(format!("the ledger cannot be read: {error}")));
@@ -82,6 +94,7 @@ impl Engine {
                 what,
                 remedy: Some(NEARLY_FULL_REMEDY.to_owned()),
             }));
+            status.problems.extend(super::shut_out::problems(&knocks, now.wall));
             status.problems.extend(shipping_problems(&status.shipping, now.wall));
             match quarantine::count(Path::new(QUARANTINE)) {
                 Ok(count) => status.quarantined = count,

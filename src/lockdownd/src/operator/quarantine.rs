@@ -84,7 +84,8 @@ impl Engine {
             Ok(prepared) => prepared,
             Err(refusal) => return reply.send(Err(refusal)),
         };
-        let under_old_name = !self.core.enforces() || self.core.config.accounts.exempt.contains(&account);
+        let stays = self.core.config.accounts.exempt.contains(&account) || self.is_spared(&account);
+        let under_old_name = !self.core.enforces() || stays;
         self.begin_job(Kind::Restore, Some(reply.clone()), now, move || {
             let to = RestoreTo { uid: entry.uid, gid: entry.gid, home: &entry.home, under_old_name };
             let done = quarantine::restore(Path::new(QUARANTINE), &id, to, Path::new(PROGRAM));

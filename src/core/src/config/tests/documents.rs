@@ -11,11 +11,16 @@ fn accepted() -> BTreeSet<String> {
     let mut problems = Problems::default();
     settings.add(&Source::new("config.example.toml", EXAMPLE), &mut problems);
     problems.or(()).expect("the example is good");
-    let sections =
-        ["host", "schedule", "grants", "accounts", "sessions", "person", "grant", "ledger", "ship", "syslog", "api"];
+    let sections = [
+        "host", "schedule", "grants", "accounts", "require", "sshd", "sessions", "person", "grant", "ledger", "ship",
+        "syslog", "api",
+    ];
     let keys = settings.known.into_iter().flat_map(|(heading, keys)| keys.into_iter().map(move |key| (heading, key)));
-    let keys = keys.filter(|(heading, key)| !(["", "[ship]"].contains(heading) && sections.contains(key)));
-    keys.map(|(heading, key)| format!("{heading} {key}")).collect()
+    let keys =
+        keys.filter(|(heading, key)| !(["", "[ship]", "[accounts]"].contains(heading) && sections.contains(key)));
+    // Its keys are accounts.
+    let require = "[accounts.require] \"*\"".to_owned();
+    keys.map(|(heading, key)| format!("{heading} {key}")).chain([require]).collect()
 }
 
 /// What the example sets: `heading key`, and the comment right above it.

@@ -74,50 +74,62 @@ fn config() -> impl Strategy<Value = Config> {
         (btree_set("x[^\\s\\p{Cc}/:]{0,20}", 0..3), option::of(seconds(1, 86_400)), seconds(86_400, 3660 * 86_400)),
         (option::of("unix:/[!-~]{0,80}"), option::of(api()), 1_u64 << 10..1 << 34, any::<bool>()),
     );
+    let requirement = || select(vec!["key", "second_method", "hardware", "hardware_pin"]);
+    let word = |text: &str| requirement::requirement(text).expect("a word");
+    let require = (option::of(requirement().prop_map(word)), btree_map(account(), requirement().prop_map(word), 0..3))
+        .prop_map(|(everywhere, of)| Require { everywhere, of });
+    let penalty_exempt = btree_set(
+        select(vec!["10.0.0.5", "192.0.2.0/24", "2001:db8::/32"]).prop_map(|text| text.parse().expect("valid")),
+        0..3,
+    );
     let grants = people().prop_flat_map(|people| {
         let pairs: Vec<_> =
             people.iter().flat_map(|(name, entry)| entry.accounts.iter().map(|a| (name.clone(), a.clone()))).collect();
         let grants = if pairs.is_empty() { Just(Vec::new()).boxed() } else { vec(grant(pairs), 0..4).boxed() };
         (Just(people), grants)
     });
-    (rest, grants).prop_map(|((host, rules, keep, ship), (people, mut rendered))| {
-        rendered.dedup_by_key(|grant| grant.expires_at);
-        let exempt: BTreeSet<Account> = keep.0.iter().filter_map(|name| name.parse().ok()).collect();
-        Config {
-            mode: host.0,
-            host: HostConfig {
-                name: host.1.map_or(HostName::Auto, |name| name.parse().expect("valid")),
-                stack: host.2.parse().expect("valid"),
-            },
-            schedule: Schedule { sweep: rules.0, lockdown: rules.1 },
-            grants: GrantRules {
-                default_duration: rules.2,
-                max_duration: rules.3,
-                require_reason: rules.4[0],
-                self_grants: rules.4[1],
-            },
-            accounts: Accounts {
-                no_exempt: exempt.is_empty() && rules.4[2],
-                exempt,
-                agent_forwarding: if rules.4[2] { AgentForwarding::Own } else { AgentForwarding::No },
-            },
-            sessions: Sessions {
-                end_with_grant: rules.4[2],
-                warn_before: keep.1,
-                before_enforce: if rules.4[2] { BeforeEnforce::Keep } else { BeforeEnforce::End },
-                left_behind: if rules.4[2] { LeftBehind::End } else { LeftBehind::Record },
-            },
-            people,
-            rendered,
-            ledger: LedgerConfig {
-                retain: keep.2,
-                max_size: ship.2 << 10,
-                when_full: if ship.3 { WhenFull::DropOldest } else { WhenFull::RefuseGrants },
-            },
-            ship: Ship { syslog: ship.0, api: ship.1 },
-            digest: String::new(),
-        }
-    })
+    (rest, grants, require, penalty_exempt).prop_map(
+        |((host, rules, keep, ship), (people, mut rendered), require, penalty_exempt)| {
+            rendered.dedup_by_key(|grant| grant.expires_at);
+            let exempt: BTreeSet<Account> = keep.0.iter().filter_map(|name| name.parse().ok()).collect();
+            Config {
+                mode: host.0,
+                host: HostConfig {
+                    name: host.1.map_or(HostName::Auto, |name| name.parse().expect("valid")),
+                    stack: host.2.parse().expect("valid"),
+                },
+                schedule: Schedule { sweep: rules.0, lockdown: rules.1 },
+                grants: GrantRules {
+                    default_duration: rules.2,
+                    max_duration: rules.3,
+                    require_reason: rules.4[0],
+                    self_grants: rules.4[1],
+                },
+                accounts: Accounts {
+                    no_exempt: exempt.is_empty() && rules.4[2],
+                    exempt,
+                    agent_forwarding: if rules.4[2] { AgentForwarding::Own } else { AgentForwarding::No },
+                    require,
+                },
+                sshd: SshdConfig { penalty_exempt },
+                sessions: Sessions {
+                    end_with_grant: rules.4[2],
+                    warn_before: keep.1,
+                    before_enforce: if rules.4[2] { BeforeEnforce::Keep } else { BeforeEnforce::End },
+                    left_behind: if rules.4[2] { LeftBehind::End } else { LeftBehind::Record },
+                },
+                people,
+                rendered,
+                ledger: LedgerConfig {
+                    retain: keep.2,
+                    max_size: ship.2 << 10,
+                    when_full: if ship.3 { WhenFull::DropOldest } else { WhenFull::RefuseGrants },
+                },
+                ship: Ship { syslog: ship.0, api: ship.1 },
+                digest: String::new(),
+            }
+        },
+    )
 }
 
 proptest! {

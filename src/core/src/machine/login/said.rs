@@ -3,13 +3,16 @@
 use control::gate::Question;
 use record::{Draft, Fingerprint, Source};
 
-use crate::{keys::auth_info, policy::address};
+use crate::{
+    keys::{auth_info, key::Key},
+    policy::address,
+};
 
 /// The one plain key that sshd has verified, where it names one.
 #[must_use]
 pub fn key_of(question: &Question) -> Option<Fingerprint> {
     let keys = auth_info::parse(question.auth_info.as_deref()?).plain_keys().ok()?;
-    keys.into_iter().next()
+    keys.first().map(Key::fingerprint)
 }
 
 /// The names of the methods that succeeded, without the keys.

@@ -29,7 +29,15 @@ fn rules() -> Rules {
 fn login() -> Login {
     // As useradd(8) leaves it: no password, nothing expires.
     let aging = Aging { changed: Some(TODAY - 5), maximum: Some(99_999), locked: true, ..Aging::default() };
-    Login { uid: 1000, name_is_pattern: false, shell: None, aging: Some(aging), can_answer: false, nologin: false }
+    Login {
+        uid: 1000,
+        name_is_pattern: false,
+        shell: None,
+        aging: Some(aging),
+        can_answer: false,
+        second_method: false,
+        nologin: false,
+    }
 }
 
 fn aged(change: impl FnOnce(&mut Aging)) -> Login {
@@ -127,6 +135,38 @@ fn a_shell_has_to_be_there_and_let_somebody_work() {
     assert_eq!(bars(&rules(), &nologin, &[]).len(), 1);
     let chroot = Rules { chroot: Some("/srv".into()), ..rules() };
     assert_eq!((bars(&chroot, &missing, &[]).len(), bars(&chroot, &nologin, &[]).len()), (0, 1));
+}
+
+#[test]
+fn where_the_gate_asks_for_a_second_method_sshd_has_to_ask_for_it_too() {
+    let login = Login { second_method: true, can_answer: true, ..login() };
+    let said = |list: &str| {
+        let methods = list.split_whitespace().map(str::to_owned).collect();
+        bars(&Rules { methods, ..rules() }, &login, &[ED25519])
+    };
+    for enough in [
+        "publickey,keyboard-interactive",
+        "keyboard-interactive:pam,publickey",
+        "publickey publickey,keyboard-interactive:pam",
+        "publickey,password,keyboard-interactive",
+    ] {
+        let bars = said(enough);
+        assert!(bars.is_empty() || enough.contains("password"), "{enough}: {bars:?}");
+    }
+    assert_eq!(said("any"), [Bar::SecondMethod(None)]);
+    assert_eq!(said(""), [Bar::SecondMethod(None)]);
+    assert_eq!(said("publickey"), [Bar::SecondMethod(Some("publickey".to_owned()))]);
+    assert_eq!(said("publickey,publickey"), [Bar::Methods("publickey,publickey".to_owned())]);
+    let sentence = Bar::SecondMethod(Some("publickey".into())).sentence("deploy", Some("/etc/ssh/x:3"));
+    assert!(
+        sentence.contains("AuthenticationMethods at /etc/ssh/x:3 is publickey")
+            && sentence.contains("Match User deploy")
+    );
+    // One that cannot answer is told of that.
+    let mute = Login { can_answer: false, ..login.clone() };
+    let methods = vec!["publickey,keyboard-interactive".to_owned()];
+    let told = bars(&Rules { methods, ..rules() }, &mute, &[ED25519]);
+    assert!(matches!(told.as_slice(), [Bar::Methods(_)]), "{told:?}");
 }
 
 #[test]

@@ -23,10 +23,17 @@ pub fn closing(observed: &Observed) -> Result<Option<String>, OddAccount> {
     let of_root = observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root && sshd.reads_drop_ins);
     let logins: Vec<&Login> = of_root.flat_map(|sshd| &sshd.logins).filter(|login| !login.exempt).collect();
     let mut lines: Vec<String> = Vec::new();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut kept) = (BTreeSet::new(), BTreeSet::new());
     for method in &METHODS {
         let is_on = logins.iter().any(|login| (!method.root_only || login.root) && (method.on)(&login.settings));
         let Some((keyword, value)) = (method.closes)(observed.root_is_wanted).filter(|_| is_on) else { continue };
+        if let Some(login) = logins.iter().find(|login| login.settings.wants_beside_a_key(keyword)) {
+            let whom = &login.whom;
+            kept.insert(format!(
+                "# {keyword} is left as it is: {whom} needs it beside a key (AuthenticationMethods).\n"
+            ));
+            continue;
+        }
         if seen.insert(keyword) {
             lines.push(format!("    {keyword} {value}\n"));
         }
@@ -39,6 +46,7 @@ pub fn closing(observed: &Observed) -> Result<Option<String>, OddAccount> {
         "# Written by `lockdownctl ways-in --close --apply`; `lockdownctl ways-in --undo` takes it away.\n\
          # It closes every way in that a grant does not need. Exempt accounts keep theirs.\n",
     );
+    text.extend(kept);
     if without_pam {
         text.push_str("UsePAM yes\n");
     }
@@ -55,7 +63,8 @@ pub(super) fn out_of_reach(sshd: &Sshd) -> Option<String> {
     }
     let on = |login: &&Login| {
         let is_on = METHODS.iter().any(|method| {
-            (!method.root_only || login.root) && (method.closes)(true).is_some() && (method.on)(&login.settings)
+            let closes = (method.closes)(true).is_some_and(|(keyword, _)| !sshd.wants_beside_a_key(keyword));
+            (!method.root_only || login.root) && closes && (method.on)(&login.settings)
         });
         !login.exempt && (is_on || !login.settings.is_yes("usepam"))
     };

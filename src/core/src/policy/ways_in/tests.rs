@@ -236,6 +236,32 @@ fn the_drop_in_closes_every_method_for_everybody_but_the_exempt() {
 }
 
 #[test]
+fn what_somebody_needs_beside_a_key_is_not_closed_and_counts_as_no_login_by_itself() {
+    let on = "passwordauthentication yes\nkbdinteractiveauthentication yes";
+    let second = format!("{on}\nauthenticationmethods publickey,keyboard-interactive:pam");
+    for methods in ["publickey,keyboard-interactive:pam", "keyboard-interactive,publickey"] {
+        let second = format!("{on}\nauthenticationmethods {methods}");
+        let observed = enforcing(sshd(vec![login("any account", on), login("deploy", &second)]));
+        let text = closing(&observed).expect("plain names").expect("something is open");
+        assert!(text.contains("    PasswordAuthentication no\n"), "{text}");
+        assert!(!text.contains("KbdInteractiveAuthentication no"), "{text}");
+        assert!(
+            text.contains("# KbdInteractiveAuthentication is left as it is: deploy needs it beside a key"),
+            "{text}"
+        );
+        let ways = judge(&observed);
+        let of = |whom: &str| ways.iter().find(|way| way.kind == "keyboard_interactive" && way.whom == whom);
+        let (any, deploy) = (of("any account").expect("one"), of("deploy").expect("another"));
+        assert!(any.closes.as_ref().is_some_and(|line| line.starts_with("AuthenticationMethods publickey in ")));
+        assert_eq!((deploy.state, deploy.closes.as_ref()), (WayState::Closed, None), "{}", deploy.why);
+    }
+    let everybody = enforcing(Sshd { has_closing: true, ..sshd(vec![login("any account", &second)]) });
+    assert!(state(&judge(&everybody), "keyboard_interactive").0 == WayState::Closed);
+    let text = closing(&everybody).expect("plain names");
+    assert!(text.is_none_or(|text| !text.contains("KbdInteractiveAuthentication no")));
+}
+
+#[test]
 fn the_drop_in_says_nothing_where_nothing_is_open_and_refuses_what_it_cannot_leave_out() {
     assert_eq!(closing(&with_exempt("usepam yes")), Ok(None));
     let nobody = Observed { exempt: Vec::new(), ..with_exempt("passwordauthentication yes") };

@@ -1,9 +1,10 @@
 use super::*;
 use crate::sshd::scan::Files;
 
-fn exempt(names: &[(&str, &[&str])]) -> ExemptKeyFiles {
+fn exempt(names: &[(&str, &[&str])]) -> Plan {
     let patterns = |list: &[&str]| list.iter().map(|pattern| (*pattern).to_owned()).collect();
-    names.iter().map(|(name, list)| (name.parse().expect("a name"), patterns(list))).collect()
+    let files = names.iter().map(|(name, list)| (name.parse().expect("a name"), patterns(list))).collect();
+    Plan { files, penalty_exempt: None }
 }
 
 #[test]
@@ -22,6 +23,21 @@ fn the_drop_in_names_the_store_first_and_last() {
     );
     let none = content(&exempt(&[("breakglass", &[])])).expect("a text");
     assert!(none.contains("    AuthorizedKeysFile none\n"));
+}
+
+#[test]
+fn addresses_that_are_spared_are_added_to_those_of_sshds_own_configuration() {
+    let ours: Vec<Cidr> = ["10.0.0.5", "2001:db8::/32"].map(|range| range.parse().expect("a range")).into();
+    for (theirs, all) in [
+        ("none", "10.0.0.5/32,2001:db8::/32"),
+        ("", "10.0.0.5/32,2001:db8::/32"),
+        ("192.0.2.*,203.0.113.7", "192.0.2.*,203.0.113.7,10.0.0.5/32,2001:db8::/32"),
+    ] {
+        let plan = Plan { penalty_exempt: Some(united(theirs, &ours)), ..exempt(&[("breakglass", &["x"])]) };
+        let text = content(&plan).expect("a text");
+        let line = format!("\nPerSourcePenaltyExemptList {all}\nMatch User breakglass\n");
+        assert!(text.contains(&line), "{text}");
+    }
 }
 
 #[test]
