@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use instance_tests::{House, Release};
+use instance_tests::{DAEMON, House, Release};
 
 use benches::{samples, table, table::Row};
 
@@ -65,7 +65,7 @@ impl Bench {
 
     /// Process id of the daemon, inside.
     fn daemon(&self) -> String {
-        self.house.sh("systemctl show -p MainPID --value lockdownd")
+        self.house.sh(&format!("echo {DAEMON}"))
     }
 
     /// Puts a configuration in force: enforce, with frank and `accounts` that he may be given, and `more`.

@@ -42,6 +42,9 @@ pub use instance::{Hierarchy, Instance, remove_leftovers};
 pub use layers::{Release, built_compliance_api, built_package};
 pub use server::Server;
 
+/// The daemon's process id, for a shell: systemd knows the process that supervises it.
+pub const DAEMON: &str = "$(pgrep -P \"$(systemctl show -P MainPID lockdownd)\")";
+
 /// Turns each scenario `fn name(release) { … }` into two tests, `bookworm::name` and `trixie::name`. Attributes such as
 /// `#[ignore]` go onto both. Use it once per file.
 #[macro_export]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use instance_tests::{Client, House, Instance, Key, Release, eventually, on_each_release};
+use instance_tests::{Client, DAEMON, House, Instance, Key, Release, eventually, on_each_release};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -333,12 +333,12 @@ on_each_release! {
         house.sh("cp /usr/bin/perl /usr/local/sbin/sshd");
         let before = house.records().len();
         let memory = |name: &str| -> u64 {
-            let line = house.sh(&format!("grep {name} /proc/$(systemctl show -P MainPID lockdownd)/status"));
+            let line = house.sh(&format!("grep {name} /proc/{DAEMON}/status"));
             line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or_else(|| panic!("{line}"))
         };
         let resident = memory("VmRSS");
         // From now on VmHWM is the peak since now.
-        house.sh("echo 5 >/proc/$(systemctl show -P MainPID lockdownd)/clear_refs");
+        house.sh(&format!("echo 5 >/proc/{DAEMON}/clear_refs"));
         house.sh(&format!("systemd-run -q --unit ssh-flood -p LogRateLimitIntervalSec=1s -p LogRateLimitBurst=1000000 \
             /usr/local/sbin/sshd /root/flood.pl {FLOOD_SIZE}"));
         // In the midst of it, access is given and taken as ever.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use instance_tests::{Client, House, Instance, eventually, on_each_release};
+use instance_tests::{Client, DAEMON, House, Instance, eventually, on_each_release};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -18,7 +18,6 @@ const STORM_ANSWERS: usize = 1_000;
 const STORM_LIMIT: Duration = Duration::from_secs(25);
 const DOWN: &str = "systemctl stop lockdownd-gate.socket lockdownd-control.socket lockdownd.service";
 const UP: &str = "systemctl start lockdownd.service";
-const KILL: &str = "kill -9 \"$(systemctl show -P MainPID lockdownd)\"";
 
 /// Allows, and gives the grant's id and end.
 #[track_caller]
@@ -34,7 +33,7 @@ fn wait_until(moment: Timestamp) {
 
 fn killed(house: &Instance) {
     let pid = house.sh("systemctl show -P MainPID lockdownd");
-    house.sh(KILL);
+    house.sh(&format!("kill -9 {DAEMON}"));
     eventually("the daemon is back", SOON, || {
         let now = house.sh("systemctl show -P MainPID lockdownd");
         now != pid && now != "0" && house.ctl("status").ok()
@@ -89,13 +88,14 @@ true
 "#;
 
 /// Who kills the daemon, at no regular times, until told to stop: every third time wherever it is, else some time after
-/// it has come up.
+/// it has come up. One time in three it is the process that supervises it.
 const KILLER: &str = r#"
 until [ -e /root/storm/over ]; do
     [ $((RANDOM % 3)) = 0 ] || until systemctl is-active -q lockdownd; do sleep 0.01; done
     sleep "0.$((RANDOM % 6))$((RANDOM % 10))"
     pid=$(systemctl show -P MainPID lockdownd)
-    [ "$pid" != 0 ] && kill -9 "$pid" && echo killed
+    [ $((RANDOM % 3)) = 0 ] || pid=$(pgrep -P "$pid")
+    [ "${pid:-0}" != 0 ] && kill -9 "$pid" && echo killed
 done
 true
 "#;

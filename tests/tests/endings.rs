@@ -24,8 +24,8 @@ const KILLER: &str = r#"
 until [ -e /root/over ]; do
     until systemctl is-active -q lockdownd; do sleep 0.05; done
     sleep "$((1 + RANDOM % 3)).$((RANDOM % 10))$((RANDOM % 10))"
-    pid=$(systemctl show -P MainPID lockdownd)
-    [ "$pid" != 0 ] && kill -9 "$pid"
+    pid=$(pgrep -P "$(systemctl show -P MainPID lockdownd)")
+    [ -n "$pid" ] && kill -9 "$pid"
 done
 true
 "#;

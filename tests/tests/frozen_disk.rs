@@ -3,7 +3,7 @@
 
 use std::{thread, time::Duration};
 
-use instance_tests::{House, Instance, eventually, on_each_release};
+use instance_tests::{DAEMON, House, Instance, eventually, on_each_release};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ struct Trouble {
     ends: &'static str,
     /// What `status` says of it.
     says: &'static str,
-    /// Whether another start in the midst of it is tried: a process that waits for a frozen disk cannot be killed.
+    /// Whether another start in the midst of it is tried.
     restarts: bool,
     /// How long a grant is to be given for that ends in the midst of it, after what is tried before.
     short: &'static str,
@@ -101,8 +101,8 @@ const STANDS_STILL: Trouble = Trouble {
     begins: "fsfreeze -f /var/lib/lockdownd",
     ends: "fsfreeze -u /var/lib/lockdownd",
     says: "has not answered for",
-    restarts: false,
-    short: "25s",
+    restarts: true,
+    short: "30s",
 };
 
 /// As long as it is there the disk is in this trouble.
@@ -277,6 +277,56 @@ on_each_release! {
         assert_eq!(house.sh("ls /run/lockdownd/keys"), "");
         house.allow("frank --account ubuntu --for 1h");
         assert!(house.ssh("ubuntu").key(&house.frank).login(), "and it works again");
+    }
+
+    fn killed_or_restarted_while_the_disk_stands_still_the_daemon_is_back_at_once_and_loses_no_record(release) {
+        let house = House::enforcing(release);
+        give_its_own_disk(&house);
+        let graces = grant(&house.ctl_json("allow grace --account ubuntu --for 1h --reason test"));
+        let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
+        let mut on_grace = house.ssh("ubuntu").key(&house.grace).stay();
+        let mut on_frank = house.ssh("ubuntu").key(&house.frank).stay();
+        let short = house.ctl_json("allow frank --account frank --for 40s --reason test");
+        let ends: Timestamp = short["grant"]["expires_at"].as_str().and_then(|at| at.parse().ok()).expect("it ends");
+        let mut on_short = house.ssh("frank").key(&house.frank).stay();
+        eventually("the sessions are on record", SOON, || house.records_of("session.opened").len() >= 3);
+
+        let frozen = Frozen::new(&house);
+        // A write is under way that nobody can end.
+        assert!(!without_disk("allow", || house.ctl("allow grace --account grace --for 1h --reason test")).ok());
+        assert!(without_disk("revoke", || house.ctl("revoke grace --reason test")).ok());
+        on_grace.ended_within(SOON);
+        let supervisor = "$(systemctl show -P MainPID lockdownd)";
+        for gone in [format!("kill -9 {DAEMON}"), format!("kill -9 {supervisor}"), "systemctl restart lockdownd".to_owned()] {
+            without_disk(&gone, || {
+                house.sh(&gone);
+                assert!(house.ssh("breakglass").key(&house.breakglass).login(), "after {gone}");
+                eventually("it answers", SOON, || house.ctl("status").ok());
+            });
+            assert!(!without_disk("somebody revoked", || house.ssh("ubuntu").key(&house.grace).login()));
+            assert!(on_frank.is_alive(), "what is granted goes on after {gone}");
+        }
+        on_short.ended_within(SOON + Duration::from_secs(30));
+        let late = Timestamp::now().duration_since(ends);
+        assert!(late < WITHOUT_DISK, "a grant's end came {late:#} late");
+        assert!(on_frank.is_alive());
+        drop(frozen);
+
+        eventually("the state is read", SOON, || is_read(&house));
+        for id in [&graces, &grant(&short)] {
+            let ended = || house.records_of("grant.ended").iter().filter(|record| record["grant"] == **id).count();
+            eventually("its end is on record", SOON, || ended() > 0);
+            assert_eq!(ended(), 1);
+        }
+        // Each login once.
+        eventually("break-glass is on record", SOON, || house.records_of("emergency.login").len() >= 3);
+        assert_eq!(house.records_of("emergency.login").len(), 3, "{:?}", house.records_of("emergency.login"));
+        house.ctl("verify").expect_ok();
+        assert!(house.records_of("grant.ended").iter().all(|record| record["grant"] != *franks) && on_frank.is_alive());
+        assert!(!house.ssh("ubuntu").key(&house.grace).login() && !house.ssh("grace").key(&house.grace).login());
+        assert!(house.ssh("ubuntu").key(&house.frank).login(), "and it works again");
+        eventually("nothing is left of those before", SOON, || house.sh("pgrep -c -x lockdownd") == "2");
+        on_frank.kill();
     }
 
     fn with_the_daemon_down_too_break_glass_gets_in_and_is_on_record_once_the_disk_is_back(release) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use instance_tests::{House, Instance, Key, eventually, on_each_release};
+use instance_tests::{DAEMON, House, Instance, Key, eventually, on_each_release};
 use serde_json::Value;
 
 const SWAP: &str = include_str!("hostile_homes/swap.pl");
@@ -105,8 +105,7 @@ fn assert_unchanged(instance: &Instance, before: &BTreeSet<String>) {
 }
 
 fn daemon_status(instance: &Instance, line: &str) -> u64 {
-    let pid = "$(systemctl show -P MainPID lockdownd)";
-    instance.sh(&format!("sed -n 's/^{line}:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status")).parse().unwrap()
+    instance.sh(&format!("sed -n 's/^{line}:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{DAEMON}/status")).parse().unwrap()
 }
 
 fn ledger_bytes(instance: &Instance) -> u64 {
@@ -242,7 +241,7 @@ on_each_release! {
         // Until the daemon knows them, nothing is queued for them.
         house.authorize("flood3", &house.frank);
         eventually("the daemon watches them", NO_LONGER_NEW, || !house.exists("/home/flood3/.ssh/authorized_keys"));
-        let pid = house.sh("systemctl show -P MainPID lockdownd");
+        let pid = house.sh(&format!("echo {DAEMON}"));
         house.sh(&format!("kill -STOP {pid}"));
         for account in flooders {
             let flood = "perl -e 'for (1 .. 8000) { open(F, q(>), q(.ssh/authorized_keys)); close F; unlink q(.ssh/authorized_keys) }'";
@@ -253,6 +252,6 @@ on_each_release! {
         eventually("the key is gone", Duration::from_secs(30), || !house.exists("/home/grace/.ssh/authorized_keys"));
         eventually("the overflow is told", Duration::from_secs(30), || house.journal("-u lockdownd").contains("dropped events"));
         thread::sleep(Duration::from_millis(100));
-        assert_eq!(house.sh("systemctl show -P MainPID lockdownd"), pid, "it is the same daemon");
+        assert_eq!(house.sh(&format!("echo {DAEMON}")), pid, "it is the same daemon");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64ct::{Base64, Encoding};
-use instance_tests::{House, eventually, on_each_release};
+use instance_tests::{DAEMON, House, eventually, on_each_release};
 
 const STORE: &str = "/run/lockdownd/keys";
 /// The longest that the daemon waits before it tries again to write, and then some.
@@ -14,7 +14,7 @@ const TRIED_AGAIN: Duration = Duration::from_secs(40);
 
 /// How much processor time the daemon has used, in clock ticks of 10 ms.
 fn ticks(house: &House) -> u64 {
-    let stat = house.sh("cat /proc/$(systemctl show -P MainPID lockdownd)/stat");
+    let stat = house.sh(&format!("cat /proc/{DAEMON}/stat"));
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

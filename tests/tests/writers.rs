@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use instance_tests::{House, eventually, on_each_release};
+use instance_tests::{DAEMON, House, eventually, on_each_release};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -108,7 +108,7 @@ on_each_release! {
 
     fn the_daemon_never_has_the_capability_that_it_takes_to_learn_of_writers(release) {
         let house = House::enforcing(release);
-        let held = house.sh("sort -u /proc/$(systemctl show -P MainPID lockdownd)/task/*/status | sed -n 's/^Cap\\(Eff\\|Prm\\|Inh\\|Amb\\|Bnd\\):\\t//p'");
+        let held = house.sh(&format!("sort -u /proc/{DAEMON}/task/*/status | sed -n 's/^Cap\\(Eff\\|Prm\\|Inh\\|Amb\\|Bnd\\):\\t//p'"));
         for set in held.lines() {
             assert_eq!(u64::from_str_radix(set, 16).unwrap() >> 21 & 1, 0, "CAP_SYS_ADMIN is held: {held}");
         }

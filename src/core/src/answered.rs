@@ -145,6 +145,19 @@ impl Answers {
         let is_near = |a: &Answer| a.from.duration_since(time) <= AROUND && time.duration_since(a.until) <= AROUND;
         self.answers.iter().rev().find(|answer| answer.pid == pid && is_near(answer))
     }
+
+    /// Whether the gate was told to let in this process's connection soon after this moment.
+    #[must_use]
+    pub fn let_in_after(&self, pid: i32, time: Timestamp) -> bool {
+        let is_it = |answer: &Answer| answer.pid == pid && !answer.refused && is_soon_after(answer.from, time);
+        self.answers.iter().any(is_it)
+    }
+}
+
+/// Whether one login can have come to its second step at `later`, where the gate asked about its first at `time`.
+#[must_use]
+pub fn is_soon_after(later: Timestamp, time: Timestamp) -> bool {
+    later > time && later.duration_since(time) <= AROUND
 }
 
 fn keep_newest(list: &mut VecDeque<Expected>, expected: Expected) {
@@ -174,6 +187,17 @@ mod tests {
         assert!(!answers.expects(7, at(0)) && answers.expects(10_000, at(0)));
         answers.was_expected(expected(7));
         assert!(answers.expects(7, at(0)) && !answers.expects_here(7, at(0)), "in the run before");
+    }
+
+    #[test]
+    fn who_was_let_in_at_the_second_step_is_told_from_who_only_left_a_note_at_the_first() {
+        let mut answers = Answers::default();
+        let at_once = |pid, from, refused| Answer { pid, from, until: from, refused };
+        answers.add(at_once(7, at(0), false));
+        answers.add(at_once(8, at(2), false));
+        answers.add(at_once(9, at(2), true));
+        answers.add(at_once(10, at(31), false));
+        assert_eq!([7, 8, 9, 10, 11].map(|pid| answers.let_in_after(pid, at(0))), [false, true, false, false, false]);
     }
 
     #[test]

@@ -177,10 +177,11 @@ impl AsFd for Watch {
     }
 }
 
-/// Which descriptor was passed under this name to the process `own`, by `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES`.
+/// Which descriptor was passed under this name to the process `own`, by `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES`. Whoever
+/// passes them on to a child cannot know its process id, and leaves the first out.
 fn passed_as(name: &str, own: u32, [pid, count, names]: &[String; 3]) -> Option<RawFd> {
     const FIRST: usize = 3;
-    let count = count.parse::<usize>().ok().filter(|_| pid.parse() == Ok(own))?;
+    let count = count.parse::<usize>().ok().filter(|_| pid.is_empty() || pid.parse() == Ok(own))?;
     let index = names.split(':').take(count).position(|passed| passed == name)?;
     RawFd::try_from(FIRST + index).ok()
 }
@@ -267,6 +268,7 @@ mod tests {
             (["7", "2", "gate:control:writers"], None),
             (["7", "1", "writers"], Some(3)),
             (["8", "1", "writers"], None),
+            (["", "1", "writers"], Some(3)),
             (["7", "1", "writer"], None),
             (["7", "", "writers"], None),
             (["", "", ""], None),

@@ -301,6 +301,12 @@ pub fn children(pid: i32) -> Vec<i32> {
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Whether the main thread of a process has ended, though others may be left; true when the process is gone.
+#[must_use]
+pub fn main_thread_has_ended(pid: i32) -> bool {
+    ProcDir::open(pid).and_then(|dir| dir.stat()).is_none_or(|stat| stat.has_ended())
+}
+
 /// The audit session of a process, one per login; `None` when it has none or is gone.
 #[must_use]
 pub fn audit_session(id: ProcessId) -> Option<u32> {

@@ -193,6 +193,12 @@ impl Answered {
         self.inner().answers.find(pid, time).is_some()
     }
 
+    /// Whether the gate was told to let in this process's connection soon after this moment.
+    #[must_use]
+    pub fn let_in_after(&self, pid: i32, time: Timestamp) -> bool {
+        self.inner().answers.let_in_after(pid, time)
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,5 +11,6 @@ mod kept;
 pub mod ledger;
 pub mod operator;
 pub mod run;
+pub mod supervisor;
 pub mod traces;
 pub mod trigger;

@@ -3,12 +3,13 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use lockdown_host::config_files::Proposed;
-use lockdownd::enforce::homes::remote;
+use lockdownd::{enforce::homes::remote, supervisor};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.iter().map(|argument| argument.to_str()).collect::<Vec<_>>().as_slice() {
-        [] => lockdownd::run::daemon(),
+        [] => supervisor::supervise(),
+        [Some(supervisor::SERVE), Some(supervisor)] => lockdownd::run::daemon(supervisor),
         [Some("--check")] => lockdownd::run::check(None),
         [Some("--check"), Some(file)] => lockdownd::run::check(Some(file.as_ref())),
         [Some("--check"), Some("--as"), ..] => {

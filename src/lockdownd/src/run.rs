@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     enforce::{Engine, Next, homes::Command},
-    journal, ledger,
+    journal, ledger, supervisor,
     trigger::{self, Cron, Reason, Senders, Triggers, Watch},
 };
 
@@ -102,9 +102,13 @@ pub fn keep_writers() -> ExitCode {
     }
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop, or its supervisor ends.
 #[must_use]
-pub fn daemon() -> ExitCode {
+pub fn daemon(supervisor: &str) -> ExitCode {
+    if !supervisor::bind_to(supervisor) {
+        eprintln!("lockdownd is started by systemd: systemctl start lockdownd");
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = journal::start_log() {
         eprintln!("lockdownd goes on without its own log: {error}");
     }
@@ -186,7 +190,7 @@ async fn take_turns(
     loop {
         if !ready && (engine.core.recorder.is_idle() || Instant::now() >= ready_by) {
             ready = true;
-            sd_notify::notify(&[NotifyState::Ready])?;
+            supervisor::tell(&[NotifyState::Ready])?;
             starts::succeeded();
         }
         let (wall, boot) = engine.next_deadline(clock::now());
@@ -201,7 +205,7 @@ async fn take_turns(
         }
         if matches!(reason, Reason::Reload) {
             reloading = true;
-            sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
+            supervisor::tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
         }
         if engine.homes.as_ref().is_some_and(|homes| !homes.is_alive()) {
             return Err("the threads that look after homes have ended".into());
@@ -228,7 +232,7 @@ async fn take_turns(
             schedules.follow(engine).await;
         }
         if reloaded {
-            sd_notify::notify(&[NotifyState::Ready])?;
+            supervisor::tell(&[NotifyState::Ready])?;
         }
     }
 }
@@ -236,7 +240,7 @@ async fn take_turns(
 /// The one way down, in good order or after an error. The receivers go first, so that no thread waits to hand over what
 /// nobody takes any more; then the engine, which waits for its threads no longer than they have [`LET_GO`].
 fn shut_down(triggers: Triggers, engine: Engine) {
-    if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {
+    if let Err(error) = supervisor::tell(&[NotifyState::Stopping]) {
         tracing::warn!(%error, "systemd could not be told of the stop");
     }
     drop(triggers);
@@ -265,7 +269,7 @@ fn keep_watchdog() {
         let mut ticks = tokio::time::interval((period / 2).max(Duration::from_secs(1)));
         loop {
             ticks.tick().await;
-            if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+            if let Err(error) = supervisor::tell(&[NotifyState::Watchdog]) {
                 tracing::warn!(%error, "systemd's watchdog could not be told");
             }
         }

@@ -8,6 +8,7 @@ use std::{
 
 use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
 use lockdown_core::{
+    answered::is_soon_after,
     machine::{key_of, methods, placed, source_of},
     policy::time::Now,
     sessions::{Session, Standing},
@@ -58,12 +59,15 @@ impl Engine {
         self.core.commit(now);
     }
 
-    /// The record of such a login; nothing where the daemon heard of it after all. One whose connection goes on is a session from
+    /// The record of such a login; nothing where the daemon heard of it after all, at its session step. One whose connection goes on is a session from
     /// now on.
     fn noted(&mut self, note: &EmergencyNote) -> Option<Draft> {
         // One that has started since is another process, in this boot or a later one.
         let sshd = i32::try_from(note.sshd).ok().and_then(processes::identity);
         let lives = sshd.filter(|id| sshd_log::started(*id).is_some_and(|started| started <= note.time));
+        if i32::try_from(note.sshd).is_ok_and(|pid| self.answered.let_in_after(pid, note.time)) {
+            return None;
+        }
         self.answered_by_note(note);
         let mut draft = recorded(note);
         if let Some(monitor) = lives {
@@ -100,10 +104,13 @@ impl Engine {
         self.notes_under_way.retain(|path| !notes.contains(path));
     }
 
-    /// After a crash: a note whose record is on disk has had its time.
+    /// After a crash: a note whose record is on disk has had its time, and so has one whose login a daemon recorded by itself.
     pub(super) fn drop_recorded_notes(&mut self, recorded: &Recorded) {
         let is_recorded = |note: &EmergencyNote| {
-            let is_its = |login: &RecordedLogin| u32::try_from(login.pid) == Ok(note.sshd) && login.began == note.time;
+            let is_its = |login: &RecordedLogin| {
+                u32::try_from(login.pid) == Ok(note.sshd)
+                    && (login.began == note.time || is_soon_after(login.began, note.time))
+            };
             recorded.logins.iter().any(is_its)
         };
         let notes = notes().into_iter().filter(|path| read(path).is_ok_and(|note| is_recorded(&note)));
