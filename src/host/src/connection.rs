@@ -206,9 +206,10 @@ struct Scope {
 
 /// The scope of a login session; `None` for any other control group, that of `ssh.service` included.
 fn session_scope(cgroup: &CgroupPath) -> Option<Scope> {
-    if !is_session_scope(&cgroup.path) {
-        return None;
-    }
+    if is_session_scope(&cgroup.path) { scope_at(cgroup) } else { None }
+}
+
+fn scope_at(cgroup: &CgroupPath) -> Option<Scope> {
     let roots: &[&str] = if cgroup.unified { &UNIFIED_ROOTS } else { &LEGACY_ROOTS };
     let mut dirs = roots.iter().map(|root| Path::new(root).join(cgroup.path.trim_start_matches('/')));
     dirs.find(|dir| dir.join("cgroup.procs").exists()).map(|dir| Scope { dir, cgroup: cgroup.clone() })
@@ -220,6 +221,15 @@ fn session_scope(cgroup: &CgroupPath) -> Option<Scope> {
 pub fn scope_members(process: &Process) -> Vec<ProcessId> {
     let scope = process.cgroup.as_ref().and_then(session_scope);
     scope.and_then(|scope| scope.members()).unwrap_or_default()
+}
+
+/// Every other process in our own control group; none where we are in none of our own.
+#[must_use]
+pub fn beside_us() -> Vec<ProcessId> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let cgroup = Process::read(own).and_then(|process| process.cgroup).filter(|cgroup| cgroup.path != "/");
+    let members = cgroup.as_ref().and_then(scope_at).and_then(|scope| scope.members()).unwrap_or_default();
+    members.into_iter().filter(|id| id.pid != own).collect()
 }
 
 /// Whether a control group is a login session's own.

@@ -106,7 +106,7 @@ pub fn keep_writers() -> ExitCode {
 #[must_use]
 pub fn daemon(supervisor: &str) -> ExitCode {
     if !supervisor::bind_to(supervisor) {
-        eprintln!("lockdownd is started by systemd: systemctl start lockdownd");
+        eprintln!("{}", supervisor::STARTED_BY_SYSTEMD);
         return ExitCode::FAILURE;
     }
     if let Err(error) = journal::start_log() {

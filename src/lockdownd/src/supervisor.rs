@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockdown_host::processes::{self, Handle};
+use lockdown_host::{
+    connection,
+    processes::{self, Handle},
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -42,6 +45,8 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(50);
 const THREADS_FOLLOW: Duration = Duration::from_millis(500);
 /// How long the daemon may take to stop before it is killed; below the unit's `TimeoutStopSec=`.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// For whoever starts it by hand.
+pub(crate) const STARTED_BY_SYSTEMD: &str = "lockdownd is started by systemd: systemctl start lockdownd";
 /// The longest notification.
 const LONGEST_NOTIFICATION: usize = 4_096;
 
@@ -79,6 +84,11 @@ impl WayOut {
 /// Starts the daemon and ends with it: its exit status, or 128 and the signal that ended it.
 #[must_use]
 pub fn supervise() -> ExitCode {
+    // What is in the same control group ends with the daemon: it must be the service's.
+    if env::var("SYSTEMD_EXEC_PID").ok().and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+        eprintln!("{STARTED_BY_SYSTEMD}");
+        return ExitCode::FAILURE;
+    }
     let ended = Supervisor::start().and_then(Supervisor::run);
     ended.unwrap_or_else(|error| {
         eprintln!("lockdownd cannot be supervised: {error}");
@@ -105,8 +115,8 @@ impl Supervisor {
         }
         signals.thread_block()?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        // What the daemon leaves running becomes ours.
-        prctl::set_child_subreaper(true)?;
+        // What a supervisor that was killed could not end.
+        end_what_is_left();
         let (notifications, theirs) = UnixDatagram::pair()?;
         notifications.set_nonblocking(true)?;
         // systemd's own variables name this process. Sockets and the daemon's watchdog are for whoever is started now.
@@ -199,14 +209,14 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of every child that has ended; how the daemon did, once it has.
+    /// How the daemon ended, once it has.
     fn reap(&self) -> io::Result<Option<ExitCode>> {
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) if pid == self.daemon => {
+            match waitpid(self.daemon, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, status)) => {
                     return Ok(Some(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from)));
                 }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.daemon => {
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
                     eprintln!("the daemon was ended by {signal}");
                     return Ok(Some(u8::try_from(128 + signal as i32).map_or(ExitCode::FAILURE, ExitCode::from)));
                 }
@@ -218,14 +228,10 @@ impl Supervisor {
     }
 }
 
-/// Kills what the daemon started and did not wait for, and the daemon where it is left behind.
+/// Kills whatever else is in the service's control group: what the daemon started and did not wait for, and the daemon itself
+/// where it is left behind.
 fn end_what_is_left() {
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let left = processes::descendants(own).unwrap_or_else(|error| {
-        eprintln!("what the daemon left running is not known: {error}");
-        Vec::new()
-    });
-    for process in left {
+    for process in connection::beside_us() {
         let killed =
             process.open().and_then(|open| open.map_or(Ok(false), |open| open.signal(rustix::process::Signal::KILL)));
         if let Err(error) = killed {
