@@ -5,7 +5,7 @@
 //! writes them: no login waits for the disk.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -22,8 +22,8 @@ use lockdown_core::{
 };
 use lockdown_host::paths::{self, Durability};
 
-/// Where those of a run are kept that has not read its state yet.
-pub const ANSWERED_UNREAD: &str = "/run/lockdownd/answered";
+/// Where they are kept while the disk does not take them; for this boot.
+pub const ANSWERED_RUN: &str = "/run/lockdownd/answered";
 /// Where they are kept.
 pub const ANSWERED: &str = "/var/lib/lockdownd/answered";
 /// The longest file that is read.
@@ -34,16 +34,23 @@ const MAX_WAITING: usize = 1_024;
 
 #[derive(Debug)]
 struct Inner {
-    /// Nothing until what the last run left is taken up.
-    to_file: Option<mpsc::SyncSender<Line>>,
-    /// A line had no room: the file lacks it.
-    behind: bool,
+    /// None until what the last run left is taken up.
+    files: Vec<ToFile>,
     answers: Answers,
     /// Connections that were found, and are not on record yet.
     unkept: VecDeque<Answer>,
     unheard: Unheard,
     /// What `unheard` counts time from.
     start: Instant,
+}
+
+/// One file, and the thread that writes it.
+#[derive(Debug)]
+struct ToFile {
+    path: PathBuf,
+    lines: mpsc::SyncSender<Line>,
+    /// A line had no room: the file lacks it.
+    behind: bool,
 }
 
 /// The answers, shared with who reads the log.
@@ -55,8 +62,7 @@ impl Answered {
     #[must_use]
     pub fn none() -> Self {
         Self(Arc::new(Mutex::new(Inner {
-            to_file: None,
-            behind: false,
+            files: Vec::new(),
             answers: Answers::default(),
             unkept: VecDeque::new(),
             unheard: Unheard::default(),
@@ -64,42 +70,57 @@ impl Answered {
         })))
     }
 
-    /// Takes up what an earlier run left in these files, and keeps all of them in the first from now on.
+    /// Takes up what an earlier run left in these files, and keeps all of them in each from now on: one that is on a disk which
+    /// does not answer holds up none of the others.
     ///
     /// # Errors
     /// What could not be read is not known.
     pub fn take_up(&self, paths: &[&Path]) -> io::Result<()> {
         let mut read = Ok(());
         let mut inner = self.inner();
+        let mut text = String::new();
         for path in paths {
+            if inner.files.iter().any(|file| file.path == **path) {
+                continue;
+            }
             match paths::read_path(path, MAX_FILE) {
-                Ok(bytes) => {
-                    let text = String::from_utf8_lossy(&bytes);
-                    inner.answers.take_up(text.lines().filter_map(Answer::parse));
-                    text.lines().filter_map(Expected::parse).for_each(|expected| inner.answers.was_expected(expected));
-                }
+                Ok(bytes) => text.push_str(&format!("{}\n", String::from_utf8_lossy(&bytes))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => read = Err(error),
             }
+            if let Some(file) = self.begin(path) {
+                inner.files.push(file);
+            }
         }
-        let Some(path) = paths.first().map(|path| path.to_path_buf()) else { return read };
-        let (to_file, lines) = mpsc::sync_channel(MAX_WAITING);
-        inner.to_file = Some(to_file);
-        drop(inner);
-        let kept = Kept { path, file: None, lines: usize::MAX, inner: Arc::downgrade(&self.0) };
-        if let Err(error) = thread::Builder::new().name("answers".to_owned()).spawn(move || kept.keep(&lines)) {
-            tracing::error!(%error, "the answers to the gate are not kept for the next start");
-        }
+        // Those of this boot are in more than one file.
+        let mut seen = HashSet::new();
+        let lines: Vec<&str> = text.lines().filter(|line| seen.insert(*line)).collect();
+        inner.answers.take_up(lines.iter().filter_map(|line| Answer::parse(line)));
+        lines.iter().filter_map(|line| Expected::parse(line)).for_each(|expected| inner.answers.was_expected(expected));
         read
     }
 
-    /// Waits until all that was noted is written, this long at most; whether it is.
+    /// Starts the thread that writes this file.
+    fn begin(&self, path: &Path) -> Option<ToFile> {
+        let (lines, to_write) = mpsc::sync_channel(MAX_WAITING);
+        let kept = Kept { path: path.to_owned(), file: None, lines: usize::MAX, inner: Arc::downgrade(&self.0) };
+        let started = thread::Builder::new().name("answers".to_owned()).spawn(move || kept.keep(&to_write));
+        started
+            .inspect_err(|error| tracing::error!(%error, "the answers to the gate are not kept in {}", path.display()))
+            .ok()?;
+        Some(ToFile { path: path.to_owned(), lines, behind: false })
+    }
+
+    /// Waits until all that was noted is written to every file, this long at most; whether it is.
     #[must_use]
     pub fn flush(&self, most: Duration) -> bool {
-        let (done, told) = mpsc::sync_channel(1);
+        let until = Instant::now() + most;
+        let (done, told) = mpsc::channel();
         // Where there is no file yet, nothing waits to be written.
-        let Some(to_file) = self.inner().to_file.clone() else { return true };
-        to_file.try_send(Line::Flush(done)).is_ok() && told.recv_timeout(most).is_ok()
+        let queues: Vec<_> = self.inner().files.iter().map(|file| file.lines.clone()).collect();
+        let asked = queues.iter().filter(|lines| lines.try_send(Line::Flush(done.clone())).is_ok()).count();
+        let written = || told.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok();
+        (0..asked).all(|_| written()) && asked == queues.len()
     }
 
     /// Notes one answer.
@@ -226,8 +247,10 @@ impl Inner {
     }
 
     fn write(&mut self, line: String) {
-        let line = if self.behind { Line::Anew } else { Line::Answer(line) };
-        self.behind = self.to_file.as_ref().is_some_and(|to_file| to_file.try_send(line).is_err());
+        for file in &mut self.files {
+            let line = if file.behind { Line::Anew } else { Line::Answer(line.clone()) };
+            file.behind = file.lines.try_send(line).is_err();
+        }
     }
 }
 
@@ -238,7 +261,7 @@ enum Line {
     /// All of them.
     Anew,
     /// Saying when all is written.
-    Flush(mpsc::SyncSender<()>),
+    Flush(mpsc::Sender<()>),
 }
 
 /// The file, and who writes it.

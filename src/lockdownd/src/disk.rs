@@ -16,7 +16,10 @@ use std::{
 
 use jiff::Timestamp;
 use lockdown_core::machine::recorder::{Commit, Known, NotWritten, Room, Snapshot, Written};
-use nix::fcntl::Flock;
+use nix::{
+    fcntl::Flock,
+    sched::{CloneFlags, unshare},
+};
 use record::Draft;
 
 pub(crate) use self::opening::{ENDED, copied_grants, identity_by, keeping};
@@ -205,6 +208,11 @@ impl Disk {
         let (tasks, to_do) = mpsc::channel::<Task>();
         let its = Arc::clone(&desk);
         let thread = thread::Builder::new().name("disk".to_owned()).spawn(move || {
+            // Descriptors of its own: the lock on the state goes with this thread, whatever another one of a daemon that was
+            // killed still waits for. No work that it is given holds a descriptor that was opened elsewhere.
+            if let Err(error) = unshare(CloneFlags::CLONE_FILES) {
+                tracing::warn!(%error, "a thread that hangs keeps the state from the next daemon");
+            }
             let tell = |told: Told| {
                 *its.lock() = Some(told);
                 its.changed.notify_all();

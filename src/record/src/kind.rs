@@ -48,7 +48,7 @@ artifact_types! {
     ModeChanged => "mode.changed",
     /// The wall clock was set.
     ClockStepped => "clock.stepped",
-    /// Somebody was given leave to log in.
+    /// Somebody was granted access.
     GrantCreated => "grant.created",
     /// That leave ended.
     GrantEnded => "grant.ended",

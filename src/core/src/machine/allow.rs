@@ -1,4 +1,4 @@
-//! `lockdownctl allow`: leave for one person to log in to one account, until a moment.
+//! `lockdownctl allow`: permission for one person to log in to one account until a set time.
 
 use std::time::Duration;
 

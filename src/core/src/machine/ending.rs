@@ -140,7 +140,7 @@ impl Core {
         for session in ending {
             views.push(session_view(session, None));
             let farewell = self.uid_of(&session.account).zip(which.get(&session.id));
-            let farewell = farewell.map(|(owner, end)| (owner, super::farewell::farewell(session, &end.reason)));
+            let farewell = farewell.map(|(owner, end)| (owner, super::farewell::farewell(session, end)));
             orders.push(CutOrder { session: session.id.clone(), monitor: session.monitor, farewell, tries: 0 });
         }
         self.sessions.change_all(|session| {

@@ -11,7 +11,7 @@ use record::{GrantId, SessionId};
 use super::{Core, Effect, Tell, Warn};
 use crate::{
     policy::time::Now,
-    sessions::{Session, Warned},
+    sessions::{Cause, End, Session, Warned},
 };
 
 impl Core {
@@ -106,9 +106,10 @@ impl Core {
     }
 }
 
-/// What a session's terminals are told when it ends.
-pub(super) fn farewell(session: &Session, reason: &str) -> String {
-    format!("lockdownd: this connection to {} ends now: {reason}.{}", session.account, remedy(session))
+/// What a session's terminals are told when it ends. Whoever locked down did not mean people to come back.
+pub(super) fn farewell(session: &Session, end: &End) -> String {
+    let remedy = if end.cause == Cause::Lockdown { String::new() } else { remedy(session) };
+    format!("lockdownd: this connection to {} ends now: {}.{remedy}", session.account, end.reason)
 }
 
 fn warning(session: &Session, ends_at: Timestamp, left: SignedDuration, why: &str) -> String {

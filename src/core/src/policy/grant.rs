@@ -1,4 +1,4 @@
-//! A grant: leave for one person to log in to one account with their keys, until a moment.
+//! A grant: permission for one person to log in to one account with their keys until a set time.
 //!
 //! Its end is a [`Deadline`], judged by two clocks at once.
 
@@ -50,7 +50,7 @@ pub enum EndCause {
     Revoked,
     /// A lockdown ended it.
     Lockdown,
-    /// The configuration no longer backs it: the grant, the person, their leave for the account, or the account is gone.
+    /// The configuration no longer backs it: the grant, the person, their permission for the account, or the account is gone.
     Config,
     /// The host is not the one it was given on.
     Identity,

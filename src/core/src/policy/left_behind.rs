@@ -138,7 +138,7 @@ pub fn judge(seen: Seen<'_>, over: &Over, live: &BTreeSet<u32>) -> Left {
 }
 
 /// Since when somebody could be on this grant's account without a break, up to its end. What one person put there while
-/// others had leave too stays when theirs ends; the last one to go takes it along, also where their own leave is younger.
+/// others had grants too stays when theirs ends; the last one to go takes it along, also where their own grant is younger.
 #[must_use]
 pub fn occupied_since<'a>(grant: &Grant, all: impl Iterator<Item = &'a Grant> + Clone) -> Timestamp {
     let spans = all.filter(|other| other.account == grant.account && other.recorded).map(|other| {

@@ -1,4 +1,4 @@
-//! `allow`, `revoke` and `lockdown`: giving leave and ending it.
+//! `allow`, `revoke` and `lockdown`: giving access and ending it.
 
 use control::{AllowedAnswer, Answer, EndCause, GrantState, GrantView, LockdownAnswer, Request, SessionView};
 
@@ -11,7 +11,7 @@ use crate::{
     table::or_dash,
 };
 
-/// Gives a person leave.
+/// Grants a person access.
 pub(crate) fn allow(args: cli::Allow, context: &Context<'_>) -> Result<Done, Failure> {
     let request = Request::Allow(control::Allow {
         person: args.person,
@@ -29,8 +29,11 @@ pub(crate) fn allow(args: cli::Allow, context: &Context<'_>) -> Result<Done, Fai
 
 fn allowed(answer: &AllowedAnswer, context: &Context<'_>) -> String {
     let grant = &answer.grant;
-    let verb = if answer.extended { "has longer leave" } else { "may log in" };
-    let mut text = format!("{} {verb} as {}: grant {}\n", grant.person, grant.account, grant.id);
+    let (person, account) = (&grant.person, &grant.account);
+    let mut text = match answer.extended {
+        true => format!("{person}'s grant on {account} was extended: grant {}\n", grant.id),
+        false => format!("{person} may log in as {account}: grant {}\n", grant.id),
+    };
     if grant.state == GrantState::Waiting {
         text.push_str(&format!("  begins {}\n", both(grant.starts_at, context.now)));
     }
@@ -155,7 +158,7 @@ mod tests {
         let context = Context { socket: "".as_ref(), now: at(NOW), json: false, paint: crate::paint::Paint::NONE };
         assert_eq!(
             allowed(&answer, &context),
-            "frank has longer leave as ubuntu: grant g-0123456789abcdef\n  \
+            "frank's grant on ubuntu was extended: grant g-0123456789abcdef\n  \
              begins 2026-11-23 18:30:00 UTC (in 30 min)\n  \
              ends   2026-11-23 20:00:00 UTC (in 2 h)\n  \
              from   10.0.0.0/8, ::1/128 only\n  - the host only observes\n"

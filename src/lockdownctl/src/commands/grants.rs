@@ -1,4 +1,4 @@
-//! `grants`: who has leave, to what, until when, on whose word.
+//! `grants`: who may log in, to what, until when, on whose word.
 
 use control::{Answer, GrantState, GrantView, GrantsAnswer, Origin, Request};
 use jiff::Timestamp;

@@ -4,9 +4,9 @@
 //! keeps the daemon from giving access and from nothing else.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -20,7 +20,7 @@ use lockdown_host::{
     mounts::{self, FSTAB, HOST_MOUNTINFO, MOUNTINFO},
     quarantine::{Intake, QUARANTINE, QuarantineError},
 };
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use record::Stack;
 
 use super::{
@@ -40,6 +40,11 @@ pub(crate) const GRANTS: &str = "/var/lib/lockdownd/grants.json";
 pub(crate) const GRANTS_COPY: &str = "/run/lockdownd/grants.json";
 /// Which grants have ended while the disk has not taken it.
 pub(crate) const ENDED: &str = "/run/lockdownd/ended";
+
+/// In the state directory: who has it open.
+const LOCK: &str = "lock";
+/// The state directory's mode: the shipper's user walks it to the ledger.
+const STATE_MODE: u32 = 0o711;
 
 /// What the last run left.
 #[derive(Debug)]
@@ -193,19 +198,39 @@ pub(crate) fn keeping(config: &Config) -> Keeping {
     }
 }
 
-/// Locks the state directory, which is made if it is not there, as long as the file is open: two daemons must not write
-/// one ledger. One that was killed in a write that the disk has not finished keeps the lock until it is gone.
+/// Locks the state, as long as the file is open: two daemons must not write one ledger. One that was killed in a write that the
+/// disk has not finished keeps the lock until it is gone. The directory is made if it is not there.
 fn lock(state: &Path) -> Result<Flock<File>, NotOpened> {
     let failed = |source: io::Error| NotOpened::Directory { path: state.to_owned(), source };
-    match DirBuilder::new().mode(0o755).create(state) {
+    match DirBuilder::new().mode(STATE_MODE).create(state) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    let directory = File::open(state).map_err(failed)?;
-    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+    close_to_others(state);
+    // Root's alone: whoever may open it may lock it.
+    let path = state.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.read(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let file = match options.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => options.append(true).create(true).open(&path),
+        opened => opened,
+    };
+    Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => NotOpened::InUse(state.to_owned()),
         errno => failed(errno.into()),
     })
+}
+
+/// Nobody else needs to list the state. A file system that was just made and mounted there lets them.
+fn close_to_others(state: &Path) {
+    let is_open = fs::metadata(state).is_ok_and(|meta| meta.permissions().mode() & 0o066 != 0);
+    if !is_open {
+        return;
+    }
+    match fs::set_permissions(state, Permissions::from_mode(STATE_MODE)) {
+        Ok(()) => tracing::warn!("{} could be read by others and has mode {STATE_MODE:o} now", state.display()),
+        Err(error) => tracing::error!(%error, "{} can be read by others: chmod {STATE_MODE:o} it", state.display()),
+    }
 }
 
 /// The store of grants; one that cannot be understood is set aside, and nobody has a grant.

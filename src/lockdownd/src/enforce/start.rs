@@ -42,7 +42,7 @@ use super::{
     world::World,
 };
 use crate::{
-    answered::{ANSWERED, ANSWERED_UNREAD, Answered},
+    answered::{ANSWERED, ANSWERED_RUN, Answered},
     attempts::{Follower, LogReport},
     disk::{Disk, Done, Found, Left, NotOpened, Opener, Store, Told, copied_grants, identity_by, owed},
     kept::{self, Kept, SESSIONS},
@@ -183,7 +183,7 @@ impl Engine {
         self.core.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
         self.shipped = Shipped::open();
         self.retired.take_up();
-        if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED), Path::new(ANSWERED_UNREAD)]) {
+        if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED), Path::new(ANSWERED_RUN)]) {
             tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
         }
         if woken.clock_was_set_back {

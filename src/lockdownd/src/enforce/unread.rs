@@ -14,7 +14,7 @@ use lockdown_host::sshd::drop_in;
 
 use super::{Engine, StartError};
 use crate::{
-    answered::ANSWERED_UNREAD,
+    answered::ANSWERED_RUN,
     disk::{Left, Store, Work, owed},
     kept::{self, LOCKED_DOWN},
 };
@@ -26,8 +26,8 @@ impl Engine {
             "the state in /var/lib/lockdownd is not read yet: until it is, nobody new is let in and nothing is granted; removals and endings go on, and are recorded then: {}",
             self.core.recorder.failing().unwrap_or("the disk does not answer")
         );
-        if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED_UNREAD)]) {
-            tracing::error!(%error, "{ANSWERED_UNREAD} cannot be read: logins just before the start may be recorded as past the gate");
+        if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED_RUN)]) {
+            tracing::error!(%error, "{ANSWERED_RUN} cannot be read: logins just before the start may be recorded as past the gate");
         }
         self.core.begin_unread(copy, kept::lockdown_left());
         // The marker of enforce is on that disk; sshd's drop-in is there as long as enforce is in force. Since when is not

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -32,6 +32,8 @@ const APART: Duration = Duration::from_millis(50);
 const PASSWD_READS: u32 = 5;
 /// How often the first look is repeated where it did not see passwd whole.
 const FIRST_LOOKS: u32 = 20;
+/// How long the first look may take before the start goes on with accounts alone.
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
 /// The most partial observations that are named.
 const MAX_NAMED: usize = 16;
 
@@ -78,8 +80,42 @@ fn being_written() -> String {
 }
 
 impl World {
-    /// The first look, which others wait for: it is repeated a few times where passwd is just being written.
+    /// The first look, which the start waits for. What sshd's and PAM's configuration name may lie on a file system that does
+    /// not answer: then accounts alone are looked at, and the rest by the next look.
     pub(crate) fn first(named: &BTreeSet<Account>) -> Self {
+        let (tell, told) = mpsc::channel();
+        let names = named.clone();
+        let look = move || {
+            // Whoever waited may have gone on without.
+            let _ = tell.send(Self::first_whole(&names));
+        };
+        let look = thread::Builder::new().name("first-look".to_owned()).spawn(look);
+        let world = look.ok().and_then(|_| told.recv_timeout(FIRST_WITHIN).ok());
+        let world = world.unwrap_or_else(|| Self::of_accounts(named));
+        for what in &world.partial {
+            tracing::error!("not seen whole at the start: {what}");
+        }
+        world
+    }
+
+    /// Accounts, and nothing else: reads passwd, which root alone writes, and asks the name service.
+    fn of_accounts(named: &BTreeSet<Account>) -> Self {
+        let mut next = Self::default();
+        let first = read_passwd();
+        thread::sleep(APART);
+        let at = clock::now().boot;
+        match listed(first, read_passwd()) {
+            Ok((file, accounts)) => next.list(file, accounts, at),
+            Err(why) => next.partial.push(why),
+        }
+        next.ask_names(named, at);
+        next.know();
+        next.partial.push(format!("sshd's and PAM's configuration: not read within {FIRST_WITHIN:?}"));
+        next
+    }
+
+    /// A look at everything, repeated a few times where passwd is just being written.
+    fn first_whole(named: &BTreeSet<Account>) -> Self {
         let nothing = Self::default();
         let mut world = nothing.look(named).world;
         for _ in 0..FIRST_LOOKS {
@@ -88,9 +124,6 @@ impl World {
             }
             thread::sleep(APART);
             world = nothing.look(named).world;
-        }
-        for what in &world.partial {
-            tracing::error!("not seen whole at the start: {what}");
         }
         world
     }
