@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use instance_tests::{House, eventually, on_each_release};
+use instance_tests::{DAEMON, House, eventually, on_each_release};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -131,6 +131,37 @@ on_each_release! {
         plant("shared");
         assert_eq!(daemon(), before, "nothing restarted the daemon");
         house.sh("umount /home/shared");
+        house.ctl("verify").expect_ok();
+    }
+
+    fn whatever_hangs_on_a_file_system_of_a_users_a_killed_daemon_is_back_and_whole(release) {
+        let house = House::enforcing(release);
+        house.write("/root/server", "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n");
+        // A program of a user's that listens, and what sshd's configuration includes.
+        house.sh(
+            "mknod /dev/fuse c 10 229 && chmod 755 /root/server && mkdir -p /srv/files /mnt/files && cp \"$(readlink -f /usr/bin/perl)\" /srv/files/listener && \
+             sshfs -o ssh_command=/root/server,allow_other,dcache_timeout=1 files:/srv/files /mnt/files </dev/null >/dev/null 2>&1 3>&-",
+        );
+        house.allow("frank --account ubuntu --for 1h");
+        let script = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 2345, Listen => 1); sleep 1000";
+        house.sh(&format!("setsid -f runuser -u ubuntu -- /mnt/files/listener -e '{script}' >/dev/null 2>&1 </dev/null; sleep 1"));
+        house.sh("echo 'Include /mnt/files/*.conf' >/etc/ssh/sshd_config.d/zz-files.conf; pkill -STOP -x sftp-server");
+        // The daemon looks at new sockets every five seconds.
+        thread::sleep(Duration::from_secs(8));
+        let works = |after: &str| {
+            eventually(&format!("the state is read after {after}"), SOON, || {
+                let status = house.ctl("--json status");
+                status.ok() && serde_json::from_str::<serde_json::Value>(&status.stdout).is_ok_and(|status| status["ledger"].is_object())
+            });
+            assert!(house.ssh("ubuntu").key(&house.frank).login(), "who is granted is in after {after}");
+            assert!(house.ssh("breakglass").key(&house.breakglass).login(), "break-glass is in after {after}");
+            assert!(!house.ssh("ubuntu").key(&house.grace).login(), "nobody else is after {after}");
+        };
+        for gone in [format!("kill -9 {DAEMON}"), "systemctl restart lockdownd".to_owned()] {
+            house.sh(&gone);
+            works(&gone);
+        }
+        house.sh("pkill -CONT -x sftp-server; pkill listener; rm /etc/ssh/sshd_config.d/zz-files.conf; sleep 1; umount -l /mnt/files");
         house.ctl("verify").expect_ok();
     }
 }

@@ -142,16 +142,21 @@ impl Answers {
     /// What the gate was answered about this process's connection around then; the newest.
     #[must_use]
     pub fn find(&self, pid: i32, time: Timestamp) -> Option<&Answer> {
-        let is_near = |a: &Answer| a.from.duration_since(time) <= AROUND && time.duration_since(a.until) <= AROUND;
-        self.answers.iter().rev().find(|answer| answer.pid == pid && is_near(answer))
+        self.answers.iter().rev().find(|answer| answer.pid == pid && is_near(answer, time))
     }
 
-    /// Whether the gate was told to let in this process's connection soon after this moment.
+    /// Whether it is known otherwise than by the gate's note of this moment that this process's connection was let in: by an
+    /// answer at its session step, or since it was found.
     #[must_use]
-    pub fn let_in_after(&self, pid: i32, time: Timestamp) -> bool {
-        let is_it = |answer: &Answer| answer.pid == pid && !answer.refused && is_soon_after(answer.from, time);
-        self.answers.iter().any(is_it)
+    pub fn knows_without_note(&self, pid: i32, time: Timestamp) -> bool {
+        let is_notes = |answer: &Answer| answer.from == time && answer.until == time;
+        let is_its = |answer: &&Answer| answer.pid == pid && !answer.refused && is_near(answer, time);
+        self.answers.iter().filter(is_its).any(|answer| !is_notes(answer))
     }
+}
+
+fn is_near(answer: &Answer, time: Timestamp) -> bool {
+    answer.from.duration_since(time) <= AROUND && time.duration_since(answer.until) <= AROUND
 }
 
 /// Whether one login can have come to its second step at `later`, where the gate asked about its first at `time`.
@@ -190,14 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn who_was_let_in_at_the_second_step_is_told_from_who_only_left_a_note_at_the_first() {
+    fn who_was_let_in_at_the_second_step_or_found_is_told_from_who_only_left_a_note_at_the_first() {
         let mut answers = Answers::default();
         let at_once = |pid, from, refused| Answer { pid, from, until: from, refused };
         answers.add(at_once(7, at(0), false));
         answers.add(at_once(8, at(2), false));
         answers.add(at_once(9, at(2), true));
         answers.add(at_once(10, at(31), false));
-        assert_eq!([7, 8, 9, 10, 11].map(|pid| answers.let_in_after(pid, at(0))), [false, true, false, false, false]);
+        answers.add(Answer { pid: 11, from: at(-2), until: at(1), refused: false });
+        let known = [7, 8, 9, 10, 11, 12].map(|pid| answers.knows_without_note(pid, at(0)));
+        assert_eq!(known, [false, true, false, false, true, false]);
     }
 
     #[test]

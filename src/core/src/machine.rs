@@ -33,7 +33,7 @@ use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, Session
 pub use self::{
     allow::{Asker, PendingAllow, grant_created},
     covered::Covered,
-    effect::{CutOrder, CutTried, Effect, Event, Moment, Severity, StoreSeen, Tell, Token, Warn},
+    effect::{CutOrder, CutTried, Effect, Event, Moment, Owed, Severity, StoreSeen, Tell, Token, Warn},
     ending::{Ended, Ending, QUICK_TRIES, grant_ended, with_uses},
     giving::NotInForce,
     login::{Holder, LoginAsked, Maker, PendingLogin, key_of, methods, placed, source_of},
@@ -198,7 +198,7 @@ impl Core {
             Event::StoreSeen(seen) => self.store_seen(*seen, now),
             Event::KeysPut { account, bytes } => self.keys_put(account, bytes),
             Event::SessionsKept(kept) => self.sessions_kept = kept,
-            Event::OwedNotKept(stated) => self.recorder.take_back(stated),
+            Event::OwedNotKept(owed) => self.recorder.take_back(owed),
             Event::Disk(done, known) => self.disk_told(done, known, now),
             Event::EndLooked { grant, told } => self.note_grant_end(&grant, told),
             Event::Seen(around) => self.seen(around, now),

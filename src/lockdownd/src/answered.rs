@@ -214,10 +214,10 @@ impl Answered {
         self.inner().answers.find(pid, time).is_some()
     }
 
-    /// Whether the gate was told to let in this process's connection soon after this moment.
+    /// Whether this process's connection is known otherwise than by the gate's note of this moment.
     #[must_use]
-    pub fn let_in_after(&self, pid: i32, time: Timestamp) -> bool {
-        self.inner().answers.let_in_after(pid, time)
+    pub fn knows_without_note(&self, pid: i32, time: Timestamp) -> bool {
+        self.inner().answers.knows_without_note(pid, time)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

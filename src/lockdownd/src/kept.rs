@@ -6,12 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockdown_core::sessions::{Session, Sessions};
+use lockdown_core::{
+    machine::recorder::Stated,
+    sessions::{Session, Sessions},
+};
 use lockdown_host::paths::{self, Durability};
 use record::Actor;
 
 use crate::{
-    disk::{ENDED, owed::OWED},
+    disk::{
+        ENDED,
+        owed::{self, OWED},
+    },
     grants::EndedMeanwhile,
 };
 
@@ -30,12 +36,25 @@ pub(crate) struct Kept {
     sessions: PathBuf,
     pub(crate) ended: EndedMeanwhile,
     pub(crate) owed: PathBuf,
+    /// Statements could not be kept when that was tried last.
+    owed_fails: bool,
 }
 
 impl Kept {
     /// Those of this host.
     pub(crate) fn new() -> Self {
-        Self { sessions: SESSIONS.into(), ended: EndedMeanwhile::open(Path::new(ENDED)).0, owed: OWED.into() }
+        let ended = EndedMeanwhile::open(Path::new(ENDED)).0;
+        Self { sessions: SESSIONS.into(), ended, owed: OWED.into(), owed_fails: false }
+    }
+
+    /// Keeps statements that the disk has not taken; whether they could be. Said once, until it works again.
+    pub(crate) fn keep_owed(&mut self, stated: &[Stated]) -> bool {
+        let kept = owed::keep(&self.owed, stated);
+        let fails = std::mem::replace(&mut self.owed_fails, kept.is_err());
+        if let (Err(error), false) = (&kept, fails) {
+            tracing::error!(%error, "what happens is lost if the daemon stops before the disk takes it");
+        }
+        kept.is_ok()
     }
 
     /// Keeps the table of sessions; whether it could be.

@@ -95,7 +95,7 @@ pub enum Event {
     /// Whether the table of sessions could be kept.
     SessionsKept(bool),
     /// Statements could not be kept outside of the ledger.
-    OwedNotKept(Vec<Stated>),
+    OwedNotKept(Owed),
     /// The disk thread has done something, and what is known of the ledger since.
     Disk(Done, Option<Known>),
     /// What was left behind under a grant that has ended was looked for; what its record is to say of that.
@@ -187,6 +187,15 @@ pub enum Severity {
     Err,
 }
 
+/// Statements that are kept outside of the ledger until the disk has them.
+#[derive(Debug)]
+pub struct Owed {
+    /// Oldest first.
+    pub stated: Vec<Stated>,
+    /// Whether they wait for the disk in the queue all the same.
+    pub is_queued: bool,
+}
+
 /// Something to carry out. Each follows what stands before it; nobody waits for one but where it says so.
 #[derive(Debug)]
 pub enum Effect {
@@ -196,7 +205,7 @@ pub enum Effect {
     /// A lockdown ends the grants too that are not known yet: to be noted in memory that outlives the daemon.
     NoteLockdown(String, Option<record::Actor>),
     /// Statements to be kept in memory that outlives the daemon. Told of by [`Event::OwedNotKept`] where that fails.
-    KeepOwed(Vec<Stated>),
+    KeepOwed(Owed),
     /// What was kept so is on disk: it is to go there.
     DropOwed,
     /// One file of the key store. Told of by [`Event::KeysPut`] where it is done.

@@ -9,7 +9,7 @@ use control::{Answer, Records, Refusal, RefusalCode, Response, gate};
 use record::{ArtifactType, Draft, GrantId};
 
 use super::{
-    Core, Effect, NotInForce, PendingAllow, PendingLogin, Severity, Token,
+    Core, Effect, NotInForce, Owed, PendingAllow, PendingLogin, Severity, Token,
     covered::Covered,
     recorder::{Done, Full, Known, NotWritten, Room, Settled, Snapshot, Stall, WorkId, Written},
 };
@@ -119,7 +119,7 @@ impl Core {
     fn keep(&mut self, at_once: bool, now: Now) {
         let stated = self.recorder.take_unkept(at_once, now);
         if !stated.is_empty() {
-            self.push(Effect::KeepOwed(stated));
+            self.push(Effect::KeepOwed(Owed { stated, is_queued: true }));
         }
         if self.recorder.takes_kept() {
             self.push(Effect::DropOwed);
@@ -130,7 +130,7 @@ impl Core {
     fn keep_owed(&mut self, now: Now) {
         let stated = self.recorder.take_unopened(now);
         if !stated.is_empty() {
-            self.push(Effect::KeepOwed(stated));
+            self.push(Effect::KeepOwed(Owed { stated, is_queued: false }));
         }
     }
 

@@ -13,7 +13,7 @@ use record::{Draft, SessionId};
 pub use self::task::{
     Commit, Done, Full, Known, NotOpened, NotWritten, Room, Settled, Snapshot, Stall, Stated, Task, WorkId, Written,
 };
-use super::{PendingLogin, covered::Covered, on_disk::First};
+use super::{PendingLogin, covered::Covered, effect::Owed, on_disk::First};
 use crate::{policy::time::Now, windows::Windows};
 
 /// After so long without an answer the disk counts as standing still.
@@ -171,9 +171,15 @@ impl Recorder {
         self.take_noted(now)
     }
 
-    /// Puts statements that could not be kept elsewhere into the queue.
-    pub(super) fn take_back(&mut self, stated: Vec<Stated>) {
-        self.add(stated, None, Covered::default());
+    /// Takes back statements that could not be kept elsewhere: into the queue, where they do not wait in it already; else that
+    /// is tried again.
+    pub(super) fn take_back(&mut self, owed: Owed) {
+        if owed.is_queued {
+            self.unkept.splice(..0, owed.stated);
+            self.unkept.truncate(MAX_OWED);
+        } else {
+            self.add(owed.stated, None, Covered::default());
+        }
     }
 
     /// Has everything written that was noted, in order, and the grants, where they are given. What the ledger does not take is
@@ -234,6 +240,8 @@ impl Recorder {
         let noted: Vec<Stated> = std::mem::take(&mut self.noted).into_iter().map(|draft| (now.wall, draft)).collect();
         if self.kept {
             self.unkept.extend(noted.iter().cloned());
+            // What is beyond is counted with the queue.
+            self.unkept.truncate(MAX_OWED);
         }
         noted
     }
@@ -339,7 +347,10 @@ impl Recorder {
         let waits = |queued: &Queued| matches!(&queued.what, What::Commit(commit) if !commit.noted.is_empty());
         let owes = self.known.as_ref().is_none_or(|known| known.owed > 0);
         let has_all = self.kept && !owes && self.under_way.is_none() && !self.queue.iter().any(waits);
-        self.kept &= !has_all;
+        if has_all {
+            self.kept = false;
+            self.unkept.clear();
+        }
         has_all
     }
 

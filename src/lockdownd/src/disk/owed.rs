@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use lockdown_core::machine::recorder::Stated;
 use lockdown_host::paths;
 use nix::fcntl::OFlag;
-use record::{GrantId, Record, SessionId};
+use record::{ArtifactType, GrantId, Record, SessionId};
 
 /// Where they are.
 pub(crate) const OWED: &str = "/run/lockdownd/owed.jsonl";
@@ -85,7 +85,7 @@ fn mark((then, draft): &Stated) -> Mark {
     (draft.kind.to_string(), then.as_microsecond(), sentence, text(grant), text(session))
 }
 
-/// Leaves out what the ledger has already: a daemon that is killed may have been at it, and the disk may have taken it since.
+/// Leaves out what the ledger has already, and what is there twice: a daemon that is killed may have been at it, and the disk may have taken it since.
 fn without_known(owed: Vec<Stated>, ledger: &Ledger) -> Vec<Stated> {
     let view = ledger.view();
     let lines = view.lines_after(view.head.seq.saturating_sub(LOOKED_THROUGH), MAX_LOOKED_THROUGH);
@@ -99,8 +99,17 @@ fn without_known(owed: Vec<Stated>, ledger: &Ledger) -> Vec<Stated> {
         let time = record.time().as_microsecond();
         (kind, time, text(&record, "reason"), text(&record, "grant"), text(&record, "session"))
     };
-    let known: BTreeSet<Mark> = lines.iter().filter_map(|line| Record::parse(line.as_bytes()).ok()).map(of).collect();
-    owed.into_iter().filter(|stated| !known.contains(&mark(stated))).collect()
+    let mut known: BTreeSet<Mark> =
+        lines.iter().filter_map(|line| Record::parse(line.as_bytes()).ok()).map(of).collect();
+    owed.into_iter().filter(|stated| known.insert(mark(stated))).collect()
+}
+
+/// When the last scheduled lockdown was due that the disk has not taken.
+pub(crate) fn last_lockdown(path: &Path) -> Option<Timestamp> {
+    let files = [path.with_extension(TAKEN), path.to_owned()];
+    let stated = files.iter().filter_map(|file| behind(file, 0).ok()).flat_map(|(stated, ..)| stated);
+    let lockdowns = stated.filter(|(_, draft)| draft.kind == ArtifactType::Lockdown);
+    lockdowns.filter_map(|(_, draft)| draft.detail.get("due")?.as_str()?.parse().ok()).max()
 }
 
 /// Records what was kept and is not on record; whether there was anything. It goes only once it is on disk.
@@ -147,7 +156,7 @@ pub(crate) fn record(path: &Path, ledger: &mut Ledger, now: Timestamp) -> Result
 
 #[cfg(test)]
 mod tests {
-    use record::{ArtifactType, Draft};
+    use record::Draft;
 
     use super::*;
 
@@ -171,6 +180,18 @@ mod tests {
         OpenOptions::new().append(true).open(&path).expect("there").write_all(b"{\"torn").expect("written");
         let (none, lost, _) = behind(&path, end).expect("read");
         assert_eq!((none, lost), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn the_last_scheduled_lockdown_that_the_disk_has_not_taken_is_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("owed.jsonl");
+        assert_eq!(last_lockdown(&path), None);
+        let due = |draft: Draft, at: &str| (stated(0).0, draft.with("due", at));
+        let lockdown = || Draft::new(ArtifactType::Lockdown, "a scheduled lockdown");
+        keep(&path.with_extension(TAKEN), &[due(lockdown(), "2026-11-23T21:00:00Z")]).expect("kept");
+        keep(&path, &[stated(1), due(lockdown(), "2026-11-23T20:00:00Z")]).expect("kept");
+        assert_eq!(last_lockdown(&path), "2026-11-23T21:00:00Z".parse().ok());
     }
 
     #[test]

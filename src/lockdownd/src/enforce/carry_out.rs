@@ -94,10 +94,11 @@ impl Engine {
         match effect {
             Effect::NoteEnded(ids) => self.kept.ended.note(&ids),
             Effect::NoteLockdown(reason, actor) => kept::note_lockdown(&reason, actor.as_ref()),
-            Effect::KeepOwed(stated) => {
-                let error = owed::keep(&self.kept.owed, &stated).err()?;
-                tracing::error!(%error, "what happens is lost if the daemon stops before the disk can be read");
-                return Some(Event::OwedNotKept(stated));
+            Effect::KeepOwed(owed) => {
+                if self.kept.keep_owed(&owed.stated) {
+                    return None;
+                }
+                return Some(Event::OwedNotKept(owed));
             }
             Effect::DropOwed => owed::drop_kept(&self.kept.owed),
             Effect::PutKeys { account, bytes } => return self.put_keys(account, bytes),

@@ -59,13 +59,13 @@ impl Engine {
         self.core.commit(now);
     }
 
-    /// The record of such a login; nothing where the daemon heard of it after all, at its session step. One whose connection goes on is a session from
+    /// The record of such a login; nothing where the daemon heard of it after all, or found it. One whose connection goes on is a session from
     /// now on.
     fn noted(&mut self, note: &EmergencyNote) -> Option<Draft> {
         // One that has started since is another process, in this boot or a later one.
         let sshd = i32::try_from(note.sshd).ok().and_then(processes::identity);
         let lives = sshd.filter(|id| sshd_log::started(*id).is_some_and(|started| started <= note.time));
-        if i32::try_from(note.sshd).is_ok_and(|pid| self.answered.let_in_after(pid, note.time)) {
+        if i32::try_from(note.sshd).is_ok_and(|pid| self.answered.knows_without_note(pid, note.time)) {
             return None;
         }
         self.answered_by_note(note);
@@ -109,7 +109,7 @@ impl Engine {
         let is_recorded = |note: &EmergencyNote| {
             let is_its = |login: &RecordedLogin| {
                 u32::try_from(login.pid) == Ok(note.sshd)
-                    && (login.began == note.time || is_soon_after(login.began, note.time))
+                    && ((login.began..=login.until).contains(&note.time) || is_soon_after(login.began, note.time))
             };
             recorded.logins.iter().any(is_its)
         };

@@ -25,6 +25,9 @@ const LOOKS: [std::time::Duration; 2] = [std::time::Duration::from_millis(300), 
 /// How often connections are looked for while some sshd may let people in without the gate's being asked: its log may
 /// say nothing, or too late.
 const WHILE_UNGATED: std::time::Duration = std::time::Duration::from_secs(1);
+/// After so long from a connection's beginning the gate has asked, and has left its note where nobody answered: sshd's time for a
+/// login is two minutes by default (`LoginGraceTime`), but what comes after the key takes seconds.
+const GATE_LEAVES_NOTE: std::time::Duration = std::time::Duration::from_secs(30);
 /// A look that took long is followed by a pause so many times as long: it holds up the main thread.
 const SHARE: u32 = 20;
 
@@ -54,6 +57,7 @@ impl Engine {
             Err(error) => return tracing::error!(%error, "connections cannot be looked for"),
         };
         let mut taken_in = Vec::new();
+        self.record_emergency_notes(now);
         for login in found {
             if self.core.sessions.nearest(&[login.monitor]).is_none() {
                 taken_in.extend(self.take_in(login, now));
@@ -70,16 +74,18 @@ impl Engine {
         self.read_back(taken_in, now);
     }
 
+    fn is_exempt(&self, account: &Account, uid: u32) -> bool {
+        self.core.exempt().iter().any(|name| name == account || self.core.uid_of(name) == Some(uid))
+    }
+
     /// Takes one into the table and notes it; gives it back where it is known from now on.
     fn take_in(&mut self, login: Login, now: Now) -> Option<Session> {
         let Some(account) = self.account_of(&login) else {
             tracing::error!(pid = login.monitor.pid, uid = login.uid, "a connection of no account was found");
             return None;
         };
-        let exempt =
-            self.core.exempt().iter().any(|name| *name == account || self.core.uid_of(name) == Some(login.uid));
         let age = now.boot.saturating_sub(login.monitor.began());
-        let standing = if exempt { Standing::Emergency } else { Standing::Unattributed };
+        let standing = if self.is_exempt(&account, login.uid) { Standing::Emergency } else { Standing::Unattributed };
         let opened_at = now.wall.checked_sub(age).unwrap_or(now.wall);
         let (id, monitor) = (self.core.new_session_id(), login.monitor);
         let opened = Session::new(id, account, standing, login.source, opened_at, monitor);
@@ -101,11 +107,14 @@ impl Engine {
 
     fn found_login(&self, session: &Session, now: Now) -> Draft {
         let account = &session.account;
-        let past_gate = self.gate_was_there(session.opened_at, now);
+        // Of one to an exempt account the gate may still ask in vain; its note then says what the daemon has found already.
+        let may_be_asking = session.standing == Standing::Emergency
+            && now.boot.saturating_sub(session.monitor.began()) < GATE_LEAVES_NOTE;
+        let past_gate = self.gate_was_there(session.opened_at, now) && !may_be_asking;
         let (kind, sentence) = match (&session.standing, past_gate) {
             (Standing::Emergency, _) => (
                 ArtifactType::EmergencyLogin,
-                format!("a connection to the exempt account {account} was found that the login gate never told of"),
+                format!("a connection to the exempt account {account} was found that the login gate has not told of"),
             ),
             (_, true) => (
                 ArtifactType::SessionOpened,

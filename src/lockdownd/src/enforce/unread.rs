@@ -35,7 +35,9 @@ impl Engine {
         self.core.mode.enforces = Path::new(drop_in::PATH).exists();
         self.core.mode.since = Some(now.boot);
         let knows_grants = self.core.unread.as_ref().is_some_and(Unread::knows_grants);
-        let missed = if knows_grants { self.core.resume_schedule(None, now) } else { None };
+        // One that the last run did stands there where the disk did not take it.
+        let last = owed::last_lockdown(&self.kept.owed);
+        let missed = if knows_grants { self.core.resume_schedule(last, now) } else { None };
         self.put_config_in_force(now);
         self.gone_unread = self.watch_sessions(now);
         if let Some((grants, due)) = missed {

@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// Those which only another source of the name service switch knows.
     named: Vec<PasswdEntry>,
     named_missing: Missing<AccountName>,
+    /// Whether the name service has answered since the start: before, an account that passwd lacks may be one of its.
+    names_asked: bool,
     /// Sources of accounts that are not listed.
     sources: Vec<String>,
     known: Arc<Known>,

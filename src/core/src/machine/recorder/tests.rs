@@ -127,7 +127,7 @@ fn before_the_ledger_is_open_statements_are_kept_elsewhere_and_whoever_waits_is_
     assert_eq!(recorder.take_unopened(now()).len(), 1);
     recorder.commit(None, Covered::default(), now());
     assert!(recorder.newest() == 1 && !recorder.was_tried(1), "it is not on record by that");
-    recorder.take_back(vec![(now().wall, refusal())]);
+    recorder.take_back(Owed { stated: vec![(now().wall, refusal())], is_queued: false });
     first(&mut recorder, First::Login(Box::new(pending(later(4).boot))), now());
     assert!(recorder.next_task(now()).is_none());
     assert!(matches!(recorder.withdraw_overdue(later(4)).as_slice(), [First::Login(_)]));
@@ -146,4 +146,25 @@ fn another_start_is_asked_for_once_and_only_where_it_helps() {
         tries.into_iter().for_each(|again| recorder.not_opened(why(again)));
         assert_eq!((recorder.takes_another_start(), recorder.takes_another_start()), (helps, false));
     }
+}
+
+#[test]
+fn what_cannot_be_kept_elsewhere_is_tried_again_and_is_in_the_queue_once() {
+    let mut recorder = Recorder::new(now());
+    recorder.learn(Known::default());
+    recorder.note(refusal());
+    recorder.commit(None, Covered::default(), now());
+    assert!(recorder.next_task(now()).is_some(), "the disk is at it, and does not answer");
+    recorder.note(refusal());
+    recorder.commit(None, Covered::default(), later(1));
+    let stated = recorder.take_unkept(true, later(1));
+    assert_eq!(stated.len(), 2);
+    recorder.take_back(Owed { stated, is_queued: true });
+    assert_eq!(recorder.take_unkept(false, later(2)).len(), 2, "it is tried again");
+    recorder.done(Some(Written { ended: None, noted: true, first: Ok(()) }), later(3));
+    let Some(Task::Commit(commit, _)) = recorder.next_task(later(3)) else { panic!("the other waits") };
+    assert_eq!(commit.noted.len(), 1);
+    recorder.done(Some(Written { ended: None, noted: true, first: Ok(()) }), later(4));
+    assert!(recorder.next_task(later(4)).is_none() && recorder.takes_kept());
+    assert!(recorder.take_unkept(false, later(5)).is_empty(), "the disk has all of it");
 }

@@ -33,7 +33,7 @@ const PASSWD_READS: u32 = 5;
 /// How often the first look is repeated where it did not see passwd whole.
 const FIRST_LOOKS: u32 = 20;
 /// How long the first look may take before the start goes on with accounts alone.
-const FIRST_WITHIN: Duration = Duration::from_secs(5);
+const FIRST_WITHIN: Duration = Duration::from_secs(2);
 /// The most partial observations that are named.
 const MAX_NAMED: usize = 16;
 
@@ -80,8 +80,8 @@ fn being_written() -> String {
 }
 
 impl World {
-    /// The first look, which the start waits for. What sshd's and PAM's configuration name may lie on a file system that does
-    /// not answer: then accounts alone are looked at, and the rest by the next look.
+    /// The first look, which the start waits for. A name service may not answer, nor a file system on which something lies that
+    /// sshd's or PAM's configuration names: then passwd alone is looked at, and the rest by the next look.
     pub(crate) fn first(named: &BTreeSet<Account>) -> Self {
         let (tell, told) = mpsc::channel();
         let names = named.clone();
@@ -91,15 +91,15 @@ impl World {
         };
         let look = thread::Builder::new().name("first-look".to_owned()).spawn(look);
         let world = look.ok().and_then(|_| told.recv_timeout(FIRST_WITHIN).ok());
-        let world = world.unwrap_or_else(|| Self::of_accounts(named));
+        let world = world.unwrap_or_else(Self::of_passwd);
         for what in &world.partial {
             tracing::error!("not seen whole at the start: {what}");
         }
         world
     }
 
-    /// Accounts, and nothing else: reads passwd, which root alone writes, and asks the name service.
-    fn of_accounts(named: &BTreeSet<Account>) -> Self {
+    /// What passwd lists, which root alone writes, and nothing else.
+    fn of_passwd() -> Self {
         let mut next = Self::default();
         let first = read_passwd();
         thread::sleep(APART);
@@ -108,9 +108,9 @@ impl World {
             Ok((file, accounts)) => next.list(file, accounts, at),
             Err(why) => next.partial.push(why),
         }
-        next.ask_names(named, at);
         next.know();
-        next.partial.push(format!("sshd's and PAM's configuration: not read within {FIRST_WITHIN:?}"));
+        let others = "sshd's and PAM's configuration, and what a name service knows";
+        next.partial.push(format!("{others}: not read within {FIRST_WITHIN:?}"));
         next
     }
 
@@ -189,7 +189,7 @@ impl World {
         self.missing = missing;
         self.count(Accounts { entries, ..shown });
         let first = *self.first_whole.get_or_insert(at);
-        if !self.known.settled && at.saturating_sub(first) >= GONE_AFTER {
+        if !self.known.settled && self.names_asked && at.saturating_sub(first) >= GONE_AFTER {
             self.known = Arc::new(Known { settled: true, ..(*self.known).clone() });
         }
     }
@@ -222,6 +222,7 @@ impl World {
             Ok(answer) => {
                 let answer =
                     answer.into_iter().filter(|e| e.name.account().is_some_and(|name| unlisted.contains(name)));
+                self.names_asked = true;
                 let key = |entry: &PasswdEntry| entry.name.clone();
                 let missing = &self.named_missing;
                 (self.named, self.named_missing) =
@@ -359,7 +360,7 @@ mod tests {
 
     /// A world with these accounts listed, seen at this second.
     fn world(names: &[&str], at: u64) -> World {
-        let mut world = World::default();
+        let mut world = World { names_asked: true, ..World::default() };
         see(&mut world, names, at);
         world
     }
