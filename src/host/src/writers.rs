@@ -209,7 +209,11 @@ impl Writers {
             return false;
         }
         known.places.retain(|_, place| place.path.is_some());
-        for path in known.places.values().filter_map(|place| place.path.as_deref()) {
+        let paths: Vec<PathBuf> =
+            known.places.values().filter_map(|place| Some(place.path.as_deref()?.into())).collect();
+        // One may lie on a file system that does not answer: others must not wait for this.
+        drop(known);
+        for path in paths {
             // As when it was first marked: what cannot be watched is unknown.
             let _ = File::open(path).and_then(|opened| watch.mark(opened.as_fd(), Changes::Everything));
         }

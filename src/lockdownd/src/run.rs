@@ -7,7 +7,6 @@ mod starts;
 use std::{
     path::Path,
     process::ExitCode,
-    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -143,7 +142,7 @@ async fn serve() -> Result<(), Failure> {
     trigger::listen_for_signals(&operators)?;
     let writers = Writers::open();
     writers.listen()?;
-    let watch = Watch::new(touched, Arc::clone(&writers)).map_err(|error| {
+    let watch = Watch::new(&touched, &writers).map_err(|error| {
         format!("no inotify instance can be had (raise the sysctl fs.inotify.max_user_instances): {error}")
     })?;
     let cron = Cron::new(own.clone());
@@ -168,7 +167,7 @@ struct Schedules {
 
 impl Schedules {
     async fn follow(&mut self, engine: &Engine) {
-        self.watch.renew(&engine.watched_directories());
+        self.watch.renew(engine.watched_directories());
         let schedule = &engine.core.config.schedule;
         self.cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
     }

@@ -5,8 +5,10 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
 };
 
 use lockdown_host::{
@@ -17,7 +19,7 @@ use lockdown_host::{
     writers::Writers,
 };
 use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tokio::sync::mpsc;
@@ -41,10 +43,26 @@ const STATE: &str = "/var/lib/lockdownd";
 
 /// The watches.
 pub struct Watch {
-    watcher: RecommendedWatcher,
+    fixed: Watcher,
+    /// Those that sshd's configuration names, in `/etc` and elsewhere.
+    named: [Lane; 2],
+    told: Told,
+}
+
+/// Which places are on their way to be looked at.
+type Told = Arc<Mutex<BTreeSet<Place>>>;
+
+/// One inotify instance, and what it could not watch.
+struct Watcher {
+    inotify: RecommendedWatcher,
     writers: Arc<Writers>,
     failing: BTreeSet<PathBuf>,
-    told: Arc<Mutex<BTreeSet<Place>>>,
+}
+
+/// Directories that are watched by a thread of their own: one of them may lie on a file system that does not answer, and only
+/// those of its lane then wait with it, and are seen by sweeps alone.
+struct Lane {
+    wanted: Arc<(Mutex<Option<Vec<PathBuf>>>, Condvar)>,
 }
 
 impl Watch {
@@ -52,19 +70,15 @@ impl Watch {
     ///
     /// # Errors
     /// No inotify instance can be had (inotify(7): `max_user_instances`).
-    pub fn new(reasons: mpsc::Sender<Reason>, writers: Arc<Writers>) -> notify::Result<Self> {
-        let told = Arc::new(Mutex::new(BTreeSet::new()));
-        let already = Arc::clone(&told);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            for place in touched(event) {
-                // One that is on its way already will be looked at after this event.
-                if already.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
-                    // The watcher's own thread may wait: what is not read yet stays in the kernel's queue.
-                    let _ = reasons.blocking_send(Reason::Touched(place));
-                }
-            }
-        })?;
-        Ok(Self { watcher, writers, failing: BTreeSet::new(), told })
+    pub fn new(reasons: &mpsc::Sender<Reason>, writers: &Arc<Writers>) -> notify::Result<Self> {
+        let told = Told::default();
+        let watcher = || Watcher::new(reasons.clone(), Arc::clone(&told), Arc::clone(writers));
+        let lane = || {
+            let (reasons, told) = (reasons.clone(), Arc::clone(&told));
+            // What is watched from now on may have changed before.
+            Lane::start(watcher()?, move || tell(&reasons, &told, Place::Sshd)).map_err(notify::Error::io)
+        };
+        Ok(Self { fixed: watcher()?, named: [lane()?, lane()?], told })
     }
 
     /// A place is about to be looked at: what touches it from now on is told again.
@@ -73,26 +87,87 @@ impl Watch {
     }
 
     /// Watches these directories besides the fixed ones, and anew those that were replaced.
-    pub fn renew(&mut self, directories: &[PathBuf]) {
-        let fixed = ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].map(PathBuf::from);
-        self.writers.expect_configuration(Path::new("/etc"), Some(&IN_ETC));
-        for directory in
-            [Path::new(PAM), Path::new(KEY_STORE)].into_iter().chain(directories.iter().map(PathBuf::as_path))
-        {
-            self.writers.expect_configuration(directory, None);
+    pub fn renew(&mut self, directories: Vec<PathBuf>) {
+        let Watcher { writers, .. } = &self.fixed;
+        writers.expect_configuration(Path::new("/etc"), Some(&IN_ETC));
+        for directory in [PAM, KEY_STORE] {
+            writers.expect_configuration(Path::new(directory), None);
         }
         // Another user's directory, which root made: absent where nothing was ever shipped.
-        let shipper = Path::new(SHIPPER).is_dir().then(|| PathBuf::from(SHIPPER));
-        for directory in fixed.iter().chain(&shipper).chain(directories) {
-            // Adding a watch again to what is watched already changes nothing.
-            match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.failing.remove(directory)),
-                Err(error) if self.failing.insert(directory.clone()) => {
-                    tracing::warn!(path = %directory.display(), %error, "cannot be watched; sweeps look at it all the same");
-                }
-                Err(_) => {}
-            }
+        let shipper = Path::new(SHIPPER).is_dir().then_some(SHIPPER);
+        for directory in ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].into_iter().chain(shipper) {
+            self.fixed.watch(Path::new(directory));
         }
+        let (in_etc, elsewhere) = directories.into_iter().partition(|directory| directory.starts_with("/etc"));
+        let [etc, others] = &self.named;
+        etc.watch(in_etc);
+        others.watch(elsewhere);
+    }
+}
+
+/// Sends a reason, unless one is on its way already, which will be acted on after this.
+fn tell(reasons: &mpsc::Sender<Reason>, told: &Told, place: Place) {
+    if told.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+        // The watcher's own thread may wait: what is not read yet stays in the kernel's queue.
+        let _ = reasons.blocking_send(Reason::Touched(place));
+    }
+}
+
+impl Watcher {
+    fn new(reasons: mpsc::Sender<Reason>, told: Told, writers: Arc<Writers>) -> notify::Result<Self> {
+        let inotify = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            touched(event).into_iter().for_each(|place| tell(&reasons, &told, place));
+        })?;
+        Ok(Self { inotify, writers, failing: BTreeSet::new() })
+    }
+
+    /// Watches a directory; again, which changes nothing where it is the same. Whether it is watched.
+    fn watch(&mut self, directory: &Path) -> bool {
+        match self.inotify.watch(directory, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.failing.remove(directory);
+                return true;
+            }
+            Err(error) if self.failing.insert(directory.to_owned()) => {
+                tracing::warn!(path = %directory.display(), %error, "cannot be watched; sweeps look at it all the same");
+            }
+            Err(_) => {}
+        }
+        false
+    }
+}
+
+impl Lane {
+    /// Starts the thread; `news` is called when it watches a directory that it did not watch before.
+    fn start(mut watcher: Watcher, news: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let wanted = Arc::new((Mutex::new(None::<Vec<PathBuf>>), Condvar::new()));
+        let its = Arc::clone(&wanted);
+        thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let mut watched = BTreeSet::new();
+            let (wanted, changed) = &*its;
+            loop {
+                let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
+                let wanted = changed.wait_while(wanted, |wanted| wanted.is_none()).map(|mut wanted| wanted.take());
+                let Ok(Some(directories)) = wanted else { return };
+                watched.retain(|directory| directories.contains(directory));
+                let mut is_new = false;
+                for directory in directories {
+                    watcher.writers.expect_configuration(&directory, None);
+                    is_new |= watcher.watch(&directory) && watched.insert(directory);
+                }
+                if is_new {
+                    news();
+                }
+            }
+        })?;
+        Ok(Self { wanted })
+    }
+
+    /// Has these directories watched, in place of those that are wanted and were not come to yet.
+    fn watch(&self, directories: Vec<PathBuf>) {
+        let (wanted, changed) = &*self.wanted;
+        *wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(directories);
+        changed.notify_one();
     }
 }
 
