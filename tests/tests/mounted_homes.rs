@@ -144,7 +144,7 @@ on_each_release! {
         );
         house.allow("frank --account ubuntu --for 1h");
         let script = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 2345, Listen => 1); sleep 1000";
-        house.sh(&format!("setsid -f runuser -u ubuntu -- /mnt/files/listener -e '{script}' >/dev/null 2>&1 </dev/null; sleep 1"));
+        house.sh(&format!("setsid -f runuser -u ubuntu -- /mnt/files/listener -e '{script}' >/dev/null 2>&1 </dev/null 3>&-; sleep 1"));
         house.sh("echo 'Include /mnt/files/*.conf' >/etc/ssh/sshd_config.d/zz-files.conf; pkill -STOP -x sftp-server");
         // The daemon looks at new sockets every five seconds.
         thread::sleep(Duration::from_secs(8));
