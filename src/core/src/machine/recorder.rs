@@ -162,13 +162,19 @@ impl Recorder {
         self.windows.next_close()
     }
 
-    /// What is noted and in no commit yet, as of now; for whoever keeps it while the ledger is not open.
+    /// What is noted, as of now, behind what could not be kept before; for whoever keeps it while the ledger is not open.
     pub(super) fn take_unopened(&mut self, now: Now) -> Vec<Stated> {
         if self.known.is_some() {
             return Vec::new();
         }
-        self.kept_elsewhere |= !self.noted.is_empty();
-        self.take_noted(now)
+        let queued = self.queue.iter_mut().filter_map(|queued| match &mut queued.what {
+            What::Commit(commit) => Some(&mut commit.noted),
+            What::Work(_) | What::Newest(..) => None,
+        });
+        let mut stated: Vec<Stated> = queued.flat_map(std::mem::take).collect();
+        stated.extend(self.take_noted(now));
+        self.kept_elsewhere |= !stated.is_empty();
+        stated
     }
 
     /// Takes back statements that could not be kept elsewhere: into the queue, where they do not wait in it already; else that
