@@ -6,16 +6,23 @@ use std::{
 };
 
 use control::{Answer, gate};
+use jiff::Timestamp;
 use lockdown_core::{
     machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, Waiting, recorder},
     sessions::{Ended, How, Session, Sessions},
 };
-use record::Account;
+use record::{Account, ArtifactType};
 
 use super::{
     disk::{self, Disk, Run},
     world::{ACCOUNTS, Later, World, around, config},
 };
+
+/// When the last scheduled lockdown was due that the disk has not taken.
+fn last_lockdown(owed: &[recorder::Stated]) -> Option<Timestamp> {
+    let lockdowns = owed.iter().filter(|(_, draft)| draft.kind == ArtifactType::Lockdown);
+    lockdowns.filter_map(|(_, draft)| draft.detail.get("due")?.as_str()?.parse().ok()).max()
+}
 
 impl World {
     pub(crate) fn start(&mut self) {
@@ -37,7 +44,8 @@ impl World {
                 self.core.begin_unread(copy, self.run.locked_down.clone());
                 self.enforce();
                 let knows = self.core.unread.as_ref().is_some_and(lockdown_core::machine::Unread::knows_grants);
-                let missed = if knows { self.core.resume_schedule(None, self.now) } else { None };
+                let last = last_lockdown(&self.run.owed);
+                let missed = if knows { self.core.resume_schedule(last, self.now) } else { None };
                 self.core.back_grants(self.now);
                 self.gone_unread = self.watch_sessions();
                 if let Some((grants, due)) = missed {
