@@ -201,7 +201,6 @@ impl World {
     pub(crate) fn come_to_rest(&mut self) {
         self.disk.condition = Condition::Works;
         self.store_fails = false;
-        self.run_is_full = false;
         self.pass_time(REST);
         self.act(lockdown_core::machine::Event::Pass);
         // What a deadline has just begun may still be under way.

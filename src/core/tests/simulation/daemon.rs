@@ -176,7 +176,6 @@ impl World {
                 self.run.ended = ids;
             }
             Effect::NoteLockdown(reason, actor) => self.run.locked_down = Some((reason, actor)),
-            Effect::KeepOwed(owed) if self.run_is_full => return Some(Event::OwedNotKept(owed)),
             Effect::KeepOwed(owed) => self.run.owed.extend(owed.stated),
             Effect::DropOwed => self.run.owed.clear(),
             Effect::PutKeys { account, bytes } => {

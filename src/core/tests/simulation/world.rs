@@ -99,8 +99,6 @@ pub(crate) struct World {
     pub(crate) numbers: u64,
     pub(crate) config: usize,
     pub(crate) store_fails: bool,
-    /// Nothing can be kept outside of the disk.
-    pub(crate) run_is_full: bool,
     /// Whether clocks are set and disks read-only or gone in this world: it then cannot be said how many lockdowns there are.
     pub(crate) is_wild: bool,
     /// Whether the disk always works in this world.
@@ -174,7 +172,6 @@ impl World {
             numbers: 0,
             config: 0,
             store_fails: false,
-            run_is_full: false,
             is_wild,
             is_calm,
             crash_after: None,
@@ -211,7 +208,7 @@ impl World {
     // --- what happens
 
     pub(crate) fn random_step(&mut self) {
-        if self.crash_after.is_none() && !self.run_is_full && self.random.percent(4) {
+        if self.crash_after.is_none() && self.random.percent(4) {
             self.crash_after = Some(self.random.below(12));
         }
         match self.random.below(100) {
@@ -229,21 +226,13 @@ impl World {
             80..83 => self.account_comes_or_goes(),
             83..87 => self.disk_changes(),
             87..88 if !self.is_calm => self.disk_stands_still_under_a_login(),
-            88 => self.store_fails = !self.store_fails,
-            89 => self.run_fills_or_empties(),
+            88..90 => self.store_fails = !self.store_fails,
             90..93 if self.is_wild => self.set_clock(),
-            93..96 if !self.run_is_full => self.crash("killed", false),
-            96..98 if !self.run_is_full => self.crash("the power is cut", true),
+            93..96 => self.crash("killed", false),
+            96..98 => self.crash("the power is cut", true),
             _ => self.act(Event::Pass),
         }
         self.truth_holds();
-    }
-
-    /// As long as nothing can be kept there a crash may lose statements: there is none.
-    fn run_fills_or_empties(&mut self) {
-        self.run_is_full = !self.run_is_full;
-        self.crash_after = None;
-        self.act(Event::Pass);
     }
 
     fn login(&mut self) {

@@ -48,6 +48,8 @@ pub(crate) struct ModeState {
     /// Entering failed although nothing had stood in the way: it is not tried again before something changes.
     put_failed: bool,
     obstacles: Vec<Obstacle>,
+    /// Whether these were told of on record: enforce was on or wanted then.
+    obstacles_told: bool,
     /// The grants that sshd does not honour, a sentence each, when last looked at.
     pub(crate) not_honoured: Vec<String>,
     pub(super) looks: Looks,
@@ -276,11 +278,12 @@ impl Engine {
         let sentences = |of: &[Obstacle]| -> BTreeMap<String, String> {
             of.iter().map(|obstacle| (obstacle.identity(), obstacle.to_string())).collect()
         };
-        let (before, after) = (sentences(&self.mode.obstacles), sentences(&obstacles));
+        let after = sentences(&obstacles);
+        // What was seen while nobody wanted enforce is on no record.
+        let before = if self.mode.obstacles_told { sentences(&self.mode.obstacles) } else { BTreeMap::new() };
         self.mode.obstacles = obstacles;
-        if before.keys().eq(after.keys())
-            || !(self.core.enforces() || (self.core.config.mode == control::Mode::Enforce))
-        {
+        self.mode.obstacles_told = self.core.enforces() || self.core.config.mode == control::Mode::Enforce;
+        if !self.mode.obstacles_told || before.keys().eq(after.keys()) {
             return;
         }
         let what = if self.core.enforces() { "weakens enforce" } else { "stands in the way of enforce" };
