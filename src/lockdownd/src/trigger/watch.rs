@@ -44,8 +44,8 @@ const STATE: &str = "/var/lib/lockdownd";
 /// The watches.
 pub struct Watch {
     fixed: Watcher,
-    /// Those that sshd's configuration names, in `/etc` and elsewhere.
-    named: [Lane; 2],
+    /// Those outside of `/etc` that sshd's configuration names.
+    elsewhere: Lane,
     told: Told,
 }
 
@@ -73,12 +73,11 @@ impl Watch {
     pub fn new(reasons: &mpsc::Sender<Reason>, writers: &Arc<Writers>) -> notify::Result<Self> {
         let told = Told::default();
         let watcher = || Watcher::new(reasons.clone(), Arc::clone(&told), Arc::clone(writers));
-        let lane = || {
-            let (reasons, told) = (reasons.clone(), Arc::clone(&told));
-            // What is watched from now on may have changed before.
-            Lane::start(watcher()?, move || tell(&reasons, &told, Place::Sshd)).map_err(notify::Error::io)
-        };
-        Ok(Self { fixed: watcher()?, named: [lane()?, lane()?], told })
+        let (fixed, its_reasons, its_told) = (watcher()?, reasons.clone(), Arc::clone(&told));
+        // What is watched from now on may have changed before.
+        let news = move || tell(&its_reasons, &its_told, Place::Sshd);
+        let elsewhere = Lane::start(watcher()?, news).map_err(notify::Error::io)?;
+        Ok(Self { fixed, elsewhere, told })
     }
 
     /// A place is about to be looked at: what touches it from now on is told again.
@@ -98,10 +97,13 @@ impl Watch {
         for directory in ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].into_iter().chain(shipper) {
             self.fixed.watch(Path::new(directory));
         }
-        let (in_etc, elsewhere) = directories.into_iter().partition(|directory| directory.starts_with("/etc"));
-        let [etc, others] = &self.named;
-        etc.watch(in_etc);
-        others.watch(elsewhere);
+        let (in_etc, elsewhere): (Vec<_>, Vec<_>) =
+            directories.into_iter().partition(|directory| directory.starts_with("/etc"));
+        for directory in in_etc {
+            self.fixed.writers.expect_configuration(&directory, None);
+            self.fixed.watch(&directory);
+        }
+        self.elsewhere.watch(elsewhere);
     }
 }
 
