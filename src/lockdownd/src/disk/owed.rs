@@ -85,7 +85,8 @@ fn mark((then, draft): &Stated) -> Mark {
     (draft.kind.to_string(), then.as_microsecond(), sentence, text(grant), text(session))
 }
 
-/// Leaves out what the ledger has already, and what is there twice: a daemon that is killed may have been at it, and the disk may have taken it since.
+/// Leaves out what the ledger has already, and what is there twice: a daemon that is killed may have been at it, and the disk may
+/// have taken it since.
 fn without_known(owed: Vec<Stated>, ledger: &Ledger) -> Vec<Stated> {
     let view = ledger.view();
     let lines = view.lines_after(view.head.seq.saturating_sub(LOOKED_THROUGH), MAX_LOOKED_THROUGH);

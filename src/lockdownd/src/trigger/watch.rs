@@ -59,8 +59,8 @@ struct Watcher {
     failing: BTreeSet<PathBuf>,
 }
 
-/// Directories that are watched by a thread of their own: one of them may lie on a file system that does not answer, and only
-/// those of its lane then wait with it, and are seen by sweeps alone.
+/// Directories that are watched by a thread of their own. One of them may lie on a file system that does not answer: then changes
+/// in all of these are seen by sweeps alone, and nothing else waits.
 struct Lane {
     wanted: Arc<(Mutex<Option<Vec<PathBuf>>>, Condvar)>,
 }
