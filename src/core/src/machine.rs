@@ -11,6 +11,8 @@ mod effect;
 mod ending;
 mod farewell;
 mod giving;
+pub mod jobs;
+pub mod left_behind;
 mod login;
 mod on_disk;
 pub mod recorder;
@@ -38,12 +40,12 @@ pub use self::{
     giving::NotInForce,
     login::{Holder, LoginAsked, Maker, PendingLogin, key_of, methods, placed, source_of},
     on_disk::{First, PATIENCE, Waiting, disk_refusal},
-    schedule::Schedule,
+    schedule::{ATTEST_WITHIN, Schedule},
     start::{OnRecord, Unread},
     store::{KEY_STORE, in_store, missing_persons},
     views::{MAX_LISTED, grant_view, session_view},
 };
-use self::{on_disk::Unrecorded, recorder::Recorder, store::Store};
+use self::{jobs::Jobs, left_behind::Behind, on_disk::Unrecorded, recorder::Recorder, store::Store};
 use crate::{
     config::Config,
     emergencies::Emergencies,
@@ -54,7 +56,8 @@ use crate::{
         observation::Known,
         time::{Deadline, Now},
     },
-    sessions::Sessions,
+    sessions::{Session, Sessions},
+    traces::Traces,
 };
 
 /// The smallest step of the wall clock that is recorded; NTP's slewing never is one.
@@ -124,8 +127,15 @@ pub struct Core {
     pub unread: Option<Unread>,
     /// The sessions.
     pub sessions: Sessions,
+    /// Those from before whose connection was gone at the start, until it is known whether their end is to be noted.
+    unclosed: Vec<Session>,
     /// Whether the table of sessions could be kept when that was tried last.
     sessions_kept: bool,
+    /// Which audit sessions the connections of which grant had.
+    pub traces: Traces,
+    /// Work beside whoever drives this.
+    pub jobs: Jobs,
+    behind: Behind,
     /// When a session that is to end is cut again, on the boot clock.
     retries: BTreeMap<SessionId, Duration>,
     /// What is to be recorded.
@@ -164,7 +174,11 @@ impl Core {
             notes_ends: true,
             unread: None,
             sessions,
+            unclosed: Vec::new(),
             sessions_kept: true,
+            traces: Traces::default(),
+            jobs: Jobs::default(),
+            behind: Behind::default(),
             retries: BTreeMap::new(),
             recorder: Recorder::new(now),
             covered: Covered::default(),
@@ -185,6 +199,11 @@ impl Core {
     /// Acts on one event: what is to be carried out, in order.
     pub fn step(&mut self, event: Event, moment: Moment) -> Vec<Effect> {
         let now = self.begin(moment);
+        self.act(event, now);
+        self.take_effects(now)
+    }
+
+    fn act(&mut self, event: Event, now: Now) {
         match event {
             Event::Login(asked) => self.login(*asked, now),
             Event::Allow { token, asked, asker } => self.allow(*asked, &asker, token, now),
@@ -200,11 +219,12 @@ impl Core {
             Event::SessionsKept(kept) => self.sessions_kept = kept,
             Event::OwedNotKept(owed) => self.recorder.take_back(owed),
             Event::Disk(done, known) => self.disk_told(done, known, now),
-            Event::EndLooked { grant, told } => self.note_grant_end(&grant, told),
+            Event::Job(id, came) => self.job_came(id, came, now),
+            Event::LookedBehind(looked) => self.looked_behind(*looked, now),
+            Event::Traced(session, audit) => self.traced(&session, audit),
             Event::Seen(around) => self.seen(around, now),
             Event::Pass => self.pass(now),
         }
-        self.take_effects(now)
     }
 
     /// Begins to act, as of this moment.
@@ -258,6 +278,8 @@ impl Core {
             self.recorder.next_close(),
             self.store.due(),
             self.disk_due(),
+            self.jobs.due(),
+            self.behind.due(),
             self.retries.values().min().copied(),
         ];
         let walls = [wall, self.next_warning(), self.schedule.next_lockdown(), self.schedule.next_sweep()];
@@ -272,6 +294,8 @@ impl Core {
         self.give_up_on_disk(now);
         self.meet_lockdown(now);
         self.warn_sessions(now);
+        self.give_up_overdue_jobs(now);
+        self.look_behind_if_due(now);
     }
 
     /// The wall clock was set: what is over is ended, and everything is planned anew.

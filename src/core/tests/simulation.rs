@@ -9,6 +9,7 @@ mod simulation {
     pub(crate) mod checks;
     pub(crate) mod daemon;
     pub(crate) mod disk;
+    pub(crate) mod jobs;
     pub(crate) mod world;
 }
 

@@ -42,18 +42,14 @@ use lockdown_core::{
     penalties::Knocks,
     policy::time::Now,
     recent::RecentLogins,
-    sessions::Session,
 };
 use lockdown_host::{key_store::KeyStore, writers::Writers};
 use tokio::sync::mpsc;
 
-pub(crate) use self::jobs::Kind;
-use self::{
-    carry_out::Held, homes::Homes, jobs::Jobs, mode::ModeState, shipped::Shipped, ways::WaysState, world::World,
-};
+use self::{carry_out::Held, homes::Homes, mode::ModeState, shipped::Shipped, ways::WaysState, world::World};
 pub use self::{
-    checks::Checked, jobs::Came, left_behind::LookedBehind, listeners::WhoListens, reload::Loaded, start::StartError,
-    users_sshd::UsersSshds, ways::Seen, world::Looked,
+    checks::Checked, jobs::Brought, listeners::WhoListens, reload::Loaded, start::StartError, users_sshd::UsersSshds,
+    ways::Seen, world::Looked,
 };
 pub(crate) use self::{checks::Waits, shipped::NEARLY_FULL_REMEDY, shipping::shipping_problems, start::renamed};
 #[cfg(test)]
@@ -68,7 +64,6 @@ use crate::{
     kept::Kept,
     ledger::View,
     operator::admitted::Asked,
-    traces::TracesOnDisk,
     trigger::{Place, Reason},
 };
 
@@ -97,11 +92,7 @@ pub struct Engine {
     pub(crate) ways: WaysState,
     pub(crate) users_sshds: users_sshd::Looks,
     pub(crate) listening: listeners::Listening,
-    pub(crate) jobs: Jobs,
-    /// The sessions from before the start whose connection was gone then, until the state is read.
-    pub(crate) gone_unread: Vec<Session>,
-    pub(crate) traces: TracesOnDisk,
-    pub(crate) behind: left_behind::Behind,
+    pub(crate) came: left_behind::Came,
     /// Notes of logins to exempt accounts whose records are on their way to the disk.
     pub(crate) notes_under_way: BTreeSet<PathBuf>,
     pub(crate) shipped: Shipped,
@@ -179,15 +170,14 @@ impl Engine {
             Reason::Touched(place) => self.world_touched(place, now),
             Reason::Looked(looked) => self.looked(*looked, now),
             Reason::Listening(listening) => self.heard_who_listens(listening, now),
-            Reason::Job { id, came } => return self.job_came(id, came, now),
+            Reason::Job { id, brought } => return self.job_came(id, brought, now),
             Reason::Checked(checked) => self.checked(*checked, now),
             Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
             Reason::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
             Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
             Reason::Gone(session) => self.step(Event::Gone(session), now),
-            Reason::LookedBehind(looked) => self.looked_behind(*looked, now),
             Reason::LookAt(session) => self.look_at(&session, now),
-            Reason::Restored { outcome, asker, reply } => self.restored(*outcome, asker, reply, now),
+            Reason::Restored { outcome, asker, token } => self.restored(*outcome, asker, token, now),
         }
         if self.shipped.in_pieces { Next::Stop } else { Next::GoOn }
     }
@@ -201,10 +191,8 @@ impl Engine {
             self.ways.due(),
             self.ways.ungated,
             self.users_sshds.due(),
-            self.jobs.due(),
             self.listening.due(),
             self.looks.due(),
-            self.behind.due(),
             self.mode.due(),
             self.asked.due(),
             self.retired.due(),
@@ -225,8 +213,6 @@ impl Engine {
         self.check_if_due(now);
         self.answer_unasked(now);
         self.meet_schedule(now);
-        self.give_up_overdue_jobs(now);
-        self.look_behind_if_due(now);
         self.attest_if_due(now);
         self.look_if_due(now);
         self.look_who_listens_if_due(now);

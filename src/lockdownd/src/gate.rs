@@ -17,7 +17,7 @@ use record::Account;
 use tokio::sync::oneshot;
 
 use crate::{
-    enforce::{Engine, Kind},
+    enforce::{Engine, jobs::Kind},
     trigger::Reason,
 };
 
@@ -29,10 +29,10 @@ impl Engine {
     /// own patience bounds that: without an answer it refuses.
     pub(crate) fn login_asked(&mut self, question: Question, gate: u32, answer: oneshot::Sender<Answer>, now: Now) {
         let found = match self.comes_from_here(&question, gate) {
-            Some((monitor, ends)) if self.jobs.count(Kind::Client) < MAX_LOOKS => {
+            Some((monitor, ends)) if self.core.jobs.count(Kind::Client) < MAX_LOOKS => {
                 return self.begin_job(Kind::Client, None, now, move || {
                     let maker = client::maker(monitor, ends);
-                    Some(Reason::ClientFound { question, gate, answer, maker })
+                    Reason::ClientFound { question, gate, answer, maker }.into()
                 });
             }
             Some(_) => Some(Err(NotFound::TooMany)),
@@ -72,7 +72,7 @@ impl Engine {
 
     fn maker(&self, maker: client::Maker) -> Maker {
         let holder = |holder: client::Holder| Holder {
-            left_by: holder.process.audit_session.and_then(|audit| self.traces.grant_of(audit)).cloned(),
+            left_by: holder.process.audit_session.and_then(|audit| self.core.traces.grant_of(audit)).cloned(),
             account: holder.process.login_uid.and_then(|uid| self.world.account_by_uid(uid)),
             above: holder.above,
             beside: holder.beside,

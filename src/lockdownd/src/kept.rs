@@ -1,4 +1,4 @@
-//! What outlives the daemon in `/run` and not the boot: the table of sessions, which grants have ended while the disk has not
+//! What outlives the daemon in `/run` and not the boot: the table of sessions, the traces of their connections, which grants have ended while the disk has not
 //! taken it, and a lockdown of a run that has not read its state.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
 use lockdown_core::{
     machine::recorder::Stated,
     sessions::{Session, Sessions},
+    traces::Traces,
 };
 use lockdown_host::paths::{self, Durability};
 use record::Actor;
@@ -25,6 +26,10 @@ use crate::{
 pub(crate) const SESSIONS: &str = "/run/lockdownd/sessions.json";
 /// The largest `sessions.json` that is read.
 const MAX_SESSIONS_FILE: u64 = 16 << 20;
+/// The traces of connections.
+pub(crate) const TRACES: &str = "/run/lockdownd/traces.json";
+/// The largest such file that is read.
+const MAX_TRACES_FILE: u64 = 4 << 20;
 /// That a lockdown ended every grant while the state was not read.
 pub(crate) const LOCKED_DOWN: &str = "/run/lockdownd/locked-down";
 /// The most that is read of it, in bytes.
@@ -83,6 +88,25 @@ pub(crate) fn sessions(path: &Path) -> (Sessions, Option<io::Error>) {
     }
 }
 
+/// The traces of connections that the last run left; what cannot be read is forgotten, and said.
+pub(crate) fn traces(path: &Path) -> Traces {
+    match paths::read_path(path, MAX_TRACES_FILE).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+        Ok(traces) => traces,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Traces::default(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "what earlier connections may leave behind cannot be told to be theirs");
+            Traces::default()
+        }
+    }
+}
+
+/// Keeps the traces of connections.
+pub(crate) fn keep_traces(path: &Path, bytes: &[u8]) {
+    if let Err(error) = paths::replace_path(path, bytes, 0o600, Durability::Volatile) {
+        tracing::warn!(%error, "what connections may leave behind could not be written down");
+    }
+}
+
 /// Notes a lockdown while the state is not read: why, and who asked for it.
 pub(crate) fn note_lockdown(reason: &str, actor: Option<&Actor>) {
     let text = serde_json::to_vec(&(reason, actor)).expect("it has string keys only");
@@ -99,4 +123,21 @@ pub(crate) fn lockdown_left() -> Option<(String, Option<Actor>)> {
     };
     // Whatever stands there, every grant ends.
     Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| ("a lockdown".to_owned(), None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockdown_core::traces::MAX_TRACES;
+
+    use super::*;
+
+    #[test]
+    fn traces_outlive_a_restart_however_many_there_are() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("traces.json");
+        let trace = |audit| serde_json::json!({ "grant": "g-0000000000000001", "audit": audit });
+        let all: Vec<_> = (0..MAX_TRACES).map(trace).collect();
+        keep_traces(&path, &serde_json::to_vec(&all).expect("traces"));
+        assert_eq!(traces(&path).audits().len(), MAX_TRACES);
+    }
 }

@@ -12,5 +12,4 @@ pub mod ledger;
 pub mod operator;
 pub mod run;
 pub mod supervisor;
-pub mod traces;
 pub mod trigger;

@@ -14,6 +14,7 @@ mod trial;
 mod ways_in;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
+use lockdown_core::machine::Token;
 use lockdown_core::{
     machine::{Event, Waiting},
     policy::time::Now,
@@ -29,64 +30,61 @@ use crate::{
 impl Engine {
     /// Answers one request; a few are answered later, by a thread that reads homes.
     pub fn answer_operator(&mut self, request: Request, peer: Peer, reply: Reply, now: Now) {
+        let token = self.held.reply(reply);
         if let Err(error) = request.check() {
-            return reply.send(Err(Refusal::new(RefusalCode::Malformed, error.to_string())));
+            return self.answer(token, Err(Refusal::new(RefusalCode::Malformed, error.to_string())));
         }
         let asker = match self.who_asks(peer, now) {
             Ok(asker) => asker,
-            Err(refusal) => return reply.send(Err(refusal)),
+            Err(refusal) => return self.answer(token, Err(refusal)),
         };
         let answer: Response = match request {
-            Request::BreakGlassTest => return self.try_break_glass(reply, now),
-            Request::Plan => return self.answer_after_look(Waits::Plan(reply), now),
-            Request::QuarantineRestore(item) => return self.restore(item, asker, reply, now),
-            Request::WaysIn(asked) => return self.ways_in(asked, asker, reply, now),
+            Request::BreakGlassTest => return self.try_break_glass(token, now),
+            Request::Plan => return self.answer_after_look(Waits::Plan(token), now),
+            Request::QuarantineRestore(item) => return self.restore(item, asker, token, now),
+            Request::WaysIn(asked) => return self.ways_in(asked, asker, token, now),
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
                 self.look_at_shipper(now);
-                return self.answer_after_look(Waits::Status(reply), now);
+                return self.answer_after_look(Waits::Status(token), now);
             }
-            Request::Allow(allow) => match self.allow_after_look(allow, asker, reply, now) {
-                Some((allow, asker, reply)) => return self.allow(allow, asker, reply, now),
+            Request::Allow(allow) => match self.allow_after_look(allow, asker, token, now) {
+                Some((allow, asker, token)) => return self.allow(allow, asker, token, now),
                 None => return,
             },
             Request::Revoke(asked) => {
-                let token = self.held.reply(reply);
                 return self.step(Event::Revoke { token, asked, asker: asker.core() }, now);
             }
             Request::Lockdown(asked) => {
-                // It ends connections too that came past the gate, and what earlier grants left behind.
+                // It ends connections too that came past the gate.
                 self.find_logins(now);
-                self.look_behind_traced();
-                let token = self.held.reply(reply);
                 return self.step(Event::Lockdown { token, asked, asker: asker.core() }, now);
             }
-            Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, reply, now),
-            Request::Reload if asker.actor.uid == Some(0) => return self.reload_asked(reply, now),
+            Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, token, now),
+            Request::Reload if asker.actor.uid == Some(0) => return self.reload_asked(token, now),
             Request::Reload => {
                 Err(Refusal::new(RefusalCode::NotPermitted, "only root may have the configuration read"))
             }
             Request::QuarantineNow(kept) => {
                 let response = self.quarantine_now(kept.account, asker, now);
-                return self.answer_on_record(reply, response, now);
+                return self.answer_on_record(token, response, now);
             }
             Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
             Request::People => Ok(Answer::People(self.list_people(now))),
             Request::Records(records) => {
-                let token = self.held.reply(reply);
                 return self.core.answer_on_record(Waiting::Records(token, records), now);
             }
-            Request::QuarantineList => return self.list_quarantine(reply, now),
-            Request::QuarantineShow(item) => return self.show_quarantined(item, reply, now),
+            Request::QuarantineList => return self.list_quarantine(token, now),
+            Request::QuarantineShow(item) => return self.show_quarantined(item, token, now),
         };
-        reply.send(answer);
+        self.answer(token, answer);
     }
 
     /// Grants, or extends the same grant.
-    pub(crate) fn allow(&mut self, allow: control::Allow, asker: Asker, reply: Reply, now: Now) {
+    pub(crate) fn allow(&mut self, allow: control::Allow, asker: Asker, token: Token, now: Now) {
         self.see_to_room(now);
-        let token = self.held.reply(reply);
+
         self.step(Event::Allow { token, asked: Box::new(allow), asker: asker.core() }, now);
     }
 }

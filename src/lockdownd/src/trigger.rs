@@ -15,13 +15,14 @@ use std::{
     future::poll_fn,
     path::PathBuf,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
 use control::gate;
 use jiff::Timestamp;
+use lockdown_core::machine::{Token, jobs::JobId};
 use lockdown_host::{
     client,
     clock::{DeadlineTimer, Woke},
@@ -40,7 +41,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Came, Checked, Loaded, Looked, LookedBehind, Seen, UsersSshds, WhoListens, homes::Finding},
+    enforce::{Brought, Checked, Loaded, Looked, Seen, UsersSshds, WhoListens, homes::Finding},
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
 
@@ -110,17 +111,14 @@ pub enum Reason {
     Touched(Place),
     /// A session's connection is gone.
     Gone(SessionId),
-    /// What was left behind under grants that have ended was looked for, beside the main thread because it looks through
-    /// `/proc`.
-    LookedBehind(Box<LookedBehind>),
     /// It is time to look what a session is used for.
     LookAt(SessionId),
     /// A job beside the main thread is over.
     Job {
         /// Which.
-        id: u64,
+        id: JobId,
         /// What it brings, or that it panicked.
-        came: Came,
+        brought: thread::Result<Brought>,
     },
     /// The host was looked at, beside the main thread because that reads files and runs programs.
     Looked(Box<Looked>),
@@ -146,7 +144,7 @@ pub enum Reason {
         /// What came of it.
         outcome: ClosedWays,
         /// Who asked, and where the answer goes; `None` where it followed a change of the configuration.
-        asked: Option<(Asker, Reply)>,
+        asked: Option<(Asker, Token)>,
     },
     /// A restore from quarantine is done, beside the main thread because it writes into a home.
     Restored {
@@ -155,25 +153,18 @@ pub enum Reason {
         /// Who asked.
         asker: Asker,
         /// Where the answer goes.
-        reply: Reply,
+        token: Token,
     },
 }
 
-/// Where an operator's answer goes. The first answer counts: a job may be answered for that then comes back late.
-#[derive(Debug, Clone)]
-pub struct Reply(Arc<Mutex<Option<oneshot::Sender<control::Response>>>>);
+/// Where an operator's answer goes.
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<control::Response>);
 
 impl Reply {
-    fn new(to: oneshot::Sender<control::Response>) -> Self {
-        Self(Arc::new(Mutex::new(Some(to))))
-    }
-
     /// Answers. Whoever asked may have given up; that changes nothing of what was done.
     pub fn send(self, response: control::Response) {
-        let to = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(to) = to {
-            let _ = to.send(response);
-        }
+        let _ = self.0.send(response);
     }
 }
 

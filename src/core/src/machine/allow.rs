@@ -193,7 +193,7 @@ impl Core {
             (false, true) => {
                 self.grants.mark_created_recorded(&id);
                 self.grants_unsaved = true;
-                self.push(Effect::LookBehind(vec![id]));
+                self.look_behind(&[id], now);
             }
             (false, false) => self.take_back(&id, now),
             (true, true) => {

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
 };
 
-use control::{AllowedAnswer, Answer, Records, Response, gate};
+use control::{AllowedAnswer, Records, Response, gate};
 use jiff::Timestamp;
 use record::{Account, Draft, GrantId, SessionId};
 
@@ -13,6 +13,8 @@ use super::{
     Around, LoginAsked,
     allow::Asker,
     covered::Covered,
+    jobs::{self, Came, Job, JobId},
+    left_behind::LookedBehind,
     recorder::{Done, Known, Stated, Task, WorkId},
 };
 use crate::{
@@ -98,13 +100,12 @@ pub enum Event {
     OwedNotKept(Owed),
     /// The disk thread has done something, and what is known of the ledger since.
     Disk(Done, Option<Known>),
-    /// What was left behind under a grant that has ended was looked for; what its record is to say of that.
-    EndLooked {
-        /// Which.
-        grant: GrantId,
-        /// Details of the record.
-        told: Vec<(&'static str, serde_json::Value)>,
-    },
+    /// A job is over.
+    Job(JobId, Came),
+    /// What was left behind under grants that have ended was looked for; a job brings it.
+    LookedBehind(Box<LookedBehind>),
+    /// The connection of a session has this audit session.
+    Traced(SessionId, u32),
     /// The host was looked at.
     Seen(Around),
     /// Grants, key store and sessions are to be brought in line: somebody may have touched the store.
@@ -234,22 +235,25 @@ pub enum Effect {
     Watch(SessionId, ProcessId),
     /// Somebody may come to this account from now on: what it runs by itself is nobody's to end.
     Comes(Account),
-    /// Somebody was put into the table of sessions: what they use it for is looked at soon.
+    /// Somebody was put into the table of sessions: what they use it for is looked at soon, and where a grant let them in,
+    /// their audit session is told of by [`Event::Traced`].
     Opened(SessionId),
     /// What people are told on their terminals.
     Tell(Tell),
     /// The same, told of by [`Event::Warned`].
     Warn(Warn),
-    /// These grants have ended: what was left behind is to be looked for, told of by [`Event::EndLooked`].
-    LookBehind(Vec<GrantId>),
+    /// A job is to begin, beside whoever drives the core. Told of by [`Event::Job`], or never.
+    Begin(JobId, Job),
+    /// A job that whoever drives the core has begun is given up: this is why.
+    GivenUp(jobs::Kind, String),
+    /// Which audit sessions the connections of which grant had, to be kept in memory that outlives the daemon.
+    KeepTraces(Vec<u8>),
     /// The gate may have left notes of logins to exempt accounts.
     ReadNotes,
     /// This is on record, beside what the core keeps itself.
     OnRecord(Covered),
     /// An operator's answer.
     Answer(Token, Response),
-    /// The same, once it is known what was left behind, and that is on record.
-    AnswerOnceLooked(Token, Answer),
     /// The same, with what sshd makes of the grant and whether its key is in place ([`Core::not_in_place_yet`](super::Core)).
     AnswerAllowed(Token, Box<AllowedAnswer>),
     /// Records that an operator asked for are to be read.

@@ -80,7 +80,7 @@ impl Core {
         // What has ended stays ended, whatever happens while the disk takes it, and while what was left behind is looked
         // through. A record that a crash prevents is made up by the next start.
         self.save_grants(now);
-        self.push(Effect::LookBehind(ended));
+        self.look_behind(&ended, now);
         sessions
     }
 
@@ -207,6 +207,7 @@ impl Core {
     /// sessions that it ended.
     pub fn lock_down(&mut self, ids: &[GrantId], ending: &Ending, draft: Draft, now: Now) -> Vec<SessionView> {
         self.note_unread_lockdown(ending);
+        self.look_behind_traced();
         let mut sessions = self.end_grants(ids, ending, now);
         sessions.extend(self.end_unbacked_sessions(now));
         if self.enforces() {
@@ -222,6 +223,7 @@ impl Core {
             .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
             .with("sessions", sessions.iter().map(|s| s.id.as_str().into()).collect::<Vec<serde_json::Value>>());
         self.recorder.note(draft);
+        self.begin_look_behind(now);
         self.pass(now);
         sessions
     }
@@ -246,7 +248,7 @@ impl Core {
 
     /// What was left behind under a grant that has ended was looked for: its end is on record with the next commit, unless it
     /// is already. Of a grant that is still on its way onto the disk, its beginning comes first.
-    pub fn note_grant_end(&mut self, id: &GrantId, told: Vec<(&'static str, serde_json::Value)>) {
+    pub(super) fn note_grant_end(&mut self, id: &GrantId, told: Vec<(&'static str, serde_json::Value)>) {
         let is_due = |grant: &&grant::Grant| grant.recorded && grant.end.as_ref().is_some_and(|end| !end.recorded);
         if self.ends_stated.contains(id) {
             return;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use control::{Answer, Records, Refusal, RefusalCode, Response, gate};
-use record::{ArtifactType, Draft, GrantId};
+use record::{ArtifactType, Draft, GrantId, SessionId};
 
 use super::{
     Core, Effect, NotInForce, Owed, PendingAllow, PendingLogin, Severity, Token,
@@ -175,11 +175,12 @@ impl Core {
         };
         // Their records are still to come, each by itself.
         let pending: Vec<_> = self.recorder.firsts().filter_map(pending).collect();
+        let unclosed = |id: &&SessionId| self.unclosed.iter().any(|session| session.id == **id);
         let lockdown = self.schedule.lockdowns().map(LastLockdown::of);
         Covered {
             ends: std::mem::take(&mut self.ends_noted),
             sessions: self.sessions.unrecorded().filter(|id| !pending.contains(id)).cloned().collect(),
-            gone: self.sessions.gone_ones().filter(|id| !pending.contains(id)).cloned().collect(),
+            gone: self.sessions.gone_ones().filter(|id| !pending.contains(id) && !unclosed(id)).cloned().collect(),
             lockdown: (self.grants.last_lockdown() != lockdown.as_ref()).then_some(lockdown),
             ..std::mem::take(&mut self.covered)
         }
@@ -283,7 +284,7 @@ impl Core {
         self.grants_unsaved = true;
         if self.grants.get(id).is_some_and(|grant| !grant.is_open()) {
             // Its end waited for this: no end is on record before its beginning.
-            self.push(Effect::LookBehind(vec![id.clone()]));
+            self.look_behind(std::slice::from_ref(id), now);
         }
         self.pass(now);
     }

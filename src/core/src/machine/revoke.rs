@@ -15,11 +15,10 @@ use crate::{
 impl Core {
     /// Ends a grant, a person's grants, or one session.
     pub(super) fn revoke(&mut self, token: Token, asked: &Revoke, asker: Asker, now: Now) {
-        let effect = match self.revoked(asked, asker, now) {
-            Ok(answer) => Effect::AnswerOnceLooked(token, answer),
-            refused => Effect::Answer(token, refused),
-        };
-        self.push(effect);
+        match self.revoked(asked, asker, now) {
+            Ok(answer) => self.answer_when_looked(token, answer, now),
+            refused => self.push(Effect::Answer(token, refused)),
+        }
     }
 
     fn revoked(&mut self, asked: &Revoke, asker: Asker, now: Now) -> Response {
@@ -102,7 +101,7 @@ impl Core {
         let grants = self.views(&ids, now);
         let answer =
             LockdownAnswer { grants, sessions, left_off: 0, left_running: Vec::new(), more_left_running: 0, notes };
-        self.push(Effect::AnswerOnceLooked(token, Answer::Lockdown(answer)));
+        self.answer_when_looked(token, Answer::Lockdown(answer), now);
     }
 }
 

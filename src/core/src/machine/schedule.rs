@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+/// How long after a sweep's time its attestation must have come: `next_by` promises that.
+pub const ATTEST_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 /// How late a scheduled lockdown may be before its record calls it late.
 const LATE: SignedDuration = SignedDuration::from_secs(5);
 

@@ -14,6 +14,7 @@ use crate::{
         grant::{End, EndCause, Grant},
         time::Now,
     },
+    process::ProcessId,
     sessions::Session,
 };
 
@@ -120,7 +121,7 @@ impl Core {
             let end = End { cause: EndCause::Revoked, at: now.wall, reason, actor: None, recorded: true };
             self.grants.end(&id, end);
         }
-        self.look_behind_unrecorded(on_record);
+        self.look_behind_unrecorded(on_record, now);
         self.grants_unsaved = true;
         // What was opened since the start is noted already.
         let is_left = |id: &SessionId| unread.as_ref().is_none_or(|unread| unread.sessions.contains(id));
@@ -129,7 +130,7 @@ impl Core {
     }
 
     /// Ends that are neither on record nor stated are looked into: they are from before, or were not of a grant on record then.
-    fn look_behind_unrecorded(&mut self, on_record: &OnRecord) {
+    fn look_behind_unrecorded(&mut self, on_record: &OnRecord, now: Now) {
         let is_due = |grant: &&Grant| {
             grant.end.as_ref().is_some_and(|end| !end.recorded) && !self.ends_stated.contains(&grant.id)
         };
@@ -138,25 +139,31 @@ impl Core {
         let (recorded, missing): (Vec<_>, Vec<_>) = ended.into_iter().partition(|id| on_record.ended.contains(id));
         self.grants.mark_ends_recorded(&recorded);
         if !missing.is_empty() {
-            self.push(Effect::LookBehind(missing));
+            self.look_behind(&missing, now);
         }
     }
 
-    /// A session from before whose connection is there: it is watched, and if it was to end it is cut again.
-    pub fn resume_session(&mut self, session: &Session, now: Now) {
-        self.watch(session.id.clone(), session.monitor);
-        if session.ending.is_some() {
-            self.retries.insert(session.id.clone(), now.boot);
+    /// Sessions from before are watched, and cut again if they were to end; those whose connection is gone are live no more.
+    pub fn watch_left(&mut self, is_there: impl Fn(ProcessId) -> bool, now: Now) {
+        for Session { id, monitor, ending, .. } in self.sessions.live().to_vec() {
+            if !is_there(monitor) {
+                self.unclosed.extend(self.sessions.gone(&id));
+                continue;
+            }
+            if ending.is_some() {
+                self.retries.insert(id.clone(), now.boot);
+            }
+            self.watch(id, monitor);
         }
     }
 
-    /// Sessions from before whose connection is gone, and are live no more: their end is noted, unless it came onto the disk
-    /// and a crash kept the table from losing them, or their beginning never did.
-    pub fn close_gone(&mut self, gone: &[Session], on_record: &OnRecord, now: Now) {
-        for session in gone {
+    /// The end of those that are live no more is noted, unless it came onto the disk and a crash kept the table from losing
+    /// them, or their beginning never did.
+    pub fn close_gone(&mut self, on_record: &OnRecord, now: Now) {
+        for session in std::mem::take(&mut self.unclosed) {
             let began = session.recorded || on_record.opened.contains(&session.id);
             if began && !on_record.closed.contains(&session.id) {
-                self.recorder.note(session_end(session, Ended::Unseen, now));
+                self.recorder.note(session_end(&session, Ended::Unseen, now));
             }
         }
         self.commit(now);

@@ -163,6 +163,7 @@ impl World {
                 assert!(!over, "{id} has ended, and is in the store");
             }
         }
+        self.jobs_hold();
         self.each_once();
     }
 
@@ -201,6 +202,8 @@ impl World {
     pub(crate) fn come_to_rest(&mut self) {
         self.disk.condition = Condition::Works;
         self.store_fails = false;
+        self.crash_after = None;
+        self.is_at_rest = true;
         self.pass_time(REST);
         self.act(lockdown_core::machine::Event::Pass);
         // What a deadline has just begun may still be under way.
@@ -235,6 +238,7 @@ impl World {
             assert!(grant.is_open() || on_record.ended.contains(&grant.id), "the end of {} is on record", grant.id);
         }
         self.each_lockdown_once();
+        self.jobs_rest();
     }
 
     fn has_keys(&self, id: &GrantId) -> bool {

@@ -8,7 +8,7 @@ use std::{
 use control::{Answer, gate};
 use jiff::Timestamp;
 use lockdown_core::{
-    machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, Waiting, recorder},
+    machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, recorder},
     sessions::{Ended, How, Session, Sessions},
 };
 use record::{Account, ArtifactType};
@@ -30,7 +30,9 @@ impl World {
         let boot = format!("boot-{}", self.boots);
         let moment = self.moment();
         self.core = Core::new(config(self.config), around(None), boot, Sessions::left(live), moment);
-        self.gone_unread.clear();
+        if let Some(traces) = &self.run.traces {
+            self.core.traces = serde_json::from_slice(traces).expect("what was written is read");
+        }
         self.log("the daemon starts".to_owned());
         match self.disk.open(&mut self.run) {
             Ok(()) => {
@@ -47,14 +49,21 @@ impl World {
                 let last = last_lockdown(&self.run.owed);
                 let missed = if knows { self.core.resume_schedule(last, self.now) } else { None };
                 self.core.back_grants(self.now);
-                self.gone_unread = self.watch_sessions();
+                self.watch_left();
                 if let Some((grants, due)) = missed {
                     self.core.scheduled_lockdown(&grants, due, self.now);
                 }
                 self.later.push((self.elapsed + Duration::from_secs(2), Later::Open));
                 self.act(Event::Pass);
+                self.resume_looks_behind();
             }
         }
+    }
+
+    fn resume_looks_behind(&mut self) {
+        self.core.resume_looks_behind(self.now);
+        let effects = self.core.take_effects(self.now);
+        self.carry_out(effects);
     }
 
     fn enforce(&mut self) {
@@ -95,26 +104,20 @@ impl World {
         };
         self.core.back_grants(self.now);
         self.enforce();
-        let gone = match unread {
-            Some(_) => std::mem::take(&mut self.gone_unread),
-            None => self.watch_sessions(),
-        };
-        self.core.close_gone(&gone, &on_record, self.now);
+        if unread.is_none() {
+            self.watch_left();
+        }
+        self.core.close_gone(&on_record, self.now);
         if let Some((grants, due)) = missed {
             self.core.scheduled_lockdown(&grants, due, self.now);
         }
         self.act(Event::Pass);
+        self.resume_looks_behind();
     }
 
-    fn watch_sessions(&mut self) -> Vec<Session> {
-        let mut gone = Vec::new();
-        for session in self.core.sessions.live().to_vec() {
-            match self.alive.contains(&session.monitor) {
-                true => self.core.resume_session(&session, self.now),
-                false => gone.extend(self.core.sessions.gone(&session.id)),
-            }
-        }
-        gone
+    fn watch_left(&mut self) {
+        let alive = &self.alive;
+        self.core.watch_left(|monitor| alive.contains(&monitor), self.now);
     }
 
     pub(crate) fn crash(&mut self, how: &str, reboot: bool) {
@@ -127,6 +130,7 @@ impl World {
         let gates = std::mem::take(&mut self.gates);
         self.alive.retain(|monitor| gates.values().all(|gate| gate.monitor != *monitor));
         self.operators.clear();
+        self.jobs.crashed();
         if self.random.percent(30) {
             let down = Duration::from_millis(self.random.below(1_500_000));
             self.forward(down);
@@ -205,13 +209,17 @@ impl World {
                 let (session, ends_at) = (warn.session, warn.ends_at);
                 return Some(Event::Warned { session, ends_at, terminals: vec![1] });
             }
-            Effect::LookBehind(ids) => {
-                let most = if self.random.percent(5) { 60_000 } else { 500 };
-                ids.into_iter().for_each(|id| self.in_a_moment(most, Later::Looked(id)));
+            Effect::Begin(id, job) => return self.begin(id, job),
+            Effect::KeepTraces(bytes) => self.run.traces = Some(bytes),
+            Effect::Opened(session) => {
+                let granted = self.core.sessions.get(&session).is_some_and(|session| session.grant().is_some());
+                let audit = u32::try_from(self.number()).expect("small");
+                return granted.then_some(Event::Traced(session, audit));
             }
-            Effect::Answer(token, response) => self.operator_answered(token, response.as_ref().ok(), response.is_err()),
-            Effect::AnswerOnceLooked(token, answer) => {
-                self.core.answer_on_record(Waiting::Operator(token, Ok(answer)), self.now);
+            Effect::Answer(token, response) => {
+                if !self.job_answered(token, response.as_ref().err().map(|refusal| refusal.code)) {
+                    self.operator_answered(token, response.as_ref().ok(), response.is_err());
+                }
             }
             Effect::AnswerAllowed(token, answer) => {
                 let id = &answer.grant.id;
@@ -221,7 +229,7 @@ impl World {
             Effect::AnswerGate { token, answer, .. } => self.gate_answered(token, &answer),
             Effect::Say(_, what) => self.log(format!("says: {what}")),
             Effect::Comes(_)
-            | Effect::Opened(_)
+            | Effect::GivenUp(..)
             | Effect::Tell(_)
             | Effect::ReadNotes
             | Effect::OnRecord(_)

@@ -46,6 +46,7 @@ pub(crate) struct Run {
     pub(crate) owed: Vec<Stated>,
     pub(crate) copy: Option<Vec<u8>>,
     pub(crate) locked_down: Option<(String, Option<Actor>)>,
+    pub(crate) traces: Option<Vec<u8>>,
     pub(crate) store: BTreeMap<Account, Vec<u8>>,
 }
 

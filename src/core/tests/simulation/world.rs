@@ -11,20 +11,24 @@ use control::{Revoke, gate};
 use jiff::{SignedDuration, Timestamp};
 use lockdown_core::{
     config::Config,
-    machine::{Around, Asker, Core, Event, LoginAsked, Moment, Token},
+    machine::{
+        Around, Asker, Core, Event, LoginAsked, Moment, Token,
+        jobs::{Came, JobId},
+    },
     policy::{
         grant::{Grant, Origin},
         observation::Known,
         time::Now,
     },
     process::ProcessId,
-    sessions::{Session, Sessions},
+    sessions::Sessions,
 };
 use record::{Account, Actor, GrantId, SessionId};
 
 use super::{
     checks::Truth,
     disk::{Condition, Disk, Run},
+    jobs::Jobs,
 };
 
 const FRANK: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkd9Og1m9De7DZPdBm2Y9bX57ZB1owN+SKXnYRLfdTg";
@@ -75,7 +79,7 @@ pub(crate) struct Operator {
 #[derive(Debug)]
 pub(crate) enum Later {
     Gone(SessionId),
-    Looked(GrantId),
+    Job(JobId, Came),
     Disk,
     Open,
 }
@@ -92,10 +96,10 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) run: Run,
     pub(crate) alive: BTreeSet<ProcessId>,
-    pub(crate) gone_unread: Vec<Session>,
     pub(crate) gates: BTreeMap<Token, Gate>,
     pub(crate) operators: BTreeMap<Token, Operator>,
     pub(crate) later: Vec<(Duration, Later)>,
+    pub(crate) jobs: Jobs,
     pub(crate) numbers: u64,
     pub(crate) config: usize,
     pub(crate) store_fails: bool,
@@ -103,6 +107,10 @@ pub(crate) struct World {
     pub(crate) is_wild: bool,
     /// Whether the disk always works in this world.
     pub(crate) is_calm: bool,
+    /// Whether jobs mostly come late or never in this world.
+    pub(crate) is_slow: bool,
+    /// Faults have stopped.
+    pub(crate) is_at_rest: bool,
     pub(crate) crash_after: Option<u64>,
     pub(crate) truth: Truth,
     pub(crate) trace: VecDeque<String>,
@@ -130,7 +138,7 @@ pub(crate) fn config(which: usize) -> Config {
         ),
     };
     let text = format!(
-        "mode = \"enforce\"\n[accounts]\nexempt = [\"breakglass\"]\n[schedule]\nlockdown = \"0 */20 * * * *\"\n[[person]]\nname = \
+        "mode = \"enforce\"\n[accounts]\nexempt = [\"breakglass\"]\n[sessions]\nleft_behind = \"end\"\n[schedule]\nlockdown = \"0 */20 * * * *\"\n[[person]]\nname = \
          \"frank\"\nkeys = [\"{FRANK}\"]\naccounts = [\"ubuntu\", \"frank\"]\noperator = true\n{more}"
     );
     Config::parse(&[("config.toml", &text)]).expect("a good configuration")
@@ -154,7 +162,7 @@ impl World {
         let core =
             Core::new(config(0), around(None), "boot-0".to_owned(), Sessions::default(), Moment { now, random: 1 });
         let kind = random.below(100);
-        let (is_wild, is_calm) = (kind < 45, kind >= 75);
+        let (is_wild, is_calm, is_slow) = (kind < 45, kind >= 75, kind.is_multiple_of(10));
         let mut world = Self {
             seed,
             random,
@@ -165,15 +173,17 @@ impl World {
             disk: Disk::new(),
             run: Run::default(),
             alive: BTreeSet::new(),
-            gone_unread: Vec::new(),
             gates: BTreeMap::new(),
             operators: BTreeMap::new(),
             later: Vec::new(),
+            jobs: Jobs::default(),
             numbers: 0,
             config: 0,
             store_fails: false,
             is_wild,
             is_calm,
+            is_slow,
+            is_at_rest: false,
             crash_after: None,
             truth: Truth::new(now),
             trace: VecDeque::new(),
@@ -230,6 +240,8 @@ impl World {
             90..93 if self.is_wild => self.set_clock(),
             93..96 => self.crash("killed", false),
             96..98 => self.crash("the power is cut", true),
+            98 if self.is_slow && self.random.percent(20) => self.jobs_hang(),
+            98 => self.ask_for_a_job(),
             _ => self.act(Event::Pass),
         }
         self.truth_holds();
@@ -340,7 +352,8 @@ impl World {
     fn reload(&mut self) {
         self.config = usize::try_from(self.random.below(3)).expect("small");
         // In the very second in which a lockdown falls due, and before any timer has said so.
-        let lockdown = self.core.next_lockdown().filter(|_| self.waiting().next().is_none());
+        let lockdown =
+            self.core.next_lockdown().filter(|_| self.waiting().next().is_none() && !self.jobs.anybody_waits());
         if let Some(at) = lockdown.filter(|_| self.random.percent(20)) {
             self.forward(Duration::try_from(at.duration_since(self.now.wall)).unwrap_or_default());
         }
@@ -416,6 +429,7 @@ impl World {
                 self.log("a deadline".to_owned());
                 self.act(Event::Deadline);
                 if self.core.schedule.take_sweep(self.now).is_some() {
+                    self.core.look_behind_all(self.now);
                     self.act(Event::Pass);
                 }
             }
@@ -430,11 +444,7 @@ impl World {
                 self.log(format!("{session} is gone"));
                 self.act(Event::Gone(session));
             }
-            Later::Looked(grant) => {
-                self.log(format!("looked what was left behind under {grant}"));
-                self.act(Event::EndLooked { grant, told: Vec::new() });
-                self.commit();
-            }
+            Later::Job(id, came) => self.job_came(id, came),
             Later::Disk => match self.disk.done(&mut self.run) {
                 Some(done) => {
                     self.log(format!("the disk thread is done: {done:?}").chars().take(200).collect());
@@ -446,12 +456,6 @@ impl World {
             },
             Later::Open => self.open(),
         }
-    }
-
-    pub(crate) fn commit(&mut self) {
-        self.core.commit(self.now);
-        let effects = self.core.take_effects(self.now);
-        self.carry_out(effects);
     }
 
     /// Whether something comes a moment later.

@@ -2,11 +2,16 @@
 //!
 //! Effects are carried out in order, and what comes of one goes back to the core at once.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    path::Path,
+};
 
 use control::{Response, gate};
 use lockdown_core::{
-    machine::{Covered, CutOrder, CutTried, Effect, Event, Moment, Severity, Tell, Token, Waiting, Warn, recorder},
+    machine::{
+        Covered, CutOrder, CutTried, Effect, Event, Moment, Severity, Tell, Token, Waiting, Warn, jobs, recorder,
+    },
     policy::time::Now,
 };
 use lockdown_host::{
@@ -21,7 +26,7 @@ use tokio::sync::oneshot;
 use super::Engine;
 use crate::{
     disk::{Task, Work, owed},
-    kept,
+    kept::{self, TRACES},
     trigger::{Reason, Reply},
 };
 
@@ -31,6 +36,8 @@ pub(crate) struct Held {
     replies: BTreeMap<Token, Reply>,
     gates: BTreeMap<Token, oneshot::Sender<gate::Answer>>,
     works: BTreeMap<recorder::WorkId, Work>,
+    /// Jobs that were given up, and are still to be followed.
+    given_up: VecDeque<(jobs::Kind, String)>,
     last: u64,
 }
 
@@ -74,10 +81,13 @@ impl Engine {
     pub(crate) fn follow(&mut self, now: Now) {
         loop {
             let effects = self.core.take_effects(now);
-            if effects.is_empty() {
+            if !effects.is_empty() {
+                self.carry_out(effects, now);
+            } else if let Some((kind, what)) = self.held.given_up.pop_front() {
+                self.given_up(kind, &what, now);
+            } else {
                 return;
             }
-            self.carry_out(effects, now);
         }
     }
 
@@ -111,32 +121,23 @@ impl Engine {
             }
             Effect::Cut(orders) => return Some(Event::Cut(self.cut(orders))),
             Effect::Watch(session, monitor) => self.watch_session(session, monitor),
-            Effect::Comes(account) => self.behind.somebody_comes(&account),
-            Effect::Opened(session) => self.session_opened(&session),
+            Effect::Comes(account) => self.came.note(&account),
+            Effect::Opened(session) => return self.session_opened(&session),
             Effect::Tell(tell) => {
                 tell_all(&tell, &[]);
             }
             Effect::Warn(warn) => return warn_terminals(warn),
-            Effect::LookBehind(ids) => self.note_ends_later(&ids, now),
+            Effect::Begin(id, job) => return self.run(id, job),
+            Effect::GivenUp(kind, what) => self.held.given_up.push_back((kind, what)),
+            Effect::KeepTraces(bytes) => kept::keep_traces(Path::new(TRACES), &bytes),
             Effect::ReadNotes => self.record_emergency_notes(now),
             Effect::OnRecord(covered) => self.others_on_record(covered),
             Effect::Answer(token, response) => self.answer(token, response),
-            Effect::AnswerOnceLooked(token, answer) => {
-                if let Some(reply) = self.held.replies.remove(&token) {
-                    self.answer_when_looked(answer, reply, now);
-                }
-            }
             Effect::AnswerAllowed(token, mut answer) => {
                 answer.notes.extend(self.core.not_in_place_yet(&answer.grant.id));
-                if let Some(reply) = self.held.replies.remove(&token) {
-                    self.answer_allowed(answer, reply, now);
-                }
+                self.answer_allowed(answer, token, now);
             }
-            Effect::ReadRecords(token, asked) => {
-                if let Some(reply) = self.held.replies.remove(&token) {
-                    self.read_records(asked, reply, now);
-                }
-            }
+            Effect::ReadRecords(token, asked) => self.read_records(asked, token, now),
             // It is asked for whether one is under way.
             Effect::Reloaded => {}
             Effect::AnswerGate { token, answer, monitor, step } => self.answer_gate(token, answer, monitor, step, now),
@@ -167,15 +168,15 @@ impl Engine {
         self.core.work_anew(name, id);
     }
 
-    fn answer(&mut self, token: Token, response: Response) {
+    /// Answers an operator.
+    pub(crate) fn answer(&mut self, token: Token, response: Response) {
         if let Some(reply) = self.held.replies.remove(&token) {
             reply.send(response);
         }
     }
 
     /// Answers an operator once all that is noted is on record; a moment later at the latest.
-    pub(crate) fn answer_on_record(&mut self, reply: Reply, response: Response, now: Now) {
-        let token = self.held.reply(reply);
+    pub(crate) fn answer_on_record(&mut self, token: Token, response: Response, now: Now) {
         self.core.answer_on_record(Waiting::Operator(token, response), now);
     }
 
@@ -283,12 +284,12 @@ impl Engine {
     }
 
     /// A session is in the table: whose it is, is remembered, and what it is used for looked at soon.
-    fn session_opened(&mut self, id: &SessionId) {
-        let Some(session) = self.core.sessions.get(id) else { return };
+    fn session_opened(&mut self, id: &SessionId) -> Option<Event> {
+        let session = self.core.sessions.get(id)?;
         self.recent.add(session);
-        self.behind.somebody_comes(&session.account);
-        self.trace(id);
+        self.came.note(&session.account);
         self.look_at_soon(id);
+        self.traced(id)
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use control::{Cidr, Problem, Severity};
+use lockdown_core::machine::Token;
 use lockdown_core::policy::time::Deadline;
 use lockdown_core::policy::time::Now;
 use lockdown_host::{
@@ -25,7 +26,7 @@ use record::{Account, Actor, ArtifactType, Draft};
 use super::{Engine, jobs::Kind, state::mark_enforce};
 use crate::{
     operator::admitted::not_honoured,
-    trigger::{Place, Reason, Reply},
+    trigger::{Place, Reason},
 };
 
 /// How long `status` waits for a fresh look before it answers from the last one.
@@ -43,9 +44,9 @@ const MAX_KEYS_NAMED: usize = 16;
 #[derive(Debug)]
 pub(crate) enum Waits {
     /// `lockdownctl status`.
-    Status(Reply),
+    Status(Token),
     /// `lockdownctl plan`.
-    Plan(Reply),
+    Plan(Token),
 }
 
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub(super) struct Entry {
     /// When the trial ends, where it is one.
     pub(super) trial: Option<Deadline>,
     /// Who asked, and where the answer goes; `None`: the configuration says so.
-    pub(super) asked: Option<(Actor, Reply)>,
+    pub(super) asked: Option<(Actor, Token)>,
 }
 
 /// The way back to observe.
@@ -72,7 +73,7 @@ pub(super) struct Leaving {
     /// What kept enforce from being entered.
     pub(super) found: Vec<Obstacle>,
     /// Who tried to enter it.
-    pub(super) reply: Option<Reply>,
+    pub(super) token: Option<Token>,
 }
 
 /// What is being done in a job.
@@ -237,7 +238,7 @@ impl Engine {
             let mut not_honoured = not_honoured(&granted);
             not_honoured.extend(readiness::confined(&question.exempt));
             let exempt_keys = question.exempt_keys();
-            Some(Reason::Checked(Box::new(Checked { put, obstacles, not_honoured, exempt_keys, rescue })))
+            Reason::Checked(Box::new(Checked { put, obstacles, not_honoured, exempt_keys, rescue })).into()
         });
     }
 
@@ -311,8 +312,8 @@ impl Engine {
     fn answer_waiting(&mut self, whose: Waits, fresh: bool, now: Now) {
         let stale = (!fresh).then(|| self.staleness(now));
         match whose {
-            Waits::Status(reply) => self.answer_status(reply, stale, now),
-            Waits::Plan(reply) => self.plan(reply, stale, now),
+            Waits::Status(token) => self.answer_status(token, stale, now),
+            Waits::Plan(token) => self.plan(token, stale, now),
         }
     }
 

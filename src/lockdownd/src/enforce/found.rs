@@ -53,7 +53,7 @@ impl Engine {
                 tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
             }
             Finding::Swept(report) => {
-                self.jobs.swept();
+                self.core.jobs.swept();
                 return self.look_at_ways(report, now);
             }
         }

@@ -78,7 +78,7 @@ impl Engine {
             let sockets = listener::listening_here();
             let has_new = sockets.as_ref().is_some_and(|sockets| !sockets.is_subset(&before));
             let sshds = has_new.then(running).flatten();
-            Some(Reason::Listening(WhoListens { sockets, sshds, program: program(), began: now.boot }))
+            Reason::Listening(WhoListens { sockets, sshds, program: program(), began: now.boot }).into()
         });
     }
 

@@ -6,12 +6,12 @@
 use jiff::Timestamp;
 use lockdown_core::{
     attempts::Login as LogLogin,
-    machine::with_uses,
+    machine::{Event, with_uses},
     policy::time::Now,
     sessions::{Session, Standing},
 };
 use lockdown_host::{
-    clock,
+    clock, left_behind,
     logins::{self, Login},
 };
 use record::{Account, ArtifactType, Draft};
@@ -196,7 +196,15 @@ impl Engine {
             return;
         };
         self.core.sessions.note_uses(id, logins::uses(monitor));
-        self.trace(id);
+        if let Some(traced) = self.traced(id) {
+            self.step(traced, now);
+        }
         self.core.warn(id, now);
+    }
+
+    /// The audit session of a granted connection.
+    pub(super) fn traced(&self, id: &record::SessionId) -> Option<Event> {
+        let session = self.core.sessions.get(id).filter(|session| session.grant().is_some())?;
+        left_behind::own_audit_session(session.monitor).map(|audit| Event::Traced(id.clone(), audit))
     }
 }

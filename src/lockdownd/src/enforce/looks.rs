@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use control::Allow;
 use jiff::Timestamp;
+use lockdown_core::machine::Token;
 use lockdown_core::{
     config::Config,
     machine::{Around, Event},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     operator::Asker,
-    trigger::{Place, Reason, Reply},
+    trigger::{Place, Reason},
 };
 
 /// A look is followed by a pause so many times as long as it took.
@@ -56,7 +57,7 @@ impl Then {
 struct Waiting {
     allow: Allow,
     asker: Asker,
-    reply: Reply,
+    token: Token,
 }
 
 /// Looks that are under way or due.
@@ -155,7 +156,7 @@ impl Engine {
             Arc::clone(&self.world),
             named_accounts(&self.core.config, self.core.grants.open_ones(), &self.core.sessions),
         );
-        self.begin_job(Kind::World, None, now, move || Some(Reason::Looked(Box::new(before.look(&named)))));
+        self.begin_job(Kind::World, None, now, move || Reason::Looked(Box::new(before.look(&named))).into());
     }
 
     /// A look is over: what changed is recorded and acted on.
@@ -202,8 +203,8 @@ impl Engine {
             self.settle_mode(now);
         }
         self.step(Event::Pass, now);
-        for Waiting { allow, asker, reply } in mem::take(&mut self.looks.waiting) {
-            self.allow(allow, asker, reply, now);
+        for Waiting { allow, asker, token } in mem::take(&mut self.looks.waiting) {
+            self.allow(allow, asker, token, now);
         }
         if then.sweep {
             self.sweep_on(now);
@@ -231,15 +232,15 @@ impl Engine {
         &mut self,
         allow: Allow,
         asker: Asker,
-        reply: Reply,
+        token: Token,
         now: Now,
-    ) -> Option<(Allow, Asker, Reply)> {
+    ) -> Option<(Allow, Asker, Token)> {
         let theirs = self.core.config.people.get(&allow.person).map(|entry| &entry.accounts);
         let unknown = theirs.into_iter().flatten().any(|account| self.core.uid_of(account).is_none());
         if !unknown || self.looks.waiting.len() >= MAX_WAITING {
-            return Some((allow, asker, reply));
+            return Some((allow, asker, token));
         }
-        self.looks.waiting.push(Waiting { allow, asker, reply });
+        self.looks.waiting.push(Waiting { allow, asker, token });
         self.look_at_world(now);
         None
     }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use control::{Answer, EnforceAnswer, Refusal, RefusalCode};
+use lockdown_core::machine::Token;
 use lockdown_core::policy::time::Deadline;
 use lockdown_core::policy::time::Now;
 use lockdown_host::{readiness::Obstacle, sshd::drop_in};
@@ -16,7 +17,6 @@ use super::{
     Engine,
     checks::{Entry, Leaving, Looks, Task},
 };
-use crate::trigger::Reply;
 
 /// What stands in `/var/lib/lockdownd/enforcing`: nothing but braces, or when the trial ends.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -137,11 +137,11 @@ impl Engine {
             (false, true) => {
                 let why = std::mem::take(&mut self.mode.trial_over).then_some("the trial is over");
                 let why = Some(why.unwrap_or("the configuration says observe"));
-                self.begin_task(Task::TakeOut(Leaving { why, found: Vec::new(), reply: None }), now);
+                self.begin_task(Task::TakeOut(Leaving { why, found: Vec::new(), token: None }), now);
             }
             // A job that was given up may have put it there late.
             (false, false) if Path::new(drop_in::PATH).exists() => {
-                self.begin_task(Task::TakeOut(Leaving { why: None, found: Vec::new(), reply: None }), now);
+                self.begin_task(Task::TakeOut(Leaving { why: None, found: Vec::new(), token: None }), now);
             }
             (false, false) if self.mode.looks.take_wanted() => self.begin_task(Task::Look, now),
             (false, false) => {}
@@ -149,8 +149,8 @@ impl Engine {
     }
 
     /// An operator tries enforce, or prolongs the trial.
-    pub(crate) fn begin_trial(&mut self, until: Deadline, actor: Actor, reply: Reply, now: Now) {
-        self.mode.looks.tries.push_back(Entry { trial: Some(until), asked: Some((actor, reply)) });
+    pub(crate) fn begin_trial(&mut self, until: Deadline, actor: Actor, token: Token, now: Now) {
+        self.mode.looks.tries.push_back(Entry { trial: Some(until), asked: Some((actor, token)) });
         self.advance_mode(now);
     }
 
@@ -233,23 +233,23 @@ impl Engine {
 
     /// Tells an operator what came of the trial that they asked for, once that is on record.
     fn answer_entry(&mut self, entry: Entry, done: Result<Vec<String>, Vec<String>>, now: Now) {
-        let (Some((_, reply)), Some(until)) = (entry.asked, entry.trial) else { return };
+        let (Some((_, token)), Some(until)) = (entry.asked, entry.trial) else { return };
         let notes = vec!["it ends by itself; set mode = \"enforce\" in the configuration to make it last".to_owned()];
         let answer = done.map(|changed| Answer::Enforce(EnforceAnswer { until: until.wall, changed, notes }));
-        self.answer_on_record(reply, answer.map_err(not_ready), now);
+        self.answer_on_record(token, answer.map_err(not_ready), now);
     }
 
     fn go_back(&mut self, entry: Entry, found: Vec<Obstacle>, now: Now) {
         self.mode.put_failed = true;
         // Or it would be entered anew at once.
         self.core.mode.trial = None;
-        let reply = entry.asked.map(|(_, reply)| reply);
-        self.begin_task(Task::TakeOut(Leaving { why: None, found, reply }), now);
+        let token = entry.asked.map(|(_, token)| token);
+        self.begin_task(Task::TakeOut(Leaving { why: None, found, token }), now);
     }
 
     /// sshd does without the drop-in, so that homes' keys work again: now the store is emptied and the gate lets everybody by.
     pub(super) fn left(&mut self, leaving: Leaving, taken_out: Result<(), String>, now: Now) {
-        let Leaving { why, found, reply } = leaving;
+        let Leaving { why, found, token } = leaving;
         if let Err(error) = taken_out {
             tracing::error!(%error, "sshd's drop-in could not be removed: keys in homes stay without effect");
         }
@@ -267,8 +267,8 @@ impl Engine {
         if !found.is_empty() {
             let sentences = found.iter().map(ToString::to_string).collect();
             self.report_obstacles(found, now);
-            if let Some(reply) = reply {
-                reply.send(Err(not_ready(sentences)));
+            if let Some(token) = token {
+                self.answer(token, Err(not_ready(sentences)));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::mpsc, thread, time::Durat
 
 use control::{Answer, Refusal, RefusalCode, ReloadAnswer};
 use lockdown_core::config::{self, Accounts, Config};
+use lockdown_core::machine::Token;
 use lockdown_core::{machine::Waiting, policy::time::Now};
 use lockdown_host::{config_files, readiness};
 use record::{Account, ArtifactType, Draft};
@@ -14,7 +15,7 @@ use record::{Account, ArtifactType, Draft};
 use super::{ConfigState, Engine, jobs::Kind, start::LAST_GOOD};
 use crate::{
     disk::{Store, keeping},
-    trigger::{Reason, Reply},
+    trigger::Reason,
 };
 
 /// How long the start waits to learn whether an exempt account could log in. Without an answer it starts on the last good
@@ -38,11 +39,11 @@ pub(crate) struct Reloads {
     /// systemd waits to hear that a SIGHUP was dealt with.
     signalled: bool,
     /// Operators who wait for the next one.
-    waiting: Vec<Reply>,
+    waiting: Vec<Token>,
     /// Operators who wait for the one under way.
-    waited: Vec<Reply>,
+    waited: Vec<Token>,
     /// Operators whose configuration is in force, and who wait for the mode to follow.
-    settling: Vec<Reply>,
+    settling: Vec<Token>,
 }
 
 /// Whether a change of the exempt accounts takes something away that might be the last way in.
@@ -67,8 +68,8 @@ impl Engine {
     }
 
     /// `lockdownd --reload`: as a SIGHUP, and says what came of it.
-    pub(crate) fn reload_asked(&mut self, reply: Reply, now: Now) {
-        self.reloads.waiting.push(reply);
+    pub(crate) fn reload_asked(&mut self, token: Token, now: Now) {
+        self.reloads.waiting.push(token);
         self.begin_reload(now);
     }
 
@@ -90,7 +91,7 @@ impl Engine {
             let config = config_files::load(Path::new(config_files::CONFIG_DIR));
             let accounts = config.as_ref().ok().map(|config| &config.accounts);
             let locks_out = accounts.filter(|after| takes_away(&before, after)).and_then(locks_out);
-            Some(Reason::Loaded(Box::new(Loaded { config, locks_out })))
+            Reason::Loaded(Box::new(Loaded { config, locks_out })).into()
         });
     }
 
@@ -167,11 +168,11 @@ impl Engine {
             .with("count", count as u64);
         self.core.recorder.note(draft);
         self.core.commit(now);
-        for reply in std::mem::take(&mut self.reloads.waited) {
+        for token in std::mem::take(&mut self.reloads.waited) {
             let refusal = Refusal::new(RefusalCode::BadConfig, "the configuration is refused; what was in force stays")
                 .hint("mend this, then systemctl reload lockdownd:");
             let response = Err(problems.iter().cloned().fold(refusal, Refusal::detail));
-            self.answer_on_record(reply, response, now);
+            self.answer_on_record(token, response, now);
         }
         self.config_state.refused = Some(summary);
     }
@@ -179,9 +180,9 @@ impl Engine {
     /// The job that reads the configuration was given up: nothing changes.
     pub(super) fn reload_lost(&mut self, why: &str, now: Now) {
         self.reloads.under_way = false;
-        for reply in std::mem::take(&mut self.reloads.waited) {
+        for token in std::mem::take(&mut self.reloads.waited) {
             let refusal = Refusal::new(RefusalCode::Failed, format!("the configuration was not read: {why}"));
-            reply.send(Err(refusal.hint("journalctl -u lockdownd says more; then systemctl reload lockdownd")));
+            self.answer(token, Err(refusal.hint("journalctl -u lockdownd says more; then systemctl reload lockdownd")));
         }
         if self.reloads.again && !self.reloads.waiting.is_empty() {
             self.begin_reload(now);
@@ -203,9 +204,9 @@ impl Engine {
             notes.push("mode \"enforce\" waits for what stands in its way:".to_owned());
             notes.extend(self.obstacle_views());
         }
-        for reply in std::mem::take(&mut self.reloads.settling) {
+        for token in std::mem::take(&mut self.reloads.settling) {
             let answer = Answer::Reload(ReloadAnswer { notes: notes.clone() });
-            self.answer_on_record(reply, Ok(answer), now);
+            self.answer_on_record(token, Ok(answer), now);
         }
     }
 }

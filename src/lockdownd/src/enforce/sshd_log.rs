@@ -20,7 +20,10 @@ use lockdown_host::{
 };
 use record::{Account, ArtifactType, Draft, Fingerprint, SessionId, Source};
 
-use super::{Engine, jobs::Kind};
+use super::{
+    Engine,
+    jobs::{Brought, Kind},
+};
 use crate::{
     attempts::{self, LogReport, Statements},
     disk::Store,
@@ -167,7 +170,7 @@ impl Engine {
                     let _ = reports.blocking_send(LogReport::Behind(session.id, Box::new(login)));
                 }
             }
-            None
+            Brought::Nothing
         });
     }
 

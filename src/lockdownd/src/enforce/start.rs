@@ -19,7 +19,6 @@ use lockdown_core::{
         time::Now,
     },
     recent::RecentLogins,
-    sessions::Session,
 };
 use lockdown_host::{
     clock, config_files, held, key_store::KeyStore, mounts::MOUNTINFO, paths::PathError, processes::Handle as _,
@@ -45,10 +44,9 @@ use crate::{
     answered::{ANSWERED, ANSWERED_RUN, Answered},
     attempts::{Follower, LogReport},
     disk::{Disk, Done, Found, Left, NotOpened, Opener, Store, Told, copied_grants, identity_by, owed},
-    kept::{self, Kept, SESSIONS},
+    kept::{self, Kept, SESSIONS, TRACES},
     ledger::{Recorded, View},
     operator::admitted::Asked,
-    traces::TracesOnDisk,
     trigger::Reason,
 };
 
@@ -56,9 +54,6 @@ use crate::{
 pub(super) const LAST_GOOD: &str = "/var/lib/lockdownd/last-good.toml";
 /// Left by the removal of the package where the daemon did not end the grants.
 const REMOVED: &str = "/var/lib/lockdownd/removed";
-/// Which audit sessions the connections of which grant had.
-pub(super) const TRACES: &str = "/run/lockdownd/traces.json";
-
 /// How long a start waits for the state to be read before it begins without.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
@@ -117,7 +112,8 @@ impl Engine {
         let grants = opened.as_ref().map(|(left, ..)| &left.grants).or(copy.as_ref());
         let named = named_accounts(&config, grants.into_iter().flat_map(Grants::open_ones), &sessions);
         let world = World::first(&named);
-        let core = Core::new(config, world.around(None), boot_id, sessions, moment(now));
+        let mut core = Core::new(config, world.around(None), boot_id, sessions, moment(now));
+        core.traces = kept::traces(Path::new(TRACES));
         let mut engine = Self {
             core,
             disk,
@@ -131,10 +127,7 @@ impl Engine {
             ways: WaysState::default(),
             users_sshds: super::users_sshd::Looks::default(),
             listening: super::listeners::Listening::at_start(),
-            jobs: super::jobs::Jobs::default(),
-            gone_unread: Vec::new(),
-            traces: TracesOnDisk::open(Path::new(TRACES)),
-            behind: super::left_behind::Behind::default(),
+            came: super::left_behind::Came::default(),
             notes_under_way: std::collections::BTreeSet::new(),
             shipped: Shipped::default(),
             store: KeyStore::open()?,
@@ -217,10 +210,12 @@ impl Engine {
         }
         self.put_config_in_force(now);
         self.resume_mode(now);
-        self.take_up_sessions(&on_record, unread.is_some(), now);
+        if unread.is_none() {
+            self.watch_left(now);
+        }
+        self.core.close_gone(&on_record, now);
         if let Some((grants, due)) = missed {
             self.find_logins(now);
-            self.look_behind_traced();
             self.core.scheduled_lockdown(&grants, due, now);
         }
         let lost = log_lost(of_another_host.is_some(), &recorded);
@@ -233,7 +228,7 @@ impl Engine {
         self.tell_homes();
         self.renew_closing(now);
         self.begin_sweep(now);
-        self.resume_looks_behind(now);
+        self.core.resume_looks_behind(now);
         Ok(())
     }
 
@@ -276,27 +271,10 @@ impl Engine {
         self.work("removing the mark of a removal", Box::new(remove));
     }
 
-    /// Sessions from before: those whose connection is gone are closed, the others are watched again, unless they are already.
-    fn take_up_sessions(&mut self, on_record: &OnRecord, was_unread: bool, now: Now) {
-        let gone = match was_unread {
-            true => std::mem::take(&mut self.gone_unread),
-            false => self.watch_sessions(now),
-        };
-        self.core.close_gone(&gone, on_record, now);
-    }
-
-    /// Watches the sessions from before whose connection is there; answers with the others, which are live no more.
-    pub(super) fn watch_sessions(&mut self, now: Now) -> Vec<Session> {
-        let mut gone = Vec::new();
-        for session in self.core.sessions.live().to_vec() {
-            self.recent.add(&session);
-            if session.monitor.is_alive() {
-                self.core.resume_session(&session, now);
-            } else {
-                gone.extend(self.core.sessions.gone(&session.id));
-            }
-        }
-        gone
+    /// Sessions from before are watched; those whose connection is gone are live no more.
+    pub(super) fn watch_left(&mut self, now: Now) {
+        self.core.sessions.live().iter().for_each(|session| self.recent.add(session));
+        self.core.watch_left(|monitor| monitor.is_alive(), now);
     }
 
     /// Brings grants, sessions and files in line with the configuration that is now in force.

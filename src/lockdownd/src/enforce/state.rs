@@ -6,7 +6,7 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 use lockdown_host::paths::{self, Durability};
 
 use super::Engine;
-use crate::disk::Store;
+use crate::{disk::Store, kept::TRACES};
 
 /// Type and permission bits of both: a regular file, 0600.
 const SOUND: u32 = 0o100_600;
@@ -57,7 +57,9 @@ impl Engine {
         if self.kept.lacks_sessions() {
             self.core.sessions.keep_anew();
         }
-        self.traces.keep_file();
+        if !Path::new(TRACES).exists() {
+            self.core.keep_traces();
+        }
         self.publish_shipping();
     }
 }

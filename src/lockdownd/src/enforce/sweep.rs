@@ -1,7 +1,9 @@
 //! Sweeps: everything is looked at as if nothing had been watched, and attested.
 
-use jiff::SignedDuration;
-use lockdown_core::{machine::Event, policy::time::Now};
+use lockdown_core::{
+    machine::{ATTEST_WITHIN, Event},
+    policy::time::Now,
+};
 use lockdown_host::processes::Handle as _;
 use record::{ArtifactType, Draft};
 
@@ -10,9 +12,6 @@ use super::{
     homes::SweepReport,
     ways::{self, Seen},
 };
-
-/// How long after a sweep's time its attestation must have come: `next_by` promises that.
-pub(super) const ATTEST_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
 impl Engine {
     /// Does what the schedule says is due, if anything is.
@@ -24,12 +23,10 @@ impl Engine {
         }
     }
 
-    /// Where a lockdown is due: it ends connections too that came past the gate, and looks for what was left behind under
-    /// grants that ended before.
+    /// Where a lockdown is due: it ends connections too that came past the gate.
     pub(super) fn before_lockdown(&mut self, now: Now) {
         if self.core.schedule.lockdown_is_due(now) {
             self.find_logins(now);
-            self.look_behind_traced();
         }
     }
 
@@ -54,7 +51,7 @@ impl Engine {
         }
         self.record_emergency_notes(now);
         self.find_logins(now);
-        self.look_behind_all(now);
+        self.core.look_behind_all(now);
         self.core.grants_changed();
         self.core.pass(now);
         self.prune(now);

@@ -39,13 +39,14 @@ impl Engine {
         let last = owed::last_lockdown(&self.kept.owed);
         let missed = if knows_grants { self.core.resume_schedule(last, now) } else { None };
         self.put_config_in_force(now);
-        self.gone_unread = self.watch_sessions(now);
+        self.watch_left(now);
         if let Some((grants, due)) = missed {
             self.find_logins(now);
             self.core.scheduled_lockdown(&grants, due, now);
         }
         self.find_logins(now);
         self.step(Event::Pass, now);
+        self.core.resume_looks_behind(now);
         self.look_and_sweep(now);
     }
 

@@ -99,7 +99,7 @@ impl Engine {
                 tracing::error!(%error, "users' own SSH servers cannot be looked for");
                 (Vec::new(), false)
             });
-            Some(Reason::UsersSshdsEnded(UsersSshds { ended, incomplete, took: began.elapsed() }))
+            Reason::UsersSshdsEnded(UsersSshds { ended, incomplete, took: began.elapsed() }).into()
         });
     }
 

@@ -138,7 +138,7 @@ impl Engine {
             return;
         }
         let question = self.ways_question();
-        self.begin_job(Kind::Ways, None, now, move || Some(Reason::WaysSeen(Box::new(Seen::look(&question)))));
+        self.begin_job(Kind::Ways, None, now, move || Reason::WaysSeen(Box::new(Seen::look(&question))).into());
     }
 
     /// The ways in could not be looked at: the sweeps that waited for them are attested without.

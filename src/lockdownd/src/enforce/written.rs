@@ -97,7 +97,7 @@ impl Engine {
     /// from a shell, `su`).
     fn person_behind(&self, seen: &Seen) -> Option<record::Person> {
         let by_audit = || {
-            let grant = self.traces.grant_of(seen.audit_session?)?;
+            let grant = self.core.traces.grant_of(seen.audit_session?)?;
             self.core.grants.get(grant).map(|grant| grant.person.clone())
         };
         self.recent.person_above(&seen.line).cloned().or_else(by_audit)

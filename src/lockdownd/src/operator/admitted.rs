@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use control::{AllowedAnswer, Answer};
-use lockdown_core::{config::Demand, policy::time::Now};
+use control::{AllowedAnswer, Answer, Response};
+use lockdown_core::{config::Demand, machine::Token, policy::time::Now};
 use lockdown_host::{
     admission::{Admission, Candidate, NoAdmission, Wanted},
     readiness,
@@ -17,7 +17,7 @@ use record::{Account, Person};
 
 use crate::{
     enforce::{Engine, jobs::Kind},
-    trigger::{Reason, Reply},
+    trigger::Reason,
 };
 
 /// How long an answer waits for what sshd says.
@@ -37,7 +37,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 struct Waiting {
     answer: Box<AllowedAnswer>,
-    reply: Reply,
+    token: Token,
     /// On the boot clock.
     until: Duration,
 }
@@ -50,9 +50,9 @@ impl Asked {
 }
 
 impl Waiting {
-    fn send(mut self, note: Option<String>) {
+    fn answer(mut self, note: Option<String>) -> (Token, Response) {
         self.answer.notes.extend(note);
-        self.reply.send(Ok(Answer::Allow(self.answer)));
+        (self.token, Ok(Answer::Allow(self.answer)))
     }
 }
 
@@ -69,13 +69,13 @@ pub(crate) struct Granted {
 
 impl Engine {
     /// Answers `allow` with what sshd says of the account.
-    pub(crate) fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, reply: Reply, now: Now) {
+    pub(crate) fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, token: Token, now: Now) {
         let account = answer.grant.account.clone();
         let demand = self.core.config.required_of(&account);
         let keys = self.candidates(&answer.grant.person, demand);
         self.asked.last += 1;
         let id = self.asked.last;
-        self.asked.waiting.insert(id, Waiting { answer, reply, until: now.boot + PATIENCE });
+        self.asked.waiting.insert(id, Waiting { answer, token, until: now.boot + PATIENCE });
         self.begin_job(Kind::Admission, None, now, move || {
             let note = match Admission::read() {
                 Ok(host) => judged(&host, &account, &keys, demand),
@@ -84,14 +84,15 @@ impl Engine {
             // Nobody can use any grant then.
             let kept_out = readiness::kept_out().into_iter().next();
             let note = kept_out.map(|why| format!("nobody but exempt accounts can log in: {why}")).or(note);
-            Some(Reason::Admitted { id, note })
+            Reason::Admitted { id, note }.into()
         });
     }
 
     /// sshd has said what it makes of an account.
     pub(crate) fn admitted(&mut self, id: u64, note: Option<String>) {
         if let Some(waiting) = self.asked.waiting.remove(&id) {
-            waiting.send(note);
+            let (token, answer) = waiting.answer(note);
+            self.answer(token, answer);
         }
     }
 
@@ -101,9 +102,9 @@ impl Engine {
         let (over, waiting) = waiting.into_iter().partition(|(_, waiting)| now.boot >= waiting.until);
         self.asked.waiting = waiting;
         for waiting in BTreeMap::into_values(over) {
-            waiting.send(Some(format!(
-                "whether sshd lets it in was not checked: there was no answer within {PATIENCE:?}"
-            )));
+            let note = format!("whether sshd lets it in was not checked: there was no answer within {PATIENCE:?}");
+            let (token, answer) = waiting.answer(Some(note));
+            self.answer(token, answer);
         }
     }
 

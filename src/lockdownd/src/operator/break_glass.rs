@@ -1,24 +1,27 @@
 //! `lockdownctl break-glass test`: whether each exempt account could log in now, without logging in.
 
 use control::{Answer, BreakGlassAnswer, BreakGlassView, Severity};
-use lockdown_core::policy::{time::Now, ways_in::PENALTY_EXEMPT};
+use lockdown_core::{
+    machine::Token,
+    policy::{time::Now, ways_in::PENALTY_EXEMPT},
+};
 use lockdown_host::{penalties::penalties, readiness};
 use record::Account;
 
 use super::shut_out;
-use crate::{
-    enforce::{Engine, jobs::Kind},
-    trigger::Reply,
+use crate::enforce::{
+    Engine,
+    jobs::{Brought, Kind},
 };
 
 impl Engine {
     /// Looks at everything anew, beside the main thread.
-    pub(super) fn try_break_glass(&mut self, reply: Reply, now: Now) {
+    pub(super) fn try_break_glass(&mut self, token: Token, now: Now) {
         let exempt: Vec<Account> = self.core.exempt().iter().cloned().collect();
         let enforces = self.core.enforces();
         let refused = self.config_state.refused.clone();
         let knocks = self.knocks.clone();
-        self.begin_job(Kind::Rescue, Some(reply.clone()), now, move || {
+        self.begin_job(Kind::Rescue, Some(token), now, move || {
             let mut accounts = Vec::new();
             let mut problems = Vec::new();
             match readiness::rescue(&exempt, enforces) {
@@ -38,8 +41,7 @@ impl Engine {
                      /etc/lockdownd/config.toml spares the one that you would come from"
                 ));
             }
-            reply.send(Ok(Answer::BreakGlass(BreakGlassAnswer { accounts, problems, notes })));
-            None
+            Brought::Answer(Ok(Answer::BreakGlass(BreakGlassAnswer { accounts, problems, notes })))
         });
     }
 }

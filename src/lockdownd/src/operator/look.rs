@@ -6,6 +6,7 @@ use control::{
     Answer, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES, PeopleAnswer, PersonView, Problem, Records,
     RecordsAnswer, Refusal, RefusalCode, RequiredView, Response, SessionsAnswer, Severity, Status,
 };
+use lockdown_core::machine::Token;
 use lockdown_core::{
     config::PersonEntry,
     machine::{MAX_LISTED, QUICK_TRIES, grant_view, session_view},
@@ -16,9 +17,12 @@ use lockdown_host::quarantine::{self, QUARANTINE};
 use record::{Account, GrantId, Record};
 
 use crate::{
-    enforce::{Engine, NEARLY_FULL_REMEDY, jobs::Kind, renamed, shipping_problems},
+    enforce::{
+        Engine, NEARLY_FULL_REMEDY,
+        jobs::{Brought, Kind},
+        renamed, shipping_problems,
+    },
     ledger::View,
-    trigger::Reply,
 };
 
 /// How many bytes of the ledger one request looks through.
@@ -81,12 +85,12 @@ impl Engine {
 
     /// Answers `status`; what is in quarantine is counted, and a silent shipper looked at, beside the main thread.
     /// `stale` says how old the look is, where there is no fresh one.
-    pub(crate) fn answer_status(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
+    pub(crate) fn answer_status(&mut self, token: Token, stale: Option<Problem>, now: Now) {
         let mut status = Box::new(self.status(now));
         status.problems.extend(stale);
         let ledger = self.ledger.as_ref().cloned();
         let knocks = self.knocks.clone();
-        self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
+        self.begin_job(Kind::Quarantine, Some(token), now, move || {
             let nearly_full = ledger.map_or(Ok(None), |ledger| ledger.nearly_full());
             let nearly_full = nearly_full.unwrap_or_else(|error| Some(format!("the ledger cannot be read: {error}")));
             status.problems.extend(nearly_full.map(|what| Problem {
@@ -104,8 +108,7 @@ impl Engine {
                     remedy: None,
                 }),
             }
-            reply.send(Ok(Answer::Status(status)));
-            None
+            Brought::Answer(Ok(Answer::Status(status)))
         });
     }
 
@@ -234,7 +237,7 @@ impl Engine {
             );
             say(Severity::Err, what, Some("journalctl -u lockdownd says why; a process in state D waits for its disk"));
         }
-        for given_up in self.jobs.failed() {
+        for given_up in self.core.jobs.failed() {
             say(Severity::Err, given_up.to_owned(), Some("journalctl -u lockdownd says more; it is tried again"));
         }
         if let Some((since, long)) = self.not_whole_since(now) {
@@ -296,14 +299,11 @@ impl Engine {
 
     /// Looks through the ledger for matching records beside the main thread, a bounded stretch at a time: `after` says how far
     /// it got.
-    pub(crate) fn read_records(&mut self, asked: Records, reply: Reply, now: Now) {
+    pub(crate) fn read_records(&mut self, asked: Records, token: Token, now: Now) {
         let Some(ledger) = self.ledger.as_ref().cloned() else {
-            return reply.send(Err(self.core.records_not_read()));
+            return self.answer(token, Err(self.core.records_not_read()));
         };
-        self.begin_job(Kind::Records, Some(reply.clone()), now, move || {
-            reply.send(records_in(&ledger, &asked));
-            None
-        });
+        self.begin_job(Kind::Records, Some(token), now, move || Brought::Answer(records_in(&ledger, &asked)));
     }
 }
 

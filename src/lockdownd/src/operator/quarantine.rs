@@ -8,6 +8,7 @@ use control::{
     Answer, Change, ChangeKind, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, Quarantined,
     Refusal, RefusalCode, Response, RestoreAnswer,
 };
+use lockdown_core::machine::Token;
 use lockdown_core::{
     config::BeforeEnforce,
     policy::time::Now,
@@ -21,9 +22,9 @@ use crate::{
     enforce::{
         Engine,
         homes::{self, Hanging, Standing},
-        jobs::Kind,
+        jobs::{Brought, Kind},
     },
-    trigger::{Reason, Reply},
+    trigger::Reason,
 };
 
 /// The daemon's own program, which gives a file back as the account.
@@ -43,8 +44,8 @@ pub struct RestoreOutcome {
 }
 
 impl Engine {
-    pub(super) fn list_quarantine(&mut self, reply: Reply, now: Now) {
-        self.answer_from_quarantine(reply, now, || {
+    pub(super) fn list_quarantine(&mut self, token: Token, now: Now) {
+        self.answer_from_quarantine(token, now, || {
             let items = quarantine::list(Path::new(QUARANTINE)).map_err(failed)?;
             Ok(Answer::Quarantine(QuarantineAnswer {
                 items: items.iter().filter_map(item_view).collect(),
@@ -53,20 +54,17 @@ impl Engine {
         });
     }
 
-    pub(super) fn show_quarantined(&mut self, asked: Quarantined, reply: Reply, now: Now) {
-        self.answer_from_quarantine(reply, now, move || show(&asked));
+    pub(super) fn show_quarantined(&mut self, asked: Quarantined, token: Token, now: Now) {
+        self.answer_from_quarantine(token, now, move || show(&asked));
     }
 
     /// Reads the quarantine for an answer, which takes the longer the more is in it.
-    fn answer_from_quarantine(&mut self, reply: Reply, now: Now, read: impl FnOnce() -> Response + Send + 'static) {
-        self.begin_job(Kind::Quarantine, Some(reply.clone()), now, move || {
-            reply.send(read());
-            None
-        });
+    fn answer_from_quarantine(&mut self, token: Token, now: Now, read: impl FnOnce() -> Response + Send + 'static) {
+        self.begin_job(Kind::Quarantine, Some(token), now, move || Brought::Answer(read()));
     }
 
     /// Gives an item back to its account, by a process that has become the account.
-    pub(super) fn restore(&mut self, asked: Quarantined, asker: Asker, reply: Reply, now: Now) {
+    pub(super) fn restore(&mut self, asked: Quarantined, asker: Asker, token: Token, now: Now) {
         let prepared = item_id(&asked.id).and_then(|id| {
             let item = quarantine::show(Path::new(QUARANTINE), &id).map_err(|error| unknown(&id, &error))?;
             let account: Account = item.account.parse().map_err(|_| unknown(&id, &"it is not one account's"))?;
@@ -82,24 +80,24 @@ impl Engine {
         });
         let (id, account, view, entry) = match prepared {
             Ok(prepared) => prepared,
-            Err(refusal) => return reply.send(Err(refusal)),
+            Err(refusal) => return self.answer(token, Err(refusal)),
         };
         let stays = self.core.config.accounts.exempt.contains(&account) || self.is_spared(&account);
         let under_old_name = !self.core.enforces() || stays;
-        self.begin_job(Kind::Restore, Some(reply.clone()), now, move || {
+        self.begin_job(Kind::Restore, Some(token), now, move || {
             let to = RestoreTo { uid: entry.uid, gid: entry.gid, home: &entry.home, under_old_name };
             let done = quarantine::restore(Path::new(QUARANTINE), &id, to, Path::new(PROGRAM));
             let outcome = Box::new(RestoreOutcome { id, account, view, under_old_name, done });
-            Some(Reason::Restored { outcome, asker, reply })
+            Reason::Restored { outcome, asker, token }.into()
         });
     }
 
     /// Records what was given back, and answers.
-    pub(crate) fn restored(&mut self, outcome: RestoreOutcome, asker: Asker, reply: Reply, now: Now) {
+    pub(crate) fn restored(&mut self, outcome: RestoreOutcome, asker: Asker, token: Token, now: Now) {
         let RestoreOutcome { id, account, view, under_old_name, done } = outcome;
         let place = match done {
             Ok(place) => place,
-            Err(error) => return reply.send(Err(Refusal::new(RefusalCode::CannotRestore, error.to_string()))),
+            Err(error) => return self.answer(token, Err(Refusal::new(RefusalCode::CannotRestore, error.to_string()))),
         };
         let path = record::outside(place.as_os_str().as_encoded_bytes());
         let mut draft =
@@ -117,11 +115,11 @@ impl Engine {
             );
         }
         let answer = Answer::Restore(RestoreAnswer { item: view, path: escaped(&place), notes });
-        self.answer_on_record(reply, Ok(answer), now);
+        self.answer_on_record(token, Ok(answer), now);
     }
 
     /// What a sweep in enforce would change now.
-    pub(crate) fn plan(&mut self, reply: Reply, stale: Option<Problem>, now: Now) {
+    pub(crate) fn plan(&mut self, token: Token, stale: Option<Problem>, now: Now) {
         let mut answer = PlanAnswer {
             mode: if self.core.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
             obstacles: self.obstacle_views(),
@@ -135,17 +133,16 @@ impl Engine {
         let unknown = |home: &Hanging| format!("{home} does not answer: what stands there is not known");
         answer.notes.extend(hanging.iter().map(unknown));
         let plot = self.plot();
-        self.begin_job(Kind::Plan, Some(reply.clone()), now, move || {
+        self.begin_job(Kind::Plan, Some(token), now, move || {
             let mut territory = plot.territory();
             territory.leave_out(&hanging);
-            reply.send(match homes::plan_here(&territory) {
+            Brought::Answer(match homes::plan_here(&territory) {
                 Ok(standing) => {
                     answer.changes.extend(standing.into_iter().map(removal));
                     Ok(Answer::Plan(answer))
                 }
                 Err(error) => Err(Refusal::new(RefusalCode::Failed, error.to_string())),
-            });
-            None
+            })
         });
     }
 

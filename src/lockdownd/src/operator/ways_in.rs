@@ -4,6 +4,7 @@
 //! before the answer goes out.
 
 use control::{Answer, Closing, Refusal, RefusalCode, Server, WaysIn, WaysInAnswer};
+use lockdown_core::machine::Token;
 use lockdown_core::policy::time::Now;
 use lockdown_core::policy::ways_in::{CLOSING, NOT_COVERED, Way, servers, warnings};
 use lockdown_host::ways_in::{self, CloseError, Closed, Question};
@@ -11,8 +12,11 @@ use record::{ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    enforce::{Engine, Seen, jobs::Kind},
-    trigger::{Reason, Reply},
+    enforce::{
+        Engine, Seen,
+        jobs::{Brought, Kind},
+    },
+    trigger::Reason,
 };
 
 /// What came of closing ways in, or of opening them again.
@@ -25,13 +29,13 @@ pub struct ClosedWays {
 
 impl Engine {
     /// Looks, closes or undoes, on a thread of its own.
-    pub(super) fn ways_in(&mut self, asked: WaysIn, asker: Asker, reply: Reply, now: Now) {
+    pub(super) fn ways_in(&mut self, asked: WaysIn, asker: Asker, token: Token, now: Now) {
         let question = self.ways_question();
-        self.begin_job(Kind::WaysIn, Some(reply.clone()), now, move || {
+        self.begin_job(Kind::WaysIn, Some(token), now, move || {
             let done = match asked {
                 WaysIn::Look => {
-                    reply.send(answer(&question).map(|answer| Answer::WaysIn(Box::new(answer))));
-                    return None;
+                    let answer = answer(&question).map(|answer| Answer::WaysIn(Box::new(answer)));
+                    return Brought::Answer(answer);
                 }
                 WaysIn::Close => ways_in::close(&question),
                 WaysIn::Undo => ways_in::undo(),
@@ -40,11 +44,8 @@ impl Engine {
                 Ok(ClosedWays { undone: asked == WaysIn::Undo, closed, answer: Box::new(answer(&question)?) })
             });
             match outcome {
-                Ok(outcome) => Some(Reason::WaysClosed { outcome, asked: Some((asker, reply)) }),
-                Err(refusal) => {
-                    reply.send(Err(refusal));
-                    None
-                }
+                Ok(outcome) => Reason::WaysClosed { outcome, asked: Some((asker, token)) }.into(),
+                Err(refusal) => Brought::Answer(Err(refusal)),
             }
         });
     }
@@ -59,20 +60,21 @@ impl Engine {
         self.begin_job(Kind::Closing, None, now, move || {
             let closed = match ways_in::close(&question) {
                 Ok(closed) if closed.changed => closed,
-                Ok(_) => return None,
+                Ok(_) => return Brought::Nothing,
                 Err(error) => {
                     tracing::error!("{CLOSING} could not be brought in line with the configuration: {error}");
-                    return None;
+                    return Brought::Nothing;
                 }
             };
-            let answer = Box::new(answer(&question).ok()?);
-            Some(Reason::WaysClosed { outcome: ClosedWays { undone: false, closed, answer }, asked: None })
+            let Ok(answer) = answer(&question) else { return Brought::Nothing };
+            let outcome = ClosedWays { undone: false, closed, answer: Box::new(answer) };
+            Reason::WaysClosed { outcome, asked: None }.into()
         });
     }
 
     /// Records what was closed or opened again, and answers.
-    pub(crate) fn ways_closed(&mut self, outcome: ClosedWays, asked: Option<(Asker, Reply)>, now: Now) {
-        let (actor, reply) = asked.map(|(asker, reply)| (asker.actor, reply)).unzip();
+    pub(crate) fn ways_closed(&mut self, outcome: ClosedWays, asked: Option<(Asker, Token)>, now: Now) {
+        let (actor, token) = asked.map(|(asker, token)| (asker.actor, token)).unzip();
         let ClosedWays { undone, closed, mut answer } = outcome;
         if closed.changed {
             let (sentence, word) = match &closed.text {
@@ -92,8 +94,8 @@ impl Engine {
         } else if undone {
             answer.changed.push(format!("{CLOSING} is not there: nothing was changed"));
         }
-        if let Some(reply) = reply {
-            self.answer_on_record(reply, Ok(Answer::WaysIn(answer)), now);
+        if let Some(token) = token {
+            self.answer_on_record(token, Ok(Answer::WaysIn(answer)), now);
         }
     }
 }

@@ -327,7 +327,7 @@ async fn answer_operator(
 ) -> Result<(), frame::FrameError> {
     let request: Request = read(&mut stream, MAX_REQUEST).await?;
     let (reply, replied) = oneshot::channel();
-    if reasons.send(Reason::Asked { request, peer, reply: Reply::new(reply) }).await.is_err() {
+    if reasons.send(Reason::Asked { request, peer, reply: Reply(reply) }).await.is_err() {
         return Ok(());
     }
     let Ok(response) = replied.await else { return Ok(()) };

@@ -3,12 +3,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use control::{Answer, LeftRunning};
-use lockdown_core::policy::grant::Grant;
-use lockdown_core::policy::time::Now;
 use record::GrantId;
 
-use super::{Behind, MAX_NAMED, look::Findings};
-use crate::{enforce::Engine, trigger::Reply};
+use super::{Behind, Looked, MAX_NAMED};
+use crate::{
+    grants::Grants,
+    machine::{Core, Token, on_disk},
+    policy::time::Now,
+};
 
 /// How long an answer waits for a look. What has ended has ended by then.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,18 +22,17 @@ pub(super) struct Waiting {
     pub(super) due: Duration,
     grants: BTreeSet<GrantId>,
     answer: Answer,
-    reply: Reply,
+    token: Token,
     left_running: Vec<LeftRunning>,
     more: u64,
 }
 
 impl Waiting {
     /// What was found under a grant.
-    pub(super) fn learn(&mut self, id: &GrantId, grant: Option<&Grant>, findings: &Findings) {
-        let Some(grant) = grant.filter(|_| self.grants.contains(id)) else { return };
-        let (named, all) = findings.goes_on();
+    pub(super) fn learn(&mut self, looked: &Looked, grants: &Grants) {
+        let Some(grant) = grants.get(&looked.id).filter(|grant| self.grants.contains(&grant.id)) else { return };
         let before = self.left_running.len();
-        let views = named.iter().map(|process| LeftRunning {
+        let views = looked.goes_on.iter().map(|process| LeftRunning {
             person: grant.person.clone(),
             account: grant.account.clone(),
             pid: process.pid.unsigned_abs(),
@@ -39,10 +40,10 @@ impl Waiting {
             by: process.by.to_owned(),
         });
         self.left_running.extend(views.take(MAX_NAMED - before));
-        self.more += all - (self.left_running.len() - before) as u64;
+        self.more += looked.all_going_on - (self.left_running.len() - before) as u64;
     }
 
-    fn give(self, whole: bool) -> (Reply, Answer) {
+    fn give(self, whole: bool) -> (Token, Answer) {
         let mut answer = self.answer;
         let unknown = "what was left running is still being looked for: see the records of type grant.ended";
         match &mut answer {
@@ -53,7 +54,7 @@ impl Waiting {
             Answer::Revoke(answer) => answer.notes.extend((!whole).then(|| unknown.to_owned())),
             _ => {}
         }
-        (self.reply, answer)
+        (self.token, answer)
     }
 }
 
@@ -63,13 +64,13 @@ impl Behind {
     }
 }
 
-impl Engine {
+impl Core {
     /// Answers once it is known what was left behind under the grants that are looked at now, and that is on record.
-    pub(crate) fn answer_when_looked(&mut self, answer: Answer, reply: Reply, now: Now) {
+    pub(in crate::machine) fn answer_when_looked(&mut self, token: Token, answer: Answer, now: Now) {
         let under_way = self.behind.under_way.iter().flatten().map(|(id, _)| id);
         let grants = self.behind.waiting.keys().chain(under_way).cloned().collect();
         let due = now.boot + PATIENCE;
-        self.behind.answers.push(Waiting { due, grants, answer, reply, left_running: Vec::new(), more: 0 });
+        self.behind.answers.push(Waiting { due, grants, answer, token, left_running: Vec::new(), more: 0 });
         self.answer_who_waited(now);
     }
 
@@ -80,8 +81,8 @@ impl Engine {
             match waiting.grants.is_empty() {
                 false if now.boot < waiting.due => self.behind.answers.push(waiting),
                 whole => {
-                    let (reply, answer) = waiting.give(whole);
-                    self.answer_on_record(reply, Ok(answer), now);
+                    let (token, answer) = waiting.give(whole);
+                    self.answer_on_record(on_disk::Waiting::Operator(token, Ok(answer)), now);
                 }
             }
         }
