@@ -6,6 +6,7 @@
 
 mod allow;
 mod backing;
+pub mod checks;
 mod covered;
 mod effect;
 mod ending;
@@ -14,8 +15,10 @@ mod giving;
 pub mod jobs;
 pub mod left_behind;
 mod login;
+pub mod mode;
 mod on_disk;
 pub mod recorder;
+pub mod reload;
 mod revoke;
 mod schedule;
 mod start;
@@ -39,23 +42,28 @@ pub use self::{
     ending::{Ended, Ending, QUICK_TRIES, grant_ended, with_uses},
     giving::NotInForce,
     login::{Holder, LoginAsked, Maker, PendingLogin, key_of, methods, placed, source_of},
+    mode::Mode,
     on_disk::{First, PATIENCE, Waiting, disk_refusal},
     schedule::{ATTEST_WITHIN, Schedule},
     start::{OnRecord, Unread},
     store::{KEY_STORE, in_store, missing_persons},
     views::{MAX_LISTED, grant_view, session_view},
 };
-use self::{jobs::Jobs, left_behind::Behind, on_disk::Unrecorded, recorder::Recorder, store::Store};
+use self::{
+    checks::Checks,
+    jobs::Jobs,
+    left_behind::Behind,
+    on_disk::Unrecorded,
+    recorder::Recorder,
+    reload::{ConfigState, Reloads},
+    store::Store,
+};
 use crate::{
     config::Config,
     emergencies::Emergencies,
     grants::Grants,
     keys::store::ExpiryStyle,
-    policy::{
-        self,
-        observation::Known,
-        time::{Deadline, Now},
-    },
+    policy::{self, observation::Known, time::Now},
     sessions::{Session, Sessions},
     traces::Traces,
 };
@@ -78,33 +86,6 @@ pub struct Around {
     pub not_seen_whole: Vec<String>,
 }
 
-/// The mode that is in force.
-#[derive(Debug, Clone, Default)]
-pub struct Mode {
-    /// Whether enforce is.
-    pub enforces: bool,
-    /// Enforce is in force, and whether it will stay so is not known yet.
-    pub is_entering: bool,
-    /// When enforce came into force, on the boot clock; nothing in observe. Zero where it was before this boot.
-    pub since: Option<Duration>,
-    /// When the trial of it ends.
-    pub trial: Option<Deadline>,
-}
-
-impl Mode {
-    /// Since when enforce is in force without a break, on the boot clock: zero where it was before this boot.
-    #[must_use]
-    pub fn in_force_since(&self) -> Option<Duration> {
-        self.since.filter(|_| self.enforces)
-    }
-
-    /// Whether key files in homes go: not while it is uncertain whether enforce holds.
-    #[must_use]
-    pub fn removes_keys(&self) -> bool {
-        self.enforces && !self.is_entering
-    }
-}
-
 /// Who gives and takes access.
 #[derive(Debug)]
 pub struct Core {
@@ -116,6 +97,11 @@ pub struct Core {
     pub around: Around,
     /// The mode.
     pub mode: Mode,
+    /// What stands in the way of the mode that is wanted, and what is done about it.
+    pub checks: Checks,
+    /// Which configuration is in force.
+    pub config_state: ConfigState,
+    reloads: Reloads,
     /// When sweeps and lockdowns are due.
     pub schedule: Schedule,
     /// The grants.
@@ -169,6 +155,9 @@ impl Core {
             config,
             around,
             mode: Mode::default(),
+            checks: Checks::default(),
+            config_state: ConfigState { loaded_at: now.wall, last_good: false, refused: None },
+            reloads: Reloads::default(),
             grants: Grants::default(),
             grants_unsaved: true,
             notes_ends: true,
@@ -223,6 +212,15 @@ impl Core {
             Event::LookedBehind(looked) => self.looked_behind(*looked, now),
             Event::Traced(session, audit) => self.traced(&session, audit),
             Event::Seen(around) => self.seen(around, now),
+            Event::Trial { until, actor, token } => self.begin_trial(until, actor, token, now),
+            Event::Looks(whose) => self.answer_after_look(whose, now),
+            Event::Checked(checked) => self.checked(*checked, now),
+            Event::DropInSeen(stands) => self.drop_in_seen(stands, now),
+            Event::LoginsFound => self.logins_found(now),
+            Event::RescueTouched => self.rescue_touched(now),
+            Event::Reload(asked) => self.reload(asked, now),
+            Event::Loaded(loaded) => self.loaded(*loaded, now),
+            Event::ConfigFollowed => self.config_followed(now),
             Event::Pass => self.pass(now),
         }
     }
@@ -280,9 +278,12 @@ impl Core {
             self.disk_due(),
             self.jobs.due(),
             self.behind.due(),
+            self.checks.due(),
+            self.mode.trial.map(|end| end.boot),
             self.retries.values().min().copied(),
         ];
-        let walls = [wall, self.next_warning(), self.schedule.next_lockdown(), self.schedule.next_sweep()];
+        let trial = self.mode.trial.map(|end| end.wall);
+        let walls = [wall, self.next_warning(), self.schedule.next_lockdown(), self.schedule.next_sweep(), trial];
         (walls.into_iter().flatten().min(), boots.into_iter().flatten().min())
     }
 
@@ -294,6 +295,8 @@ impl Core {
         self.give_up_on_disk(now);
         self.meet_lockdown(now);
         self.warn_sessions(now);
+        self.end_trial_if_over(now);
+        self.check_if_due(now);
         self.give_up_overdue_jobs(now);
         self.look_behind_if_due(now);
     }

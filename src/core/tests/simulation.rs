@@ -10,6 +10,7 @@ mod simulation {
     pub(crate) mod daemon;
     pub(crate) mod disk;
     pub(crate) mod jobs;
+    pub(crate) mod mode;
     pub(crate) mod world;
 }
 

@@ -1,6 +1,6 @@
 //! Drives the core: what happens becomes its events, and its effects are carried out (`carry_out`).
 //!
-//! What is not in the core yet is decided here: the mode, the looks at the host and at ways in, reloads, and what is shipped.
+//! What is not in the core yet is decided here: the looks at the host and at ways in, and what is shipped.
 
 mod carry_out;
 mod checks;
@@ -12,7 +12,6 @@ mod left_behind;
 mod listeners;
 mod logins;
 mod looks;
-mod mode;
 mod on_disk;
 mod reload;
 mod retired;
@@ -43,20 +42,20 @@ use lockdown_core::{
     policy::time::Now,
     recent::RecentLogins,
 };
-use lockdown_host::{key_store::KeyStore, writers::Writers};
+use lockdown_host::{key_store::KeyStore, readiness::RescueWatch, writers::Writers};
 use tokio::sync::mpsc;
 
-use self::{carry_out::Held, homes::Homes, mode::ModeState, shipped::Shipped, ways::WaysState, world::World};
+use self::{carry_out::Held, homes::Homes, shipped::Shipped, ways::WaysState, world::World};
 pub use self::{
-    checks::Checked, jobs::Brought, listeners::WhoListens, reload::Loaded, start::StartError, users_sshd::UsersSshds,
-    ways::Seen, world::Looked,
+    checks::Checked, jobs::Brought, listeners::WhoListens, start::StartError, users_sshd::UsersSshds, ways::Seen,
+    world::Looked,
 };
-pub(crate) use self::{checks::Waits, shipped::NEARLY_FULL_REMEDY, shipping::shipping_problems, start::renamed};
 #[cfg(test)]
 pub(crate) use self::{
     on_disk::LAST_COMMITS,
     start::{JOURNAL_LIMIT, LAST_ANSWERS},
 };
+pub(crate) use self::{shipped::NEARLY_FULL_REMEDY, shipping::shipping_problems, start::renamed};
 use crate::{
     answered::Answered,
     attempts::{Follower, LogReport},
@@ -85,10 +84,10 @@ pub struct Engine {
     pub(crate) ledger: Option<View>,
     pub(crate) held: Held,
     pub(crate) kept: Kept,
-    pub(crate) config_state: ConfigState,
     pub(crate) world: Arc<World>,
     pub(crate) looks: looks::Looks,
-    pub(crate) mode: ModeState,
+    /// Tells of changes of exempt accounts' key files.
+    pub(crate) rescue: Option<RescueWatch>,
     pub(crate) ways: WaysState,
     pub(crate) users_sshds: users_sshd::Looks,
     pub(crate) listening: listeners::Listening,
@@ -115,22 +114,10 @@ pub struct Engine {
     pub(crate) reports: mpsc::Sender<LogReport>,
     pub(crate) started_at: Timestamp,
     pub(crate) last_sweep: Option<Timestamp>,
-    pub(crate) reloads: reload::Reloads,
     /// What has failed lately, for which sshd may shut addresses out.
     pub(crate) knocks: Knocks,
     pub(crate) retired: retired::Retired,
     pub(crate) asked: Asked,
-}
-
-/// Which configuration is in force, and since when.
-#[derive(Debug, Clone)]
-pub struct ConfigState {
-    /// Since when.
-    pub loaded_at: Timestamp,
-    /// It is the last good one: the files do not check out.
-    pub last_good: bool,
-    /// Why the files were refused, where they were.
-    pub refused: Option<String>,
 }
 
 impl Engine {
@@ -154,9 +141,8 @@ impl Engine {
             Reason::Deadline => self.meet_deadlines(now),
             Reason::ClockSet => self.clock_was_set(now),
             Reason::Tick => self.meet_schedule(now),
-            Reason::Reload => self.reload_signalled(now),
+            Reason::Reload => self.step(Event::Reload(None), now),
             Reason::Admitted { id, note } => self.admitted(id, note),
-            Reason::Loaded(loaded) => self.loaded(*loaded, now),
             Reason::Stop => {
                 self.stop(now);
                 return Next::Stop;
@@ -164,9 +150,9 @@ impl Engine {
             Reason::Found(finding) => self.found(finding, now),
             Reason::Log(report) => self.log_told(report, now),
             Reason::Touched(Place::Store) => self.step(Event::Pass, now),
-            Reason::Touched(Place::State) => self.keep_state_files(),
+            Reason::Touched(Place::State) => self.core.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
-            Reason::Touched(Place::Rescue | Place::Gate) => self.rescue_touched(now),
+            Reason::Touched(Place::Rescue | Place::Gate) => self.step(Event::RescueTouched, now),
             Reason::Touched(place) => self.world_touched(place, now),
             Reason::Looked(looked) => self.looked(*looked, now),
             Reason::Listening(listening) => self.heard_who_listens(listening, now),
@@ -182,35 +168,33 @@ impl Engine {
         if self.shipped.in_pieces { Next::Stop } else { Next::GoOn }
     }
 
+    /// Whether systemd still waits for what came of a SIGHUP.
+    #[must_use]
+    pub fn is_reloading(&self) -> bool {
+        self.core.is_reloading()
+    }
+
     /// The next moment at which something is due, on the wall clock and on the boot clock.
     #[must_use]
     pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let (wall, boot) = self.core.next_deadline(now);
-        let trial = self.core.mode.trial;
         let looks = [
             self.ways.due(),
             self.ways.ungated,
             self.users_sshds.due(),
             self.listening.due(),
             self.looks.due(),
-            self.mode.due(),
             self.asked.due(),
             self.retired.due(),
-            trial.map(|end| end.boot),
         ];
-        let walls = [wall, trial.map(|end| end.wall)];
-        (walls.into_iter().flatten().min(), looks.into_iter().chain([boot]).flatten().min())
+        (wall, looks.into_iter().chain([boot]).flatten().min())
     }
 
     /// A deadline has passed on one of the clocks: everything that may be due is looked at.
     fn meet_deadlines(&mut self, now: Now) {
         self.before_lockdown(now);
         self.step(Event::Deadline, now);
-        if self.core.mode.trial.is_some_and(|end| end.has_passed(now)) {
-            self.end_trial(now);
-        }
         self.end_newness(now);
-        self.check_if_due(now);
         self.answer_unasked(now);
         self.meet_schedule(now);
         self.attest_if_due(now);

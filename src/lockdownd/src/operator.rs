@@ -16,16 +16,13 @@ mod ways_in;
 use control::{Answer, Refusal, RefusalCode, Request, Response};
 use lockdown_core::machine::Token;
 use lockdown_core::{
-    machine::{Event, Waiting},
+    machine::{Event, Waiting, checks::Waits},
     policy::time::Now,
 };
 use lockdown_host::peer::Peer;
 
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
-use crate::{
-    enforce::{Engine, Waits},
-    trigger::Reply,
-};
+use crate::{enforce::Engine, trigger::Reply};
 
 impl Engine {
     /// Answers one request; a few are answered later, by a thread that reads homes.
@@ -40,13 +37,13 @@ impl Engine {
         };
         let answer: Response = match request {
             Request::BreakGlassTest => return self.try_break_glass(token, now),
-            Request::Plan => return self.answer_after_look(Waits::Plan(token), now),
+            Request::Plan => return self.step(Event::Looks(Waits::Plan(token)), now),
             Request::QuarantineRestore(item) => return self.restore(item, asker, token, now),
             Request::WaysIn(asked) => return self.ways_in(asked, asker, token, now),
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
                 self.look_at_shipper(now);
-                return self.answer_after_look(Waits::Status(token), now);
+                return self.step(Event::Looks(Waits::Status(token)), now);
             }
             Request::Allow(allow) => match self.allow_after_look(allow, asker, token, now) {
                 Some((allow, asker, token)) => return self.allow(allow, asker, token, now),
@@ -61,7 +58,7 @@ impl Engine {
                 return self.step(Event::Lockdown { token, asked, asker: asker.core() }, now);
             }
             Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, token, now),
-            Request::Reload if asker.actor.uid == Some(0) => return self.reload_asked(token, now),
+            Request::Reload if asker.actor.uid == Some(0) => return self.step(Event::Reload(Some(token)), now),
             Request::Reload => {
                 Err(Refusal::new(RefusalCode::NotPermitted, "only root may have the configuration read"))
             }

@@ -41,7 +41,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Brought, Checked, Loaded, Looked, Seen, UsersSshds, WhoListens, homes::Finding},
+    enforce::{Brought, Checked, Looked, Seen, UsersSshds, WhoListens, homes::Finding},
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
 
@@ -133,8 +133,6 @@ pub enum Reason {
         /// What keeps people out of the account, if anything.
         note: Option<String>,
     },
-    /// The configuration was read again.
-    Loaded(Box<Loaded>),
     /// Every way in was looked at, beside the main thread for the same reason.
     WaysSeen(Box<Seen>),
     /// Users' own SSH servers were looked for and ended, beside the main thread because it looks through `/proc`.

@@ -12,13 +12,18 @@ use record::{Account, Draft, GrantId, SessionId};
 use super::{
     Around, LoginAsked,
     allow::Asker,
+    checks::{Checked, Waits},
     covered::Covered,
     jobs::{self, Came, Job, JobId},
     left_behind::LookedBehind,
     recorder::{Done, Known, Stated, Task, WorkId},
+    reload::Loaded,
 };
 use crate::{
-    policy::{grant::End, time::Now},
+    policy::{
+        grant::End,
+        time::{Deadline, Now},
+    },
     process::ProcessId,
     sessions::Ended,
 };
@@ -108,6 +113,31 @@ pub enum Event {
     Traced(SessionId, u32),
     /// The host was looked at.
     Seen(Around),
+    /// An operator tries enforce, or prolongs the trial.
+    Trial {
+        /// When it ends.
+        until: Deadline,
+        /// Who.
+        actor: record::Actor,
+        /// Where the answer goes.
+        token: Token,
+    },
+    /// An operator asks for what depends on a fresh look at what stands in the way of enforce.
+    Looks(Waits),
+    /// What stands in the way of enforce was looked at, or sshd's drop-in changed.
+    Checked(Box<Checked>),
+    /// Whether sshd's drop-in stands there.
+    DropInSeen(bool),
+    /// Every connection is in the table of sessions.
+    LoginsFound,
+    /// Something changed on which it depends whether exempt accounts can log in, or anybody else.
+    RescueTouched,
+    /// The configuration is to be read again; for an operator, or by a signal.
+    Reload(Option<Token>),
+    /// The configuration was read again; a job brings it.
+    Loaded(Box<Loaded>),
+    /// [`Effect::ConfigChanged`] is carried out.
+    ConfigFollowed,
     /// Grants, key store and sessions are to be brought in line: somebody may have touched the store.
     Pass,
 }
@@ -260,6 +290,30 @@ pub enum Effect {
     ReadRecords(Token, Records),
     /// A reload is dealt with.
     Reloaded,
+    /// Another configuration is in force: what whoever drives the core keeps of it follows. Told of by
+    /// [`Event::ConfigFollowed`].
+    ConfigChanged {
+        /// The accounts that were exempt before.
+        before: BTreeSet<Account>,
+        /// Whether sweeps come by another pattern.
+        sweeps_change: bool,
+    },
+    /// A configuration was refused because none of these could log in: their key files are left alone until one can.
+    SpareNamed(BTreeSet<Account>),
+    /// Whether sshd's drop-in stands there is to be told by [`Event::DropInSeen`].
+    SeekDropIn,
+    /// Every connection that is not in the table of sessions is to be put there. Told of by [`Event::LoginsFound`].
+    FindLogins,
+    /// Which key files there are, and whether they go, is to be told to whoever looks after homes.
+    TellHomes,
+    /// The files that PAM and the gate go by when the daemon does not answer: the exempt accounts, and where it is known, what
+    /// the marker of enforce has to hold, or that there has to be none.
+    KeepStateFiles {
+        /// The marker.
+        marker: Option<Option<Vec<u8>>>,
+    },
+    /// An operator's answer, by the last look; why that is old, where it is.
+    AnswerLooked(Waits, Option<control::Problem>),
     /// The gate's answer.
     AnswerGate {
         /// Where it goes.

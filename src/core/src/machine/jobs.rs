@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 use control::{Refusal, RefusalCode, Response};
 use record::{ArtifactType, Draft};
 
-use super::{Core, Effect, Event, Severity, Token, left_behind::LookBehind, schedule::ATTEST_WITHIN};
-use crate::policy::time::Now;
+use super::{Core, Effect, Event, Severity, Token, checks::Check, left_behind::LookBehind, schedule::ATTEST_WITHIN};
+use crate::{config::Accounts, policy::time::Now};
 
 /// How many jobs that were given up may still be there. Past it no new one is begun.
 pub const MAX_GIVEN_UP: usize = 16;
@@ -103,6 +103,11 @@ impl Kind {
 pub enum Job {
     /// Looks for what was left behind. Brings [`Event::LookedBehind`].
     LookBehind(Box<LookBehind>),
+    /// Looks at what stands in the way of enforce, or changes sshd's drop-in. Brings [`Event::Checked`].
+    Check(Box<Check>),
+    /// Reads the configuration, and where these exempt accounts were in force, whether nobody could come to the rescue with the
+    /// new ones. Brings [`Event::Loaded`].
+    ReadConfig(Box<Accounts>),
 }
 
 /// What became of a job.
@@ -255,6 +260,8 @@ impl Core {
         }
         self.jobs.failed.insert(kind, what.clone());
         match kind {
+            Kind::Obstacles => self.check_lost(&what, now),
+            Kind::Reload => self.reload_lost(&what, now),
             Kind::LeftBehind => self.not_looked_behind(&what, now),
             Kind::Homes => self.sweep_lost(&what, now),
             _ => self.push(Effect::GivenUp(kind, what)),

@@ -359,10 +359,10 @@ impl Core {
         }
     }
 
-    /// Whether systemd waits for what came of a reload to be on record.
+    /// Whether systemd waits for what came of a reload.
     #[must_use]
     pub fn is_reloading(&self) -> bool {
-        self.unrecorded.iter().any(|waiting| matches!(waiting.answer, Waiting::Systemd))
+        self.reloads.signalled || self.unrecorded.iter().any(|waiting| matches!(waiting.answer, Waiting::Systemd))
     }
 }
 

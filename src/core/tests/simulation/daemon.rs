@@ -8,7 +8,7 @@ use std::{
 use control::{Answer, gate};
 use jiff::Timestamp;
 use lockdown_core::{
-    machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, recorder},
+    machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, checks::Waits, recorder},
     sessions::{Ended, How, Session, Sessions},
 };
 use record::{Account, ArtifactType};
@@ -44,7 +44,8 @@ impl World {
                 self.act(Event::Disk(recorder::Done::NotOpened(why), None));
                 let copy = self.run.copy.as_ref().map(|_| self.wake(self.run.copy.as_ref()));
                 self.core.begin_unread(copy, self.run.locked_down.clone());
-                self.enforce();
+                self.core.mode.enforces = self.etc.drop_in;
+                self.core.mode.since = Some(self.now.boot);
                 let knows = self.core.unread.as_ref().is_some_and(lockdown_core::machine::Unread::knows_grants);
                 let last = last_lockdown(&self.run.owed);
                 let missed = if knows { self.core.resume_schedule(last, self.now) } else { None };
@@ -64,11 +65,6 @@ impl World {
         self.core.resume_looks_behind(self.now);
         let effects = self.core.take_effects(self.now);
         self.carry_out(effects);
-    }
-
-    fn enforce(&mut self) {
-        self.core.mode.enforces = true;
-        self.core.mode.since = Some(Duration::ZERO);
     }
 
     pub(crate) fn open(&mut self) {
@@ -103,7 +99,7 @@ impl World {
             _ => self.core.resume_schedule(on_record.lockdown, self.now),
         };
         self.core.back_grants(self.now);
-        self.enforce();
+        self.core.resume_mode(self.etc.marker_left(), self.now);
         if unread.is_none() {
             self.watch_left();
         }
@@ -210,6 +206,21 @@ impl World {
                 return Some(Event::Warned { session, ends_at, terminals: vec![1] });
             }
             Effect::Begin(id, job) => return self.begin(id, job),
+            Effect::SeekDropIn => return Some(Event::DropInSeen(self.etc.drop_in)),
+            Effect::FindLogins => return Some(Event::LoginsFound),
+            Effect::TellHomes => self.homes_are_told(),
+            Effect::KeepStateFiles { marker } => {
+                if let Some(marker) = marker {
+                    self.etc.marker = marker;
+                }
+            }
+            Effect::ConfigChanged { .. } => {
+                self.config_changes();
+                return Some(Event::ConfigFollowed);
+            }
+            Effect::AnswerLooked(Waits::Status(token) | Waits::Plan(token), _) => {
+                assert!(self.job_answered(token, None), "whoever asks for a look is answered once");
+            }
             Effect::KeepTraces(bytes) => self.run.traces = Some(bytes),
             Effect::Opened(session) => {
                 let granted = self.core.sessions.get(&session).is_some_and(|session| session.grant().is_some());
@@ -230,6 +241,7 @@ impl World {
             Effect::Say(_, what) => self.log(format!("says: {what}")),
             Effect::Comes(_)
             | Effect::GivenUp(..)
+            | Effect::SpareNamed(_)
             | Effect::Tell(_)
             | Effect::ReadNotes
             | Effect::OnRecord(_)

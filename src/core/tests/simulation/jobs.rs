@@ -30,6 +30,11 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
+    /// An operator waits from now on, for so long at most.
+    pub(crate) fn asks(&mut self, token: Token, now: Duration, most: Duration) {
+        self.asked.insert(token, (now, most));
+    }
+
     /// Whether an operator waits for one.
     pub(crate) fn anybody_waits(&self) -> bool {
         !self.asked.is_empty()
@@ -53,6 +58,17 @@ impl World {
                 self.may_be_looked_behind(&look);
                 let looked = self.look_behind(*look);
                 Came::With(Box::new(Event::LookedBehind(Box::new(looked))))
+            }
+            Job::Check(check) => {
+                self.log(format!("job {}: {:?}", id.0, check.step));
+                Came::With(Box::new(self.check(&check)))
+            }
+            Job::ReadConfig(before) => {
+                let came = Came::With(Box::new(self.read_config(&before)));
+                if self.random.percent(30) {
+                    return Some(Event::Job(id, came));
+                }
+                came
             }
         };
         self.let_run(id, came);
@@ -108,7 +124,8 @@ impl World {
     /// Whether an answer is that of an operator who asked for a job.
     pub(crate) fn job_answered(&mut self, token: Token, refused: Option<RefusalCode>) -> bool {
         self.jobs.asked.remove(&token).is_some_and(|_| {
-            assert!(refused.is_none_or(|code| code == RefusalCode::Failed), "{refused:?}");
+            let may_be = [RefusalCode::Failed, RefusalCode::NotReady, RefusalCode::BadConfig];
+            assert!(refused.is_none_or(|code| may_be.contains(&code)), "{refused:?}");
             true
         })
     }
@@ -160,7 +177,7 @@ impl World {
     pub(crate) fn jobs_rest(&self) {
         assert!(self.jobs.asked.is_empty(), "whoever asked for a job is answered: {:?}", self.jobs.asked);
         // One that never comes back keeps none of its kind from being done anew, as long as there are few.
-        if self.jobs.there.len() < MAX_GIVEN_UP {
+        if self.jobs.there.len() < MAX_GIVEN_UP && !self.is_moody {
             let left: Vec<&GrantId> = self.jobs.left.iter().filter(|(_, left)| **left > 0).map(|(id, _)| id).collect();
             assert!(left.is_empty(), "what was left behind under {left:?} goes on");
         }

@@ -29,6 +29,7 @@ use super::{
     checks::Truth,
     disk::{Condition, Disk, Run},
     jobs::Jobs,
+    mode::Etc,
 };
 
 const FRANK: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkd9Og1m9De7DZPdBm2Y9bX57ZB1owN+SKXnYRLfdTg";
@@ -100,6 +101,7 @@ pub(crate) struct World {
     pub(crate) operators: BTreeMap<Token, Operator>,
     pub(crate) later: Vec<(Duration, Later)>,
     pub(crate) jobs: Jobs,
+    pub(crate) etc: Etc,
     pub(crate) numbers: u64,
     pub(crate) config: usize,
     pub(crate) store_fails: bool,
@@ -109,6 +111,8 @@ pub(crate) struct World {
     pub(crate) is_calm: bool,
     /// Whether jobs mostly come late or never in this world.
     pub(crate) is_slow: bool,
+    /// Whether the mode changes in this world.
+    pub(crate) is_moody: bool,
     /// Faults have stopped.
     pub(crate) is_at_rest: bool,
     pub(crate) crash_after: Option<u64>,
@@ -137,8 +141,10 @@ pub(crate) fn config(which: usize) -> Config {
             "{grace}keys = [\"{GRACE}\"]\n[[grant]]\nperson = \"grace\"\naccount = \"ubuntu\"\nexpires_at = \"2027-01-15T09:00:00Z\"\nreason = \"rendered\"\n"
         ),
     };
+    let mode = if which == 3 { "observe" } else { "enforce" };
+    let rescue = if which == 1 { ", \"rescue\"" } else { "" };
     let text = format!(
-        "mode = \"enforce\"\n[accounts]\nexempt = [\"breakglass\"]\n[sessions]\nleft_behind = \"end\"\n[schedule]\nlockdown = \"0 */20 * * * *\"\n[[person]]\nname = \
+        "mode = \"{mode}\"\n[accounts]\nexempt = [\"breakglass\"{rescue}]\n[sessions]\nleft_behind = \"end\"\n[schedule]\nlockdown = \"0 */20 * * * *\"\n[[person]]\nname = \
          \"frank\"\nkeys = [\"{FRANK}\"]\naccounts = [\"ubuntu\", \"frank\"]\noperator = true\n{more}"
     );
     Config::parse(&[("config.toml", &text)]).expect("a good configuration")
@@ -163,6 +169,7 @@ impl World {
             Core::new(config(0), around(None), "boot-0".to_owned(), Sessions::default(), Moment { now, random: 1 });
         let kind = random.below(100);
         let (is_wild, is_calm, is_slow) = (kind < 45, kind >= 75, kind.is_multiple_of(10));
+        let is_moody = kind % 4 == 1;
         let mut world = Self {
             seed,
             random,
@@ -177,12 +184,14 @@ impl World {
             operators: BTreeMap::new(),
             later: Vec::new(),
             jobs: Jobs::default(),
+            etc: Etc::new(),
             numbers: 0,
             config: 0,
             store_fails: false,
             is_wild,
             is_calm,
             is_slow,
+            is_moody,
             is_at_rest: false,
             crash_after: None,
             truth: Truth::new(now),
@@ -233,7 +242,8 @@ impl World {
             }
             68..74 => self.somebody_leaves(),
             74..80 => self.reload(),
-            80..83 => self.account_comes_or_goes(),
+            80..82 => self.account_comes_or_goes(),
+            82 => self.something_changes(),
             83..87 => self.disk_changes(),
             87..88 if !self.is_calm => self.disk_stands_still_under_a_login(),
             88..90 => self.store_fails = !self.store_fails,
@@ -241,6 +251,8 @@ impl World {
             93..96 => self.crash("killed", false),
             96..98 => self.crash("the power is cut", true),
             98 if self.is_slow && self.random.percent(20) => self.jobs_hang(),
+            98 if self.is_moody => self.try_enforce(),
+            98 if self.random.percent(50) => self.look(),
             98 => self.ask_for_a_job(),
             _ => self.act(Event::Pass),
         }
@@ -350,18 +362,15 @@ impl World {
     }
 
     fn reload(&mut self) {
-        self.config = usize::try_from(self.random.below(3)).expect("small");
+        let many = if self.is_moody { 4 } else { 3 };
+        self.config = usize::try_from(self.random.below(many)).expect("small");
         // In the very second in which a lockdown falls due, and before any timer has said so.
         let lockdown =
             self.core.next_lockdown().filter(|_| self.waiting().next().is_none() && !self.jobs.anybody_waits());
         if let Some(at) = lockdown.filter(|_| self.random.percent(20)) {
             self.forward(Duration::try_from(at.duration_since(self.now.wall)).unwrap_or_default());
         }
-        self.log(format!("reload: configuration {}", self.config));
-        let moment = self.moment();
-        self.core.begin(moment);
-        let _ = self.core.replace_config(config(self.config), self.now);
-        self.core.back_grants(self.now);
+        self.reload_by_job();
         self.act(Event::Pass);
     }
 
@@ -430,6 +439,7 @@ impl World {
                 self.act(Event::Deadline);
                 if self.core.schedule.take_sweep(self.now).is_some() {
                     self.core.look_behind_all(self.now);
+                    self.core.settle_mode(self.now);
                     self.act(Event::Pass);
                 }
             }

@@ -10,14 +10,15 @@ use std::{
 use control::{Response, gate};
 use lockdown_core::{
     machine::{
-        Covered, CutOrder, CutTried, Effect, Event, Moment, Severity, Tell, Token, Waiting, Warn, jobs, recorder,
+        Covered, CutOrder, CutTried, Effect, Event, Moment, Severity, Tell, Token, Waiting, Warn, checks::Waits,
+        recorder,
     },
     policy::time::Now,
 };
 use lockdown_host::{
     connection::{self, Spared},
     processes::{self, Handle as _, Process, ProcessId},
-    sshd::listener,
+    sshd::{drop_in, listener},
     terminal,
 };
 use record::SessionId;
@@ -36,8 +37,8 @@ pub(crate) struct Held {
     replies: BTreeMap<Token, Reply>,
     gates: BTreeMap<Token, oneshot::Sender<gate::Answer>>,
     works: BTreeMap<recorder::WorkId, Work>,
-    /// Jobs that were given up, and are still to be followed.
-    given_up: VecDeque<(jobs::Kind, String)>,
+    /// What is dealt with once everything else is carried out.
+    later: VecDeque<Effect>,
     last: u64,
 }
 
@@ -83,11 +84,29 @@ impl Engine {
             let effects = self.core.take_effects(now);
             if !effects.is_empty() {
                 self.carry_out(effects, now);
-            } else if let Some((kind, what)) = self.held.given_up.pop_front() {
-                self.given_up(kind, &what, now);
+            } else if let Some(effect) = self.held.later.pop_front() {
+                self.deal_with(effect, now);
             } else {
                 return;
             }
+        }
+    }
+
+    fn deal_with(&mut self, effect: Effect, now: Now) {
+        match effect {
+            Effect::GivenUp(kind, what) => self.given_up(kind, &what, now),
+            Effect::ConfigChanged { before, sweeps_change } => {
+                self.config_changed(&before, sweeps_change, now);
+                self.step(Event::ConfigFollowed, now);
+            }
+            Effect::SpareNamed(exempt) => self.spare_named(exempt),
+            Effect::FindLogins => {
+                self.find_logins(now);
+                self.step(Event::LoginsFound, now);
+            }
+            Effect::AnswerLooked(Waits::Status(token), stale) => self.answer_status(token, stale, now),
+            Effect::AnswerLooked(Waits::Plan(token), stale) => self.plan(token, stale, now),
+            _ => {}
         }
     }
 
@@ -127,8 +146,16 @@ impl Engine {
                 tell_all(&tell, &[]);
             }
             Effect::Warn(warn) => return warn_terminals(warn),
-            Effect::Begin(id, job) => return self.run(id, job),
-            Effect::GivenUp(kind, what) => self.held.given_up.push_back((kind, what)),
+            Effect::Begin(id, job) => return self.run(id, job, now),
+            Effect::SeekDropIn => return Some(Event::DropInSeen(Path::new(drop_in::PATH).exists())),
+            Effect::TellHomes => self.tell_homes(),
+            Effect::KeepStateFiles { marker } => self.keep_state_files(marker),
+            // More than one thing follows from these: they are dealt with once everything else is carried out.
+            Effect::GivenUp(..)
+            | Effect::ConfigChanged { .. }
+            | Effect::SpareNamed(_)
+            | Effect::FindLogins
+            | Effect::AnswerLooked(..) => self.held.later.push_back(effect),
             Effect::KeepTraces(bytes) => kept::keep_traces(Path::new(TRACES), &bytes),
             Effect::ReadNotes => self.record_emergency_notes(now),
             Effect::OnRecord(covered) => self.others_on_record(covered),

@@ -17,7 +17,7 @@ use lockdown_core::{
 
 pub(crate) use lockdown_core::machine::jobs::Kind;
 
-use super::{Engine, Next, homes::Command, left_behind};
+use super::{Engine, Next, homes::Command, left_behind, reload};
 use crate::trigger::Reason;
 
 /// What a job brings.
@@ -59,12 +59,17 @@ impl Engine {
     }
 
     /// Begins what the core wants done. What comes of that at once.
-    pub(super) fn run(&mut self, id: JobId, job: Job) -> Option<Event> {
+    pub(super) fn run(&mut self, id: JobId, job: Job, now: Now) -> Option<Event> {
         match job {
             Job::LookBehind(look) => {
                 let question = self.question_behind(*look);
                 self.run_job(id, move || Event::LookedBehind(Box::new(left_behind::look(question))).into())
             }
+            Job::Check(check) => {
+                let check = self.check(*check, now);
+                self.run_job(id, move || check().into())
+            }
+            Job::ReadConfig(before) => self.run_job(id, move || Event::Loaded(Box::new(reload::read(&before))).into()),
         }
     }
 
@@ -98,6 +103,10 @@ impl Engine {
             Ok(Brought::Reason(reason)) => (Came::Back, Some(reason)),
             Err(_) => (Came::Panicked, None),
         };
+        if matches!(&came, Came::With(event) if matches!(**event, Event::Loaded(_))) {
+            // What is due is due by the configuration in force until now.
+            self.meet_schedule(now);
+        }
         self.step(Event::Job(id, came), now);
         match reason {
             Some(reason) if !is_late || is_done(&reason) => self.act(*reason, now),
@@ -108,14 +117,13 @@ impl Engine {
     /// A job was given up that the core does not follow itself.
     pub(super) fn given_up(&mut self, kind: Kind, what: &str, now: Now) {
         match kind {
-            Kind::Obstacles => self.check_lost(what, now),
-            Kind::Reload => self.reload_lost(what, now),
             Kind::World => self.look_lost(what, now),
             Kind::Listening => self.listening.ended(now.boot, now.boot),
             Kind::Ways => self.ways_unseen(what, now),
             Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
             Kind::Client | Kind::Quarantine | Kind::Rescue | Kind::Records | Kind::Admission | Kind::ReadBack => {}
-            Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing | Kind::LeftBehind | Kind::Homes => {}
+            Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
+            Kind::LeftBehind | Kind::Homes | Kind::Obstacles | Kind::Reload => {}
         }
     }
 }

@@ -133,7 +133,7 @@ impl Engine {
 
     /// Looks at the host as if nothing had been watched; the sweep goes on when that is done.
     pub(super) fn look_and_sweep(&mut self, now: Now) {
-        self.mode.looks.wanted = true;
+        self.core.checks.want();
         self.look_for(Then { settle: true, sweep: true }, now);
     }
 
@@ -200,7 +200,7 @@ impl Engine {
 
     fn after_look(&mut self, then: Then, now: Now) {
         if then.settle {
-            self.settle_mode(now);
+            self.core.settle_mode(now);
         }
         self.step(Event::Pass, now);
         for Waiting { allow, asker, token } in mem::take(&mut self.looks.waiting) {

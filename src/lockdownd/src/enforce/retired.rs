@@ -98,7 +98,6 @@ impl Engine {
         let exempt = self.core.config.accounts.exempt.clone();
         let gone: Vec<Account> =
             before.difference(&exempt).filter(|account| self.core.uid_of(account).is_some()).cloned().collect();
-        self.mode.looks.wanted |= *before != exempt;
         let mut changed = self.retired.drop_over(&exempt, now.wall) || self.retired.is_lost();
         for account in gone {
             tracing::warn!("{account} is not exempt any more; its keys let nobody in, and are kept until {until:.0}");

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use lockdown_core::machine::{mode::MarkerLeft, reload::ConfigState};
 use lockdown_core::{
     config::{self, Config},
     grants::Grants,
@@ -28,13 +29,12 @@ use record::{ArtifactType, Draft, Host};
 use tokio::sync::mpsc;
 
 use super::{
-    ConfigState, Engine,
+    Engine,
     carry_out::{Held, moment},
     homes::{Finding, Homes, HomesError, Setup},
     looks::named_accounts,
-    mode::ModeState,
     on_disk::LAST_COMMITS,
-    reload::{self, Reloads},
+    reload,
     retired::Retired,
     shipped::Shipped,
     ways::WaysState,
@@ -113,6 +113,7 @@ impl Engine {
         let named = named_accounts(&config, grants.into_iter().flat_map(Grants::open_ones), &sessions);
         let world = World::first(&named);
         let mut core = Core::new(config, world.around(None), boot_id, sessions, moment(now));
+        core.config_state = config_state;
         core.traces = kept::traces(Path::new(TRACES));
         let mut engine = Self {
             core,
@@ -120,10 +121,9 @@ impl Engine {
             ledger: None,
             held: Held::default(),
             kept: Kept::new(),
-            config_state,
             world: Arc::new(world),
             looks: super::looks::Looks::default(),
-            mode: ModeState::default(),
+            rescue: None,
             ways: WaysState::default(),
             users_sshds: super::users_sshd::Looks::default(),
             listening: super::listeners::Listening::at_start(),
@@ -143,7 +143,6 @@ impl Engine {
             reports,
             started_at: now.wall,
             last_sweep: None,
-            reloads: Reloads::default(),
             knocks: Knocks::default(),
             retired: Retired::default(),
             asked: Asked::default(),
@@ -209,7 +208,7 @@ impl Engine {
             self.homes = Some(start_homes(findings, Arc::clone(&self.writers))?);
         }
         self.put_config_in_force(now);
-        self.resume_mode(now);
+        self.core.resume_mode(marker_left(), now);
         if unread.is_none() {
             self.watch_left(now);
         }
@@ -279,14 +278,14 @@ impl Engine {
 
     /// Brings grants, sessions and files in line with the configuration that is now in force.
     pub(super) fn put_config_in_force(&mut self, now: Now) {
-        if let Some(refusal) = self.config_state.refused.clone() {
+        if let Some(refusal) = self.core.config_state.refused.clone() {
             self.core.recorder.note(Draft::new(
                 ArtifactType::ConfigRefused,
                 format!("started on the last good configuration: {refusal}"),
             ));
         }
-        if self.config_state.loaded_at == now.wall {
-            let sentence = if self.config_state.last_good {
+        if self.core.config_state.loaded_at == now.wall {
+            let sentence = if self.core.config_state.last_good {
                 "the last good configuration is in force"
             } else {
                 "the configuration is in force"
@@ -308,7 +307,7 @@ impl Engine {
             }
             self.core.recorder.note(draft);
         }
-        if !self.config_state.last_good {
+        if !self.core.config_state.last_good {
             let text = self.core.config.to_toml().into_bytes();
             self.write_state(LAST_GOOD, text, 0o600);
         }
@@ -377,6 +376,19 @@ pub(crate) fn renamed(name: &Host) -> String {
 /// The host's name by this configuration; nothing where none is to be had.
 fn name_of(config: &Config) -> Option<Host> {
     identity_by(&config.host.name).ok().map(|identity| identity.name)
+}
+
+/// The marker of enforce that the last run left.
+fn marker_left() -> MarkerLeft {
+    let path = control::gate::ENFORCING;
+    match fs::read(path) {
+        Ok(bytes) => MarkerLeft::Holds(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => MarkerLeft::Nothing,
+        Err(error) => {
+            tracing::error!(%error, "{path} cannot be read: the daemon goes on as if enforce had been on");
+            MarkerLeft::Unreadable
+        }
+    }
 }
 
 fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {

@@ -12,14 +12,10 @@ use crate::{disk::Store, kept::TRACES};
 const SOUND: u32 = 0o100_600;
 
 impl Engine {
-    /// Has the exempt accounts written, and in enforce the marker, where they are not as they must be.
-    pub(super) fn keep_state_files(&mut self) {
+    /// Has the exempt accounts written, and the marker of enforce, where they are not as they must be.
+    pub(super) fn keep_state_files(&mut self, marker: Option<Option<Vec<u8>>>) {
         self.keep_exempt_file();
-        // While enforce is being entered, whoever puts it in force writes the marker. Before the state is read it is not known.
-        if self.core.mode.is_entering || self.core.is_unread() {
-            return;
-        }
-        let marker = self.core.enforces().then(|| self.marker());
+        let Some(marker) = marker else { return };
         let keep = move |_: &mut Store| {
             if let Err(error) = marker.map_or_else(remove_marker, |marker| keep(control::gate::ENFORCING, &marker)) {
                 tracing::error!(%error, "{} cannot be put right", control::gate::ENFORCING);

@@ -40,7 +40,7 @@ impl Engine {
 
     /// Goes on with a sweep once the world has been looked at.
     pub(super) fn sweep_on(&mut self, now: Now) {
-        self.keep_state_files();
+        self.core.keep_state_files();
         self.core.back_grants(now);
         for session in self.core.sessions.live().to_vec() {
             if session.monitor.is_alive() {
@@ -63,7 +63,7 @@ impl Engine {
     pub(super) fn attest(&mut self, report: &SweepReport, seen: Result<&Seen, &str>, now: Now) {
         self.last_sweep = Some(now.wall);
         let next_by = self.core.schedule.next_sweep().and_then(|next| next.checked_add(ATTEST_WITHIN).ok());
-        let obstacles: Vec<String> = self.obstacles().iter().map(ToString::to_string).collect();
+        let obstacles: Vec<String> = self.core.obstacle_views();
         let sentence = format!(
             "sweep: accounts {}, key files {}, keys outside the store {}, removed {}, {}",
             report.accounts,

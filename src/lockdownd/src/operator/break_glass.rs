@@ -19,7 +19,7 @@ impl Engine {
     pub(super) fn try_break_glass(&mut self, token: Token, now: Now) {
         let exempt: Vec<Account> = self.core.exempt().iter().cloned().collect();
         let enforces = self.core.enforces();
-        let refused = self.config_state.refused.clone();
+        let refused = self.core.config_state.refused.clone();
         let knocks = self.knocks.clone();
         self.begin_job(Kind::Rescue, Some(token), now, move || {
             let mut accounts = Vec::new();

@@ -133,10 +133,10 @@ impl Engine {
             openssh: self.world.version(),
             started_at: self.started_at,
             config: control::ConfigState {
-                loaded_at: self.config_state.loaded_at,
+                loaded_at: self.core.config_state.loaded_at,
                 hash: self.core.config.digest.clone(),
-                last_good: self.config_state.last_good,
-                refused: self.config_state.refused.clone(),
+                last_good: self.core.config_state.last_good,
+                refused: self.core.config_state.refused.clone(),
             },
             accounts: self.world.accounts_count(),
             not_enumerated: self.world.not_enumerated().to_vec(),
@@ -158,7 +158,7 @@ impl Engine {
             emergency_sessions: sessions(|s| *s == S::Emergency),
             ways_open: self.ways.open(),
             quarantined: 0,
-            obstacles: self.obstacle_views(),
+            obstacles: self.core.obstacle_views(),
             ledger: self.ledger.as_ref().map(|ledger| LedgerState {
                 id: ledger.id.clone(),
                 seq: ledger.head.seq,
@@ -214,16 +214,16 @@ impl Engine {
                 "make room in /run (df -h /run), or end what nobody needs; it is tried again every few seconds";
             say(Severity::Crit, what, Some(remedy));
         }
-        for kept_out in self.obstacles().iter().filter(|obstacle| obstacle.keeps_all_out()) {
-            say(Severity::Crit, kept_out.to_string(), None);
+        for kept_out in self.core.obstacles().iter().filter(|obstacle| obstacle.keeps_all_out) {
+            say(Severity::Crit, kept_out.told.clone(), None);
         }
         if self.core.enforces() {
-            for obstacle in self.obstacles().iter().filter(|obstacle| !obstacle.keeps_all_out()) {
-                say(Severity::Crit, format!("enforce is weakened: {obstacle}"), None);
+            for obstacle in self.core.obstacles().iter().filter(|obstacle| !obstacle.keeps_all_out) {
+                say(Severity::Crit, format!("enforce is weakened: {}", obstacle.told), None);
             }
         } else if self.core.config.mode == control::Mode::Enforce {
             let what = "the configuration says enforce, and this host only observes";
-            let remedy = match self.obstacles().is_empty() {
+            let remedy = match self.core.obstacles().is_empty() {
                 true => "nothing that is known stands in its way any more: it is being put in force",
                 false => "lockdownctl plan lists what stands in the way",
             };
@@ -253,7 +253,7 @@ impl Engine {
                 format!("nobody is let in to {account}, which people have grants on: it has the user id of {other}");
             say(Severity::Err, what, Some(&remedy));
         }
-        for grant in &self.mode.not_honoured {
+        for grant in &self.core.checks.not_honoured {
             say(Severity::Warning, grant.clone(), None);
         }
         for (account, until) in self.retired.kept() {
@@ -278,7 +278,7 @@ impl Engine {
             let remedy = "systemctl restart lockdownd, when that may happen; or put the old name back and reload";
             say(Severity::Warning, format!("host.name has changed: {}", renamed(&name)), Some(remedy));
         }
-        if let Some(why) = &self.config_state.refused {
+        if let Some(why) = &self.core.config_state.refused {
             let remedy = "mend it, then systemctl reload lockdownd";
             say(Severity::Err, format!("the configuration was refused: {why}"), Some(remedy));
         }
@@ -290,11 +290,6 @@ impl Engine {
         let given = self.core.grants.open_ones().map(|grant| &grant.account);
         let rendered = self.core.config.rendered.iter().map(|grant| &grant.account);
         given.chain(rendered).filter_map(|account| Some((account, self.core.kept_for(account)?))).collect()
-    }
-
-    /// What stands in the way of enforcing, or weakens it, as an operator sees it.
-    pub(crate) fn obstacle_views(&self) -> Vec<String> {
-        self.obstacles().iter().map(ToString::to_string).collect()
     }
 
     /// Looks through the ledger for matching records beside the main thread, a bounded stretch at a time: `after` says how far

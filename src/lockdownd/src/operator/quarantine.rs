@@ -122,10 +122,10 @@ impl Engine {
     pub(crate) fn plan(&mut self, token: Token, stale: Option<Problem>, now: Now) {
         let mut answer = PlanAnswer {
             mode: if self.core.enforces() { control::Mode::Enforce } else { control::Mode::Observe },
-            obstacles: self.obstacle_views(),
+            obstacles: self.core.obstacle_views(),
             changes: self.planned(now),
             left_off: 0,
-            notes: self.mode.not_honoured.clone(),
+            notes: self.core.checks.not_honoured.clone(),
         };
         // What is not known stands in the way.
         answer.obstacles.extend(stale.map(|problem| problem.what));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use control::{Enforce, Refusal, RefusalCode};
-use lockdown_core::machine::Token;
+use lockdown_core::machine::{Event, Token};
 use lockdown_core::policy::time::{Deadline, Now};
 
 use super::Asker;
@@ -38,6 +38,7 @@ impl Engine {
         if let Some(id) = self.session_asking(&asker) {
             self.core.sessions.change(&id, |session| session.operators_own = true);
         }
-        self.begin_trial(Deadline::after(span, now), asker.actor, token, now);
+        let until = Deadline::after(span, now);
+        self.step(Event::Trial { until, actor: asker.actor, token }, now);
     }
 }
