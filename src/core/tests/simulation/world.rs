@@ -432,7 +432,8 @@ impl World {
             at_once = if next.is_zero() { at_once + 1 } else { 0 };
             assert!(at_once < 300, "it never rests: next {wall:?} {boot:?}");
             self.forward(next);
-            if later == Some(next) {
+            // Of what comes at the same moment, a deadline comes first: it is what must not be late.
+            if due != Some(next) {
                 self.what_came_later();
             } else {
                 self.log("a deadline".to_owned());
