@@ -272,27 +272,9 @@ impl Config {
         unjudged.judge()
     }
 
-    /// Whether whoever logs in to this account may forward their agent to it.
-    #[must_use]
-    pub fn may_forward_agents(&self, account: &Account) -> bool {
-        let holders = self.people.values().filter(|entry| entry.accounts.contains(account));
-        match self.accounts.agent_forwarding {
-            AgentForwarding::Own => holders.count() < 2,
-            AgentForwarding::Yes => true,
-            AgentForwarding::No => false,
-        }
-    }
-
-    /// What a login to this account needs beside a grant.
-    #[must_use]
-    pub fn required_of(&self, account: &Account) -> Demand {
-        self.accounts.require.on(account)
-    }
-
     /// That none of a person's keys is of a type that the account requires, in words.
     #[must_use]
-    pub fn unfit(&self, person: &Person, account: &Account) -> Option<String> {
-        let demand = self.required_of(account);
+    pub fn unfit(&self, person: &Person, account: &Account, demand: Demand) -> Option<String> {
         let keys = self.people.get(person).map_or(&[][..], |entry| entry.keys.as_slice());
         let fits = keys.iter().any(|key| demand.takes(key));
         (demand.hardware && !fits)

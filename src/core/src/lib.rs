@@ -17,3 +17,4 @@ pub mod sessions;
 pub mod sshd_log;
 pub mod traces;
 pub mod windows;
+pub mod writers;

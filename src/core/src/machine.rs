@@ -11,28 +11,37 @@ mod covered;
 mod effect;
 mod ending;
 mod farewell;
+pub mod found;
 mod giving;
 pub mod jobs;
 pub mod left_behind;
 mod login;
+pub mod looks;
 pub mod mode;
+pub mod notes;
 mod on_disk;
+pub mod past_gate;
 pub mod recorder;
 pub mod reload;
+pub mod retired;
 mod revoke;
 mod schedule;
 mod start;
 mod store;
+pub mod sweep;
 mod unstored;
+pub mod users_sshds;
 mod views;
+pub mod ways;
+mod written;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, SessionId};
 
 pub use self::{
@@ -51,12 +60,17 @@ pub use self::{
 };
 use self::{
     checks::Checks,
+    found::Then,
     jobs::Jobs,
     left_behind::Behind,
+    looks::Looks,
+    notes::Notes,
     on_disk::Unrecorded,
     recorder::Recorder,
     reload::{ConfigState, Reloads},
+    retired::Retired,
     store::Store,
+    ways::Ways,
 };
 use crate::{
     config::Config,
@@ -64,6 +78,7 @@ use crate::{
     grants::Grants,
     keys::store::ExpiryStyle,
     policy::{self, observation::Known, time::Now},
+    recent::RecentLogins,
     sessions::{Session, Sessions},
     traces::Traces,
 };
@@ -104,6 +119,16 @@ pub struct Core {
     reloads: Reloads,
     /// When sweeps and lockdowns are due.
     pub schedule: Schedule,
+    /// The lockdown that is due waits until it is known who is there.
+    lockdown_waits: bool,
+    /// When it was swept last.
+    pub last_sweep: Option<Timestamp>,
+    looks: Looks,
+    /// Accounts whose key files are left alone, though they are not exempt.
+    pub retired: Retired,
+    users_sshds: users_sshds::Looks,
+    /// The ways in.
+    pub ways: Ways,
     /// The grants.
     pub grants: Grants,
     grants_unsaved: bool,
@@ -113,6 +138,13 @@ pub struct Core {
     pub unread: Option<Unread>,
     /// The sessions.
     pub sessions: Sessions,
+    recent: RecentLogins,
+    /// What follows each look for connections that is under way.
+    after_logins: VecDeque<Then>,
+    /// Notes of the gate's.
+    pub notes: Notes,
+    /// When this run began.
+    pub started_at: Timestamp,
     /// Those from before whose connection was gone at the start, until it is known whether their end is to be noted.
     unclosed: Vec<Session>,
     /// Whether the table of sessions could be kept when that was tried last.
@@ -155,6 +187,12 @@ impl Core {
             config,
             around,
             mode: Mode::default(),
+            lockdown_waits: false,
+            last_sweep: None,
+            looks: Looks::default(),
+            retired: Retired::default(),
+            users_sshds: users_sshds::Looks::default(),
+            ways: Ways::default(),
             checks: Checks::default(),
             config_state: ConfigState { loaded_at: now.wall, last_good: false, refused: None },
             reloads: Reloads::default(),
@@ -163,6 +201,10 @@ impl Core {
             notes_ends: true,
             unread: None,
             sessions,
+            recent: RecentLogins::since(now.wall),
+            after_logins: VecDeque::new(),
+            notes: Notes::default(),
+            started_at: now.wall,
             unclosed: Vec::new(),
             sessions_kept: true,
             traces: Traces::default(),
@@ -195,9 +237,10 @@ impl Core {
     fn act(&mut self, event: Event, now: Now) {
         match event {
             Event::Login(asked) => self.login(*asked, now),
-            Event::Allow { token, asked, asker } => self.allow(*asked, &asker, token, now),
+            Event::Allow { token, asked, asker } => self.allow_after_look(asked, asker, token, now),
             Event::Revoke { token, asked, asker } => self.revoke(token, &asked, asker, now),
-            Event::Lockdown { token, asked, asker } => self.lockdown_asked(token, asked, asker, now),
+            // It ends connections too that came past the gate.
+            Event::Lockdown { token, asked, asker } => self.find_logins(Then::LockDown { token, asked, asker }),
             Event::Deadline => self.meet_deadlines(now),
             Event::ClockSet => self.clock_was_set(now),
             Event::Gone(session) => self.session_gone(&session, now),
@@ -211,12 +254,26 @@ impl Core {
             Event::Job(id, came) => self.job_came(id, came, now),
             Event::LookedBehind(looked) => self.looked_behind(*looked, now),
             Event::Traced(session, audit) => self.traced(&session, audit),
-            Event::Seen(around) => self.seen(around, now),
+            Event::Touched { anything } => self.touched(anything, now),
+            Event::Looked(looked) => self.looked(*looked, now),
+            Event::Heard(heard) => self.heard_who_listens(heard, now),
+            Event::UsersSshdLogged => self.users_sshd_logged(now),
+            Event::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
+            Event::Swept(swept) => self.swept(swept, now),
+            Event::WaysSeen(seen) => self.ways_seen(&seen, now),
+            Event::QuarantineNow { token, account, asker } => self.quarantine_now(token, account, asker, now),
+            Event::LoggedIn(seen) => self.logged_in(seen, now),
+            Event::OpenedBefore(session, login) => self.attribute(&session, &login),
+            Event::NotesRead(notes) => self.notes_read(notes, now),
+            Event::NotesGone(paths) => self.notes.are_gone(&paths),
+            Event::SessionsSeen(seen) => self.sessions_seen(seen, now),
+            Event::Note(draft, times) => self.note_found(draft, times, now),
             Event::Trial { until, actor, token } => self.begin_trial(until, actor, token, now),
             Event::Looks(whose) => self.answer_after_look(whose, now),
             Event::Checked(checked) => self.checked(*checked, now),
             Event::DropInSeen(stands) => self.drop_in_seen(stands, now),
-            Event::LoginsFound => self.logins_found(now),
+            Event::FindLogins => self.find_logins(Then::Rest),
+            Event::LoginsFound(found) => self.logins_found(found, now),
             Event::RescueTouched => self.rescue_touched(now),
             Event::Reload(asked) => self.reload(asked, now),
             Event::Loaded(loaded) => self.loaded(*loaded, now),
@@ -279,6 +336,10 @@ impl Core {
             self.jobs.due(),
             self.behind.due(),
             self.checks.due(),
+            self.looks.due(),
+            self.retired.due(),
+            self.users_sshds.due(),
+            self.ways.due(),
             self.mode.trial.map(|end| end.boot),
             self.retries.values().min().copied(),
         ];
@@ -293,12 +354,17 @@ impl Core {
         self.pass(now);
         self.cut_again(now);
         self.give_up_on_disk(now);
-        self.meet_lockdown(now);
+        self.meet_schedule(now);
         self.warn_sessions(now);
         self.end_trial_if_over(now);
         self.check_if_due(now);
         self.give_up_overdue_jobs(now);
         self.look_behind_if_due(now);
+        self.end_newness(now);
+        self.look_if_due(now);
+        self.answer_who_waited_for_look(now);
+        self.end_users_sshds_if_due(now);
+        self.attest_if_due(now);
     }
 
     /// The wall clock was set: what is over is ended, and everything is planned anew.
@@ -306,7 +372,8 @@ impl Core {
         let offset = offset(now);
         let step = offset - self.clock_offset;
         self.clock_offset = offset;
-        if step.unsigned_abs() >= SMALLEST_STEP.as_nanos() {
+        let is_step = step.unsigned_abs() >= SMALLEST_STEP.as_nanos();
+        if is_step {
             let seconds = i64::try_from(step / 1_000_000_000).unwrap_or(i64::MAX);
             let way = if step < 0 { "back" } else { "forward" };
             let sentence = format!("the wall clock was set {way} by {} s", seconds.unsigned_abs());
@@ -315,28 +382,26 @@ impl Core {
         // What it has jumped over is due; a warning, too.
         self.warned_to = self.warned_to.min(now.wall);
         self.pass(now);
-        self.meet_lockdown(now);
+        self.meet_schedule(now);
+        if step < 0 && is_step {
+            // The next sweep comes later than the last attestation has promised by `next_by`.
+            self.begin_sweep(now);
+        }
     }
 
-    /// How far the wall clock has been set since that was last acted on; nothing where that is too little to be recorded.
-    #[must_use]
-    pub fn clock_step(&self, now: Now) -> Option<SignedDuration> {
-        let step = offset(now) - self.clock_offset;
-        let nanoseconds = i64::try_from(step).unwrap_or(if step < 0 { i64::MIN } else { i64::MAX });
-        Some(SignedDuration::from_nanos(nanoseconds)).filter(|step| step.unsigned_abs() >= SMALLEST_STEP)
-    }
-
-    /// The host was looked at.
-    pub fn seen(&mut self, around: Around, now: Now) {
-        self.around = around;
-        self.back_grants(now);
-        self.pass(now);
+    /// What somebody has found who looks after homes is on record; what can be caused at will, summed up after the first.
+    fn note_found(&mut self, draft: Draft, times: Option<u64>, now: Now) {
+        match times {
+            Some(times) => self.recorder.note_often(draft, times, now),
+            None => self.recorder.note(draft),
+        }
+        self.commit(now);
     }
 
     /// Another configuration is in force. What is due is due by the one from before. Answers whether sweeps come by another
     /// pattern from now on.
     pub fn replace_config(&mut self, config: Config, now: Now) -> bool {
-        self.meet_lockdown(now);
+        self.meet_lockdown_knowing_logins(now);
         self.people = index_people(&config);
         let sweeps_change = self.schedule.change(&config, now);
         self.config = config;
@@ -446,6 +511,8 @@ fn offset(now: Now) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::policy::test_grants::{later, now};
 

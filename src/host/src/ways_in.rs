@@ -32,26 +32,12 @@ mod loaded;
 mod others;
 
 pub use close::{CloseError, Closed, close, current, proposal, undo};
+pub use lockdown_core::policy::ways_in::Question;
 
 /// How long all questions to sshd together may take, at some 10 ms each; what is not asked by then is told as unseen.
 const MAX_TIME: Duration = Duration::from_secs(30);
 /// Where an administrator's drop-ins go.
 const DROP_INS: &str = "/etc/ssh/sshd_config.d";
-
-/// What the answer depends on besides the host itself.
-#[derive(Debug, Clone)]
-pub struct Question {
-    /// Whether enforce is on.
-    pub enforces: bool,
-    /// Whether `accounts.no_exempt` says that no exempt account is wanted.
-    pub no_exempt: bool,
-    /// Whether somebody may be given root, or root is exempt.
-    pub root_is_wanted: bool,
-    /// The accounts that are never locked down.
-    pub exempt: Vec<Account>,
-    /// What is missing in sshd's log, one sentence.
-    pub missing_in_log: Option<String>,
-}
 
 /// Which configuration is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +71,7 @@ pub fn observe(question: &Question, what: As) -> Observed {
     let others = others::find(&listeners, &on_demand, &mut looker.unseen);
     let exempt = question.exempt.iter().map(exempt_account).collect();
     let (enforces, root_is_wanted, unseen) = (question.enforces, question.root_is_wanted, looker.unseen);
-    let missing_in_log = question.missing_in_log.clone();
-    Observed { enforces, root_is_wanted, sshds, others, exempt, unseen, missing_in_log }
+    Observed { enforces, root_is_wanted, sshds, others, exempt, unseen, missing_in_log: None }
 }
 
 struct Looker<'a> {

@@ -20,6 +20,7 @@ use std::{
 };
 
 use fanotify::{Changes, Event, FileId, Watch};
+pub use lockdown_core::writers::{Change, Seen, Writer, Written};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr},
@@ -27,7 +28,7 @@ use nix::{
 
 use super::{
     home_watch::{Names, push_closely},
-    processes::{self, Process, ProcessId},
+    processes::{self, Process},
 };
 
 /// The name under which systemd keeps the watch for the daemon.
@@ -41,30 +42,6 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// Directories that may be remembered besides twice those that are watched: who swaps theirs again and again makes new
 /// ones.
 pub const SPARE_DIRECTORIES: usize = 4096;
-
-/// A process that wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Writer {
-    /// Its pid.
-    pub pid: u32,
-    /// What was seen of it; nothing where it had ended before it could be looked at.
-    pub seen: Option<Seen>,
-}
-
-/// What was seen of a writer while its pid was its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Effective user id.
-    pub uid: u32,
-    /// The audit login uid: who logged in, whatever `su` and `sudo` came after.
-    pub login_uid: Option<u32>,
-    /// The audit session, one per login.
-    pub audit_session: Option<u32>,
-    /// Its program; nothing where it was ending.
-    pub exe: Option<PathBuf>,
-    /// The process itself and those above it, nearest first: sshd's for its connection is among them.
-    pub line: Vec<ProcessId>,
-}
 
 /// Where a file stood, by identities that nobody can forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,18 +59,6 @@ impl Whereabouts {
         Some(Self { directory: FileId::of(directory).ok()?, above, file })
     }
 }
-
-/// Who wrote a file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Written {
-    /// The writers, last one last; nothing in place of one whom the kernel did not name. Empty: unknown.
-    pub by: Vec<Option<Writer>>,
-    /// They are not known to have written the file, but made or moved the directory in which it stood.
-    pub directory: bool,
-}
-
-/// A change of configuration: which file, and who.
-pub type Change = (PathBuf, Option<Writer>);
 
 /// What one directory is remembered by.
 #[derive(Debug, Default)]

@@ -105,7 +105,8 @@ impl Store {
     /// What is known of the ledger now.
     #[must_use]
     pub fn known(&self) -> Known {
-        Known { owed: self.ledger.owed(), failing: self.failing.clone() }
+        let view = self.ledger.view();
+        Known { owed: view.owed, failing: self.failing.clone(), acknowledged: view.acknowledged, full: view.full }
     }
 
     /// Writes, and waits until it is on disk.

@@ -14,42 +14,28 @@ mod logins;
 mod looks;
 mod on_disk;
 mod reload;
-mod retired;
 mod shipped;
 mod shipping;
 mod sshd_log;
 mod start;
 mod state;
 mod store;
-mod sweep;
 mod unread;
-mod users_sshd;
-mod ways;
 mod world;
-mod written;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use lockdown_core::{
     machine::{Core, Event},
     penalties::Knocks,
     policy::time::Now,
-    recent::RecentLogins,
 };
 use lockdown_host::{key_store::KeyStore, readiness::RescueWatch, writers::Writers};
 use tokio::sync::mpsc;
 
-use self::{carry_out::Held, homes::Homes, shipped::Shipped, ways::WaysState, world::World};
-pub use self::{
-    checks::Checked, jobs::Brought, listeners::WhoListens, start::StartError, users_sshd::UsersSshds, ways::Seen,
-    world::Looked,
-};
+use self::{carry_out::Held, homes::Homes, listeners::Listeners, looks::ChangesTold, shipped::Shipped, world::World};
+pub use self::{checks::Checked, jobs::Brought, start::StartError, world::Looked};
 #[cfg(test)]
 pub(crate) use self::{
     on_disk::LAST_COMMITS,
@@ -85,15 +71,12 @@ pub struct Engine {
     pub(crate) held: Held,
     pub(crate) kept: Kept,
     pub(crate) world: Arc<World>,
-    pub(crate) looks: looks::Looks,
+    /// Whether other directories may have to be watched than before.
+    pub(crate) directories_moved: bool,
     /// Tells of changes of exempt accounts' key files.
     pub(crate) rescue: Option<RescueWatch>,
-    pub(crate) ways: WaysState,
-    pub(crate) users_sshds: users_sshd::Looks,
-    pub(crate) listening: listeners::Listening,
+    pub(crate) listeners: Listeners,
     pub(crate) came: left_behind::Came,
-    /// Notes of logins to exempt accounts whose records are on their way to the disk.
-    pub(crate) notes_under_way: BTreeSet<PathBuf>,
     pub(crate) shipped: Shipped,
     pub(crate) store: KeyStore,
     /// Once the state is read: the quarantine is part of it.
@@ -106,17 +89,12 @@ pub struct Engine {
     /// Once the state is read: up to where sshd's log was followed is part of it.
     pub(crate) follower: Option<Follower>,
     pub(crate) writers: Arc<Writers>,
-    /// Up to which change each part of the configuration has been told of.
-    pub(crate) changes_told: BTreeMap<&'static str, u64>,
-    pub(crate) recent: RecentLogins,
+    pub(crate) changes_told: ChangesTold,
     pub(crate) reasons: mpsc::Sender<Reason>,
     /// What is told of sshd's log: it waits until nobody else does.
     pub(crate) reports: mpsc::Sender<LogReport>,
-    pub(crate) started_at: Timestamp,
-    pub(crate) last_sweep: Option<Timestamp>,
     /// What has failed lately, for which sshd may shut addresses out.
     pub(crate) knocks: Knocks,
-    pub(crate) retired: retired::Retired,
     pub(crate) asked: Asked,
 }
 
@@ -135,12 +113,12 @@ impl Engine {
                 self.answer_login(question, gate, Some(maker), answer, now);
             }
             Reason::Disk => return self.disk_told(now),
-            Reason::NotesDropped(notes) => self.notes_dropped(&notes),
+            Reason::NotesDropped(notes) => self.step(Event::NotesGone(notes), now),
             Reason::LedgerBegun(begun) => self.ledger_begun(begun, now),
             Reason::Asked { request, peer, reply } => self.answer_operator(request, peer, reply, now),
             Reason::Deadline => self.meet_deadlines(now),
-            Reason::ClockSet => self.clock_was_set(now),
-            Reason::Tick => self.meet_schedule(now),
+            Reason::ClockSet => self.step(Event::ClockSet, now),
+            Reason::Tick => self.step(Event::Deadline, now),
             Reason::Reload => self.step(Event::Reload(None), now),
             Reason::Admitted { id, note } => self.admitted(id, note),
             Reason::Stop => {
@@ -153,16 +131,20 @@ impl Engine {
             Reason::Touched(Place::State) => self.core.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
             Reason::Touched(Place::Rescue | Place::Gate) => self.step(Event::RescueTouched, now),
-            Reason::Touched(place) => self.world_touched(place, now),
+            Reason::Touched(place) => self.step(Event::Touched { anything: place == Place::Anywhere }, now),
             Reason::Looked(looked) => self.looked(*looked, now),
-            Reason::Listening(listening) => self.heard_who_listens(listening, now),
+            Reason::Heard { heard, sshds } => {
+                self.listeners.sshds = sshds;
+                self.step(Event::Heard(heard), now);
+            }
             Reason::Job { id, brought } => return self.job_came(id, brought, now),
             Reason::Checked(checked) => self.checked(*checked, now),
-            Reason::WaysSeen(seen) => self.ways_seen(&seen, now),
-            Reason::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
             Reason::WaysClosed { outcome, asked } => self.ways_closed(outcome, asked, now),
             Reason::Gone(session) => self.step(Event::Gone(session), now),
-            Reason::LookAt(session) => self.look_at(&session, now),
+            Reason::LookAt(session) => {
+                let seen = self.see_sessions(&[session]);
+                self.step(Event::SessionsSeen(seen), now);
+            }
             Reason::Restored { outcome, asker, token } => self.restored(*outcome, asker, token, now),
         }
         if self.shipped.in_pieces { Next::Stop } else { Next::GoOn }
@@ -178,29 +160,12 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let (wall, boot) = self.core.next_deadline(now);
-        let looks = [
-            self.ways.due(),
-            self.ways.ungated,
-            self.users_sshds.due(),
-            self.listening.due(),
-            self.looks.due(),
-            self.asked.due(),
-            self.retired.due(),
-        ];
-        (wall, looks.into_iter().chain([boot]).flatten().min())
+        (wall, boot.into_iter().chain(self.asked.due()).min())
     }
 
     /// A deadline has passed on one of the clocks: everything that may be due is looked at.
     fn meet_deadlines(&mut self, now: Now) {
-        self.before_lockdown(now);
         self.step(Event::Deadline, now);
-        self.end_newness(now);
         self.answer_unasked(now);
-        self.meet_schedule(now);
-        self.attest_if_due(now);
-        self.look_if_due(now);
-        self.look_who_listens_if_due(now);
-        self.end_users_sshds_if_due(now);
-        self.find_ungated_if_due(now);
     }
 }

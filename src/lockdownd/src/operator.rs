@@ -14,7 +14,6 @@ mod trial;
 mod ways_in;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
-use lockdown_core::machine::Token;
 use lockdown_core::{
     machine::{Event, Waiting, checks::Waits},
     policy::time::Now,
@@ -45,16 +44,14 @@ impl Engine {
                 self.look_at_shipper(now);
                 return self.step(Event::Looks(Waits::Status(token)), now);
             }
-            Request::Allow(allow) => match self.allow_after_look(allow, asker, token, now) {
-                Some((allow, asker, token)) => return self.allow(allow, asker, token, now),
-                None => return,
-            },
+            Request::Allow(allow) => {
+                self.see_to_room(now);
+                return self.step(Event::Allow { token, asked: Box::new(allow), asker: asker.core() }, now);
+            }
             Request::Revoke(asked) => {
                 return self.step(Event::Revoke { token, asked, asker: asker.core() }, now);
             }
             Request::Lockdown(asked) => {
-                // It ends connections too that came past the gate.
-                self.find_logins(now);
                 return self.step(Event::Lockdown { token, asked, asker: asker.core() }, now);
             }
             Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, token, now),
@@ -63,8 +60,8 @@ impl Engine {
                 Err(Refusal::new(RefusalCode::NotPermitted, "only root may have the configuration read"))
             }
             Request::QuarantineNow(kept) => {
-                let response = self.quarantine_now(kept.account, asker, now);
-                return self.answer_on_record(token, response, now);
+                let asked = Event::QuarantineNow { token, account: kept.account, asker: asker.core() };
+                return self.step(asked, now);
             }
             Request::Grants(grants) => Ok(Answer::Grants(self.list_grants(&grants, now))),
             Request::Sessions => Ok(Answer::Sessions(self.list_sessions())),
@@ -76,12 +73,5 @@ impl Engine {
             Request::QuarantineShow(item) => return self.show_quarantined(item, token, now),
         };
         self.answer(token, answer);
-    }
-
-    /// Grants, or extends the same grant.
-    pub(crate) fn allow(&mut self, allow: control::Allow, asker: Asker, token: Token, now: Now) {
-        self.see_to_room(now);
-
-        self.step(Event::Allow { token, asked: Box::new(allow), asker: asker.core() }, now);
     }
 }

@@ -212,6 +212,9 @@ async fn take_turns(
         if !engine.disk.is_alive() {
             return Err("the thread that writes to the disk has ended".into());
         }
+        if !engine.listeners.is_alive() {
+            return Err("the thread that watches who listens has ended".into());
+        }
         if engine.follower.as_ref().is_some_and(|follower| !follower.is_alive()) {
             return Err("the thread that follows sshd's log has ended".into());
         }
@@ -227,7 +230,7 @@ async fn take_turns(
         }
         let reloaded = reloading && !engine.is_reloading();
         reloading = engine.is_reloading();
-        if moved || reloaded || engine.directories_moved() {
+        if moved || reloaded || engine.take_directories_moved() {
             schedules.follow(engine).await;
         }
         if reloaded {

@@ -22,11 +22,12 @@ use std::{
 
 use control::gate;
 use jiff::Timestamp;
-use lockdown_core::machine::{Token, jobs::JobId};
+use lockdown_core::machine::{Token, jobs::JobId, looks::Heard};
 use lockdown_host::{
     client,
     clock::{DeadlineTimer, Woke},
     peer::Peer,
+    processes::ProcessId,
 };
 use record::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -41,7 +42,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Brought, Checked, Looked, Seen, UsersSshds, WhoListens, homes::Finding},
+    enforce::{Brought, Checked, Looked, homes::Finding},
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
 
@@ -122,8 +123,13 @@ pub enum Reason {
     },
     /// The host was looked at, beside the main thread because that reads files and runs programs.
     Looked(Box<Looked>),
-    /// It was looked who listens, beside the main thread because that looks through `/proc`.
-    Listening(WhoListens),
+    /// Others listen for connections than before.
+    Heard {
+        /// What has changed.
+        heard: Heard,
+        /// The listeners of root's sshds now.
+        sshds: BTreeSet<ProcessId>,
+    },
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
     Checked(Box<Checked>),
     /// sshd was asked what it makes of an account that was granted.
@@ -133,10 +139,6 @@ pub enum Reason {
         /// What keeps people out of the account, if anything.
         note: Option<String>,
     },
-    /// Every way in was looked at, beside the main thread for the same reason.
-    WaysSeen(Box<Seen>),
-    /// Users' own SSH servers were looked for and ended, beside the main thread because it looks through `/proc`.
-    UsersSshdsEnded(UsersSshds),
     /// Ways in were closed, or opened again.
     WaysClosed {
         /// What came of it.

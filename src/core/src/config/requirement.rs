@@ -86,6 +86,16 @@ impl Demand {
         }
     }
 
+    /// What both ask for.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            second_method: self.second_method || other.second_method,
+            hardware: self.hardware || other.hardware,
+            pin: self.pin || other.pin,
+        }
+    }
+
     /// Whether anything beside a plain key is asked for.
     #[must_use]
     pub fn is_more_than_a_key(self) -> bool {

@@ -74,14 +74,22 @@ impl Terms {
 }
 
 impl Core {
-    /// Grants, or extends the same grant: that takes effect, and is answered, once it is on disk.
-    pub(super) fn allow(&mut self, asked: Allow, asker: &Asker, token: Token, now: Now) {
-        if let Err(refusal) = self.begin_allow(asked, asker, token, now) {
+    /// Grants, or extends the same grant: that takes effect, and is answered, once it is on disk. It was asked for at that
+    /// moment of the boot clock.
+    pub(super) fn allow(&mut self, asked: Allow, asker: &Asker, token: Token, at: Duration, now: Now) {
+        let until = at + PATIENCE;
+        if let Err(refusal) = self.begin_allow(asked, asker, (token, until), now) {
             self.push(Effect::Answer(token, Err(refusal)));
         }
     }
 
-    fn begin_allow(&mut self, asked: Allow, asker: &Asker, token: Token, now: Now) -> Result<(), Refusal> {
+    fn begin_allow(
+        &mut self,
+        asked: Allow,
+        asker: &Asker,
+        (token, until): (Token, Duration),
+        now: Now,
+    ) -> Result<(), Refusal> {
         self.state_is_read()?;
         let terms = self.judge_terms(&asked, asker, now)?;
         let same = self.grants.open_ones().find(|grant| {
@@ -107,14 +115,14 @@ impl Core {
             self.push(Effect::AnswerAllowed(token, Box::new(answer)));
             return Ok(());
         }
-        let required = self.config.required_of(&grant.account).for_record();
+        let required = self.required_of(&grant.account).for_record();
         let draft = created(&grant, before.as_ref(), asker, &terms.reason).with_some("required", required);
         let pending = PendingAllow {
             asked,
             terms,
             grant: grant.clone(),
             before: before.clone(),
-            until: Some(now.boot + PATIENCE),
+            until: Some(until),
             reply: Some(token),
         };
         let first = First::Allow(Box::new(pending));
@@ -273,12 +281,6 @@ impl Core {
         Err(keys.fold(refusal, |refusal, key| refusal.detail(format!("{} {}", key.algorithm(), key.fingerprint()))))
     }
 
-    /// That none of the person's keys is of a type that the account requires.
-    #[must_use]
-    pub fn unfit(&self, person: &Person, account: &Account) -> Option<String> {
-        self.config.unfit(person, account)
-    }
-
     fn unknown_account(&self, account: &Account) -> Refusal {
         // The accounts that systemd's source has are nobody's to make.
         let elsewhere: Vec<&str> =
@@ -294,7 +296,7 @@ impl Core {
             "create it in {elsewhere}, so that `getent passwd {account}` finds it, or name another with --account"
         ));
         // It may be there and not have been found.
-        for what in &self.around.not_seen_whole {
+        for what in self.not_seen_whole() {
             refusal = refusal.detail(format!("not seen whole: {what}"));
         }
         refusal
@@ -396,7 +398,7 @@ impl Core {
 
     /// What a person has to know who has other keys too, or needs more than one.
     fn which_keys(&self, grant: &Grant) -> Option<String> {
-        let demand = self.config.required_of(&grant.account);
+        let demand = self.required_of(&grant.account);
         let keys = self.config.people.get(&grant.person).map_or(&[][..], |entry| entry.keys.as_slice());
         let fit: Vec<String> =
             keys.iter().filter(|key| demand.takes(key)).map(|key| key.fingerprint().to_string()).collect();

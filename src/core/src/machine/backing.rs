@@ -67,7 +67,7 @@ impl Core {
             "{} may log in to {} until {:.0}, as {} says",
             grant.person, grant.account, grant.ends.wall, wanted.place
         );
-        let required = self.config.required_of(&grant.account).for_record();
+        let required = self.required_of(&grant.account).for_record();
         let draft = grant_created(&grant, sentence).with_some("required", required);
         let first = First::Rendered(grant.id.clone());
         if let Err(error) = self.give(grant, draft, first, now) {

@@ -14,6 +14,7 @@ use record::{Account, Actor, ArtifactType, Draft};
 
 use super::{
     Core, Effect, Token,
+    found::Then,
     jobs::{Job, Kind},
     mode::Obstacle,
 };
@@ -273,7 +274,7 @@ impl Core {
         let is_seek = matches!(task, Task::Seek);
         self.checks.task = Some(task);
         let Some(step) = step else {
-            return self.push(if is_seek { Effect::SeekDropIn } else { Effect::FindLogins });
+            return if is_seek { self.push(Effect::SeekDropIn) } else { self.find_logins(Then::Enter) };
         };
         self.checks.began = now.boot;
         let Checks { waited, waiting, .. } = &mut self.checks;
@@ -285,9 +286,7 @@ impl Core {
             no_exempt: self.config.accounts.no_exempt,
             marker: self.marker(),
         };
-        if let Some(id) = self.begin_job(Kind::Obstacles, None, now) {
-            self.push(Effect::Begin(id, Job::Check(Box::new(check))));
-        }
+        self.start_job(Kind::Obstacles, Job::Check(Box::new(check)), now);
     }
 
     /// A job is back: what is next is done, and whoever waited for it is answered.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    path::PathBuf,
 };
 
 use control::{AllowedAnswer, Records, Response, gate};
@@ -10,16 +11,24 @@ use jiff::Timestamp;
 use record::{Account, Draft, GrantId, SessionId};
 
 use super::{
-    Around, LoginAsked,
+    LoginAsked,
     allow::Asker,
     checks::{Checked, Waits},
     covered::Covered,
-    jobs::{self, Came, Job, JobId},
+    found::{LoginsFound, SessionsSeen},
+    jobs::{Came, Job, JobId},
     left_behind::LookedBehind,
+    looks::{Heard, Looked},
+    notes::NoteRead,
+    past_gate::LoggedIn,
     recorder::{Done, Known, Stated, Task, WorkId},
     reload::Loaded,
+    sweep::Swept,
+    users_sshds::UsersSshds,
+    ways::Seen,
 };
 use crate::{
+    attempts::Login,
     policy::{
         grant::End,
         time::{Deadline, Now},
@@ -111,8 +120,44 @@ pub enum Event {
     LookedBehind(Box<LookedBehind>),
     /// The connection of a session has this audit session.
     Traced(SessionId, u32),
-    /// The host was looked at.
-    Seen(Around),
+    /// Something of the host's configuration was touched, or `anything` may have been: it is to be looked at.
+    Touched {
+        /// Whether something may have been missed.
+        anything: bool,
+    },
+    /// The host was looked at; a job brings it.
+    Looked(Box<Looked>),
+    /// Others listen for connections than before.
+    Heard(Heard),
+    /// A user's own sshd has logged something.
+    UsersSshdLogged,
+    /// Users' own SSH servers were looked for and ended; a job brings it.
+    UsersSshdsEnded(UsersSshds),
+    /// The homes were swept.
+    Swept(Swept),
+    /// Every way in was looked at; a job brings it.
+    WaysSeen(Box<Seen>),
+    /// An operator wants the keys of an account gone that was exempt.
+    QuarantineNow {
+        /// Where the answer goes.
+        token: Token,
+        /// Which.
+        account: Account,
+        /// Who asks.
+        asker: Asker,
+    },
+    /// sshd says in its log that it let somebody in.
+    LoggedIn(LoggedIn),
+    /// What sshd had logged of a connection that was found later.
+    OpenedBefore(SessionId, Box<Login>),
+    /// The gate has left notes.
+    NotesRead(Vec<NoteRead>),
+    /// Notes were removed: they are on record.
+    NotesGone(BTreeSet<PathBuf>),
+    /// Sessions were looked at.
+    SessionsSeen(SessionsSeen),
+    /// Somebody who looks after homes has found what is to be on record, so many times; nothing: it cannot be caused at will.
+    Note(Draft, Option<u64>),
     /// An operator tries enforce, or prolongs the trial.
     Trial {
         /// When it ends.
@@ -128,8 +173,10 @@ pub enum Event {
     Checked(Box<Checked>),
     /// Whether sshd's drop-in stands there.
     DropInSeen(bool),
-    /// Every connection is in the table of sessions.
-    LoginsFound,
+    /// Every connection is to be in the table of sessions.
+    FindLogins,
+    /// Connections were looked for.
+    LoginsFound(LoginsFound),
     /// Something changed on which it depends whether exempt accounts can log in, or anybody else.
     RescueTouched,
     /// The configuration is to be read again; for an operator, or by a signal.
@@ -274,12 +321,41 @@ pub enum Effect {
     Warn(Warn),
     /// A job is to begin, beside whoever drives the core. Told of by [`Event::Job`], or never.
     Begin(JobId, Job),
-    /// A job that whoever drives the core has begun is given up: this is why.
-    GivenUp(jobs::Kind, String),
     /// Which audit sessions the connections of which grant had, to be kept in memory that outlives the daemon.
     KeepTraces(Vec<u8>),
-    /// The gate may have left notes of logins to exempt accounts.
+    /// The gate may have left notes of logins to exempt accounts. Told of by [`Event::NotesRead`].
     ReadNotes,
+    /// The gate has asked about this login, though nobody answered it.
+    KnowAsked {
+        /// sshd's process for it.
+        pid: i32,
+        /// When.
+        at: Timestamp,
+    },
+    /// This connection was found, and is not on record yet.
+    KnowFound {
+        /// sshd's process for it.
+        pid: i32,
+        /// When it began.
+        began: Timestamp,
+        /// When it was found.
+        found: Timestamp,
+    },
+    /// Whoever follows sshd's log need not tell of this login again.
+    LookedAtLogin(u64),
+    /// In [`LOOK_AGAIN`](super::past_gate::LOOK_AGAIN) this login is to be looked at again, so many times before. Told of by
+    /// [`Event::LoggedIn`].
+    LookAtLoginAgain(Box<Login>, u32),
+    /// These sessions are to be looked at. Told of by [`Event::SessionsSeen`].
+    LookAtSessions(Vec<SessionId>),
+    /// What the shipper has left is to be looked at.
+    HeedShipper,
+    /// What has been kept for long enough goes.
+    Prune,
+    /// Every home is to be looked at as if nothing had been watched. Told of by [`Event::Swept`].
+    SweepHomes,
+    /// The accounts that were exempt, to be kept for the next start.
+    KeepRetired(Vec<u8>),
     /// This is on record, beside what the core keeps itself.
     OnRecord(Covered),
     /// An operator's answer.
@@ -298,11 +374,9 @@ pub enum Effect {
         /// Whether sweeps come by another pattern.
         sweeps_change: bool,
     },
-    /// A configuration was refused because none of these could log in: their key files are left alone until one can.
-    SpareNamed(BTreeSet<Account>),
     /// Whether sshd's drop-in stands there is to be told by [`Event::DropInSeen`].
     SeekDropIn,
-    /// Every connection that is not in the table of sessions is to be put there. Told of by [`Event::LoginsFound`].
+    /// Connections that are not in the table of sessions are to be looked for. Told of by [`Event::LoginsFound`].
     FindLogins,
     /// Which key files there are, and whether they go, is to be told to whoever looks after homes.
     TellHomes,

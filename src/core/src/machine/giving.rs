@@ -56,6 +56,7 @@ impl Core {
             return false;
         }
         let (id, monitor) = (session.id.clone(), session.monitor);
+        self.recent.add(&session);
         self.sessions.add(session);
         self.watch(id.clone(), monitor);
         self.push(Effect::Opened(id));

@@ -3,13 +3,22 @@
 //! Each job has a limit. One that panics, cannot begin or is not back by then is given up: that is said, whoever asked is
 //! answered, and the same work may begin anew. What it brings later is not used, since it may be old.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use control::{Refusal, RefusalCode, Response};
-use record::{ArtifactType, Draft};
+use record::{Account, ArtifactType, Draft};
 
-use super::{Core, Effect, Event, Severity, Token, checks::Check, left_behind::LookBehind, schedule::ATTEST_WITHIN};
-use crate::{config::Accounts, policy::time::Now};
+use super::{
+    Core, Effect, Event, Severity, Token, checks::Check, found::OpenedBefore, left_behind::LookBehind,
+    schedule::ATTEST_WITHIN,
+};
+use crate::{
+    config::Accounts,
+    policy::{time::Now, ways_in::Question},
+};
 
 /// How many jobs that were given up may still be there. Past it no new one is begun.
 pub const MAX_GIVEN_UP: usize = 16;
@@ -23,8 +32,6 @@ pub struct JobId(pub u64);
 pub enum Kind {
     /// Looks at accounts and at sshd's and PAM's configuration.
     World,
-    /// Looks who listens for connections.
-    Listening,
     /// Reads the quarantine.
     Quarantine,
     /// Whether exempt accounts could log in, for an operator.
@@ -64,7 +71,6 @@ impl Kind {
     fn does(self) -> &'static str {
         match self {
             Self::World => "looks at accounts and configuration",
-            Self::Listening => "looks who listens for connections",
             Self::Quarantine => "reads the quarantine",
             Self::Rescue => "tries exempt accounts for an operator",
             Self::Obstacles => "looks at what stands in the way of enforce",
@@ -90,7 +96,7 @@ impl Kind {
         Duration::from_secs(match self {
             Self::Client => 10,
             Self::Restore | Self::Records | Self::Quarantine | Self::Reload | Self::Admission => 30,
-            Self::World | Self::Listening | Self::LeftBehind => 60,
+            Self::World | Self::LeftBehind => 60,
             Self::Obstacles | Self::Rescue | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
             Self::Homes => ATTEST_WITHIN.as_secs().unsigned_abs(),
@@ -103,6 +109,14 @@ impl Kind {
 pub enum Job {
     /// Looks for what was left behind. Brings [`Event::LookedBehind`].
     LookBehind(Box<LookBehind>),
+    /// Looks at the host; the name service is asked for these accounts. Brings [`Event::Looked`].
+    Look(BTreeSet<Account>),
+    /// Ends users' own SSH servers, but those of these user ids. Brings [`Event::UsersSshdsEnded`].
+    EndUsersSshds(BTreeSet<u32>),
+    /// Looks at every way in. Brings [`Event::WaysSeen`].
+    LookAtWays(Question),
+    /// Reads back what sshd has logged of these. Each is told of by [`Event::OpenedBefore`].
+    ReadBack(Vec<OpenedBefore>),
     /// Looks at what stands in the way of enforce, or changes sshd's drop-in. Brings [`Event::Checked`].
     Check(Box<Check>),
     /// Reads the configuration, and where these exempt accounts were in force, whether nobody could come to the rescue with the
@@ -218,6 +232,13 @@ impl Core {
         begun
     }
 
+    /// Has whoever drives the core begin a job, for nobody who asked.
+    pub(super) fn start_job(&mut self, kind: Kind, job: Job, now: Now) {
+        if let Some(id) = self.begin_job(kind, None, now) {
+            self.push(Effect::Begin(id, job));
+        }
+    }
+
     /// A job is over: what it brings is acted on, unless it was given up before.
     pub(super) fn job_came(&mut self, id: JobId, came: Came, now: Now) {
         let Some(UnderWay { kind, asked, .. }) = self.jobs.back(id) else { return self.came_late(came, now) };
@@ -235,10 +256,11 @@ impl Core {
 
     /// What a job has changed on the host is on record, however late it comes.
     fn came_late(&mut self, came: Came, now: Now) {
-        if let Came::With(event) = came
-            && let Event::LookedBehind(looked) = *event
-        {
-            self.looked_behind_late(*looked, now);
+        let Came::With(event) = came else { return };
+        match *event {
+            Event::LookedBehind(looked) => self.looked_behind_late(*looked, now),
+            Event::UsersSshdsEnded(found) => self.record_ended_sshds(found, now),
+            _ => {}
         }
     }
 
@@ -264,7 +286,11 @@ impl Core {
             Kind::Reload => self.reload_lost(&what, now),
             Kind::LeftBehind => self.not_looked_behind(&what, now),
             Kind::Homes => self.sweep_lost(&what, now),
-            _ => self.push(Effect::GivenUp(kind, what)),
+            Kind::World => self.look_lost(&what, now),
+            Kind::Ways => self.ways_unseen(&what, now),
+            Kind::UsersSshds => self.users_sshds_lost(now),
+            Kind::Client | Kind::Quarantine | Kind::Rescue | Kind::Records | Kind::Admission | Kind::ReadBack => {}
+            Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
         }
     }
 

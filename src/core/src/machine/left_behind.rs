@@ -243,9 +243,7 @@ impl Core {
         let look = self.question_behind(&wishes, now);
         self.behind.forget = false;
         self.behind.under_way = Some(wishes);
-        if let Some(id) = self.begin_job(Kind::LeftBehind, None, now) {
-            self.push(Effect::Begin(id, Job::LookBehind(Box::new(look))));
-        }
+        self.start_job(Kind::LeftBehind, Job::LookBehind(Box::new(look)), now);
     }
 
     fn question_behind(&self, wishes: &BTreeMap<GrantId, Wish>, now: Now) -> LookBehind {

@@ -289,7 +289,7 @@ impl Core {
     fn judge(&self, asked: &LoginAsked, account: &Account, source: &Source, now: Now) -> Result<Admitted, Refused> {
         self.judge_shared(account)?;
         let auth_info = asked.question.auth_info.as_deref().unwrap_or_default();
-        let demand = self.config.required_of(account);
+        let demand = self.required_of(account);
         let attempt = Attempt { account, uid: self.uid_of(account), auth_info, demand, address: source.address };
         let admitted = login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)?;
         let Some(maker) = &asked.made_here else { return Ok(admitted) };
@@ -349,7 +349,7 @@ impl Core {
 
     /// What the account required of a login that stands on a grant; nothing where a key did.
     fn required_words(&self, session: &Session) -> Option<Vec<&'static str>> {
-        session.grant().and_then(|_| self.config.required_of(&session.account).for_record())
+        session.grant().and_then(|_| self.required_of(&session.account).for_record())
     }
 
     fn record_emergency(&mut self, question: &Question, account: &Account, now: Now) {

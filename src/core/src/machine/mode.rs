@@ -143,7 +143,9 @@ impl Core {
     /// Begins what the mode needs next, unless something is under way.
     pub(super) fn advance_mode(&mut self, now: Now) {
         while !self.checks.is_busy() {
-            if let Some(entry) = self.checks.tries.pop_front() {
+            // Where enforce is to be left, whoever tries it enters it anew, with a look at what stands in the way.
+            let may_try = self.is_wanted() || !self.mode.enforces || !self.checks.touched;
+            if may_try && let Some(entry) = self.checks.tries.pop_front() {
                 self.try_entry(entry, now);
             } else if std::mem::take(&mut self.checks.touched) {
                 self.bring_about(now);
@@ -155,7 +157,8 @@ impl Core {
         }
     }
 
-    fn is_wanted(&self) -> bool {
+    /// Whether enforce is, by the configuration or for a trial.
+    pub(super) fn is_wanted(&self) -> bool {
         self.config.mode == control::Mode::Enforce || self.mode.trial.is_some()
     }
 
@@ -248,7 +251,7 @@ impl Core {
 
     /// Who is there is known, and enforce is entered. Keys first, then the gate, then sshd: nobody with a grant is refused in
     /// between.
-    pub(super) fn logins_found(&mut self, now: Now) {
+    pub(super) fn enter_knowing_logins(&mut self, now: Now) {
         let Some(entry) = self.checks.take_entry() else { return };
         self.mode.since = Some(now.boot);
         self.mode.enforces = true;
@@ -380,4 +383,111 @@ fn not_ready(obstacles: Vec<String>) -> Refusal {
     let refusal = Refusal::new(RefusalCode::NotReady, "enforce would not be safe on this host yet")
         .hint("mend these, then try again:");
     obstacles.into_iter().fold(refusal, Refusal::detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        machine::{
+            Around, Event, Moment,
+            checks::{Check, Checked, Step, Waits},
+            jobs::{Came, Job, JobId},
+            reload::{Loaded, takes_away},
+        },
+        policy::test_grants::now,
+        sessions::Sessions,
+    };
+
+    const MOMENT: fn() -> Moment = || Moment { now: now(), random: 1 };
+
+    fn config(mode: &str, exempt: &str) -> Config {
+        let text = format!("mode = \"{mode}\"\n[accounts]\nexempt = [\"{exempt}\"]\n");
+        Config::parse(&[("config.toml", &text)]).expect("good")
+    }
+
+    /// A core in enforce, and the look under way that it began with.
+    fn in_enforce() -> (Core, JobId) {
+        let mut core = Core::new(
+            config("enforce", "breakglass"),
+            Around::default(),
+            "boot".to_owned(),
+            Sessions::default(),
+            MOMENT(),
+        );
+        core.resume_mode(MarkerLeft::Holds(b"{}".to_vec()), now());
+        let effects = core.take_effects(now());
+        let (id, check) = check_in(effects).expect("what is in force is looked at");
+        assert_eq!(check.step, Step::Put);
+        (core, id)
+    }
+
+    fn check_in(effects: Vec<Effect>) -> Option<(JobId, Box<Check>)> {
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Begin(id, Job::Check(check)) => Some((id, check)),
+            _ => None,
+        })
+    }
+
+    fn looked(core: &mut Core, id: JobId) -> Vec<Effect> {
+        let checked = Checked {
+            put: Ok(()),
+            obstacles: Vec::new(),
+            not_honoured: Vec::new(),
+            exempt_keys: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            is_watched: true,
+        };
+        core.step(Event::Job(id, Came::With(Box::new(Event::Checked(Box::new(checked))))), MOMENT())
+    }
+
+    /// Has a configuration put in force; answers with the accounts that it was judged against.
+    fn reload(core: &mut Core, config: Config, locks_out: Option<&str>) -> crate::config::Accounts {
+        let begun = core.step(Event::Reload(None), MOMENT()).into_iter().find_map(|effect| match effect {
+            Effect::Begin(id, Job::ReadConfig(before)) => Some((id, before)),
+            _ => None,
+        });
+        let (id, before) = begun.expect("it is read");
+        let loaded = Loaded { config: Ok(config), locks_out: locks_out.map(str::to_owned) };
+        let effects = core.step(Event::Job(id, Came::With(Box::new(Event::Loaded(Box::new(loaded))))), MOMENT());
+        if effects.iter().any(|effect| matches!(effect, Effect::ConfigChanged { .. })) {
+            core.step(Event::ConfigFollowed, MOMENT());
+        }
+        *before
+    }
+
+    #[test]
+    fn whoever_tries_enforce_while_it_is_to_be_left_enters_it_anew_with_a_look() {
+        let (mut core, under_way) = in_enforce();
+        reload(&mut core, config("observe", "nokey"), None);
+        let until = Deadline::after(Duration::from_secs(25), now());
+        let effects = core.step(Event::Trial { until, actor: Actor::default(), token: Token(7) }, MOMENT());
+        assert!(check_in(effects).is_none() && core.mode.trial.is_none(), "it waits for the look under way");
+        let (id, check) = check_in(looked(&mut core, under_way)).expect("enforce is left first");
+        assert_eq!((check.step, core.mode.trial), (Step::TakeOut, None));
+        let (_, check) = check_in(looked(&mut core, id)).expect("and then tried");
+        assert_eq!((check.step, core.enforces()), (Step::LookBefore, false));
+    }
+
+    #[test]
+    fn a_reload_back_to_enforce_before_it_was_left_is_judged_whatever_was_accepted_meanwhile() {
+        let (mut core, _) = in_enforce();
+        reload(&mut core, config("observe", "nokey"), None);
+        let back = config("enforce", "nokey");
+        let before = reload(&mut core, back.clone(), Some("it has no keys"));
+        assert!(takes_away(&before, &back.accounts), "it is judged");
+        assert_eq!(core.config.mode, control::Mode::Observe, "and refused");
+        assert!(core.config_state.refused.is_some());
+    }
+
+    #[test]
+    fn a_look_that_somebody_waits_for_is_no_reason_to_leave_enforce() {
+        let (mut core, under_way) = in_enforce();
+        core.step(Event::Looks(Waits::Status(Token(1))), MOMENT());
+        let (_, check) = check_in(looked(&mut core, under_way)).expect("a fresh look");
+        assert_eq!(check.step, Step::LookInForce);
+    }
 }

@@ -115,6 +115,11 @@ impl Recorder {
         self.known.is_some()
     }
 
+    /// What is known of the ledger, once it is open.
+    pub(super) fn known(&self) -> Option<&Known> {
+        self.known.as_ref()
+    }
+
     /// Why the ledger cannot be written or opened, while it cannot.
     #[must_use]
     pub fn failing(&self) -> Option<&str> {

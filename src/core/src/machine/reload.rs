@@ -83,10 +83,10 @@ impl Core {
         }
         self.reloads.again = false;
         self.reloads.waited.append(&mut self.reloads.waiting);
-        let before = self.config.accounts.clone();
-        if let Some(id) = self.begin_job(Kind::Reload, None, now) {
-            self.push(Effect::Begin(id, Job::ReadConfig(Box::new(before))));
-        }
+        let mut before = self.config.accounts.clone();
+        // The exempt accounts of one that leaves enforce were taken unseen: whatever stays in enforce is looked at.
+        before.no_exempt |= self.enforces() && !self.is_wanted();
+        self.start_job(Kind::Reload, Job::ReadConfig(Box::new(before)), now);
     }
 
     /// The files were read. A configuration that does not check out, or would lock everybody out, never replaces the one in
@@ -108,7 +108,7 @@ impl Core {
                         let what = "the configuration is refused, and the one from before stays in force";
                         self.say(Severity::Err, format!("{what}: {why}"));
                         self.refuse_config(why.clone(), &[why], 1, now);
-                        self.push(Effect::SpareNamed(config.accounts.exempt));
+                        self.spare_named(config.accounts.exempt);
                         self.reload_dealt_with(now);
                     }
                     None => self.put_new_config_in_force(config, now),

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use record::{ArtifactType, Draft, GrantId};
 
-use super::{Core, Ending};
+use super::{Core, Ending, found::Then};
 use crate::{
     config::Config,
     policy::{
@@ -102,8 +102,16 @@ impl Schedule {
 }
 
 impl Core {
-    /// Carries out the scheduled lockdown that is due, if one is.
-    pub fn meet_lockdown(&mut self, now: Now) {
+    /// Carries out the scheduled lockdown that is due, if one is, once it is known who is there: it ends connections too that
+    /// came past the gate.
+    pub(super) fn meet_lockdown(&mut self, now: Now) {
+        if self.schedule.lockdown_is_due(now) && !std::mem::replace(&mut self.lockdown_waits, true) {
+            self.find_logins(Then::MeetLockdown);
+        }
+    }
+
+    pub(super) fn meet_lockdown_knowing_logins(&mut self, now: Now) {
+        self.lockdown_waits = false;
         if let Some(due) = self.schedule.take_lockdown(now) {
             self.scheduled_lockdown(&self.open_grants(), due, now);
         }

@@ -145,6 +145,7 @@ impl Core {
 
     /// Sessions from before are watched, and cut again if they were to end; those whose connection is gone are live no more.
     pub fn watch_left(&mut self, is_there: impl Fn(ProcessId) -> bool, now: Now) {
+        self.sessions.live().iter().for_each(|session| self.recent.add(session));
         for Session { id, monitor, ending, .. } in self.sessions.live().to_vec() {
             if !is_there(monitor) {
                 self.unclosed.extend(self.sessions.gone(&id));

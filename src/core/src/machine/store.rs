@@ -10,6 +10,7 @@ use record::{Account, GrantId, Person};
 
 use super::{Core, Effect, Severity, StoreSeen, unstored::Unstored};
 use crate::{
+    config::{AgentForwarding, Demand},
     keys::{person::PersonKey, store::ExpiryStyle},
     policy::{
         self,
@@ -193,12 +194,56 @@ impl Core {
 
     fn wanted_of<'a>(&'a self, grants: impl Iterator<Item = &'a Grant>, now: Now) -> Wanted {
         let keys_of = |person: &Person| self.keys_of(person);
+        let holders = self.holders();
         let rules = |account: &Account| Rules {
-            may_forward_agents: self.config.may_forward_agents(account),
-            demand: self.config.required_of(account),
+            may_forward_agents: match self.config.accounts.agent_forwarding {
+                AgentForwarding::Own => holders.get(&self.by_uid(account)).is_none_or(|many| *many < 2),
+                AgentForwarding::Yes => true,
+                AgentForwarding::No => false,
+            },
+            demand: self.required_of(account),
         };
         let style = self.around.style.as_ref().unwrap_or(&ExpiryStyle::Utc);
         policy::store::wanted(grants, keys_of, rules, style, now)
+    }
+}
+
+/// An account, by whatever name: to the kernel two that have one user id are one.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ByUid<'a> {
+    Uid(u32),
+    /// One that there is not.
+    Name(&'a Account),
+}
+
+impl Core {
+    fn by_uid<'a>(&self, account: &'a Account) -> ByUid<'a> {
+        self.uid_of(account).map_or(ByUid::Name(account), ByUid::Uid)
+    }
+
+    /// How many people may be given each account.
+    fn holders(&self) -> BTreeMap<ByUid<'_>, usize> {
+        let mut holders = BTreeMap::new();
+        for person in self.config.people.values() {
+            let theirs: BTreeSet<ByUid<'_>> = person.accounts.iter().map(|account| self.by_uid(account)).collect();
+            theirs.into_iter().for_each(|account| *holders.entry(account).or_default() += 1);
+        }
+        holders
+    }
+
+    /// What a login to this account needs beside a grant: all that is required of it by any of its names.
+    #[must_use]
+    pub fn required_of(&self, account: &Account) -> Demand {
+        let require = &self.config.accounts.require;
+        let itself = self.by_uid(account);
+        let others = require.of.keys().filter(|other| *other != account && self.by_uid(other) == itself);
+        others.fold(require.on(account), |demand, other| demand.and(require.on(other)))
+    }
+
+    /// That none of a person's keys is of a type that the account requires, in words.
+    #[must_use]
+    pub fn unfit(&self, person: &Person, account: &Account) -> Option<String> {
+        self.config.unfit(person, account, self.required_of(account))
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use control::WayState;
+use record::Account;
 
 mod bounded;
 mod closing;
@@ -190,6 +191,19 @@ pub struct ExemptAccount {
     pub account: String,
     /// Each key file of its own, with the fingerprints of the keys in it.
     pub keys: Vec<(String, Vec<String>)>,
+}
+
+/// What the answer depends on besides the host itself.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whether enforce is on.
+    pub enforces: bool,
+    /// Whether `accounts.no_exempt` says that no exempt account is wanted.
+    pub no_exempt: bool,
+    /// Whether somebody may be given root, or root is exempt.
+    pub root_is_wanted: bool,
+    /// The accounts that are never locked down.
+    pub exempt: Vec<Account>,
 }
 
 /// What was observed.

@@ -8,14 +8,19 @@ use std::{
 use control::{Answer, gate};
 use jiff::Timestamp;
 use lockdown_core::{
-    machine::{Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token, checks::Waits, recorder},
-    sessions::{Ended, How, Session, Sessions},
+    machine::{
+        Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token,
+        checks::Waits,
+        found::{LoginsFound, SessionsSeen},
+        recorder,
+    },
+    sessions::{Ended, How, Session, Sessions, Uses},
 };
-use record::{Account, ArtifactType};
+use record::{Account, ArtifactType, SessionId};
 
 use super::{
     disk::{self, Disk, Run},
-    world::{ACCOUNTS, Later, World, around, config},
+    world::{ACCOUNTS, Later, World, config},
 };
 
 /// When the last scheduled lockdown was due that the disk has not taken.
@@ -29,7 +34,7 @@ impl World {
         let live: Vec<Session> = serde_json::from_slice(&self.run.sessions).unwrap_or_default();
         let boot = format!("boot-{}", self.boots);
         let moment = self.moment();
-        self.core = Core::new(config(self.config), around(None), boot, Sessions::left(live), moment);
+        self.core = Core::new(config(self.config), self.etc.around(), boot, Sessions::left(live), moment);
         if let Some(traces) = &self.run.traces {
             self.core.traces = serde_json::from_slice(traces).expect("what was written is read");
         }
@@ -207,7 +212,9 @@ impl World {
             }
             Effect::Begin(id, job) => return self.begin(id, job),
             Effect::SeekDropIn => return Some(Event::DropInSeen(self.etc.drop_in)),
-            Effect::FindLogins => return Some(Event::LoginsFound),
+            Effect::FindLogins => return Some(Event::LoginsFound(LoginsFound::default())),
+            Effect::LookAtSessions(ids) => return Some(Event::SessionsSeen(self.see_sessions(ids))),
+            Effect::SweepHomes => self.in_a_moment(2_000, Later::Swept),
             Effect::TellHomes => self.homes_are_told(),
             Effect::KeepStateFiles { marker } => {
                 if let Some(marker) = marker {
@@ -240,8 +247,13 @@ impl World {
             Effect::AnswerGate { token, answer, .. } => self.gate_answered(token, &answer),
             Effect::Say(_, what) => self.log(format!("says: {what}")),
             Effect::Comes(_)
-            | Effect::GivenUp(..)
-            | Effect::SpareNamed(_)
+            | Effect::KnowAsked { .. }
+            | Effect::KnowFound { .. }
+            | Effect::LookedAtLogin(_)
+            | Effect::LookAtLoginAgain(..)
+            | Effect::HeedShipper
+            | Effect::Prune
+            | Effect::KeepRetired(_)
             | Effect::Tell(_)
             | Effect::ReadNotes
             | Effect::OnRecord(_)
@@ -250,6 +262,13 @@ impl World {
             | Effect::ReadRecords(..) => {}
         }
         None
+    }
+
+    fn see_sessions(&self, ids: Vec<SessionId>) -> SessionsSeen {
+        let monitor = |id: &SessionId| self.core.sessions.get(id).map(|session| session.monitor);
+        let is_alive = |id: &SessionId| monitor(id).is_some_and(|monitor| self.alive.contains(&monitor));
+        let (live, gone): (Vec<_>, Vec<_>) = ids.into_iter().partition(is_alive);
+        SessionsSeen { gone, live: live.into_iter().map(|id| (id, Uses::default(), None)).collect() }
     }
 
     fn put(&mut self, account: &Account, bytes: Option<Vec<u8>>) {

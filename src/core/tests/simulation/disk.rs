@@ -73,7 +73,8 @@ impl Disk {
     }
 
     pub(crate) fn known(&self) -> Known {
-        Known { owed: self.owed.len(), failing: (!self.owed.is_empty()).then(|| "read-only".to_owned()) }
+        let failing = (!self.owed.is_empty()).then(|| "read-only".to_owned());
+        Known { owed: self.owed.len(), failing, ..Known::default() }
     }
 
     /// Opens the store, where that can be done.

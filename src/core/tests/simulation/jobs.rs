@@ -9,8 +9,11 @@ use control::{Answer, RefusalCode};
 use lockdown_core::machine::{
     Event, Token,
     jobs::{Came, Job, JobId, Kind, MAX_GIVEN_UP},
-    left_behind::{GoesOn, LookBehind, Looked, LookedBehind},
+    left_behind::{self, GoesOn, LookBehind, LookedBehind},
+    looks::Looked,
+    users_sshds::UsersSshds,
 };
+use lockdown_core::policy::ways_in::Observed;
 use record::{ArtifactType, GrantId};
 
 use super::world::{Later, World};
@@ -70,6 +73,13 @@ impl World {
                 }
                 came
             }
+            Job::Look(_) => {
+                let looked = Looked { around: self.etc.around(), ..Looked::default() };
+                Came::With(Box::new(Event::Looked(Box::new(looked))))
+            }
+            Job::EndUsersSshds(_) => Came::With(Box::new(Event::UsersSshdsEnded(UsersSshds::default()))),
+            Job::LookAtWays(_) => Came::With(Box::new(Event::WaysSeen(Box::new(Observed::default().into())))),
+            Job::ReadBack(_) => Came::Back,
         };
         self.let_run(id, came);
         None
@@ -153,7 +163,7 @@ impl World {
             let goes_on = GoesOn { pid: 1, program: None, by: "session" };
             let goes_on = if alive && !look.ends { vec![goes_on] } else { Vec::new() };
             let ended = u64::from(alive && look.ends);
-            cases.push(Looked {
+            cases.push(left_behind::Looked {
                 id: case.id,
                 alive,
                 ended,

@@ -6,7 +6,7 @@ use control::Mode;
 use lockdown_core::{
     config::Accounts,
     machine::{
-        Event, Token,
+        Around, Event, Token,
         checks::{Check, Checked, Step, Waits},
         mode::{MarkerLeft, Obstacle},
         reload::{Loaded, takes_away},
@@ -15,7 +15,7 @@ use lockdown_core::{
 };
 use record::Actor;
 
-use super::world::{World, config};
+use super::world::{World, around, config};
 
 /// How long an operator who tries enforce waits at most: several jobs may have to be given up before.
 const TRIED: Duration = Duration::from_secs(1_200);
@@ -33,6 +33,8 @@ pub(crate) struct Etc {
     pub(crate) in_the_way: bool,
     /// sshd does not take the drop-in.
     pub(crate) put_fails: bool,
+    /// An account that there is not.
+    pub(crate) without: Option<&'static str>,
     /// Whether any exempt account could log in.
     pub(crate) rescue_works: bool,
     /// The drop-in was taken away last, which the core may not know yet.
@@ -50,10 +52,15 @@ impl Etc {
             marker,
             in_the_way: false,
             put_fails: false,
+            without: None,
             rescue_works: true,
             is_leaving: false,
             locks_out: false,
         }
+    }
+
+    pub(crate) fn around(&self) -> Around {
+        around(self.without)
     }
 
     pub(crate) fn marker_left(&self) -> MarkerLeft {

@@ -14,6 +14,7 @@ use lockdown_core::{
     machine::{
         Around, Asker, Core, Event, LoginAsked, Moment, Token,
         jobs::{Came, JobId},
+        sweep::Swept,
     },
     policy::{
         grant::{Grant, Origin},
@@ -83,6 +84,7 @@ pub(crate) enum Later {
     Job(JobId, Came),
     Disk,
     Open,
+    Swept,
 }
 
 #[derive(Debug)]
@@ -375,9 +377,9 @@ impl World {
     }
 
     fn account_comes_or_goes(&mut self) {
-        let without = self.random.percent(50).then_some("ubuntu");
-        self.log(format!("accounts without {without:?}"));
-        self.act(Event::Seen(around(without)));
+        self.etc.without = self.random.percent(50).then_some("ubuntu");
+        self.log(format!("accounts without {:?}", self.etc.without));
+        self.act(Event::Touched { anything: false });
     }
 
     fn disk_changes(&mut self) {
@@ -438,11 +440,6 @@ impl World {
             } else {
                 self.log("a deadline".to_owned());
                 self.act(Event::Deadline);
-                if self.core.schedule.take_sweep(self.now).is_some() {
-                    self.core.look_behind_all(self.now);
-                    self.core.settle_mode(self.now);
-                    self.act(Event::Pass);
-                }
             }
             self.truth_holds();
         }
@@ -466,6 +463,7 @@ impl World {
                 None => self.in_a_moment(500, Later::Disk),
             },
             Later::Open => self.open(),
+            Later::Swept => self.act(Event::Swept(Swept::default())),
         }
     }
 

@@ -130,7 +130,7 @@ impl Checked {
             accounts.entry(account.clone()).or_insert(NamedBy::Require);
         }
         let unfit = config.rendered.iter().filter_map(|grant| {
-            let why = config.unfit(&grant.person, &grant.account)?;
+            let why = config.unfit(&grant.person, &grant.account, config.accounts.require.on(&grant.account))?;
             Some(format!("{}: warning: {why}", grant.place))
         });
         Self { line, accounts, unfit: unfit.take(MAX_WARNINGS).collect() }

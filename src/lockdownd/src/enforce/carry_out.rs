@@ -24,7 +24,7 @@ use lockdown_host::{
 use record::SessionId;
 use tokio::sync::oneshot;
 
-use super::Engine;
+use super::{Engine, state::RETIRED};
 use crate::{
     disk::{Task, Work, owed},
     kept::{self, TRACES},
@@ -94,16 +94,11 @@ impl Engine {
 
     fn deal_with(&mut self, effect: Effect, now: Now) {
         match effect {
-            Effect::GivenUp(kind, what) => self.given_up(kind, &what, now),
             Effect::ConfigChanged { before, sweeps_change } => {
                 self.config_changed(&before, sweeps_change, now);
                 self.step(Event::ConfigFollowed, now);
             }
-            Effect::SpareNamed(exempt) => self.spare_named(exempt),
-            Effect::FindLogins => {
-                self.find_logins(now);
-                self.step(Event::LoginsFound, now);
-            }
+            Effect::HeedShipper => self.heed_shipper(now),
             Effect::AnswerLooked(Waits::Status(token), stale) => self.answer_status(token, stale, now),
             Effect::AnswerLooked(Waits::Plan(token), stale) => self.plan(token, stale, now),
             _ => {}
@@ -142,6 +137,12 @@ impl Engine {
             Effect::Watch(session, monitor) => self.watch_session(session, monitor),
             Effect::Comes(account) => self.came.note(&account),
             Effect::Opened(session) => return self.session_opened(&session),
+            Effect::FindLogins => return Some(Event::LoginsFound(self.find_logins())),
+            Effect::LookAtSessions(ids) => return Some(Event::SessionsSeen(self.see_sessions(&ids))),
+            Effect::LookAtLoginAgain(login, looks) => self.look_at_login_again(login, looks),
+            Effect::LookedAtLogin(id) => self.looked_at_login(id),
+            Effect::KnowAsked { pid, at } => self.answered.note(pid, at, false),
+            Effect::KnowFound { pid, began, found } => self.answered.note_found_unrecorded(pid, began, found),
             Effect::Tell(tell) => {
                 tell_all(&tell, &[]);
             }
@@ -149,15 +150,16 @@ impl Engine {
             Effect::Begin(id, job) => return self.run(id, job, now),
             Effect::SeekDropIn => return Some(Event::DropInSeen(Path::new(drop_in::PATH).exists())),
             Effect::TellHomes => self.tell_homes(),
+            Effect::SweepHomes => self.sweep_homes(),
+            Effect::KeepRetired(bytes) => self.keep_state(RETIRED, bytes),
+            Effect::Prune => self.prune(now),
             Effect::KeepStateFiles { marker } => self.keep_state_files(marker),
             // More than one thing follows from these: they are dealt with once everything else is carried out.
-            Effect::GivenUp(..)
-            | Effect::ConfigChanged { .. }
-            | Effect::SpareNamed(_)
-            | Effect::FindLogins
-            | Effect::AnswerLooked(..) => self.held.later.push_back(effect),
+            Effect::ConfigChanged { .. } | Effect::HeedShipper | Effect::AnswerLooked(..) => {
+                self.held.later.push_back(effect);
+            }
             Effect::KeepTraces(bytes) => kept::keep_traces(Path::new(TRACES), &bytes),
-            Effect::ReadNotes => self.record_emergency_notes(now),
+            Effect::ReadNotes => return Some(Event::NotesRead(self.read_notes())),
             Effect::OnRecord(covered) => self.others_on_record(covered),
             Effect::Answer(token, response) => self.answer(token, response),
             Effect::AnswerAllowed(token, mut answer) => {
@@ -272,7 +274,7 @@ impl Engine {
     /// The same where these connections are cut: looking through all processes takes the longer the more somebody runs, so the
     /// listeners of the last look are taken where each connection is below one of them.
     fn spared_by(&self, mut connections: impl Iterator<Item = ProcessId>) -> Spared {
-        let known = self.listening.sshds();
+        let known = &self.listeners.sshds;
         let parent = |monitor: ProcessId| Process::read(monitor.pid).filter(|process| process.id == monitor);
         let is_below = |monitor| match parent(monitor) {
             Some(process) => processes::identity(process.ppid).is_some_and(|parent| known.contains(&parent)),
@@ -308,15 +310,6 @@ impl Engine {
             // Nobody receives once the daemon stops; the next start looks at every session anyway.
             let _ = reasons.send(Reason::Gone(id)).await;
         });
-    }
-
-    /// A session is in the table: whose it is, is remembered, and what it is used for looked at soon.
-    fn session_opened(&mut self, id: &SessionId) -> Option<Event> {
-        let session = self.core.sessions.get(id)?;
-        self.recent.add(session);
-        self.came.note(&session.account);
-        self.look_at_soon(id);
-        self.traced(id)
     }
 }
 

@@ -9,15 +9,9 @@ use std::{
 use control::gate::{EMERGENCY, EmergencyNote, MAX_NOTE, MAX_NOTES};
 use lockdown_core::{
     answered::is_soon_after,
-    machine::{key_of, methods, placed, source_of},
-    policy::time::Now,
-    sessions::{Session, Standing},
+    machine::notes::{NoteRead, NoteSaid},
 };
-use lockdown_host::{
-    logins, paths,
-    processes::{self, ProcessId},
-};
-use record::{ArtifactType, Draft, SessionId};
+use lockdown_host::{logins, paths, processes};
 
 use super::{Engine, sshd_log};
 use crate::{
@@ -27,64 +21,23 @@ use crate::{
 };
 
 impl Engine {
-    /// Records every note that the gate has left. A note goes once its record is on disk, and not before.
-    pub(crate) fn record_emergency_notes(&mut self, now: Now) {
-        // They are on the disk that is not read yet; once it is they are recorded.
+    /// The notes that the gate has left and nobody has recorded yet.
+    pub(super) fn read_notes(&self) -> Vec<NoteRead> {
+        // They are on the disk that is not read yet.
         if self.core.is_unread() {
-            return;
+            return Vec::new();
         }
-        let mut notes = notes();
-        notes.retain(|path| !self.notes_under_way.contains(path));
-        if notes.is_empty() {
-            return;
-        }
-        for path in &notes {
-            let draft = match read(path) {
-                Ok(note) => self.noted(&note),
-                Err(why) => Some(
-                    Draft::new(
-                        ArtifactType::EmergencyLogin,
-                        "a login to an exempt account while the daemon was down left a note that cannot be read",
-                    )
-                    .with("note", path.display().to_string())
-                    .with("why", why),
-                ),
-            };
-            if let Some(draft) = draft {
-                self.core.note_login(draft, now);
-            }
-        }
-        self.notes_under_way.extend(notes.iter().cloned());
-        self.core.covered.notes.extend(notes);
-        self.core.commit(now);
+        let new = notes().into_iter().filter(|path| !self.core.notes.have(path));
+        new.map(|path| NoteRead { said: read(&path).map(|note| self.said(note)), path }).collect()
     }
 
-    /// The record of such a login; nothing where the daemon heard of it after all, or found it. One whose connection goes on is a session from
-    /// now on.
-    fn noted(&mut self, note: &EmergencyNote) -> Option<Draft> {
+    fn said(&self, note: EmergencyNote) -> NoteSaid {
+        let pid = i32::try_from(note.sshd).ok();
         // One that has started since is another process, in this boot or a later one.
-        let sshd = i32::try_from(note.sshd).ok().and_then(processes::identity);
+        let sshd = pid.and_then(processes::identity);
         let lives = sshd.filter(|id| sshd_log::started(*id).is_some_and(|started| started <= note.time));
-        if i32::try_from(note.sshd).is_ok_and(|pid| self.answered.knows_without_note(pid, note.time)) {
-            return None;
-        }
-        self.answered_by_note(note);
-        let mut draft = recorded(note);
-        if let Some(monitor) = lives {
-            if self.core.sessions.nearest(&[monitor]).is_some() {
-                return None;
-            }
-            draft.session = self.keep_noted(note, monitor);
-        }
-        Some(draft)
-    }
-
-    fn keep_noted(&mut self, note: &EmergencyNote, monitor: ProcessId) -> Option<SessionId> {
-        let account = note.question.account.parse().ok()?;
-        let (id, source) = (self.core.new_session_id(), source_of(&note.question));
-        let opened = Session::new(id.clone(), account, Standing::Emergency, source, note.time, monitor);
-        let session = Session { uses: logins::uses(monitor), ..opened };
-        self.core.keep_session(session).then_some(id)
+        let is_known = pid.is_some_and(|pid| self.answered.knows_without_note(pid, note.time));
+        NoteSaid { note, is_known, lives: lives.map(|monitor| (monitor, logins::uses(monitor))) }
     }
 
     /// The records of these notes are on disk: the notes go.
@@ -99,11 +52,6 @@ impl Engine {
         self.work("removing notes of logins to exempt accounts", Box::new(remove));
     }
 
-    /// These notes are gone, or what has their names is new.
-    pub(super) fn notes_dropped(&mut self, notes: &BTreeSet<PathBuf>) {
-        self.notes_under_way.retain(|path| !notes.contains(path));
-    }
-
     /// After a crash: a note whose record is on disk has had its time, and so has one whose login a daemon recorded by itself.
     pub(super) fn drop_recorded_notes(&mut self, recorded: &Recorded) {
         let is_recorded = |note: &EmergencyNote| {
@@ -115,15 +63,8 @@ impl Engine {
         };
         let notes = notes().into_iter().filter(|path| read(path).is_ok_and(|note| is_recorded(&note)));
         let notes: BTreeSet<PathBuf> = notes.collect();
-        self.notes_under_way.extend(notes.iter().cloned());
+        self.core.notes.go(notes.iter().cloned());
         self.drop_notes(notes);
-    }
-
-    /// The gate saw that login, though nobody answered it.
-    fn answered_by_note(&self, note: &EmergencyNote) {
-        if let Ok(pid) = i32::try_from(note.sshd) {
-            self.answered.note(pid, note.time, false);
-        }
     }
 }
 
@@ -152,21 +93,4 @@ fn remove(path: &Path) {
 fn read(path: &Path) -> Result<EmergencyNote, String> {
     let bytes = paths::read_path(path, MAX_NOTE).map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
-}
-
-fn recorded(note: &EmergencyNote) -> Draft {
-    let account = &note.question.account;
-    let sentence =
-        format!("login to the exempt account {account} at {:.0}, while the daemon did not answer", note.time);
-    let mut draft = Draft::new(ArtifactType::EmergencyLogin, sentence)
-        .with("at", note.time.to_string())
-        .with("daemon", "did not answer")
-        .with("pid", note.sshd)
-        .with("methods", methods(&note.question));
-    if let Some(boot) = &note.boot {
-        draft = draft.with("note_boot", boot.as_str());
-    }
-    draft.account = account.parse().ok();
-    draft.fingerprint = key_of(&note.question);
-    placed(draft, &note.question)
 }

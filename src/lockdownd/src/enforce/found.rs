@@ -1,13 +1,17 @@
-//! What the homes thread has found becomes a record.
+//! What the homes threads have found, as the core takes it.
 
-use lockdown_core::policy::time::Now;
+use jiff::Timestamp;
+use lockdown_core::{
+    machine::{Event, sweep::Swept},
+    policy::time::Now,
+};
 use lockdown_host::{accounts::AccountName, quarantine};
 use record::{ArtifactType, Draft, Fingerprint};
 use serde_json::Value;
 
 use super::{
     Engine,
-    homes::{Finding, Removed, Standing},
+    homes::{Finding, Removed, Standing, SweepReport},
 };
 
 impl Engine {
@@ -16,8 +20,8 @@ impl Engine {
         match finding {
             Finding::Removed(removed) => {
                 let draft = self.with_logins(key_removed(&removed), &removed, now);
-                let draft = self.by_writers(draft, &removed.written);
-                self.core.recorder.note_often(draft, 1, now);
+                let draft = self.core.by_writers(draft, &removed.written);
+                self.step(Event::Note(draft, Some(1)), now);
             }
             Finding::RemovedUnkept { whose, times, path, fingerprints, more } => {
                 let sentence = format!(
@@ -26,14 +30,14 @@ impl Engine {
                 );
                 let draft = about(Draft::new(ArtifactType::KeyRemoved, sentence), whose.as_ref(), &path);
                 let draft = named(draft, &fingerprints, more).with("kept", "none");
-                self.core.recorder.note_often(draft, times, now);
+                self.step(Event::Note(draft, Some(times)), now);
             }
             Finding::WouldRemove { standing, times } => would_remove(&standing, times),
             Finding::Failed { whose, path, error, times } => {
                 let sentence = format!("{} could not be removed or looked at: {error}", path.display());
                 tracing::error!("{sentence}");
                 let draft = about(Draft::new(ArtifactType::RemovalFailed, sentence), whose.as_ref(), &path);
-                self.core.recorder.note_often(draft.with("error", error), times, now);
+                self.step(Event::Note(draft.with("error", error), Some(times)), now);
             }
             Finding::Hanging { hanging, since } => {
                 let error = format!("it does not answer within {}", control::format_duration(since));
@@ -43,21 +47,41 @@ impl Engine {
                 );
                 let draft =
                     about(Draft::new(ArtifactType::RemovalFailed, sentence), hanging.whose.as_ref(), &hanging.path);
-                self.core.recorder.note(draft.with("error", error).with("hanging", true));
+                self.step(Event::Note(draft.with("error", error).with("hanging", true), None), now);
             }
             Finding::Unkept { standing, why } => {
                 self.homes_unkept = Some((standing, why)).filter(|(standing, _)| *standing > 0);
-                return;
             }
             Finding::Overflow { times } => {
                 tracing::warn!(times, "the kernel dropped events of homes; everything is looked at again");
             }
             Finding::Swept(report) => {
-                self.core.jobs.swept();
-                return self.look_at_ways(report, now);
+                let swept = self.swept(&report);
+                self.step(Event::Swept(swept), now);
             }
         }
-        self.core.commit(now);
+    }
+
+    fn swept(&self, report: &SweepReport) -> Swept {
+        Swept {
+            accounts: report.accounts,
+            files: report.files,
+            keys: report.keys,
+            removed: report.removed,
+            failed: report.failed,
+            unreadable: report.unreadable,
+            not_mounted: report.not_mounted,
+            took: report.took,
+            hanging: self.hanging_homes().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// States which logins came by the keys of a removed file while it stood.
+    fn with_logins(&self, draft: Draft, removed: &Removed, now: Now) -> Draft {
+        let item = &removed.item;
+        let since = item.removed_at.checked_sub(removed.stood).unwrap_or(Timestamp::MIN).min(now.wall);
+        let account = removed.whose.as_ref().and_then(AccountName::account);
+        self.core.with_logins(draft, &item.fingerprints, item.more == 0, account, since)
     }
 }
 

@@ -2,23 +2,40 @@
 //! core has a deadline for each, and says what follows where one does not come back.
 
 use std::{
+    collections::BTreeSet,
     panic::{self, AssertUnwindSafe},
+    sync::Arc,
     thread,
+    time::Instant,
 };
 
 use control::Response;
 use lockdown_core::{
     machine::{
         Event, Token,
+        found::OpenedBefore,
         jobs::{Came, Job, JobId},
+        users_sshds::{EndedSshd, UsersSshds},
+        ways::Seen,
     },
-    policy::time::Now,
+    policy::{
+        time::Now,
+        ways_in::{Observed, Question},
+    },
 };
+use lockdown_host::{
+    users_sshd::{self, Ended},
+    ways_in::{self, As},
+};
+use tokio::sync::mpsc;
 
 pub(crate) use lockdown_core::machine::jobs::Kind;
 
-use super::{Engine, Next, homes::Command, left_behind, reload};
-use crate::trigger::Reason;
+use super::{Engine, Next, left_behind, reload, world::World};
+use crate::{
+    attempts::{self, LogReport},
+    trigger::Reason,
+};
 
 /// What a job brings.
 #[derive(Debug)]
@@ -70,6 +87,22 @@ impl Engine {
                 self.run_job(id, move || check().into())
             }
             Job::ReadConfig(before) => self.run_job(id, move || Event::Loaded(Box::new(reload::read(&before))).into()),
+            Job::Look(named) => {
+                let before = Arc::clone(&self.world);
+                self.run_job(id, move || Reason::Looked(Box::new(before.look(&named))).into())
+            }
+            Job::EndUsersSshds(spared) => {
+                let world = Arc::clone(&self.world);
+                self.run_job(id, move || Event::UsersSshdsEnded(end_users_sshds(&spared, &world)).into())
+            }
+            Job::LookAtWays(question) => {
+                let missing = self.log_is_not_whole();
+                self.run_job(id, move || Event::WaysSeen(Box::new(look_at_ways(&question, missing))).into())
+            }
+            Job::ReadBack(opened) => {
+                let reports = self.reports.clone();
+                self.run_job(id, move || read_back(opened, &reports))
+            }
         }
     }
 
@@ -86,13 +119,6 @@ impl Engine {
         Some(Event::Job(id, Came::NotBegun(error.to_string())))
     }
 
-    /// Has the homes threads sweep; what they find is attested.
-    pub(super) fn sweep_homes(&mut self, now: Now) {
-        let Some(homes) = &self.homes else { return };
-        self.core.jobs.expect_sweep(now);
-        homes.send(Command::Sweep { id: 0 });
-    }
-
     /// A job is back: what it brings is acted on.
     pub(super) fn job_came(&mut self, id: JobId, brought: thread::Result<Brought>, now: Now) -> Next {
         let is_late = !self.core.jobs.awaits(id);
@@ -105,7 +131,7 @@ impl Engine {
         };
         if matches!(&came, Came::With(event) if matches!(**event, Event::Loaded(_))) {
             // What is due is due by the configuration in force until now.
-            self.meet_schedule(now);
+            self.step(Event::Deadline, now);
         }
         self.step(Event::Job(id, came), now);
         match reason {
@@ -113,24 +139,45 @@ impl Engine {
             _ => Next::GoOn,
         }
     }
-
-    /// A job was given up that the core does not follow itself.
-    pub(super) fn given_up(&mut self, kind: Kind, what: &str, now: Now) {
-        match kind {
-            Kind::World => self.look_lost(what, now),
-            Kind::Listening => self.listening.ended(now.boot, now.boot),
-            Kind::Ways => self.ways_unseen(what, now),
-            Kind::UsersSshds => self.users_sshds.ended(kind.limit(), now),
-            Kind::Client | Kind::Quarantine | Kind::Rescue | Kind::Records | Kind::Admission | Kind::ReadBack => {}
-            Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
-            Kind::LeftBehind | Kind::Homes | Kind::Obstacles | Kind::Reload => {}
-        }
-    }
 }
 
 /// Whether it says what was changed on the host: that is on record, however late it comes.
 fn is_done(reason: &Reason) -> bool {
     matches!(reason, Reason::Restored { .. } | Reason::WaysClosed { .. })
+}
+
+/// Ends users' own SSH servers.
+fn end_users_sshds(spared: &BTreeSet<u32>, world: &World) -> UsersSshds {
+    let began = Instant::now();
+    let (ended, incomplete) = users_sshd::end_all(spared).unwrap_or_else(|error| {
+        tracing::error!(%error, "users' own SSH servers cannot be looked for");
+        (Vec::new(), false)
+    });
+    let ended = ended.into_iter().map(|Ended { server, killed, failed }| EndedSshd {
+        uid: server.uid,
+        account: world.account_by_uid(server.uid),
+        pid: server.id.pid,
+        program: record::outside(server.program.as_os_str().as_encoded_bytes()),
+        killed: killed as u64,
+        failed,
+    });
+    UsersSshds { ended: ended.collect(), incomplete, took: began.elapsed() }
+}
+
+/// Looks at every way in: runs sshd, reads `/proc`. `missing` is what is missing in sshd's log.
+pub(crate) fn look_at_ways(question: &Question, missing: Option<String>) -> Seen {
+    Seen::from(Observed { missing_in_log: missing, ..ways_in::observe(question, As::InForce) })
+}
+
+/// Reads sshd's log back for connections that were found.
+fn read_back(opened: Vec<OpenedBefore>, reports: &mpsc::Sender<LogReport>) -> Brought {
+    for OpenedBefore { session, pid, began } in opened {
+        if let Some(login) = attempts::read_back(pid, began) {
+            // Nobody receives once the daemon stops; the session then stays unattributed.
+            let _ = reports.blocking_send(LogReport::Behind(session, Box::new(login)));
+        }
+    }
+    Brought::Nothing
 }
 
 /// Carries a job out: what it brings, or that it panicked.

@@ -1,14 +1,20 @@
-//! Whether anybody listens for connections who did not a moment ago: a new sshd writes no file that is watched.
+//! Who listens for connections, watched by a thread of its own: a new sshd writes no file that is watched.
 //!
 //! One read of the kernel's table every few seconds is all that this costs while nothing changes. Which process it is, is
 //! looked at only when there is a new socket.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::Path,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
-use lockdown_core::policy::time::Now;
+use lockdown_core::machine::looks::Heard;
 use lockdown_host::{file_state::FileState, processes::ProcessId, sshd::listener};
+use tokio::sync::mpsc;
 
-use super::{Engine, jobs::Kind};
 use crate::trigger::Reason;
 
 /// How often the table of listening sockets is read.
@@ -16,46 +22,65 @@ const EVERY: Duration = Duration::from_secs(5);
 /// A look that took long is followed by a pause so many times as long.
 const SHARE: u32 = 50;
 
+/// The listeners of root's sshds, and whoever watches for others.
+pub(crate) struct Listeners {
+    /// Those of the last look.
+    pub(super) sshds: BTreeSet<ProcessId>,
+    thread: JoinHandle<()>,
+}
+
+impl Listeners {
+    /// Begins to watch. What runs already is looked at by the sweep at start.
+    pub(super) fn watch(reasons: mpsc::Sender<Reason>) -> io::Result<Self> {
+        let mut seen = Seen::now();
+        let sshds = seen.sshds.clone();
+        let watch = move || {
+            loop {
+                thread::sleep(EVERY.max(seen.took * SHARE));
+                let heard = seen.look();
+                let sshds = seen.sshds.clone();
+                // Nobody receives once the daemon stops.
+                if heard != Heard::default() && reasons.blocking_send(Reason::Heard { heard, sshds }).is_err() {
+                    return;
+                }
+            }
+        };
+        Ok(Self { sshds, thread: thread::Builder::new().name("listeners".to_owned()).spawn(watch)? })
+    }
+
+    /// Whether others are still watched for.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+}
+
 /// Who listened when last looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Listening {
+struct Seen {
     sockets: BTreeSet<Vec<u8>>,
     sshds: BTreeSet<ProcessId>,
     program: Option<FileState>,
-    /// When it is looked again, on the boot clock; `None` while a look is under way.
-    due: Option<Duration>,
+    took: Duration,
 }
 
-/// Who listens now. What could not be looked at is as before.
-#[derive(Debug)]
-pub struct WhoListens {
-    sockets: Option<BTreeSet<Vec<u8>>>,
-    /// The listeners of root's sshds, where there is a new socket.
-    sshds: Option<BTreeSet<ProcessId>>,
-    program: Option<FileState>,
-    began: Duration,
-}
-
-impl Listening {
-    /// As it is now: what runs already is looked at by the sweep at start.
-    pub(super) fn at_start() -> Self {
+impl Seen {
+    fn now() -> Self {
         let sockets = listener::listening_here().unwrap_or_default();
-        Self { sockets, sshds: running().unwrap_or_default(), program: program(), due: Some(Duration::ZERO) }
+        Self { sockets, sshds: running().unwrap_or_default(), program: program(), took: Duration::ZERO }
     }
 
-    /// The listeners of root's sshds when last looked at.
-    pub(super) fn sshds(&self) -> &BTreeSet<ProcessId> {
-        &self.sshds
-    }
-
-    /// When it is looked again, on the boot clock.
-    pub(super) fn due(&self) -> Option<Duration> {
-        self.due
-    }
-
-    /// A look is over that began and ended then.
-    pub(super) fn ended(&mut self, began: Duration, ended: Duration) {
-        self.due = Some(ended + EVERY.max(ended.saturating_sub(began) * SHARE));
+    /// What has changed since. What cannot be looked at is as before.
+    fn look(&mut self) -> Heard {
+        let began = Instant::now();
+        let new_socket = listener::listening_here().is_some_and(|sockets| self.has_new(sockets));
+        let sshds = new_socket.then(running).flatten();
+        let new_sshd = sshds.as_ref().is_some_and(|sshds| !sshds.is_subset(&self.sshds));
+        self.sshds = sshds.unwrap_or_else(|| std::mem::take(&mut self.sshds));
+        let program = program();
+        let new_program = program.is_some() && program != self.program;
+        self.program = program.or(self.program.take());
+        self.took = began.elapsed();
+        Heard { new_socket, new_sshd, new_program }
     }
 
     /// Whether one of these was not there the last time.
@@ -63,47 +88,6 @@ impl Listening {
         let has_new = !sockets.is_subset(&self.sockets);
         self.sockets = sockets;
         has_new
-    }
-}
-
-impl Engine {
-    /// Looks who listens, if that is due.
-    pub(super) fn look_who_listens_if_due(&mut self, now: Now) {
-        if self.listening.due.is_none_or(|due| now.boot < due) {
-            return;
-        }
-        self.listening.due = None;
-        let before = self.listening.sockets.clone();
-        self.begin_job(Kind::Listening, None, now, move || {
-            let sockets = listener::listening_here();
-            let has_new = sockets.as_ref().is_some_and(|sockets| !sockets.is_subset(&before));
-            let sshds = has_new.then(running).flatten();
-            Reason::Listening(WhoListens { sockets, sshds, program: program(), began: now.boot }).into()
-        });
-    }
-
-    /// For a new socket users' own servers are looked for, and where root has started another sshd, every way in. A new
-    /// program of sshd's may be another version.
-    pub(super) fn heard_who_listens(&mut self, heard: WhoListens, now: Now) {
-        let WhoListens { sockets, sshds, program, began } = heard;
-        self.listening.ended(began, now.boot);
-        let has_new = sockets.is_some_and(|sockets| self.listening.has_new(sockets));
-        if has_new {
-            self.look_for_users_sshds(now);
-        }
-        let mut looks = program.is_some() && program != self.listening.program;
-        self.listening.program = program.or(self.listening.program);
-        if let Some(sshds) = sshds {
-            if !sshds.is_subset(&self.listening.sshds) {
-                // It may have another configuration.
-                looks = true;
-                self.attest_soon(false, now);
-            }
-            self.listening.sshds = sshds;
-        }
-        if looks {
-            self.look_at_world(now);
-        }
     }
 }
 
@@ -125,9 +109,9 @@ mod tests {
     #[test]
     fn a_new_socket_is_one_that_was_not_there_the_last_time() {
         let set = |inodes: &[&str]| inodes.iter().map(|inode| inode.as_bytes().to_vec()).collect();
-        let mut listening = Listening::default();
-        assert!(listening.has_new(set(&["1", "2"])) && !listening.has_new(set(&["1", "2"])));
-        assert!(!listening.has_new(set(&["1"])) && listening.has_new(set(&["1", "3"])));
-        assert!(!listening.has_new(set(&[])));
+        let mut seen = Seen::default();
+        assert!(seen.has_new(set(&["1", "2"])) && !seen.has_new(set(&["1", "2"])));
+        assert!(!seen.has_new(set(&["1"])) && seen.has_new(set(&["1", "3"])));
+        assert!(!seen.has_new(set(&[])));
     }
 }

@@ -43,21 +43,23 @@ impl Engine {
             None
         };
         self.work("telling the ledger what to keep", Box::new(set));
-        self.retire(before, now);
+        self.core.retire(before, now);
         self.put_config_in_force(now);
         self.renew_closing(now);
         if sweeps_change {
             // The last attestation has promised the next by the old pattern.
-            self.begin_sweep(now);
+            self.core.begin_sweep(now);
         }
     }
 }
 
 /// Why the daemon must not start on this configuration though it checks out: enforce is on, and with it nobody could come
 /// to the rescue.
-pub(super) fn locks_out_at_start(config: &Config, last_good: &Accounts) -> Option<String> {
+pub(super) fn locks_out_at_start(config: &Config, last_good: &Config) -> Option<String> {
     let enforced = Path::new(control::gate::ENFORCING).exists() && config.mode == control::Mode::Enforce;
-    if !enforced || !takes_away(last_good, &config.accounts) {
+    // The exempt accounts of one that leaves enforce were taken unseen.
+    let was_judged = last_good.mode == control::Mode::Enforce;
+    if !enforced || (was_judged && !takes_away(&last_good.accounts, &config.accounts)) {
         return None;
     }
     let (send, found) = mpsc::channel();

@@ -140,7 +140,7 @@ impl Engine {
             tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
         }
         self.core.commit(now);
-        self.begin_sweep(now);
+        self.core.begin_sweep(now);
     }
 
     /// Takes note of how far the newest receipt that holds covers the ledger. Answers with one that contradicts it.

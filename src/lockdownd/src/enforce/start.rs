@@ -2,14 +2,13 @@
 //! living past its end and none lost.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use lockdown_core::machine::{mode::MarkerLeft, reload::ConfigState};
+use lockdown_core::machine::{looks::named_accounts, mode::MarkerLeft, reload::ConfigState};
 use lockdown_core::{
     config::{self, Config},
     grants::Grants,
@@ -19,7 +18,6 @@ use lockdown_core::{
         grant::{End, EndCause, Grant},
         time::Now,
     },
-    recent::RecentLogins,
 };
 use lockdown_host::{
     clock, config_files, held, key_store::KeyStore, mounts::MOUNTINFO, paths::PathError, processes::Handle as _,
@@ -32,12 +30,12 @@ use super::{
     Engine,
     carry_out::{Held, moment},
     homes::{Finding, Homes, HomesError, Setup},
-    looks::named_accounts,
+    listeners::Listeners,
+    looks::ChangesTold,
     on_disk::LAST_COMMITS,
     reload,
-    retired::Retired,
     shipped::Shipped,
-    ways::WaysState,
+    state,
     world::World,
 };
 use crate::{
@@ -77,6 +75,9 @@ pub enum StartError {
     /// The disk thread.
     #[error("the thread that writes to the disk cannot be started: {0}")]
     Disk(#[source] io::Error),
+    /// The thread that watches who listens.
+    #[error("who listens for connections cannot be watched: {0}")]
+    Listeners(#[source] io::Error),
     /// The key store.
     #[error(transparent)]
     Store(#[from] PathError),
@@ -112,7 +113,7 @@ impl Engine {
         let grants = opened.as_ref().map(|(left, ..)| &left.grants).or(copy.as_ref());
         let named = named_accounts(&config, grants.into_iter().flat_map(Grants::open_ones), &sessions);
         let world = World::first(&named);
-        let mut core = Core::new(config, world.around(None), boot_id, sessions, moment(now));
+        let mut core = Core::new(config, world.around(), boot_id, sessions, moment(now));
         core.config_state = config_state;
         core.traces = kept::traces(Path::new(TRACES));
         let mut engine = Self {
@@ -122,29 +123,22 @@ impl Engine {
             held: Held::default(),
             kept: Kept::new(),
             world: Arc::new(world),
-            looks: super::looks::Looks::default(),
+            directories_moved: false,
             rescue: None,
-            ways: WaysState::default(),
-            users_sshds: super::users_sshd::Looks::default(),
-            listening: super::listeners::Listening::at_start(),
+            listeners: Listeners::watch(reasons.clone()).map_err(StartError::Listeners)?,
             came: super::left_behind::Came::default(),
-            notes_under_way: std::collections::BTreeSet::new(),
             shipped: Shipped::default(),
             store: KeyStore::open()?,
             homes: None,
             findings: Some(findings),
             homes_unkept: None,
             writers,
-            changes_told: BTreeMap::new(),
-            recent: RecentLogins::since(now.wall),
+            changes_told: ChangesTold::default(),
             follower: None,
             answered: Answered::none(),
             reasons,
             reports,
-            started_at: now.wall,
-            last_sweep: None,
             knocks: Knocks::default(),
-            retired: Retired::default(),
             asked: Asked::default(),
         };
         if let Some(why) = why_not {
@@ -174,7 +168,7 @@ impl Engine {
         let exempt_before = reload::exempt_before();
         self.core.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
         self.shipped = Shipped::open();
-        self.retired.take_up();
+        self.core.retired.take_up(state::retired());
         if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED), Path::new(ANSWERED_RUN)]) {
             tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
         }
@@ -203,7 +197,7 @@ impl Engine {
             Some(unread) if unread.has_schedule() => None,
             _ => self.core.resume_schedule(recorded.lockdown, now),
         };
-        self.retire(&exempt_before, now);
+        self.core.retire(&exempt_before, now);
         if let Some(findings) = self.findings.take() {
             self.homes = Some(start_homes(findings, Arc::clone(&self.writers))?);
         }
@@ -214,19 +208,18 @@ impl Engine {
         }
         self.core.close_gone(&on_record, now);
         if let Some((grants, due)) = missed {
-            self.find_logins(now);
+            self.step(Event::FindLogins, now);
             self.core.scheduled_lockdown(&grants, due, now);
         }
         let lost = log_lost(of_another_host.is_some(), &recorded);
         let follower = Follower::start(self.reports.clone(), self.answered.clone(), lost);
         self.follower = Some(follower.map_err(StartError::Follower)?);
         self.drop_recorded_notes(&recorded);
-        self.record_emergency_notes(now);
-        self.find_logins(now);
+        self.step(Event::FindLogins, now);
         self.step(Event::Pass, now);
         self.tell_homes();
         self.renew_closing(now);
-        self.begin_sweep(now);
+        self.core.begin_sweep(now);
         self.core.resume_looks_behind(now);
         Ok(())
     }
@@ -272,7 +265,6 @@ impl Engine {
 
     /// Sessions from before are watched; those whose connection is gone are live no more.
     pub(super) fn watch_left(&mut self, now: Now) {
-        self.core.sessions.live().iter().for_each(|session| self.recent.add(session));
         self.core.watch_left(|monitor| monitor.is_alive(), now);
     }
 
@@ -297,7 +289,7 @@ impl Engine {
                 .with("grants", self.core.config.rendered.len() as u64)
                 .with("sources", crate::operator::sources::detail(&self.core.config));
             let kept: Vec<String> =
-                self.retired.kept().map(|(account, until)| format!("{account} until {until:.0}")).collect();
+                self.core.retired.kept().map(|(account, until)| format!("{account} until {until:.0}")).collect();
             if !kept.is_empty() {
                 draft = draft.with("no_longer_exempt", kept);
             }
@@ -394,13 +386,10 @@ fn marker_left() -> MarkerLeft {
 fn load_config(now: Now) -> Result<(Config, ConfigState), StartError> {
     let last_good = config_files::load_file(Path::new(LAST_GOOD));
     let refused = match config_files::load(Path::new(config_files::CONFIG_DIR)) {
-        Ok(config) => {
-            let before = last_good.as_ref().ok().map(|last_good| &last_good.accounts);
-            match before.and_then(|before| reload::locks_out_at_start(&config, before)) {
-                None => return Ok((config, ConfigState { loaded_at: now.wall, last_good: false, refused: None })),
-                Some(why) => why,
-            }
-        }
+        Ok(config) => match last_good.as_ref().ok().and_then(|before| reload::locks_out_at_start(&config, before)) {
+            None => return Ok((config, ConfigState { loaded_at: now.wall, last_good: false, refused: None })),
+            Some(why) => why,
+        },
         Err(error) if last_good.is_err() => return Err(StartError::Config(error)),
         Err(error) => {
             tracing::error!("the configuration is refused:\n{error}");

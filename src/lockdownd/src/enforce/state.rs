@@ -1,13 +1,19 @@
 //! The two files that PAM and the gate go by when the daemon does not answer: the exempt accounts and the marker of
 //! enforce. They are put right when anybody touches them, and by each sweep.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::Path};
 
+use jiff::Timestamp;
 use lockdown_host::paths::{self, Durability};
+use record::Account;
 
 use super::Engine;
 use crate::{disk::Store, kept::TRACES};
 
+/// The accounts that were exempt, for the next start.
+pub(super) const RETIRED: &str = "/var/lib/lockdownd/formerly_exempt.json";
+/// The most bytes of that file that are read.
+const MAX_RETIRED: u64 = 1 << 20;
 /// Type and permission bits of both: a regular file, 0600.
 const SOUND: u32 = 0o100_600;
 
@@ -37,6 +43,17 @@ impl Engine {
         self.work_anew("the exempt accounts", Box::new(keep));
     }
 
+    /// Has a file of the daemon's own written, whole, where it is not as it must be.
+    pub(super) fn keep_state(&mut self, path: &'static str, bytes: Vec<u8>) {
+        let write = move |_: &mut Store| {
+            if let Err(error) = keep(path, &bytes) {
+                tracing::error!(%error, "{path} cannot be put right");
+            }
+            None
+        };
+        self.work_anew(path, Box::new(write));
+    }
+
     /// Has a file of the daemon's own written, whole.
     pub(super) fn write_state(&mut self, path: &'static str, bytes: Vec<u8>, mode: u32) {
         let write = move |_: &mut Store| {
@@ -58,6 +75,18 @@ impl Engine {
         }
         self.publish_shipping();
     }
+}
+
+/// The accounts that were exempt, as the last run left them. A file that cannot be read is said, and as if there were none.
+pub(super) fn retired() -> BTreeMap<Account, Timestamp> {
+    let read = paths::read_path(Path::new(RETIRED), MAX_RETIRED)
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
+    read.unwrap_or_else(|error: io::Error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::error!(%error, "{RETIRED} cannot be read: keys of accounts that were exempt are not kept any longer");
+        }
+        BTreeMap::new()
+    })
 }
 
 /// Writes the marker of enforce.

@@ -41,13 +41,13 @@ impl Engine {
         self.put_config_in_force(now);
         self.watch_left(now);
         if let Some((grants, due)) = missed {
-            self.find_logins(now);
+            self.step(Event::FindLogins, now);
             self.core.scheduled_lockdown(&grants, due, now);
         }
-        self.find_logins(now);
+        self.step(Event::FindLogins, now);
         self.step(Event::Pass, now);
         self.core.resume_looks_behind(now);
-        self.look_and_sweep(now);
+        self.core.look_and_sweep(now);
     }
 
     /// The state has been read.

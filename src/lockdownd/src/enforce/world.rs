@@ -3,7 +3,7 @@
 mod reading;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -62,20 +62,15 @@ const UTC_EXPIRY: (u32, u32) = (9, 1);
 const GLOBS: (u32, u32) = (10, 0);
 
 impl World {
-    /// What the core knows of it; `lost` is why the last look never came back.
-    pub(super) fn around(&self, lost: Option<&str>) -> Around {
+    /// What the core knows of it.
+    pub(super) fn around(&self) -> Around {
         Around {
             known: Arc::clone(&self.known),
             style: Some(self.expiry_style()),
             globs: self.globs(),
             not_enumerated: self.sources.clone(),
-            not_seen_whole: self.partial.iter().map(String::as_str).chain(lost).map(str::to_owned).collect(),
+            not_seen_whole: self.partial.clone(),
         }
-    }
-
-    /// Which accounts there are, and whether that is certain.
-    pub(crate) fn known(&self) -> &Arc<Known> {
-        &self.known
     }
 
     fn entries(&self) -> impl Iterator<Item = &PasswdEntry> {
@@ -97,11 +92,24 @@ impl World {
         self.entries().find(|entry| entry.name.account() == Some(account))
     }
 
-    /// The account that this one was renamed to: gone since `before`, and the same user id and home stand under this name.
-    pub(super) fn renamed_to(&self, before: &Self, account: &Account) -> Option<&Account> {
-        let old = before.entry(account).filter(|_| self.entry(account).is_none())?;
-        let mut same = self.entries().filter(|entry| entry.uid == old.uid && entry.home == old.home);
-        same.find_map(|entry| entry.name.account())
+    /// Accounts that are gone since `before`, each with the one that has its user id and home now.
+    pub(super) fn renamed(&self, before: &Self) -> Vec<(Account, Account)> {
+        let names: HashSet<&AccountName> = self.entries().map(|entry| &entry.name).collect();
+        let gone: Vec<&PasswdEntry> = before.entries().filter(|entry| !names.contains(&entry.name)).collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        let mut now: HashMap<(u32, &Path), &Account> = HashMap::new();
+        for entry in self.entries() {
+            if let Some(account) = entry.name.account() {
+                now.entry((entry.uid, &entry.home)).or_insert(account);
+            }
+        }
+        let renamed = |old: &PasswdEntry| {
+            let new = *now.get(&(old.uid, old.home.as_path()))?;
+            Some((old.name.account()?.clone(), new.clone()))
+        };
+        gone.into_iter().filter_map(renamed).collect()
     }
 
     /// The first account with this user id, as passwd has it.
@@ -116,11 +124,6 @@ impl World {
     /// Sources of accounts, by the names that nsswitch.conf has for them, of which only named accounts are known.
     pub(crate) fn not_enumerated(&self) -> &[String] {
         &self.sources
-    }
-
-    /// What the last look could not see whole, a sentence each; it is as the one before had it.
-    pub(super) fn partial(&self) -> &[String] {
-        &self.partial
     }
 
     /// Every directory that sshd's configuration was read from.

@@ -71,7 +71,7 @@ impl Engine {
     /// Answers `allow` with what sshd says of the account.
     pub(crate) fn answer_allowed(&mut self, answer: Box<AllowedAnswer>, token: Token, now: Now) {
         let account = answer.grant.account.clone();
-        let demand = self.core.config.required_of(&account);
+        let demand = self.core.required_of(&account);
         let keys = self.candidates(&answer.grant.person, demand);
         self.asked.last += 1;
         let id = self.asked.last;
@@ -112,7 +112,7 @@ impl Engine {
     pub(crate) fn granted(&self, now: Now) -> Vec<Granted> {
         let active = self.core.grants.open_ones().filter(|grant| grant.is_active(now));
         let granted = active.map(|grant| {
-            let demand = self.core.config.required_of(&grant.account);
+            let demand = self.core.required_of(&grant.account);
             Granted {
                 title: format!("{}'s grant {} on {}", grant.person, grant.id, grant.account),
                 account: grant.account.clone(),

@@ -71,7 +71,7 @@ impl Engine {
 
     fn required_of(&self, name: &record::Person, entry: &PersonEntry) -> Vec<RequiredView> {
         let of = |account: &Account| {
-            let required = self.core.config.required_of(account).for_record()?;
+            let required = self.core.required_of(account).for_record()?;
             let required = required.into_iter().map(str::to_owned).collect();
             Some(RequiredView { account: account.clone(), required, fits: self.core.unfit(name, account).is_none() })
         };
@@ -131,7 +131,7 @@ impl Engine {
             stack: Some(self.core.config.host.stack.clone()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             openssh: self.world.version(),
-            started_at: self.started_at,
+            started_at: self.core.started_at,
             config: control::ConfigState {
                 loaded_at: self.core.config_state.loaded_at,
                 hash: self.core.config.digest.clone(),
@@ -156,7 +156,7 @@ impl Engine {
             sessions: self.core.sessions.live().len() as u64,
             unattributed_sessions: sessions(|s| matches!(s, S::Unattributed | S::Unbacked { .. })),
             emergency_sessions: sessions(|s| *s == S::Emergency),
-            ways_open: self.ways.open(),
+            ways_open: self.core.ways.open(),
             quarantined: 0,
             obstacles: self.core.obstacle_views(),
             ledger: self.ledger.as_ref().map(|ledger| LedgerState {
@@ -167,7 +167,7 @@ impl Engine {
                 failing: self.core.recorder.failing().map(str::to_owned),
             }),
             problems: self.problems(now),
-            last_sweep: self.last_sweep,
+            last_sweep: self.core.last_sweep,
             next_sweep: self.core.schedule.next_sweep(),
             next_lockdown: self.core.next_lockdown(),
             shipping: self.sinks(),
@@ -240,8 +240,8 @@ impl Engine {
         for given_up in self.core.jobs.failed() {
             say(Severity::Err, given_up.to_owned(), Some("journalctl -u lockdownd says more; it is tried again"));
         }
-        if let Some((since, long)) = self.not_whole_since(now) {
-            for what in self.not_seen_whole() {
+        if let Some((since, long)) = self.core.not_whole_since(now) {
+            for what in self.core.not_seen_whole() {
                 let what = format!("not seen whole since {since:.0}, and taken to be as it was before: {what}");
                 let severity = if long { Severity::Crit } else { Severity::Err };
                 say(severity, what, Some("mend it; it is looked at again by itself"));
@@ -256,7 +256,7 @@ impl Engine {
         for grant in &self.core.checks.not_honoured {
             say(Severity::Warning, grant.clone(), None);
         }
-        for (account, until) in self.retired.kept() {
+        for (account, until) in self.core.retired.kept() {
             let remedy = format!("name it in accounts.exempt again, or: lockdownctl quarantine now {account}");
             let what =
                 format!("{account} is not exempt any more: its keys let nobody in, and are kept until {until:.0}");
@@ -270,7 +270,7 @@ impl Engine {
             let what = format!("a receipt is signed by {key}, which is not the server's key as {}", self.trusted_by());
             say(Severity::Err, what, Some(remedy));
         }
-        if let Some(open) = self.ways.open().filter(|open| self.core.enforces() && *open > 0) {
+        if let Some(open) = self.core.ways.open().filter(|open| self.core.enforces() && *open > 0) {
             let remedy = "lockdownctl ways-in lists them, each with the line that closes it";
             say(Severity::Warning, format!("ways in are open to logins without a grant: {open}"), Some(remedy));
         }

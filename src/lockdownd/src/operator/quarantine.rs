@@ -82,7 +82,7 @@ impl Engine {
             Ok(prepared) => prepared,
             Err(refusal) => return self.answer(token, Err(refusal)),
         };
-        let stays = self.core.config.accounts.exempt.contains(&account) || self.is_spared(&account);
+        let stays = self.core.config.accounts.exempt.contains(&account) || self.core.retired.spares(&account);
         let under_old_name = !self.core.enforces() || stays;
         self.begin_job(Kind::Restore, Some(token), now, move || {
             let to = RestoreTo { uid: entry.uid, gid: entry.gid, home: &entry.home, under_old_name };

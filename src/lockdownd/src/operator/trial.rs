@@ -34,7 +34,7 @@ impl Engine {
             return self.answer(token, Err(refusal));
         }
         // Whoever tries enforce out must not be cut off by that: the session they ask from is theirs.
-        self.find_logins(now);
+        self.step(Event::FindLogins, now);
         if let Some(id) = self.session_asking(&asker) {
             self.core.sessions.change(&id, |session| session.operators_own = true);
         }

@@ -13,8 +13,8 @@ use record::{ArtifactType, Draft};
 use super::Asker;
 use crate::{
     enforce::{
-        Engine, Seen,
-        jobs::{Brought, Kind},
+        Engine,
+        jobs::{Brought, Kind, look_at_ways},
     },
     trigger::Reason,
 };
@@ -30,18 +30,18 @@ pub struct ClosedWays {
 impl Engine {
     /// Looks, closes or undoes, on a thread of its own.
     pub(super) fn ways_in(&mut self, asked: WaysIn, asker: Asker, token: Token, now: Now) {
-        let question = self.ways_question();
+        let (question, missing) = (self.core.ways_question(), self.log_is_not_whole());
         self.begin_job(Kind::WaysIn, Some(token), now, move || {
             let done = match asked {
                 WaysIn::Look => {
-                    let answer = answer(&question).map(|answer| Answer::WaysIn(Box::new(answer)));
+                    let answer = answer(&question, missing).map(|answer| Answer::WaysIn(Box::new(answer)));
                     return Brought::Answer(answer);
                 }
                 WaysIn::Close => ways_in::close(&question),
                 WaysIn::Undo => ways_in::undo(),
             };
             let outcome = done.map_err(|error| refused(&error)).and_then(|closed| {
-                Ok(ClosedWays { undone: asked == WaysIn::Undo, closed, answer: Box::new(answer(&question)?) })
+                Ok(ClosedWays { undone: asked == WaysIn::Undo, closed, answer: Box::new(answer(&question, missing)?) })
             });
             match outcome {
                 Ok(outcome) => Reason::WaysClosed { outcome, asked: Some((asker, token)) }.into(),
@@ -56,7 +56,7 @@ impl Engine {
         if !matches!(ways_in::current(), Ok(Some(_))) {
             return;
         }
-        let question = self.ways_question();
+        let (question, missing) = (self.core.ways_question(), self.log_is_not_whole());
         self.begin_job(Kind::Closing, None, now, move || {
             let closed = match ways_in::close(&question) {
                 Ok(closed) if closed.changed => closed,
@@ -66,7 +66,7 @@ impl Engine {
                     return Brought::Nothing;
                 }
             };
-            let Ok(answer) = answer(&question) else { return Brought::Nothing };
+            let Ok(answer) = answer(&question, missing) else { return Brought::Nothing };
             let outcome = ClosedWays { undone: false, closed, answer: Box::new(answer) };
             Reason::WaysClosed { outcome, asked: None }.into()
         });
@@ -116,8 +116,8 @@ fn refused(error: &CloseError) -> Refusal {
 }
 
 /// What there is now. Every string that came from outside is escaped.
-fn answer(question: &Question) -> Result<WaysInAnswer, Refusal> {
-    let seen = Seen::look(question);
+fn answer(question: &Question, missing: Option<String>) -> Result<WaysInAnswer, Refusal> {
+    let seen = look_at_ways(question, missing);
     let proposal = ways_in::proposal(question);
     let current =
         ways_in::current().map_err(|error| Refusal::new(RefusalCode::Failed, format!("{CLOSING}: {error}")))?;

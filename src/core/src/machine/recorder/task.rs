@@ -135,6 +135,10 @@ pub struct Known {
     pub owed: usize,
     /// Why it cannot be written, while it cannot.
     pub failing: Option<String>,
+    /// Up to which record a server has acknowledged all of it; 0 for none.
+    pub acknowledged: u64,
+    /// Why no new grant can be recorded.
+    pub full: Option<Full>,
 }
 
 /// What a commit that is done has settled.

@@ -50,7 +50,7 @@ fn what_a_commit_that_failed_was_to_cover_the_next_that_succeeds_does() {
     recorder.note(refusal());
     recorder.commit(None, Covered { ends: [id(7)].into(), ..Covered::default() }, now());
     assert!(matches!(recorder.next_task(now()), Some(Task::Commit(..))));
-    recorder.learn(Known { owed: 1, failing: Some("no space".to_owned()) });
+    recorder.learn(Known { owed: 1, failing: Some("no space".to_owned()), ..Known::default() });
     let (settled, _) = recorder.done(Some(Written { ended: None, noted: false, first: Ok(()) }), now());
     assert!(settled.is_some_and(|settled| settled.covered.is_empty()), "it is not on record");
     assert_eq!(recorder.failing(), Some("no space"));

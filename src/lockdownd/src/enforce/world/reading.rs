@@ -374,14 +374,12 @@ mod tests {
     fn an_account_is_known_until_two_whole_looks_a_second_apart_lack_it_and_its_home_is_looked_after_until_then() {
         let frank: Account = "frank".parse().expect("an account");
         let mut world = world(&["root", "frank"], 10);
-        assert!(!world.known().settled, "one look does not tell that an account is missing");
+        assert!(!world.known.settled, "one look does not tell that an account is missing");
         see(&mut world, &["root"], 11);
-        assert!(
-            world.known().settled && world.known().uids.get(&frank) == Some(&1000) && world.entry(&frank).is_some()
-        );
+        assert!(world.known.settled && world.known.uids.get(&frank) == Some(&1000) && world.entry(&frank).is_some());
         assert_eq!(world.again(Duration::from_secs(11)), Some(Duration::from_secs(12)));
         see(&mut world, &["root"], 12);
-        assert!(!world.known().uids.contains_key(&frank) && world.entry(&frank).is_none());
+        assert!(!world.known.uids.contains_key(&frank) && world.entry(&frank).is_none());
         assert_eq!(world.again(Duration::from_secs(12)), None);
     }
 
@@ -391,7 +389,7 @@ mod tests {
         let mut world = world(&["root", "frank"], 10);
         world.list(file(2), Accounts::parse(b"frank:x:1001:1001::/home/frank:/bin/sh\n"), Duration::from_secs(11));
         world.know();
-        assert_eq!(world.known().uids.get(&frank), Some(&1001));
+        assert_eq!(world.known.uids.get(&frank), Some(&1001));
     }
 
     #[test]

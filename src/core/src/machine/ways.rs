@@ -1,30 +1,39 @@
 //! When the ways in are looked at, and what is attested of them.
 //!
-//! Looking runs sshd many times, so it is done on a thread beside the main one; what it found comes back as a reason to
-//! act. A sweep is attested once its ways are known. What changes on the host has it all looked at again at once, but no
-//! more often than every [`PAUSE`], or every [`ROOTS_PAUSE`] where only root can have caused it: the last state is always
-//! attested.
+//! Looking runs sshd many times, so it is done in a job. A sweep is attested once its ways are known. What changes on the
+//! host has it all looked at again at once, but no more often than every [`PAUSE`], or every [`ROOTS_PAUSE`] where only root
+//! can have caused it: the last state is always attested.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use control::WayState;
-use lockdown_core::policy::time::Now;
-use lockdown_core::policy::ways_in::{NOT_COVERED, Observed, Way, has_ungated, judge, servers as told, warnings};
-use lockdown_host::ways_in::{self, As, Question};
 use record::Draft;
 use serde_json::{Map, Value};
 
-use super::{Engine, homes::SweepReport, jobs::Kind};
-use crate::trigger::Reason;
+use super::{
+    Core,
+    found::Then,
+    jobs::{Job, Kind},
+    sweep::Swept,
+};
+use crate::policy::{
+    time::Now,
+    ways_in::{NOT_COVERED, Observed, Question, Way, has_ungated, judge, servers as told, warnings},
+};
 
 /// The least time between two attestations that changes of accounts bring about. Anybody can cause one (chfn(1)).
 pub(super) const PAUSE: Duration = Duration::from_secs(30);
 /// The same for changes of sshd's and PAM's configuration, which only root can cause, and which nobody may delay by others.
 pub(super) const ROOTS_PAUSE: Duration = Duration::from_secs(3);
 /// How long a change is left to settle: a file that is being written is seen empty first.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(1);
 /// How many sweeps may wait for one look; a look takes at most half a minute.
 const MAX_WAITING: usize = 64;
+/// How often connections are looked for while some sshd may let people in without the gate's being asked: its log may
+/// say nothing, or too late.
+const WHILE_UNGATED: Duration = Duration::from_secs(1);
+/// A look for connections that took long is followed by a pause so many times as long: it holds up the main thread.
+const SHARE: u32 = 20;
 
 /// What was seen of the ways in.
 #[derive(Debug, Clone)]
@@ -35,15 +44,14 @@ pub struct Seen {
     pub ways: Vec<Way>,
 }
 
-impl Seen {
-    /// Looks at everything: runs sshd, reads `/proc`. Never on the main thread.
-    #[must_use]
-    pub fn look(question: &Question) -> Self {
-        let observed = ways_in::observe(question, As::InForce);
+impl From<Observed> for Seen {
+    fn from(observed: Observed) -> Self {
         let ways = judge(&observed);
         Self { observed, ways }
     }
+}
 
+impl Seen {
     /// How many ways are open that nobody wants open.
     #[must_use]
     pub fn open(&self) -> u64 {
@@ -53,32 +61,38 @@ impl Seen {
 
 /// Looks that are under way or due.
 #[derive(Debug, Default)]
-pub(crate) struct WaysState {
+pub struct Ways {
     /// Sweeps that wait to be attested; while there are any, a look is under way.
-    waiting: Vec<SweepReport>,
+    waiting: Vec<Swept>,
     /// When everything is to be looked at again because something changed, on the boot clock.
     due: Option<Duration>,
     /// When that last happened; sweeps do not count, or a change right after one would wait.
     again_at: Option<Duration>,
     /// When connections are looked for, where some sshd may let people in without the gate's being asked.
-    pub(super) ungated: Option<Duration>,
+    ungated: Option<Duration>,
     /// How many ways were open at the last look; `None` once something has changed since.
     open: Option<u64>,
 }
 
-impl WaysState {
-    /// When the next look is due, on the boot clock.
+impl Ways {
+    /// When something is due about them, on the boot clock.
     pub(super) fn due(&self) -> Option<Duration> {
-        self.due
+        self.due.into_iter().chain(self.ungated).min()
     }
 
     /// How many ways were open when last looked at.
-    pub(crate) fn open(&self) -> Option<u64> {
+    #[must_use]
+    pub fn open(&self) -> Option<u64> {
         self.open
     }
 
+    /// Whether some sshd may let people in without the gate's being asked.
+    pub(super) fn are_ungated(&self) -> bool {
+        self.ungated.is_some()
+    }
+
     /// Something changed: plans a look, no sooner than this pause after the last one.
-    fn changed(&mut self, pause: Duration, now: Now) {
+    pub(super) fn changed(&mut self, pause: Duration, now: Now) {
         self.open = None;
         let settled = now.boot + SETTLE;
         let due = self.again_at.map_or(settled, |last| (last + pause).max(settled));
@@ -87,76 +101,82 @@ impl WaysState {
 
     /// Whether the planned look is due: then it counts as done.
     fn is_due(&mut self, now: Now) -> bool {
-        let is_due = self.due.is_some_and(|due| now.boot >= due);
+        let is_due = self.due.take_if(|due| now.boot >= *due).is_some();
         if is_due {
-            self.due = None;
             self.again_at = Some(now.boot);
         }
         is_due
     }
-}
-
-impl Engine {
-    /// Something on the host changed: everything is looked at again and attested, soon.
-    pub(super) fn attest_soon(&mut self, only_accounts: bool, now: Now) {
-        self.ways.changed(if only_accounts { PAUSE } else { ROOTS_PAUSE }, now);
-    }
 
     /// A sweep begins: what changed until now is looked at by it.
-    pub(super) fn attests_now(&mut self) {
-        self.ways.due = None;
+    pub(super) fn are_swept(&mut self) {
+        self.due = None;
     }
+}
 
-    /// Has everything looked at again, if that is due.
+impl Core {
+    /// Has everything looked at again, and connections that came past the gate, if that is due.
     pub(super) fn attest_if_due(&mut self, now: Now) {
         if self.ways.is_due(now) {
             self.sweep_homes(now);
         }
+        if self.ways.ungated.is_some_and(|due| now.boot >= due) {
+            self.ways.ungated = Some(now.boot + WHILE_UNGATED);
+            self.find_logins(Then::EndUngated);
+        }
     }
 
-    /// What the look depends on besides the host.
-    pub(crate) fn ways_question(&self) -> Question {
+    /// They were looked for, which took so long: in enforce they end.
+    pub(super) fn end_ungated(&mut self, took: Duration, now: Now) {
+        self.end_unbacked_sessions(now);
+        self.commit(now);
+        if let Some(due) = &mut self.ways.ungated {
+            *due = now.boot + WHILE_UNGATED.max(took * SHARE);
+        }
+    }
+
+    /// What a look depends on besides the host.
+    #[must_use]
+    pub fn ways_question(&self) -> Question {
         let root = "root".parse().expect("root is an account's name");
-        let is_wanted =
-            self.core.exempt().contains(&root) || self.core.config.people.values().any(|p| p.accounts.contains(&root));
+        let may_be_given = self.config.people.values().any(|person| person.accounts.contains(&root));
         Question {
-            enforces: self.core.enforces(),
-            no_exempt: self.core.config.accounts.no_exempt,
-            root_is_wanted: is_wanted,
-            exempt: self.core.exempt().iter().cloned().collect(),
-            missing_in_log: self.log_is_not_whole(),
+            enforces: self.enforces(),
+            no_exempt: self.config.accounts.no_exempt,
+            root_is_wanted: self.exempt().contains(&root) || may_be_given,
+            exempt: self.exempt().iter().cloned().collect(),
         }
     }
 
     /// A sweep of the homes is done: it is attested with the ways in, once they are known.
-    pub(super) fn look_at_ways(&mut self, report: SweepReport, now: Now) {
-        self.ways.waiting.push(report);
+    pub(super) fn look_at_ways(&mut self, swept: Swept, now: Now) {
+        self.ways.waiting.push(swept);
         if self.ways.waiting.len() > 1 {
             // A look is under way; one that would never end must not make this list grow for ever.
             let excess = self.ways.waiting.len().saturating_sub(MAX_WAITING);
             self.ways.waiting.drain(..excess);
             return;
         }
-        let question = self.ways_question();
-        self.begin_job(Kind::Ways, None, now, move || Reason::WaysSeen(Box::new(Seen::look(&question))).into());
+        self.start_job(Kind::Ways, Job::LookAtWays(self.ways_question()), now);
     }
 
     /// The ways in could not be looked at: the sweeps that waited for them are attested without.
     pub(super) fn ways_unseen(&mut self, why: &str, now: Now) {
         self.ways.open = None;
-        for report in std::mem::take(&mut self.ways.waiting) {
-            self.attest(&report, Err(why), now);
+        for swept in std::mem::take(&mut self.ways.waiting) {
+            self.attest(&swept, Err(why), now);
         }
     }
 
     /// The ways in are known: the sweeps that waited for them are attested.
     pub(super) fn ways_seen(&mut self, seen: &Seen, now: Now) {
-        // What was seen before a change that is still to be looked at says nothing about now.
         self.look_for_users_sshds(now);
-        self.look_past_the_gate(has_ungated(&seen.observed), now);
+        let due = self.ways.ungated.unwrap_or(now.boot + WHILE_UNGATED);
+        self.ways.ungated = has_ungated(&seen.observed).then_some(due);
+        // What was seen before a change that is still to be looked at says nothing about now.
         self.ways.open = self.ways.due.is_none().then(|| seen.open());
-        for report in std::mem::take(&mut self.ways.waiting) {
-            self.attest(&report, Ok(seen), now);
+        for swept in std::mem::take(&mut self.ways.waiting) {
+            self.attest(&swept, Ok(seen), now);
         }
     }
 }
@@ -216,13 +236,12 @@ fn servers(observed: &Observed) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use lockdown_core::policy::test_grants::{later, now};
-
     use super::*;
+    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn a_change_is_looked_at_at_once_and_the_next_ones_after_a_pause() {
-        let mut ways = WaysState::default();
+        let mut ways = Ways::default();
         assert!(!ways.is_due(now()));
         ways.changed(PAUSE, now());
         assert_eq!(ways.due(), Some(now().boot + SETTLE));
@@ -237,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_anybody_can_change_does_not_delay_the_look_at_what_root_did() {
-        let mut ways = WaysState::default();
+        let mut ways = Ways::default();
         ways.changed(PAUSE, now());
         assert!(ways.is_due(later(1)));
         ways.changed(PAUSE, later(2));
@@ -252,9 +271,9 @@ mod tests {
 
     #[test]
     fn a_sweep_takes_the_place_of_a_look_that_is_due_and_delays_none() {
-        let mut ways = WaysState::default();
+        let mut ways = Ways::default();
         ways.changed(PAUSE, now());
-        ways.due = None;
+        ways.are_swept();
         ways.changed(PAUSE, later(2));
         assert_eq!(ways.due(), Some(later(2).boot + SETTLE));
     }

@@ -1,57 +1,28 @@
 //! Who wrote what is recorded: the kernel's word on the process, and whose connection that runs under.
 
-use std::{ffi::OsStr, path::Path};
+use std::path::Path;
 
-use lockdown_core::policy::time::Now;
-use lockdown_host::{
-    accounts::AccountName,
-    key_store::KEY_STORE,
-    writers::{Change, Seen, Writer, Written},
-};
-use record::{Actor, Draft};
+use jiff::Timestamp;
+use record::{Account, Actor, Draft, Fingerprint, Person};
 use serde_json::{Map, Value, json};
 
-use super::{Engine, homes::Removed};
-use crate::trigger::{Place, place_of};
+use super::Core;
+use crate::writers::{Change, Seen, Writer, Written};
 
 /// Writers that one record names; the last ones, if there were more.
 const MAX_WRITERS: usize = 8;
 /// Sessions that one record names as opened with a key that was removed.
 const MAX_SESSIONS_NAMED: usize = 8;
 
-impl Engine {
+impl Core {
     /// States who wrote a file.
-    pub(super) fn by_writers(&self, draft: Draft, written: &Written) -> Draft {
+    pub fn by_writers(&self, draft: Draft, written: &Written) -> Draft {
         let writers: Vec<_> = written.by.iter().map(|writer| (None, writer.as_ref())).collect();
         self.by(draft, &writers, if written.directory { "directory" } else { "file" })
     }
 
-    /// States who changed these parts of the host's configuration, since they were told of last.
-    pub(super) fn by_changers(&mut self, draft: Draft, parts: &[&'static str]) -> Draft {
-        let mut changes = Vec::new();
-        for part in parts {
-            let wanted = match *part {
-                "accounts" => Place::Accounts,
-                "pam" => Place::Pam,
-                _ => Place::Sshd,
-            };
-            let since = self.changes_told.get(part).copied().unwrap_or_default();
-            let (new, last) = self.writers.changes(since, |path| place_of(path) == Some(wanted));
-            self.changes_told.insert(part, last);
-            changes.extend(new);
-        }
-        self.by_changes(draft, &changes)
-    }
-
-    /// States who was the last to write into the key store besides the daemon.
-    pub(super) fn by_store_writers(&self, draft: Draft, name: &OsStr) -> Draft {
-        let file = Path::new(KEY_STORE).join(name);
-        let (mut changes, _) = self.writers.changes(0, |path| path == file);
-        changes.retain(|(_, writer)| writer.as_ref().is_none_or(|writer| writer.pid != std::process::id()));
-        self.by_changes(draft, changes.last().map_or(&[], std::slice::from_ref))
-    }
-
-    fn by_changes(&self, draft: Draft, changes: &[Change]) -> Draft {
+    /// States who made these changes of files.
+    pub fn by_changes(&self, draft: Draft, changes: &[Change]) -> Draft {
         let writers: Vec<_> = changes.iter().map(|(path, writer)| (Some(path.as_path()), writer.as_ref())).collect();
         self.by(draft, &writers, "file")
     }
@@ -95,22 +66,27 @@ impl Engine {
 
     /// The person under whose connection a writer ran, or whose connection its audit session began with (`nohup`, cron
     /// from a shell, `su`).
-    fn person_behind(&self, seen: &Seen) -> Option<record::Person> {
+    fn person_behind(&self, seen: &Seen) -> Option<Person> {
         let by_audit = || {
-            let grant = self.core.traces.grant_of(seen.audit_session?)?;
-            self.core.grants.get(grant).map(|grant| grant.person.clone())
+            let grant = self.traces.grant_of(seen.audit_session?)?;
+            self.grants.get(grant).map(|grant| grant.person.clone())
         };
         self.recent.person_above(&seen.line).cloned().or_else(by_audit)
     }
 
-    /// States which logins came by the keys of a removed file while it stood.
-    pub(super) fn with_logins(&self, draft: Draft, removed: &Removed, now: Now) -> Draft {
-        let removed_at = removed.item.removed_at;
-        let since = removed_at.checked_sub(removed.stood).unwrap_or(jiff::Timestamp::MIN).min(now.wall);
-        let account = removed.whose.as_ref().and_then(AccountName::account);
-        let used = self.recent.used(&removed.item.fingerprints, account, since);
+    /// States which logins came by these keys since a moment, to one account or any. `are_all` is false where the removed
+    /// file held further keys.
+    pub fn with_logins(
+        &self,
+        draft: Draft,
+        keys: &[Fingerprint],
+        are_all: bool,
+        account: Option<&Account>,
+        since: Timestamp,
+    ) -> Draft {
+        let used = self.recent.used(keys, account, since);
         // Keys that are not named, and a file that another's time is on, may have been used unseen.
-        let draft = match used.complete && removed.item.more == 0 {
+        let draft = match used.complete && are_all {
             true => draft.with("logins", used.sessions.len() as u64),
             false => draft.with("logins", "unknown"),
         };

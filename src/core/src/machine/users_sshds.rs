@@ -1,20 +1,19 @@
 //! When users' own SSH servers are looked for, and what is on record of those that were ended.
 //!
-//! Looking costs a walk through `/proc`, and anybody can be the cause of it. So it is done beside the main thread, once for
-//! everybody who waits for it, and takes a small share of the time at most. Outside of enforce they are only told of, as
-//! ways in.
+//! Looking costs a walk through `/proc`, and anybody can be the cause of it. So it is done beside whoever drives the core,
+//! once for everybody who waits for it, and takes a small share of the time at most. Outside of enforce they are only told
+//! of, as ways in.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
+use std::{collections::BTreeSet, time::Duration};
+
+use record::{Account, ArtifactType, Draft};
+
+use super::{
+    Core,
+    jobs::{Job, Kind},
+    ways::PAUSE as ACCOUNTS_PAUSE,
 };
-
-use lockdown_core::policy::time::Now;
-use lockdown_host::users_sshd::{self, Ended};
-use record::{ArtifactType, Draft};
-
-use super::{Engine, jobs::Kind};
-use crate::trigger::Reason;
+use crate::policy::time::Now;
 
 /// The least time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -23,18 +22,37 @@ const SHARE: u32 = 10;
 /// And no longer than this: where a user's threads make looks slow, their servers must not run on for that.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// What a look has found.
+/// What was ended of one user's.
 #[derive(Debug)]
+pub struct EndedSshd {
+    /// Whose: the real user id.
+    pub uid: u32,
+    /// The account that this is.
+    pub account: Option<Account>,
+    /// One of their servers.
+    pub pid: i32,
+    /// Its program, as a record shows it.
+    pub program: String,
+    /// How many processes were killed, those below the servers included.
+    pub killed: u64,
+    /// Why some could not be, the last time.
+    pub failed: Option<String>,
+}
+
+/// What a look has found.
+#[derive(Debug, Default)]
 pub struct UsersSshds {
-    ended: Vec<Ended>,
+    /// What was ended.
+    pub ended: Vec<EndedSshd>,
     /// Whether programs were left out.
-    incomplete: bool,
-    took: Duration,
+    pub incomplete: bool,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Looks that are under way or due.
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
+pub(super) struct Looks {
     under_way: bool,
     due: Option<Duration>,
     earliest: Duration,
@@ -61,26 +79,26 @@ impl Looks {
         begins
     }
 
-    pub(super) fn ended(&mut self, took: Duration, now: Now) {
+    fn ended(&mut self, took: Duration, now: Now) {
         self.under_way = false;
         self.earliest = now.boot + PAUSE.max(took * SHARE).min(MAX_PAUSE);
         self.due = self.due.map(|due| due.max(self.earliest));
     }
 }
 
-impl Engine {
+impl Core {
     /// Something says that users' own servers may run: they are looked for, and ended.
     pub(super) fn look_for_users_sshds(&mut self, now: Now) {
-        if self.core.enforces() {
+        if self.enforces() {
             self.users_sshds.want(Duration::ZERO, now);
         }
     }
 
     /// One of them has logged something.
     pub(super) fn users_sshd_logged(&mut self, now: Now) {
-        match self.core.enforces() {
+        match self.enforces() {
             true => self.look_for_users_sshds(now),
-            false => self.attest_soon(true, now),
+            false => self.ways.changed(ACCOUNTS_PAUSE, now),
         }
     }
 
@@ -89,18 +107,11 @@ impl Engine {
         if !self.users_sshds.begins(now) {
             return;
         }
-        if !self.core.enforces() {
+        if !self.enforces() {
             return self.users_sshds.ended(Duration::ZERO, now);
         }
-        let spared: BTreeSet<u32> = self.core.exempt().iter().filter_map(|account| self.core.uid_of(account)).collect();
-        self.begin_job(Kind::UsersSshds, None, now, move || {
-            let began = Instant::now();
-            let (ended, incomplete) = users_sshd::end_all(&spared).unwrap_or_else(|error| {
-                tracing::error!(%error, "users' own SSH servers cannot be looked for");
-                (Vec::new(), false)
-            });
-            Reason::UsersSshdsEnded(UsersSshds { ended, incomplete, took: began.elapsed() }).into()
-        });
+        let spared: BTreeSet<u32> = self.exempt().iter().filter_map(|account| self.uid_of(account)).collect();
+        self.start_job(Kind::UsersSshds, Job::EndUsersSshds(spared), now);
     }
 
     /// A look is over: what was ended is on record, and it is looked again until there is nothing more.
@@ -111,40 +122,47 @@ impl Engine {
         } else if found.incomplete {
             self.users_sshds.want(MAX_PAUSE, now);
         }
-        for ended in found.ended {
-            let draft = self.ended_users_sshd(&ended);
-            self.core.recorder.note_often(draft, 1, now);
-        }
-        self.core.commit(now);
+        self.record_ended_sshds(found, now);
     }
 
-    /// The record of it: whose it was, which process, which program. Nothing that it has said.
-    fn ended_users_sshd(&self, Ended { server, killed, failed }: &Ended) -> Draft {
-        let account = self.world.account_by_uid(server.uid);
-        let whom = account.as_ref().map_or_else(|| format!("uid {}", server.uid), ToString::to_string);
-        let sentence = match failed {
-            None => format!("an SSH server that {whom} runs was ended: it lets people in past the gate"),
-            Some(error) => format!("an SSH server that {whom} runs could not be ended wholly: {error}"),
-        };
-        let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
-            .with("ended", "users_own_sshd")
-            .with("uid", server.uid)
-            .with("pid", server.id.pid)
-            .with("program", record::outside(server.program.as_os_str().as_encoded_bytes()))
-            .with("killed", *killed as u64);
-        if let Some(error) = failed {
-            draft = draft.with("failed", error.as_str());
+    /// What was ended is on record, however late that is known.
+    pub(super) fn record_ended_sshds(&mut self, found: UsersSshds, now: Now) {
+        for ended in found.ended {
+            self.recorder.note_often(record_of(ended), 1, now);
         }
-        draft.account = account;
-        draft
+        self.commit(now);
     }
+
+    /// The look never came back.
+    pub(super) fn users_sshds_lost(&mut self, now: Now) {
+        self.users_sshds.ended(Kind::UsersSshds.limit(), now);
+    }
+}
+
+/// The record of it: whose it was, which process, which program. Nothing that it has said.
+fn record_of(EndedSshd { uid, account, pid, program, killed, failed }: EndedSshd) -> Draft {
+    let whom = account.as_ref().map_or_else(|| format!("uid {uid}"), ToString::to_string);
+    let sentence = match &failed {
+        None => format!("an SSH server that {whom} runs was ended: it lets people in past the gate"),
+        Some(error) => format!("an SSH server that {whom} runs could not be ended wholly: {error}"),
+    };
+    let mut draft = Draft::new(ArtifactType::SessionTerminated, sentence)
+        .with("ended", "users_own_sshd")
+        .with("uid", uid)
+        .with("pid", pid)
+        .with("program", program)
+        .with("killed", killed);
+    if let Some(error) = failed {
+        draft = draft.with("failed", error);
+    }
+    draft.account = account;
+    draft
 }
 
 #[cfg(test)]
 mod tests {
-    use lockdown_core::policy::test_grants::{later, now};
-
     use super::*;
+    use crate::policy::test_grants::{later, now};
 
     #[test]
     fn one_look_serves_all_who_wait_and_there_is_a_pause_after_it() {
