@@ -4,6 +4,7 @@
 //! tells what became of them by further events. What takes access away comes first and waits for nothing. What gives access
 //! takes effect only once the disk has it.
 
+mod admitted;
 mod allow;
 mod backing;
 pub mod checks;
@@ -21,6 +22,7 @@ pub mod mode;
 pub mod notes;
 mod on_disk;
 pub mod past_gate;
+pub mod receipts;
 pub mod recorder;
 pub mod reload;
 pub mod retired;
@@ -44,7 +46,24 @@ use std::{
 use jiff::Timestamp;
 use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, SessionId};
 
+use self::{
+    admitted::Admissions,
+    checks::Checks,
+    found::Then,
+    jobs::Jobs,
+    left_behind::Behind,
+    looks::Looks,
+    notes::Notes,
+    on_disk::Unrecorded,
+    receipts::Receipts,
+    recorder::Recorder,
+    reload::{ConfigState, Reloads},
+    retired::Retired,
+    store::Store,
+    ways::Ways,
+};
 pub use self::{
+    admitted::Granted,
     allow::{Asker, PendingAllow, grant_created},
     covered::Covered,
     effect::{CutOrder, CutTried, Effect, Event, Moment, Owed, Severity, StoreSeen, Tell, Token, Warn},
@@ -57,20 +76,6 @@ pub use self::{
     start::{OnRecord, Unread},
     store::{KEY_STORE, in_store, missing_persons},
     views::{MAX_LISTED, grant_view, session_view},
-};
-use self::{
-    checks::Checks,
-    found::Then,
-    jobs::Jobs,
-    left_behind::Behind,
-    looks::Looks,
-    notes::Notes,
-    on_disk::Unrecorded,
-    recorder::Recorder,
-    reload::{ConfigState, Reloads},
-    retired::Retired,
-    store::Store,
-    ways::Ways,
 };
 use crate::{
     config::Config,
@@ -136,6 +141,9 @@ pub struct Core {
     notes_ends: bool,
     /// Until the state that the last run left is read.
     pub unread: Option<Unread>,
+    /// What comes back from shipping.
+    pub receipts: Receipts,
+    admissions: Admissions,
     /// The sessions.
     pub sessions: Sessions,
     recent: RecentLogins,
@@ -200,6 +208,8 @@ impl Core {
             grants_unsaved: true,
             notes_ends: true,
             unread: None,
+            receipts: Receipts::default(),
+            admissions: Admissions::default(),
             sessions,
             recent: RecentLogins::since(now.wall),
             after_logins: VecDeque::new(),
@@ -267,6 +277,9 @@ impl Core {
             Event::NotesRead(notes) => self.notes_read(notes, now),
             Event::NotesGone(paths) => self.notes.are_gone(&paths),
             Event::SessionsSeen(seen) => self.sessions_seen(seen, now),
+            Event::Admitted(token, note) => self.admitted(token, note),
+            Event::ShipperSeen(seen) => self.shipper_seen(seen, now),
+            Event::LedgerBegun(begun) => self.ledger_begun(begun, now),
             Event::Note(draft, times) => self.note_found(draft, times, now),
             Event::Trial { until, actor, token } => self.begin_trial(until, actor, token, now),
             Event::Looks(whose) => self.answer_after_look(whose, now),
@@ -336,6 +349,7 @@ impl Core {
             self.jobs.due(),
             self.behind.due(),
             self.checks.due(),
+            self.admissions.due(),
             self.looks.due(),
             self.retired.due(),
             self.users_sshds.due(),
@@ -363,6 +377,7 @@ impl Core {
         self.end_newness(now);
         self.look_if_due(now);
         self.answer_who_waited_for_look(now);
+        self.answer_unasked(now);
         self.end_users_sshds_if_due(now);
         self.attest_if_due(now);
     }

@@ -106,7 +106,13 @@ impl Store {
     #[must_use]
     pub fn known(&self) -> Known {
         let view = self.ledger.view();
-        Known { owed: view.owed, failing: self.failing.clone(), acknowledged: view.acknowledged, full: view.full }
+        Known {
+            head: view.head.seq,
+            owed: view.owed,
+            failing: self.failing.clone(),
+            acknowledged: view.acknowledged,
+            full: view.full,
+        }
     }
 
     /// Writes, and waits until it is on disk.

@@ -17,14 +17,14 @@ use record::Account;
 use tokio::sync::oneshot;
 
 use crate::{
-    enforce::{Engine, jobs::Kind},
+    driver::{Driver, jobs::Kind},
     trigger::Reason,
 };
 
 /// How many logins from this host may be looked into at a time. A further one is refused, as if its maker was not found.
 const MAX_LOOKS: usize = 64;
 
-impl Engine {
+impl Driver {
     /// A login asks: it is answered at once, or, where it comes from this host, once its maker has been looked for. The gate's
     /// own patience bounds that: without an answer it refuses.
     pub(crate) fn login_asked(&mut self, question: Question, gate: u32, answer: oneshot::Sender<Answer>, now: Now) {

@@ -3,7 +3,7 @@
 pub mod answered;
 pub mod attempts;
 pub mod disk;
-pub mod enforce;
+pub mod driver;
 pub mod gate;
 pub mod grants;
 pub mod journal;

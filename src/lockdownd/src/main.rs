@@ -3,7 +3,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use lockdown_host::config_files::Proposed;
-use lockdownd::{enforce::homes::remote, supervisor};
+use lockdownd::{driver::homes::remote, supervisor};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

@@ -3,7 +3,6 @@
 //! Who may ask is decided here once for every request; each request is then one function. What changes something is on
 //! record, with who asked, before the answer goes out.
 
-pub(crate) mod admitted;
 mod break_glass;
 pub(crate) mod look;
 mod peer;
@@ -21,9 +20,9 @@ use lockdown_core::{
 use lockdown_host::peer::Peer;
 
 pub use self::{peer::Asker, quarantine::RestoreOutcome, ways_in::ClosedWays};
-use crate::{enforce::Engine, trigger::Reply};
+use crate::{driver::Driver, trigger::Reply};
 
-impl Engine {
+impl Driver {
     /// Answers one request; a few are answered later, by a thread that reads homes.
     pub fn answer_operator(&mut self, request: Request, peer: Peer, reply: Reply, now: Now) {
         let token = self.held.reply(reply);
@@ -41,11 +40,10 @@ impl Engine {
             Request::WaysIn(asked) => return self.ways_in(asked, asker, token, now),
             Request::Status => {
                 // How far it is acknowledged is told as of now, not as of the last sweep.
-                self.look_at_shipper(now);
+                self.heed_shipper(now);
                 return self.step(Event::Looks(Waits::Status(token)), now);
             }
             Request::Allow(allow) => {
-                self.see_to_room(now);
                 return self.step(Event::Allow { token, asked: Box::new(allow), asker: asker.core() }, now);
             }
             Request::Revoke(asked) => {

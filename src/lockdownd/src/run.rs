@@ -1,6 +1,6 @@
 //! What the program does when it is started: serve, or check a configuration.
 //!
-//! Start order: log, watches and sockets, then the engine, which fills the key store; only then READY=1.
+//! Start order: log, watches and sockets, then the driver, which fills the key store; only then READY=1.
 
 mod starts;
 
@@ -21,7 +21,7 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use crate::{
-    enforce::{Engine, Next, homes::Command},
+    driver::{Driver, Next, homes::Command},
     journal, ledger, supervisor,
     trigger::{self, Cron, Reason, Senders, Triggers, Watch},
 };
@@ -34,7 +34,7 @@ const BAD_CONFIG: u8 = 78;
 const LAST_FINDINGS: Duration = Duration::from_secs(3);
 /// How long a start waits for the disk before it counts as ready: what was rendered is in force then.
 const READY_WITHIN: Duration = Duration::from_secs(2);
-/// How long a thread of the engine may take to end once it is told to: one that hangs is left to the end of the process.
+/// How long a thread of the driver may take to end once it is told to: one that hangs is left to the end of the process.
 const LET_GO: Duration = Duration::from_secs(1);
 
 /// Anything that ends the daemon before or while it serves.
@@ -146,10 +146,10 @@ async fn serve() -> Result<(), Failure> {
         format!("no inotify instance can be had (raise the sysctl fs.inotify.max_user_instances): {error}")
     })?;
     let cron = Cron::new(own.clone());
-    let mut engine = Engine::start(own, log, homes, writers, clock::now())?;
+    let mut driver = Driver::start(own, log, homes, writers, clock::now())?;
     let asking = Asking { logins, operators };
-    let served = take_turns(&mut engine, &mut triggers, Schedules { watch, cron }, asking).await;
-    shut_down(triggers, engine);
+    let served = take_turns(&mut driver, &mut triggers, Schedules { watch, cron }, asking).await;
+    shut_down(triggers, driver);
     served
 }
 
@@ -166,33 +166,33 @@ struct Schedules {
 }
 
 impl Schedules {
-    async fn follow(&mut self, engine: &Engine) {
-        self.watch.renew(engine.watched_directories());
-        let schedule = &engine.core.config.schedule;
+    async fn follow(&mut self, driver: &Driver) {
+        self.watch.renew(driver.watched_directories());
+        let schedule = &driver.core.config.schedule;
         self.cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
     }
 }
 
 /// Acts on one reason after the other, until one says to stop.
 async fn take_turns(
-    engine: &mut Engine,
+    driver: &mut Driver,
     triggers: &mut Triggers,
     mut schedules: Schedules,
     asking: Asking,
 ) -> Result<(), Failure> {
-    schedules.follow(engine).await;
+    schedules.follow(driver).await;
     let mut sockets = trigger::serve(asking.logins, asking.operators)?;
-    engine.reached_again(sockets.keep(), clock::now());
+    driver.reached_again(sockets.keep(), clock::now());
     keep_watchdog();
     let ready_by = Instant::now() + READY_WITHIN;
     let (mut ready, mut reloading) = (false, false);
     loop {
-        if !ready && (engine.core.recorder.is_idle() || Instant::now() >= ready_by) {
+        if !ready && (driver.core.recorder.is_idle() || Instant::now() >= ready_by) {
             ready = true;
             supervisor::tell(&[NotifyState::Ready])?;
             starts::succeeded();
         }
-        let (wall, boot) = engine.next_deadline(clock::now());
+        let (wall, boot) = driver.next_deadline(clock::now());
         let next = triggers.next(wall, boot);
         let reason = match ready {
             true => next.await,
@@ -206,32 +206,32 @@ async fn take_turns(
             reloading = true;
             supervisor::tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])?;
         }
-        if engine.homes.as_ref().is_some_and(|homes| !homes.is_alive()) {
+        if driver.homes.as_ref().is_some_and(|homes| !homes.is_alive()) {
             return Err("the threads that look after homes have ended".into());
         }
-        if !engine.disk.is_alive() {
+        if !driver.disk.is_alive() {
             return Err("the thread that writes to the disk has ended".into());
         }
-        if !engine.listeners.is_alive() {
+        if !driver.listeners.is_alive() {
             return Err("the thread that watches who listens has ended".into());
         }
-        if engine.follower.as_ref().is_some_and(|follower| !follower.is_alive()) {
+        if driver.follower.as_ref().is_some_and(|follower| !follower.is_alive()) {
             return Err("the thread that follows sshd's log has ended".into());
         }
         if matches!(reason, Reason::Stop) {
-            hear_out(engine, triggers).await;
+            hear_out(driver, triggers).await;
         }
         if moved {
-            engine.reached_again(sockets.keep(), clock::now());
-            engine.keep_run_files();
+            driver.reached_again(sockets.keep(), clock::now());
+            driver.keep_run_files();
         }
-        if engine.act(reason, clock::now()) == Next::Stop {
+        if driver.act(reason, clock::now()) == Next::Stop {
             return Ok(());
         }
-        let reloaded = reloading && !engine.is_reloading();
-        reloading = engine.is_reloading();
-        if moved || reloaded || engine.take_directories_moved() {
-            schedules.follow(engine).await;
+        let reloaded = reloading && !driver.is_reloading();
+        reloading = driver.is_reloading();
+        if moved || reloaded || driver.take_directories_moved() {
+            schedules.follow(driver).await;
         }
         if reloaded {
             supervisor::tell(&[NotifyState::Ready])?;
@@ -240,23 +240,23 @@ async fn take_turns(
 }
 
 /// The one way down, in good order or after an error. The receivers go first, so that no thread waits to hand over what
-/// nobody takes any more; then the engine, which waits for its threads no longer than they have [`LET_GO`].
-fn shut_down(triggers: Triggers, engine: Engine) {
+/// nobody takes any more; then the driver, which waits for its threads no longer than they have [`LET_GO`].
+fn shut_down(triggers: Triggers, driver: Driver) {
     if let Err(error) = supervisor::tell(&[NotifyState::Stopping]) {
         tracing::warn!(%error, "systemd could not be told of the stop");
     }
     drop(triggers);
-    drop(engine);
+    drop(driver);
 }
 
 /// What has been removed goes on record before the daemon stops.
-async fn hear_out(engine: &mut Engine, triggers: &mut Triggers) {
-    let Some(homes) = &engine.homes else { return };
+async fn hear_out(driver: &mut Driver, triggers: &mut Triggers) {
+    let Some(homes) = &driver.homes else { return };
     homes.send(Command::Stop);
     let all = async {
         while let Some(finding) = triggers.last_finding().await {
             // Whether to go on is decided already.
-            let _ = engine.act(Reason::Found(finding), clock::now());
+            let _ = driver.act(Reason::Found(finding), clock::now());
         }
     };
     if tokio::time::timeout(LAST_FINDINGS, all).await.is_err() {
@@ -295,7 +295,7 @@ pub(crate) fn let_go(thread: &JoinHandle<()>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enforce::{JOURNAL_LIMIT, LAST_ANSWERS, LAST_COMMITS};
+    use crate::driver::{JOURNAL_LIMIT, LAST_ANSWERS, LAST_COMMITS};
 
     #[test]
     fn a_thread_that_hangs_is_waited_for_no_longer_than_its_time() {

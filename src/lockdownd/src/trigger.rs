@@ -42,7 +42,7 @@ pub use self::{
 };
 use crate::{
     attempts::LogReport,
-    enforce::{Brought, Checked, Looked, homes::Finding},
+    driver::{Brought, Checked, Looked, homes::Finding},
     operator::{Asker, ClosedWays, RestoreOutcome},
 };
 
@@ -132,13 +132,6 @@ pub enum Reason {
     },
     /// What stands in the way of enforcing, looked at beside the main thread because it runs sshd.
     Checked(Box<Checked>),
-    /// sshd was asked what it makes of an account that was granted.
-    Admitted {
-        /// Which answer waits for it.
-        id: u64,
-        /// What keeps people out of the account, if anything.
-        note: Option<String>,
-    },
     /// Ways in were closed, or opened again.
     WaysClosed {
         /// What came of it.

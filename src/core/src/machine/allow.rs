@@ -45,6 +45,8 @@ pub struct PendingAllow {
     grant: Grant,
     /// The grant that is in force and is to last longer.
     before: Option<Grant>,
+    /// When it was asked for, on the boot clock.
+    at: Duration,
     /// When it is refused, on the boot clock; `None` once it was.
     pub until: Option<Duration>,
     reply: Option<Token>,
@@ -77,8 +79,7 @@ impl Core {
     /// Grants, or extends the same grant: that takes effect, and is answered, once it is on disk. It was asked for at that
     /// moment of the boot clock.
     pub(super) fn allow(&mut self, asked: Allow, asker: &Asker, token: Token, at: Duration, now: Now) {
-        let until = at + PATIENCE;
-        if let Err(refusal) = self.begin_allow(asked, asker, (token, until), now) {
+        if let Err(refusal) = self.begin_allow(asked, asker, (token, at), now) {
             self.push(Effect::Answer(token, Err(refusal)));
         }
     }
@@ -87,7 +88,7 @@ impl Core {
         &mut self,
         asked: Allow,
         asker: &Asker,
-        (token, until): (Token, Duration),
+        (token, at): (Token, Duration),
         now: Now,
     ) -> Result<(), Refusal> {
         self.state_is_read()?;
@@ -112,7 +113,7 @@ impl Core {
         };
         if before.as_ref().is_some_and(|before| before.ends == grant.ends) {
             let answer = self.allowed(&asked, &terms, &grant, before.as_ref(), now);
-            self.push(Effect::AnswerAllowed(token, Box::new(answer)));
+            self.answer_allowed(answer, token, at, now);
             return Ok(());
         }
         let required = self.required_of(&grant.account).for_record();
@@ -122,7 +123,8 @@ impl Core {
             terms,
             grant: grant.clone(),
             before: before.clone(),
-            until: Some(until),
+            at,
+            until: Some(at + PATIENCE),
             reply: Some(token),
         };
         let first = First::Allow(Box::new(pending));
@@ -147,7 +149,7 @@ impl Core {
         match done {
             Ok(grant) => {
                 let answer = self.allowed(&allow.asked, &allow.terms, &grant, allow.before.as_ref(), now);
-                self.push(Effect::AnswerAllowed(token, Box::new(answer)));
+                self.answer_allowed(answer, token, allow.at, now);
             }
             Err(why) => {
                 if allow.before.is_none() {

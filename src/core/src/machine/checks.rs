@@ -13,7 +13,7 @@ use control::{Cidr, Problem, Severity};
 use record::{Account, Actor, ArtifactType, Draft};
 
 use super::{
-    Core, Effect, Token,
+    Core, Effect, Granted, Token,
     found::Then,
     jobs::{Job, Kind},
     mode::Obstacle,
@@ -114,6 +114,8 @@ pub struct Check {
     pub penalty_exempt: Vec<Cidr>,
     /// Whether none is wanted.
     pub no_exempt: bool,
+    /// The active grants: whether sshd honours them is looked at too.
+    pub granted: Vec<Granted>,
     /// What the marker of enforce says.
     pub marker: Vec<u8>,
 }
@@ -284,6 +286,7 @@ impl Core {
             exempt: self.exempt().iter().cloned().collect(),
             penalty_exempt: self.config.sshd.penalty_exempt.iter().copied().collect(),
             no_exempt: self.config.accounts.no_exempt,
+            granted: self.granted(now),
             marker: self.marker(),
         };
         self.start_job(Kind::Obstacles, Job::Check(Box::new(check)), now);

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use control::{AllowedAnswer, Records, Response, gate};
+use control::{Records, Response, gate};
 use jiff::Timestamp;
 use record::{Account, Draft, GrantId, SessionId};
 
@@ -21,6 +21,7 @@ use super::{
     looks::{Heard, Looked},
     notes::NoteRead,
     past_gate::LoggedIn,
+    receipts::ShipperSeen,
     recorder::{Done, Known, Stated, Task, WorkId},
     reload::Loaded,
     sweep::Swept,
@@ -156,6 +157,12 @@ pub enum Event {
     NotesGone(BTreeSet<PathBuf>),
     /// Sessions were looked at.
     SessionsSeen(SessionsSeen),
+    /// What sshd makes of an account that was granted: what keeps people out of it, if anything; a job brings it.
+    Admitted(Token, Option<String>),
+    /// What the shipper has left was looked at.
+    ShipperSeen(ShipperSeen),
+    /// Another ledger was begun, or why not.
+    LedgerBegun(Result<(), String>),
     /// Somebody who looks after homes has found what is to be on record, so many times; nothing: it cannot be caused at will.
     Note(Draft, Option<u64>),
     /// An operator tries enforce, or prolongs the trial.
@@ -348,8 +355,18 @@ pub enum Effect {
     LookAtLoginAgain(Box<Login>, u32),
     /// These sessions are to be looked at. Told of by [`Event::SessionsSeen`].
     LookAtSessions(Vec<SessionId>),
-    /// What the shipper has left is to be looked at.
+    /// What the shipper has left is to be looked at. Told of by [`Event::ShipperSeen`].
     HeedShipper,
+    /// A server has the ledger up to this record.
+    Acknowledge(u64),
+    /// The server's key for receipts, to be kept for the next start.
+    PinReceiptKey(String),
+    /// The ledger is to be put away, and another begun: this is why. Told of by [`Event::LedgerBegun`].
+    BeginLedgerAnew(String),
+    /// The shipper's hint has been acted on: it is to go.
+    DropHint,
+    /// Only another start can mend this: whoever drives the core ends.
+    StartOver(String),
     /// What has been kept for long enough goes.
     Prune,
     /// Every home is to be looked at as if nothing had been watched. Told of by [`Event::Swept`].
@@ -360,8 +377,6 @@ pub enum Effect {
     OnRecord(Covered),
     /// An operator's answer.
     Answer(Token, Response),
-    /// The same, with what sshd makes of the grant and whether its key is in place ([`Core::not_in_place_yet`](super::Core)).
-    AnswerAllowed(Token, Box<AllowedAnswer>),
     /// Records that an operator asked for are to be read.
     ReadRecords(Token, Records),
     /// A reload is dealt with.

@@ -211,7 +211,7 @@ impl Core {
         let mut sessions = self.end_grants(ids, ending, now);
         sessions.extend(self.end_unbacked_sessions(now));
         if self.enforces() {
-            let left = self.sessions.live().iter().filter(|s| s.ending.is_none() && s.standing != Standing::Emergency);
+            let left = self.sessions.live().iter().filter(|s| s.ending.is_none() && !self.is_spared(s));
             let end = || {
                 let Ending { reason, actor, .. } = ending.clone();
                 End::new(Cause::Lockdown, reason, actor)
@@ -226,6 +226,20 @@ impl Core {
         self.begin_look_behind(now);
         self.pass(now);
         sessions
+    }
+
+    /// Whether nobody cuts this connection off: it is one to an account that is exempt still.
+    pub(super) fn is_spared(&self, session: &Session) -> bool {
+        let account = &session.account;
+        session.standing == Standing::Emergency
+            && (self.exempt().contains(account)
+                || self.uid_of(account).is_some_and(|uid| self.has_exempt(account, uid)))
+    }
+
+    /// Connections to accounts that were exempt when they began, and are no more: nothing but a lockdown ends them.
+    pub fn no_longer_exempt(&self) -> impl Iterator<Item = &Session> {
+        let live = self.sessions.live().iter();
+        live.filter(|session| session.standing == Standing::Emergency && !self.is_spared(session))
     }
 
     /// A session's connection is gone.

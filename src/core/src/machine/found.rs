@@ -138,7 +138,7 @@ impl Core {
     }
 
     /// Whether an exempt account has this name or user id.
-    fn has_exempt(&self, account: &Account, uid: u32) -> bool {
+    pub(super) fn has_exempt(&self, account: &Account, uid: u32) -> bool {
         self.exempt().iter().any(|name| name == account || self.uid_of(name) == Some(uid))
     }
 

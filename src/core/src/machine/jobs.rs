@@ -12,7 +12,7 @@ use control::{Refusal, RefusalCode, Response};
 use record::{Account, ArtifactType, Draft};
 
 use super::{
-    Core, Effect, Event, Severity, Token, checks::Check, found::OpenedBefore, left_behind::LookBehind,
+    Core, Effect, Event, Granted, Severity, Token, checks::Check, found::OpenedBefore, left_behind::LookBehind,
     schedule::ATTEST_WITHIN,
 };
 use crate::{
@@ -115,6 +115,8 @@ pub enum Job {
     EndUsersSshds(BTreeSet<u32>),
     /// Looks at every way in. Brings [`Event::WaysSeen`].
     LookAtWays(Question),
+    /// Asks sshd about an account that was granted. Brings [`Event::Admitted`].
+    AskSshd(Token, Box<Granted>),
     /// Reads back what sshd has logged of these. Each is told of by [`Event::OpenedBefore`].
     ReadBack(Vec<OpenedBefore>),
     /// Looks at what stands in the way of enforce, or changes sshd's drop-in. Brings [`Event::Checked`].

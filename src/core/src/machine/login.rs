@@ -138,7 +138,7 @@ impl Core {
                 self.recorder.note(came_late(&login));
                 return self.commit(now);
             }
-            (false, true) => return,
+            (false, true) => return self.sessions.forget_gone(&[login.session].into()),
             (true, false) => self.sessions.mark_recorded(&[login.session.clone()].into()),
             (false, false) => drop(self.sessions.remove(&login.session)),
         }
@@ -186,9 +186,6 @@ impl Core {
     pub(super) fn login_is_late(&mut self, login: &mut PendingLogin, now: Now) {
         login.until = None;
         let Some(to) = login.to.take() else { return };
-        if login.over.is_none() {
-            self.sessions.remove(&login.session);
-        }
         let answer = self.refuse(&login.question, Some(&login.account), &Refused::NotRecorded, now);
         self.give_answer(login.question.step, login.monitor, answer, to, now);
     }

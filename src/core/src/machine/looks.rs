@@ -209,6 +209,7 @@ impl Core {
         if !changed.is_empty() {
             self.note_changed(&changed, &changes, now);
         }
+        self.see_to_room();
         self.back_grants(now);
         self.pass(now);
         self.after_look(then, now);
@@ -251,6 +252,7 @@ impl Core {
 
     /// Answers `allow`, after a look where it may name an account that was made just now.
     pub(super) fn allow_after_look(&mut self, allow: Box<Allow>, asker: Asker, token: Token, now: Now) {
+        self.see_to_room();
         let theirs = self.config.people.get(&allow.person).map(|entry| &entry.accounts);
         let unknown = theirs.into_iter().flatten().any(|account| self.uid_of(account).is_none());
         if !unknown || self.looks.waiting.len() >= MAX_WAITING {

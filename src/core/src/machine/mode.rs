@@ -399,7 +399,7 @@ mod tests {
             reload::{Loaded, takes_away},
         },
         policy::test_grants::now,
-        sessions::Sessions,
+        sessions::{Session, Sessions},
     };
 
     const MOMENT: fn() -> Moment = || Moment { now: now(), random: 1 };
@@ -481,6 +481,28 @@ mod tests {
         assert!(takes_away(&before, &back.accounts), "it is judged");
         assert_eq!(core.config.mode, control::Mode::Observe, "and refused");
         assert!(core.config_state.refused.is_some());
+    }
+
+    #[test]
+    fn a_lockdown_ends_a_connection_to_an_account_that_is_exempt_no_more_and_spares_one_that_is() {
+        let (mut core, _) = in_enforce();
+        let session: Session = serde_json::from_value(serde_json::json!({
+            "id": "s-0123456789abcdef", "account": "breakglass", "standing": "emergency", "source": {},
+            "opened_at": "2026-11-23T18:00:00Z", "monitor": {"pid": 4242, "start_time": 1}, "recorded": true,
+        }))
+        .expect("a session");
+        core.keep_session(session);
+        core.lockdown("over".to_owned(), None, now());
+        assert!(!cuts_any(&core.take_effects(now())) && core.no_longer_exempt().next().is_none());
+        reload(&mut core, config("enforce", "other"), None);
+        assert!(!cuts_any(&core.take_effects(now())), "whoever works there is not cut off by a reload");
+        assert_eq!(core.no_longer_exempt().count(), 1);
+        core.lockdown("over".to_owned(), None, now());
+        assert!(cuts_any(&core.take_effects(now())));
+    }
+
+    fn cuts_any(effects: &[Effect]) -> bool {
+        effects.iter().any(|effect| matches!(effect, Effect::Cut(orders) if !orders.is_empty()))
     }
 
     #[test]

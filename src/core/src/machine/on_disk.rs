@@ -188,7 +188,7 @@ impl Core {
 
     /// The disk thread has done something.
     pub(super) fn disk_told(&mut self, done: Done, known: Option<Known>, now: Now) {
-        known.into_iter().for_each(|known| self.recorder.learn(known));
+        known.into_iter().for_each(|known| self.learn(known));
         let written = match done {
             Done::NotOpened(why) => return self.recorder.not_opened(why),
             Done::Opened(before_all) => return self.recorder.opened(before_all),
@@ -219,6 +219,19 @@ impl Core {
         }
         self.keep_unkept(now);
         self.answer_recorded(now);
+    }
+
+    /// What is known of the ledger now. It is said when there is no room for new grants, and when there is again.
+    fn learn(&mut self, known: Known) {
+        let before = self.recorder.known().and_then(|known| known.full);
+        match known.full {
+            Some(full) if before != Some(full) => {
+                self.say(Severity::Err, format!("no new grant is given: {full}; {}", full.remedy()));
+            }
+            None if before.is_some() => self.say(Severity::Info, "the ledger has room for new grants again"),
+            _ => {}
+        }
+        self.recorder.learn(known);
     }
 
     fn say_stall(&mut self, stall: Option<Stall>) {
@@ -321,7 +334,13 @@ impl Core {
                 First::Allow(allow) => self.allow_is_late(allow, now),
                 First::Login(login) => self.login_is_late(login, now),
             }
+            let refused = match &first {
+                First::Login(login) if login.over.is_none() => Some(login.session.clone()),
+                _ => None,
+            };
             self.recorder.put_late(first);
+            // It is kept until it is known whether the disk has it: then a start after a crash says that it is over.
+            refused.and_then(|session| self.sessions.gone(&session));
         }
         self.answer_recorded(now);
     }

@@ -116,7 +116,8 @@ impl Recorder {
     }
 
     /// What is known of the ledger, once it is open.
-    pub(super) fn known(&self) -> Option<&Known> {
+    #[must_use]
+    pub fn known(&self) -> Option<&Known> {
         self.known.as_ref()
     }
 

@@ -9,7 +9,7 @@ use crate::{
         grant::{EndCause, Origin},
         time::Now,
     },
-    sessions::{Cause, End, Session, Standing},
+    sessions::{Cause, End, Session},
 };
 
 impl Core {
@@ -61,7 +61,7 @@ impl Core {
             Refusal::new(RefusalCode::UnknownSession, format!("there is no live session {id}"))
                 .hint("lockdownctl sessions lists those there are")
         })?;
-        may_be_revoked(session, self.enforces())?;
+        may_be_revoked(session, self.is_spared(session), self.enforces())?;
         let grant = session.grant().and_then(|id| self.grants.get(id)).filter(|grant| grant.is_active(now));
         let notes = grant.map(|grant| {
             format!(
@@ -127,12 +127,12 @@ fn no_grant(message: String) -> Refusal {
 }
 
 /// Whether an operator may end this connection by itself.
-fn may_be_revoked(session: &Session, enforces: bool) -> Result<(), Refusal> {
+fn may_be_revoked(session: &Session, is_spared: bool, enforces: bool) -> Result<(), Refusal> {
     let (id, pid) = (&session.id, session.monitor.pid);
     if let Some(end) = &session.ending {
         return Err(Refusal::new(RefusalCode::NothingToDo, format!("{id} is being ended already: {}", end.reason)));
     }
-    if session.standing == Standing::Emergency {
+    if is_spared {
         let message =
             format!("{id} is a login to the exempt account {}, which nobody is cut off from", session.account);
         return Err(Refusal::new(RefusalCode::ExemptAccount, message).hint(format!("root can end it: kill {pid}")));
@@ -147,6 +147,7 @@ fn may_be_revoked(session: &Session, enforces: bool) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sessions::Standing;
 
     #[test]
     fn a_session_is_ended_by_itself_in_enforce_once_and_never_on_an_exempt_account() {
@@ -155,7 +156,10 @@ mod tests {
             "opened_at": "2026-11-23T18:00:00Z", "monitor": {"pid": 4242, "start_time": 1}, "recorded": true,
         }))
         .unwrap();
-        let code = |session: &Session, enforces| may_be_revoked(session, enforces).map_err(|refusal| refusal.code);
+        let code = |session: &Session, enforces| {
+            let is_spared = session.standing == Standing::Emergency;
+            may_be_revoked(session, is_spared, enforces).map_err(|refusal| refusal.code)
+        };
         assert_eq!(code(&session, true), Ok(()));
         assert_eq!(code(&session, false), Err(RefusalCode::NothingToDo));
         let emergency = Session { standing: Standing::Emergency, ..session.clone() };

@@ -182,7 +182,7 @@ impl Core {
         bytes <= MAX_STORE_FILE
     }
 
-    fn keys_of(&self, person: &Person) -> &[PersonKey] {
+    pub(super) fn keys_of(&self, person: &Person) -> &[PersonKey] {
         self.config.people.get(person).map_or(&[][..], |entry| entry.keys.as_slice())
     }
 

@@ -239,11 +239,6 @@ impl World {
                     self.operator_answered(token, response.as_ref().ok(), response.is_err());
                 }
             }
-            Effect::AnswerAllowed(token, answer) => {
-                let id = &answer.grant.id;
-                assert!(self.disk.grants_of(record::ArtifactType::GrantCreated).contains(id), "{id} is on record");
-                self.operator_answered(token, None, false);
-            }
             Effect::AnswerGate { token, answer, .. } => self.gate_answered(token, &answer),
             Effect::Say(_, what) => self.log(format!("says: {what}")),
             Effect::Comes(_)
@@ -252,6 +247,11 @@ impl World {
             | Effect::LookedAtLogin(_)
             | Effect::LookAtLoginAgain(..)
             | Effect::HeedShipper
+            | Effect::Acknowledge(_)
+            | Effect::PinReceiptKey(_)
+            | Effect::BeginLedgerAnew(_)
+            | Effect::DropHint
+            | Effect::StartOver(_)
             | Effect::Prune
             | Effect::KeepRetired(_)
             | Effect::Tell(_)
@@ -324,6 +324,10 @@ impl World {
         match (answer, operator.grant) {
             // Whoever was told that nothing was granted is right.
             (_, Some(grant)) if refused => self.truth.ended(&[grant]),
+            (Some(Answer::Allow(answer)), _) => {
+                let id = &answer.grant.id;
+                assert!(self.disk.grants_of(ArtifactType::GrantCreated).contains(id), "{id} is on record");
+            }
             (Some(Answer::Revoke(answer)), _) => self.truth.ended_views(&answer.grants),
             (Some(Answer::Lockdown(answer)), _) => self.truth.ended_views(&answer.grants),
             _ => {}

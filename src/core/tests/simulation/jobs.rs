@@ -79,6 +79,7 @@ impl World {
             }
             Job::EndUsersSshds(_) => Came::With(Box::new(Event::UsersSshdsEnded(UsersSshds::default()))),
             Job::LookAtWays(_) => Came::With(Box::new(Event::WaysSeen(Box::new(Observed::default().into())))),
+            Job::AskSshd(token, _) => Came::With(Box::new(Event::Admitted(token, None))),
             Job::ReadBack(_) => Came::Back,
         };
         self.let_run(id, came);

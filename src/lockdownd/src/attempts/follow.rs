@@ -1,8 +1,8 @@
-//! The thread that follows sshd's log: journal → [`Book`](lockdown_core::attempts::Book) → statements and logins for the engine.
+//! The thread that follows sshd's log: journal → [`Book`](lockdown_core::attempts::Book) → statements and logins for the driver.
 //!
-//! It is slow where the journal, the disk or the engine is, and then simply reads later: what waits, waits in the journal.
-//! Nothing is given to the engine before it is on disk here with its place in the journal, and nothing is forgotten before
-//! the engine has said that it is on record. A batch whose fate a crash left open is looked for in the ledger.
+//! It is slow where the journal, the disk or the driver is, and then simply reads later: what waits, waits in the journal.
+//! Nothing is given to the driver before it is on disk here with its place in the journal, and nothing is forgotten before
+//! the driver has said that it is on record. A batch whose fate a crash left open is looked for in the ledger.
 
 use std::{
     fmt, io,
@@ -43,7 +43,7 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 /// How many entries are read before the rest is done: a flood must not keep a login waiting.
 const AT_ONCE: usize = 512;
 
-/// What the thread tells the engine.
+/// What the thread tells the driver.
 #[derive(Debug)]
 pub enum LogReport {
     /// These are to be on record, all or none.
@@ -169,14 +169,14 @@ struct Worker {
     answers: Receiver<u64>,
     bell: Arc<EventFd>,
     stop: Arc<AtomicBool>,
-    /// The newest login that the engine was told of in this run.
+    /// The newest login that the driver was told of in this run.
     told: u64,
     /// Of a reader that has just been started: the entry that must come first.
     pending: Option<String>,
     changed: bool,
     saved_at: Option<Instant>,
     failing: bool,
-    /// Whether an ordinary user's own sshd has logged something that the engine was not told of.
+    /// Whether an ordinary user's own sshd has logged something that the driver was not told of.
     users_sshd_logged: bool,
     users_sshd_told: Option<Instant>,
 }

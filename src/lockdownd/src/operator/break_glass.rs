@@ -9,12 +9,12 @@ use lockdown_host::{penalties::penalties, readiness};
 use record::Account;
 
 use super::shut_out;
-use crate::enforce::{
-    Engine,
+use crate::driver::{
+    Driver,
     jobs::{Brought, Kind},
 };
 
-impl Engine {
+impl Driver {
     /// Looks at everything anew, beside the main thread.
     pub(super) fn try_break_glass(&mut self, token: Token, now: Now) {
         let exempt: Vec<Account> = self.core.exempt().iter().cloned().collect();

@@ -17,8 +17,8 @@ use lockdown_host::quarantine::{self, QUARANTINE};
 use record::{Account, GrantId, Record};
 
 use crate::{
-    enforce::{
-        Engine, NEARLY_FULL_REMEDY,
+    driver::{
+        Driver, NEARLY_FULL_REMEDY,
         jobs::{Brought, Kind},
         renamed, shipping_problems,
     },
@@ -28,7 +28,7 @@ use crate::{
 /// How many bytes of the ledger one request looks through.
 const MAX_STRETCH: usize = 4 << 20;
 
-impl Engine {
+impl Driver {
     pub(super) fn list_grants(&self, asked: &control::Grants, now: Now) -> GrantsAnswer {
         let shown = self.core.grants.all().iter().filter(|grant| asked.all || grant.standing(now) != Standing::Over);
         let grants = shown.map(|grant| grant_view(grant, now)).collect();
@@ -262,12 +262,21 @@ impl Engine {
                 format!("{account} is not exempt any more: its keys let nobody in, and are kept until {until:.0}");
             say(Severity::Warning, what, Some(&remedy));
         }
-        if let Some(full) = self.shipped.full {
+        for session in self.core.no_longer_exempt().take(MAX_LISTED) {
+            let remedy = format!("lockdownctl revoke {}, or a lockdown, ends it", session.id);
+            let what = format!(
+                "the connection of process {} to {} goes on without a grant: the account was exempt when it began, and is no more",
+                session.monitor.pid, session.account
+            );
+            say(Severity::Warning, what, Some(&remedy));
+        }
+        if let Some(full) = self.core.recorder.known().and_then(|known| known.full) {
             say(Severity::Crit, format!("no new grant is given: {full}"), Some(full.remedy()));
         }
-        for key in &self.shipped.other_keys {
+        for key in self.core.receipts.other_keys() {
             let remedy = "if the server has a new key: put it into ship.api.receipt_keys and reload; else find out who signs in its name";
-            let what = format!("a receipt is signed by {key}, which is not the server's key as {}", self.trusted_by());
+            let what =
+                format!("a receipt is signed by {key}, which is not the server's key as {}", self.core.trusted_by());
             say(Severity::Err, what, Some(remedy));
         }
         if let Some(open) = self.core.ways.open().filter(|open| self.core.enforces() && *open > 0) {

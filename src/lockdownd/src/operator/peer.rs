@@ -22,7 +22,7 @@ use lockdown_host::{
 };
 use record::{Actor, Person, SessionId};
 
-use crate::enforce::Engine;
+use crate::driver::Driver;
 
 /// Who asks: checked, and ready for the record.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Asker {
     }
 }
 
-impl Engine {
+impl Driver {
     /// Finds out who the peer is.
     pub(super) fn who_asks(&self, peer: Peer, now: Now) -> Result<Asker, Refusal> {
         let process = peer.process();

@@ -19,8 +19,8 @@ use record::{Account, ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    enforce::{
-        Engine,
+    driver::{
+        Driver,
         homes::{self, Hanging, Standing},
         jobs::{Brought, Kind},
     },
@@ -43,7 +43,7 @@ pub struct RestoreOutcome {
     done: Result<PathBuf, RestoreError>,
 }
 
-impl Engine {
+impl Driver {
     pub(super) fn list_quarantine(&mut self, token: Token, now: Now) {
         self.answer_from_quarantine(token, now, || {
             let items = quarantine::list(Path::new(QUARANTINE)).map_err(failed)?;

@@ -7,12 +7,12 @@ use lockdown_core::machine::{Event, Token};
 use lockdown_core::policy::time::{Deadline, Now};
 
 use super::Asker;
-use crate::enforce::Engine;
+use crate::driver::Driver;
 
 /// The longest trial of enforce.
 const MAX_TRIAL: Duration = Duration::from_secs(86_400);
 
-impl Engine {
+impl Driver {
     pub(super) fn try_enforce(&mut self, asked: &Enforce, asker: Asker, token: Token, now: Now) {
         let span = Duration::from_secs(asked.seconds);
         if span > MAX_TRIAL {

@@ -12,8 +12,8 @@ use record::{ArtifactType, Draft};
 
 use super::Asker;
 use crate::{
-    enforce::{
-        Engine,
+    driver::{
+        Driver,
         jobs::{Brought, Kind, look_at_ways},
     },
     trigger::Reason,
@@ -27,7 +27,7 @@ pub struct ClosedWays {
     answer: Box<WaysInAnswer>,
 }
 
-impl Engine {
+impl Driver {
     /// Looks, closes or undoes, on a thread of its own.
     pub(super) fn ways_in(&mut self, asked: WaysIn, asker: Asker, token: Token, now: Now) {
         let (question, missing) = (self.core.ways_question(), self.log_is_not_whole());

@@ -1,6 +1,6 @@
 //! The schedule's ticks: one UTC job each for sweep and lockdown, which only send into the channel.
 //!
-//! Whether anything is due is `enforce::schedule`'s to say, with or without a tick.
+//! Whether anything is due is the core's to say, with or without a tick.
 
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};

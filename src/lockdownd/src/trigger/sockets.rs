@@ -312,7 +312,7 @@ async fn answer_gate(mut stream: UnixStream, reasons: mpsc::Sender<Reason>) -> R
     let gate = Peer::of(&stream)?.pid;
     let question = read(&mut stream, gate::MAX_FRAME).await?;
     let (answer, answered) = oneshot::channel();
-    // Without an engine there is no answer, and the gate refuses.
+    // Without an driver there is no answer, and the gate refuses.
     if reasons.send(Reason::Login { question, gate, answer }).await.is_err() {
         return Ok(());
     }

@@ -131,6 +131,8 @@ pub struct NotOpened {
 /// What is known of the ledger.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
+    /// The number of its last record.
+    pub head: u64,
     /// How many statements wait there to be written.
     pub owed: usize,
     /// Why it cannot be written, while it cannot.

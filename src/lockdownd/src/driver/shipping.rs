@@ -13,7 +13,7 @@ use lockdown_host::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Engine;
+use super::Driver;
 
 /// What the shipper goes by.
 const SHIP: &str = "/run/lockdownd/ship.json";
@@ -23,10 +23,13 @@ const VERSION: u64 = 1;
 const MAX_SHIP: u64 = 64 * 1024;
 /// The most characters that are shown of anything the shipper says.
 const MAX_SAID: usize = 300;
+/// What to do where the ledger is nearly full.
+pub(crate) const NEARLY_FULL_REMEDY: &str =
+    "see with lockdownctl status why records are not shipped, make room, or raise ledger.max_size and reload";
 /// For how long records may wait for a sink that is out of reach before that is a problem.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
 
-impl Engine {
+impl Driver {
     /// Says where records are to be sent, unless that stands there already: each writing wakes the shipper.
     pub(super) fn publish_shipping(&self) {
         let (path, text) = (Path::new(SHIP), ship_json(&self.core.config));
@@ -59,10 +62,10 @@ struct SaidOfSink {
     enrolment: Option<String>,
 }
 
-impl Engine {
+impl Driver {
     /// Where records are shipped to, and how far they have got.
     pub(crate) fn sinks(&self) -> Vec<SinkState> {
-        let text = self.shipped.shipper.status().ok().flatten();
+        let text = self.shipper.status().ok().flatten();
         let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let Some(ledger) = self.ledger.as_ref() else { return Vec::new() };
         let own = (ledger.id.as_str(), ledger.head.seq);

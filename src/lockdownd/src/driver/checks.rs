@@ -22,11 +22,8 @@ use lockdown_host::{
 use record::{Account, ArtifactType, Draft};
 use tokio::sync::mpsc::Sender;
 
-use super::{Engine, state::mark_enforce};
-use crate::{
-    operator::admitted::{Granted, not_honoured},
-    trigger::{Place, Reason},
-};
+use super::{Driver, admission::not_honoured, state::mark_enforce};
+use crate::trigger::{Place, Reason};
 
 /// What a job brings.
 #[derive(Debug)]
@@ -36,12 +33,11 @@ pub struct Checked {
     rescue: Option<RescueWatch>,
 }
 
-impl Engine {
+impl Driver {
     /// The work of such a job.
-    pub(super) fn check(&self, check: Check, now: Now) -> impl FnOnce() -> Reason + Send + use<> {
-        let question = Question { check, granted: self.granted(now) };
+    pub(super) fn check(&self, check: Check) -> impl FnOnce() -> Reason + Send + use<> {
         let reasons = self.reasons.clone();
-        move || Reason::Checked(Box::new(question.carry_out(reasons)))
+        move || Reason::Checked(Box::new(carry_out(&check, reasons)))
     }
 
     /// It is back.
@@ -66,36 +62,26 @@ impl Engine {
     }
 }
 
-/// What a job needs to know.
-struct Question {
-    check: Check,
-    granted: Vec<Granted>,
-}
-
-impl Question {
-    /// Carries it out. Watches from before the look on, so that no change falls between the two.
-    fn carry_out(self, reasons: Sender<Reason>) -> Checked {
-        let Self { check, granted } = self;
-        let watch = || {
-            RescueWatch::start(&check.exempt, move || {
-                // Nobody receives once the daemon stops.
-                let _ = reasons.blocking_send(Reason::Touched(Place::Rescue));
-            })
-        };
-        let rescue = if check.step == Step::TakeOut { None } else { watch() };
-        let (put, obstacles) = change(&check);
-        let mut not_honoured = not_honoured(&granted);
-        not_honoured.extend(readiness::confined(&check.exempt));
-        let whole =
-            |account: &Account| readiness::exempt_keys(account).filter(|(_, whole)| *whole).map(|(keys, _)| keys);
-        let keys = check.exempt.iter().filter_map(|account| Some((account.clone(), whole(account)?)));
-        let exempt_keys = keys.collect();
-        let is_watched = rescue.is_some();
-        let obstacles = obstacles.iter().map(as_told).collect();
-        let seen =
-            machine::checks::Checked { put, obstacles, not_honoured, exempt_keys, passed: BTreeMap::new(), is_watched };
-        Checked { seen, rescue }
-    }
+/// Carries it out. Watches from before the look on, so that no change falls between the two.
+fn carry_out(check: &Check, reasons: Sender<Reason>) -> Checked {
+    let watch = || {
+        RescueWatch::start(&check.exempt, move || {
+            // Nobody receives once the daemon stops.
+            let _ = reasons.blocking_send(Reason::Touched(Place::Rescue));
+        })
+    };
+    let rescue = if check.step == Step::TakeOut { None } else { watch() };
+    let (put, obstacles) = change(check);
+    let mut not_honoured = not_honoured(&check.granted);
+    not_honoured.extend(readiness::confined(&check.exempt));
+    let whole = |account: &Account| readiness::exempt_keys(account).filter(|(_, whole)| *whole).map(|(keys, _)| keys);
+    let keys = check.exempt.iter().filter_map(|account| Some((account.clone(), whole(account)?)));
+    let exempt_keys = keys.collect();
+    let is_watched = rescue.is_some();
+    let obstacles = obstacles.iter().map(as_told).collect();
+    let seen =
+        machine::checks::Checked { put, obstacles, not_honoured, exempt_keys, passed: BTreeMap::new(), is_watched };
+    Checked { seen, rescue }
 }
 
 fn as_told(obstacle: &readiness::Obstacle) -> Obstacle {

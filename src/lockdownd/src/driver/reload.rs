@@ -10,7 +10,7 @@ use lockdown_core::{
 use lockdown_host::{config_files, readiness};
 use record::Account;
 
-use super::{Engine, start::LAST_GOOD};
+use super::{Driver, start::LAST_GOOD};
 use crate::disk::{Store, keeping};
 
 /// How long the start waits to learn whether an exempt account could log in. Without an answer it starts on the last good
@@ -34,7 +34,7 @@ fn locks_out(after: &Accounts) -> Option<String> {
     }
 }
 
-impl Engine {
+impl Driver {
     /// Another configuration is in force.
     pub(super) fn config_changed(&mut self, before: &BTreeSet<Account>, sweeps_change: bool, now: Now) {
         let (stack, keeping) = (self.core.config.host.stack.clone(), keeping(&self.core.config));

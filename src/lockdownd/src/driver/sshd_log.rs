@@ -20,7 +20,7 @@ use lockdown_host::{
 };
 use record::ArtifactType;
 
-use super::Engine;
+use super::Driver;
 use crate::{
     attempts::{LogReport, Statements},
     disk::Store,
@@ -38,7 +38,7 @@ const MAX_BELOW: usize = 64;
 /// How much of the ledger is read at a time when a batch is looked for.
 const CHUNK: usize = 1 << 20;
 
-impl Engine {
+impl Driver {
     /// Acts on one report of who follows sshd's log.
     pub(super) fn log_told(&mut self, report: LogReport, now: Now) {
         match report {

@@ -3,7 +3,7 @@ use std::{fs, path::Path, sync::mpsc::channel};
 use lockdown_host::writers::Writers;
 
 use super::*;
-use crate::enforce::homes::{HomeSpec, KeyFilePath, lanes::Keeper};
+use crate::driver::homes::{HomeSpec, KeyFilePath, lanes::Keeper};
 
 /// More than the kernel queues for one inotify instance.
 fn more_than_the_queue_holds() -> u64 {

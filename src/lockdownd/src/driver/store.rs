@@ -19,9 +19,9 @@ use lockdown_host::{
 use record::{Account, ArtifactType, Draft, Fingerprint};
 use serde_json::Value;
 
-use super::Engine;
+use super::Driver;
 
-impl Engine {
+impl Driver {
     /// Puts one file of the store; nothing where that fails: all of it is looked at next.
     pub(super) fn put_keys(&self, account: Account, bytes: Option<Vec<u8>>) -> Option<Event> {
         let name = OsStr::new(account.as_str());

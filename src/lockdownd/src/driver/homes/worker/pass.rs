@@ -22,7 +22,7 @@ use lockdown_host::{
 use nix::{errno::Errno, fcntl::OFlag};
 
 use super::{Trouble, Worker};
-use crate::enforce::homes::{
+use crate::driver::homes::{
     lanes::Reach,
     look::{Candidate, examine, expand, find_link, standing_of, survey_of},
     report::{Job, Noted},

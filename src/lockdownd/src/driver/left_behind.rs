@@ -25,7 +25,7 @@ use record::{Account, GrantId};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::Engine;
+use super::Driver;
 
 /// How many jobs one record names: what somebody queues must not hide what they left running.
 const MAX_NAMED_JOBS: usize = 32;
@@ -80,7 +80,7 @@ impl Came {
     }
 }
 
-impl Engine {
+impl Driver {
     /// What a look needs to know besides. Connections end by themselves: their processes are spared, and the listeners of
     /// root's sshds.
     pub(super) fn question_behind(&self, look: LookBehind) -> Question {

@@ -9,7 +9,7 @@ use std::{
 use lockdown_host::paths::PathError;
 
 use super::{Need, Reach, Worker, as_unit};
-use crate::enforce::homes::SweepReport;
+use crate::driver::homes::SweepReport;
 
 /// A sweep that runs.
 #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use lockdown_core::machine::jobs::Kind;
 
-use super::{Engine, Next, left_behind, reload, world::World};
+use super::{Driver, Next, admission, left_behind, reload, world::World};
 use crate::{
     attempts::{self, LogReport},
     trigger::Reason,
@@ -62,7 +62,7 @@ impl From<Reason> for Brought {
     }
 }
 
-impl Engine {
+impl Driver {
     /// Begins a job. What it brings is acted on when it is back; whoever `asked` is answered if it never is.
     pub(crate) fn begin_job<F>(&mut self, kind: Kind, asked: Option<Token>, now: Now, work: F)
     where
@@ -76,14 +76,14 @@ impl Engine {
     }
 
     /// Begins what the core wants done. What comes of that at once.
-    pub(super) fn run(&mut self, id: JobId, job: Job, now: Now) -> Option<Event> {
+    pub(super) fn run(&self, id: JobId, job: Job) -> Option<Event> {
         match job {
             Job::LookBehind(look) => {
                 let question = self.question_behind(*look);
                 self.run_job(id, move || Event::LookedBehind(Box::new(left_behind::look(question))).into())
             }
             Job::Check(check) => {
-                let check = self.check(*check, now);
+                let check = self.check(*check);
                 self.run_job(id, move || check().into())
             }
             Job::ReadConfig(before) => self.run_job(id, move || Event::Loaded(Box::new(reload::read(&before))).into()),
@@ -98,6 +98,9 @@ impl Engine {
             Job::LookAtWays(question) => {
                 let missing = self.log_is_not_whole();
                 self.run_job(id, move || Event::WaysSeen(Box::new(look_at_ways(&question, missing))).into())
+            }
+            Job::AskSshd(token, granted) => {
+                self.run_job(id, move || Event::Admitted(token, admission::asked_of_sshd(&granted)).into())
             }
             Job::ReadBack(opened) => {
                 let reports = self.reports.clone();

@@ -21,21 +21,19 @@ use lockdown_core::{
 };
 use lockdown_host::{
     clock, config_files, held, key_store::KeyStore, mounts::MOUNTINFO, paths::PathError, processes::Handle as _,
-    quarantine::QUARANTINE, writers::Writers,
+    quarantine::QUARANTINE, shipper::Shipper, writers::Writers,
 };
 use record::{ArtifactType, Draft, Host};
 use tokio::sync::mpsc;
 
 use super::{
-    Engine,
+    Driver,
     carry_out::{Held, moment},
     homes::{Finding, Homes, HomesError, Setup},
     listeners::Listeners,
     looks::ChangesTold,
     on_disk::LAST_COMMITS,
-    reload,
-    shipped::Shipped,
-    state,
+    reload, shipped, state,
     world::World,
 };
 use crate::{
@@ -44,7 +42,6 @@ use crate::{
     disk::{Disk, Done, Found, Left, NotOpened, Opener, Store, Told, copied_grants, identity_by, owed},
     kept::{self, Kept, SESSIONS, TRACES},
     ledger::{Recorded, View},
-    operator::admitted::Asked,
     trigger::Reason,
 };
 
@@ -89,7 +86,7 @@ pub enum StartError {
     Homes(#[from] HomesError),
 }
 
-impl Engine {
+impl Driver {
     /// Takes up the state that the last run left and brings the host in line with it: when this returns, the key store
     /// holds exactly what it must, and logins can be answered. Where the disk does not give the state within
     /// [`READ_WITHIN`], it begins without (`unread`).
@@ -116,7 +113,7 @@ impl Engine {
         let mut core = Core::new(config, world.around(), boot_id, sessions, moment(now));
         core.config_state = config_state;
         core.traces = kept::traces(Path::new(TRACES));
-        let mut engine = Self {
+        let mut driver = Self {
             core,
             disk,
             ledger: None,
@@ -127,7 +124,7 @@ impl Engine {
             rescue: None,
             listeners: Listeners::watch(reasons.clone()).map_err(StartError::Listeners)?,
             came: super::left_behind::Came::default(),
-            shipped: Shipped::default(),
+            shipper: Shipper::default(),
             store: KeyStore::open()?,
             homes: None,
             findings: Some(findings),
@@ -139,23 +136,23 @@ impl Engine {
             reasons,
             reports,
             knocks: Knocks::default(),
-            asked: Asked::default(),
+            starts_over: false,
         };
         if let Some(why) = why_not {
-            engine.not_opened(&why, now);
+            driver.not_opened(&why, now);
         }
-        engine.note_start(sessions_error.as_ref(), opened.as_ref().map(|(left, ..)| &left.found));
+        driver.note_start(sessions_error.as_ref(), opened.as_ref().map(|(left, ..)| &left.found));
         match opened {
             Some((Left { grants, found }, view, known)) => {
-                engine.ledger = Some(view);
-                engine.step(Event::Disk(recorder::Done::Opened(None), Some(known)), now);
-                engine.core.take_up_grants(grants);
-                engine.take_up(found, now)?;
+                driver.ledger = Some(view);
+                driver.step(Event::Disk(recorder::Done::Opened(None), Some(known)), now);
+                driver.core.take_up_grants(grants);
+                driver.take_up(found, now)?;
             }
-            None => engine.begin_unread(copy, now),
+            None => driver.begin_unread(copy, now),
         }
-        engine.follow(now);
-        Ok(engine)
+        driver.follow(now);
+        Ok(driver)
     }
 
     /// Takes up what was found on the disk, in the order in which a crash at any moment leaves no grant living past its end
@@ -167,7 +164,7 @@ impl Engine {
         let Found { recorded, woken, of_another_host, broke } = found;
         let exempt_before = reload::exempt_before();
         self.core.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
-        self.shipped = Shipped::open();
+        self.core.receipts.pinned = shipped::pinned();
         self.core.retired.take_up(state::retired());
         if let Err(error) = self.answered.take_up(&[Path::new(ANSWERED), Path::new(ANSWERED_RUN)]) {
             tracing::error!(%error, "{ANSWERED} cannot be read: logins just before the start may be recorded as past the gate");
@@ -252,8 +249,12 @@ impl Engine {
         if !Path::new(REMOVED).exists() {
             return;
         }
-        let reason = "the package had been removed, which ended every grant";
-        self.core.lockdown(reason.to_owned(), None, now);
+        // Where it was known that the lockdown came onto no disk, it may have come there since.
+        let is_granted = self.core.sessions.live().iter().any(|session| session.grant().is_some());
+        if is_granted || !self.core.open_grants().is_empty() {
+            let reason = "the package had been removed, which ended every grant";
+            self.core.lockdown(reason.to_owned(), None, now);
+        }
         let remove = |_: &mut Store| {
             if let Err(error) = fs::remove_file(REMOVED) {
                 tracing::error!(%error, "{REMOVED} cannot be removed: the next start ends every grant again");

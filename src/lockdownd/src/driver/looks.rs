@@ -15,7 +15,7 @@ use lockdown_host::{key_store::KEY_STORE, writers::Writers};
 use record::{Account, Draft};
 
 use super::{
-    Engine,
+    Driver,
     homes::{Command, Hanging, Homes, Plot},
     world::{Looked, World},
 };
@@ -44,7 +44,7 @@ impl ChangesTold {
     }
 }
 
-impl Engine {
+impl Driver {
     /// The host was looked at: from now on it counts as it was seen.
     pub(super) fn looked(&mut self, looked: Looked, now: Now) {
         let Looked { world, changed, again } = looked;
@@ -52,7 +52,6 @@ impl Engine {
         let watches_others = self.world.directories() != before.directories();
         self.directories_moved |= watches_others;
         let changes = self.changes_told.take(&changed, &self.writers);
-        self.see_to_room(now);
         let renamed = self.world.renamed(&before);
         let around = self.world.around();
         let looked = looks::Looked { around, changed, changes, renamed, watches_others, again };

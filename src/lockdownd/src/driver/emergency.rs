@@ -13,14 +13,14 @@ use lockdown_core::{
 };
 use lockdown_host::{logins, paths, processes};
 
-use super::{Engine, sshd_log};
+use super::{Driver, sshd_log};
 use crate::{
     disk::Store,
     ledger::{Recorded, RecordedLogin},
     trigger::Reason,
 };
 
-impl Engine {
+impl Driver {
     /// The notes that the gate has left and nobody has recorded yet.
     pub(super) fn read_notes(&self) -> Vec<NoteRead> {
         // They are on the disk that is not read yet.

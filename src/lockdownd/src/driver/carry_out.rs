@@ -24,7 +24,7 @@ use lockdown_host::{
 use record::SessionId;
 use tokio::sync::oneshot;
 
-use super::{Engine, state::RETIRED};
+use super::{Driver, state::RETIRED};
 use crate::{
     disk::{Task, Work, owed},
     kept::{self, TRACES},
@@ -70,7 +70,7 @@ impl Held {
     }
 }
 
-impl Engine {
+impl Driver {
     /// Has the core act on an event, and carries out what follows.
     pub(crate) fn step(&mut self, event: Event, now: Now) {
         let effects = self.core.step(event, moment(now));
@@ -98,7 +98,6 @@ impl Engine {
                 self.config_changed(&before, sweeps_change, now);
                 self.step(Event::ConfigFollowed, now);
             }
-            Effect::HeedShipper => self.heed_shipper(now),
             Effect::AnswerLooked(Waits::Status(token), stale) => self.answer_status(token, stale, now),
             Effect::AnswerLooked(Waits::Plan(token), stale) => self.plan(token, stale, now),
             _ => {}
@@ -147,7 +146,7 @@ impl Engine {
                 tell_all(&tell, &[]);
             }
             Effect::Warn(warn) => return warn_terminals(warn),
-            Effect::Begin(id, job) => return self.run(id, job, now),
+            Effect::Begin(id, job) => return self.run(id, job),
             Effect::SeekDropIn => return Some(Event::DropInSeen(Path::new(drop_in::PATH).exists())),
             Effect::TellHomes => self.tell_homes(),
             Effect::SweepHomes => self.sweep_homes(),
@@ -155,17 +154,20 @@ impl Engine {
             Effect::Prune => self.prune(now),
             Effect::KeepStateFiles { marker } => self.keep_state_files(marker),
             // More than one thing follows from these: they are dealt with once everything else is carried out.
-            Effect::ConfigChanged { .. } | Effect::HeedShipper | Effect::AnswerLooked(..) => {
-                self.held.later.push_back(effect);
+            Effect::ConfigChanged { .. } | Effect::AnswerLooked(..) => self.held.later.push_back(effect),
+            Effect::HeedShipper => return Some(Event::ShipperSeen(self.see_shipper())),
+            Effect::Acknowledge(seq) => self.acknowledge(seq),
+            Effect::PinReceiptKey(line) => self.pin_receipt_key(&line),
+            Effect::BeginLedgerAnew(why) => return self.begin_ledger_anew(why, now),
+            Effect::DropHint => self.drop_hint(),
+            Effect::StartOver(why) => {
+                tracing::error!("the daemon has to start again: {why}");
+                self.starts_over = true;
             }
             Effect::KeepTraces(bytes) => kept::keep_traces(Path::new(TRACES), &bytes),
             Effect::ReadNotes => return Some(Event::NotesRead(self.read_notes())),
             Effect::OnRecord(covered) => self.others_on_record(covered),
             Effect::Answer(token, response) => self.answer(token, response),
-            Effect::AnswerAllowed(token, mut answer) => {
-                answer.notes.extend(self.core.not_in_place_yet(&answer.grant.id));
-                self.answer_allowed(answer, token, now);
-            }
             Effect::ReadRecords(token, asked) => self.read_records(asked, token, now),
             // It is asked for whether one is under way.
             Effect::Reloaded => {}

@@ -16,14 +16,14 @@ use lockdown_host::{
 };
 use record::{Account, SessionId};
 
-use super::Engine;
+use super::Driver;
 use crate::trigger::Reason;
 
 /// How long after it was opened a session is looked at, to see what it is used for: when a shell is surely there, and
 /// when the first command of a script is.
 const LOOKS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(3)];
 
-impl Engine {
+impl Driver {
     /// Looks for authenticated SSH connections that are not in the table, then for notes of the gate's.
     pub(super) fn find_logins(&self) -> LoginsFound {
         let began = Instant::now();

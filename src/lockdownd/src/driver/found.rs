@@ -10,11 +10,11 @@ use record::{ArtifactType, Draft, Fingerprint};
 use serde_json::Value;
 
 use super::{
-    Engine,
+    Driver,
     homes::{Finding, Removed, Standing, SweepReport},
 };
 
-impl Engine {
+impl Driver {
     /// Notes one finding. A flood of them is summed up per account and minute.
     pub(super) fn found(&mut self, finding: Finding, now: Now) {
         match finding {

@@ -1,7 +1,7 @@
-//! Drives the core: what happens becomes its events, and its effects are carried out (`carry_out`).
-//!
-//! What is not in the core yet is decided here: the looks at the host and at ways in, and what is shipped.
+//! Drives the core: what happens becomes its events (`Driver::act`), and its effects are carried out (`carry_out`). Nothing is
+//! decided here.
 
+mod admission;
 mod carry_out;
 mod checks;
 mod emergency;
@@ -31,24 +31,26 @@ use lockdown_core::{
     penalties::Knocks,
     policy::time::Now,
 };
-use lockdown_host::{key_store::KeyStore, readiness::RescueWatch, writers::Writers};
+use lockdown_host::{key_store::KeyStore, readiness::RescueWatch, shipper::Shipper, writers::Writers};
 use tokio::sync::mpsc;
 
-use self::{carry_out::Held, homes::Homes, listeners::Listeners, looks::ChangesTold, shipped::Shipped, world::World};
+use self::{carry_out::Held, homes::Homes, listeners::Listeners, looks::ChangesTold, world::World};
 pub use self::{checks::Checked, jobs::Brought, start::StartError, world::Looked};
 #[cfg(test)]
 pub(crate) use self::{
     on_disk::LAST_COMMITS,
     start::{JOURNAL_LIMIT, LAST_ANSWERS},
 };
-pub(crate) use self::{shipped::NEARLY_FULL_REMEDY, shipping::shipping_problems, start::renamed};
+pub(crate) use self::{
+    shipping::{NEARLY_FULL_REMEDY, shipping_problems},
+    start::renamed,
+};
 use crate::{
     answered::Answered,
     attempts::{Follower, LogReport},
     disk::Disk,
     kept::Kept,
     ledger::View,
-    operator::admitted::Asked,
     trigger::{Place, Reason},
 };
 
@@ -63,7 +65,7 @@ pub enum Next {
 }
 
 /// The owner of all state. Every method is synchronous; whoever waits does so outside.
-pub struct Engine {
+pub struct Driver {
     pub(crate) core: Core,
     pub(crate) disk: Disk,
     /// The ledger as it was when the disk thread last was done with something; nothing until it is open.
@@ -77,7 +79,7 @@ pub struct Engine {
     pub(crate) rescue: Option<RescueWatch>,
     pub(crate) listeners: Listeners,
     pub(crate) came: left_behind::Came,
-    pub(crate) shipped: Shipped,
+    pub(crate) shipper: Shipper,
     pub(crate) store: KeyStore,
     /// Once the state is read: the quarantine is part of it.
     pub(crate) homes: Option<Homes>,
@@ -95,10 +97,11 @@ pub struct Engine {
     pub(crate) reports: mpsc::Sender<LogReport>,
     /// What has failed lately, for which sshd may shut addresses out.
     pub(crate) knocks: Knocks,
-    pub(crate) asked: Asked,
+    /// Only another start can mend what this one cannot.
+    pub(crate) starts_over: bool,
 }
 
-impl Engine {
+impl Driver {
     /// Acts on one reason.
     pub fn act(&mut self, reason: Reason, now: Now) -> Next {
         let next = self.decide(reason, now);
@@ -114,13 +117,12 @@ impl Engine {
             }
             Reason::Disk => return self.disk_told(now),
             Reason::NotesDropped(notes) => self.step(Event::NotesGone(notes), now),
-            Reason::LedgerBegun(begun) => self.ledger_begun(begun, now),
+            Reason::LedgerBegun(begun) => self.step(Event::LedgerBegun(begun), now),
             Reason::Asked { request, peer, reply } => self.answer_operator(request, peer, reply, now),
-            Reason::Deadline => self.meet_deadlines(now),
+            Reason::Deadline => self.step(Event::Deadline, now),
             Reason::ClockSet => self.step(Event::ClockSet, now),
             Reason::Tick => self.step(Event::Deadline, now),
             Reason::Reload => self.step(Event::Reload(None), now),
-            Reason::Admitted { id, note } => self.admitted(id, note),
             Reason::Stop => {
                 self.stop(now);
                 return Next::Stop;
@@ -129,7 +131,7 @@ impl Engine {
             Reason::Log(report) => self.log_told(report, now),
             Reason::Touched(Place::Store) => self.step(Event::Pass, now),
             Reason::Touched(Place::State) => self.core.keep_state_files(),
-            Reason::Touched(Place::Shipper) => self.look_at_shipper(now),
+            Reason::Touched(Place::Shipper) => self.heed_shipper(now),
             Reason::Touched(Place::Rescue | Place::Gate) => self.step(Event::RescueTouched, now),
             Reason::Touched(place) => self.step(Event::Touched { anything: place == Place::Anywhere }, now),
             Reason::Looked(looked) => self.looked(*looked, now),
@@ -147,7 +149,7 @@ impl Engine {
             }
             Reason::Restored { outcome, asker, token } => self.restored(*outcome, asker, token, now),
         }
-        if self.shipped.in_pieces { Next::Stop } else { Next::GoOn }
+        if self.starts_over { Next::Stop } else { Next::GoOn }
     }
 
     /// Whether systemd still waits for what came of a SIGHUP.
@@ -160,12 +162,6 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self, now: Now) -> (Option<Timestamp>, Option<Duration>) {
         let (wall, boot) = self.core.next_deadline(now);
-        (wall, boot.into_iter().chain(self.asked.due()).min())
-    }
-
-    /// A deadline has passed on one of the clocks: everything that may be due is looked at.
-    fn meet_deadlines(&mut self, now: Now) {
-        self.step(Event::Deadline, now);
-        self.answer_unasked(now);
+        (wall, boot)
     }
 }

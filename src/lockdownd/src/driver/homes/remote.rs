@@ -220,7 +220,7 @@ mod tests {
     use control::Mode;
 
     use super::*;
-    use crate::enforce::homes::{HomeSpec, KeyFilePath};
+    use crate::driver::homes::{HomeSpec, KeyFilePath};
 
     #[test]
     fn what_passes_between_daemon_and_child_arrives_as_it_was_whatever_bytes_a_path_has() {

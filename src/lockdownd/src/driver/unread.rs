@@ -12,14 +12,14 @@ use lockdown_core::{
 };
 use lockdown_host::sshd::drop_in;
 
-use super::{Engine, StartError};
+use super::{Driver, StartError};
 use crate::{
     answered::ANSWERED_RUN,
     disk::{Left, Store, Work, owed},
     kept::{self, LOCKED_DOWN},
 };
 
-impl Engine {
+impl Driver {
     /// Begins without the state: ends what is over by what is known.
     pub(super) fn begin_unread(&mut self, copy: Option<Grants>, now: Now) {
         tracing::error!(

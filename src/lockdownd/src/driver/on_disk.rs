@@ -8,7 +8,7 @@ use lockdown_core::{
 };
 use lockdown_host::clock;
 
-use super::{Engine, Next};
+use super::{Driver, Next};
 use crate::{
     disk::{Done, NotOpened, Told},
     ledger::describe,
@@ -17,7 +17,7 @@ use crate::{
 /// How long a stop waits for the disk; what it has not taken by then, the next start makes up for.
 pub(crate) const LAST_COMMITS: Duration = Duration::from_secs(1);
 
-impl Engine {
+impl Driver {
     /// The disk thread has done something.
     pub(super) fn disk_told(&mut self, now: Now) -> Next {
         let mut next = Next::GoOn;
@@ -33,7 +33,6 @@ impl Engine {
                 }
             }
         }
-        self.note_room();
         if self.core.recorder.takes_another_start() {
             tracing::warn!("the daemon starts again: {}", self.core.recorder.failing().unwrap_or_default());
             self.stop(now);
@@ -75,18 +74,6 @@ impl Engine {
             if self.core.recorder.is_idle() || left.is_zero() || !self.disk.wait(left) {
                 return;
             }
-        }
-    }
-
-    /// Tells when the ledger has no room for new grants, and when it has again.
-    fn note_room(&mut self) {
-        let full = self.ledger.as_ref().and_then(|ledger| ledger.full);
-        if full != self.shipped.full {
-            match full {
-                Some(full) => tracing::error!("no new grant is given: {full}; {}", full.remedy()),
-                None => tracing::info!("the ledger has room for new grants again"),
-            }
-            self.shipped.full = full;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It watches, judges and removes on one thread of its own, so that a slow or hostile home never delays the gate or an
 //! expiry, and so that nothing stands between a key that appears and its removal. A second thread settles what was
-//! removed and reports; it may be as slow as the disk and the engine are. Neither ever waits for a record.
+//! removed and reports; it may be as slow as the disk and the driver are. Neither ever waits for a record.
 //!
 //! One account's flood delays the others by one look per round at most: events only mark who needs a look.
 

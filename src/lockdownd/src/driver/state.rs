@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lockdown_host::paths::{self, Durability};
 use record::Account;
 
-use super::Engine;
+use super::Driver;
 use crate::{disk::Store, kept::TRACES};
 
 /// The accounts that were exempt, for the next start.
@@ -17,7 +17,7 @@ const MAX_RETIRED: u64 = 1 << 20;
 /// Type and permission bits of both: a regular file, 0600.
 const SOUND: u32 = 0o100_600;
 
-impl Engine {
+impl Driver {
     /// Has the exempt accounts written, and the marker of enforce, where they are not as they must be.
     pub(super) fn keep_state_files(&mut self, marker: Option<Option<Vec<u8>>>) {
         self.keep_exempt_file();
