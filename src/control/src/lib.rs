@@ -3,7 +3,6 @@
 //! One connection to [`SOCKET`] carries one [`Request`] and one [`Response`], each a frame of [`frame`].
 //! This library knows nothing of the daemon's insides: it decides nothing, keeps nothing and reads no clock.
 
-mod cidr;
 mod client;
 mod duration;
 pub mod frame;
@@ -12,9 +11,9 @@ mod refusal;
 mod request;
 mod response;
 
-pub use cidr::{Cidr, CidrError};
 pub use client::{ANSWER_TIMEOUT, Client, ClientError};
 pub use duration::{DurationError, MAX_DURATION, format_duration, parse_duration};
+pub use record::{Cidr, CidrError};
 pub use refusal::{Exit, Refusal, RefusalCode};
 pub use request::{
     Allow, CheckError, DEFAULT_RECORDS, Enforce, FormerlyExempt, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM,

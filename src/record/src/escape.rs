@@ -104,7 +104,8 @@ fn must_hide(c: char) -> bool {
 }
 
 /// Whether a character stands for itself in escaped text; a backslash never does.
-pub(crate) fn is_plain(c: char) -> bool {
+#[must_use]
+pub fn is_plain(c: char) -> bool {
     c != '\\' && !must_hide(c) && carried(c).is_none()
 }
 

@@ -4,6 +4,7 @@
 
 mod armor;
 mod body;
+mod cidr;
 mod draft;
 mod escape;
 mod in_place;
@@ -16,10 +17,11 @@ mod signatory;
 mod signers;
 mod verify;
 
-pub use armor::{read_armored, verify_armored};
+pub use armor::{read_armored, verify_armored, write_armored};
 pub use body::{Body, DraftError, MAX_DEPTH, MAX_EXE, MAX_PARTS, MAX_REASON, MAX_SPLIT_STRING};
+pub use cidr::{Cidr, CidrError};
 pub use draft::{Actor, Draft, Source};
-pub use escape::{escape, outside};
+pub use escape::{escape, is_plain, outside};
 pub use in_place::InPlace;
 pub use kind::{ArtifactType, UnknownType};
 pub use line::{

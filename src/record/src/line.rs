@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
@@ -23,8 +24,9 @@ pub const MAX_LINE: usize = 6 * 1024;
 /// The largest integer in a record, either sign: what every JSON reader keeps exactly.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// SHA-256 of one line with its newline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// SHA-256 of one line with its newline; as text, 64 lower-case hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Hash([u8; 32]);
 
 impl Hash {
@@ -59,6 +61,19 @@ impl From<[u8; 32]> for Hash {
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = NotAHash;
+    fn try_from(text: String) -> Result<Self, NotAHash> {
+        text.parse()
     }
 }
 
