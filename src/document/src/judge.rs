@@ -1,0 +1,196 @@
+//! Judging: what becomes of a document on this host, by what it knows, the document and the time. No I/O, no clock.
+//!
+//! Daemon and server judge by this one code, whichever way a document came. Everything is checked before anything is
+//! kept: `check` of each kind of document takes the judge as it is, and what it answers is all that is then changed.
+
+mod book;
+mod closing;
+mod grant;
+mod lift;
+mod load;
+mod outcome;
+mod roster;
+mod stands;
+mod state;
+mod statement;
+
+pub use load::{Dropped, Kept};
+pub use outcome::{Accepted, Ended, Judged, LostKey, Refusal, RosterTaken, Terms, Verdict, Wait};
+pub use stands::OpenGrant;
+pub use state::{
+    CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED, MAX_REVOKES,
+    MAX_SPENT, Mark, REVOKE_KEPT, State, Subject, Taken,
+};
+pub use statement::{NoFeed, NoRequest, NoSession, judge_feed};
+
+use record::{Fingerprint, Person};
+
+use self::book::Book;
+use crate::{Body, Checked, Envelope, Id, Kind, Moment, Place, Signer};
+
+/// What a host knows, and all that it decides about documents.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    settings: Checked,
+    place: Place,
+    state: State,
+    book: Book,
+    /// The envelope of the roster in force, and of the last one that the threshold signed, where that is another.
+    rosters: Kept,
+}
+
+/// Either it is accepted, with what is to be kept, or it is not.
+type Checking<T> = Result<T, NotAccepted>;
+
+/// Why something is not accepted.
+#[derive(Debug, Clone)]
+enum NotAccepted {
+    Known,
+    Waits(Wait),
+    Refused(Refusal),
+}
+
+impl From<Wait> for NotAccepted {
+    fn from(wait: Wait) -> Self {
+        Self::Waits(wait)
+    }
+}
+
+impl From<Refusal> for NotAccepted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<NotAccepted> for Verdict {
+    fn from(not: NotAccepted) -> Self {
+        match not {
+            NotAccepted::Known => Self::Known,
+            NotAccepted::Waits(wait) => Self::Waits(wait),
+            NotAccepted::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+impl Judge {
+    /// What it remembers, to be kept on disk after each document that was accepted.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The envelopes of its rosters, to be kept beside the state.
+    #[must_use]
+    pub fn rosters(&self) -> &Kept {
+        &self.rosters
+    }
+
+    /// The configuration that it goes by.
+    #[must_use]
+    pub fn settings(&self) -> &Checked {
+        &self.settings
+    }
+
+    /// Keys that entries of the roster lose, since they belong to people of the host's own configuration.
+    #[must_use]
+    pub fn lost_keys(&self) -> &[LostKey] {
+        self.book.lost()
+    }
+
+    /// Judges a document, and keeps what was accepted.
+    pub fn judge(&mut self, envelope: &Envelope, now: Moment) -> Judged {
+        let document = envelope.document();
+        let (id, kind) = (document.id(), document.kind());
+        let signers = self.book.signers(&self.settings, &self.place, envelope, document.namespace());
+        let verdict = match self.judge_signed(envelope, &signers, now) {
+            Ok(accepted) => {
+                self.state.tidy(now);
+                Verdict::Accepted(accepted)
+            }
+            Err(not) => not.into(),
+        };
+        Judged { id, kind, signers, verdict }
+    }
+
+    fn judge_signed(&mut self, envelope: &Envelope, signers: &[Signer], now: Moment) -> Checking<Accepted> {
+        let document = envelope.document();
+        let (found, own) = (document.organization(), &self.settings.organization);
+        if found != own {
+            return Err(Refusal::Organization { found: found.clone(), own: own.clone() }.into());
+        }
+        let id = document.id();
+        match document.body() {
+            Body::Roster(roster) => {
+                let automatic = self.check_roster(roster, id, signers)?;
+                Ok(Accepted::Roster(self.take_roster(envelope, roster, automatic)))
+            }
+            Body::Grant(grant) => {
+                let terms = self.check_grant(grant, id, signers, now)?;
+                self.state.remember(id, grant);
+                Ok(Accepted::Grant(Box::new(terms)))
+            }
+            Body::Revoke(revoke) => {
+                let taken = self.check_revoke(revoke, envelope, signers, now)?;
+                let was_known = self.state.accepted.contains_key(&revoke.grant);
+                self.state.revoke(revoke.grant, taken);
+                Ok(Accepted::Revoke { grant: revoke.grant, was_known })
+            }
+            Body::Lockdown(lockdown) => {
+                let closed = self.check_lockdown(lockdown, id, envelope, signers, now)?;
+                let (here, hold) = (closed.is_here(&self.place.stack), closed.hold);
+                self.state.lock_down(id, closed);
+                Ok(Accepted::Lockdown { here, hold })
+            }
+            Body::Lift(lift) => {
+                self.check_lift(lift, signers)?;
+                self.state.lift(lift.lockdown);
+                Ok(Accepted::Lift { lockdown: lift.lockdown })
+            }
+            Body::Session(_) | Body::Feed(_) => Err(Refusal::NotForHosts(document.kind()).into()),
+        }
+    }
+
+    /// A lockdown by the host's own schedule or operator: grants issued before it, by the host's clock, are refused.
+    pub fn lock_down_locally(&mut self, now: Moment) {
+        self.state.lock_down_locally(now);
+    }
+
+    /// Forgets what cannot matter any more. [`Judge::judge`] does so with each document that is accepted.
+    pub fn tidy(&mut self, now: Moment) {
+        self.state.tidy(now);
+    }
+
+    /// See [`State::clock_was_ahead`].
+    pub fn clock_was_ahead(&mut self, now: Moment) {
+        self.state.clock_was_ahead(now);
+    }
+
+    /// Why nobody can be given anything by a document at present, whatever it says.
+    fn opens_nothing(&self) -> Option<NotAccepted> {
+        if self.state.too_many_holds.is_some() {
+            return Some(Refusal::TooManyHolds.into());
+        }
+        self.unknown_hold().map(|id| Wait::HoldUnknown(id).into())
+    }
+
+    /// A lockdown that stands by the roster, and whose document has not come.
+    fn unknown_hold(&self) -> Option<Id> {
+        let holds = self.book.roster.iter().flat_map(|roster| &roster.holds);
+        holds.copied().find(|id| !self.state.knows(*id))
+    }
+
+    /// Whether a hold names this person, or this key: then their signature only closes.
+    fn is_held(&self, person: &Person, key: &Fingerprint) -> bool {
+        self.state.holds().any(|(_, closed)| closed.names(person, key, &self.keys_of(closed)))
+    }
+
+    /// The keys that the person whom a lockdown names has at present.
+    fn keys_of(&self, closed: &Closed) -> std::collections::BTreeSet<Fingerprint> {
+        closed.person.as_ref().map(|person| self.book.all_keys(&self.place, person)).unwrap_or_default()
+    }
+
+    /// Whether somebody has signed it who is not known: a newer roster may say who that is.
+    fn may_be_known_later(envelope: &Envelope, kind: Kind) -> bool {
+        !crate::signers::valid(envelope, crate::Namespace::Of(kind)).is_empty()
+    }
+}

@@ -1,0 +1,206 @@
+//! Who is who, by the roster in force and the host's own configuration: looked up by key and by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use record::{Fingerprint, Person, Stack};
+
+use super::outcome::LostKey;
+use crate::{
+    AccountName, Checked, Device, Envelope, Key, Kind, Namespace, Place, Roster, Signer, Source, Who,
+    roster::same_person, signers,
+};
+
+/// The roster in force, and whose each key is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Book {
+    pub(super) roster: Option<Roster>,
+    /// Keys of people, by the roster, that the configuration does not name for others.
+    logins: BTreeMap<Fingerprint, usize>,
+    approvers: BTreeMap<Fingerprint, usize>,
+    feeders: BTreeMap<Fingerprint, usize>,
+    people: BTreeMap<String, usize>,
+    lost: Vec<LostKey>,
+}
+
+/// A person as this host knows them.
+#[derive(Debug, Clone)]
+pub(super) struct Entry<'a> {
+    pub(super) keys: BTreeSet<&'a Key>,
+    accounts: Accounts<'a>,
+}
+
+#[derive(Debug, Clone)]
+enum Accounts<'a> {
+    Local(&'a BTreeSet<AccountName>),
+    Roster(&'a crate::Member),
+}
+
+impl Entry<'_> {
+    pub(super) fn may_have(&self, account: &AccountName, stack: &Stack) -> bool {
+        match self.accounts {
+            Accounts::Local(accounts) => accounts.contains(account),
+            Accounts::Roster(member) => member.may_have(account, stack),
+        }
+    }
+
+    /// What they may be given on this stack, in words.
+    pub(super) fn accounts(&self, stack: &Stack) -> String {
+        const MOST: usize = 16;
+        let names: BTreeSet<&str> = match self.accounts {
+            Accounts::Local(accounts) => accounts.iter().map(AccountName::as_str).collect(),
+            Accounts::Roster(member) => {
+                let fitting = member.accounts.iter().filter(|(stacks, _)| stacks.fits(stack));
+                fitting.flat_map(|(_, accounts)| accounts).map(AccountName::as_str).collect()
+            }
+        };
+        match names.len() {
+            0 => "they may be given no account there".to_owned(),
+            _ => format!("they may be given {}", names.into_iter().take(MOST).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+impl Book {
+    /// The book of this roster at this place.
+    pub(super) fn new(roster: Option<Roster>, place: &Place) -> Self {
+        let mut book = Self { roster, ..Self::default() };
+        let owners: BTreeMap<&Fingerprint, &Person> = place
+            .people
+            .iter()
+            .flat_map(|(person, local)| local.keys.iter().map(move |key| (key.fingerprint(), person)))
+            .collect();
+        let Some(roster) = &book.roster else { return book };
+        // A key that somebody logs in with by the configuration is theirs, and approves nothing.
+        let mut lost = Vec::new();
+        let mut lose = |key: &Key, by_roster: &str| {
+            let owner = owners.get(key.fingerprint());
+            lost.extend(owner.map(|owner| LostKey {
+                fingerprint: key.fingerprint().clone(),
+                by_roster: by_roster.to_owned(),
+                owner: (*owner).clone(),
+            }));
+            owner.is_some()
+        };
+        for (n, member) in roster.people.iter().enumerate() {
+            book.people.insert(member.name.as_str().to_ascii_lowercase(), n);
+            for key in &member.keys {
+                let own = owners.get(key.fingerprint()).is_some_and(|owner| same_person(owner, &member.name));
+                if own || !lose(key, member.name.as_str()) {
+                    book.logins.insert(key.fingerprint().clone(), n);
+                }
+            }
+        }
+        for (n, approver) in roster.approvers.iter().enumerate() {
+            for key in approver.keys.iter().filter(|key| !lose(key, approver.person.as_str())) {
+                book.approvers.insert(key.fingerprint().clone(), n);
+            }
+        }
+        for (n, feeder) in roster.feeders.iter().enumerate() {
+            if !lose(&feeder.key, feeder.source.as_str()) {
+                book.feeders.insert(feeder.key.fingerprint().clone(), n);
+            }
+        }
+        book.lost = lost;
+        book
+    }
+
+    /// Keys that entries of the roster lose to the configuration.
+    pub(super) fn lost(&self) -> &[LostKey] {
+        &self.lost
+    }
+
+    /// A person of the roster, whatever the configuration says.
+    pub(super) fn member(&self, person: &Person) -> Option<&crate::Member> {
+        let at = self.people.get(&person.as_str().to_ascii_lowercase())?;
+        self.roster.as_ref()?.people.get(*at)
+    }
+
+    /// A person: by the host's configuration where it knows them, else by the roster.
+    pub(super) fn entry<'a>(&'a self, place: &'a Place, person: &Person) -> Option<Entry<'a>> {
+        let local = place.people.iter().find(|(name, _)| same_person(name, person));
+        if let Some((_, local)) = local {
+            return Some(Entry { keys: local.keys.iter().collect(), accounts: Accounts::Local(&local.accounts) });
+        }
+        let member = self.member(person)?;
+        let keys = member.keys.iter().filter(|key| self.logins.contains_key(key.fingerprint())).collect();
+        Some(Entry { keys, accounts: Accounts::Roster(member) })
+    }
+
+    /// The fingerprints of every key that a person has by the roster or the configuration.
+    pub(super) fn all_keys(&self, place: &Place, person: &Person) -> BTreeSet<Fingerprint> {
+        let local =
+            place.people.iter().filter(|(name, _)| same_person(name, person)).flat_map(|(_, local)| &local.keys);
+        let own = self.member(person).into_iter().flat_map(|member| &member.keys);
+        let approving = self.roster.iter().flat_map(|roster| &roster.approvers);
+        let approving =
+            approving.filter(|approver| same_person(&approver.person, person)).flat_map(|approver| &approver.keys);
+        super::state::fingerprints(local.chain(own).chain(approving))
+    }
+
+    /// Everybody known who has signed this document for this purpose. Denied keys sign nothing.
+    pub(super) fn signers(
+        &self,
+        settings: &Checked,
+        place: &Place,
+        envelope: &Envelope,
+        namespace: Namespace,
+    ) -> Vec<Signer> {
+        let valid = signers::valid(envelope, namespace).into_iter();
+        let valid = valid.filter(|valid| !settings.deny_keys.contains(&valid.fingerprint));
+        valid.flat_map(|valid| self.roles(settings, place, namespace, &valid.fingerprint, valid.device)).collect()
+    }
+
+    /// As what a key can sign in this namespace.
+    fn roles(
+        &self,
+        settings: &Checked,
+        place: &Place,
+        namespace: Namespace,
+        fingerprint: &Fingerprint,
+        device: Option<Device>,
+    ) -> Vec<Signer> {
+        let mut who = Vec::new();
+        let trust = &settings.roster;
+        who.extend(
+            trust
+                .keys
+                .iter()
+                .filter(|entry| entry.key.fingerprint() == fingerprint)
+                .map(|entry| Who::RosterKey(entry.person.clone())),
+        );
+        if trust.automatic.iter().any(|key| key.fingerprint() == fingerprint) {
+            who.push(Who::Automatic);
+        }
+        if let Some(approver) = self.approver(fingerprint) {
+            who.push(Who::Approver(approver.person.clone()));
+        }
+        if let Some(source) = self.feeds(fingerprint) {
+            who.push(Who::Feeder(source.clone()));
+        }
+        if matches!(namespace, Namespace::Request | Namespace::Of(Kind::Session)) {
+            who.extend(self.login(place, fingerprint).map(Who::Login));
+        }
+        let signer = |who| Signer { who, fingerprint: fingerprint.clone(), device };
+        who.into_iter().map(signer).collect()
+    }
+
+    /// Whose key for approving this is.
+    pub(super) fn approver(&self, fingerprint: &Fingerprint) -> Option<&crate::Approver> {
+        self.roster.as_ref()?.approvers.get(*self.approvers.get(fingerprint)?)
+    }
+
+    /// Whose people this key may hold.
+    pub(super) fn feeds(&self, fingerprint: &Fingerprint) -> Option<&Source> {
+        let feeder = self.roster.as_ref()?.feeders.get(*self.feeders.get(fingerprint)?)?;
+        Some(&feeder.source)
+    }
+
+    /// Who logs in with this key.
+    pub(super) fn login(&self, place: &Place, fingerprint: &Fingerprint) -> Option<Person> {
+        let has = |local: &crate::LocalPerson| local.keys.iter().any(|key| key.fingerprint() == fingerprint);
+        if let Some((person, _)) = place.people.iter().find(|(_, local)| has(local)) {
+            return Some(person.clone());
+        }
+        Some(self.roster.as_ref()?.people.get(*self.logins.get(fingerprint)?)?.name.clone())
+    }
+}

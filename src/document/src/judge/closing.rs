@@ -1,0 +1,102 @@
+//! Whether a revoke or a lockdown is taken: at any age, whatever the clock says, also under an expired roster.
+
+use super::{
+    Checking, Judge, NotAccepted, Refusal, Wait,
+    state::{Closed, Taken},
+};
+use crate::{Envelope, Id, Kind, Lockdown, Moment, Revoke, Signer, Source, StackPattern, Who};
+
+impl Judge {
+    /// Whether a revoke may be taken: one approver of this host's stack is enough. Being held, or a key in no security
+    /// device, keeps nobody from closing.
+    pub(super) fn check_revoke(
+        &self,
+        revoke: &Revoke,
+        envelope: &Envelope,
+        signers: &[Signer],
+        now: Moment,
+    ) -> Checking<Taken> {
+        if self.state.revoked.contains_key(&revoke.grant) {
+            return Err(NotAccepted::Known);
+        }
+        let stack = StackPattern::from(&self.place.stack);
+        if signers.iter().any(|signer| self.approves_for(signer, &stack)) {
+            return Ok(Taken { at: now, issued_at: revoke.issued_at });
+        }
+        Err(self.unsigned(envelope, signers, Kind::Revoke, &stack))
+    }
+
+    /// Whether a lockdown may be taken, and what it closes here.
+    pub(super) fn check_lockdown(
+        &self,
+        lockdown: &Lockdown,
+        id: Id,
+        envelope: &Envelope,
+        signers: &[Signer],
+        now: Moment,
+    ) -> Checking<Closed> {
+        if self.state.knows(id) {
+            return Err(NotAccepted::Known);
+        }
+        let may = signers.iter().any(|signer| match &signer.who {
+            Who::RosterKey(_) => true,
+            Who::Approver(_) => self.approves_for(signer, &lockdown.stack),
+            Who::Feeder(_) | Who::Automatic | Who::Login(_) => false,
+        });
+        if !may {
+            self.check_feeder(lockdown, signers)
+                .unwrap_or_else(|| Err(self.unsigned(envelope, signers, Kind::Lockdown, &lockdown.stack)))?;
+        }
+        let person = lockdown.person.as_ref();
+        let keys = person.map(|person| self.book.all_keys(&self.place, person)).unwrap_or_default();
+        Ok(Closed::of(lockdown, self.place.host.as_ref(), keys, now))
+    }
+
+    /// Whether a feeder may have signed it; nothing where none has.
+    fn check_feeder(&self, lockdown: &Lockdown, signers: &[Signer]) -> Option<Checking<()>> {
+        let sources: Vec<&Source> = signers
+            .iter()
+            .filter_map(|signer| match &signer.who {
+                Who::Feeder(source) => Some(source),
+                _ => None,
+            })
+            .collect();
+        let source = *sources.first()?;
+        let refuse = |what| Some(Err(Refusal::Feeder { source_of: source.clone(), what }.into()));
+        let Some(person) = &lockdown.person else { return refuse("it names no person") };
+        if lockdown.fingerprint.is_some() {
+            return refuse("it names a key besides");
+        }
+        match self.book.member(person) {
+            None => Some(Err(Wait::PersonUnknown(person.clone()).into())),
+            Some(member) if sources.contains(&&member.source) => Some(Ok(())),
+            Some(_) => refuse("the person is of another source"),
+        }
+    }
+
+    /// Whether this is the signature of an approver whose stacks cover that one.
+    pub(super) fn approves_for(&self, signer: &Signer, stack: &StackPattern) -> bool {
+        let Who::Approver(_) = &signer.who else { return false };
+        let approver = self.book.approver(&signer.fingerprint);
+        approver.is_some_and(|approver| approver.stacks.iter().any(|stacks| stacks.covers(stack)))
+    }
+
+    /// Why what closes is not taken. Signed by somebody unknown, it waits: the roster that names them may be on its way.
+    fn unsigned(&self, envelope: &Envelope, signers: &[Signer], kind: Kind, stack: &StackPattern) -> NotAccepted {
+        let approver = signers.iter().find_map(|signer| match &signer.who {
+            Who::Approver(person) => Some(person.clone()),
+            _ => None,
+        });
+        match approver {
+            Some(person) => Refusal::Stacks { person, stack: stack.clone() }.into(),
+            None if signers.is_empty() && Self::may_be_known_later(envelope, kind) => Wait::SignerUnknown.into(),
+            None => {
+                let who = match kind {
+                    Kind::Lockdown => "it takes one approver whose stacks cover it, or one key of [[stack.roster.key]]",
+                    _ => "it takes one approver of this stack",
+                };
+                Refusal::NotSigned { kind, who }.into()
+            }
+        }
+    }
+}

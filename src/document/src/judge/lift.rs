@@ -1,0 +1,35 @@
+//! Whether a lift is taken: the approvals of the strictest rule in the lockdown's scope, or the roster's threshold.
+
+use super::{Checking, Judge, NotAccepted, Refusal, Wait, grant::strictest};
+use crate::{ApproveWith, Lift, Signer, Who, signers::different_people};
+
+impl Judge {
+    /// Whether a lift may be taken. Who is held does not count, neither as an approver nor by a key for rosters.
+    pub(super) fn check_lift(&self, lift: &Lift, signers: &[Signer]) -> Checking<()> {
+        let Some(closed) = self.state.lockdowns.get(&lift.lockdown) else {
+            let over = self.state.knows(lift.lockdown);
+            return Err(if over { NotAccepted::Known } else { Wait::LockdownUnknown(lift.lockdown).into() });
+        };
+        let by_roster_keys = signers.iter().filter(|signer| match &signer.who {
+            Who::RosterKey(person) => !self.is_held(person, &signer.fingerprint),
+            _ => false,
+        });
+        if different_people(by_roster_keys) >= self.settings.threshold() {
+            return Ok(());
+        }
+        let rules = self.book.roster.iter().flat_map(|roster| &roster.rules);
+        let demand = strictest(rules.filter(|rule| rule.stack.meets(&closed.stack)));
+        let (needed, with) = demand.map_or((usize::MAX, ApproveWith::Key), |demand| (demand.approvals, demand.with));
+        let approvers =
+            signers.iter().filter(|signer| self.approves_for(signer, &closed.stack) && self.opens(signer, with));
+        let approvers: Vec<&Signer> = approvers.collect();
+        let counted = different_people(approvers.iter().copied());
+        if counted >= needed {
+            return Ok(());
+        }
+        let needed = if needed == usize::MAX { self.settings.threshold() } else { needed };
+        let by: std::collections::BTreeSet<_> =
+            approvers.iter().filter_map(|signer| signer.who.person().cloned()).collect();
+        Err(Refusal::Approvals { counted, needed, with, by: by.into_iter().collect() }.into())
+    }
+}

@@ -1,0 +1,152 @@
+//! Taking up what was kept: everything is verified again, by the configuration of now.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Book, Judge, Mark, State,
+    roster::{by_threshold, differs_only_in},
+};
+use crate::{Body, Checked, Envelope, Moment, Place, Refusal, Roster, Source, Version};
+
+/// The envelopes of the rosters that a judge goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The last one that the threshold signed.
+    pub signed: Option<Envelope>,
+    /// The one in force, where a key of `automatic` signed it.
+    pub automatic: Option<Envelope>,
+}
+
+/// What was not taken up, and why: an operator is told, and it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Dropped {
+    /// The state is of another organization.
+    #[error("the state was of the organization {0}: it begins anew, and every grant from a document ends")]
+    Organization(crate::Organization),
+    /// The host is in another stack now.
+    #[error("this host was in the stack {0}: every grant from a document ends, and the feed begins anew")]
+    Stack(record::Stack),
+    /// A table has more entries than are ever kept.
+    #[error("the state is not one that this program writes: it begins anew, and every grant from a document ends")]
+    Unbounded,
+    /// The roster does not hold any more.
+    #[error("roster {version} does not hold by the present configuration and is dropped with its version: {why}")]
+    Roster {
+        /// Its version.
+        version: Version,
+        /// Why not.
+        why: Box<Refusal>,
+    },
+    /// The roster that was in force is not there, or another one is.
+    #[error(
+        "the roster that was in force, version {0}, was not kept, and is dropped with its version: publish it again"
+    )]
+    RosterMissing(Version),
+}
+
+impl Kept {
+    pub(super) fn take(&mut self, envelope: &Envelope, automatic: bool) {
+        if automatic {
+            self.automatic = Some(envelope.clone());
+        } else {
+            *self = Self { signed: Some(envelope.clone()), automatic: None };
+        }
+    }
+
+    fn in_force(&self) -> Option<&Envelope> {
+        self.automatic.as_ref().or(self.signed.as_ref())
+    }
+}
+
+impl Judge {
+    /// A judge that remembers nothing: for a new host, or one whose state is void.
+    #[must_use]
+    pub fn begin(settings: Checked, place: Place, now: Moment) -> Self {
+        let state = State::begin(settings.organization.clone(), place.stack.clone(), now);
+        let book = Book::new(None, &place);
+        Self { settings, place, state, book, rosters: Kept::default() }
+    }
+
+    /// A judge that goes on from what was kept, by the present configuration. Where something is dropped, grants are to
+    /// be asked [`Judge::stands`] of again, and those of another organization or stack end.
+    #[must_use]
+    pub fn load(settings: Checked, place: Place, state: State, rosters: Kept, now: Moment) -> (Self, Vec<Dropped>) {
+        let mut dropped = Vec::new();
+        if state.organization != settings.organization {
+            dropped.push(Dropped::Organization(state.organization.clone()));
+        } else if !state.is_bounded() {
+            dropped.push(Dropped::Unbounded);
+        }
+        if !dropped.is_empty() {
+            return (Self::begin(settings, place, now), dropped);
+        }
+        let mut judge = Self { book: Book::new(None, &place), settings, place, state, rosters };
+        if judge.state.stack != judge.place.stack {
+            dropped.push(Dropped::Stack(judge.state.stack.clone()));
+            judge.state.move_to(judge.place.stack.clone(), now);
+        }
+        dropped.extend(judge.load_roster());
+        (judge, dropped)
+    }
+
+    /// The same judge under another configuration, or with other people in it.
+    #[must_use]
+    pub fn reload(self, settings: Checked, place: Place, now: Moment) -> (Self, Vec<Dropped>) {
+        Self::load(settings, place, self.state, self.rosters, now)
+    }
+
+    fn load_roster(&mut self) -> Option<Dropped> {
+        let mark = self.state.roster?;
+        let dropped = match self.verify_rosters(mark) {
+            Ok(Some(roster)) => {
+                self.book = Book::new(Some(roster), &self.place);
+                self.learn_keys();
+                return None;
+            }
+            Ok(None) => Dropped::RosterMissing(mark.version),
+            Err(why) => Dropped::Roster { version: mark.version, why: Box::new(why) },
+        };
+        self.state.roster = None;
+        self.rosters = Kept::default();
+        Some(dropped)
+    }
+
+    /// The roster in force, if what was kept of it is whole and signed as it has to be.
+    fn verify_rosters(&self, mark: Mark) -> Result<Option<Roster>, Refusal> {
+        let roster = |envelope: &Envelope| match envelope.document().body() {
+            Body::Roster(roster) => Some((**roster).clone()),
+            _ => None,
+        };
+        let Some(in_force) = self.rosters.in_force().filter(|envelope| envelope.document().id() == mark.id) else {
+            return Ok(None);
+        };
+        let Some(signed_envelope) = &self.rosters.signed else { return Ok(None) };
+        let (Some(signed), Some(in_force_roster)) = (roster(signed_envelope), roster(in_force)) else {
+            return Ok(None);
+        };
+        let by_all = Book::new(Some(signed.clone()), &self.place);
+        let own = &self.settings.organization;
+        if signed.organization != *own {
+            return Err(Refusal::Organization { found: signed.organization, own: own.clone() });
+        }
+        let min = self.settings.roster.min_version;
+        if in_force_roster.version.number() < min {
+            return Err(Refusal::BelowMinimum { version: in_force_roster.version, min });
+        }
+        let signers = |envelope: &Envelope| {
+            by_all.signers(&self.settings, &self.place, envelope, envelope.document().namespace())
+        };
+        by_threshold(&self.settings, &signers(signed_envelope))?;
+        if let Some(automatic) = &self.rosters.automatic {
+            let signed_by_one = signers(automatic).iter().any(|signer| signer.who == crate::Who::Automatic);
+            // Each automatic roster was held against the one before it when it was taken. Of those between, only the last
+            // is kept, which may differ from the signed one in people of every source that has an automatic key.
+            let feeders = signed.feeders.iter().filter(|feeder| self.settings.roster.automatic.contains(&feeder.key));
+            let sources: BTreeSet<&Source> = feeders.map(|feeder| &feeder.source).collect();
+            let bound = differs_only_in(&signed, &in_force_roster, &sources, &self.settings);
+            let bound = if signed_by_one { bound } else { Err("no such key has signed it".to_owned()) };
+            bound.map_err(Refusal::Automatic)?;
+        }
+        Ok(Some(in_force_roster))
+    }
+}

@@ -1,0 +1,363 @@
+//! What a host remembers of documents: kept on disk, and bounded in every table.
+//!
+//! Whatever is forgotten leaves a moment behind from which on it cannot matter: forgetting never opens.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use record::{Fingerprint, Host, Person, Stack};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Grant, Id, Key, Lockdown, MAX_ACCEPTANCE, Moment, Organization, StackPattern, Version, kind::V1,
+    roster::same_person,
+};
+
+/// By how much the clocks of those who sign and those who judge may differ.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(120);
+/// How long a lockdown without a hold refuses grants that do not name it, by the host's clock.
+pub const LOCKDOWN_REFUSES: Duration = Duration::from_secs(24 * 3600 + 120);
+/// How long a revoke is kept at least while there is room, by the host's clock.
+pub const REVOKE_KEPT: Duration = Duration::from_secs(32 * 24 * 3600);
+/// The most accepted grants that are remembered.
+pub const MAX_REMEMBERED: usize = 4_096;
+/// The most revokes that are remembered.
+pub const MAX_REVOKES: usize = 4_096;
+/// The most lockdowns without a hold that are remembered.
+pub const MAX_LOCKDOWNS: usize = 1_024;
+/// The most holds that are remembered one by one. More hold everything.
+pub const MAX_HOLDS: usize = 1_024;
+/// The most lockdowns that are remembered as over.
+pub const MAX_SPENT: usize = 4_096;
+/// The most keys that one hold remembers of a person; those beyond are held by the person's name.
+pub const MAX_HELD_KEYS: usize = 128;
+
+/// What a host remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    v: V1,
+    pub(super) organization: Organization,
+    pub(super) stack: Stack,
+    /// When it began, or began anew.
+    pub(super) began: Moment,
+    /// Grants with an `accept_until` up to this may have been accepted and forgotten.
+    pub(super) forgotten_until: Moment,
+    /// Grants from before this may have been closed by something that is forgotten.
+    pub(super) closed_before: Moment,
+    /// The last lockdown by the host alone: its schedule, or its operator.
+    pub(super) local_lockdown: Option<Moment>,
+    /// Accepted grants, each with its `accept_until`.
+    pub(super) accepted: BTreeMap<Id, Moment>,
+    /// Grants that end, or never begin, each with when that was taken.
+    pub(super) revoked: BTreeMap<Id, Taken>,
+    pub(super) lockdowns: BTreeMap<Id, Closed>,
+    /// Lockdowns that were lifted or are over, oldest first: they do not close again.
+    pub(super) spent: VecDeque<Id>,
+    /// More holds came than can be kept: all is held until a roster that was issued after this.
+    pub(super) too_many_holds: Option<Moment>,
+    pub(super) roster: Option<Mark>,
+}
+
+/// Which roster is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// Its version.
+    pub version: Version,
+    /// Its id.
+    pub id: Id,
+}
+
+/// When something was taken, and when it was issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Taken {
+    /// By the host's clock.
+    pub at: Moment,
+    /// By the clock of who signed it.
+    pub issued_at: Moment,
+}
+
+impl Taken {
+    /// From when on no grant can have been meant, whichever of the two clocks was behind.
+    fn covers_until(self, now: Moment) -> Moment {
+        self.at.max(self.issued_at.min(now)).after(CLOCK_SKEW)
+    }
+}
+
+/// A lockdown that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// When.
+    pub taken: Taken,
+    /// Which stacks.
+    pub stack: StackPattern,
+    /// Whether it names this host, or no hosts.
+    pub this_host: bool,
+    /// Whose grants.
+    pub person: Option<Person>,
+    /// Which key's grants.
+    pub fingerprint: Option<Fingerprint>,
+    /// Whether it stays until a lift.
+    pub hold: bool,
+    /// The keys that the person was ever seen to have here.
+    pub keys: BTreeSet<Fingerprint>,
+}
+
+/// A grant as far as what closes it is concerned, wherever it came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Whom it is for.
+    pub person: &'a Person,
+    /// The keys that it opens for.
+    pub fingerprints: &'a BTreeSet<Fingerprint>,
+}
+
+impl State {
+    /// The state of a host that remembers nothing: a new one, or one whose state is void.
+    #[must_use]
+    pub fn begin(organization: Organization, stack: Stack, now: Moment) -> Self {
+        Self {
+            v: V1,
+            organization,
+            stack,
+            began: now,
+            forgotten_until: Moment::FIRST,
+            closed_before: now.after(CLOCK_SKEW),
+            local_lockdown: None,
+            accepted: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            lockdowns: BTreeMap::new(),
+            spent: VecDeque::new(),
+            too_many_holds: None,
+            roster: None,
+        }
+    }
+
+    /// Goes on in another stack, of which it has seen nothing: grants from before are as unknown as to a new host.
+    pub(super) fn move_to(&mut self, stack: Stack, now: Moment) {
+        self.stack = stack;
+        self.began = now;
+        self.close_before(now.after(CLOCK_SKEW));
+    }
+
+    /// Whether each table is within its bound: what was read from disk is used only then.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let holds = self.holds().count();
+        self.accepted.len() <= MAX_REMEMBERED
+            && self.revoked.len() <= MAX_REVOKES
+            && holds <= MAX_HOLDS
+            && self.lockdowns.len() - holds <= MAX_LOCKDOWNS
+            && self.spent.len() <= MAX_SPENT
+            && self.lockdowns.values().all(|closed| closed.keys.len() <= MAX_HELD_KEYS)
+    }
+
+    /// When it began.
+    #[must_use]
+    pub fn began(&self) -> Moment {
+        self.began
+    }
+
+    /// Which roster is in force.
+    #[must_use]
+    pub fn roster(&self) -> Option<Mark> {
+        self.roster
+    }
+
+    /// The holds that stand.
+    pub fn holds(&self) -> impl Iterator<Item = (&Id, &Closed)> {
+        self.lockdowns.iter().filter(|(_, closed)| closed.hold)
+    }
+
+    /// The lockdowns that refuse grants which do not name them, holds among them.
+    pub fn covering(&self, now: Moment) -> impl Iterator<Item = (&Id, &Closed)> {
+        self.lockdowns.iter().filter(move |(_, closed)| closed.hold || now < closed.taken.at.after(LOCKDOWN_REFUSES))
+    }
+
+    /// Says that the host's clock was ahead and is right now: no moment here stays ahead of it. For root alone, on record;
+    /// until then grants from before those moments are refused.
+    pub fn clock_was_ahead(&mut self, now: Moment) {
+        let latest = now.after(CLOCK_SKEW);
+        self.began = self.began.min(now);
+        self.closed_before = self.closed_before.min(latest);
+        self.forgotten_until = self.forgotten_until.min(latest);
+        self.local_lockdown = self.local_lockdown.map(|at| at.min(now));
+    }
+
+    /// Notes a lockdown by the host's schedule or operator.
+    pub(super) fn lock_down_locally(&mut self, now: Moment) {
+        self.local_lockdown = self.local_lockdown.max(Some(now));
+    }
+
+    /// Remembers an accepted grant; the caller has asked [`State::has_room_for`].
+    pub(super) fn remember(&mut self, id: Id, grant: &Grant) {
+        if self.accepted.len() >= MAX_REMEMBERED
+            && let Some((first, until)) = self.first_forgotten()
+        {
+            self.accepted.remove(&first);
+            self.forgotten_until = self.forgotten_until.max(until);
+        }
+        self.accepted.insert(id, grant.accept_until);
+    }
+
+    /// Whether a grant can be remembered: a full table forgets the one that can be accepted for the shortest time, and no
+    /// grant is taken that would be it.
+    pub(super) fn has_room_for(&self, grant: &Grant) -> bool {
+        self.accepted.len() < MAX_REMEMBERED
+            || self.first_forgotten().is_none_or(|(_, until)| grant.accept_until > until)
+    }
+
+    fn first_forgotten(&self) -> Option<(Id, Moment)> {
+        self.accepted.iter().map(|(id, until)| (*id, *until)).min_by_key(|(id, until)| (*until, *id))
+    }
+
+    /// Remembers a revoke, whether or not its grant is known. There is always room.
+    pub(super) fn revoke(&mut self, grant: Id, taken: Taken) {
+        if self.revoked.len() >= MAX_REVOKES {
+            let oldest =
+                self.revoked.iter().min_by_key(|(id, taken)| (taken.at, **id)).map(|(id, taken)| (*id, *taken));
+            if let Some((id, oldest)) = oldest {
+                self.revoked.remove(&id);
+                self.close_before(oldest.covers_until(taken.at));
+            }
+        }
+        self.revoked.insert(grant, taken);
+    }
+
+    /// Remembers a lockdown. There is always room.
+    pub(super) fn lock_down(&mut self, id: Id, closed: Closed) {
+        let (kind, now) = (closed.hold, closed.taken.at);
+        let same = self.lockdowns.values().filter(|other| other.hold == kind).count();
+        if kind && same >= MAX_HOLDS {
+            self.too_many_holds = self.too_many_holds.max(Some(closed.taken.covers_until(now)));
+            return;
+        }
+        if !kind && same >= MAX_LOCKDOWNS {
+            let others = self.lockdowns.iter().filter(|(_, other)| !other.hold);
+            if let Some(oldest) = others.min_by_key(|(id, other)| (other.taken.at, **id)).map(|(id, _)| *id) {
+                self.forget_lockdown(oldest, now);
+            }
+        }
+        self.lockdowns.insert(id, closed);
+    }
+
+    /// Ends a lockdown that was lifted.
+    pub(super) fn lift(&mut self, id: Id) {
+        self.lockdowns.remove(&id);
+        self.spend(id);
+    }
+
+    fn forget_lockdown(&mut self, id: Id, now: Moment) {
+        if let Some(closed) = self.lockdowns.remove(&id) {
+            self.close_before(closed.taken.covers_until(now));
+            self.spend(id);
+        }
+    }
+
+    fn spend(&mut self, id: Id) {
+        if self.spent.len() >= MAX_SPENT {
+            // A lockdown that is forgotten here closes again when somebody sends it again.
+            self.spent.pop_front();
+        }
+        self.spent.push_back(id);
+    }
+
+    fn close_before(&mut self, moment: Moment) {
+        self.closed_before = self.closed_before.max(moment);
+    }
+
+    /// Forgets what cannot matter any more by the host's clock. If that is wrong, what was forgotten opens nothing.
+    pub fn tidy(&mut self, now: Moment) {
+        let over: Vec<Moment> = self.accepted.values().copied().filter(|until| until.after(CLOCK_SKEW) < now).collect();
+        self.accepted.retain(|_, until| until.after(CLOCK_SKEW) >= now);
+        self.forgotten_until = over.into_iter().fold(self.forgotten_until, Moment::max);
+        let old: Vec<Taken> = self.revoked.values().copied().filter(|taken| is_old(*taken, now)).collect();
+        self.revoked.retain(|_, taken| !is_old(*taken, now));
+        old.into_iter().for_each(|taken| self.close_before(taken.covers_until(now)));
+        let covering: BTreeSet<Id> = self.covering(now).map(|(id, _)| *id).collect();
+        let over: Vec<Id> = self.lockdowns.keys().copied().filter(|id| !covering.contains(id)).collect();
+        over.into_iter().for_each(|id| self.forget_lockdown(id, now));
+    }
+
+    /// Whether a lockdown is known, standing or over.
+    pub(super) fn knows(&self, lockdown: Id) -> bool {
+        self.lockdowns.contains_key(&lockdown) || self.spent.contains(&lockdown)
+    }
+}
+
+fn is_old(taken: Taken, now: Moment) -> bool {
+    taken.at.after(REVOKE_KEPT) < now
+}
+
+impl Closed {
+    pub(super) fn of(lockdown: &Lockdown, host: Option<&Host>, keys: BTreeSet<Fingerprint>, now: Moment) -> Self {
+        let mut closed = Self {
+            taken: Taken { at: now, issued_at: lockdown.issued_at },
+            stack: lockdown.stack.clone(),
+            this_host: lockdown.hosts.as_ref().is_none_or(|hosts| host.is_some_and(|host| hosts.include(host))),
+            person: lockdown.person.clone(),
+            fingerprint: lockdown.fingerprint.clone(),
+            hold: lockdown.hold,
+            keys: BTreeSet::new(),
+        };
+        closed.learn(keys.iter());
+        closed
+    }
+
+    /// Notes keys of the person whom it names.
+    pub(super) fn learn<'a>(&mut self, keys: impl IntoIterator<Item = &'a Fingerprint>) {
+        for key in keys {
+            if self.keys.len() < MAX_HELD_KEYS {
+                self.keys.insert(key.clone());
+            }
+        }
+    }
+
+    /// Whether this host is in its scope.
+    #[must_use]
+    pub fn is_here(&self, stack: &Stack) -> bool {
+        self.this_host && self.stack.fits(stack)
+    }
+
+    /// Whether it names nobody and no key: then it means everybody.
+    #[must_use]
+    pub fn means_everybody(&self) -> bool {
+        self.person.is_none() && self.fingerprint.is_none()
+    }
+
+    /// Whether it names this person, or this key as theirs or by itself. `now` are the keys that the person whom it names
+    /// has at present.
+    #[must_use]
+    pub fn names(&self, person: &Person, key: &Fingerprint, now: &BTreeSet<Fingerprint>) -> bool {
+        self.person.as_ref().is_some_and(|named| same_person(named, person))
+            || self.fingerprint.as_ref() == Some(key)
+            || self.keys.contains(key)
+            || now.contains(key)
+    }
+
+    /// Whether a grant on this host is in its scope. `now` as above.
+    #[must_use]
+    pub fn covers(&self, stack: &Stack, grant: Subject<'_>, now: &BTreeSet<Fingerprint>) -> bool {
+        self.is_here(stack)
+            && (self.means_everybody()
+                || self.person.as_ref().is_some_and(|named| same_person(named, grant.person))
+                || grant
+                    .fingerprints
+                    .iter()
+                    .any(|key| self.fingerprint.as_ref() == Some(key) || self.keys.contains(key) || now.contains(key)))
+    }
+}
+
+/// The fingerprints of keys.
+pub(super) fn fingerprints<'a>(keys: impl IntoIterator<Item = &'a Key>) -> BTreeSet<Fingerprint> {
+    keys.into_iter().map(|key| key.fingerprint().clone()).collect()
+}
+
+// The longest that a grant can be accepted bounds how long what closes has to refuse.
+const _: () = assert!(LOCKDOWN_REFUSES.as_secs() == MAX_ACCEPTANCE.as_secs() + CLOCK_SKEW.as_secs());
+const _: () = assert!(REVOKE_KEPT.as_secs() > LOCKDOWN_REFUSES.as_secs());

@@ -1,0 +1,237 @@
+//! The words of documents that records do not have, parsed once at the door.
+//!
+//! Each type's constructor is [`FromStr`]; serde goes through the same parser, in both directions.
+
+use std::{fmt, str::FromStr};
+
+use record::{Account, NameError, Stack, is_plain};
+use serde::{Deserialize, Serialize};
+
+/// The longest reason, in bytes.
+pub const MAX_REASON: usize = 512;
+/// The longest name of an organization, a source or a user of IAM, in bytes.
+pub const MAX_NAME: usize = 128;
+/// The longest origin of a server, in bytes.
+pub const MAX_ORIGIN: usize = 256;
+/// What stands for every stack, every account or every host.
+pub const ANY: &str = "*";
+
+macro_rules! word {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:expr, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(given: &str) -> Result<Self, NameError> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(given) {
+                    Ok(Self(given.to_owned()))
+                } else {
+                    Err(NameError { what: $what, given: given.chars().take(64).collect(), rule: $rule })
+                }
+            }
+        }
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(given: String) -> Result<Self, NameError> {
+                given.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(word: $type) -> Self {
+                word.0
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// Text of so many bytes in which each character stands for itself: none of the classes Cc, Cf, Zl and Zp, no backslash.
+fn plain(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+fn all_in(text: &str, most: usize, extra: &str) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.as_bytes().contains(&b))
+}
+
+fn account(text: &str) -> bool {
+    text != ANY && plain(text, 255) && text.parse::<Account>().is_ok()
+}
+
+word!(
+    /// The organization that documents belong to: `[A-Za-z0-9._-]`, at most [`MAX_NAME`] bytes.
+    Organization, "organization", "1 to 128 of A-Z a-z 0-9 . _ -",
+    |s| all_in(s, MAX_NAME, "._-")
+);
+word!(
+    /// Where an entry of a roster comes from, such as `iam`: `[A-Za-z0-9._-]`, at most [`MAX_NAME`] bytes.
+    Source, "source", "1 to 128 of A-Z a-z 0-9 . _ -",
+    |s| all_in(s, MAX_NAME, "._-")
+);
+word!(
+    /// Why: one line of plain text, at most [`MAX_REASON`] bytes.
+    Reason, "reason", "1 to 512 bytes of one line, without a backslash and characters that do not show",
+    |s| plain(s, MAX_REASON)
+);
+word!(
+    /// An account that a document may name: as passwd(5) has it, and plain text.
+    AccountName, "account", "1 to 255 bytes without white space, backslashes, / or :, not starting with -, not *",
+    account
+);
+word!(
+    /// A stack, or `*` for every stack.
+    StackPattern, "stack", "a stack's name, or * for every stack",
+    |s| s == ANY || s.parse::<Stack>().is_ok()
+);
+word!(
+    /// An account, or `*` for every account.
+    AccountPattern, "account", "an account's name, or * for every account",
+    |s| s == ANY || account(s)
+);
+word!(
+    /// A name or an id of a user as IAM has it.
+    IamName, "name of a user of IAM", "1 to 128 bytes without a backslash and characters that do not show",
+    |s| plain(s, MAX_NAME)
+);
+word!(
+    /// A server as its clients reach it: `https://HOST[:PORT]`.
+    Origin, "origin", "https://HOST or https://HOST:PORT, in lower case",
+    |s| {
+        s.len() <= MAX_ORIGIN
+            && s.strip_prefix("https://").is_some_and(|rest| {
+                all_in(rest, MAX_ORIGIN, ".-:[]") && !rest.bytes().any(|b| b.is_ascii_uppercase())
+            })
+    }
+);
+word!(
+    /// A server's challenge: 32 to 128 characters of base64url.
+    Nonce, "nonce", "32 to 128 of A-Z a-z 0-9 _ -, as the server gave it",
+    |s| s.len() >= 32 && all_in(s, 128, "_-")
+);
+
+impl StackPattern {
+    /// Whether this stands for every stack.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0 == ANY
+    }
+
+    /// Whether it stands for this stack.
+    #[must_use]
+    pub fn fits(&self, stack: &Stack) -> bool {
+        self.is_any() || self.0 == stack.as_str()
+    }
+
+    /// Whether it stands for all that the other one stands for.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.is_any() || self == other
+    }
+
+    /// Whether there is a stack that both stand for.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.covers(other) || other.is_any()
+    }
+}
+
+impl AccountPattern {
+    /// Whether it stands for this account.
+    #[must_use]
+    pub fn fits(&self, account: &AccountName) -> bool {
+        self.0 == ANY || self.0 == account.as_str()
+    }
+}
+
+impl From<&Stack> for StackPattern {
+    fn from(stack: &Stack) -> Self {
+        Self(stack.as_str().to_owned())
+    }
+}
+
+/// The version of a roster: 1 and up, at most what every JSON reader keeps exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Version(u64);
+
+impl Version {
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Version {
+    type Error = NameError;
+    fn try_from(number: u64) -> Result<Self, NameError> {
+        if (1..=record::MAX_INTEGER).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(NameError { what: "roster version", given: number.to_string(), rule: "1 to 2^53-1" })
+        }
+    }
+}
+
+impl From<Version> for u64 {
+    fn from(version: Version) -> Self {
+        version.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_hides_turns_or_escapes_is_refused() {
+        for bad in ["", "a\nb", "a\u{7f}b", "a\u{202e}b", "a\u{2028}b", "a\u{2029}b", "a\\b", "\u{feff}a"] {
+            assert!(bad.parse::<Reason>().is_err(), "{bad:?}");
+            assert!(bad.parse::<AccountName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<IamName>().is_err(), "{bad:?}");
+        }
+        assert!("Zoë's laptop \"x\" 日本".parse::<Reason>().is_ok());
+        assert!("x".repeat(MAX_REASON).parse::<Reason>().is_ok());
+        assert!("x".repeat(MAX_REASON + 1).parse::<Reason>().is_err());
+    }
+
+    #[test]
+    fn a_pattern_is_no_name() {
+        assert!(ANY.parse::<AccountName>().is_err());
+        assert!("*b".parse::<StackPattern>().is_err());
+        let (any, web): (StackPattern, StackPattern) = (ANY.parse().unwrap(), "web".parse().unwrap());
+        assert!(any.covers(&web) && !web.covers(&any) && web.meets(&any) && any.meets(&web));
+        assert!(any.fits(&"db".parse().unwrap()) && !web.fits(&"db".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_origin_names_a_server_and_nothing_else() {
+        for good in ["https://compliance.example.com", "https://10.0.0.1:8443", "https://[2001:db8::1]:8443"] {
+            assert!(good.parse::<Origin>().is_ok(), "{good}");
+        }
+        for bad in ["http://a", "https://", "https://a/b", "https://a?b", "https://u@a", "https://A", "ftp://a"] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+}
