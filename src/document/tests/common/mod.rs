@@ -3,7 +3,7 @@
 
 pub mod keys;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use document::{judge::Kept, *};
 pub use keys::Signing;
@@ -46,7 +46,7 @@ pub fn approvals(number: u64) -> Approvals {
 }
 
 /// The keys of everybody. Approvers sign with devices.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Company {
     pub ceo: Signing,
     pub cto: Signing,
@@ -62,7 +62,13 @@ pub struct Company {
     pub stranger: Signing,
 }
 
+/// Made once: keys of P-256 take their time without optimisation.
 pub fn company() -> Company {
+    static COMPANY: LazyLock<Company> = LazyLock::new(make);
+    COMPANY.clone()
+}
+
+fn make() -> Company {
     Company {
         ceo: Signing::plain(1),
         cto: Signing::plain(2),

@@ -1,0 +1,202 @@
+//! Rows about what a host remembers, and what follows from what it has forgotten.
+
+use std::time::Duration;
+
+use crate::common::*;
+use document::{
+    judge::{MAX_HOLDS, MAX_LOCKDOWNS, MAX_REVOKES},
+    *,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn by(it: &Company) -> [&Signing; 2] {
+    [&it.alice, &it.bob]
+}
+
+/// The nth of many different grants.
+fn nth(it: &Company, n: usize) -> Grant {
+    Grant { reason: w(&format!("number {n}")), ..it.grant() }
+}
+
+#[test]
+fn accepted_grants_are_remembered_until_accept_until_and_skew_also_across_clock_steps() {
+    let it = company();
+    let grant = signed(it.grant(), &by(&it));
+    let mut judge = it.judge();
+    terms(judge.judge(&grant, noon()));
+    let last = it.grant().accept_until.after(2 * MINUTE);
+    judge.tidy(last);
+    assert_eq!(judge.judge(&grant, last).verdict, Verdict::Known);
+    // The clock runs ahead, the grant is forgotten, and the clock is set back.
+    judge.tidy(noon().after(DAY));
+    let (mut judge, _) = restarted(&judge, it.settings(), it.place(), noon());
+    assert!(matches!(refusal(judge.judge(&grant, noon())), Refusal::Forgotten { .. }));
+    let later = Grant { accept_until: it.grant().accept_until.after(Duration::from_secs(1)), ..it.grant() };
+    terms(judge.judge(&signed(later, &by(&it)), noon()));
+}
+
+#[test]
+fn a_full_table_forgets_the_same_way() {
+    let it = company();
+    let rules = vec![Rule { approvals: approvals(1), approve_with: ApproveWith::Key, ..it.roster().rules[1].clone() }];
+    let settings = Settings { plain_approvers: true, ..it.settings() };
+    let mut roster = Roster { rules, ..it.roster() };
+    // One plain key: the fastest to sign with.
+    roster.approvers[0].keys = [it.stranger.key()].into();
+    let mut judge = it.judge_with(settings, it.place(), roster);
+    let until = |n: usize| Grant {
+        accept_until: it.grant().issued_at.after(HOUR + Duration::from_secs(n.try_into().unwrap())),
+        ..nth(&it, n)
+    };
+    for n in 1..=MAX_REMEMBERED {
+        terms(judge.judge(&signed(until(n), &[&it.stranger]), noon()));
+    }
+    let first = signed(until(1), &[&it.stranger]);
+    assert_eq!(judge.judge(&first, noon()).verdict, Verdict::Known);
+    // Nothing is forgotten for one that would be forgotten first itself.
+    assert_eq!(refusal(judge.judge(&signed(until(0), &[&it.stranger]), noon())), Refusal::Full);
+    terms(judge.judge(&signed(until(MAX_REMEMBERED + 1), &[&it.stranger]), noon()));
+    assert!(matches!(refusal(judge.judge(&first, noon())), Refusal::Forgotten { .. }));
+    assert_eq!(judge.judge(&signed(until(2), &[&it.stranger]), noon()).verdict, Verdict::Known);
+    assert!(judge.state().is_bounded());
+    let size = serde_json::to_vec(judge.state()).unwrap().len();
+    assert!(size < 1 << 20, "{size}");
+}
+
+#[test]
+fn state_that_is_new_or_void_refuses_grants_issued_before_it_began() {
+    let it = company();
+    let issued_at = it.grant().issued_at;
+    let named = signed(Grant { hosts: Hosts::Named(set(&["i-1"])), ..it.grant() }, &by(&it));
+    let judged = |began: Moment| {
+        let mut judge = Judge::begin(it.settings().check().unwrap(), it.place(), began);
+        assert_accepted(&judge.judge(&signed(it.roster(), &[&it.ceo]), noon()));
+        judge.judge(&named, noon())
+    };
+    let second = Duration::from_secs(1);
+    assert!(matches!(refusal(judged(noon())), Refusal::BeforeState { .. }));
+    assert!(matches!(refusal(judged(issued_at.before(2 * MINUTE - second))), Refusal::BeforeState { .. }));
+    terms(judged(issued_at.before(2 * MINUTE)));
+}
+
+#[test]
+fn a_rosters_holds_stand_from_its_acceptance() {
+    let it = company();
+    let hold = document(it.hold_frank()).id();
+    let roster = Roster { holds: [hold].into(), ..it.roster() };
+    let mut judge = it.judge_with(it.settings(), it.place(), roster);
+    // A host that forgot does not know whom it holds: so it opens to nobody.
+    let grant = signed(it.grant(), &by(&it));
+    assert_eq!(wait(judge.judge(&grant, noon())), Wait::HoldUnknown(hold));
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    assert_eq!(refusal(judge.judge(&grant, noon())), Refusal::Held(hold));
+    let grace = Grant { person: w("grace"), fingerprints: [it.grace_login.fingerprint()].into(), ..it.grant() };
+    terms(judge.judge(&signed(grace, &by(&it)), noon()));
+    assert_accepted(&judge.judge(&signed(it.lift(hold), &by(&it)), noon()));
+    terms(judge.judge(&grant, noon()));
+}
+
+#[test]
+fn closing_is_never_refused_for_want_of_room_revokes() {
+    let it = company();
+    let mut judge = it.judge();
+    let grant = document(it.grant());
+    assert_accepted(&judge.judge(&signed(it.revoke(grant.id()), &[&it.alice]), noon()));
+    for n in 0..MAX_REVOKES {
+        let other = document(nth(&it, n)).id();
+        assert_accepted(&judge.judge(&signed(it.revoke(other), &[&it.alice]), noon().after(Duration::from_secs(1))));
+    }
+    assert!(judge.state().is_bounded());
+    // The first one is forgotten, and with it every grant that could have been meant.
+    let refused = refusal(judge.judge(&signed(it.grant(), &by(&it)), noon().after(MINUTE)));
+    assert!(matches!(refused, Refusal::BeforeState { .. }), "{refused}");
+}
+
+#[test]
+fn closing_is_never_refused_for_want_of_room_lockdowns() {
+    let it = company();
+    let mut judge = it.judge();
+    let frank = Lockdown { person: Some(w("frank")), ..it.lockdown() };
+    assert_accepted(&judge.judge(&signed(frank, &[&it.alice]), noon()));
+    for n in 0..MAX_LOCKDOWNS {
+        let other = Lockdown { person: Some(w(&format!("p{n}"))), ..it.lockdown() };
+        assert_accepted(&judge.judge(&signed(other, &[&it.alice]), noon().after(Duration::from_secs(1))));
+    }
+    assert!(judge.state().is_bounded());
+    let refused = refusal(judge.judge(&signed(it.grant(), &by(&it)), noon().after(MINUTE)));
+    assert!(matches!(refused, Refusal::BeforeState { .. }), "{refused}");
+}
+
+#[test]
+fn more_holds_than_can_be_kept_hold_everything_until_a_later_roster() {
+    let it = company();
+    let mut judge = it.judge();
+    for n in 0..MAX_HOLDS {
+        let other = Lockdown { person: Some(w(&format!("p{n}"))), ..it.hold_frank() };
+        assert_accepted(&judge.judge(&signed(other, &[&it.alice]), noon()));
+    }
+    let grace = Grant { person: w("grace"), fingerprints: [it.grace_login.fingerprint()].into(), ..it.grant() };
+    let open = open_grant(&grace);
+    terms(judge.judge(&signed(grace, &by(&it)), noon()));
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    assert!(judge.state().is_bounded());
+    assert_eq!(judge.stands(&open, noon()), Err(Ended::TooManyHolds));
+    assert_eq!(refusal(judge.judge(&signed(it.grant(), &by(&it)), noon())), Refusal::TooManyHolds);
+    let (mut judge, _) = restarted(&judge, it.settings(), it.place(), noon());
+    assert!(judge.holds_back(Subject { person: &w("eve"), fingerprints: &[].into() }).is_some());
+    // A roster from before the flood says nothing about it; one from after it says what stands.
+    let hold = document(it.hold_frank()).id();
+    let roster =
+        |number, issued_at| Roster { version: version(number), issued_at, holds: [hold].into(), ..it.roster() };
+    assert_accepted(&judge.judge(&signed(roster(2, noon()), &[&it.ceo]), noon()));
+    assert_eq!(judge.stands(&open, noon()), Err(Ended::TooManyHolds));
+    assert_accepted(&judge.judge(&signed(roster(3, noon().after(HOUR)), &[&it.ceo]), noon()));
+    assert_eq!(judge.stands(&open, noon()), Ok([it.grace_login.fingerprint()].into()));
+    assert_eq!(wait(judge.judge(&signed(it.grant(), &by(&it)), noon())), Wait::HoldUnknown(hold));
+}
+
+#[test]
+fn a_lockdown_that_came_while_the_clock_was_wrong_still_refuses_what_was_before_it() {
+    let it = company();
+    // A board without a battery: it begins in 1970, takes the lockdown, and then learns the time.
+    let mut judge = Judge::begin(it.settings().check().unwrap(), it.place(), Moment::FIRST);
+    assert_accepted(&judge.judge(&signed(it.roster(), &[&it.ceo]), Moment::FIRST));
+    assert_accepted(&judge.judge(&signed(it.lockdown(), &[&it.alice]), Moment::FIRST));
+    judge.tidy(noon());
+    let named = Grant { hosts: Hosts::Named(set(&["i-1"])), ..it.grant() };
+    assert!(matches!(refusal(judge.judge(&signed(named, &by(&it)), noon())), Refusal::BeforeState { .. }));
+}
+
+#[test]
+fn a_clock_that_was_ahead_can_be_owned_up_to() {
+    let it = company();
+    let ahead = noon().after(1000 * DAY);
+    let mut judge = Judge::begin(it.settings().check().unwrap(), it.place(), ahead);
+    assert_accepted(&judge.judge(&signed(it.roster(), &[&it.ceo]), ahead));
+    judge.lock_down_locally(ahead);
+    let now = noon().after(5 * MINUTE);
+    let issued_at = now.after(2 * MINUTE);
+    let grant = Grant { issued_at, starts_at: issued_at, ..it.grant() };
+    refusal(judge.judge(&signed(grant.clone(), &by(&it)), now));
+    judge.clock_was_ahead(now);
+    assert!(matches!(refusal(judge.judge(&signed(it.grant(), &by(&it)), now)), Refusal::HostIsNewer { .. }));
+    terms(judge.judge(&signed(grant, &by(&it)), now));
+}
+
+#[test]
+fn state_that_is_not_as_this_program_writes_it_is_not_taken_up() {
+    let it = company();
+    let judge = it.judge();
+    let text = serde_json::to_string(judge.state()).unwrap();
+    assert!(serde_json::from_str::<State>(&text.replace("\"v\":1", "\"v\":2")).is_err());
+    assert!(serde_json::from_str::<State>(&text.replace("\"v\":1", "\"v\":1,\"x\":1")).is_err());
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let id = document(it.grant()).id().to_string();
+    value["spent"] = vec![id; judge::MAX_SPENT + 1].into();
+    let state: State = serde_json::from_value(value).unwrap();
+    let (judge, dropped) =
+        Judge::load(it.settings().check().unwrap(), it.place(), state, judge.rosters().clone(), noon());
+    assert_eq!(dropped, [judge::Dropped::Unbounded]);
+    assert_eq!((judge.state().began(), judge.state().roster()), (noon(), None));
+}
