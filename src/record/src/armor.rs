@@ -64,16 +64,23 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), ssh_key::Error> {
     Ok(())
 }
 
-/// Whether an armored SSHSIG is this key's, in this namespace, over exactly this message.
+/// Whether an armored SSHSIG is this key's, in this namespace, over exactly this message. Only ed25519 keys sign what is
+/// asked about here: records, receipts, reviews. What other keys ssh-key can verify depends on the features that other
+/// crates turn on.
 ///
 /// # Errors
-/// It is not, or it is not written as [`read_armored`] asks.
+/// It is not, or it is not written as [`read_armored`] asks, or the key is of another kind.
 pub fn verify_armored(key: &PublicKey, namespace: &str, armored: &str, message: &[u8]) -> Result<(), ssh_key::Error> {
-    key.verify(namespace, message, &read_armored(armored)?)
+    match key.algorithm() {
+        Algorithm::Ed25519 => key.verify(namespace, message, &read_armored(armored)?),
+        algorithm => Err(ssh_key::Error::AlgorithmUnsupported { algorithm }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, process::Command};
+
     use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
     use super::*;
@@ -92,6 +99,24 @@ mod tests {
         }
         for other in [armored.replace('\n', "\r\n"), armored.trim_end().to_owned(), format!("{armored}\n")] {
             assert!(!holds(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_ed25519_keys_sign_whatever_ssh_key_could_verify() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |args: &[&str]| {
+            assert!(Command::new("ssh-keygen").args(args).current_dir(dir.path()).status().unwrap().success());
+        };
+        fs::write(dir.path().join("message"), "message").unwrap();
+        for (kind, holds) in [("ed25519", true), ("ecdsa", false), ("rsa", false)] {
+            run(&["-q", "-t", kind, "-N", "", "-f", kind]);
+            run(&["-q", "-Y", "sign", "-n", "test", "-f", kind, "message"]);
+            let armored = fs::read_to_string(dir.path().join("message.sig")).unwrap();
+            fs::remove_file(dir.path().join("message.sig")).unwrap();
+            let key = PublicKey::read_openssh_file(&dir.path().join(kind).with_extension("pub")).unwrap();
+            assert!(read_armored(&armored).is_ok());
+            assert_eq!(verify_armored(&key, "test", &armored, b"message").is_ok(), holds, "{kind}");
         }
     }
 }
