@@ -26,7 +26,7 @@ pub use statement::{NoFeed, NoRequest, NoSession, judge_feed};
 use record::{Fingerprint, Person};
 
 use self::book::Book;
-use crate::{Body, Checked, Envelope, Id, Kind, Moment, Place, Signer};
+use crate::{Body, Checked, Envelope, Id, Moment, Place, Signer};
 
 /// What a host knows, and all that it decides about documents.
 #[derive(Debug, Clone)]
@@ -142,8 +142,8 @@ impl Judge {
                 Ok(Accepted::Lockdown { here, hold })
             }
             Body::Lift(lift) => {
-                self.check_lift(lift, signers)?;
-                self.state.lift(lift.lockdown);
+                let taken = self.check_lift(lift, signers, now)?;
+                self.state.lift(lift.lockdown, taken);
                 Ok(Accepted::Lift { lockdown: lift.lockdown })
             }
             Body::Session(_) | Body::Feed(_) => Err(Refusal::NotForHosts(document.kind()).into()),
@@ -181,16 +181,14 @@ impl Judge {
 
     /// Whether a hold names this person, or this key: then their signature only closes.
     fn is_held(&self, person: &Person, key: &Fingerprint) -> bool {
-        self.state.holds().any(|(_, closed)| closed.names(person, key, &self.keys_of(closed)))
-    }
-
-    /// The keys that the person whom a lockdown names has at present.
-    fn keys_of(&self, closed: &Closed) -> std::collections::BTreeSet<Fingerprint> {
-        closed.person.as_ref().map(|person| self.book.all_keys(&self.place, person)).unwrap_or_default()
+        let alone = [key.clone()].into();
+        let target = self.book.target(Subject { person, fingerprints: &alone });
+        self.state.holds().any(|(_, closed)| closed.names(&target))
     }
 
     /// Whether somebody has signed it who is not known: a newer roster may say who that is.
-    fn may_be_known_later(envelope: &Envelope, kind: Kind) -> bool {
-        !crate::signers::valid(envelope, crate::Namespace::Of(kind)).is_empty()
+    fn may_be_known_later(&self, envelope: &Envelope) -> bool {
+        let valid = crate::signers::valid(envelope, envelope.document().namespace());
+        valid.iter().any(|valid| !self.settings.deny_keys.contains(&valid.fingerprint))
     }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use record::{Fingerprint, Person, Stack};
 
-use super::outcome::LostKey;
+use super::{Subject, outcome::LostKey, state::Target};
 use crate::{
-    AccountName, Checked, Device, Envelope, Key, Kind, Namespace, Place, Roster, Signer, Source, Who,
+    AccountName, Checked, Device, Envelope, Key, Kind, LocalPerson, Namespace, Place, Roster, Signer, Source, Who,
     roster::same_person, signers,
 };
 
@@ -18,8 +18,23 @@ pub(super) struct Book {
     logins: BTreeMap<Fingerprint, usize>,
     approvers: BTreeMap<Fingerprint, usize>,
     feeders: BTreeMap<Fingerprint, usize>,
-    people: BTreeMap<String, usize>,
+    /// Everybody by their name in lower case.
+    names: BTreeMap<String, Named>,
+    /// Whose each key is, by anybody's word: their names in lower case.
+    owners: BTreeMap<Fingerprint, BTreeSet<String>>,
     lost: Vec<LostKey>,
+}
+
+/// Where a person is found.
+#[derive(Debug, Clone, Default)]
+struct Named {
+    member: Option<usize>,
+    approver: Option<usize>,
+    local: Option<Person>,
+}
+
+fn lower(person: &Person) -> String {
+    person.as_str().to_ascii_lowercase()
 }
 
 /// A person as this host knows them.
@@ -63,17 +78,34 @@ impl Entry<'_> {
 impl Book {
     /// The book of this roster at this place.
     pub(super) fn new(roster: Option<Roster>, place: &Place) -> Self {
-        let mut book = Self { roster, ..Self::default() };
-        let owners: BTreeMap<&Fingerprint, &Person> = place
+        let mut book = Self::default();
+        for (person, local) in &place.people {
+            book.names.entry(lower(person)).or_default().local = Some(person.clone());
+            book.own(person, &local.keys);
+        }
+        if let Some(roster) = &roster {
+            book.enter(roster, place);
+        }
+        book.roster = roster;
+        book
+    }
+
+    fn own(&mut self, person: &Person, keys: &BTreeSet<Key>) {
+        for key in keys {
+            self.owners.entry(key.fingerprint().clone()).or_default().insert(lower(person));
+        }
+    }
+
+    /// Enters a roster. A key that somebody logs in with by the configuration is theirs, and signs nothing.
+    fn enter(&mut self, roster: &Roster, place: &Place) {
+        let local = place
             .people
             .iter()
-            .flat_map(|(person, local)| local.keys.iter().map(move |key| (key.fingerprint(), person)))
-            .collect();
-        let Some(roster) = &book.roster else { return book };
-        // A key that somebody logs in with by the configuration is theirs, and approves nothing.
+            .flat_map(|(person, local)| local.keys.iter().map(move |key| (key.fingerprint(), person)));
+        let local: BTreeMap<&Fingerprint, &Person> = local.collect();
         let mut lost = Vec::new();
         let mut lose = |key: &Key, by_roster: &str| {
-            let owner = owners.get(key.fingerprint());
+            let owner = local.get(key.fingerprint());
             lost.extend(owner.map(|owner| LostKey {
                 fingerprint: key.fingerprint().clone(),
                 by_roster: by_roster.to_owned(),
@@ -82,26 +114,28 @@ impl Book {
             owner.is_some()
         };
         for (n, member) in roster.people.iter().enumerate() {
-            book.people.insert(member.name.as_str().to_ascii_lowercase(), n);
+            self.names.entry(lower(&member.name)).or_default().member = Some(n);
+            self.own(&member.name, &member.keys);
             for key in &member.keys {
-                let own = owners.get(key.fingerprint()).is_some_and(|owner| same_person(owner, &member.name));
+                let own = local.get(key.fingerprint()).is_some_and(|owner| same_person(owner, &member.name));
                 if own || !lose(key, member.name.as_str()) {
-                    book.logins.insert(key.fingerprint().clone(), n);
+                    self.logins.insert(key.fingerprint().clone(), n);
                 }
             }
         }
         for (n, approver) in roster.approvers.iter().enumerate() {
+            self.names.entry(lower(&approver.person)).or_default().approver = Some(n);
+            self.own(&approver.person, &approver.keys);
             for key in approver.keys.iter().filter(|key| !lose(key, approver.person.as_str())) {
-                book.approvers.insert(key.fingerprint().clone(), n);
+                self.approvers.insert(key.fingerprint().clone(), n);
             }
         }
         for (n, feeder) in roster.feeders.iter().enumerate() {
             if !lose(&feeder.key, feeder.source.as_str()) {
-                book.feeders.insert(feeder.key.fingerprint().clone(), n);
+                self.feeders.insert(feeder.key.fingerprint().clone(), n);
             }
         }
-        book.lost = lost;
-        book
+        self.lost = lost;
     }
 
     /// Keys that entries of the roster lose to the configuration.
@@ -111,14 +145,17 @@ impl Book {
 
     /// A person of the roster, whatever the configuration says.
     pub(super) fn member(&self, person: &Person) -> Option<&crate::Member> {
-        let at = self.people.get(&person.as_str().to_ascii_lowercase())?;
-        self.roster.as_ref()?.people.get(*at)
+        let at = self.names.get(&lower(person))?.member?;
+        self.roster.as_ref()?.people.get(at)
+    }
+
+    fn local<'a>(&self, place: &'a Place, person: &Person) -> Option<&'a LocalPerson> {
+        place.people.get(self.names.get(&lower(person))?.local.as_ref()?)
     }
 
     /// A person: by the host's configuration where it knows them, else by the roster.
     pub(super) fn entry<'a>(&'a self, place: &'a Place, person: &Person) -> Option<Entry<'a>> {
-        let local = place.people.iter().find(|(name, _)| same_person(name, person));
-        if let Some((_, local)) = local {
+        if let Some(local) = self.local(place, person) {
             return Some(Entry { keys: local.keys.iter().collect(), accounts: Accounts::Local(&local.accounts) });
         }
         let member = self.member(person)?;
@@ -128,13 +165,17 @@ impl Book {
 
     /// The fingerprints of every key that a person has by the roster or the configuration.
     pub(super) fn all_keys(&self, place: &Place, person: &Person) -> BTreeSet<Fingerprint> {
-        let local =
-            place.people.iter().filter(|(name, _)| same_person(name, person)).flat_map(|(_, local)| &local.keys);
+        let local = self.local(place, person).into_iter().flat_map(|local| &local.keys);
         let own = self.member(person).into_iter().flat_map(|member| &member.keys);
-        let approving = self.roster.iter().flat_map(|roster| &roster.approvers);
-        let approving =
-            approving.filter(|approver| same_person(&approver.person, person)).flat_map(|approver| &approver.keys);
-        super::state::fingerprints(local.chain(own).chain(approving))
+        let approver = self.names.get(&lower(person)).and_then(|named| named.approver);
+        let approver = approver.and_then(|at| self.roster.as_ref()?.approvers.get(at));
+        super::state::fingerprints(local.chain(own).chain(approver.into_iter().flat_map(|approver| &approver.keys)))
+    }
+
+    /// A grant, with everybody who has one of its keys.
+    pub(super) fn target<'a>(&self, subject: Subject<'a>) -> Target<'a> {
+        let owners = subject.fingerprints.iter().filter_map(|key| self.owners.get(key));
+        Target { subject, owners: owners.flatten().cloned().collect() }
     }
 
     /// Everybody known who has signed this document for this purpose. Denied keys sign nothing.
@@ -197,8 +238,10 @@ impl Book {
 
     /// Who logs in with this key.
     pub(super) fn login(&self, place: &Place, fingerprint: &Fingerprint) -> Option<Person> {
-        let has = |local: &crate::LocalPerson| local.keys.iter().any(|key| key.fingerprint() == fingerprint);
-        if let Some((person, _)) = place.people.iter().find(|(_, local)| has(local)) {
+        let owners = self.owners.get(fingerprint)?.iter().filter_map(|name| self.names.get(name)?.local.as_ref());
+        let has = |local: &LocalPerson| local.keys.iter().any(|key| key.fingerprint() == fingerprint);
+        let mut owners = owners.filter(|person| place.people.get(person).is_some_and(has));
+        if let Some(person) = owners.next() {
             return Some(person.clone());
         }
         Some(self.roster.as_ref()?.people.get(*self.logins.get(fingerprint)?)?.name.clone())

@@ -89,7 +89,7 @@ impl Judge {
         });
         match approver {
             Some(person) => Refusal::Stacks { person, stack: stack.clone() }.into(),
-            None if signers.is_empty() && Self::may_be_known_later(envelope, kind) => Wait::SignerUnknown.into(),
+            None if signers.is_empty() && self.may_be_known_later(envelope) => Wait::SignerUnknown.into(),
             None => {
                 let who = match kind {
                     Kind::Lockdown => "it takes one approver whose stacks cover it, or one key of [[stack.roster.key]]",

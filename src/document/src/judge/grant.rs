@@ -55,7 +55,7 @@ impl Judge {
         self.check_closed(grant, now)?;
         let (keys, demand) = self.check_person(grant, roster)?;
         let needed = demand.approvals.max(grant.approvals.number());
-        let approvers = self.check_approvals(grant, roster, signers, needed, demand.with)?;
+        let approvers = self.check_approvals(grant, signers, needed, demand.with)?;
         if !self.state.has_room_for(grant) {
             return Err(Refusal::Full.into());
         }
@@ -141,15 +141,11 @@ impl Judge {
 
     /// Whether something that stands closes it.
     fn check_closed(&self, grant: &Grant, now: Moment) -> Checking<()> {
-        let subject = Subject { person: &grant.person, fingerprints: &grant.fingerprints };
+        let target = self.book.target(Subject { person: &grant.person, fingerprints: &grant.fingerprints });
         for (id, closed) in self.state.covering(now) {
-            if closed.covers(&self.place.stack, subject, &self.keys_of(closed)) {
-                if closed.hold {
-                    return Err(Refusal::Held(*id).into());
-                }
-                if !grant.after.contains(id) {
-                    return Err(Refusal::LockedDown(*id).into());
-                }
+            if closed.covers(&self.place.stack, &target) && closed.ends(*id, &grant.after, grant.issued_at) {
+                let refusal = if closed.is_hold() { Refusal::Held(*id) } else { Refusal::LockedDown(*id) };
+                return Err(refusal.into());
             }
         }
         Ok(())
@@ -180,7 +176,6 @@ impl Judge {
     fn check_approvals(
         &self,
         grant: &Grant,
-        roster: &Roster,
         signers: &[Signer],
         needed: usize,
         with: ApproveWith,
@@ -188,7 +183,7 @@ impl Judge {
         let own = self.book.all_keys(&self.place, &grant.person);
         let counts = |signer: &&Signer| {
             let Who::Approver(person) = &signer.who else { return false };
-            let approver = roster.approvers.iter().find(|approver| approver.person == *person);
+            let approver = self.book.approver(&signer.fingerprint);
             let may = approver.is_some_and(|approver| {
                 approver.stacks.iter().any(|stacks| stacks.fits(&grant.stack))
                     && approver.accounts.iter().any(|accounts| accounts.fits(&grant.account))

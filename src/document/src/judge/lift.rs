@@ -1,21 +1,22 @@
 //! Whether a lift is taken: the approvals of the strictest rule in the lockdown's scope, or the roster's threshold.
 
-use super::{Checking, Judge, NotAccepted, Refusal, Wait, grant::strictest};
-use crate::{ApproveWith, Lift, Signer, Who, signers::different_people};
+use super::{Checking, Judge, NotAccepted, Refusal, Taken, Wait, grant::strictest};
+use crate::{ApproveWith, Lift, Moment, Signer, Who, signers::different_people};
 
 impl Judge {
     /// Whether a lift may be taken. Who is held does not count, neither as an approver nor by a key for rosters.
-    pub(super) fn check_lift(&self, lift: &Lift, signers: &[Signer]) -> Checking<()> {
-        let Some(closed) = self.state.lockdowns.get(&lift.lockdown) else {
-            let over = self.state.knows(lift.lockdown);
-            return Err(if over { NotAccepted::Known } else { Wait::LockdownUnknown(lift.lockdown).into() });
-        };
+    pub(super) fn check_lift(&self, lift: &Lift, signers: &[Signer], now: Moment) -> Checking<Taken> {
+        if self.state.is_over(lift.lockdown) {
+            return Err(NotAccepted::Known);
+        }
+        let closed = self.state.lockdowns.get(&lift.lockdown).ok_or(Wait::LockdownUnknown(lift.lockdown))?;
+        let taken = Taken { at: now, issued_at: lift.issued_at };
         let by_roster_keys = signers.iter().filter(|signer| match &signer.who {
             Who::RosterKey(person) => !self.is_held(person, &signer.fingerprint),
             _ => false,
         });
         if different_people(by_roster_keys) >= self.settings.threshold() {
-            return Ok(());
+            return Ok(taken);
         }
         let rules = self.book.roster.iter().flat_map(|roster| &roster.rules);
         let demand = strictest(rules.filter(|rule| rule.stack.meets(&closed.stack)));
@@ -25,7 +26,7 @@ impl Judge {
         let approvers: Vec<&Signer> = approvers.collect();
         let counted = different_people(approvers.iter().copied());
         if counted >= needed {
-            return Ok(());
+            return Ok(taken);
         }
         let needed = if needed == usize::MAX { self.settings.threshold() } else { needed };
         let by: std::collections::BTreeSet<_> =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use record::{Fingerprint, Person};
+use record::Person;
 
 use super::{Book, Checking, Judge, Mark, NotAccepted, Refusal, RosterTaken};
 use crate::{
@@ -61,10 +61,9 @@ impl Judge {
 
     /// A held person's keys stay held once the roster does not name them any more.
     pub(super) fn learn_keys(&mut self) {
-        let keys: Vec<(Id, BTreeSet<Fingerprint>)> =
-            self.state.lockdowns.iter().map(|(id, closed)| (*id, self.keys_of(closed))).collect();
-        for (id, keys) in keys {
-            if let Some(closed) = self.state.lockdowns.get_mut(&id) {
+        for closed in self.state.lockdowns.values_mut() {
+            if let Some(person) = &closed.person {
+                let keys = self.book.all_keys(&self.place, person);
                 closed.learn(&keys);
             }
         }

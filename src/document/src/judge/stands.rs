@@ -21,6 +21,8 @@ pub struct OpenGrant {
     pub fingerprints: BTreeSet<Fingerprint>,
     /// Lockdowns that do not end it.
     pub after: BTreeSet<Id>,
+    /// When it was issued.
+    pub issued_at: Moment,
 }
 
 impl Judge {
@@ -38,10 +40,11 @@ impl Judge {
         if let Some(ended) = self.holds_back(subject) {
             return Err(ended);
         }
-        let unnamed = self.state.covering(now).find(|(id, closed)| {
-            !grant.after.contains(id) && closed.covers(&self.place.stack, subject, &self.keys_of(closed))
+        let target = self.book.target(subject);
+        let ending = self.state.covering(now).find(|(id, closed)| {
+            closed.covers(&self.place.stack, &target) && closed.ends(**id, &grant.after, grant.issued_at)
         });
-        if let Some((id, _)) = unnamed {
+        if let Some((id, _)) = ending {
             return Err(Ended::LockedDown(*id));
         }
         if self.book.roster.is_none() {
@@ -63,8 +66,8 @@ impl Judge {
         if self.state.too_many_holds.is_some() {
             return Some(Ended::TooManyHolds);
         }
-        let held =
-            self.state.holds().find(|(_, closed)| closed.covers(&self.place.stack, grant, &self.keys_of(closed)));
+        let target = self.book.target(grant);
+        let held = self.state.holds().find(|(_, closed)| closed.covers(&self.place.stack, &target));
         held.map(|(id, _)| Ended::Held(*id))
     }
 
@@ -73,6 +76,6 @@ impl Judge {
     #[must_use]
     pub fn ends_local(&self, lockdown: Id, grant: Subject<'_>) -> bool {
         let closed = self.state.lockdowns.get(&lockdown);
-        closed.is_some_and(|closed| closed.covers(&self.place.stack, grant, &self.keys_of(closed)))
+        closed.is_some_and(|closed| closed.covers(&self.place.stack, &self.book.target(grant)))
     }
 }

@@ -106,6 +106,9 @@ pub struct Closed {
     pub hold: bool,
     /// The keys that the person was ever seen to have here.
     pub keys: BTreeSet<Fingerprint>,
+    /// When it was lifted. It then refuses what was issued before that, as it had ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifted: Option<Taken>,
 }
 
 /// A grant as far as what closes it is concerned, wherever it came from.
@@ -115,6 +118,12 @@ pub struct Subject<'a> {
     pub person: &'a Person,
     /// The keys that it opens for.
     pub fingerprints: &'a BTreeSet<Fingerprint>,
+}
+
+/// The same, with everybody who has one of the keys, in lower case.
+pub(super) struct Target<'a> {
+    pub(super) subject: Subject<'a>,
+    pub(super) owners: BTreeSet<String>,
 }
 
 impl State {
@@ -171,12 +180,13 @@ impl State {
 
     /// The holds that stand.
     pub fn holds(&self) -> impl Iterator<Item = (&Id, &Closed)> {
-        self.lockdowns.iter().filter(|(_, closed)| closed.hold)
+        self.lockdowns.iter().filter(|(_, closed)| closed.is_hold())
     }
 
-    /// The lockdowns that refuse grants which do not name them, holds among them.
+    /// The lockdowns that refuse grants, holds and lifted ones among them.
     pub fn covering(&self, now: Moment) -> impl Iterator<Item = (&Id, &Closed)> {
-        self.lockdowns.iter().filter(move |(_, closed)| closed.hold || now < closed.taken.at.after(LOCKDOWN_REFUSES))
+        let refuses = move |closed: &Closed| now < closed.lifted.unwrap_or(closed.taken).at.after(LOCKDOWN_REFUSES);
+        self.lockdowns.iter().filter(move |(_, closed)| closed.is_hold() || refuses(closed))
     }
 
     /// Says that the host's clock was ahead and is right now: no moment here stays ahead of it. For root alone, on record;
@@ -231,30 +241,38 @@ impl State {
 
     /// Remembers a lockdown. There is always room.
     pub(super) fn lock_down(&mut self, id: Id, closed: Closed) {
-        let (kind, now) = (closed.hold, closed.taken.at);
-        let same = self.lockdowns.values().filter(|other| other.hold == kind).count();
-        if kind && same >= MAX_HOLDS {
+        let now = closed.taken.at;
+        if !closed.is_hold() {
+            self.make_room_for_lockdown(now);
+        } else if self.holds().count() >= MAX_HOLDS {
             self.too_many_holds = self.too_many_holds.max(Some(closed.taken.covers_until(now)));
             return;
-        }
-        if !kind && same >= MAX_LOCKDOWNS {
-            let others = self.lockdowns.iter().filter(|(_, other)| !other.hold);
-            if let Some(oldest) = others.min_by_key(|(id, other)| (other.taken.at, **id)).map(|(id, _)| *id) {
-                self.forget_lockdown(oldest, now);
-            }
         }
         self.lockdowns.insert(id, closed);
     }
 
-    /// Ends a lockdown that was lifted.
-    pub(super) fn lift(&mut self, id: Id) {
-        self.lockdowns.remove(&id);
-        self.spend(id);
+    /// Ends a lockdown that was lifted. What it ended stays so.
+    pub(super) fn lift(&mut self, id: Id, taken: Taken) {
+        if self.lockdowns.get(&id).is_some_and(Closed::is_hold) {
+            self.make_room_for_lockdown(taken.at);
+        }
+        if let Some(closed) = self.lockdowns.get_mut(&id) {
+            closed.lifted = Some(taken);
+        }
+    }
+
+    fn make_room_for_lockdown(&mut self, now: Moment) {
+        let others = || self.lockdowns.iter().filter(|(_, other)| !other.is_hold());
+        if others().count() >= MAX_LOCKDOWNS
+            && let Some(oldest) = others().min_by_key(|(id, other)| (other.taken.at, **id)).map(|(id, _)| *id)
+        {
+            self.forget_lockdown(oldest, now);
+        }
     }
 
     fn forget_lockdown(&mut self, id: Id, now: Moment) {
         if let Some(closed) = self.lockdowns.remove(&id) {
-            self.close_before(closed.taken.covers_until(now));
+            self.close_before(closed.lifted.unwrap_or(closed.taken).covers_until(now));
             self.spend(id);
         }
     }
@@ -284,6 +302,11 @@ impl State {
         over.into_iter().for_each(|id| self.forget_lockdown(id, now));
     }
 
+    /// Whether a lockdown was lifted or is over.
+    pub(super) fn is_over(&self, lockdown: Id) -> bool {
+        self.lockdowns.get(&lockdown).is_some_and(|closed| closed.lifted.is_some()) || self.spent.contains(&lockdown)
+    }
+
     /// Whether a lockdown is known, standing or over.
     pub(super) fn knows(&self, lockdown: Id) -> bool {
         self.lockdowns.contains_key(&lockdown) || self.spent.contains(&lockdown)
@@ -304,6 +327,7 @@ impl Closed {
             fingerprint: lockdown.fingerprint.clone(),
             hold: lockdown.hold,
             keys: BTreeSet::new(),
+            lifted: None,
         };
         closed.learn(keys.iter());
         closed
@@ -324,32 +348,43 @@ impl Closed {
         self.this_host && self.stack.fits(stack)
     }
 
+    /// Whether it holds: until a lift.
+    #[must_use]
+    pub fn is_hold(&self) -> bool {
+        self.hold && self.lifted.is_none()
+    }
+
     /// Whether it names nobody and no key: then it means everybody.
     #[must_use]
     pub fn means_everybody(&self) -> bool {
         self.person.is_none() && self.fingerprint.is_none()
     }
 
-    /// Whether it names this person, or this key as theirs or by itself. `now` are the keys that the person whom it names
-    /// has at present.
-    #[must_use]
-    pub fn names(&self, person: &Person, key: &Fingerprint, now: &BTreeSet<Fingerprint>) -> bool {
-        self.person.as_ref().is_some_and(|named| same_person(named, person))
-            || self.fingerprint.as_ref() == Some(key)
-            || self.keys.contains(key)
-            || now.contains(key)
+    /// Whether it names this person, or one of these keys, or somebody who has or had one of them.
+    pub(super) fn names(&self, target: &Target<'_>) -> bool {
+        let named = self.person.as_ref();
+        named.is_some_and(|named| same_person(named, target.subject.person))
+            || named.is_some_and(|named| target.owners.contains(&named.as_str().to_ascii_lowercase()))
+            || target
+                .subject
+                .fingerprints
+                .iter()
+                .any(|key| self.fingerprint.as_ref() == Some(key) || self.keys.contains(key))
     }
 
-    /// Whether a grant on this host is in its scope. `now` as above.
-    #[must_use]
-    pub fn covers(&self, stack: &Stack, grant: Subject<'_>, now: &BTreeSet<Fingerprint>) -> bool {
-        self.is_here(stack)
-            && (self.means_everybody()
-                || self.person.as_ref().is_some_and(|named| same_person(named, grant.person))
-                || grant
-                    .fingerprints
-                    .iter()
-                    .any(|key| self.fingerprint.as_ref() == Some(key) || self.keys.contains(key) || now.contains(key)))
+    /// Whether a grant on this host is in its scope.
+    pub(super) fn covers(&self, stack: &Stack, target: &Target<'_>) -> bool {
+        self.is_here(stack) && (self.means_everybody() || self.names(target))
+    }
+
+    /// Whether it ends, and refuses, a grant of its scope from a document that was issued then and names these.
+    pub(super) fn ends(&self, id: Id, after: &BTreeSet<Id>, issued_at: Moment) -> bool {
+        match self.lifted {
+            _ if self.is_hold() => true,
+            _ if after.contains(&id) => false,
+            Some(lifted) => issued_at < lifted.issued_at.min(lifted.at),
+            None => true,
+        }
     }
 }
 

@@ -288,5 +288,6 @@ pub fn open_grant(grant: &Grant) -> OpenGrant {
         account: grant.account.clone(),
         fingerprints: grant.fingerprints.clone(),
         after: grant.after.clone(),
+        issued_at: grant.issued_at,
     }
 }

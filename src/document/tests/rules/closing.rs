@@ -275,3 +275,55 @@ fn what_closes_waits_for_the_roster_that_names_its_signer() {
     assert_accepted(&judge.judge(&lockdown, noon()));
     assert_accepted(&judge.judge(&revoke, noon()));
 }
+
+#[test]
+fn a_lift_brings_back_nothing_that_was_issued_before_it() {
+    let it = company();
+    let by = [&it.alice, &it.bob];
+    let second = Duration::from_secs(1);
+    let issued = |issued_at: Moment, after: &[Id]| Grant {
+        issued_at,
+        starts_at: issued_at,
+        accept_until: issued_at.after(DAY),
+        expires_at: issued_at.after(2 * HOUR),
+        after: after.iter().copied().collect(),
+        ..it.grant()
+    };
+    for closing in [it.hold_frank(), it.lockdown()] {
+        let id = document(closing.clone()).id();
+        let mut judge = it.judge();
+        assert_accepted(&judge.judge(&signed(closing, &[&it.alice]), noon()));
+        let lift = Lift { issued_at: noon().after(HOUR), ..it.lift(id) };
+        let now = noon().after(HOUR + MINUTE);
+        assert_accepted(&judge.judge(&signed(lift.clone(), &by), now));
+        assert_eq!(judge.judge(&signed(lift.clone(), &[&it.ceo]), now).verdict, Verdict::Known);
+        // Whoever kept one back cannot deliver it now, whether or not its signers knew that it was held.
+        let kept = signed(issued(lift.issued_at.before(second), &[]), &by);
+        assert_eq!(refusal(judge.judge(&kept, now)), Refusal::LockedDown(id));
+        let (judge, _) = restarted(&judge, it.settings(), it.place(), now);
+        assert!(judge.stands(&open_grant(&it.grant()), now).is_err());
+        terms(judge.clone().judge(&signed(issued(lift.issued_at, &[]), &by), now));
+        terms(judge.clone().judge(&signed(issued(lift.issued_at.before(second), &[id]), &by), now));
+        // It is remembered for as long as one from before it could be accepted.
+        let mut judge = judge;
+        judge.tidy(now.after(LOCKDOWN_REFUSES));
+        assert_eq!(judge.state().covering(now).count(), 0);
+        assert!(matches!(refusal(judge.judge(&kept, now)), Refusal::BeforeState { .. }));
+    }
+    // A lift by a clock that is ahead refuses for no longer than one by a clock that is right.
+    let mut judge = it.judge();
+    let id = document(it.lockdown()).id();
+    assert_accepted(&judge.judge(&signed(it.lockdown(), &[&it.alice]), noon()));
+    let ahead = Lift { issued_at: noon().after(400 * DAY), ..it.lift(id) };
+    assert_accepted(&judge.judge(&signed(ahead, &by), noon()));
+    terms(judge.judge(&signed(issued(noon(), &[]), &by), noon()));
+}
+
+#[test]
+fn a_denied_key_neither_closes_nor_waits() {
+    let it = company();
+    let settings = Settings { deny_keys: [it.bob.fingerprint()].into(), ..it.settings() };
+    let mut judge = it.judge_with(settings, it.place(), it.roster());
+    let judged = judge.judge(&signed(it.lockdown(), &[&it.bob]), noon());
+    assert!(matches!(refusal(judged), Refusal::NotSigned { .. }));
+}

@@ -94,7 +94,9 @@ fn a_rosters_holds_stand_from_its_acceptance() {
     let grace = Grant { person: w("grace"), fingerprints: [it.grace_login.fingerprint()].into(), ..it.grant() };
     terms(judge.judge(&signed(grace, &by(&it)), noon()));
     assert_accepted(&judge.judge(&signed(it.lift(hold), &by(&it)), noon()));
-    terms(judge.judge(&grant, noon()));
+    assert_eq!(refusal(judge.judge(&grant, noon())), Refusal::LockedDown(hold));
+    let later = Grant { issued_at: noon(), starts_at: noon(), ..it.grant() };
+    terms(judge.judge(&signed(later, &by(&it)), noon()));
 }
 
 #[test]

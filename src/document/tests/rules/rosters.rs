@@ -120,7 +120,8 @@ fn an_expired_roster_stops_opening_and_nothing_else() {
     assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
     assert_accepted(&judge.judge(&signed(it.lift(hold.id()), &by), noon()));
     taken(&mut judge, Roster { version: version(2), ..it.roster() }, &[&it.ceo]);
-    assert_accepted(&judge.judge(&signed(it.grant(), &by), noon()));
+    let later = Grant { issued_at: noon(), starts_at: noon(), ..it.grant() };
+    assert_accepted(&judge.judge(&signed(later, &by), noon()));
 }
 
 #[test]
