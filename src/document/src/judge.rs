@@ -97,16 +97,15 @@ impl Judge {
         self.book.lost()
     }
 
-    /// Judges a document, and keeps what was accepted.
+    /// Judges a document, and keeps what was accepted. First it forgets what cannot matter any more: if the clock was wrong
+    /// before, what is left behind then still refuses what was to be refused.
     pub fn judge(&mut self, envelope: &Envelope, now: Moment) -> Judged {
+        self.state.tidy(now);
         let document = envelope.document();
         let (id, kind) = (document.id(), document.kind());
         let signers = self.book.signers(&self.settings, &self.place, envelope, document.namespace());
         let verdict = match self.judge_signed(envelope, &signers, now) {
-            Ok(accepted) => {
-                self.state.tidy(now);
-                Verdict::Accepted(accepted)
-            }
+            Ok(accepted) => Verdict::Accepted(accepted),
             Err(not) => not.into(),
         };
         Judged { id, kind, signers, verdict }
@@ -155,7 +154,7 @@ impl Judge {
         self.state.lock_down_locally(now);
     }
 
-    /// Forgets what cannot matter any more. [`Judge::judge`] does so with each document that is accepted.
+    /// Forgets what cannot matter any more. [`Judge::judge`] does so with each document.
     pub fn tidy(&mut self, now: Moment) {
         self.state.tidy(now);
     }

@@ -180,7 +180,6 @@ impl Judge {
         needed: usize,
         with: ApproveWith,
     ) -> Checking<Vec<Signer>> {
-        let own = self.book.all_keys(&self.place, &grant.person);
         let counts = |signer: &&Signer| {
             let Who::Approver(person) = &signer.who else { return false };
             let approver = self.book.approver(&signer.fingerprint);
@@ -188,9 +187,7 @@ impl Judge {
                 approver.stacks.iter().any(|stacks| stacks.fits(&grant.stack))
                     && approver.accounts.iter().any(|accounts| accounts.fits(&grant.account))
             });
-            let for_themselves = same_person(person, &grant.person)
-                || own.contains(&signer.fingerprint)
-                || grant.fingerprints.contains(&signer.fingerprint);
+            let for_themselves = same_person(person, &grant.person);
             may && !for_themselves && self.opens(signer, with)
         };
         let approvers: Vec<Signer> = signers.iter().filter(counts).cloned().collect();

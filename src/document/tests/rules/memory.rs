@@ -29,7 +29,8 @@ fn accepted_grants_are_remembered_until_accept_until_and_skew_also_across_clock_
     judge.tidy(last);
     assert_eq!(judge.judge(&grant, last).verdict, Verdict::Known);
     // The clock runs ahead, the grant is forgotten, and the clock is set back.
-    judge.tidy(noon().after(DAY));
+    let junk = signed(it.grant(), &[]);
+    assert!(matches!(refusal(judge.judge(&junk, noon().after(DAY))), Refusal::Over { .. }));
     let (mut judge, _) = restarted(&judge, it.settings(), it.place(), noon());
     assert!(matches!(refusal(judge.judge(&grant, noon())), Refusal::Forgotten { .. }));
     let later = Grant { accept_until: it.grant().accept_until.after(Duration::from_secs(1)), ..it.grant() };
@@ -165,7 +166,6 @@ fn a_lockdown_that_came_while_the_clock_was_wrong_still_refuses_what_was_before_
     let mut judge = Judge::begin(it.settings().check().unwrap(), it.place(), Moment::FIRST);
     assert_accepted(&judge.judge(&signed(it.roster(), &[&it.ceo]), Moment::FIRST));
     assert_accepted(&judge.judge(&signed(it.lockdown(), &[&it.alice]), Moment::FIRST));
-    judge.tidy(noon());
     let named = Grant { hosts: Hosts::Named(set(&["i-1"])), ..it.grant() };
     assert!(matches!(refusal(judge.judge(&signed(named, &by(&it)), noon())), Refusal::BeforeState { .. }));
 }

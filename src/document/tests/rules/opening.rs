@@ -87,6 +87,7 @@ fn it_is_accepted_from_when_it_was_issued_until_accept_until_which_is_a_day_at_m
     assert!(matches!(wait(judged(&grant, grant.issued_at.before(3 * MINUTE))), Wait::FromTheFuture { .. }));
     let short = Grant { expires_at: grant.issued_at.after(MINUTE), ..grant.clone() };
     assert!(matches!(refusal(judged(&short, noon())), Refusal::Over { .. }));
+    assert!(matches!(refusal(judged(&short, short.expires_at)), Refusal::Over { .. }));
     let second = std::time::Duration::from_secs(1);
     let day = Grant { accept_until: grant.issued_at.after(24 * HOUR), ..grant.clone() };
     assert_accepted(&judged(&day, noon()));
