@@ -13,6 +13,7 @@ mod roster;
 mod stands;
 mod state;
 mod statement;
+mod words;
 
 pub use load::{Dropped, Kept};
 pub use outcome::{Accepted, Ended, Judged, LostKey, Refusal, RosterTaken, Terms, Verdict, Wait};

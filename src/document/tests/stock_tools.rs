@@ -292,6 +292,9 @@ fn the_page_names_every_type_bound_and_error() {
         assert!(PAGE.contains(&format!("`{kind}`")), "{kind}");
         assert!(PAGE.contains(Namespace::Of(kind).as_str()), "{kind}");
     }
+    for word in [Wait::WORDS, Refusal::WORDS, Ended::WORDS].concat() {
+        assert!(PAGE.contains(&format!("| `{word}` |")), "{word}");
+    }
     for (name, bound) in [
         ("MAX_ROSTER", MAX_ROSTER),
         ("MAX_DOCUMENT", MAX_DOCUMENT),

@@ -67,11 +67,11 @@ impl Judge {
         if lockdown.fingerprint.is_some() {
             return refuse("it names a key besides");
         }
-        match self.book.member(person) {
-            None => Some(Err(Wait::PersonUnknown(person.clone()).into())),
-            Some(member) if sources.contains(&&member.source) => Some(Ok(())),
-            Some(_) => refuse("the person is of another source"),
+        if self.book.member(person).is_some_and(|member| sources.contains(&&member.source)) {
+            return Some(Ok(()));
         }
+        // The roster that says so may be on its way.
+        Some(Err(Wait::NotOfSource { person: person.clone(), source_of: source.clone() }.into()))
     }
 
     /// Whether this is the signature of an approver whose stacks cover that one.
@@ -88,7 +88,7 @@ impl Judge {
             _ => None,
         });
         match approver {
-            Some(person) => Refusal::Stacks { person, stack: stack.clone() }.into(),
+            Some(person) => Wait::Stacks { person, stack: stack.clone() }.into(),
             None if signers.is_empty() && self.may_be_known_later(envelope) => Wait::SignerUnknown.into(),
             None => {
                 let who = match kind {

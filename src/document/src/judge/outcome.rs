@@ -155,9 +155,26 @@ pub enum Wait {
         "its signatures hold, and none of them is by a key that this host knows for this: it waits for a newer roster"
     )]
     SignerUnknown,
-    /// A feeder holds somebody who is not in the roster.
-    #[error("{0} is not in this host's roster, so nobody can say whether they are of the feeder's source")]
-    PersonUnknown(Person),
+    /// A feeder holds somebody who is not of its source.
+    #[error(
+        "{person} is not in this host's roster as of the source {source_of}, whose feeder holds them: it waits for a roster that says so"
+    )]
+    NotOfSource {
+        /// Who.
+        person: Person,
+        /// Whose people the feeder may hold.
+        source_of: crate::Source,
+    },
+    /// An approver of other stacks.
+    #[error(
+        "{person} signed it, who approves for other stacks than {stack}: it waits for a roster that says otherwise, or for another approver's signature"
+    )]
+    Stacks {
+        /// Who.
+        person: Person,
+        /// What it is for.
+        stack: StackPattern,
+    },
 }
 
 /// Why it is refused.
@@ -370,14 +387,6 @@ pub enum Refusal {
         source_of: crate::Source,
         /// What it tried.
         what: &'static str,
-    },
-    /// An approver of other stacks.
-    #[error("{person} signed it, who approves for other stacks than {stack}")]
-    Stacks {
-        /// Who.
-        person: Person,
-        /// What it is for.
-        stack: StackPattern,
     },
 }
 
