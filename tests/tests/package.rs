@@ -290,6 +290,29 @@ on_each_release! {
         house.sh("systemctl reset-failed; ! systemctl is-active lockdownd lockdownd-gate.socket lockdownd-control.socket");
     }
 
+    fn removal_locks_nobody_out_where_the_pam_stack_was_edited_by_hand(release) {
+        let house = House::enforcing(release);
+        let ours = "/^account.*requisite.*login-gate/a account required pam_access.so";
+        house.sh(&format!("sed -i '{ours}' /etc/pam.d/common-account"));
+        house.allow("frank --account ubuntu --for 1h");
+        assert!(house.ssh("ubuntu").key(&house.frank).login());
+        let said = house.run("DEBIAN_FRONTEND=noninteractive dpkg -r lockdownd");
+        assert!(said.ok() && said.stderr.contains("/etc/pam.d/common-account") && said.stderr.contains("lets everybody by"), "{said}");
+        assert!(!said.stdout.contains("took the login gate out"), "{said}");
+        let works = || {
+            house.sh("su grace -c true");
+            assert!(house.ssh("breakglass").key(&house.breakglass).login());
+            house.authorize("grace", &house.grace);
+            assert!(house.ssh("grace").key(&house.grace).login(), "as it was before lockdownd");
+        };
+        works();
+        house.sh("DEBIAN_FRONTEND=noninteractive dpkg -P lockdownd");
+        works();
+        // Installed again, the gate is the gate.
+        house.install(&built_package()).expect_ok();
+        house.sh("file -b /usr/lib/lockdownd/login-gate 2>/dev/null | grep -qi elf || head -c 4 /usr/lib/lockdownd/login-gate | grep -q ELF");
+    }
+
     fn grants_are_over_when_the_package_is_removed_also_by_the_record_and_where_no_daemon_could_end_them(release) {
         let house = House::enforcing(release);
         let install = || {

@@ -29,7 +29,9 @@ impl Driver {
     /// own patience bounds that: without an answer it refuses.
     pub(crate) fn login_asked(&mut self, question: Question, gate: u32, answer: oneshot::Sender<Answer>, now: Now) {
         let found = match self.comes_from_here(&question, gate) {
-            Some((monitor, ends)) if self.core.jobs.count(Kind::Client) < MAX_LOOKS => {
+            Some((monitor, ends))
+                if self.core.jobs.count(Kind::Client) < MAX_LOOKS && self.core.jobs.may_begin(Kind::Client) =>
+            {
                 return self.begin_job(Kind::Client, None, now, move || {
                     let maker = client::maker(monitor, ends);
                     Reason::ClientFound { question, gate, answer, maker }.into()

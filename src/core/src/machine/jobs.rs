@@ -20,8 +20,8 @@ use crate::{
     policy::{time::Now, ways_in::Question},
 };
 
-/// How many jobs that were given up may still be there. Past it no new one is begun.
-pub const MAX_GIVEN_UP: usize = 16;
+/// How many jobs of one kind that were given up may still be there. Past it no new one of that kind is begun.
+pub const MAX_GIVEN_UP: usize = 3;
 
 /// Which job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,11 +182,14 @@ impl Jobs {
         self.failed.values().map(String::as_str)
     }
 
+    /// Whether a job of this kind may begin.
+    #[must_use]
+    pub fn may_begin(&self, kind: Kind) -> bool {
+        self.under_way.values().filter(|job| job.kind == kind && job.due.is_none()).count() < MAX_GIVEN_UP
+    }
+
     fn begin(&mut self, kind: Kind, asked: Option<Token>, now: Now) -> Option<JobId> {
-        if self.under_way.values().filter(|job| job.due.is_none()).count() >= MAX_GIVEN_UP {
-            return None;
-        }
-        Some(self.expect(kind, asked, now))
+        self.may_begin(kind).then(|| self.expect(kind, asked, now))
     }
 
     fn expect(&mut self, kind: Kind, asked: Option<Token>, now: Now) -> JobId {
@@ -329,9 +332,10 @@ mod tests {
         let begun = (0..MAX_GIVEN_UP).map(|_| jobs.begin(Kind::Restore, None, now()).expect("begun"));
         let ids: Vec<JobId> = begun.collect();
         assert_eq!(jobs.overdue(later(30)).len(), MAX_GIVEN_UP);
-        assert!(jobs.begin(Kind::Ways, None, later(31)).is_none());
+        assert!(jobs.begin(Kind::Restore, None, later(31)).is_none());
+        assert!(jobs.begin(Kind::Ways, None, later(31)).is_some(), "another kind is not concerned");
         assert!(jobs.back(ids[0]).is_none(), "late");
-        assert!(jobs.begin(Kind::Ways, None, later(31)).is_some(), "there is room again");
+        assert!(jobs.begin(Kind::Restore, None, later(31)).is_some(), "there is room again");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Jobs beside the core: they come back soon, late or never, and what people left behind.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ const MOST_LEFT: u64 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     /// Those that have not come back; where they never will, they are there until the daemon is gone.
-    there: BTreeSet<JobId>,
+    there: BTreeMap<JobId, Kind>,
     /// Operators who wait for one, since when, and for how long at most.
     asked: BTreeMap<Token, (Duration, Duration)>,
     /// How many layers of what was left behind under each grant there still are.
@@ -49,12 +49,26 @@ impl Jobs {
     }
 }
 
+fn kind_of(job: &Job) -> Kind {
+    match job {
+        Job::LookBehind(_) => Kind::LeftBehind,
+        Job::Check(_) => Kind::Obstacles,
+        Job::ReadConfig(_) => Kind::Reload,
+        Job::Look(_) => Kind::World,
+        Job::EndUsersSshds(_) => Kind::UsersSshds,
+        Job::LookAtWays(_) => Kind::Ways,
+        Job::AskSshd(..) => Kind::Admission,
+        Job::ReadBack(_) => Kind::ReadBack,
+    }
+}
+
 impl World {
     /// A job begins: it comes back soon, or late, or never, or panics.
     pub(crate) fn begin(&mut self, id: JobId, job: Job) -> Option<Event> {
         if !self.is_at_rest && self.random.percent(2) {
             return Some(Event::Job(id, Came::NotBegun("no thread".to_owned())));
         }
+        let kind = kind_of(&job);
         let came = match job {
             Job::LookBehind(look) => {
                 self.log(format!("job {}: looks behind {} grants", id.0, look.cases.len()));
@@ -82,14 +96,15 @@ impl World {
             Job::AskSshd(token, _) => Came::With(Box::new(Event::Admitted(token, None))),
             Job::ReadBack(_) => Came::Back,
         };
-        self.let_run(id, came);
+        self.let_run(id, kind, came);
         None
     }
 
-    fn let_run(&mut self, id: JobId, came: Came) {
-        self.jobs.there.insert(id);
-        let stuck = self.jobs.there.iter().filter(|id| !self.core.jobs.awaits(**id)).count();
-        assert!(stuck < MAX_GIVEN_UP, "{stuck} jobs never came back, and another one begins");
+    fn let_run(&mut self, id: JobId, kind: Kind, came: Came) {
+        self.jobs.there.insert(id, kind);
+        let is_stuck = |(id, its): &(&JobId, &Kind)| **its == kind && !self.core.jobs.awaits(**id);
+        let stuck = self.jobs.there.iter().filter(is_stuck).count();
+        assert!(stuck < MAX_GIVEN_UP, "{stuck} jobs {kind:?} never came back, and another one begins");
         let (never, late) = if self.is_slow { (50, 60) } else { (2, 4) };
         if self.is_at_rest {
             return self.in_a_moment(500, Later::Job(id, came));
@@ -115,7 +130,7 @@ impl World {
         self.jobs.asked.insert(token, (self.elapsed, kind.limit()));
         if let Some(id) = self.core.begin_job(kind, Some(token), self.now) {
             let answer = Answer::Quarantine(control::QuarantineAnswer { items: Vec::new(), left_off: 0 });
-            self.let_run(id, Came::Answer(Ok(answer)));
+            self.let_run(id, kind, Came::Answer(Ok(answer)));
         }
         let effects = self.core.take_effects(self.now);
         self.carry_out(effects);
@@ -188,7 +203,8 @@ impl World {
     pub(crate) fn jobs_rest(&self) {
         assert!(self.jobs.asked.is_empty(), "whoever asked for a job is answered: {:?}", self.jobs.asked);
         // One that never comes back keeps none of its kind from being done anew, as long as there are few.
-        if self.jobs.there.len() < MAX_GIVEN_UP && !self.is_moody {
+        let looks = self.jobs.there.values().filter(|kind| **kind == Kind::LeftBehind);
+        if looks.count() < MAX_GIVEN_UP && !self.is_moody {
             let left: Vec<&GrantId> = self.jobs.left.iter().filter(|(_, left)| **left > 0).map(|(id, _)| id).collect();
             assert!(left.is_empty(), "what was left behind under {left:?} goes on");
         }

@@ -85,7 +85,23 @@ fn carry_out(check: &Check, reasons: Sender<Reason>) -> Checked {
 }
 
 fn as_told(obstacle: &readiness::Obstacle) -> Obstacle {
-    Obstacle { identity: obstacle.identity(), told: obstacle.to_string(), keeps_all_out: obstacle.keeps_all_out() }
+    Obstacle {
+        identity: identity(&obstacle.identity()),
+        told: obstacle.to_string(),
+        keeps_all_out: obstacle.keeps_all_out(),
+    }
+}
+
+/// The same text as long as the same thing is in the way: files that sshd is tried with have another name each time.
+fn identity(text: &str) -> String {
+    const PROBES: &str = "/run/lockdownd/probe/";
+    match text.split_once(PROBES) {
+        Some((before, after)) => {
+            let name = |character: char| character.is_ascii_alphanumeric() || character == '.';
+            format!("{before}{PROBES}{}", after.trim_start_matches(name))
+        }
+        None => text.to_owned(),
+    }
 }
 
 fn change(check: &Check) -> (Result<(), String>, Vec<readiness::Obstacle>) {
