@@ -51,7 +51,7 @@ pub enum As {
 /// Whether a listener has not read the daemon's drop-in since that last changed, though it could have.
 #[must_use]
 pub fn missed_drop_in(listener: &Listener) -> bool {
-    !drop_in::was_told(listener) && loaded::missed(listener, Path::new(drop_in::PATH))
+    loaded::missed(listener, Path::new(drop_in::PATH))
 }
 
 /// Everything there is.

@@ -267,3 +267,46 @@ pub fn missing_persons(wanted: &[u8], stands: &[u8]) -> BTreeSet<String> {
 fn persons_in(wanted: &BTreeMap<Account, Vec<u8>>) -> BTreeSet<String> {
     wanted.values().flat_map(|bytes| missing_persons(bytes, b"")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        keys::test_keys::{ED25519, SK_ED25519},
+        machine::{Around, Moment},
+        policy::{
+            observation::Known,
+            test_grants::{grant, now},
+        },
+        sessions::Sessions,
+    };
+
+    #[test]
+    fn what_is_said_of_an_account_holds_by_every_name_of_its_user_id() {
+        let text = format!(
+            "mode = \"enforce\"\n[accounts]\nexempt = [\"breakglass\"]\n[accounts.require]\nubuntu = \"hardware_pin\"\n[[person]]\nname = \
+             \"frank\"\nkeys = [\"{ED25519}\", \"{SK_ED25519}\"]\naccounts = [\"web\", \"db\"]\n[[person]]\nname = \"grace\"\nkeys = \
+             []\naccounts = [\"ubuntu\"]\n"
+        );
+        let config = Config::parse(&[("config.toml", &text)]).expect("good");
+        let account = |name: &str| name.parse::<Account>().expect("a name");
+        let uids = [("ubuntu", 1_000), ("web", 1_000), ("db", 1_001)].map(|(name, uid)| (account(name), uid));
+        let around = Around { known: Arc::new(Known { uids: uids.into(), settled: true }), ..Around::default() };
+        let moment = Moment { now: now(), random: 1 };
+        let core = Core::new(config, around, "boot".to_owned(), Sessions::default(), moment);
+        assert!(core.required_of(&account("web")).pin && !core.required_of(&account("db")).is_more_than_a_key());
+        let (web, db) = (grant(1, "frank", "web"), grant(2, "frank", "db"));
+        let files = core.wanted_of([&web, &db].into_iter(), now()).files;
+        let lines = |name: &str| String::from_utf8(files[&account(name)].clone()).expect("text");
+        let web = lines("web");
+        assert!(
+            web.contains("verify-required") && web.contains("no-agent-forwarding") && web.lines().count() == 1,
+            "{web}"
+        );
+        let db = lines("db");
+        assert!(!db.contains("no-agent-forwarding") && db.lines().count() == 2, "{db}");
+    }
+}

@@ -1,9 +1,6 @@
 //! Jobs beside the core: they come back soon, late or never, and what people left behind.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use control::{Answer, RefusalCode};
 use lockdown_core::machine::{

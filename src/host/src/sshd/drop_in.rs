@@ -20,7 +20,6 @@ use rustix::process::Signal;
 use super::{
     effective::{ANYBODY, Effective, EffectiveError, Spec, effective, sshd_t},
     listener::{Invocation, Listener, heeds_sighup, is_started_on_demand, listening_sockets},
-    moves,
     probe::Probe,
     scan::{Disk, Overlay, Place, Scan, scan, text_of},
     syntax,
@@ -102,19 +101,6 @@ pub enum DropInError {
     /// The addresses that sshd's configuration spares cannot be written down.
     #[error("PerSourcePenaltyExemptList {0:?} cannot be carried over into {PATH}")]
     OddPenalties(String),
-    /// It would listen elsewhere than now, or not at all, once it reads its configuration.
-    #[error(
-        "{sshd} listens at {now}, and would listen at {then} once it reads its configuration again, which changed since: \
-             have it do that first (systemctl restart ssh), or undo the change"
-    )]
-    Moves {
-        /// Which.
-        sshd: String,
-        /// Where it listens.
-        now: String,
-        /// Where its configuration says.
-        then: String,
-    },
     /// sshd does not do what the drop-in says.
     #[error("with {PATH} in place, {sshd} reads keys of {user} from {found:?} instead of {expected:?}")]
     NoEffect {
@@ -309,7 +295,6 @@ pub fn install(exempt: &[Account], penalty_exempt: &[Cidr], listeners: &[Listene
     if before.as_deref() == Some(&wanted) {
         return Ok(Done { changed: false, reloads: Vec::new() });
     }
-    including.iter().try_for_each(|listener| moves::stays(listener))?;
     let probe = Probe::with_drop_in(&standard, &wanted)?;
     probe.test()?;
     TOLD.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -329,23 +314,18 @@ pub fn install(exempt: &[Account], penalty_exempt: &[Cidr], listeners: &[Listene
 /// there are then.
 static TOLD: Mutex<BTreeSet<ProcessId>> = Mutex::new(BTreeSet::new());
 
-/// Whether this daemon has had it read its configuration since the drop-in was last written.
-pub(crate) fn was_told(listener: &Listener) -> bool {
-    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    listener.process.is_some_and(|process| told.contains(&process))
-}
-
 /// Has those of root's listeners read their configuration again that the drop-in came too late for: they were starting while
 /// it was written.
 ///
 /// # Errors
 /// When a listener's configuration is refused by sshd; nobody is told then.
 pub fn catch_up(listeners: &[Listener], missed: impl Fn(&Listener) -> bool) -> Result<Vec<Reload>, DropInError> {
-    let of_root = listeners.iter().filter(|l| l.uid == 0 && reads_drop_in(&l.invocation)).filter(|l| !was_told(l));
+    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let untold = |l: &&Listener| l.process.is_some_and(|process| !told.contains(&process));
+    let of_root = listeners.iter().filter(|l| l.uid == 0 && reads_drop_in(&l.invocation)).filter(untold);
     let late: Vec<&Listener> = of_root.filter(|listener| missed(listener)).collect();
     for listener in &late {
         sshd_t(&listener.invocation)?;
-        moves::stays(listener)?;
     }
     reload(&late)
 }
@@ -363,7 +343,6 @@ pub fn remove(listeners: &[Listener]) -> Result<Done, DropInError> {
     unlink()?;
     for listener in &including {
         sshd_t(&listener.invocation)?;
-        moves::stays(listener)?;
     }
     Ok(Done { changed: true, reloads: reload(&including)? })
 }

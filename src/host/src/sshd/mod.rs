@@ -5,7 +5,6 @@ pub mod drop_in;
 pub mod effective;
 pub mod glob;
 pub mod listener;
-mod moves;
 pub mod probe;
 pub mod scan;
 pub mod syntax;
