@@ -181,9 +181,13 @@ impl Judge {
 
     /// Whether a hold names this person, or this key: then their signature only closes.
     fn is_held(&self, person: &Person, key: &Fingerprint) -> bool {
+        self.state.holds().any(|(_, closed)| self.is_named(closed, person, key))
+    }
+
+    /// Whether a lockdown names this person, or this key.
+    fn is_named(&self, closed: &Closed, person: &Person, key: &Fingerprint) -> bool {
         let alone = [key.clone()].into();
-        let target = self.book.target(Subject { person, fingerprints: &alone });
-        self.state.holds().any(|(_, closed)| closed.names(&target))
+        closed.names(&self.book.target(Subject { person, fingerprints: &alone }))
     }
 
     /// Whether somebody has signed it who is not known: a newer roster may say who that is.

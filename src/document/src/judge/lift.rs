@@ -11,19 +11,22 @@ impl Judge {
         }
         let closed = self.state.lockdowns.get(&lift.lockdown).ok_or(Wait::LockdownUnknown(lift.lockdown))?;
         let taken = Taken { at: now, issued_at: lift.issued_at };
-        let by_roster_keys = signers.iter().filter(|signer| match &signer.who {
-            Who::RosterKey(person) => !self.is_held(person, &signer.fingerprint),
-            _ => false,
-        });
+        // Nor does whom the lockdown itself names, also where it holds nobody.
+        let free = |signer: &&Signer| {
+            let held = |person| {
+                self.is_held(person, &signer.fingerprint) || self.is_named(closed, person, &signer.fingerprint)
+            };
+            !signer.who.person().is_some_and(held)
+        };
+        let by_roster_keys = signers.iter().filter(free).filter(|signer| matches!(signer.who, Who::RosterKey(_)));
         if different_people(by_roster_keys) >= self.settings.threshold() {
             return Ok(taken);
         }
         let rules = self.book.roster.iter().flat_map(|roster| &roster.rules);
         let demand = strictest(rules.filter(|rule| rule.stack.meets(&closed.stack)));
         let (needed, with) = demand.map_or((usize::MAX, ApproveWith::Key), |demand| (demand.approvals, demand.with));
-        let approvers =
-            signers.iter().filter(|signer| self.approves_for(signer, &closed.stack) && self.opens(signer, with));
-        let approvers: Vec<&Signer> = approvers.collect();
+        let counts = |signer: &&Signer| self.approves_for(signer, &closed.stack) && self.opens(signer, with);
+        let approvers: Vec<&Signer> = signers.iter().filter(free).filter(counts).collect();
         let counted = different_people(approvers.iter().copied());
         if counted >= needed {
             return Ok(taken);

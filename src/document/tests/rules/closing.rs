@@ -214,6 +214,13 @@ fn a_lift_takes_the_approvals_of_the_strictest_rule_in_scope_or_the_rosters_thre
     assert_accepted(&judge.judge(&signed(ceo, &[&it.alice]), noon()));
     assert!(matches!(refusal(lifted(&judge, &[&it.ceo])), Refusal::Approvals { counted: 0, .. }));
     assert_accepted(&lifted(&judge, &[&it.cto]));
+    // Nor whom a lockdown without a hold names.
+    let bob = Lockdown { person: Some(w("bob")), ..it.lockdown() };
+    let id = document(bob.clone()).id();
+    assert_accepted(&judge.judge(&signed(bob, &[&it.alice]), noon()));
+    let own = refusal(judge.judge(&signed(it.lift(id), &[&it.alice, &it.bob]), noon()));
+    assert!(matches!(own, Refusal::Approvals { counted: 1, .. }));
+    assert_accepted(&judge.judge(&signed(it.lift(id), &[&it.alice, &it.carol]), noon()));
     // Without a rule in scope only the roster's keys lift.
     let mut judge = it.judge_with(it.settings(), it.place(), Roster { rules: vec![], ..it.roster() });
     assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
