@@ -143,7 +143,7 @@ impl Judge {
     fn check_closed(&self, grant: &Grant, now: Moment) -> Checking<()> {
         let target = self.book.target(Subject { person: &grant.person, fingerprints: &grant.fingerprints });
         for (id, closed) in self.state.covering(now) {
-            if closed.covers(&self.place.stack, &target) && closed.ends(*id, &grant.after, grant.issued_at) {
+            if closed.covers(&self.place.stack, &target) && closed.ends(*id, &grant.after, grant.issued_at, now) {
                 let refusal = if closed.is_hold() { Refusal::Held(*id) } else { Refusal::LockedDown(*id) };
                 return Err(refusal.into());
             }

@@ -53,7 +53,6 @@ impl Judge {
         if !heard {
             self.state.too_many_holds = None;
         }
-        self.learn_keys();
         self.book = Book::new(Some(roster.clone()), &self.place);
         self.learn_keys();
         RosterTaken { version: roster.version, automatic, lost: self.book.lost().to_vec() }

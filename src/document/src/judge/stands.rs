@@ -42,7 +42,7 @@ impl Judge {
         }
         let target = self.book.target(subject);
         let ending = self.state.covering(now).find(|(id, closed)| {
-            closed.covers(&self.place.stack, &target) && closed.ends(**id, &grant.after, grant.issued_at)
+            closed.covers(&self.place.stack, &target) && closed.ends(**id, &grant.after, grant.issued_at, now)
         });
         if let Some((id, _)) = ending {
             return Err(Ended::LockedDown(*id));

@@ -82,9 +82,14 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// From when on no grant can have been meant, whichever of the two clocks was behind.
+    /// When it was issued, as far as that can be: by a signer's clock that is ahead even of now, it is when it was taken.
+    fn issued(self, now: Moment) -> Moment {
+        if self.issued_at <= now.after(CLOCK_SKEW) { self.issued_at } else { self.at }
+    }
+
+    /// From when on no grant can have been meant, also where the host's clock was behind when it was taken.
     fn covers_until(self, now: Moment) -> Moment {
-        self.at.max(self.issued_at.min(now)).after(CLOCK_SKEW)
+        self.at.max(self.issued(now)).after(CLOCK_SKEW)
     }
 }
 
@@ -378,11 +383,11 @@ impl Closed {
     }
 
     /// Whether it ends, and refuses, a grant of its scope from a document that was issued then and names these.
-    pub(super) fn ends(&self, id: Id, after: &BTreeSet<Id>, issued_at: Moment) -> bool {
+    pub(super) fn ends(&self, id: Id, after: &BTreeSet<Id>, issued_at: Moment, now: Moment) -> bool {
         match self.lifted {
             _ if self.is_hold() => true,
             _ if after.contains(&id) => false,
-            Some(lifted) => issued_at < lifted.issued_at.min(lifted.at),
+            Some(lifted) => issued_at < lifted.issued(now),
             None => true,
         }
     }

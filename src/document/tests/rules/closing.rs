@@ -154,6 +154,36 @@ fn a_hold_ends_and_blocks_every_grant_in_scope_wherever_it_came_from_by_name_and
 }
 
 #[test]
+fn a_hold_remembers_every_key_that_the_person_had_while_it_stood() {
+    let it = company();
+    let mut judge = it.judge();
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    let mut second = Roster { version: version(2), ..it.roster() };
+    second.people[0].keys = [it.stranger.key()].into();
+    let mut third = Roster { version: version(3), ..it.roster() };
+    third.people.remove(0);
+    for roster in [second, third] {
+        assert_accepted(&judge.judge(&signed(roster, &[&it.ceo]), noon()));
+    }
+    let eve = w::<record::Person>("eve");
+    // However often they are changed, the present ones are held too.
+    let mut churned = judge.clone();
+    for number in 4..10 {
+        let mut roster = Roster { version: version(number), ..it.roster() };
+        let seeds = (0..26).map(|n| Signing::plain(u8::try_from(number - 4).unwrap() * 26 + 50 + n).key());
+        roster.people[0].keys = seeds.collect();
+        assert_accepted(&churned.judge(&signed(roster.clone(), &[&it.ceo]), noon()));
+        let fingerprints = [roster.people[0].keys.last().unwrap().fingerprint().clone()].into();
+        assert!(churned.holds_back(Subject { person: &eve, fingerprints: &fingerprints }).is_some());
+        assert!(churned.state().is_bounded());
+    }
+    for (key, held) in [(&it.frank_login, true), (&it.stranger, true), (&it.grace_login, false)] {
+        let fingerprints = [key.fingerprint()].into();
+        assert_eq!(judge.holds_back(Subject { person: &eve, fingerprints: &fingerprints }).is_some(), held);
+    }
+}
+
+#[test]
 fn a_hold_of_a_key_holds_that_key_and_one_of_everybody_holds_everybody() {
     let it = company();
     let mut judge = with_grant(&it);
@@ -221,6 +251,23 @@ fn a_lift_takes_the_approvals_of_the_strictest_rule_in_scope_or_the_rosters_thre
     let own = refusal(judge.judge(&signed(it.lift(id), &[&it.alice, &it.bob]), noon()));
     assert!(matches!(own, Refusal::Approvals { counted: 1, .. }));
     assert_accepted(&judge.judge(&signed(it.lift(id), &[&it.alice, &it.carol]), noon()));
+    // Nor who approves for other stacks.
+    let mut roster = it.roster();
+    roster.approvers[1].stacks = set(&["db"]);
+    let mut judge = it.judge_with(it.settings(), it.place(), roster);
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    assert!(matches!(refusal(lifted(&judge, &[&it.alice, &it.bob])), Refusal::Approvals { counted: 1, .. }));
+    // A rule of another stack is not in scope, one of every stack is.
+    let with_rule = |stack: &str| {
+        let mut rules = it.roster().rules;
+        let rule = Rule { stack: w(stack), approvals: approvals(3), ..rules[0].clone() };
+        rules.insert(0, rule);
+        let mut judge = it.judge_with(it.settings(), it.place(), Roster { rules, ..it.roster() });
+        assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+        lifted(&judge, &[&it.alice, &it.bob])
+    };
+    assert_accepted(&with_rule("db"));
+    assert!(matches!(refusal(with_rule("*")), Refusal::Approvals { counted: 2, needed: 3, .. }));
     // Without a rule in scope only the roster's keys lift.
     let mut judge = it.judge_with(it.settings(), it.place(), Roster { rules: vec![], ..it.roster() });
     assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
@@ -248,6 +295,16 @@ fn a_lockdown_is_signed_by_one_approver_whose_stacks_cover_it_or_one_roster_key(
     assert_eq!(here, Verdict::Accepted(Accepted::Lockdown { here: true, hold: false }));
     let not_here = judged(&hosts(&["i-2"]), &it.alice).verdict;
     assert_eq!(not_here, Verdict::Accepted(Accepted::Lockdown { here: false, hold: false }));
+    // What is not in its scope stays open, and can be opened.
+    let mut judge = with_grant(&it);
+    for elsewhere in [hosts(&["i-2"]), Lockdown { hold: true, ..hosts(&["i-2"]) }] {
+        assert_accepted(&judge.judge(&signed(elsewhere, &[&it.alice]), noon()));
+    }
+    for elsewhere in [db.clone(), Lockdown { hold: true, ..db.clone() }] {
+        assert_accepted(&judge.judge(&signed(elsewhere, &[&it.ceo]), noon()));
+    }
+    assert!(judge.stands(&open_grant(&it.grant()), noon()).is_ok());
+    terms(judge.judge(&signed(Grant { reason: w("another"), ..it.grant() }, &[&it.alice, &it.bob]), noon()));
 }
 
 #[test]

@@ -134,7 +134,9 @@ fn closing_is_never_refused_for_want_of_room_lockdowns() {
 #[test]
 fn more_holds_than_can_be_kept_hold_everything_until_a_later_roster() {
     let it = company();
-    let mut judge = it.judge();
+    let mut settings = it.settings();
+    settings.roster.automatic = vec![it.iam.key()];
+    let mut judge = it.judge_with(settings.clone(), it.place(), it.roster());
     for n in 0..MAX_HOLDS {
         let other = Lockdown { person: Some(w(&format!("p{n}"))), ..it.hold_frank() };
         assert_accepted(&judge.judge(&signed(other, &[&it.alice]), noon()));
@@ -146,13 +148,13 @@ fn more_holds_than_can_be_kept_hold_everything_until_a_later_roster() {
     assert!(judge.state().is_bounded());
     assert_eq!(judge.stands(&open, noon()), Err(Ended::TooManyHolds));
     assert_eq!(refusal(judge.judge(&signed(it.grant(), &by(&it)), noon())), Refusal::TooManyHolds);
-    let (mut judge, _) = restarted(&judge, it.settings(), it.place(), noon());
+    let (mut judge, _) = restarted(&judge, settings, it.place(), noon());
     assert!(judge.holds_back(Subject { person: &w("eve"), fingerprints: &[].into() }).is_some());
     // A roster from before the flood says nothing about it; one from after it says what stands.
     let hold = document(it.hold_frank()).id();
     let roster =
         |number, issued_at| Roster { version: version(number), issued_at, holds: [hold].into(), ..it.roster() };
-    assert_accepted(&judge.judge(&signed(roster(2, noon()), &[&it.ceo]), noon()));
+    assert_accepted(&judge.judge(&signed(roster(2, noon().after(2 * MINUTE)), &[&it.ceo]), noon()));
     assert_eq!(judge.stands(&open, noon()), Err(Ended::TooManyHolds));
     assert_accepted(&judge.judge(&signed(roster(3, noon().after(HOUR)), &[&it.ceo]), noon()));
     assert_eq!(judge.stands(&open, noon()), Ok([it.grace_login.fingerprint()].into()));
@@ -168,6 +170,38 @@ fn a_lockdown_that_came_while_the_clock_was_wrong_still_refuses_what_was_before_
     assert_accepted(&judge.judge(&signed(it.lockdown(), &[&it.alice]), Moment::FIRST));
     let named = Grant { hosts: Hosts::Named(set(&["i-1"])), ..it.grant() };
     assert!(matches!(refusal(judge.judge(&signed(named, &by(&it)), noon())), Refusal::BeforeState { .. }));
+}
+
+#[test]
+fn a_revoke_that_is_forgotten_leaves_no_grant_that_it_could_have_meant() {
+    let it = company();
+    let mut judge = it.judge();
+    let revoke = signed(it.revoke(document(it.grant()).id()), &[&it.alice]);
+    assert_accepted(&judge.judge(&revoke, noon()));
+    let grant = signed(it.grant(), &by(&it));
+    judge.tidy(noon().after(32 * DAY));
+    assert_eq!(refusal(judge.clone().judge(&grant, noon())), Refusal::Revoked);
+    judge.tidy(noon().after(33 * DAY));
+    assert!(matches!(refusal(judge.judge(&grant, noon())), Refusal::BeforeState { .. }));
+    let later = noon().after(2 * MINUTE);
+    terms(judge.judge(&signed(Grant { issued_at: later, starts_at: later, ..it.grant() }, &by(&it)), later));
+}
+
+#[test]
+fn a_lockdown_by_a_clock_that_is_ahead_refuses_no_longer_than_another() {
+    let it = company();
+    let mut judge = it.judge();
+    let ahead = Lockdown { issued_at: noon().after(400 * DAY), ..it.lockdown() };
+    assert_accepted(&judge.judge(&signed(ahead, &[&it.alice]), noon()));
+    let later = noon().after(2 * DAY);
+    let grant = Grant {
+        issued_at: later,
+        starts_at: later,
+        accept_until: later.after(HOUR),
+        expires_at: later.after(HOUR),
+        ..it.grant()
+    };
+    terms(judge.judge(&signed(grant, &by(&it)), later.after(MINUTE)));
 }
 
 #[test]

@@ -251,6 +251,9 @@ fn plain_keys_approve_only_where_the_configuration_says_so() {
         "the rule asks for hardware"
     );
     roster.rules[1].approve_with = ApproveWith::Key;
+    let mut judge = it.judge_with(it.settings(), it.place(), roster.clone());
+    let short = refusal(judge.judge(&grant, noon()));
+    assert!(matches!(short, Refusal::Approvals { counted: 1, with: ApproveWith::Hardware, .. }), "{short}");
     let mut judge = it.judge_with(plain, it.place(), roster);
     assert_eq!(terms(judge.judge(&grant, noon())).approvers.len(), 2);
 }

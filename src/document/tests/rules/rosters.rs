@@ -208,6 +208,20 @@ fn a_roster_is_verified_again_at_each_load_and_dropped_with_its_version_when_it_
     // Its version is gone with it: the configuration is the root of trust, and has begun anew.
     taken(&mut again, it.roster(), &[&it.cto]);
 
+    // Nobody's signature is believed because it was believed before.
+    for lost in [true, false] {
+        let stripped = |envelope: &Option<Envelope>| {
+            envelope.as_ref().map(|envelope| Envelope::new(envelope.document().clone(), vec![]).unwrap())
+        };
+        let rosters = judge.rosters().clone();
+        let kept = match lost {
+            true => judge::Kept { automatic: stripped(&rosters.automatic), ..rosters },
+            false => judge::Kept { signed: stripped(&rosters.signed), ..rosters },
+        };
+        let settings = settings.clone().check().unwrap();
+        let (_, dropped) = Judge::load(settings, it.place(), judge.state().clone(), kept, noon());
+        assert!(matches!(&dropped[..], [Dropped::Roster { .. }]), "{dropped:?}");
+    }
     let kept = judge::Kept { signed: judge.rosters().signed.clone(), automatic: None };
     let (_, dropped) = Judge::load(settings.check().unwrap(), it.place(), judge.state().clone(), kept, noon());
     assert_eq!(dropped, [Dropped::RosterMissing(version(2))], "nobody puts an older one in its place");
