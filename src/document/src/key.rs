@@ -240,3 +240,42 @@ impl fmt::Debug for Key {
         write!(f, "Key({})", self.fingerprint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        let key: Key = ED25519.parse().unwrap();
+        assert_eq!(key.as_str(), ED25519);
+        assert!(!key.is_hardware() && key.signs().is_ok());
+        for other in [
+            format!("{ED25519} frank@laptop"),
+            format!(" {ED25519}"),
+            format!("{ED25519}\n"),
+            ED25519.replace(' ', "  "),
+            format!("restrict {ED25519}"),
+            ED25519[..ED25519.len() - 4].to_owned(),
+            "ssh-ed25519".to_owned(),
+            String::new(),
+        ] {
+            assert!(matches!(other.parse::<Key>(), Err(KeyError::Spelling(_))), "{other:?}");
+        }
+        assert_eq!("x".repeat(MAX_KEY + 1).parse::<Key>(), Err(KeyError::TooLong(MAX_KEY + 1)));
+    }
+
+    #[test]
+    fn a_key_whose_signatures_anybody_can_make_is_none() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        for point in [neutral, [0; 32]] {
+            let data = KeyData::Ed25519(Ed25519PublicKey(point));
+            assert_eq!(Key::from_data(&data), Err(KeyError::Unsound));
+            let device = ssh_key::public::SkEd25519::new(Ed25519PublicKey(point), APPLICATION);
+            assert_eq!(Key::from_data(&KeyData::SkEd25519(device)), Err(KeyError::Unsound));
+        }
+    }
+}

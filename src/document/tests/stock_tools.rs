@@ -12,6 +12,7 @@ use std::{
 
 use common::*;
 use document::*;
+use ssh_key::{Algorithm, HashAlg, SshSig};
 
 const PAGE: &str = include_str!("../../../docs/DOCUMENTS.md");
 
@@ -263,6 +264,36 @@ fn what_stock_tools_make_as_the_page_shows_is_taken() {
             assert_accepted(&it.judge_with(it.settings(), it.place(), roster).judge(&envelope, noon()));
         }
     }
+}
+
+#[test]
+fn rsa_signs_with_sha_512_alone() {
+    use rsa::signature::{SignatureEncoding as _, Signer as _};
+    let it = company();
+    let dir = tempfile::tempdir().unwrap();
+    keygen(dir.path(), "rsa", &["-t", "rsa", "-b", "3072"]);
+    let key = ssh_key::PrivateKey::read_openssh_file(&dir.path().join("rsa")).unwrap();
+    // Not by ssh-key's own conversion, which takes one of the primes twice.
+    let pair = key.key_data().rsa().unwrap();
+    let number = |number: &ssh_key::Mpint| rsa::BigUint::from_bytes_be(number.as_positive_bytes().unwrap());
+    let primes = vec![number(&pair.private.p), number(&pair.private.q)];
+    let (n, e, d) = (number(&pair.public.n), number(&pair.public.e), number(&pair.private.d));
+    let private = rsa::RsaPrivateKey::from_components(n, e, d, primes).unwrap();
+    let document = document(it.lockdown());
+    let namespace = document.namespace();
+    let data = SshSig::signed_data(namespace.as_str(), HashAlg::Sha512, document.line().as_bytes()).unwrap();
+    let verified = |hash: HashAlg, bytes: Vec<u8>| {
+        let signature = ssh_key::Signature::new(Algorithm::Rsa { hash: Some(hash) }, bytes).unwrap();
+        let data = key.public_key().key_data().clone();
+        let signature = SshSig::new(data, namespace.as_str(), HashAlg::Sha512, signature).unwrap();
+        signature::read(&record::write_armored(&signature).unwrap()).unwrap().verify(namespace, document.line())
+    };
+    let strong = rsa::pkcs1v15::SigningKey::<rsa::sha2::Sha512>::new(private.clone()).sign(&data).to_vec();
+    let weak = rsa::pkcs1v15::SigningKey::<rsa::sha2::Sha256>::new(private).sign(&data).to_vec();
+    assert!(verified(HashAlg::Sha512, strong.clone()).is_ok());
+    assert_eq!(verified(HashAlg::Sha256, weak.clone()), Err(Invalid::Algorithm));
+    assert_eq!(verified(HashAlg::Sha512, weak), Err(Invalid::DoesNotHold));
+    assert_eq!(verified(HashAlg::Sha256, strong), Err(Invalid::Algorithm));
 }
 
 #[test]

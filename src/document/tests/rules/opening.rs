@@ -120,6 +120,14 @@ fn only_keys_in_both_fingerprints_and_the_hosts_entry_of_that_person_open() {
     let mut judge = it.judge_with(it.settings(), place, it.roster());
     assert_eq!(refusal(judge.judge(&signed(it.grant(), &by), noon())), Refusal::NoKeys(w("frank")));
 
+    // One who is the same in both loses nothing, and has what the configuration gives.
+    let frank = LocalPerson { keys: [it.frank_login.key()].into(), accounts: set(&["deploy"]) };
+    let place = Place { people: [(w("frank"), frank)].into(), ..it.place() };
+    let mut judge = it.judge_with(it.settings(), place, it.roster());
+    assert_eq!(judge.lost_keys(), []);
+    assert!(matches!(refusal(judge.judge(&signed(it.grant(), &by), noon())), Refusal::Account { .. }));
+    terms(judge.judge(&signed(Grant { account: w("deploy"), ..it.grant() }, &by), noon()));
+
     // A key that both name is that of the configuration's person, and the roster stands.
     let carl = LocalPerson { keys: [it.frank_login.key(), it.bob.key()].into(), accounts: set(&["ubuntu"]) };
     let place = Place { people: [(w("carl"), carl)].into(), ..it.place() };
