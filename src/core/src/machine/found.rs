@@ -23,6 +23,8 @@ use crate::{
 /// After so long from a connection's beginning the gate has asked, and has left its note where nobody answered: sshd's time for a
 /// login is two minutes by default (`LoginGraceTime`), but what comes after the key takes seconds.
 const GATE_LEAVES_NOTE: Duration = Duration::from_secs(30);
+/// A connection that is no older is left to sshd's log, where that is looked for again in a moment: its line says whose it is.
+const LEFT_TO_LOG: Duration = Duration::from_millis(500);
 /// For how many found connections sshd's log is read back at a time.
 const MAX_READ_BACK: usize = 64;
 
@@ -89,8 +91,14 @@ impl Core {
 
     /// They were looked for.
     pub(super) fn logins_found(&mut self, found: LoginsFound, now: Now) {
-        let LoginsFound { logins, notes, took } = found;
+        let LoginsFound { mut logins, notes, took } = found;
         self.notes_read(notes, now);
+        let then = self.after_logins.pop_front();
+        let all = logins.len();
+        if matches!(then, Some(Then::EndUngated)) {
+            logins.retain(|login| now.boot.saturating_sub(login.monitor.began()) > LEFT_TO_LOG);
+        }
+        let left_to_log = logins.len() < all;
         let mut taken_in = Vec::new();
         for login in logins {
             if self.sessions.nearest(&[login.monitor]).is_none() {
@@ -106,11 +114,11 @@ impl Core {
         }
         self.commit(now);
         self.read_back(&taken_in, now);
-        match self.after_logins.pop_front() {
+        match then {
             None | Some(Then::Rest) => {}
             Some(Then::Enter) => self.enter_knowing_logins(now),
             Some(Then::GoOnSweeping) => self.sweep_further(now),
-            Some(Then::EndUngated) => self.end_ungated(took, now),
+            Some(Then::EndUngated) => self.end_ungated(took, left_to_log, now),
             Some(Then::LockDown { token, asked, asker }) => self.lockdown_asked(token, asked, asker, now),
             Some(Then::MeetLockdown) => self.meet_lockdown_knowing_logins(now),
         }

@@ -32,6 +32,8 @@ const MAX_WAITING: usize = 64;
 /// How often connections are looked for while some sshd may let people in without the gate's being asked: its log may
 /// say nothing, or too late.
 const WHILE_UNGATED: Duration = Duration::from_secs(1);
+/// How soon it is looked again where one was so new that it was left to sshd's log.
+const SOON: Duration = Duration::from_millis(300);
 /// A look for connections that took long is followed by a pause so many times as long: it holds up the main thread.
 const SHARE: u32 = 20;
 
@@ -126,12 +128,13 @@ impl Core {
         }
     }
 
-    /// They were looked for, which took so long: in enforce they end.
-    pub(super) fn end_ungated(&mut self, took: Duration, now: Now) {
+    /// They were looked for, which took so long: in enforce they end. Some are looked for again `soon`.
+    pub(super) fn end_ungated(&mut self, took: Duration, soon: bool, now: Now) {
         self.end_unbacked_sessions(now);
         self.commit(now);
         if let Some(due) = &mut self.ways.ungated {
-            *due = now.boot + WHILE_UNGATED.max(took * SHARE);
+            let pause = if soon { SOON } else { WHILE_UNGATED };
+            *due = now.boot + pause.max(took * SHARE);
         }
     }
 
