@@ -27,7 +27,7 @@ pub use statement::{NoFeed, NoRequest, NoSession, judge_feed};
 use record::{Fingerprint, Person};
 
 use self::book::Book;
-use crate::{Body, Checked, Envelope, Id, Moment, Place, Signer};
+use crate::{Body, Checked, Envelope, Id, Moment, Place, Roster, Signer};
 
 /// What a host knows, and all that it decides about documents.
 #[derive(Debug, Clone)]
@@ -84,6 +84,18 @@ impl Judge {
     #[must_use]
     pub fn rosters(&self) -> &Kept {
         &self.rosters
+    }
+
+    /// The roster in force.
+    #[must_use]
+    pub fn roster(&self) -> Option<&Roster> {
+        self.book.roster.as_ref()
+    }
+
+    /// What the host knows of itself.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The configuration that it goes by.

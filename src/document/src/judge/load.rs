@@ -96,7 +96,10 @@ impl Judge {
     }
 
     fn load_roster(&mut self) -> Option<Dropped> {
-        let mark = self.state.roster?;
+        let Some(mark) = self.state.roster else {
+            self.rosters = Kept::default();
+            return None;
+        };
         let dropped = match self.verify_rosters(mark) {
             Ok(Some(roster)) => {
                 self.book = Book::new(Some(roster), &self.place);

@@ -184,6 +184,11 @@ fn a_roster_is_verified_again_at_each_load_and_dropped_with_its_version_when_it_
     let mut judge = it.judge_with(settings.clone(), it.place(), it.roster());
     let (again, dropped) = restarted(&judge, settings.clone(), it.place(), noon());
     assert_eq!((again.state(), dropped), (judge.state(), vec![]));
+    assert_eq!((again.roster(), again.place()), (Some(&it.roster()), &it.place()));
+    let state = State::begin(w("acme"), w("web"), began());
+    let (none, dropped) =
+        Judge::load(settings.clone().check().unwrap(), it.place(), state, judge.rosters().clone(), noon());
+    assert_eq!((none.roster(), none.rosters(), dropped), (None, &judge::Kept::default(), vec![]));
 
     let mut second = Roster { version: version(2), ..it.roster() };
     second.people.remove(1);
@@ -196,7 +201,8 @@ fn a_roster_is_verified_again_at_each_load_and_dropped_with_its_version_when_it_
         change(&mut settings);
         let (again, dropped) = restarted(&judge, settings, it.place(), noon());
         assert!(matches!(&dropped[..], [Dropped::Roster { .. }]), "{dropped:?}");
-        assert_eq!(again.state().roster(), None);
+        assert_eq!((again.state().roster(), again.roster()), (None, None));
+        assert_eq!(*again.rosters(), judge::Kept::default());
         again
     };
     lost(&|settings| settings.deny_keys = [it.ceo.fingerprint()].into());
