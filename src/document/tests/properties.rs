@@ -126,7 +126,7 @@ fn approvers(it: &Company, delivery: &Delivery, but: Option<&str>) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_opens_but_what_valid_signatures_opened_whatever_the_order(

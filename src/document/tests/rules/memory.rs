@@ -188,6 +188,17 @@ fn a_revoke_that_is_forgotten_leaves_no_grant_that_it_could_have_meant() {
 }
 
 #[test]
+fn a_lockdown_that_came_late_still_refuses_what_came_before_it_once_it_is_forgotten() {
+    let it = company();
+    let mut judge = it.judge();
+    let late = Lockdown { issued_at: noon().before(DAY), ..it.lockdown() };
+    assert_accepted(&judge.judge(&signed(late, &[&it.alice]), noon()));
+    judge.tidy(noon().after(2 * DAY));
+    let refused = refusal(judge.judge(&signed(it.grant(), &by(&it)), noon()));
+    assert!(matches!(refused, Refusal::BeforeState { .. }), "{refused}");
+}
+
+#[test]
 fn a_lockdown_by_a_clock_that_is_ahead_refuses_no_longer_than_another() {
     let it = company();
     let mut judge = it.judge();
