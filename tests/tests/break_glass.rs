@@ -22,6 +22,198 @@ const OUT: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// What the test has to say: that it would not get in, and why, or that it would, with this note.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    Out(&'static str),
+    In(&'static str),
+    /// That it cannot be told, and what to do.
+    Unsure(&'static str),
+}
+use Says::{In, Out, Unsure};
+
+/// Each: what PAM, sshd or the host has against the account, what takes that away, what is said, and whether a login from this
+/// host gets in. `{add}` puts text into a drop-in of sshd's and restarts it.
+const ROWS: [(&str, &str, Says, bool); 47] = [
+    // PAM's account step.
+    ("echo maintenance >/run/nologin", "rm /run/nologin", Out("rm /run/nologin"), false),
+    ("shutdown -h +4; sleep 1", "shutdown -c; sleep 1", Out("rm /run/nologin"), false),
+    ("mkdir /etc/nologin", "rmdir /etc/nologin", Out("rm /etc/nologin"), false),
+    ("ln -s /nonexistent /etc/nologin", "rm /etc/nologin", In(""), true),
+    ("touch /etc/nologin; sed -i.old /pam_nologin/d {pam}", "rm /etc/nologin; cat {pam}.old >{pam}", In(""), true),
+    (
+        "sed -i.old /^breakglass:/d /etc/shadow",
+        "cat /etc/shadow.old >/etc/shadow",
+        Out("PAM's account step refuses"),
+        false,
+    ),
+    (
+        "sed -i.old 's/^breakglass:.*/breakglass:*/' /etc/shadow",
+        "cat /etc/shadow.old >/etc/shadow",
+        Out("PAM's account"),
+        false,
+    ),
+    (
+        "sed -i.old 's/^\\(breakglass:[^:]*\\):[^:]*:/\\1:abc:/' /etc/shadow",
+        "cat /etc/shadow.old >/etc/shadow",
+        Out("PAM's account"),
+        false,
+    ),
+    ("sed -i.old 's/^shadow:.*/shadow: extrausers/' {nss}", "cat {nss}.old >{nss}", Out("PAM's account"), false),
+    ("{first} account required pam_deny.so' {pam}", "sed -i 1d {pam}", Out("in the service sshd"), false),
+    (
+        "echo root >/etc/ssh/okusers; {first} account required pam_listfile.so item=user sense=allow file=/etc/ssh/okusers onerr=fail' {pam}",
+        "sed -i 1d {pam}",
+        Out("PAM's account step"),
+        false,
+    ),
+    (
+        "{first} account required pam_succeed_if.so user ingroup wheel' {pam}",
+        "sed -i 1d {pam}",
+        Out("PAM's account"),
+        false,
+    ),
+    ("{first} account required pam_exec.so /bin/false' {pam}", "sed -i 1d {pam}", Out("PAM's account step"), false),
+    (
+        "{first} account required pam_exec.so /bin/true' {pam}",
+        "sed -i 1d {pam}",
+        In("pam_exec.so may say otherwise"),
+        true,
+    ),
+    ("echo 'account include nonexistent' >>{pam}", "sed -i '$d' {pam}", Out("PAM's account step"), false),
+    ("echo 'account required pam_nonexistent.so' >>{pam}", "sed -i '$d' {pam}", Out("PAM's account step"), false),
+    (
+        "sed -i.old 's/^account.*pam_unix.so.*/account requisite pam_deny.so/' {common}",
+        "cat {common}.old >{common}",
+        Out("PAM's account step"),
+        false,
+    ),
+    (
+        "mv {pam} /root/pam; sed -i.old 's/^@include.*//; $a account required pam_deny.so' /etc/pam.d/other",
+        "mv /root/pam {pam}; cat /etc/pam.d/other.old >/etc/pam.d/other",
+        Out("PAM's account step"),
+        false,
+    ),
+    (
+        "echo 'account required pam_access.so' >>{pam}; printf '+ : breakglass : 127.0.0.0/8\\n- : ALL : ALL\\n' >>{access}",
+        "sed -i '$d' {pam}; sed -i '/^[+-]/d' {access}",
+        In("it gets in only from 127.0.0.0"),
+        true,
+    ),
+    // PAM's session step.
+    (
+        "echo 'session required pam_deny.so' >>{pam}",
+        "sed -i '$d' {pam}",
+        Out("`required pam_deny.so` refuses everybody"),
+        false,
+    ),
+    ("echo 'session required pam_gone.so' >>{pam}", "sed -i '$d' {pam}", Out("a module that is not there"), false),
+    ("echo 'session include gone' >>{pam}", "sed -i '$d' {pam}", Out("PAM's"), false),
+    ("echo 'session required pam_time.so' >>{pam}", "sed -i '$d' {pam}", In("pam_time.so, which may refuse"), false),
+    ("echo 'breakglass - maxlogins 0' >{limits}", "rm {limits}", Out("x.conf:1 lets nobody in"), false),
+    ("echo '* hard maxsyslogins 0' >{limits}", "rm {limits}", Out("x.conf:1 lets nobody in"), false),
+    ("echo 'breakglass hard nproc 0' >{limits}", "rm {limits}", Out("x.conf:1 lets nobody in"), false),
+    ("printf '* hard nproc 0\\nbreakglass hard nproc 500\\n' >{limits}", "rm {limits}", In(""), true),
+    // sshd.
+    ("{add} 'MaxAuthTries 0'; {ssh}", "{rest}", Out("MaxAuthTries at"), false),
+    ("{add} 'DenyUsers breakglass@192.0.2.1'; {ssh}", "{rest}", In("not from 192.0.2.1: DenyUsers at"), true),
+    ("{add} 'DenyUsers *@203.0.113.*'; {ssh}", "{rest}", In("not from 203.0.113.1"), true),
+    (
+        "{add} 'AllowUsers breakglass@192.0.2.1'; {ssh}",
+        "{rest}",
+        In("only from 192.0.2.1: from elsewhere, AllowUsers"),
+        false,
+    ),
+    ("{add} 'AllowUsers breakglass@127.0.0.0/8'; {ssh}", "{rest}", In("it gets in only from 127.0.0.0"), true),
+    (
+        "{add} 'Match Address 127.0.0.0/8\\nPubkeyAuthentication no'; {ssh}",
+        "{rest}",
+        In("not from 127.0.0.0, 127.0.0.1"),
+        false,
+    ),
+    (
+        "{add} 'AllowUsers ubuntu'; {ssh}; rm {extra}",
+        "{rest}",
+        Unsure("has not read /etc/ssh/sshd_config.d since that changed"),
+        false,
+    ),
+    (
+        "{add} 'AllowUsers ubuntu'; {ssh}; lockdownctl break-glass test; rm {extra}",
+        "{rest}",
+        Out("goes by what it read before: AllowUsers"),
+        false,
+    ),
+    ("{add} 'AllowUsers ubuntu'", "{rest}", Out("AllowUsers at"), true),
+    ("{add} 'ListenAddress 127.200.0.9'; {ssh}", "{rest}", In("listens at 127.200.0.9:22 alone"), false),
+    ("systemctl stop ssh.socket ssh", "{rest}", Out("no sshd listens"), false),
+    ("echo 'sshd: ALL' >>/etc/hosts.deny", "sed -i /sshd/d /etc/hosts.deny", Out("hosts_access(5)"), false),
+    (
+        "echo 'sshd: ALL' >>/etc/hosts.deny; echo 'sshd: 127.' >>/etc/hosts.allow",
+        "sed -i /sshd/d /etc/hosts.deny /etc/hosts.allow",
+        In("it gets in only from 127.1.1.1"),
+        true,
+    ),
+    // Its shell, and its keys.
+    ("usermod -s /bin/true breakglass", "usermod -s /bin/bash breakglass", Out("lets nobody work"), false),
+    ("usermod -s /bin/sync breakglass", "usermod -s /bin/bash breakglass", Out("lets nobody work"), false),
+    ("{shell}; chmod 700 /usr/local/bin/sh1", "usermod -s /bin/bash breakglass", Out("(Permission denied)"), false),
+    (
+        "{shell}; printf '#!/nonexistent\\n' >/usr/local/bin/sh1",
+        "usermod -s /bin/bash breakglass",
+        Out("(No such file or directory)"),
+        false,
+    ),
+    (
+        "{shell}; printf '#!/bin/sh\\n' >/usr/local/bin/sh1",
+        "usermod -s /bin/bash breakglass",
+        In("runs no command"),
+        false,
+    ),
+    (
+        "{key} 's/^/cert-authority /' {keys}",
+        "cat {keys}.old >{keys}",
+        In("whether anybody has one is not known"),
+        false,
+    ),
+    ("{key} 's/^/from=\"192.0.2.1\" /' {keys}", "cat {keys}.old >{keys}", In("from some addresses only"), false),
+];
+
+/// The same for what only OpenSSH 9.9 and later have.
+const LATER: [(&str, &str, Says, bool); 5] = [
+    ("{add} 'RefuseConnection yes'; {ssh}", "{rest}", Out("RefuseConnection at"), false),
+    ("{add} 'Match User breakglass\\nRefuseConnection yes'; {ssh}", "{rest}", Out("RefuseConnection at"), false),
+    (
+        "printf 'account required pam_deny.so\\n' >/etc/pam.d/other-sshd; {add} 'Match User breakglass\\nPAMServiceName other-sshd'; {ssh}",
+        "{rest}; rm /etc/pam.d/other-sshd",
+        Out("in the service other-sshd"),
+        false,
+    ),
+    ("mv {lib}/sshd-session /root/", "mv /root/sshd-session {lib}/", Out("sshd-session is missing"), false),
+    ("mv {lib}/sshd-auth /root/", "mv /root/sshd-auth {lib}/", Out("sshd-auth is missing"), false),
+];
+
+/// A command of a row, spelled out.
+fn spelled(command: &str) -> String {
+    [
+        ("{add}", "printf '%b\\n' >/etc/ssh/sshd_config.d/50-extra.conf"),
+        ("{rest}", "rm -f {extra}; {ssh}"),
+        ("{ssh}", "systemctl reset-failed ssh; systemctl restart ssh"),
+        ("{extra}", "/etc/ssh/sshd_config.d/50-extra.conf"),
+        ("{first}", "sed -i '1i"),
+        ("{pam}", "/etc/pam.d/sshd"),
+        ("{common}", "/etc/pam.d/common-account"),
+        ("{nss}", "/etc/nsswitch.conf"),
+        ("{access}", "/etc/security/access.conf"),
+        ("{limits}", "/etc/security/limits.d/x.conf"),
+        ("{lib}", "/usr/lib/openssh"),
+        ("{shell}", "cp /bin/bash /usr/local/bin/sh1 && chmod 755 /usr/local/bin/sh1 && usermod -s /usr/local/bin/sh1 breakglass"),
+        ("{key}", "cp -p {keys} {keys}.old && sed -i"),
+        ("{keys}", KEYS),
+    ]
+    .iter()
+    .fold(command.to_owned(), |text, (name, value)| text.replace(name, value))
+}
+
 fn exempting(house: &House, accounts: &str) -> String {
     house.config("enforce", "").replace("exempt = [\"breakglass\"]", accounts)
 }
@@ -61,7 +253,7 @@ on_each_release! {
         // What was not tried is said.
         house.sh("echo 'account required pam_access.so' >>/etc/pam.d/sshd");
         let (status, answer) = test(&house);
-        assert!(status == 0 && answer["accounts"][0]["notes"].to_string().contains("pam_access.so, which was not tried"), "{answer}");
+        assert!(status == 0 && answer["accounts"][0]["notes"].to_string().contains("pam_access.so may say otherwise"), "{answer}");
         house.sh("sed -i /pam_access/d /etc/pam.d/sshd; echo 'breakglass:secret' | chpasswd");
         house.write("/etc/ssh/sshd_config.d/50-extra.conf", "AuthenticationMethods publickey,password\n");
         house.sh("systemctl reset-failed ssh; systemctl restart ssh");
@@ -78,6 +270,66 @@ on_each_release! {
         assert!(reload(&house, "no_exempt = true"));
         let said = house.ctl("break-glass test");
         assert!(said.status == 1 && said.stdout.contains("no account is exempt"), "{said}");
+    }
+
+    fn what_pam_sshd_and_the_shell_have_against_it_is_said_as_a_login_meets_it(release) {
+        let house = House::enforcing(release);
+        let later: &[_] = if house.exists("/usr/lib/openssh/sshd-session") { &LATER } else { &[] };
+        let mut wrong = Vec::new();
+        for (number, (does, undoes, says, gets_in)) in ROWS.iter().chain(later).enumerate() {
+            house.sh(&spelled(does));
+            let (status, answer) = test(&house);
+            let account = &answer["accounts"][0];
+            let is_said = match says {
+                Out(why) => status == 1 && account["why"].to_string().contains(why),
+                Unsure(what) => status == 1 && answer["problems"].to_string().contains(what),
+                In(note) => status == 0 && account["why"].is_null() && account["notes"].to_string().contains(note),
+            };
+            let ssh = house.ssh("breakglass").key(&house.breakglass).from(&format!("127.0.8.{}", number + 1));
+            let login = ssh.login();
+            if !is_said || login != *gets_in {
+                wrong.push(format!("{does}: a login gets in: {login}; {status} {answer}"));
+            }
+            house.sh(&spelled(undoes));
+            if test(&house).0 != 0 {
+                wrong.push(format!("{undoes}: {}", test(&house).1));
+            }
+        }
+        assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ROWS.len() + later.len(), wrong.join("\n"));
+        // Others see the same, by themselves: what is in /etc is watched, and so is whether anybody listens.
+        for (does, undoes, told) in [
+            ("echo 'sshd: ALL' >>/etc/hosts.deny", "sed -i /sshd/d /etc/hosts.deny", "hosts_access(5)"),
+            ("echo '* - maxlogins 0' >{limits}", "rm {limits}", "lets nobody in"),
+            ("{first} account required pam_deny.so' {pam}", "sed -i 1d {pam}", "PAM's account step"),
+            ("systemctl stop ssh.socket ssh", "{rest}", "no sshd listens"),
+        ] {
+            house.sh(&spelled(does));
+            eventually("status says it", SOON, || problems(&house).contains(told));
+            let closing = house.ctl("ways-in --close --apply");
+            assert!(closing.status == 1 && closing.stderr.contains(told), "{closing}");
+            house.sh(&spelled(undoes));
+            eventually("it is whole again", SOON, || !problems(&house).contains(told));
+        }
+        house.ctl("verify").expect_ok();
+    }
+
+    fn an_exempt_account_whose_keys_are_elsewhere_for_some_addresses_keeps_them_under_enforce(release) {
+        let house = House::enforcing(release);
+        house.far_network();
+        let (office, old) = ("/etc/ssh/office/breakglass", house.keygen("old"));
+        house.sh(&format!("mkdir -p /etc/ssh/office; cp {KEYS} {office}; chmod 644 {office}; echo '{}' >{KEYS}", old.public()));
+        let block = "Match Address 127.0.0.0/8 User b*\nAuthorizedKeysFile /etc/ssh/office/%u\n";
+        house.write("/etc/ssh/sshd_config.d/50-extra.conf", block);
+        house.sh("systemctl reset-failed ssh; systemctl restart ssh");
+        let carried = "Match User breakglass address 127.0.0.0/8";
+        eventually("the drop-in has it", SOON, || house.sh("cat /etc/ssh/sshd_config.d/00-lockdownd.conf").contains(carried));
+        let by = |key, from: &str| house.ssh("breakglass").key(key).from(from).login();
+        eventually("the key for these addresses gets in", SOON, || by(&house.breakglass, "127.0.9.1"));
+        assert!(!by(&old, "127.0.9.2") && house.exists(office), "the other counts elsewhere");
+        assert!(house.ssh("breakglass").key(&old).from_far().login() && !house.ssh("breakglass").key(&house.breakglass).from_far().login());
+        let (status, answer) = test(&house);
+        assert_eq!(status, 0, "{answer}");
+        house.ctl("verify").expect_ok();
     }
 
     fn whatever_would_lose_the_last_break_glass_is_refused_undone_or_said_with_what_to_do(release) {

@@ -9,6 +9,7 @@ use std::{
     net::IpAddr,
 };
 
+use control::Cidr;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{machine::MAX_LISTED, sshd_log::Why};
@@ -40,6 +41,8 @@ pub struct Rules {
     refuse_connection: SignedDuration,
     least: SignedDuration,
     most: SignedDuration,
+    /// How many leading bits of an IPv4 and of an IPv6 address count: all who share them are one (`PerSourceNetBlockSize`).
+    bits: (u8, u8),
 }
 
 impl Rules {
@@ -60,7 +63,21 @@ impl Rules {
             refuse_connection: of("refuseconnection", 10),
             least: of("min", 15),
             most: of("max", 600),
+            bits: (32, 128),
         })
+    }
+
+    /// The same by `PerSourceNetBlockSize`, as `sshd -T` prints it: `24:64`.
+    #[must_use]
+    pub fn by_block(self, setting: &str) -> Self {
+        let mut bits = setting.split(':').map(|bits| bits.parse().ok());
+        let (v4, v6) = (bits.next().flatten(), bits.next().flatten());
+        Self { bits: (v4.unwrap_or(self.bits.0), v6.unwrap_or(self.bits.1)), ..self }
+    }
+
+    fn block(self, address: IpAddr) -> Cidr {
+        let (v4, v6) = self.bits;
+        Cidr::around(address, if address.to_canonical().is_ipv4() { v4 } else { v6 })
     }
 
     /// What one failure adds. One that was dropped adds nothing.
@@ -75,11 +92,11 @@ impl Rules {
     }
 }
 
-/// An address that sshd shuts out now.
+/// An address that sshd shuts out now, or a block of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutOut {
     /// Which.
-    pub address: IpAddr,
+    pub from: Cidr,
     /// Until when, at most.
     pub until: Timestamp,
     /// How many connections from there were dropped for it.
@@ -119,9 +136,16 @@ impl Knocks {
     /// more.
     #[must_use]
     pub fn shut_out(&self, rules: Rules, is_spared: impl Fn(IpAddr) -> bool, now: Timestamp) -> (Vec<ShutOut>, usize) {
-        let known = self.of.iter().filter(|(address, _)| !is_spared(**address));
-        let mut found: Vec<ShutOut> =
-            known.filter_map(|(address, knocks)| reckon(*address, knocks, rules, now)).collect();
+        let mut blocks: BTreeMap<(IpAddr, u8), Vec<(Timestamp, Why)>> = BTreeMap::new();
+        for (address, knocks) in self.of.iter().filter(|(address, _)| !is_spared(**address)) {
+            let block = rules.block(*address);
+            blocks.entry((block.address(), block.prefix())).or_default().extend(knocks);
+        }
+        let reckoned = blocks.into_iter().filter_map(|((address, prefix), mut knocks)| {
+            knocks.sort_by_key(|(time, _)| *time);
+            reckon(Cidr::around(address, prefix), &knocks, rules, now)
+        });
+        let mut found: Vec<ShutOut> = reckoned.collect();
         found.sort_by_key(|one| std::cmp::Reverse(one.until));
         let more = found.len().saturating_sub(MAX_LISTED);
         found.truncate(MAX_LISTED);
@@ -130,7 +154,7 @@ impl Knocks {
 }
 
 /// As srclimit.c of OpenSSH 9.8 reckons.
-fn reckon(address: IpAddr, knocks: &VecDeque<(Timestamp, Why)>, rules: Rules, now: Timestamp) -> Option<ShutOut> {
+fn reckon(from: Cidr, knocks: &[(Timestamp, Why)], rules: Rules, now: Timestamp) -> Option<ShutOut> {
     let (mut until, mut active, mut dropped) = (Timestamp::UNIX_EPOCH, false, 0);
     for (time, why) in knocks {
         if until < *time {
@@ -144,7 +168,7 @@ fn reckon(address: IpAddr, knocks: &VecDeque<(Timestamp, Why)>, rules: Rules, no
         until = (until + rules.adds(*why)).min(*time + rules.most);
         active |= until.duration_since(*time) > rules.least;
     }
-    (active && until > now).then_some(ShutOut { address, until, dropped })
+    (active && until > now).then_some(ShutOut { from, until, dropped })
 }
 
 #[cfg(test)]
@@ -182,6 +206,23 @@ mod tests {
         assert_eq!(shut(&[(5, Penalty)], 5), Some(1));
         let many: Vec<(i64, Why)> = (0..1_000).map(|_| (0, WrongKey)).collect();
         assert_eq!(shut(&many, 0), Some(600), "never for longer than the most");
+    }
+
+    #[test]
+    fn a_block_of_addresses_owes_together() {
+        let mut knocks = Knocks::default();
+        for number in 1..=4 {
+            let address = format!("192.0.2.{number}").parse().expect("an address");
+            knocks.take(Knock { address, time: at(0), why: Why::WrongKey });
+        }
+        let rules = Rules::parse(SET).expect("rules");
+        let found = |rules: Rules, spared: &str| {
+            let (found, _) = knocks.shut_out(rules, |address| address.to_string() == spared, at(1));
+            found.iter().map(|one| one.from.to_string()).collect::<Vec<_>>()
+        };
+        assert!(found(rules.by_block("32:128"), "").is_empty());
+        assert_eq!(found(rules.by_block("24:64"), ""), ["192.0.2.0/24"]);
+        assert!(found(rules.by_block("24:64"), "192.0.2.3").is_empty(), "who is spared owes nothing");
     }
 
     #[test]

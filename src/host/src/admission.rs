@@ -1,13 +1,14 @@
-//! What sshd, passwd, group and shadow say of an account that is to log in by a key: the facts that
-//! [`lockdown_core::policy::admission`] judges.
+//! What sshd, PAM, libwrap, passwd, group and shadow say of an account that is to log in by a key: the facts that
+//! [`lockdown_core::policy::admission`] judges. sshd and PAM are asked; only what they cannot tell without a login is read.
 //!
 //! Everything is read anew for each look, never taken from what the daemon knew before. It runs sshd: never on the main
 //! thread.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -15,10 +16,7 @@ use jiff::Timestamp;
 use lockdown_core::{
     config::Demand,
     keys::{key::Key, person::PersonKey},
-    policy::admission::{
-        Aging, BadShell, Bar, ForceCommand, Login, Offered, RevokedKeys, Rules, confinement, is_pattern, judge,
-        no_rescue,
-    },
+    policy::admission::{Aging, Bar, Login, Offered, Rules, confinement, is_pattern, judge, no_rescue},
 };
 use record::Account;
 
@@ -28,24 +26,31 @@ use super::{
     pam::{self, Step},
     readiness::probes,
     sshd::{
-        effective::{Effective, EffectiveError, effective, openssh_version},
-        listener::Invocation,
+        effective::{ANY_CLIENT, Effective, EffectiveError, Spec, effective, openssh_version},
+        listener::{DEFAULT_BINARY, Invocation},
         scan::{Disk, Scan, Setting, scan},
     },
 };
 
+mod limits;
 mod revoked;
+mod rules;
+mod shell;
+mod step;
+
+pub(crate) use rules::hosts_for;
 
 /// Where passwords and their ages are (shadow(5)).
 const SHADOW: &str = "/etc/shadow";
-/// While it is there, only root may log in (nologin(5)).
-const NOLOGIN: &str = "/etc/nologin";
+/// While one of them is there, only root may log in (nologin(5)).
+const NOLOGIN: [&str; 2] = ["/run/nologin", "/etc/nologin"];
+/// What a program is linked with that drops connections by hosts_access(5).
+const LIBWRAP: &[u8] = b"libwrap.so.0";
+/// The programs that sshd starts for each connection (OpenSSH 9.8 and 10), by the keywords that name them.
+const SESSION: &str = "sshdsessionpath";
+const PROGRAMS: [&str; 2] = [SESSION, "sshdauthpath"];
 /// The first OpenSSH whose `AuthorizedKeysFile` may be a pattern (release notes of 10.0).
 const GLOBS: (u32, u32) = (10, 0);
-/// What an empty shell in passwd(5) means.
-const DEFAULT_SHELL: &str = "/bin/sh";
-/// Programs that end at once when they are somebody's shell.
-const REFUSING_SHELLS: [&str; 2] = ["nologin", "false"];
 /// Modules that ask for nothing but the password, or for nothing at all.
 const PASSWORD_ONLY: [&str; 12] = [
     "pam_cap.so",
@@ -70,10 +75,14 @@ pub struct Admission {
     shadow: Vec<u8>,
     sshd: Invocation,
     scan: Scan,
-    nologin: bool,
+    nologin: Option<&'static str>,
     globs: bool,
     today: i64,
     revocations: revoked::Revocations,
+    /// What PAM said, by service, account and address: it is asked once.
+    said: RefCell<HashMap<[String; 3], step::Said>>,
+    /// Whether libwrap drops who comes from an address.
+    dropped: RefCell<HashMap<String, bool>>,
     /// Why the name service did not answer: it is not asked again.
     silent: OnceCell<String>,
 }
@@ -95,11 +104,43 @@ impl From<&PersonKey> for Candidate {
 
 /// What an account is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// Whatever sshd has it do, by a login that the gate asks this of.
     Login(Demand),
     /// A shell on the whole host, or a program that may give one.
     Shell,
+}
+
+/// One way in: what an sshd has configured for a login that begins like this.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) effective: &'a Effective,
+    pub(crate) spec: &'a Spec,
+    /// The PAM service where sshd's configuration names none.
+    pub(crate) service: &'a str,
+}
+
+impl Way<'_> {
+    /// The PAM service.
+    pub(crate) fn service(&self) -> &str {
+        self.effective.get("pamservicename").unwrap_or(self.service)
+    }
+
+    /// Whether sshd is linked with libwrap.
+    fn asks_libwrap(&self) -> bool {
+        let program = self.effective.get(SESSION).unwrap_or(DEFAULT_BINARY);
+        fs::read(program).is_ok_and(|program| memchr::memmem::find(&program, LIBWRAP).is_some())
+    }
+
+    /// That a program is missing which sshd starts for each connection.
+    fn program_gone(&self) -> Option<String> {
+        let is_there = |path: &&str| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
+        let named = PROGRAMS.iter().filter_map(|keyword| self.effective.get(keyword));
+        let gone = named.into_iter().find(|path| !is_there(path))?;
+        Some(format!(
+            "{gone} is missing or cannot be run, and sshd starts it for each login: apt-get install --reinstall openssh-server"
+        ))
+    }
 }
 
 /// What came of asking whether an account gets in.
@@ -140,9 +181,11 @@ impl Admission {
             // What is not known is taken as it does harm.
             globs: openssh_version(&sshd.binary).map_or(true, |version| version >= GLOBS),
             sshd,
-            nologin: Path::new(NOLOGIN).exists(),
+            nologin: NOLOGIN.into_iter().find(|file| Path::new(file).exists()),
             today: Timestamp::now().as_second().div_euclid(86_400),
             revocations: revoked::Revocations::default(),
+            said: RefCell::default(),
+            dropped: RefCell::default(),
             silent: OnceCell::new(),
         })
     }
@@ -196,39 +239,65 @@ impl Admission {
         primary.all(|entry| entry.uid == uid) && is_alone
     }
 
-    /// Whether sshd and PAM would let the account in by these keys, from anywhere that can be asked about. With no keys, they
-    /// are not judged. Answers with sshd's configuration for it.
+    /// Whether sshd and PAM would let the account in by these keys, from anywhere that can be asked about; answers with what
+    /// leaves it without a shell on the whole host then, a sentence each.
     ///
     /// # Errors
     /// What keeps it out.
-    pub fn check(&self, entry: &PasswdEntry, keys: &[Candidate], wanted: Wanted) -> Result<Effective, NoAdmission> {
+    pub fn check(&self, entry: &PasswdEntry, keys: &[Candidate], demand: Demand) -> Result<Vec<String>, NoAdmission> {
         let account = entry.name.as_str();
-        let second_method = matches!(wanted, Wanted::Login(demand) if demand.second_method);
-        let login = Login { second_method, ..self.login(entry, account) };
         let mut first = None;
         // A block may hold for some addresses only: an account is kept out where it is from everywhere.
         for spec in probes::around(&self.scan, account) {
             let effective = effective(&self.sshd, &spec)?;
-            let mut rules = self.rules(&effective, entry, account);
-            let offered = self.offered(&mut rules, keys);
-            let mut bars = judge(&rules, &login, &offered, self.today);
-            if wanted == Wanted::Shell {
-                bars.extend(no_rescue(&rules));
-            }
+            let way = Way { effective: &effective, spec: &spec, service: &self.sshd.service_name };
+            let bars = self.bars(entry, &way, keys, Wanted::Login(demand)).0;
             if bars.is_empty() {
-                return Ok(effective);
+                return Ok(self.confinement(&way, entry));
             }
             first.get_or_insert(bars);
         }
-        let bars = first.unwrap_or_default();
-        Err(NoAdmission::Barred(bars.iter().map(|bar| self.sentence(bar, account)).collect()))
+        Err(NoAdmission::Barred(first.unwrap_or_default()))
+    }
+
+    /// What keeps the account out on this way, a sentence each, and what cannot be told. With no keys, they are not judged.
+    pub(crate) fn bars(
+        &self,
+        entry: &PasswdEntry,
+        way: &Way<'_>,
+        keys: &[Candidate],
+        wanted: Wanted,
+    ) -> (Vec<String>, Vec<String>) {
+        let account = entry.name.as_str();
+        let mut rules = self.rules(way, entry, account);
+        let (mut login, notes) = self.login(entry, way, rules.pam);
+        login.second_method = matches!(wanted, Wanted::Login(demand) if demand.second_method);
+        let offered = self.offered(&mut rules, keys);
+        let mut bars = judge(&rules, &login, &offered, self.today);
+        if wanted == Wanted::Shell {
+            bars.extend(no_rescue(&rules));
+        }
+        (bars.iter().map(|bar| self.sentence(bar, account)).collect(), notes)
+    }
+
+    /// Runs the account's shell as the account: what cannot be told of it.
+    ///
+    /// # Errors
+    /// What keeps it from running.
+    pub(crate) fn try_shell(&self, entry: &PasswdEntry) -> Result<Option<String>, String> {
+        shell::run(entry).map_err(|bad| self.sentence(&Bar::Shell(bad), entry.name.as_str()))
+    }
+
+    /// Addresses that rules of PAM's for a service, or of libwrap's, name.
+    pub(crate) fn addresses_for(service: &str) -> Vec<String> {
+        step::addresses(service)
     }
 
     /// What leaves an account that gets in by this configuration without a shell on the whole host, a sentence each.
     #[must_use]
-    pub fn confinement(&self, effective: &Effective, entry: &PasswdEntry) -> Vec<String> {
+    pub(crate) fn confinement(&self, way: &Way<'_>, entry: &PasswdEntry) -> Vec<String> {
         let account = entry.name.as_str();
-        let bars = confinement(&self.rules(effective, entry, account));
+        let bars = confinement(&self.rules(way, entry, account));
         bars.iter().map(|bar| self.sentence(bar, account)).collect()
     }
 
@@ -263,10 +332,11 @@ impl Admission {
         let says = |setting: &&Setting| match bar {
             Bar::PublicKey => setting.args.first().is_some_and(|value| value == "no"),
             Bar::Root(value) => setting.args.first().is_some_and(|found| found == value),
-            Bar::DenyUsers => setting.args.iter().any(|pattern| names(pattern, account)),
-            Bar::NoSessions => setting.args.first().is_some_and(|value| value == "0"),
+            Bar::DenyUsers => setting.args.iter().any(|pattern| rules::may_name(pattern, account)),
+            Bar::Refused => setting.args.first().is_some_and(|value| value == "yes"),
+            Bar::NoSessions | Bar::NoTries => setting.args.first().is_some_and(|value| value == "0"),
             Bar::Revoked(_) | Bar::ForceCommand(_) | Bar::Chroot(_) => {
-                setting.args.first().is_some_and(|value| !is_none(value))
+                setting.args.first().is_some_and(|value| !rules::is_none(value))
             }
             _ => true,
         };
@@ -275,18 +345,57 @@ impl Admission {
         Some(last.place.to_string())
     }
 
-    fn login(&self, entry: &PasswdEntry, name: &str) -> Login {
+    /// What the host says of the account for this way in, and what cannot be told.
+    fn login(&self, entry: &PasswdEntry, way: &Way<'_>, pam: bool) -> (Login, Vec<String>) {
+        let name = entry.name.as_str();
         let aging = aging(&self.shadow, name);
         let typed = aging.is_some_and(|aging| aging.password);
-        Login {
+        let service = way.service();
+        let said = if pam { self.said(service, name, &way.spec.addr) } else { step::Said::default() };
+        let (mut barred, mut notes) = (Vec::new(), Vec::new());
+        if pam {
+            let step::Session { bar, limits, notes: of_session } = step::session(service);
+            barred.extend(bar);
+            if limits {
+                let groups = self.group_names(entry).unwrap_or_default();
+                barred.extend(limits::of(limits::Whom { name, uid: entry.uid, groups: &groups }));
+            }
+            notes.extend(said.notes.into_iter().chain(of_session));
+        }
+        barred.extend(self.dropped(way));
+        barred.extend(way.program_gone());
+        let login = Login {
             uid: entry.uid,
             name_is_pattern: is_pattern(name),
-            shell: bad_shell(&entry.shell),
+            shell: shell::bad(entry),
             aging,
-            can_answer: typed || asks_for_more("sshd"),
+            can_answer: typed || asks_for_more(service),
             second_method: false,
-            nologin: self.nologin,
-        }
+            nologin: self.nologin.map(str::to_owned),
+            pam: said.pam,
+            barred,
+        };
+        (login, notes)
+    }
+
+    /// What PAM's account step says of the account, for a login from there.
+    fn said(&self, service: &str, account: &str, address: &str) -> step::Said {
+        let address = if step::goes_by_address(service) { address } else { ANY_CLIENT.0 };
+        let question = [service, account, address].map(str::to_owned);
+        let mut said = self.said.borrow_mut();
+        said.entry(question).or_insert_with(|| step::account(service, account, address)).clone()
+    }
+
+    /// That libwrap drops who comes on this way, where sshd asks it.
+    fn dropped(&self, way: &Way<'_>) -> Option<String> {
+        let from = &way.spec.addr;
+        let drops = || *self.dropped.borrow_mut().entry(from.clone()).or_insert_with(|| step::drops(from));
+        (way.asks_libwrap() && drops()).then(|| {
+            format!(
+                "/etc/hosts.deny and /etc/hosts.allow (hosts_access(5)) have sshd drop who comes from {from}: write `sshd: ALL` \
+                 into /etc/hosts.allow"
+            )
+        })
     }
 
     /// Whether a command begins with a program that the account may run, by owner, group and mode of its file.
@@ -300,7 +409,7 @@ impl Admission {
             () if self.groups_of(entry).contains(&meta.gid()) => 0o010,
             () => 0o001,
         };
-        program.is_absolute() && meta.is_file() && meta.mode() & bits != 0 && !REFUSING_SHELLS.contains(&name)
+        program.is_absolute() && meta.is_file() && meta.mode() & bits != 0 && !shell::REFUSING.contains(&name)
     }
 
     /// The names of an account's groups; `None` where the name service does not tell.
@@ -314,62 +423,6 @@ impl Admission {
         };
         self.ask(|| name_service::groups(name)).ok().map(|asked| asked.unwrap_or_else(listed))
     }
-
-    fn rules(&self, effective: &Effective, entry: &PasswdEntry, name: &str) -> Rules {
-        let list = |keyword: &str, separator: char| -> Vec<String> {
-            let words = effective.all(keyword).flat_map(move |line| line.split(separator));
-            words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
-        };
-        let listed = |keyword: &str, of: &dyn Fn(&str) -> bool| {
-            let patterns = list(keyword, ' ');
-            (!patterns.is_empty()).then(|| patterns.iter().any(|pattern| of(pattern)))
-        };
-        let groups_listed = |keyword: &str| {
-            let patterns = list(keyword, ' ');
-            if patterns.is_empty() {
-                return None;
-            }
-            let groups = self.group_names(entry)?;
-            Some(groups.iter().any(|group| patterns.iter().any(|pattern| probes::matches(pattern, group))))
-        };
-        let user = |pattern: &str| names(pattern, name);
-        let is_on = |keyword: &str| effective.get(keyword).is_none_or(|value| value == "yes");
-        let root = effective.get("permitrootlogin").unwrap_or_default().to_owned();
-        let set = |keyword: &str| effective.get(keyword).filter(|value| !value.is_empty() && !is_none(value));
-        let shown = |keyword: &str| set(keyword).map(|value| record::escape(value.as_bytes()));
-        Rules {
-            pam: effective.is_yes("usepam"),
-            public_key: effective.is_yes("pubkeyauthentication"),
-            password: is_on("passwordauthentication"),
-            keyboard_interactive: is_on("kbdinteractiveauthentication"),
-            root,
-            denied: listed("denyusers", &user) == Some(true),
-            allowed: listed("allowusers", &user),
-            group_denied: groups_listed("denygroups") == Some(true),
-            group_allowed: groups_listed("allowgroups"),
-            methods: list("authenticationmethods", ' '),
-            algorithms: list("pubkeyacceptedalgorithms", ','),
-            globs: self.globs,
-            revoked: set("revokedkeys").map(|file| RevokedKeys { file: file.to_owned(), broken: None }),
-            rsa_bits: effective.get("requiredrsasize").and_then(|bits| bits.parse().ok()).unwrap_or_default(),
-            no_sessions: effective.get("maxsessions") == Some("0"),
-            force_command: set("forcecommand").map(|command| ForceCommand {
-                command: record::escape(command.as_bytes()),
-                is_program: self.is_program(command, entry),
-            }),
-            chroot: shown("chrootdirectory"),
-        }
-    }
-}
-
-/// What sshd takes for no value.
-fn is_none(value: &str) -> bool {
-    value.eq_ignore_ascii_case("none")
-}
-
-/// Whether a pattern of `AllowUsers` or `DenyUsers` may be about this account: `USER`, or `USER@HOST` from some host.
-fn names(pattern: &str, account: &str) -> bool {
-    probes::matches(pattern.split('@').next().unwrap_or_default(), account)
 }
 
 /// What shadow(5) says of an account: the first line with its name.
@@ -385,19 +438,6 @@ fn aging(shadow: &[u8], name: &str) -> Option<Aging> {
         locked: password.starts_with('!'),
         password: !password.is_empty() && !password.starts_with(['!', '*']),
     })
-}
-
-/// What is wrong with a shell, if anything, as sshd's `allowed_user` looks at it.
-fn bad_shell(shell: &Path) -> Option<BadShell> {
-    let shell = if shell.as_os_str().is_empty() { Path::new(DEFAULT_SHELL) } else { shell };
-    let shown = record::escape(shell.as_os_str().as_encoded_bytes());
-    match fs::metadata(shell) {
-        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
-            let name = shell.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            REFUSING_SHELLS.contains(&name).then_some(BadShell::Refuses(shown))
-        }
-        _ => Some(BadShell::Missing(shown)),
-    }
 }
 
 /// Whether PAM asks for something besides the password: a code, say. What cannot be told counts as yes.
@@ -425,20 +465,5 @@ mod tests {
         assert!(!aging(shadow, "root").expect("a line").locked);
         assert_eq!(aging(shadow, "odd").map(|aging| aging.changed), Some(None));
         assert_eq!(aging(shadow, "nobody"), None);
-    }
-
-    #[test]
-    fn a_shell_that_is_missing_or_lets_nobody_work_is_told() {
-        assert_eq!(bad_shell(Path::new("/bin/sh")), None);
-        assert_eq!(bad_shell(Path::new("")), None);
-        assert!(matches!(bad_shell(Path::new("/nonexistent/sh")), Some(BadShell::Missing(_))));
-        assert!(matches!(bad_shell(Path::new("/etc/passwd")), Some(BadShell::Missing(_))));
-        assert!(matches!(bad_shell(Path::new("/bin/false")), Some(BadShell::Refuses(_))));
-    }
-
-    #[test]
-    fn a_pattern_with_a_host_may_be_about_the_account() {
-        assert!(names("root@10.0.0.0/8", "root") && names("r*", "root"));
-        assert!(!names("ro", "root") && !names("[r]oot", "root"));
     }
 }

@@ -26,6 +26,8 @@ pub const EXEMPT: &str = "/var/lib/lockdownd/exempt";
 const OTHER: &str = "other";
 /// Modules that start things for the user who logs in: by then the gate must have decided.
 const STARTS_THINGS: [&str; 3] = ["pam_systemd.so", "pam_elogind.so", "pam_systemd_home.so"];
+/// Where modules are, besides those of each architecture below the first two.
+const MODULE_DIRS: [&str; 3] = ["/usr/lib", "/lib", "/lib64"];
 /// Where service files are looked for.
 const DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 
@@ -240,6 +242,32 @@ fn altered(stack: &Stack, gate: &[Line; 4], step: Step) -> Option<Why> {
         None => (stack.lines.last()?.place.clone(), stack.lines.len() - first),
     };
     Some(Why::Altered { place, expected: format!("{} {}", step.as_str(), step.gate()[index.min(3)]) })
+}
+
+/// The line because of which a stack refuses everybody, if one does: by what it is, or for want of its module.
+pub(super) fn must_fail<'s>(stack: &'s Stack, is_there: &impl Fn(&Line) -> bool) -> Option<&'s Line> {
+    flow::must_fail(stack, is_there)
+}
+
+/// Whether the file of a line's module is there.
+pub(super) fn module_is_there(line: &Line) -> bool {
+    if line.module.starts_with('/') {
+        return Path::new(&line.module).exists();
+    }
+    let below = |dir: &&str| {
+        let each = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+        each.chain([Path::new(dir).to_owned()]).any(|dir| dir.join("security").join(&line.module).exists())
+    };
+    MODULE_DIRS.iter().any(|dir| below(&dir))
+}
+
+/// The stack of one step of a service of these lines.
+#[cfg(test)]
+pub(super) fn stack_of(text: &str, step: Step) -> Stack {
+    let file = Path::new(DIRECTORIES[0]).join("sshd");
+    let overlay =
+        super::sshd::scan::Overlay { base: Disk, path: file.clone(), content: Some(text.as_bytes().to_vec()) };
+    parse::stack(&overlay, &file, step).expect("well-formed")
 }
 
 fn serves_the_user(line: &Line) -> bool {

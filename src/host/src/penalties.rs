@@ -28,6 +28,7 @@ pub struct Penalties {
 pub fn penalties() -> Result<Option<Penalties>, EffectiveError> {
     let settings = effective(&Invocation::standard(), &Spec::of_anybody())?;
     let Some(rules) = settings.get("persourcepenalties").and_then(Rules::parse) else { return Ok(None) };
+    let rules = rules.by_block(settings.get("persourcenetblocksize").unwrap_or_default());
     let list = settings.get("persourcepenaltyexemptlist").unwrap_or_default();
     Ok(Some(Penalties { rules, exempt: list.split(',').map(|item| item.trim().to_owned()).collect() }))
 }

@@ -17,8 +17,9 @@ use super::{
     pam::{self, Step},
     sshd::{
         blocks,
-        drop_in::{self, DropInError, ExemptKeyFiles, STORE_PATTERN},
+        drop_in::{self, DropInError, STORE_PATTERN},
         effective::{Effective, Spec, effective},
+        key_files::{self, ExemptKeyFiles},
         listener::{self, Invocation, Listener},
         probe::Probe,
         scan::{self, Disk, Scan},
@@ -28,7 +29,9 @@ use super::{
 
 mod exempt;
 mod kept_out;
+mod key_file;
 pub(super) mod probes;
+mod reached;
 mod rescue;
 
 pub use self::{
@@ -217,7 +220,10 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
         found.push(Obstacle::NoSshd);
     }
     let plan = drop_in::plan(&Invocation::standard(), input.exempt, input.penalty_exempt)
-        .and_then(|plan| drop_in::content(&plan).map(|content| (plan.files, content)));
+        .and_then(|plan| drop_in::content(&plan).map(|content| (plan.files, content)))
+        .and_then(|(files, content)| {
+            key_files::check_carried(&Invocation::standard(), &files, &content).map(|()| (files, content))
+        });
     let (files, content) = match plan {
         Ok(plan) => plan,
         Err(error) => {
@@ -240,7 +246,7 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
         }
     }
     if !input.no_exempt {
-        found.extend(exempt::obstacle(input.exempt, &files));
+        found.extend(exempt::obstacle(input.exempt));
     }
     found
 }
@@ -258,7 +264,8 @@ pub fn without_rescue(exempt: &[Account], no_exempt: bool) -> Result<Option<Obst
     if no_exempt {
         return Ok(None);
     }
-    Ok(exempt::obstacle(exempt, &drop_in::exempt_key_files(&Invocation::standard(), exempt)?))
+    key_files::exempt_key_files(&Invocation::standard(), exempt)?;
+    Ok(exempt::obstacle(exempt))
 }
 
 /// What those exempt accounts that could log in get instead of a shell, a sentence each.
@@ -286,7 +293,10 @@ pub fn no_way_to_sshd() -> Vec<String> {
     if of_root.is_empty() {
         return vec![Obstacle::NoSshd.to_string()];
     }
-    let missed = of_root.into_iter().filter(|listener| ways_in::missed_drop_in(listener));
+    // Whom the daemon has told has read it: when, to the moment, an sshd that had just started does not show.
+    let is_told = |listener: &&Listener| listener.process.is_some_and(drop_in::was_told);
+    let untold = of_root.into_iter().filter(|listener| !is_told(listener));
+    let missed = untold.filter(|listener| ways_in::missed_drop_in(listener));
     missed.map(|listener| format!("{} has not read {} yet: reload it", listener.title(), drop_in::PATH)).collect()
 }
 
@@ -332,6 +342,7 @@ impl Asking<'_> {
             When::Before => Some(Probe::with_drop_in(invocation, self.content)?),
             When::InForce => None,
         };
+        let without = Probe::without_drop_in(invocation)?;
         // Whether or not a login can be made up for the block that names it.
         let mut services: BTreeSet<String> = blocks::services(scan).map(str::to_owned).collect();
         let mut obstacles = Vec::new();
@@ -344,7 +355,11 @@ impl Asking<'_> {
                 Some(probe) => probe.effective(&spec)?,
                 None => effective(invocation, &spec)?,
             };
-            self.judge(&effective, &spec, scan, &mut obstacles);
+            let expected = match self.files.keys().any(|account| account.as_str() == spec.user) {
+                true => without.effective(&spec)?.key_files(),
+                false => vec![STORE_PATTERN.to_owned()],
+            };
+            self.judge(&effective, &spec, (scan, &expected), &mut obstacles);
             services.insert(effective.get("pamservicename").map_or_else(|| service(self.listener), str::to_owned));
         }
         for service in services {
@@ -360,21 +375,20 @@ impl Asking<'_> {
     }
 
     /// What one login's configuration has against it.
-    fn judge(&self, effective: &Effective, spec: &Spec, scan: &Scan, obstacles: &mut Vec<Obstacle>) {
+    fn judge(
+        &self,
+        effective: &Effective,
+        spec: &Spec,
+        (scan, expected): (&Scan, &[String]),
+        obstacles: &mut Vec<Obstacle>,
+    ) {
         if !effective.is_yes("usepam") {
             let place = scan.of("usepam").next().filter(|setting| setting.args == ["no"]);
             let place = place.map(|setting| setting.place.to_string());
             obstacles.push(Obstacle::NoPam { listener: self.listener.title(), place });
         }
-        let exempt = self.files.iter().find(|(account, _)| account.as_str() == spec.user);
-        let (store, none) = (vec![STORE_PATTERN.to_owned()], vec!["none".to_owned()]);
-        let expected = match exempt {
-            None => &store,
-            Some((_, files)) if files.is_empty() => &none,
-            Some((_, files)) => files,
-        };
         let files = effective.key_files();
-        if files != *expected {
+        if files != expected {
             let (listener, login) = (self.listener.title(), probes::describe(spec));
             obstacles.push(Obstacle::OtherKeys { listener, login, files });
         }

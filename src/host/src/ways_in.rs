@@ -54,6 +54,11 @@ pub fn missed_drop_in(listener: &Listener) -> bool {
     loaded::missed(listener, Path::new(drop_in::PATH))
 }
 
+/// What changed since this listener has read its configuration.
+pub(crate) fn unread(listener: &Listener) -> Option<policy::Unread> {
+    loaded::since(listener)
+}
+
 /// Everything there is.
 #[must_use]
 pub fn observe(question: &Question, what: As) -> Observed {

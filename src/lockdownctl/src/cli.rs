@@ -297,9 +297,16 @@ pub(crate) struct BreakGlass {
 pub(crate) enum BreakGlassCommand {
     /// Could each exempt account log in now?
     ///
-    /// Nobody is logged in. Looked at are the account's key files as sshd would (owner, mode, every directory above), shell, expiry,
-    /// age of the password, groups, sshd's rules for it, PAM, and addresses that sshd shuts out now. What PAM modules of others
-    /// decide (an LDAP server, a code) cannot be told so, and is said. Exit status 1 if one of them could not log in.
+    /// Nobody is logged in. Asked are each sshd that listens for connections from the network, for what it has for the account (by
+    /// what it has read, where that is known), PAM's account step in the service that sshd uses, libwrap, and the shell, which
+    /// runs one `echo` as the account. Looked at are the account's key files as sshd would (owner, mode, every directory above), and
+    /// in PAM's session step, which only a login runs, what must fail. Each is tried from nowhere in particular and from
+    /// the addresses that Match, AllowUsers, access.conf and hosts.allow name: what holds only for some is said with these.
+    /// What cannot be told without a login is said as a note.
+    ///
+    /// PAM's modules and programs run as in a login, within lockdownd's sandbox: they have no network, find LOCKDOWND_ASKS=1 in
+    /// PAM's environment, and log as `asker`. Exit status 1 if one of the accounts could not log in, or if an sshd has
+    /// not read its configuration since that changed and what it goes by is not known.
     Test,
 }
 

@@ -38,6 +38,20 @@ pub enum CidrError {
 }
 
 impl Cidr {
+    /// The range of this many leading bits that an address is in; of all its bits where there are not so many.
+    #[must_use]
+    pub fn around(address: IpAddr, prefix: u8) -> Self {
+        let address = address.to_canonical();
+        let prefix = prefix.min(if address.is_ipv4() { 32 } else { 128 });
+        Self { address: network(address, prefix), prefix }
+    }
+
+    /// Whether it is one address.
+    #[must_use]
+    pub fn is_single(self) -> bool {
+        self.prefix == if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
     /// The first address of the range.
     #[must_use]
     pub fn address(self) -> IpAddr {

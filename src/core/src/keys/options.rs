@@ -27,6 +27,8 @@ pub struct Options<'a> {
     pub expires: bool,
     /// `command=` was given: it runs instead of a shell.
     pub command: bool,
+    /// `from=` was given: the key counts from some addresses only.
+    pub from: bool,
 }
 
 /// Why sshd refuses a line for its options.
@@ -93,7 +95,8 @@ pub(super) fn length(text: &[u8]) -> Result<usize, OptionError> {
 /// # Errors
 /// Whatever makes sshd refuse the line, [`OptionError`].
 pub fn parse(text: &[u8]) -> Result<Options<'_>, OptionError> {
-    let mut seen = Options { raw: b"", cert_authority: false, principals: false, expires: false, command: false };
+    let mut seen =
+        Options { raw: b"", cert_authority: false, principals: false, expires: false, command: false, from: false };
     let mut given: Vec<&'static str> = Vec::new();
     let mut rest = text;
     while !at_end(rest) {
@@ -116,6 +119,7 @@ pub fn parse(text: &[u8]) -> Result<Options<'_>, OptionError> {
     }
     seen.principals = given.contains(&"principals");
     seen.expires = given.contains(&"expiry-time");
+    seen.from = given.contains(&"from");
     seen.command = given.contains(&"command");
     if seen.principals && !seen.cert_authority {
         return Err(OptionError::PrincipalsAlone);

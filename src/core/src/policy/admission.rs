@@ -1,8 +1,9 @@
 //! Whether sshd and PAM would let an account in by a key, whatever the gate says: sshd_config(5), shadow(5), and the
-//! tests that sshd and pam_unix(8) make before a session begins.
+//! tests that sshd makes before a session begins, and what PAM said when it was asked.
 //!
 //! It judges exempt accounts, of which one has to work, and granted ones, which nothing here may silently hold back. It
-//! follows OpenSSH's `allowed_user` and Linux-PAM's `check_shadow_expiry`. What cannot be known is no reason.
+//! follows OpenSSH's `allowed_user`; shadow(5) decides only where PAM was not asked, and else explains what PAM said. What
+//! cannot be known is no reason.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,10 @@ const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', '\\'];
 pub struct Rules {
     /// `UsePAM`.
     pub pam: bool,
+    /// `RefuseConnection` (OpenSSH 9.9 and later).
+    pub refuses: bool,
+    /// Whether `MaxAuthTries` is 0.
+    pub no_tries: bool,
     /// `PubkeyAuthentication`.
     pub public_key: bool,
     /// `PasswordAuthentication`.
@@ -104,8 +109,24 @@ pub struct Login {
     pub can_answer: bool,
     /// Whether the gate asks for keyboard-interactive beside the key (`accounts.require`).
     pub second_method: bool,
-    /// Whether `/etc/nologin` is there.
-    pub nologin: bool,
+    /// The file of nologin(5) that is there, if one is.
+    pub nologin: Option<String>,
+    /// What PAM's account step says of it.
+    pub pam: Pam,
+    /// What else of this host keeps it out, a sentence each.
+    pub barred: Vec<String>,
+}
+
+/// What PAM's account step says of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Pam {
+    /// It was not asked, or could not tell.
+    #[default]
+    Unknown,
+    /// It lets the account by.
+    Lets,
+    /// It does not: in which service, and its words.
+    Refuses(String),
 }
 
 /// A shell that gives no session.
@@ -113,8 +134,10 @@ pub struct Login {
 pub enum BadShell {
     /// It is not there, or cannot be executed: sshd refuses the account.
     Missing(String),
-    /// It is there, and ends at once: nologin(8), false(1).
+    /// It is there, and ends at once: nologin(8), false(1), sync(1).
     Refuses(String),
+    /// It is there, and running it as the account failed: which, and why.
+    Fails(String, String),
 }
 
 /// The ageing fields of a shadow(5) entry, in days since 1970; `None` for an empty field.
@@ -150,8 +173,16 @@ pub enum Bar {
     Locked,
     /// Its shell.
     Shell(BadShell),
-    /// `/etc/nologin` is there.
-    Nologin,
+    /// A file of nologin(5) is there.
+    Nologin(String),
+    /// PAM's account step refuses it, in these words.
+    Pam(String),
+    /// `RefuseConnection yes`.
+    Refused,
+    /// `MaxAuthTries 0`.
+    NoTries,
+    /// Something else of this host, a sentence.
+    Host(String),
     /// `DenyUsers`.
     DenyUsers,
     /// `AllowUsers`.
@@ -187,6 +218,8 @@ impl Bar {
     #[must_use]
     pub fn keyword(&self) -> Option<&'static str> {
         match self {
+            Self::Refused => Some("refuseconnection"),
+            Self::NoTries => Some("maxauthtries"),
             Self::DenyUsers => Some("denyusers"),
             Self::AllowUsers => Some("allowusers"),
             Self::DenyGroups => Some("denygroups"),
@@ -229,7 +262,14 @@ impl Bar {
             Self::Shell(BadShell::Refuses(shell)) => {
                 format!("its shell {shell} lets nobody work: usermod -s /bin/bash {account}")
             }
-            Self::Nologin => "/etc/nologin is there, so that only root may log in: rm /etc/nologin".to_owned(),
+            Self::Shell(BadShell::Fails(shell, why)) => {
+                format!("its shell {shell} cannot be run as {account} ({why}): usermod -s /bin/bash {account}")
+            }
+            Self::Nologin(file) => format!("{file} is there, so that only root may log in: rm {file}"),
+            Self::Pam(words) => format!("PAM's account step refuses {account} {words}"),
+            Self::Refused => format!("RefuseConnection{at} is yes for {account}: take it out"),
+            Self::NoTries => format!("MaxAuthTries{at} is 0, so that no key is ever looked at: set it to 6"),
+            Self::Host(what) => what.clone(),
             Self::DenyUsers => format!("DenyUsers{at} names {account}: take it out"),
             Self::AllowUsers => format!("AllowUsers{at} does not name {account}: add it"),
             Self::DenyGroups => format!("DenyGroups{at} names a group of {account}: take one out of the other"),
@@ -293,11 +333,13 @@ pub fn judge(rules: &Rules, login: &Login, keys: &[Offered], today: i64) -> Vec<
     if rules.globs && login.name_is_pattern {
         bars.push(Bar::Name);
     }
-    bars.extend(by_age(rules, login, today));
+    bars.extend(by_pam(rules, login, today));
+    bars.extend(login.barred.iter().cloned().map(Bar::Host));
     let shell = login.shell.clone().filter(|shell| rules.chroot.is_none() || matches!(shell, BadShell::Refuses(_)));
     bars.extend(shell.map(Bar::Shell));
     let says = [
-        (login.nologin && login.uid != 0, Bar::Nologin),
+        (rules.refuses, Bar::Refused),
+        (rules.no_tries, Bar::NoTries),
         (rules.denied, Bar::DenyUsers),
         (rules.allowed == Some(false), Bar::AllowUsers),
         (rules.group_denied, Bar::DenyGroups),
@@ -372,7 +414,19 @@ pub fn is_pattern(name: &str) -> bool {
     name.contains(PATTERN_CHARACTERS)
 }
 
-/// What shadow(5) has against it, as pam_unix(8) reads it.
+/// What PAM has against it, with what explains that, if anything here does. Where PAM was not asked, what shadow(5) and
+/// nologin(5) have against it.
+fn by_pam(rules: &Rules, login: &Login, today: i64) -> Vec<Bar> {
+    let nologin = login.nologin.clone().filter(|_| login.uid != 0).map(Bar::Nologin);
+    let explained = by_age(rules, login, today).into_iter().chain(nologin);
+    match &login.pam {
+        Pam::Lets if rules.pam => Vec::new(),
+        Pam::Refuses(words) if rules.pam => explained.chain([Bar::Pam(words.clone())]).collect(),
+        _ => explained.collect(),
+    }
+}
+
+/// What shadow(5) has against it.
 fn by_age(rules: &Rules, login: &Login, today: i64) -> Option<Bar> {
     let aging = login.aging?;
     if !rules.pam && aging.locked {

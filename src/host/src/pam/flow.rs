@@ -1,4 +1,4 @@
-//! Every way through a stack: which of them end well without having come to a given line.
+//! Every way through a stack: which of them end well, and which of those without having come to a given line.
 
 use std::collections::BTreeSet;
 
@@ -34,6 +34,55 @@ pub(super) fn first_bypass<'s>(stack: &'s Stack, gate: usize, service: &str, ste
         }
     }
     None
+}
+
+/// The line because of which no way through the stack ends well, if none does. `is_there` tells whether a line's module is.
+pub(super) fn must_fail<'s>(stack: &'s Stack, is_there: &impl Fn(&Line) -> bool) -> Option<&'s Line> {
+    if stack.lines.is_empty() {
+        return None;
+    }
+    let mut culprit: Option<usize> = None;
+    let mut seen = BTreeSet::new();
+    // Whether something has counted as well so far.
+    let mut to_visit = vec![(0, false)];
+    while let Some((index, counted)) = to_visit.pop() {
+        if !seen.insert((index, counted)) {
+            continue;
+        }
+        let Some(line) = stack.lines.get(index) else {
+            if counted {
+                return None;
+            }
+            continue;
+        };
+        let mut goes_on = false;
+        for action in possible(line, is_there) {
+            let next = match action {
+                Action::Bad | Action::Die => continue,
+                Action::Done if line.depth == 0 => return None,
+                Action::Done => end_of_substack(stack, index).map(|next| (next, true)),
+                Action::Jump(count) => jump(stack, index, count).map(|next| (next, counted)),
+                Action::Ok => Some((index + 1, true)),
+                Action::Reset => Some((index + 1, false)),
+                Action::Ignore => Some((index + 1, counted)),
+            };
+            goes_on |= next.is_some();
+            to_visit.extend(next);
+        }
+        if !goes_on {
+            culprit = Some(culprit.map_or(index, |other| other.min(index)));
+        }
+    }
+    stack.lines.get(culprit.unwrap_or(stack.lines.len() - 1))
+}
+
+/// What a line may lead to, in any service.
+fn possible(line: &Line, is_there: &impl Fn(&Line) -> bool) -> Vec<Action> {
+    if line.module.is_empty() || is_there(line) {
+        return outcomes(line, "", Step::Session);
+    }
+    let unknown = VALUES.iter().position(|value| *value == "module_unknown");
+    unknown.map(|index| line.control.0[index]).into_iter().collect()
 }
 
 /// A test for at's daemon, under which no program that PAM runs can be waited for (Debian 12's ignores SIGCHLD): the gate

@@ -94,6 +94,11 @@ impl Line {
         Self { place, depth, control, module: String::new(), args: Vec::new(), text: tokens.join(" ") }
     }
 
+    /// Whether a result of its module can have the stack fail.
+    pub(crate) fn can_fail(&self) -> bool {
+        self.control.0.iter().any(|action| matches!(action, Action::Bad | Action::Die))
+    }
+
     /// Whether this calls the same module with the same arguments and treats results the same.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.control == other.control && self.module == other.module && self.args == other.args

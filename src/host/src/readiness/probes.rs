@@ -63,6 +63,19 @@ pub(crate) fn around(scan: &Scan, account: &str) -> Vec<Spec> {
     specs.filter(|spec| askable(spec) && seen.insert(describe(spec))).take(MAX_AROUND).collect()
 }
 
+/// Logins to this account from a host that a pattern of `AllowUsers` or `DenyUsers` means.
+pub(crate) fn from_host(account: &str, pattern: &str) -> Vec<Spec> {
+    let is_address = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit() || ".:/*?".contains(c));
+    let spec = |host: Option<String>, addr: Option<String>| {
+        let any = Spec::of(account);
+        Spec { host: host.unwrap_or(any.host), addr: addr.unwrap_or(any.addr), ..Spec::of(account) }
+    };
+    match is_address(pattern) {
+        true => addresses(pattern).into_iter().map(|addr| spec(None, Some(addr))).collect(),
+        false => concrete(pattern).into_iter().map(|host| spec(Some(host), None)).collect(),
+    }
+}
+
 /// Whether `Match` blocks may hold for this account, by the users that they name.
 pub(crate) fn may_hold_for(scan: &Scan, within: &[usize], account: &str) -> bool {
     let criteria = within.iter().flat_map(|block| blocks::criteria(scan, *block));
@@ -89,7 +102,7 @@ pub(crate) fn describe(spec: &Spec) -> String {
     }
 }
 
-fn askable(spec: &Spec) -> bool {
+pub(crate) fn askable(spec: &Spec) -> bool {
     let Spec { user, host, addr, laddr, rdomain, .. } = spec;
     [user, host, addr, laddr].into_iter().chain(rdomain).all(|text| !text.is_empty() && !text.contains([',', '\n']))
 }

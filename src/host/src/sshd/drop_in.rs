@@ -5,7 +5,7 @@
 //! does not start with, and never change where an exempt account's keys are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -19,9 +19,11 @@ use rustix::process::Signal;
 
 use super::{
     effective::{ANYBODY, Effective, EffectiveError, Spec, effective, sshd_t},
+    key_files::{ExemptKeyFiles, check_carried, exempt_key_files},
     listener::{Invocation, Listener, heeds_sighup, is_started_on_demand, listening_sockets},
     probe::Probe,
     scan::{Disk, Overlay, Place, Scan, scan, text_of},
+    stays::check_stays,
     syntax,
 };
 use crate::processes::{Handle as _, ProcessError, ProcessId};
@@ -98,6 +100,26 @@ pub enum DropInError {
         /// What sshd gives.
         pattern: String,
     },
+    /// A block gives an exempt account key files for some of its logins that cannot be carried over.
+    #[error(
+        "{place} has sshd read an exempt account's keys elsewhere for some logins, and that cannot be carried over into {PATH}: name \
+             the account's files in one block `Match User ACCOUNT` ahead of it"
+    )]
+    Block {
+        /// The line.
+        place: Place,
+    },
+    /// A listener would stop listening somewhere.
+    #[error(
+        "{listener} would no longer listen at {at} once it reads its configuration again, since that was changed and is not loaded: \
+             load it (systemctl reload ssh), or take the change out"
+    )]
+    Moves {
+        /// Which.
+        listener: String,
+        /// Where.
+        at: String,
+    },
     /// The addresses that sshd's configuration spares cannot be written down.
     #[error("PerSourcePenaltyExemptList {0:?} cannot be carried over into {PATH}")]
     OddPenalties(String),
@@ -120,9 +142,6 @@ impl DropInError {
         Self::Io { path: path.to_owned(), source }
     }
 }
-
-/// Where each exempt account's keys are without the drop-in.
-pub type ExemptKeyFiles = BTreeMap<Account, Vec<String>>;
 
 /// What the drop-in is to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -190,16 +209,9 @@ pub fn content(plan: &Plan) -> Result<String, DropInError> {
         let quoted = syntax::quote(addresses).ok_or_else(|| DropInError::OddPenalties(addresses.clone()))?;
         text.push_str(&format!("PerSourcePenaltyExemptList {quoted}\n"));
     }
-    for (account, patterns) in &plan.files {
+    for (account, files) in &plan.files {
         check_name(account)?;
-        let odd = |pattern: &str| DropInError::OddKeyFile { account: account.clone(), pattern: pattern.to_owned() };
-        let carried = |pattern: &String| match pattern.contains(['"', '\'', '\\', '#']) {
-            true => Err(odd(pattern)),
-            false => syntax::quote(pattern).ok_or_else(|| odd(pattern)),
-        };
-        let quoted = patterns.iter().map(carried).collect::<Result<Vec<_>, _>>()?;
-        let quoted = if quoted.is_empty() { "none".to_owned() } else { quoted.join(" ") };
-        text.push_str(&format!("Match User {account}\n    AuthorizedKeysFile {quoted}\n"));
+        text.push_str(&files.lines(account)?);
     }
     // The first `Match` block that holds decides, and this one holds for everybody: no later block can name other files.
     text.push_str(&format!("Match all\n    AuthorizedKeysFile {STORE_PATTERN}\n"));
@@ -207,29 +219,12 @@ pub fn content(plan: &Plan) -> Result<String, DropInError> {
 }
 
 /// In `Match User`, `* ? ! ,` make patterns, `@` splits off a host and `=` and `#` split lines.
-fn check_name(account: &Account) -> Result<(), DropInError> {
+pub(super) fn check_name(account: &Account) -> Result<(), DropInError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+');
     match account.as_str().bytes().all(plain) {
         true => Ok(()),
         false => Err(DropInError::OddAccount(account.as_str().to_owned())),
     }
-}
-
-/// Where sshd would look for each exempt account's keys without the drop-in.
-///
-/// # Errors
-/// When sshd cannot be asked.
-pub fn exempt_key_files(sshd: &Invocation, exempt: &[Account]) -> Result<ExemptKeyFiles, DropInError> {
-    if exempt.is_empty() {
-        return Ok(ExemptKeyFiles::new());
-    }
-    let probe = Probe::without_drop_in(sshd)?;
-    let of = |account: &Account| {
-        check_name(account)?;
-        let files = probe.effective(&Spec::of(account.as_str()))?.key_files();
-        Ok((account.clone(), files.into_iter().filter(|file| !file.eq_ignore_ascii_case("none")).collect()))
-    };
-    exempt.iter().map(of).collect()
 }
 
 /// What is there now; `None` when nothing is.
@@ -295,8 +290,10 @@ pub fn install(exempt: &[Account], penalty_exempt: &[Cidr], listeners: &[Listene
     if before.as_deref() == Some(&wanted) {
         return Ok(Done { changed: false, reloads: Vec::new() });
     }
+    including.iter().try_for_each(|listener| check_stays(listener))?;
     let probe = Probe::with_drop_in(&standard, &wanted)?;
     probe.test()?;
+    check_carried(&standard, &plan.files, &wanted)?;
     TOLD.lock().unwrap_or_else(PoisonError::into_inner).clear();
     write(&wanted)?;
     let checked = including.iter().try_for_each(|listener| check_effect(&listener.invocation, &plan.files));
@@ -313,6 +310,11 @@ pub fn install(exempt: &[Account], penalty_exempt: &[Cidr], listeners: &[Listene
 /// Whom this daemon has told to read their configuration since the drop-in was last written. Bounded by the listeners that
 /// there are then.
 static TOLD: Mutex<BTreeSet<ProcessId>> = Mutex::new(BTreeSet::new());
+
+/// Whether a process was told since the drop-in was last written.
+pub(crate) fn was_told(process: ProcessId) -> bool {
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).contains(&process)
+}
 
 /// Has those of root's listeners read their configuration again that the drop-in came too late for: they were starting while
 /// it was written.
@@ -363,11 +365,11 @@ fn reads_drop_in(sshd: &Invocation) -> bool {
 fn check_effect(sshd: &Invocation, exempt: &ExemptKeyFiles) -> Result<(), DropInError> {
     sshd_t(sshd)?;
     expect_key_files(&effective(sshd, &Spec::of_anybody())?, sshd, ANYBODY, &store())?;
-    for (account, files) in exempt {
-        let none = vec!["none".to_owned()];
-        let expected = if files.is_empty() { &none } else { files };
-        let found = effective(sshd, &Spec::of(account.as_str()))?;
-        expect_key_files(&found, sshd, account.as_str(), expected)?;
+    let without = Probe::without_drop_in(sshd)?;
+    for account in exempt.keys() {
+        let spec = Spec::of(account.as_str());
+        let expected = without.effective(&spec)?.key_files();
+        expect_key_files(&effective(sshd, &spec)?, sshd, account.as_str(), &expected)?;
     }
     Ok(())
 }

@@ -78,7 +78,9 @@ pub enum EffectiveError {
 /// The number of /dev/null, which is empty (devices.txt of Linux).
 const NULL_DEVICE: u64 = nix::libc::makedev(1, 3);
 /// An address and a name that no client has (RFC 5737, RFC 2606): no `Match` block is about them in particular.
-const ANY_CLIENT: (&str, &str) = ("192.0.2.1", "client.invalid");
+pub(crate) const ANY_CLIENT: (&str, &str) = ("192.0.2.1", "client.invalid");
+/// Two more of those addresses: a line that happens to be about one of them is not about the others.
+const OTHER_CLIENTS: [&str; 2] = ["198.51.100.1", "203.0.113.1"];
 /// An address that no host has.
 const ANY_HOST: &str = "192.0.2.2";
 /// A name that no account has.
@@ -107,6 +109,14 @@ impl Spec {
     pub fn of(user: &str) -> Self {
         let [user, host, addr, laddr] = [user, ANY_CLIENT.1, ANY_CLIENT.0, ANY_HOST].map(str::to_owned);
         Self { user, host, addr, laddr, lport: 22, rdomain: None }
+    }
+
+    /// Logins to this account from three addresses that nobody has: what holds for two of them holds where nothing is said
+    /// of addresses.
+    #[must_use]
+    pub fn from_nowhere(user: &str) -> [Self; 3] {
+        let from = |addr: &str| Self { addr: addr.to_owned(), ..Self::of(user) };
+        [Self::of(user), from(OTHER_CLIENTS[0]), from(OTHER_CLIENTS[1])]
     }
 
     /// A login of nobody in particular: what holds for it, holds where no `Match` block does.

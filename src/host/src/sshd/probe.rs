@@ -110,7 +110,8 @@ impl Probe {
         // What a former process of our pid may have left behind.
         let _ = fs::remove_file(&path);
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(content)).map_err(|e| DropInError::io(&path, e))?;
+        // Its own name is another each time; what is wrong is with the directory.
+        file.and_then(|mut file| file.write_all(content)).map_err(|e| DropInError::io(dir, e))?;
         self.written.push(path.clone());
         Ok(path)
     }

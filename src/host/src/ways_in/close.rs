@@ -22,6 +22,7 @@ use crate::{
         listener::{self, Invocation, Listener},
         probe::Probe,
         scan::{self, Disk, text_of},
+        stays::check_stays,
     },
 };
 
@@ -123,6 +124,7 @@ pub fn close(question: &Question) -> Result<Closed, CloseError> {
         tell(&unaware)?;
         return Ok(Closed { changed: !unaware.is_empty(), text: before });
     }
+    listeners.iter().try_for_each(check_stays)?;
     for invocation in invocations(&listeners) {
         check_before(&invocation, &wanted, question)?;
     }

@@ -32,9 +32,16 @@ pub(super) fn since(listener: &Listener) -> Option<Unread> {
     let scan = scan::scan(&Disk, &listener.invocation.config_file);
     let own_file = read_at(listener);
     let read_at = own_file.or_else(|| SystemTime::now().checked_sub(age(process.began())))?;
-    // A directory tells of files that are gone.
-    let mut places = scan.files.iter().chain(&scan.dirs);
-    let changed = places.find(|path| changed_at(path).is_some_and(|at| at > read_at))?;
+    // A directory tells of files that are gone: one that an `Include` reads, not whatever comes and goes beside the main file.
+    let patterns = || scan.includes.iter().flat_map(|include| &include.patterns);
+    let is_read = |dir: &&PathBuf| {
+        patterns().any(|(pattern, _)| {
+            let parent = Path::new(pattern).parent().unwrap_or(Path::new("/"));
+            parent == dir.as_path() || parent.to_string_lossy().contains(['*', '?', '['])
+        })
+    };
+    let mut places = scan.files.iter().chain(scan.dirs.iter().filter(is_read));
+    let changed = places.find(|path| changed_at(path).is_some_and(|at| at >= read_at))?;
     let pid = process.pid;
     Some(Unread { path: record::outside(changed.as_os_str().as_encoded_bytes()), pid, tells: own_file.is_some() })
 }

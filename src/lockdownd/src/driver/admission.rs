@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lockdown_core::{config::Demand, machine::Granted};
 use lockdown_host::{
-    admission::{Admission, Candidate, NoAdmission, Wanted},
+    admission::{Admission, Candidate, NoAdmission},
     readiness,
 };
 use record::Account;
@@ -34,8 +34,7 @@ fn candidates(granted: &Granted) -> Vec<Candidate> {
 fn judged(host: &Admission, account: &Account, keys: &[Candidate], demand: Demand) -> Option<String> {
     let look = || {
         let entry = host.entry(account)?;
-        let effective = host.check(&entry, keys, Wanted::Login(demand))?;
-        Ok(host.confinement(&effective, &entry))
+        host.check(&entry, keys, demand)
     };
     match look() {
         Ok(confined) if confined.is_empty() => None,
@@ -75,7 +74,7 @@ pub(super) fn not_honoured(granted: &[Granted]) -> Vec<String> {
             unasked += 1;
             continue;
         }
-        let check = || host.check(&host.entry(account)?, &keys, Wanted::Login(*demand));
+        let check = || host.check(&host.entry(account)?, &keys, *demand);
         let why = known.entry(key).or_insert_with(|| check().err().map(|why| why.to_string()));
         found.extend(why.as_ref().map(|why| format!("sshd does not honour {title}: {why}")));
     }

@@ -1,7 +1,7 @@
 //! Who listens for connections, watched by a thread of its own: a new sshd writes no file that is watched.
 //!
 //! One read of the kernel's table every few seconds is all that this costs while nothing changes. Which process it is, is
-//! looked at only when there is a new socket.
+//! looked at only when there is a new socket or one less.
 
 use std::{
     collections::BTreeSet,
@@ -72,9 +72,13 @@ impl Seen {
     /// What has changed since. What cannot be looked at is as before.
     fn look(&mut self) -> Heard {
         let began = Instant::now();
+        let before = self.sockets.clone();
         let new_socket = listener::listening_here().is_some_and(|sockets| self.has_new(sockets));
-        let sshds = new_socket.then(running).flatten();
-        let new_sshd = sshds.as_ref().is_some_and(|sshds| !sshds.is_subset(&self.sshds));
+        let sshds = (self.sockets != before).then(running).flatten();
+        // Where none is left, nobody comes to the rescue.
+        let differs =
+            |sshds: &BTreeSet<ProcessId>| !sshds.is_subset(&self.sshds) || sshds.is_empty() != self.sshds.is_empty();
+        let new_sshd = sshds.as_ref().is_some_and(differs);
         self.sshds = sshds.unwrap_or_else(|| std::mem::take(&mut self.sshds));
         let program = program();
         let new_program = program.is_some() && program != self.program;

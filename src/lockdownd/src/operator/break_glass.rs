@@ -1,6 +1,8 @@
 //! `lockdownctl break-glass test`: whether each exempt account could log in now, without logging in.
 
-use control::{Answer, BreakGlassAnswer, BreakGlassView, Severity};
+use std::collections::BTreeSet;
+
+use control::{Answer, BreakGlassAnswer, BreakGlassView};
 use lockdown_core::{
     machine::Token,
     policy::{time::Now, ways_in::PENALTY_EXEMPT},
@@ -25,16 +27,21 @@ impl Driver {
             let mut accounts = Vec::new();
             let mut problems = Vec::new();
             match readiness::rescue(&exempt, enforces) {
-                Ok(found) => accounts.extend(found.into_iter().map(view)),
+                Ok(found) => {
+                    let unread: BTreeSet<String> = found.iter().filter_map(readiness::Rescue::unread).collect();
+                    problems.extend(unread);
+                    accounts.extend(found.into_iter().map(view));
+                }
                 Err(error) => problems.push(format!("whether an exempt account could log in cannot be told: {error}")),
             }
             problems.extend(readiness::no_way_to_sshd());
-            let shut_out = shut_out::problems(&knocks, now.wall).into_iter().filter(|one| one.severity == Severity::Warning);
-            problems.extend(shut_out.map(|one| match one.remedy {
+            let mut notes: Vec<String> = refused.map(|why| format!("the configuration was refused: {why}")).into_iter().collect();
+            // On a host on the Internet some address always is: from all others it is in.
+            let shut_out = shut_out::problems(&knocks, now.wall).into_iter();
+            notes.extend(shut_out.map(|one| match one.remedy {
                 Some(remedy) => format!("{}; {remedy}", one.what),
                 None => one.what,
             }));
-            let mut notes: Vec<String> = refused.map(|why| format!("the configuration was refused: {why}")).into_iter().collect();
             if matches!(penalties(), Ok(Some(penalties)) if penalties.spares_nobody()) {
                 notes.push(format!(
                     "logins that fail shut an address out for a while, and exempt accounts with it: {PENALTY_EXEMPT} in \

@@ -29,7 +29,8 @@ pub(super) fn problems(knocks: &Knocks, now: Timestamp) -> Vec<Problem> {
 }
 
 fn problem(shut_out: &ShutOut, now: Timestamp) -> Problem {
-    let ShutOut { address, until, dropped } = shut_out;
+    let ShutOut { from, until, dropped } = shut_out;
+    let address = if from.is_single() { from.address().to_string() } else { from.to_string() };
     let left = control::format_duration(std::time::Duration::from_secs(
         u64::try_from(until.duration_since(now).as_secs().max(1)).unwrap_or(1),
     ));

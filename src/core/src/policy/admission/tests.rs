@@ -7,6 +7,8 @@ const ED25519: &str = "ssh-ed25519";
 fn rules() -> Rules {
     Rules {
         pam: true,
+        refuses: false,
+        no_tries: false,
         public_key: true,
         password: true,
         keyboard_interactive: true,
@@ -36,7 +38,9 @@ fn login() -> Login {
         aging: Some(aging),
         can_answer: false,
         second_method: false,
-        nologin: false,
+        nologin: None,
+        pam: Pam::Unknown,
+        barred: Vec::new(),
     }
 }
 
@@ -81,8 +85,27 @@ fn what_shadow_says_counts_as_pam_counts_it() {
 }
 
 #[test]
+fn what_pam_answers_decides_and_what_is_known_besides_explains_it() {
+    let expired = aged(|aging| aging.expires = Some(0));
+    let nologin = Login { nologin: Some("/etc/nologin".into()), ..login() };
+    let with =
+        |login: &Login, pam: &Pam| bars(&rules(), &Login { pam: pam.clone(), ..login.clone() }, &[ED25519]).len();
+    let refuses = Pam::Refuses("Permission denied".into());
+    for (login, unknown, refused) in [(&login(), 0, 1), (&expired, 1, 2), (&nologin, 1, 2)] {
+        let found = [&Pam::Unknown, &Pam::Lets, &refuses].map(|pam| with(login, pam));
+        assert_eq!(found, [unknown, 0, refused], "{login:?}");
+    }
+    // An sshd without PAM goes by shadow itself.
+    let without_pam = Rules { pam: false, ..rules() };
+    let expired = aged(|aging| (aging.expires, aging.locked) = (Some(0), false));
+    assert_eq!(bars(&without_pam, &Login { pam: Pam::Lets, ..expired }, &[ED25519]).len(), 1);
+}
+
+#[test]
 fn what_sshd_says_of_users_and_groups_counts_and_its_keyword_is_named() {
     for (rules, keyword) in [
+        (Rules { refuses: true, ..rules() }, "refuseconnection"),
+        (Rules { no_tries: true, ..rules() }, "maxauthtries"),
         (Rules { denied: true, ..rules() }, "denyusers"),
         (Rules { allowed: Some(false), ..rules() }, "allowusers"),
         (Rules { group_denied: true, ..rules() }, "denygroups"),
@@ -112,8 +135,10 @@ fn root_needs_leave_to_log_in_by_key() {
         assert_eq!(!bars(&rules, &root, &[ED25519]).is_empty(), is_barred, "{value}");
         assert_eq!(bars(&rules, &login(), &[ED25519]), [], "root alone");
     }
-    assert_eq!(bars(&rules(), &Login { nologin: true, ..root }, &[ED25519]), []);
-    assert_eq!(bars(&rules(), &Login { nologin: true, ..login() }, &[ED25519]), [Bar::Nologin]);
+    let nologin = Some("/run/nologin".to_owned());
+    assert_eq!(bars(&rules(), &Login { nologin: nologin.clone(), ..root }, &[ED25519]), []);
+    let found = bars(&rules(), &Login { nologin, ..login() }, &[ED25519]);
+    assert_eq!(found, [Bar::Nologin("/run/nologin".into())]);
 }
 
 #[test]
@@ -271,7 +296,8 @@ fn every_bar_says_what_to_do() {
         (Bar::MustChange, "chage -d"),
         (Bar::AgedOut { since: day(TODAY) }, "chage -M -1 breakglass"),
         (Bar::Locked, "UsePAM yes"),
-        (Bar::Nologin, "rm /etc/nologin"),
+        (Bar::Nologin("/run/nologin".into()), "rm /run/nologin"),
+        (Bar::Shell(BadShell::Fails("/x".into(), "Permission denied".into())), "usermod -s"),
         (Bar::Shell(BadShell::Missing("/x".into())), "usermod -s"),
         (Bar::AllowUsers, "add it"),
         (Bar::Root("no".into()), "prohibit-password"),

@@ -1,8 +1,11 @@
 use super::*;
-use crate::sshd::scan::Files;
+use crate::sshd::{key_files::KeyFiles, scan::Files};
 
 fn exempt(names: &[(&str, &[&str])]) -> Plan {
-    let patterns = |list: &[&str]| list.iter().map(|pattern| (*pattern).to_owned()).collect();
+    let patterns = |list: &[&str]| KeyFiles {
+        usual: list.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        in_blocks: Vec::new(),
+    };
     let files = names.iter().map(|(name, list)| (name.parse().expect("a name"), patterns(list))).collect();
     Plan { files, penalty_exempt: None }
 }
