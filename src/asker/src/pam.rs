@@ -130,7 +130,9 @@ extern "C" fn converse(
     let Ok(count) = usize::try_from(count) else { return CONV_ERR };
     for index in 0..count {
         // SAFETY: libpam gives so many pointers (Linux-PAM's layout, pam_conv(3)).
-        let message = unsafe { *messages.add(index) };
+        let at = unsafe { messages.add(index) };
+        // SAFETY: as above.
+        let message = unsafe { at.read() };
         // SAFETY: each of them leads to a message.
         let Message { style, text } = unsafe { message.read() };
         if ![ERROR_MSG, TEXT_INFO].contains(&style) {

@@ -254,11 +254,11 @@ pub(super) fn module_is_there(line: &Line) -> bool {
     if line.module.starts_with('/') {
         return Path::new(&line.module).exists();
     }
-    let below = |dir: &&str| {
+    let below = |dir: &str| {
         let each = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
         each.chain([Path::new(dir).to_owned()]).any(|dir| dir.join("security").join(&line.module).exists())
     };
-    MODULE_DIRS.iter().any(|dir| below(&dir))
+    MODULE_DIRS.iter().any(|dir| below(dir))
 }
 
 /// The stack of one step of a service of these lines.

@@ -70,7 +70,7 @@ pub struct Looked {
 pub struct Heard {
     /// There is a socket that was not there.
     pub new_socket: bool,
-    /// Root has started another sshd.
+    /// Root has started another sshd, or the last one is gone.
     pub new_sshd: bool,
     /// sshd's program is another one.
     pub new_program: bool,
