@@ -250,6 +250,14 @@ on_each_release! {
             house.sh(&mends.replace("{keys}", KEYS));
             assert_eq!(test(&house).0, 0, "{mends}: {}", test(&house).1);
         }
+        // PAM is asked, and nothing that a login changes is changed: no tally of failures, no record of a login.
+        house.sh("echo 'account required pam_faillock.so' >>/etc/pam.d/sshd; mkdir -p /run/faillock; \
+                  head -c 64 /dev/zero >/run/faillock/breakglass; chown breakglass: /run/faillock/breakglass");
+        let traces = || house.sh("stat -c %s /run/faillock/breakglass; md5sum /var/log/wtmp /var/log/lastlog 2>&1; true");
+        let before = traces();
+        let (status, answer) = test(&house);
+        assert!(status == 0 && traces() == before && before.starts_with("64\n"), "{before}{}{answer}", traces());
+        house.sh("sed -i /pam_faillock/d /etc/pam.d/sshd");
         // What was not tried is said.
         house.sh("echo 'account required pam_access.so' >>/etc/pam.d/sshd");
         let (status, answer) = test(&house);

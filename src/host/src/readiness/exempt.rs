@@ -148,7 +148,11 @@ fn all(exempt: &[Account]) -> Result<Vec<Rescue>, String> {
         let found = reach.as_ref().map_err(Clone::clone).and_then(|reach| usable(&host, reach, account));
         Rescue { account: account.clone(), found }
     };
-    Ok(exempt.iter().map(of).collect())
+    let found = exempt.iter().map(of).collect();
+    if let Ok(reach) = &reach {
+        reach.remember();
+    }
+    Ok(found)
 }
 
 /// One try: from where, whether that is nowhere in particular, and what came of it.

@@ -4,6 +4,7 @@
 //! remembered, so that it is known once they are not.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::Path,
@@ -59,6 +60,8 @@ pub(super) struct Reached {
     port: u16,
     /// What of its configuration changed since it read that.
     unread: Option<String>,
+    /// What it was asked.
+    asked: RefCell<HashMap<Spec, Effective>>,
 }
 
 /// What an sshd has for a login.
@@ -73,6 +76,11 @@ pub(super) struct Answers {
 }
 
 impl Reach {
+    /// Remembers what was asked.
+    pub(super) fn remember(&self) {
+        self.sshds.iter().for_each(Reached::remember);
+    }
+
     /// Looks who is reached now. Waits for up to two seconds where nobody is.
     ///
     /// # Errors
@@ -171,7 +179,7 @@ impl Reached {
         let overlay = Overlay { base: Disk, path: drop_in::PATH.into(), content: None };
         let scan = scan::scan(&overlay, &listener.invocation.config_file);
         let unread = ways_in::unread(&listener).map(|unread| unread.path);
-        Ok(Self { listener, probe, scan, port, unread })
+        Ok(Self { listener, probe, scan, port, unread, asked: RefCell::default() })
     }
 
     /// A login to where it listens.
@@ -187,21 +195,32 @@ impl Reached {
     pub(super) fn answers(&self, spec: &Spec) -> Result<Answers, String> {
         let on_disk = self.probe.effective(spec).map_err(|error| error.to_string())?;
         let Some(process) = self.listener.process else { return Ok(Answers { on_disk, running: None, unknown: None }) };
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.unread {
             None => {
-                if loaded.values().map(HashMap::len).sum::<usize>() >= MAX_REMEMBERED {
-                    loaded.clear();
-                }
-                loaded.entry(process).or_default().insert(spec.clone(), on_disk.clone());
+                self.asked.borrow_mut().insert(spec.clone(), on_disk.clone());
                 Ok(Answers { on_disk, running: None, unknown: None })
             }
             Some(path) => {
+                let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
                 let running = loaded.get(&process).and_then(|known| known.get(spec)).cloned();
                 let unknown = running.is_none().then(|| path.clone());
                 Ok(Answers { on_disk, running, unknown })
             }
         }
+    }
+
+    /// Remembers what it was asked as what the running sshd goes by, unless its configuration has changed meanwhile.
+    fn remember(&self) {
+        let Some(process) = self.listener.process.filter(|_| self.unread.is_none()) else { return };
+        if ways_in::unread(&self.listener).is_some() {
+            return;
+        }
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked.take();
+        if loaded.values().map(HashMap::len).sum::<usize>() + asked.len() > MAX_REMEMBERED {
+            loaded.clear();
+        }
+        loaded.entry(process).or_default().extend(asked);
     }
 
     /// What of its configuration it has not read.

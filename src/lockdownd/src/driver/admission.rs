@@ -9,7 +9,7 @@ use lockdown_host::{
 };
 use record::Account;
 
-/// How many pairs of account and keys one look asks sshd about; each takes some 10 ms.
+/// How many pairs of account and keys one look asks sshd about; each takes some 30 ms.
 const MAX_ASKED: usize = 64;
 /// How many grants that sshd does not honour are named; the rest is counted.
 const MAX_NAMED: usize = 8;
