@@ -340,6 +340,22 @@ on_each_release! {
         house.ctl("verify").expect_ok();
     }
 
+    fn no_sshd_is_made_to_leave_where_it_listens_by_a_change_that_nobody_loaded(release) {
+        let house = House::enforcing(release);
+        house.useradd("rescue");
+        let drop_in = || house.sh("cat /etc/ssh/sshd_config.d/00-lockdownd.conf");
+        // Somebody prepares another port, and for now nobody loads it.
+        house.write("/etc/ssh/sshd_config.d/50-extra.conf", "Port 2222\n");
+        let _ = reload(&house, "exempt = [\"breakglass\", \"rescue\"]");
+        eventually("it is said", SOON, || problems(&house).contains("would no longer listen at"));
+        assert!(!drop_in().contains("rescue"), "sshd was not told");
+        assert!(house.ssh("breakglass").key(&house.breakglass).login(), "it listens where it did");
+        house.sh("rm /etc/ssh/sshd_config.d/50-extra.conf");
+        eventually("the drop-in is put in", SOON, || drop_in().contains("Match User rescue"));
+        eventually("nothing is said of it any more", SOON, || !problems(&house).contains("would no longer listen"));
+        assert!(house.ssh("breakglass").key(&house.breakglass).login());
+    }
+
     fn whatever_would_lose_the_last_break_glass_is_refused_undone_or_said_with_what_to_do(release) {
         let house = House::enforcing(release);
         let gets_in = || house.ssh("breakglass").key(&house.breakglass).login();

@@ -23,6 +23,7 @@ use super::{
         listener::{self, Invocation, Listener},
         probe::Probe,
         scan::{self, Disk, Scan},
+        stays::check_stays,
     },
     ways_in,
 };
@@ -233,7 +234,14 @@ pub fn check(input: &ReadinessInput<'_>) -> Vec<Obstacle> {
         }
     };
     let mut when = input.when;
-    if when == When::InForce && !matches!(drop_in::current(), Ok(Some(text)) if text == content) {
+    let stands = matches!(drop_in::current(), Ok(Some(text)) if text == content);
+    if !stands {
+        // To put it in has each of them read its configuration again.
+        let moves = of_root.iter().filter_map(|listener| check_stays(listener).err());
+        let moves = moves.filter(|error| matches!(error, DropInError::Moves { .. }));
+        found.extend(moves.map(|error| Obstacle::Unknown { why: error.to_string() }));
+    }
+    if when == When::InForce && !stands {
         found.push(Obstacle::DropInGone);
         // What else is in the way is what would be in the way of putting it back.
         when = When::Before;
