@@ -374,6 +374,20 @@ fn a_lift_brings_back_nothing_that_was_issued_before_it() {
         assert_eq!(judge.state().covering(now).count(), 0);
         assert!(matches!(refusal(judge.judge(&kept, now)), Refusal::BeforeState { .. }));
     }
+    // The day counts from the lift, however long the hold had stood.
+    let mut judge = it.judge();
+    let id = document(it.hold_frank()).id();
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    let lift = Lift { issued_at: noon().after(3 * DAY), ..it.lift(id) };
+    assert_accepted(&judge.judge(&signed(lift, &by), noon().after(3 * DAY)));
+    let kept = signed(issued(noon().after(3 * DAY - HOUR), &[]), &by);
+    assert_eq!(refusal(judge.judge(&kept, noon().after(3 * DAY + MINUTE))), Refusal::LockedDown(id));
+    let grace = Grant {
+        person: w("grace"),
+        fingerprints: [it.grace_login.fingerprint()].into(),
+        ..issued(noon().after(3 * DAY - HOUR), &[])
+    };
+    terms(judge.judge(&signed(grace, &by), noon().after(3 * DAY + MINUTE)));
     // A lift by a clock that is ahead refuses for no longer than one by a clock that is right.
     let mut judge = it.judge();
     let id = document(it.lockdown()).id();

@@ -57,6 +57,8 @@ fn a_full_table_forgets_the_same_way() {
     assert_eq!(judge.judge(&first, noon()).verdict, Verdict::Known);
     // Nothing is forgotten for one that would be forgotten first itself.
     assert_eq!(refusal(judge.judge(&signed(until(0), &[&it.stranger]), noon())), Refusal::Full);
+    let equal = Grant { reason: w("as long as the first"), ..until(1) };
+    assert_eq!(refusal(judge.judge(&signed(equal, &[&it.stranger]), noon())), Refusal::Full);
     terms(judge.judge(&signed(until(MAX_REMEMBERED + 1), &[&it.stranger]), noon()));
     assert!(matches!(refusal(judge.judge(&first, noon())), Refusal::Forgotten { .. }));
     assert_eq!(judge.judge(&signed(until(2), &[&it.stranger]), noon()).verdict, Verdict::Known);
