@@ -152,6 +152,12 @@ fn more_holds_than_can_be_kept_hold_everything_until_a_later_roster() {
     assert_eq!(refusal(judge.judge(&signed(it.grant(), &by(&it)), noon())), Refusal::TooManyHolds);
     let (mut judge, _) = restarted(&judge, settings, it.place(), noon());
     assert!(judge.holds_back(Subject { person: &w("eve"), fingerprints: &[].into() }).is_some());
+    // One that an automatic key has signed alone changes nothing about it.
+    let mut automatic = Roster { version: version(2), issued_at: noon().after(HOUR), ..it.roster() };
+    automatic.people[1].keys = [it.stranger.key()].into();
+    let mut other = judge.clone();
+    assert_accepted(&other.judge(&signed(automatic, &[&it.iam]), noon()));
+    assert!(other.holds_back(Subject { person: &w("eve"), fingerprints: &[].into() }).is_some());
     // A roster from before the flood says nothing about it; one from after it says what stands.
     let hold = document(it.hold_frank()).id();
     let roster =
