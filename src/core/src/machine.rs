@@ -8,12 +8,14 @@ mod admitted;
 mod allow;
 mod backing;
 pub mod checks;
+mod clock;
 mod covered;
 mod effect;
 mod ending;
 mod farewell;
 pub mod found;
 mod giving;
+mod ids;
 pub mod jobs;
 pub mod left_behind;
 mod login;
@@ -39,17 +41,17 @@ mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use record::{Account, ArtifactType, Draft, Fingerprint, GrantId, Person, SessionId};
+use record::{Account, Draft, Fingerprint, GrantId, Person, SessionId};
 
 use self::{
     admitted::Admissions,
     checks::Checks,
     found::Then,
+    ids::Ids,
     jobs::Jobs,
     left_behind::Behind,
     looks::Looks,
@@ -70,6 +72,7 @@ pub use self::{
     ending::{Ended, Ending, QUICK_TRIES, grant_ended, with_uses},
     giving::NotInForce,
     login::{Holder, LoginAsked, Maker, PendingLogin, key_of, methods, placed, source_of},
+    looks::Around,
     mode::Mode,
     on_disk::{First, PATIENCE, Waiting, disk_refusal},
     schedule::{ATTEST_WITHIN, Schedule},
@@ -81,30 +84,11 @@ use crate::{
     config::Config,
     emergencies::Emergencies,
     grants::Grants,
-    keys::store::ExpiryStyle,
-    policy::{self, observation::Known, time::Now},
+    policy::{self, time::Now},
     recent::RecentLogins,
     sessions::{Session, Sessions},
     traces::Traces,
 };
-
-/// The smallest step of the wall clock that is recorded; NTP's slewing never is one.
-pub const SMALLEST_STEP: Duration = Duration::from_millis(500);
-
-/// What is known of the host around it.
-#[derive(Debug, Clone, Default)]
-pub struct Around {
-    /// Which accounts there are, and whether that is certain.
-    pub known: Arc<Known>,
-    /// How an end is written so that this host's sshd reads it right; in UTC where nothing else is known.
-    pub style: Option<ExpiryStyle>,
-    /// Whether sshd takes the name of an account for a pattern of key files.
-    pub globs: bool,
-    /// Sources of accounts of which only named accounts are known.
-    pub not_enumerated: Vec<String>,
-    /// What could not be seen whole, a sentence each.
-    pub not_seen_whole: Vec<String>,
-}
 
 /// Who gives and takes access.
 #[derive(Debug)]
@@ -230,7 +214,7 @@ impl Core {
             store: Store::default(),
             // What fell due while the daemon was down is told now; who was told already is not told again.
             warned_to: Timestamp::MIN,
-            clock_offset: offset(now),
+            clock_offset: clock::offset(now),
             boot_id,
             ids: Ids(random),
             effects: Vec::new(),
@@ -382,28 +366,6 @@ impl Core {
         self.attest_if_due(now);
     }
 
-    /// The wall clock was set: what is over is ended, and everything is planned anew.
-    fn clock_was_set(&mut self, now: Now) {
-        let offset = offset(now);
-        let step = offset - self.clock_offset;
-        self.clock_offset = offset;
-        let is_step = step.unsigned_abs() >= SMALLEST_STEP.as_nanos();
-        if is_step {
-            let seconds = i64::try_from(step / 1_000_000_000).unwrap_or(i64::MAX);
-            let way = if step < 0 { "back" } else { "forward" };
-            let sentence = format!("the wall clock was set {way} by {} s", seconds.unsigned_abs());
-            self.recorder.note(Draft::new(ArtifactType::ClockStepped, sentence).with("seconds", seconds));
-        }
-        // What it has jumped over is due; a warning, too.
-        self.warned_to = self.warned_to.min(now.wall);
-        self.pass(now);
-        self.meet_schedule(now);
-        if step < 0 && is_step {
-            // The next sweep comes later than the last attestation has promised by `next_by`.
-            self.begin_sweep(now);
-        }
-    }
-
     /// What somebody has found who looks after homes is on record; what can be caused at will, summed up after the first.
     fn note_found(&mut self, draft: Draft, times: Option<u64>, now: Now) {
         match times {
@@ -499,42 +461,8 @@ impl Core {
     }
 }
 
-/// Numbers drawn from one random one (SplitMix64): as many ids as one event needs.
-#[derive(Debug)]
-struct Ids(u64);
-
-impl Ids {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 /// The fingerprints of everybody's keys, and whose they are; the configuration has refused a key that two claim.
 fn index_people(config: &Config) -> BTreeMap<Fingerprint, Person> {
     let people = config.people.iter();
     people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone()))).collect()
-}
-
-/// How far the wall clock is ahead of the boot clock, in nanoseconds: it changes exactly when the wall clock is set.
-fn offset(now: Now) -> i128 {
-    now.wall.as_nanosecond() - i128::try_from(now.boot.as_nanos()).unwrap_or(i128::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-
-    use super::*;
-    use crate::policy::test_grants::{later, now};
-
-    #[test]
-    fn the_offset_of_the_clocks_changes_exactly_when_the_wall_clock_is_set() {
-        assert_eq!(offset(now()), offset(later(1_000_000)));
-        let set = Now { wall: now().wall - SignedDuration::from_secs(7), ..now() };
-        assert_eq!(offset(set) - offset(now()), -7_000_000_000);
-    }
 }

@@ -4,20 +4,25 @@
 //! in a job: one at a time, and one more for all that is touched meanwhile. What it did not see whole changes nothing, is
 //! told, and is looked at again soon.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use control::{Allow, Mode};
 use jiff::Timestamp;
 use record::{Account, ArtifactType, Draft};
 
 use super::{
-    Around, Asker, Core, Effect, Severity, Token,
+    Asker, Core, Effect, Severity, Token,
     jobs::{Job, Kind},
     ways,
 };
 use crate::{
     config::Config,
-    policy::{grant::Grant, observation::repeat_after, time::Now},
+    keys::store::ExpiryStyle,
+    policy::{
+        grant::Grant,
+        observation::{Known, repeat_after},
+        time::Now,
+    },
     sessions::Sessions,
     writers::Change,
 };
@@ -46,6 +51,21 @@ impl Then {
     fn and(self, other: Self) -> Self {
         Self { settle: self.settle || other.settle, sweep: self.sweep || other.sweep }
     }
+}
+
+/// What is known of the host around it.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// Which accounts there are, and whether that is certain.
+    pub known: Arc<Known>,
+    /// How an end is written so that this host's sshd reads it right; in UTC where nothing else is known.
+    pub style: Option<ExpiryStyle>,
+    /// Whether sshd takes the name of an account for a pattern of key files.
+    pub globs: bool,
+    /// Sources of accounts of which only named accounts are known.
+    pub not_enumerated: Vec<String>,
+    /// What could not be seen whole, a sentence each.
+    pub not_seen_whole: Vec<String>,
 }
 
 /// What a look has found.

@@ -1,0 +1,15 @@
+//! Where ids come from.
+
+/// Numbers drawn from one random one (SplitMix64): as many ids as one event needs.
+#[derive(Debug)]
+pub(super) struct Ids(pub(super) u64);
+
+impl Ids {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
