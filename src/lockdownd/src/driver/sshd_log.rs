@@ -84,9 +84,12 @@ impl Driver {
 
     /// sshd says that it let somebody in: what is known of it.
     pub(super) fn login_in_log(&mut self, login: Box<Login>, looks: u32, now: Now) {
-        // A gate that got no answer in time has left a note of a login to an exempt account.
-        let notes = self.read_notes();
-        self.step(Event::NotesRead(notes), now);
+        // A gate that got no answer in time has left a note of a login to an exempt account, on the disk: nobody looks there for one
+        // that it was answered about.
+        if !self.answered.knows(login.pid, login.time) {
+            let notes = self.read_notes();
+            self.step(Event::NotesRead(notes), now);
+        }
         let process = processes::identity(login.pid);
         let connection = connection(&login, self.uid_of_login(&login));
         let uses = match connection {
