@@ -231,3 +231,39 @@ pub struct SessionsSeen {
     /// The others, each with what it is used for, and the audit session of a granted one.
     pub live: Vec<(SessionId, Uses, Option<u32>)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        machine::{Around, Event, Moment},
+        policy::test_grants::now,
+        sessions::Sessions,
+    };
+
+    #[test]
+    fn a_connection_that_has_just_begun_is_left_to_the_log_where_it_is_looked_for_again_soon_and_nowhere_else() {
+        let text = "mode = \"enforce\"\n[accounts]\nexempt = [\"breakglass\"]\n";
+        let config = Config::parse(&[("config.toml", text)]).expect("good");
+        let moment = Moment { now: now(), random: 1 };
+        let mut core = Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), moment);
+        let mut found = |then: Then, pid: i32, age: Duration| {
+            let ticks = u64::try_from((now().boot - age).as_millis() / 10).expect("small");
+            let login = Found {
+                monitor: ProcessId { pid, start_time: ticks },
+                uid: 1_000,
+                account: Some("ubuntu".parse().expect("a name")),
+                source: Source { address: None, port: None },
+                uses: Uses::default(),
+            };
+            core.find_logins(then);
+            let found = LoginsFound { logins: vec![login], ..LoginsFound::default() };
+            core.step(Event::LoginsFound(found), moment);
+            core.sessions.live().iter().any(|session| session.monitor.pid == pid)
+        };
+        assert!(!found(Then::EndUngated, 1, Duration::from_millis(100)), "its line is on its way");
+        assert!(found(Then::EndUngated, 2, Duration::from_millis(900)));
+        assert!(found(Then::GoOnSweeping, 3, Duration::from_millis(100)) && found(Then::Rest, 4, Duration::ZERO));
+    }
+}
