@@ -1,10 +1,10 @@
 //! The words of documents that records do not have, parsed once at the door.
 //!
-//! Each type's constructor is [`FromStr`]; serde goes through the same parser, in both directions.
+//! Each type's constructor is [`FromStr`](std::str::FromStr); serde goes through the same parser, in both directions.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use record::{Account, NameError, Stack, is_plain};
+use record::{Account, NameError, Stack, is_plain, name};
 use serde::{Deserialize, Serialize};
 
 /// The longest reason, in bytes.
@@ -15,50 +15,6 @@ pub const MAX_NAME: usize = 128;
 pub const MAX_ORIGIN: usize = 256;
 /// What stands for every stack, every account or every host.
 pub const ANY: &str = "*";
-
-macro_rules! word {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:expr, $valid:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
-
-        impl $type {
-            /// The text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-        impl FromStr for $type {
-            type Err = NameError;
-            fn from_str(given: &str) -> Result<Self, NameError> {
-                let valid: fn(&str) -> bool = $valid;
-                if valid(given) {
-                    Ok(Self(given.to_owned()))
-                } else {
-                    Err(NameError { what: $what, given: given.chars().take(64).collect(), rule: $rule })
-                }
-            }
-        }
-        impl TryFrom<String> for $type {
-            type Error = NameError;
-            fn try_from(given: String) -> Result<Self, NameError> {
-                given.parse()
-            }
-        }
-        impl From<$type> for String {
-            fn from(word: $type) -> Self {
-                word.0
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
 
 /// Text of so many bytes in which each character stands for itself: none of the classes Cc, Cf, Zl and Zp, no backslash.
 fn plain(text: &str, most: usize) -> bool {
@@ -73,42 +29,42 @@ fn account(text: &str) -> bool {
     text != ANY && plain(text, 255) && text.parse::<Account>().is_ok()
 }
 
-word!(
+name!(
     /// The organization that documents belong to: `[A-Za-z0-9._-]`, at most [`MAX_NAME`] bytes.
     Organization, "organization", "1 to 128 of A-Z a-z 0-9 . _ -",
     |s| all_in(s, MAX_NAME, "._-")
 );
-word!(
+name!(
     /// Where an entry of a roster comes from, such as `iam`: `[A-Za-z0-9._-]`, at most [`MAX_NAME`] bytes.
     Source, "source", "1 to 128 of A-Z a-z 0-9 . _ -",
     |s| all_in(s, MAX_NAME, "._-")
 );
-word!(
+name!(
     /// Why: one line of plain text, at most [`MAX_REASON`] bytes.
     Reason, "reason", "1 to 512 bytes of one line, without a backslash and characters that do not show",
     |s| plain(s, MAX_REASON)
 );
-word!(
+name!(
     /// An account that a document may name: as passwd(5) has it, and plain text.
     AccountName, "account", "1 to 255 bytes without white space, backslashes, / or :, not starting with -, not *",
     account
 );
-word!(
+name!(
     /// A stack, or `*` for every stack.
     StackPattern, "stack", "a stack's name, or * for every stack",
     |s| s == ANY || s.parse::<Stack>().is_ok()
 );
-word!(
+name!(
     /// An account, or `*` for every account.
     AccountPattern, "account", "an account's name, or * for every account",
     |s| s == ANY || account(s)
 );
-word!(
+name!(
     /// A name or an id of a user as IAM has it.
     IamName, "name of a user of IAM", "1 to 128 bytes without a backslash and characters that do not show",
     |s| plain(s, MAX_NAME)
 );
-word!(
+name!(
     /// A server as its clients reach it: `https://HOST[:PORT]`.
     Origin, "origin", "https://HOST or https://HOST:PORT, in lower case",
     |s| {
@@ -118,7 +74,7 @@ word!(
             })
     }
 );
-word!(
+name!(
     /// A server's challenge: 32 to 128 characters of base64url.
     Nonce, "nonce", "32 to 128 of A-Z a-z 0-9 _ -, as the server gave it",
     |s| s.len() >= 32 && all_in(s, 128, "_-")

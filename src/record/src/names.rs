@@ -1,10 +1,6 @@
 //! The words that name things in records, parsed once at the door so that the inside never re-checks them.
 //!
-//! Each type's constructor is [`FromStr`]; serde goes through the same parser, in both directions.
-
-use std::{fmt, str::FromStr};
-
-use serde::{Deserialize, Serialize};
+//! Each type's constructor is [`FromStr`](std::str::FromStr); serde goes through the same parser, in both directions.
 
 /// A name, id or fingerprint that was refused: what it was meant to be, and what would have worked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +14,13 @@ pub struct NameError {
     pub rule: &'static str,
 }
 
+/// A type of text that is checked once, when it is parsed: its name, what it is, what is accepted in words, and the check. Whoever
+/// uses it depends on serde.
+#[macro_export]
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:expr, $valid:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 
@@ -32,20 +31,20 @@ macro_rules! name {
                 &self.0
             }
         }
-        impl FromStr for $type {
-            type Err = NameError;
-            fn from_str(given: &str) -> Result<Self, NameError> {
+        impl ::std::str::FromStr for $type {
+            type Err = $crate::NameError;
+            fn from_str(given: &str) -> Result<Self, $crate::NameError> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(given) {
                     Ok(Self(given.to_owned()))
                 } else {
-                    Err(NameError { what: $what, given: given.chars().take(64).collect(), rule: $rule })
+                    Err($crate::NameError { what: $what, given: given.chars().take(64).collect(), rule: $rule })
                 }
             }
         }
         impl TryFrom<String> for $type {
-            type Error = NameError;
-            fn try_from(given: String) -> Result<Self, NameError> {
+            type Error = $crate::NameError;
+            fn try_from(given: String) -> Result<Self, $crate::NameError> {
                 given.parse()
             }
         }
@@ -54,8 +53,8 @@ macro_rules! name {
                 name.0
             }
         }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
