@@ -14,6 +14,7 @@ mod requirement;
 mod session_rules;
 mod shipping;
 mod sources;
+mod stack;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use requirement::{Demand, Require, Requirement};
 pub use session_rules::{BeforeEnforce, LeftBehind};
 pub use shipping::{MAX_ADDRESS, MAX_RECEIPT_KEYS, Ship, ShipApi, WhenFull};
 pub use sources::Holds;
+pub use stack::MAX_FEEDS;
 pub use table::MAX_LIST;
 pub(crate) use write::grant as written_grant;
 
@@ -77,6 +79,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// Where records are shipped to. Kept as data: the shipper reads it.
     pub ship: Ship,
+    /// Whose signed documents are taken; nobody's where it is absent.
+    pub stack: Option<document::Checked>,
     /// SHA-256 of the canonical merged form ([`Config::to_toml`]), in lower-case hex: equal for equal settings, however
     /// they were spread over files.
     pub digest: String,

@@ -40,8 +40,8 @@ pub use names::{
 };
 pub use roster::{ApproveWith, Approver, Feeder, IamUser, LoginWith, Member, Roster, Rule};
 pub use settings::{
-    Checked, LocalPerson, MAX_DENY_KEYS, MAX_ROSTER_KEYS, Place, RosterKey, RosterTrust, Settings, SettingsError,
-    WhenSilent,
+    Checked, DEFAULT_MAX_SILENCE, LocalPerson, MAX_DENY_KEYS, MAX_ROSTER_KEYS, Place, RosterKey, RosterTrust, Settings,
+    SettingsError, WhenSilent,
 };
 pub use signature::{Device, Invalid, Valid};
 pub use signers::{Signer, Who, different_people};

@@ -6,6 +6,7 @@ use std::{
 };
 
 use record::{Fingerprint, Host, Person, Stack};
+use serde::Deserialize;
 
 use crate::{AccountName, Key, MAX_SIGNATURES, Organization, Unfit, roster::same_person};
 
@@ -14,20 +15,31 @@ pub const MAX_ROSTER_KEYS: usize = 64;
 /// The most fingerprints in `deny_keys`.
 pub const MAX_DENY_KEYS: usize = 10_000;
 
+/// How long the feed may be silent unless the configuration says otherwise.
+pub const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
+
 /// `[stack]`, as it stands in the configuration. [`Settings::check`] makes it usable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Server and client read it as it is; what a host has besides, they do not take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Whose documents are taken.
     pub organization: Organization,
-    /// Where documents come from. The shipper reads it; nothing here depends on it.
+    /// Where a host's documents come from. The shipper reads it; nothing here depends on it.
+    #[serde(skip)]
     pub feeds: Vec<String>,
     /// Keys that sign nothing any more, whatever the roster says.
+    #[serde(default)]
     pub deny_keys: BTreeSet<Fingerprint>,
     /// Whether approvers may approve with keys that are in no security device, which a forwarded agent could use.
+    #[serde(default)]
     pub plain_approvers: bool,
-    /// For how long the feed may be silent.
+    /// For how long a host's feed may be silent.
+    #[serde(skip, default = "max_silence")]
     pub max_silence: Duration,
-    /// What becomes of grants from documents then.
+    /// What becomes of a host's grants from documents then.
+    #[serde(skip)]
     pub when_silent: WhenSilent,
     /// `[stack.roster]`
     pub roster: RosterTrust,
@@ -43,21 +55,35 @@ pub enum WhenSilent {
     End,
 }
 
+fn max_silence() -> Duration {
+    DEFAULT_MAX_SILENCE
+}
+
 /// `[stack.roster]`: whose word on the roster counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RosterTrust {
     /// How many different people have to sign a roster.
+    #[serde(default = "one")]
     pub threshold: u64,
     /// The lowest version that is taken.
+    #[serde(default)]
     pub min_version: u64,
     /// Keys whose rosters may differ in people of their own source alone.
+    #[serde(default)]
     pub automatic: Vec<Key>,
     /// `[[stack.roster.key]]`
+    #[serde(rename = "key")]
     pub keys: Vec<RosterKey>,
 }
 
+fn one() -> u64 {
+    1
+}
+
 /// One `[[stack.roster.key]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RosterKey {
     /// Whose it is.
     pub person: Person,
@@ -195,4 +221,29 @@ pub struct LocalPerson {
     pub keys: BTreeSet<Key>,
     /// The accounts that they may be given.
     pub accounts: BTreeSet<AccountName>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+
+    #[test]
+    fn server_and_client_read_the_table_that_hosts_have_too() {
+        let read = |text: &str| toml::from_str::<Settings>(text).map_err(|error| error.to_string());
+        let least = format!("organization = \"acme\"\n[[roster.key]]\nperson = \"ceo\"\nkey = \"{KEY}\"\n");
+        let settings = read(&least).expect("good").check().expect("it can be met");
+        assert_eq!((settings.threshold(), settings.plain_approvers), (1, false));
+        assert_eq!(settings.max_silence, DEFAULT_MAX_SILENCE);
+        for (bad, why) in [
+            (least.replace("organization", "organisation"), "organisation"),
+            (least.replace("[[roster.key]]", "feeds = []\n[[roster.key]]"), "feeds"),
+            (least.replace("person", "persons"), "persons"),
+            (least.replace("ssh-ed25519", "ssh-dss"), "ssh-dss"),
+            (format!("threshold = 1\n{least}"), "threshold"),
+        ] {
+            assert!(read(&bad).is_err_and(|error| error.contains(why)), "{why}");
+        }
+    }
 }

@@ -50,7 +50,7 @@ artifact_types! {
     ClockStepped => "clock.stepped",
     /// Somebody was granted access.
     GrantCreated => "grant.created",
-    /// That leave ended.
+    /// A grant ended.
     GrantEnded => "grant.ended",
     /// Every grant and granted session was ended.
     Lockdown => "lockdown",
@@ -80,6 +80,10 @@ artifact_types! {
     SweepAttested => "sweep.attested",
     /// Somebody logged in to an exempt account.
     EmergencyLogin => "emergency.login",
+    /// A signed document is in force.
+    DocumentAccepted => "document.accepted",
+    /// A signed document was refused.
+    DocumentRefused => "document.refused",
 }
 
 impl fmt::Display for ArtifactType {

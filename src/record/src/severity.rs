@@ -31,6 +31,7 @@ impl Severity {
             | ArtifactType::SessionRefused
             | ArtifactType::SessionTerminated
             | ArtifactType::LoginFailed
+            | ArtifactType::DocumentRefused
             | ArtifactType::SshdChanged
             | ArtifactType::ClockStepped
             | ArtifactType::KeyRotated
@@ -44,6 +45,7 @@ impl Severity {
             | ArtifactType::GrantCreated
             | ArtifactType::GrantEnded
             | ArtifactType::Lockdown
+            | ArtifactType::DocumentAccepted
             | ArtifactType::SessionOpened
             | ArtifactType::SessionClosed => Self::Notice,
             ArtifactType::LedgerSegment | ArtifactType::SweepAttested => Self::Info,

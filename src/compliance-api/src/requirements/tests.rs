@@ -32,7 +32,7 @@ fn an_applications_authentication_log_satisfies_exactly_what_the_seed_says() {
 }
 
 /// The table of types and the Security Rule, written a second time: type, satisfies, supports.
-const HIPAA: [(&str, &[&str], &[&str]); 25] = [
+const HIPAA: [(&str, &[&str], &[&str]); 27] = [
     ("app.authentication", &["312(a)(1)", "312(a)(2)(i)", "312(d)"], &["308(a)(5)(ii)(C)", "312(b)"]),
     ("session.opened", &["312(a)(2)(i)", "312(d)"], &["312(a)(1)", "312(b)"]),
     ("session.closed", &[], &["312(b)", "308(a)(3)(ii)(C)"]),
@@ -45,6 +45,8 @@ const HIPAA: [(&str, &[&str], &[&str]); 25] = [
     ("key.removed", &[], &["308(a)(6)(ii)", "312(a)(1)"]),
     ("sweep.attested", &[], &["312(a)(1)", "308(a)(8)", "308(a)(1)(ii)(B)", "312(e)(2)(ii)"]),
     ("emergency.login", &[], &["312(a)(2)(ii)", "308(a)(7)(ii)(C)"]),
+    ("document.accepted", &[], &["308(a)(4)(ii)(B)", "308(a)(4)(ii)(C)", "312(b)"]),
+    ("document.refused", &[], &["308(a)(1)(ii)(D)", "312(a)(1)", "312(b)"]),
     ("config.loaded", &[], WORKINGS),
     ("config.refused", &[], WORKINGS),
     ("mode.changed", &[], WORKINGS),

@@ -58,6 +58,13 @@ pub enum Origin {
         /// The line it begins at, from 1.
         line: Option<u64>,
     },
+    /// Approvers signed a document.
+    Document {
+        /// Its id.
+        document: String,
+        /// Who.
+        approvers: Vec<Person>,
+    },
 }
 
 /// How a grant ended.

@@ -76,6 +76,7 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
     let warn_before = within("warn_before", &settings.warn_before, DEFAULT_WARNING, Duration::ZERO, MAX_WARNING, p);
     let ledger = ledger(&settings, p);
     let api = ship_api(&settings, scope, p);
+    let stack = settings.documents.judge(matches!(scope, Scope::Whole) && !p.some_file_is_missing(), api.as_ref(), p);
     let people = people(settings.people, &accounts, p);
     let rendered = rendered(settings.grants, &people, &accounts, &grants, scope, p);
     let mut config = Config {
@@ -101,6 +102,7 @@ pub(super) fn judge(settings: Settings, scope: &Scope<'_>, mut problems: Problem
         rendered,
         ledger,
         ship: Ship { syslog: settings.syslog.map(|s| s.value), api },
+        stack,
         digest: String::new(),
     };
     config.digest = Sha256::digest(config.to_toml()).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -14,6 +14,7 @@ use super::{
     place::{Located, Place, Source},
     requirement::requirement,
     session_rules, shipping,
+    stack::StackTable,
     table::{Table, parse},
 };
 use control::Cidr;
@@ -51,6 +52,7 @@ pub(super) struct Settings {
     pub(super) ca_file: Option<Located<String>>,
     pub(super) client_certificate: Option<Located<String>>,
     pub(super) receipt_keys: Option<Located<Vec<Located<PublicKey>>>>,
+    pub(super) documents: StackTable,
     pub(super) people: Vec<PersonTable>,
     pub(super) grants: Vec<GrantTable>,
     /// Every key that was asked for, with its heading: what this code accepts.
@@ -99,6 +101,10 @@ impl Settings {
         }
         self.ledger(top.table("ledger", "[ledger]", problems), problems);
         self.ship(top.table("ship", "[ship]", problems), problems);
+        if let Some(table) = top.table("stack", "[stack]", problems) {
+            let known = self.documents.add(table, problems);
+            known.into_iter().for_each(|known| self.knows(known));
+        }
         self.end(top, problems);
     }
 
@@ -241,7 +247,10 @@ impl Settings {
     }
 
     fn end(&mut self, table: Table<'_>, problems: &mut Problems) {
-        let known = table.end(problems);
+        self.knows(table.end(problems));
+    }
+
+    fn knows(&mut self, known: (&'static str, Vec<&'static str>)) {
         if !self.known.contains(&known) {
             self.known.push(known);
         }
@@ -249,13 +258,13 @@ impl Settings {
 }
 
 /// A later file's setting replaces an earlier one's.
-fn put<T>(slot: &mut Option<Located<T>>, found: Option<Located<T>>) {
+pub(super) fn put<T>(slot: &mut Option<Located<T>>, found: Option<Located<T>>) {
     if found.is_some() {
         *slot = found;
     }
 }
 
-fn required<'t>(
+pub(super) fn required<'t>(
     table: &mut Table<'t>,
     key: &'static str,
     example: &str,
@@ -268,7 +277,7 @@ fn required<'t>(
 }
 
 /// One text through its parser; a refusal becomes a problem at its place.
-fn word<'t, T, E: std::fmt::Display>(
+pub(super) fn word<'t, T, E: std::fmt::Display>(
     found: Option<Located<&'t str>>,
     read: impl FnOnce(&'t str) -> Result<T, E>,
     problems: &mut Problems,
@@ -283,7 +292,7 @@ fn word<'t, T, E: std::fmt::Display>(
     }
 }
 
-fn words<'t, T, E: std::fmt::Display>(
+pub(super) fn words<'t, T, E: std::fmt::Display>(
     found: Vec<Located<&'t str>>,
     read: impl Fn(&'t str) -> Result<T, E>,
     problems: &mut Problems,

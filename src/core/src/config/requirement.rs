@@ -77,6 +77,17 @@ pub struct Demand {
 }
 
 impl Demand {
+    /// What a rule of a roster asks for.
+    #[must_use]
+    pub fn of(with: document::LoginWith) -> Self {
+        Self::default().with(match with {
+            document::LoginWith::Key => Requirement::Key,
+            document::LoginWith::SecondMethod => Requirement::SecondMethod,
+            document::LoginWith::Hardware => Requirement::Hardware,
+            document::LoginWith::HardwarePin => Requirement::HardwarePin,
+        })
+    }
+
     fn with(self, requirement: Requirement) -> Self {
         match requirement {
             Requirement::Key => self,

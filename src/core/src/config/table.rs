@@ -76,6 +76,16 @@ impl<'t> Table<'t> {
         }
     }
 
+    pub(super) fn integer(&mut self, key: &'static str, problems: &mut Problems) -> Option<Located<u64>> {
+        const WANTED: &str = "a whole number, without quotes";
+        let (value, place) = self.find(key)?;
+        let read = value.as_integer().and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
+        match read {
+            Some(value) => Some(Located { value, place }),
+            None => wrong_type(key, value, &place, WANTED, problems),
+        }
+    }
+
     pub(super) fn strings(
         &mut self,
         key: &'static str,

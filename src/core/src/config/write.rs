@@ -9,6 +9,7 @@ use ssh_key::PublicKey;
 
 use super::{
     Config, HostName, PersonEntry, RenderedGrant, Require, ShipApi, requirement::EVERY_ACCOUNT, shipping::written_size,
+    stack::when_silent_word,
 };
 
 /// Every setting with its value in force, people by name, grants in the order of the files; no comments, no places.
@@ -63,6 +64,9 @@ pub(super) fn config(config: &Config) -> String {
     if let Some(api) = &config.ship.api {
         ship_api(&mut out, api);
     }
+    if let Some(settings) = &config.stack {
+        stack(&mut out, settings);
+    }
     for (name, entry) in &config.people {
         person(&mut out, name.as_str(), entry);
     }
@@ -84,6 +88,26 @@ fn ship_api(out: &mut String, api: &ShipApi) {
     if !api.receipt_keys.is_empty() {
         let written = |key: &PublicKey| key.to_openssh().expect("a key that was read can be written");
         key(out, "receipt_keys", list(api.receipt_keys.iter().map(written)));
+    }
+}
+
+fn stack(out: &mut String, settings: &document::Settings) {
+    section(out, "[stack]");
+    key(out, "organization", text(&settings.organization.to_string()));
+    key(out, "feeds", list(settings.feeds.iter()));
+    key(out, "deny_keys", list(settings.deny_keys.iter()));
+    key(out, "plain_approvers", settings.plain_approvers);
+    key(out, "max_silence", length(settings.max_silence));
+    key(out, "when_silent", text(when_silent_word(settings.when_silent)));
+    section(out, "[stack.roster]");
+    let roster = &settings.roster;
+    key(out, "threshold", roster.threshold);
+    key(out, "min_version", roster.min_version);
+    key(out, "automatic", list(roster.automatic.iter()));
+    for entry in &roster.keys {
+        section(out, "[[stack.roster.key]]");
+        key(out, "person", text(entry.person.as_str()));
+        key(out, "key", text(entry.key.as_str()));
     }
 }
 

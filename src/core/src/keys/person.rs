@@ -3,6 +3,7 @@
 //! It must never let through an option, a second line, or a key that stands for other keys.
 
 use record::Fingerprint;
+use serde::{Deserialize, Serialize};
 
 use super::{
     key::Key,
@@ -24,8 +25,22 @@ const TYPES: &str = "ssh-ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecds
                      sk-ssh-ed25519@openssh.com or sk-ecdsa-sha2-nistp256@openssh.com";
 
 /// A public key that belongs to one person. Two are equal when their numbers are; comments do not count.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PersonKey(Key);
+
+impl TryFrom<String> for PersonKey {
+    type Error = KeyError;
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<PersonKey> for String {
+    fn from(key: PersonKey) -> Self {
+        format!("{} {}", key.algorithm(), key.base64())
+    }
+}
 
 /// Why a text is no key for a person, and what would be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

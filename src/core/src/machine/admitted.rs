@@ -5,13 +5,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use control::{AllowedAnswer, Answer};
-use record::{Account, Person};
+use record::Account;
 
 use super::{
     Core, Effect, Token,
     jobs::{Job, Kind},
 };
-use crate::{config::Demand, keys::person::PersonKey, policy::time::Now};
+use crate::{
+    config::Demand,
+    keys::person::PersonKey,
+    policy::{grant::Grant, time::Now},
+};
 
 /// How long an answer waits for what sshd says.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,7 +58,10 @@ impl Admissions {
 impl Core {
     /// Answers `allow`, which was asked for at that moment of the boot clock, with what sshd says of the account.
     pub(super) fn answer_allowed(&mut self, answer: AllowedAnswer, token: Token, at: Duration, now: Now) {
-        let granted = self.granted_to(&answer.grant.person, &answer.grant.account, String::new());
+        let Some(grant) = self.grants.get(&answer.grant.id) else {
+            return self.push(Effect::Answer(token, Ok(Answer::Allow(Box::new(answer)))));
+        };
+        let granted = self.granted_to(grant, String::new());
         let until = (now.boot + PATIENCE).min((at + IN_ALL).max(now.boot));
         self.admissions.0.insert(token, Waiting { answer, until });
         self.start_job(Kind::Admission, Job::AskSshd(token, Box::new(granted)), now);
@@ -83,14 +90,17 @@ impl Core {
         let active = self.grants.open_ones().filter(|grant| grant.is_active(now));
         let granted = active.map(|grant| {
             let title = format!("{}'s grant {} on {}", grant.person, grant.id, grant.account);
-            self.granted_to(&grant.person, &grant.account, title)
+            self.granted_to(grant, title)
         });
         granted.collect()
     }
 
-    fn granted_to(&self, person: &Person, account: &Account, title: String) -> Granted {
-        let demand = self.required_of(account);
-        let keys = self.keys_of(person).iter().filter(|key| demand.takes(key)).cloned().collect();
-        Granted { title, account: account.clone(), keys, demand, unfit: self.unfit(person, account) }
+    fn granted_to(&self, grant: &Grant, title: String) -> Granted {
+        let demand = self.required_of(&grant.account).and(grant.demand());
+        let keys: Vec<PersonKey> = self.keys_of(grant).iter().filter(|key| demand.takes(key)).cloned().collect();
+        let unfit = keys
+            .is_empty()
+            .then(|| format!("{} has no key that opens {}, which requires {demand}", grant.person, grant.account));
+        Granted { title, account: grant.account.clone(), keys, demand, unfit }
     }
 }

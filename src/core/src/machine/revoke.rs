@@ -82,7 +82,7 @@ impl Core {
                 Origin::Config { place, .. } => Some(format!(
                     "{id} is rendered by {place}: it stays ended until its content changes; remove it there for good"
                 )),
-                Origin::Operator { .. } => None,
+                Origin::Operator { .. } | Origin::Document(_) => None,
             })
             .collect()
     }

@@ -178,12 +178,16 @@ impl Core {
     /// Whether the file of the grant's account has room for its keys too, beside those of all grants that are open.
     pub(super) fn has_store_room(&self, grant: &Grant) -> bool {
         let same = self.grants.open_ones().filter(|open| open.account == grant.account && open.id != grant.id);
-        let bytes: usize = same.chain([grant]).map(|g| policy::store::most_bytes(g, self.keys_of(&g.person))).sum();
+        let bytes: usize = same.chain([grant]).map(|g| policy::store::most_bytes(g, self.keys_of(g))).sum();
         bytes <= MAX_STORE_FILE
     }
 
-    pub(super) fn keys_of(&self, person: &Person) -> &[PersonKey] {
-        self.config.people.get(person).map_or(&[][..], |entry| entry.keys.as_slice())
+    /// The keys that a grant is for: those that were approved with it, or its person's by the configuration.
+    pub(super) fn keys_of<'a>(&'a self, grant: &'a Grant) -> &'a [PersonKey] {
+        match grant.origin.document() {
+            Some(from) => &from.keys,
+            None => self.config.people.get(&grant.person).map_or(&[], |entry| entry.keys.as_slice()),
+        }
     }
 
     /// What the store has to hold now, in enforce.
@@ -193,7 +197,7 @@ impl Core {
     }
 
     fn wanted_of<'a>(&'a self, grants: impl Iterator<Item = &'a Grant>, now: Now) -> Wanted {
-        let keys_of = |person: &Person| self.keys_of(person);
+        let keys_of = |grant: &'a Grant| self.keys_of(grant);
         let holders = self.holders();
         let rules = |account: &Account| Rules {
             may_forward_agents: match self.config.accounts.agent_forwarding {

@@ -27,6 +27,9 @@ pub fn grant_view(grant: &Grant, now: Now) -> GrantView {
             let (file, line) = file_and_line(place);
             OriginView::Config { file: file.to_owned(), line }
         }
+        Origin::Document(from) => {
+            OriginView::Document { document: from.document.to_string(), approvers: from.approvers.clone() }
+        }
     };
     GrantView {
         id: grant.id.clone(),

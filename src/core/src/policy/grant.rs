@@ -2,14 +2,16 @@
 //!
 //! Its end is a [`Deadline`], judged by two clocks at once.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use control::Cidr;
+use document::LoginWith;
 use jiff::Timestamp;
-use record::{Account, Actor, GrantId, Person};
+use record::{Account, Actor, Fingerprint, GrantId, Person};
 use serde::{Deserialize, Serialize};
 
 use super::time::{Deadline, Now};
+use crate::{config::Demand, keys::person::PersonKey};
 
 /// On whose word a grant stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,26 @@ pub enum Origin {
         /// SHA-256 of its terms: a rendered grant that was revoked stays so until its content changes.
         content: String,
     },
+    /// A document that approvers have signed.
+    Document(Box<FromDocument>),
+}
+
+/// What a grant has of the document that it came by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FromDocument {
+    /// Its id.
+    pub document: document::Id,
+    /// Who approved it, and counted.
+    pub approvers: Vec<Person>,
+    /// The keys that it opens for: those that were approved and are still the person's.
+    pub keys: Vec<PersonKey>,
+    /// With what the person has to log in: each of these.
+    pub login_with: BTreeSet<LoginWith>,
+    /// Lockdowns that do not end it.
+    pub after: BTreeSet<document::Id>,
+    /// When it was issued, by its signers' clock.
+    pub issued_at: document::Moment,
 }
 
 impl Origin {
@@ -35,7 +57,16 @@ impl Origin {
     pub fn content(&self) -> Option<&str> {
         match self {
             Self::Config { content, .. } => Some(content),
-            Self::Operator { .. } => None,
+            Self::Operator { .. } | Self::Document(_) => None,
+        }
+    }
+
+    /// The document that it came by.
+    #[must_use]
+    pub fn document(&self) -> Option<&FromDocument> {
+        match self {
+            Self::Document(from) => Some(from),
+            Self::Operator { .. } | Self::Config { .. } => None,
         }
     }
 }
@@ -84,7 +115,7 @@ pub struct End {
     pub recorded: bool,
 }
 
-/// Leave for one person to log in to one account with their keys, until a moment.
+/// Permission for one person to log in to one account with their keys, until a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Its id.
@@ -145,6 +176,19 @@ impl Grant {
     #[must_use]
     pub fn is_active(&self, now: Now) -> bool {
         self.standing(now) == Standing::Active
+    }
+
+    /// Whether a key of its person's opens it. Only approved keys open a grant from a document.
+    #[must_use]
+    pub fn opens_for(&self, key: &Fingerprint) -> bool {
+        self.origin.document().is_none_or(|from| from.keys.iter().any(|own| own.fingerprint() == *key))
+    }
+
+    /// What it asks for beside what its account requires.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        let login_with = self.origin.document().into_iter().flat_map(|from| &from.login_with);
+        login_with.fold(Demand::default(), |demand, with| demand.and(Demand::of(*with)))
     }
 
     /// Whether it has not ended: its time may be over all the same, until a pass has ended it.

@@ -41,6 +41,8 @@ pub enum Refused {
     UnknownKey(Fingerprint),
     /// The key's person has no active grant on the account.
     NoGrantForPerson(Person, Fingerprint),
+    /// The person's grants on the account are for other keys of theirs.
+    OtherKey(Person, Fingerprint),
     /// The account requires a key in a security device, and this is none.
     NotHardware(Person, Fingerprint, Demand),
     /// The account requires keyboard-interactive beside the key, and sshd did not ask for it.
@@ -74,6 +76,7 @@ impl Refused {
         match self {
             Self::UnknownKey(key)
             | Self::NoGrantForPerson(_, key)
+            | Self::OtherKey(_, key)
             | Self::NotHardware(_, key, _)
             | Self::NoSecondMethod(_, key)
             | Self::OtherAddress(_, key)
@@ -88,6 +91,7 @@ impl Refused {
     pub fn person(&self) -> Option<&Person> {
         match self {
             Self::NoGrantForPerson(person, _)
+            | Self::OtherKey(person, _)
             | Self::NotHardware(person, ..)
             | Self::NoSecondMethod(person, _)
             | Self::OtherAddress(person, _)
@@ -107,6 +111,7 @@ impl Refused {
             Self::NotOnePlainKey(_) => "not_one_plain_key",
             Self::UnknownKey(_) => "unknown_key",
             Self::NoGrantForPerson(..) => "no_grant_for_person",
+            Self::OtherKey(..) => "other_key",
             Self::NotHardware(..) => "not_hardware",
             Self::NoSecondMethod(..) => "no_second_method",
             Self::OtherAddress(..) => "other_address",
@@ -122,13 +127,16 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoGrantOnAccount => write!(f, "nobody has an active grant on this account"),
-            Self::UnknownAccount => write!(f, "this account does not stand in /etc/passwd"),
+            Self::UnknownAccount => write!(f, "this account is not in /etc/passwd"),
             Self::SharedUserId(other) => {
                 write!(f, "this account has the user id of {other}, and so its powers and files")
             }
             Self::NotOnePlainKey(why) => write!(f, "{why}"),
             Self::UnknownKey(key) => write!(f, "the key {key} belongs to nobody whom the configuration names"),
             Self::NoGrantForPerson(person, _) => write!(f, "{person} has no active grant on this account"),
+            Self::OtherKey(person, _) => {
+                write!(f, "{person}'s grant on this account was approved for other keys of theirs than this one")
+            }
             Self::NotHardware(person, _, demand) => {
                 write!(f, "this account requires {demand}, and {person}'s key is none")
             }
@@ -218,15 +226,26 @@ pub fn judge_session<'a>(
     if theirs.is_empty() {
         return Err(Refused::NoGrantForPerson(person, fingerprint));
     }
-    if attempt.demand.hardware && !plain.iter().all(Key::is_hardware) {
-        return Err(Refused::NotHardware(person, fingerprint, attempt.demand));
-    }
-    if attempt.demand.second_method && !said.has_second_method() {
-        return Err(Refused::NoSecondMethod(person, fingerprint));
-    }
-    match theirs.into_iter().filter(|grant| holds_from(grant, attempt.address)).max_by_key(|grant| grant.ends.wall) {
+    let for_key = theirs.into_iter().filter(|grant| keys.iter().all(|key| grant.opens_for(key)));
+    // Each may ask for more than the account does.
+    let met = |grant: &'a Grant| -> Result<&'a Grant, Refused> {
+        let demand = attempt.demand.and(grant.demand());
+        if demand.hardware && !plain.iter().all(Key::is_hardware) {
+            return Err(Refused::NotHardware(person.clone(), fingerprint.clone(), demand));
+        }
+        if demand.second_method && !said.has_second_method() {
+            return Err(Refused::NoSecondMethod(person.clone(), fingerprint.clone()));
+        }
+        if holds_from(grant, attempt.address) {
+            Ok(grant)
+        } else {
+            Err(Refused::OtherAddress(person.clone(), fingerprint.clone()))
+        }
+    };
+    let (holding, unmet): (Vec<_>, Vec<_>) = for_key.map(met).partition(Result::is_ok);
+    match holding.into_iter().flatten().max_by_key(|grant| grant.ends.wall) {
         Some(grant) => Ok(Admitted { grant: grant.id.clone(), person, fingerprint }),
-        None => Err(Refused::OtherAddress(person, fingerprint)),
+        None => Err(unmet.into_iter().find_map(Result::err).unwrap_or(Refused::OtherKey(person, fingerprint))),
     }
 }
 

@@ -66,8 +66,8 @@ pub fn judge(standing: &Standing, grant: Option<&Grant>, people: &BTreeMap<Finge
     if !grant.is_active(now) {
         return Verdict::End("its grant's time is over".to_owned());
     }
-    if people.get(fingerprint) != Some(person) {
-        return Verdict::End(format!("the configuration no longer says that this key is {person}'s"));
+    if people.get(fingerprint) != Some(person) || !grant.opens_for(fingerprint) {
+        return Verdict::End(format!("neither configuration nor roster says any more that this key is {person}'s"));
     }
     Verdict::Keep
 }
@@ -116,8 +116,8 @@ mod tests {
             (None, people("frank"), now(), "is not known any more"),
             (Some(ended(good.clone(), EndCause::Revoked, true)), people("frank"), now(), "its grant ended: over"),
             (Some(good.clone()), people("frank"), later(3_600), "time is over"),
-            (Some(good.clone()), people("grace"), now(), "no longer says that this key is frank's"),
-            (Some(good.clone()), other_key, now(), "no longer says that this key is frank's"),
+            (Some(good.clone()), people("grace"), now(), "says any more that this key is frank's"),
+            (Some(good.clone()), other_key, now(), "says any more that this key is frank's"),
         ] {
             let verdict = judge(&granted, grant.as_ref(), &people, now);
             assert!(matches!(&verdict, Verdict::End(reason) if reason.contains(why)), "{why}: {verdict:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Account, GrantId, Person};
+use record::{Account, GrantId};
 
 use super::{grant::Grant, time::Now};
 use crate::config::Demand;
@@ -62,7 +62,7 @@ pub struct Wanted {
 #[must_use]
 pub fn wanted<'a>(
     grants: impl IntoIterator<Item = &'a Grant>,
-    keys_of: impl Fn(&Person) -> &'a [PersonKey],
+    keys_of: impl Fn(&'a Grant) -> &'a [PersonKey],
     rules_of: impl Fn(&Account) -> Rules,
     style: &ExpiryStyle,
     now: Now,
@@ -70,8 +70,9 @@ pub fn wanted<'a>(
     let mut wanted = Wanted::default();
     for grant in grants.into_iter().filter(|grant| grant.is_active(now)) {
         let rules = rules_of(&grant.account);
+        let rules = Rules { demand: rules.demand.and(grant.demand()), ..rules };
         let more = rules.options();
-        for key in keys_of(&grant.person).iter().filter(|key| rules.demand.takes(key)) {
+        for key in keys_of(grant).iter().filter(|key| rules.demand.takes(key)) {
             let line = store_line(key, grant.ends.wall, &more, &grant.from, &grant.person, &grant.id, style);
             let file = wanted.files.entry(grant.account.clone()).or_default();
             if file.len() + line.len() < MAX_STORE_FILE {
@@ -111,14 +112,14 @@ mod tests {
         grace: &'a [PersonKey],
         now: Now,
     ) -> BTreeMap<String, String> {
-        let keys_of = |person: &Person| if person.as_str() == "frank" { frank } else { grace };
+        let keys_of = |grant: &Grant| if grant.person.as_str() == "frank" { frank } else { grace };
         stored_by(Demand::default(), grants, keys_of, now)
     }
 
     fn stored_by<'a>(
         demand: Demand,
         grants: &'a [Grant],
-        keys_of: impl Fn(&Person) -> &'a [PersonKey],
+        keys_of: impl Fn(&'a Grant) -> &'a [PersonKey],
         now: Now,
     ) -> BTreeMap<String, String> {
         let rules = |account: &Account| Rules { may_forward_agents: account.as_str() != SHARED, demand };
@@ -158,7 +159,8 @@ mod tests {
         let (all, plain) = (keys(&[ED25519, SK_ED25519, P256, SK_P256, RSA]), keys(&[ED25519]));
         let grants = [grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu")];
         let of = |demand: Demand| {
-            let keys_of = |person: &Person| if person.as_str() == "frank" { all.as_slice() } else { plain.as_slice() };
+            let keys_of =
+                |grant: &Grant| if grant.person.as_str() == "frank" { all.as_slice() } else { plain.as_slice() };
             stored_by(demand, &grants, keys_of, now()).remove("ubuntu").unwrap_or_default()
         };
         let (none, touched) = (Demand::default(), Demand { hardware: true, ..Demand::default() });

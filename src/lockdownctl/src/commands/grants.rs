@@ -2,7 +2,7 @@
 
 use control::{Answer, GrantState, GrantView, GrantsAnswer, Origin, Request};
 use jiff::Timestamp;
-use record::Actor;
+use record::{Actor, Person};
 
 use super::{Context, known_person, left_off};
 use crate::{
@@ -105,6 +105,7 @@ fn origin(origin: &Origin) -> String {
         Origin::Config { file, line: Some(line) } => format!("{file}:{line}"),
         Origin::Config { file, line: None } => file.clone(),
         Origin::Operator(actor) => who(actor),
+        Origin::Document { approvers, .. } => approvers.iter().map(Person::as_str).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -36,5 +36,7 @@ pub fn message_id(kind: ArtifactType) -> &'static str {
         ArtifactType::SshdChanged => "4e7cd585efb8400ae8806736efd75ca9",
         ArtifactType::SweepAttested => "d1f51d3ee1092f8e4bd2c17df862eea8",
         ArtifactType::EmergencyLogin => "41cfe46999919f01d8ad369cfeff1007",
+        ArtifactType::DocumentAccepted => "f3cd382ea319eb4964c494fc11ebebfc",
+        ArtifactType::DocumentRefused => "02aa04db128076fc501900e4bfc1f62b",
     }
 }

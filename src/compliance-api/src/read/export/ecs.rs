@@ -54,6 +54,8 @@ pub(super) fn of_host(kind: ArtifactType) -> Class {
         T::ShipDropped => class("event", &[], &["error", "deletion"], "failure"),
         T::SweepAttested => class("state", &["host"], &["info"], "success"),
         T::EmergencyLogin => class("alert", &["authentication", "session"], &["start"], "success"),
+        T::DocumentAccepted => class("event", &["iam"], &["admin", "change"], "success"),
+        T::DocumentRefused => class("event", &["iam"], &["admin", "change"], "failure"),
     }
 }
 

@@ -45,10 +45,10 @@ pub(super) fn of_host(kind: ArtifactType) -> Class {
         // Create, read, update, delete, other.
         T::LedgerOpened | T::LedgerSegment | T::QuarantineRestored => class(API_ACTIVITY, 1, 1),
         T::SweepAttested => class(API_ACTIVITY, 2, 1),
-        T::KeyRotated | T::ConfigLoaded | T::ModeChanged | T::ClockStepped | T::SshdChanged => {
+        T::KeyRotated | T::ConfigLoaded | T::ModeChanged | T::ClockStepped | T::SshdChanged | T::DocumentAccepted => {
             class(API_ACTIVITY, 3, 1)
         }
-        T::ConfigRefused => class(API_ACTIVITY, 3, 2),
+        T::ConfigRefused | T::DocumentRefused => class(API_ACTIVITY, 3, 2),
         T::LedgerPruned | T::Lockdown | T::KeyRemoved => class(API_ACTIVITY, 4, 1),
         T::RemovalFailed => class(API_ACTIVITY, 4, 2),
         T::DaemonStarted | T::DaemonStopped => class(API_ACTIVITY, 99, 1),

@@ -45,6 +45,8 @@ const TABLE: &str = "
     sshd.changed        event configuration                 change        success 6003  3 1
     sweep.attested      state host                          info          success 6003  2 1
     emergency.login     alert authentication,session        start         success 3002  1 1
+    document.accepted   event iam                           admin,change  success 6003  3 1
+    document.refused    event iam                           admin,change  failure 6003  3 2
     server.started      event process                       start         success 6003 99 1
     server.stopped      event process                       end           success 6003 99 1
     server.checkpoint   state -                             info          success 6003  2 1

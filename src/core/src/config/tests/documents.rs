@@ -13,11 +13,12 @@ fn accepted() -> BTreeSet<String> {
     problems.or(()).expect("the example is good");
     let sections = [
         "host", "schedule", "grants", "accounts", "require", "sshd", "sessions", "person", "grant", "ledger", "ship",
-        "syslog", "api",
+        "syslog", "api", "stack", "roster", "key",
     ];
     let keys = settings.known.into_iter().flat_map(|(heading, keys)| keys.into_iter().map(move |key| (heading, key)));
-    let keys =
-        keys.filter(|(heading, key)| !(["", "[ship]", "[accounts]"].contains(heading) && sections.contains(key)));
+    let keys = keys.filter(|(heading, key)| {
+        !(["", "[ship]", "[accounts]", "[stack]", "[stack.roster]"].contains(heading) && sections.contains(key))
+    });
     // Its keys are accounts.
     let require = "[accounts.require] \"*\"".to_owned();
     keys.map(|(heading, key)| format!("{heading} {key}")).chain([require]).collect()
@@ -58,7 +59,12 @@ fn the_example_loads_and_says_what_the_plan_says() {
 
 #[test]
 fn every_default_that_the_example_names_is_the_one_in_force() {
-    let mut text = "mode = \"observe\"\n".to_owned();
+    // What has to be set.
+    let least = format!(
+        "mode = \"observe\"\nstack.organization = \"acme\"\nstack.roster.key = [{{ person = \"ceo\", key = \"{}\" }}]\n",
+        crate::keys::test_keys::ED25519
+    );
+    let mut text = least.clone();
     for (key, comment) in documented() {
         let default = comment.lines().find_map(|line| line.strip_prefix("Default: "));
         let default = default.unwrap_or_else(|| unreachable!("{key} does not name its default"));
@@ -68,7 +74,7 @@ fn every_default_that_the_example_names_is_the_one_in_force() {
         }
     }
     let defaults = Config::parse(&[("defaults.toml", &text)]).expect("good");
-    let nothing_set = Config::parse(&[("config.toml", "mode = \"observe\"\n")]).expect("good");
+    let nothing_set = Config::parse(&[("config.toml", &least)]).expect("good");
     assert_eq!(defaults, nothing_set);
     assert!(text.lines().count() > 10, "{text}");
 }

@@ -120,6 +120,7 @@ fn config() -> impl Strategy<Value = Config> {
                 },
                 people,
                 rendered,
+                stack: None,
                 ledger: LedgerConfig {
                     retain: keep.2,
                     max_size: ship.2 << 10,
