@@ -4,7 +4,6 @@
 //! This library knows nothing of the daemon's insides: it decides nothing, keeps nothing and reads no clock.
 
 mod client;
-mod duration;
 pub mod frame;
 pub mod gate;
 mod refusal;
@@ -12,8 +11,7 @@ mod request;
 mod response;
 
 pub use client::{ANSWER_TIMEOUT, Client, ClientError};
-pub use duration::{DurationError, MAX_DURATION, format_duration, parse_duration};
-pub use record::{Cidr, CidrError};
+pub use record::{Cidr, CidrError, DurationError, MAX_DURATION, format_duration, parse_duration};
 pub use refusal::{Exit, Refusal, RefusalCode};
 pub use request::{
     Allow, CheckError, DEFAULT_RECORDS, Enforce, FormerlyExempt, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM,

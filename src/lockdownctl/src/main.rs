@@ -5,15 +5,13 @@ mod ask;
 mod cli;
 mod commands;
 mod complete;
-mod moment;
 mod output;
 mod pager;
-mod paint;
-mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use terminal::{moment, paint, table};
 
 fn main() -> ExitCode {
     complete::for_a_shell();

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use control::{format_duration, parse_duration};
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
+use record::{format_duration, parse_duration};
 
 /// Where zone files stand.
 const ZONES: &str = "/usr/share/zoneinfo";
@@ -28,7 +28,7 @@ fn zone() -> TimeZone {
 ///
 /// # Errors
 /// There is no such zone.
-pub(crate) fn use_local_zone() -> io::Result<()> {
+pub fn use_local_zone() -> io::Result<()> {
     let local = match std::env::var("TZ") {
         Ok(name) => named_zone(&name)?,
         Err(_) => match read_zone(Path::new("/etc/localtime")) {
@@ -62,7 +62,7 @@ fn read_zone(path: &Path) -> io::Result<TimeZone> {
 
 /// When something is to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum At {
+pub enum At {
     /// At this moment.
     Exact(Timestamp),
     /// The next time that a clock shows this.
@@ -71,7 +71,7 @@ pub(crate) enum At {
 
 /// Since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Since {
+pub enum Since {
     /// Since this moment.
     Exact(Timestamp),
     /// The last time that a clock showed this.
@@ -85,7 +85,7 @@ pub(crate) enum Since {
 /// A text that is no moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a time: write it like {like}")]
-pub(crate) struct MomentError {
+pub struct MomentError {
     given: String,
     like: &'static str,
 }
@@ -114,7 +114,8 @@ impl FromStr for At {
 
 impl At {
     /// The moment that is meant at `now`.
-    pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
+    #[must_use]
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Exact(moment) => moment,
             Self::Clock(time) => next(now, time, &zone()),
@@ -142,7 +143,8 @@ impl FromStr for Since {
 
 impl Since {
     /// The moment that is meant at `now`.
-    pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
+    #[must_use]
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Exact(moment) => moment,
             Self::Ago(length) => now.saturating_sub(length).unwrap_or(Timestamp::MIN),
@@ -179,7 +181,8 @@ fn moment(day: civil::Date, time: civil::Time, zone: &TimeZone) -> Option<Timest
 }
 
 /// A moment to the second, with its zone: `2026-12-01 18:00:00 UTC`.
-pub(crate) fn absolute(moment: Timestamp) -> String {
+#[must_use]
+pub fn absolute(moment: Timestamp) -> String {
     absolute_in(moment, zone())
 }
 
@@ -188,7 +191,8 @@ fn absolute_in(moment: Timestamp, zone: TimeZone) -> String {
 }
 
 /// How far off a moment is: `in 1 h 59 min`, `3 d 2 h ago`, `now`.
-pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
+#[must_use]
+pub fn relative(moment: Timestamp, now: Timestamp) -> String {
     let distance = moment.duration_since(now);
     match (distance.unsigned_abs().as_secs(), distance.is_positive()) {
         (0, _) => "now".to_owned(),
@@ -198,7 +202,8 @@ pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
 }
 
 /// Both: `2026-12-01 18:00:00 UTC (in 1 h 59 min)`.
-pub(crate) fn both(moment: Timestamp, now: Timestamp) -> String {
+#[must_use]
+pub fn both(moment: Timestamp, now: Timestamp) -> String {
     format!("{} ({})", absolute(moment), relative(moment, now))
 }
 
@@ -218,7 +223,8 @@ fn length(seconds: u64) -> String {
 }
 
 /// A length as it would be typed: `1h30m`.
-pub(crate) fn typed(length: Duration) -> String {
+#[must_use]
+pub fn typed(length: Duration) -> String {
     format_duration(length)
 }
 

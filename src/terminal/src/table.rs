@@ -3,13 +3,13 @@
 use unicode_width::UnicodeWidthChar;
 
 use crate::{
-    output::plain,
     paint::{Paint, Tone, width},
+    plain,
 };
 
 /// A table under its header. Cells are made safe for a terminal as they come in.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     rows: Vec<(Option<Tone>, Vec<String>)>,
     spare: &'static [&'static str],
     cut: &'static [&'static str],
@@ -21,36 +21,42 @@ const GAP: &str = "  ";
 const LEAST_CELL: usize = 8;
 
 impl Table {
-    pub(crate) fn new(header: &[&str]) -> Self {
+    /// A table of these columns.
+    #[must_use]
+    pub fn new(header: &[&str]) -> Self {
         let header = header.iter().map(|cell| (*cell).to_owned()).collect();
         Self { rows: vec![(Some(Tone::Strong), header)], spare: &[], cut: &[] }
     }
 
     /// The columns that a narrow terminal can do without, the first of them first.
-    pub(crate) fn spare(mut self, columns: &'static [&'static str]) -> Self {
+    #[must_use]
+    pub fn spare(mut self, columns: &'static [&'static str]) -> Self {
         self.spare = columns;
         self
     }
 
     /// The columns whose cells may be cut on a narrow terminal, which each of them then shows.
-    pub(crate) fn cut(mut self, columns: &'static [&'static str]) -> Self {
+    #[must_use]
+    pub fn cut(mut self, columns: &'static [&'static str]) -> Self {
         self.cut = columns;
         self
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    /// A row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.row_in(None, cells);
     }
 
     /// A row that stands out.
-    pub(crate) fn row_in<const N: usize>(&mut self, tone: Option<Tone>, cells: [String; N]) {
+    pub fn row_in<const N: usize>(&mut self, tone: Option<Tone>, cells: [String; N]) {
         self.rows.push((tone, cells.iter().map(|cell| plain(cell)).collect()));
     }
 
     /// The lines, each column as wide as its widest cell, the last one ragged. On a terminal in colour, without what there is no
     /// room for, and then with what may be cut cut; of both it is told. What does not fit all the same has a line for each cell.
     /// What is not for a terminal is whole.
-    pub(crate) fn render_in(&self, paint: Paint) -> String {
+    #[must_use]
+    pub fn render_in(&self, paint: Paint) -> String {
         let names = &self.rows[0].1;
         let widest =
             |column: usize| self.rows.iter().filter_map(|(_, row)| row.get(column)).map(|cell| width(cell)).max();
@@ -141,7 +147,8 @@ fn fitted(cell: &str, columns: usize) -> String {
 
 /// A text that takes no more columns than these, cut where it has to be. Of a path its end is kept, which tells more; of anything
 /// else the beginning.
-pub(crate) fn cut(cell: &str, columns: usize) -> String {
+#[must_use]
+pub fn cut(cell: &str, columns: usize) -> String {
     let room = columns.saturating_sub(1);
     match width(cell) <= columns {
         true => cell.to_owned(),
@@ -165,7 +172,8 @@ fn kept(chars: impl Iterator<Item = char>, room: usize) -> String {
 }
 
 /// What stands for something that is not there.
-pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
+#[must_use]
+pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 

@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthChar;
 
 /// What a piece of text is to the eye.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
     /// In order.
     Good,
     /// Worth a look.
@@ -37,21 +37,22 @@ const LEAST_ROOM: usize = 20;
 
 /// Whether there is colour, and how much room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paint {
+pub struct Paint {
     colour: bool,
     columns: Option<usize>,
 }
 
 impl Paint {
     /// Bare text.
-    pub(crate) const NONE: Self = Self { colour: false, columns: None };
+    pub const NONE: Self = Self { colour: false, columns: None };
 
     /// Colour if standard output is a terminal that has it and nobody said no (<https://no-color.org>).
-    pub(crate) fn of_stdout(json: bool) -> Self {
+    #[must_use]
+    pub fn of_stdout(json: bool) -> Self {
         let said = |name: &str| std::env::var_os(name).unwrap_or_default();
         let is_terminal = !json && std::io::stdout().is_terminal();
-        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|_| is_terminal);
-        let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+        let size = terminal_size::terminal_size_of(std::io::stdout()).filter(|_| is_terminal);
+        let columns = size.map(|(width, _)| usize::from(width.0)).filter(|columns| *columns > 0);
         Self { columns, ..Self::judge(is_terminal, !said("NO_COLOR").is_empty(), &said("TERM")) }
     }
 
@@ -60,13 +61,15 @@ impl Paint {
     }
 
     /// How many characters a line of the terminal has; `None`: no end.
-    pub(crate) fn columns(self) -> Option<usize> {
+    #[must_use]
+    pub fn columns(self) -> Option<usize> {
         self.columns
     }
 
     /// Text broken at blanks, so that each line fits behind `indent` characters, which stand before all lines but the first. What
     /// has no blank and does not fit is broken anywhere.
-    pub(crate) fn wrap(self, text: &str, indent: usize) -> String {
+    #[must_use]
+    pub fn wrap(self, text: &str, indent: usize) -> String {
         let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(LEAST_ROOM));
         let mut lines = vec![String::new()];
         for word in text.split(' ') {
@@ -83,14 +86,15 @@ impl Paint {
         lines.join(&format!("\n{:indent$}", ""))
     }
 
-    /// A terminal without colour, of this many characters a line.
-    #[cfg(test)]
-    pub(crate) fn of_columns(columns: usize) -> Self {
+    /// A terminal without colour, of this many characters a line: for tests.
+    #[must_use]
+    pub fn of_columns(columns: usize) -> Self {
         Self { columns: Some(columns), ..Self::NONE }
     }
 
     /// The text in its tone. It must be safe for a terminal already.
-    pub(crate) fn tone(self, tone: Tone, text: &str) -> String {
+    #[must_use]
+    pub fn tone(self, tone: Tone, text: &str) -> String {
         if self.colour && !text.is_empty() {
             format!("\x1b[{}m{text}\x1b[0m", tone.parameters())
         } else {
@@ -99,13 +103,15 @@ impl Paint {
     }
 
     /// As [`Paint::tone`], where there is a tone.
-    pub(crate) fn maybe(self, tone: Option<Tone>, text: &str) -> String {
+    #[must_use]
+    pub fn maybe(self, tone: Option<Tone>, text: &str) -> String {
         tone.map_or_else(|| text.to_owned(), |tone| self.tone(tone, text))
     }
 }
 
 /// How many columns of a terminal a text takes.
-pub(crate) fn width(text: &str) -> usize {
+#[must_use]
+pub fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
