@@ -9,6 +9,7 @@ use axum::{
     http::{header, request::Parts},
 };
 use jiff::Timestamp;
+use record::Stack;
 
 use crate::{
     App,
@@ -16,6 +17,7 @@ use crate::{
     network::Network,
     own_ledger::By,
     problem::Problem,
+    read,
     store::{self, Tx, tokens::TokenRow},
     token::{Role, Token},
     verdict::Why,
@@ -109,6 +111,59 @@ fn note(app: &App, parts: &Parts) {
 /// Somebody who may read evidence: an auditor or an admin.
 #[derive(Debug, Clone)]
 pub struct Auditor(pub Caller);
+
+/// Somebody who may read what is going on in stacks.
+#[derive(Debug, Clone)]
+pub enum Reader {
+    /// An auditor or an admin: all of it.
+    Auditor(Auditor),
+}
+
+impl Reader {
+    /// Whether they may read about this stack.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn may(&self, _stack: &Stack) -> Result<(), Problem> {
+        match self {
+            Self::Auditor(_) => Ok(()),
+        }
+    }
+
+    /// Whether they may read about one of these stacks, or there is none.
+    #[must_use]
+    pub fn may_any(&self, _stacks: &[String]) -> bool {
+        match self {
+            Self::Auditor(_) => true,
+        }
+    }
+
+    /// States who reads what, durably, before it is read.
+    ///
+    /// # Errors
+    /// A token that is not in force any more; the store's.
+    pub async fn states(&self, app: &App, what: &'static str, asked: &[(&str, &str)]) -> Result<(), Problem> {
+        match self {
+            Self::Auditor(auditor) => {
+                let query = asked.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+                read::stated(app, auditor, what, query).await
+            }
+        }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Reader {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        Auditor::from_request_parts(parts, app).await.map(Self::Auditor)
+    }
+}
+
+/// 401 for a host's token that none of the live hosts names.
+pub fn unknown_feed_token() -> Problem {
+    let detail = "no live, approved host names this token in its newest daemon.started: send its records first";
+    Problem::bad_token(detail)
+}
 
 /// An admin.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use document::{Checked, Origin, Settings};
 use record::Host;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -39,8 +40,28 @@ pub struct Config {
     pub proxies: Vec<IpAddr>,
     /// TLS; needed for every address but loopback.
     pub tls: Option<Tls>,
+    /// Whose documents are kept and handed to hosts; none without it.
+    pub stack: Option<Stack>,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// `[stack]`: documents, and who signs rosters, as the hosts' configuration says too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// Whose word counts.
+    pub settings: Checked,
+    /// The server as its clients reach it; without it, its address.
+    pub origin: Option<Origin>,
+}
+
+impl<'de> Deserialize<'de> for Stack {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(from)?;
+        let origin = table.remove("origin").map(Origin::deserialize).transpose().map_err(D::Error::custom)?;
+        let settings = Settings::deserialize(table).map_err(D::Error::custom)?;
+        Ok(Self { settings: settings.check().map_err(D::Error::custom)?, origin })
+    }
 }
 
 /// Certificates.
@@ -95,6 +116,8 @@ pub struct Limits {
     pub batch: usize,
     /// Batches that wait for the writer; more are answered 503.
     pub write_queue: usize,
+    /// Hosts that wait for their feed at a time, each on a connection; more are answered 503.
+    pub polls: usize,
     /// Connections to the database that read.
     pub readers: usize,
     /// Forked records kept per ledger; more are counted.
@@ -118,7 +141,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: 4096,
             connections_per_address: 256,
             requests_per_address: 64,
             header_timeout: Duration::from_secs(10),
@@ -127,6 +150,7 @@ impl Default for Limits {
             body: 1024 * 1024,
             batch: 500,
             write_queue: 256,
+            polls: 3072,
             readers: 4,
             forks_per_ledger: 1000,
             incidents: 10_000,
@@ -147,6 +171,7 @@ impl Default for Config {
             requirements: PathBuf::from(REQUIREMENTS),
             proxies: Vec::new(),
             tls: None,
+            stack: None,
             limits: Limits::default(),
         }
     }
@@ -229,6 +254,7 @@ impl Config {
             ("body", limits.body),
             ("batch", limits.batch),
             ("write_queue", limits.write_queue),
+            ("polls", limits.polls),
             ("readers", limits.readers),
         ] {
             if value == 0 {

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod describe;
+pub mod documents;
 pub mod evidence;
 pub mod identity;
 pub mod incidents;
@@ -29,7 +30,10 @@ pub mod token;
 pub mod verdict;
 pub mod watch;
 
+use std::sync::Arc;
+
 use config::Config;
+use documents::Documents;
 use noting::Gathered;
 use requirements::Catalog;
 use store::Store;
@@ -45,4 +49,6 @@ pub struct App {
     pub gathered: Gathered,
     /// What asks for evidence, and which artifacts are evidence of what.
     pub catalog: Catalog,
+    /// Documents of stacks, where it is configured to keep them.
+    pub documents: Option<Arc<Documents>>,
 }

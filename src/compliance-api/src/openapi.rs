@@ -14,7 +14,7 @@ use utoipa::{
     },
 };
 
-use crate::{admin, ingest, problem, read, reviewers, serve};
+use crate::{admin, documents, ingest, problem, read, reviewers, serve};
 
 /// A refusal (RFC 9457), with a word for programs and a sentence that says what would work.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,6 +57,7 @@ struct Refusal {
     tags(
         (name = "reading", description = "For auditors: what there is, and what it is evidence of"),
         (name = "stating", description = "For hosts, clients and reviewers"),
+        (name = "documents", description = "For approvers and hosts: what approvers sign, and where it has come to"),
         (name = "admin", description = "Tokens, enrolments, reviewers"),
         (name = "server", description = "Who the server is; open to all"),
     ),
@@ -114,6 +115,7 @@ pub fn text() -> &'static str {
         api.merge(serve::Described::openapi());
         api.merge(read::Described::openapi());
         api.merge(reviewers::Described::openapi());
+        api.merge(documents::Described::openapi());
         Common.modify(&mut api);
         api.to_pretty_json().expect("strings, numbers and maps can always be written")
     });

@@ -50,6 +50,10 @@ pub enum Word {
     ReviewerRevoked,
     /// Evidence was read: by whom, and what was asked.
     EvidenceRead,
+    /// A document was put into the feeds of its stacks.
+    DocumentPublished,
+    /// Somebody whom the roster names may read for a while.
+    ReaderAdmitted,
     /// Something is not as it should be; the incident is listed.
     IncidentOpened,
 }
@@ -69,6 +73,8 @@ impl Word {
         Self::ReviewerAdded,
         Self::ReviewerRevoked,
         Self::EvidenceRead,
+        Self::DocumentPublished,
+        Self::ReaderAdmitted,
         Self::IncidentOpened,
     ];
 
@@ -89,6 +95,8 @@ impl Word {
             Self::ReviewerAdded => "reviewer.added",
             Self::ReviewerRevoked => "reviewer.revoked",
             Self::EvidenceRead => "evidence.read",
+            Self::DocumentPublished => "document.published",
+            Self::ReaderAdmitted => "reader.admitted",
             Self::IncidentOpened => "incident.opened",
         }
     }

@@ -22,10 +22,10 @@ pub fn status(why: Why) -> StatusCode {
         Why::Malformed => StatusCode::BAD_REQUEST,
         Why::BadToken | Why::UnknownLedger => StatusCode::UNAUTHORIZED,
         Why::Role => StatusCode::FORBIDDEN,
-        Why::NotFound => StatusCode::NOT_FOUND,
+        Why::NotFound | Why::NoStack => StatusCode::NOT_FOUND,
         Why::Method => StatusCode::METHOD_NOT_ALLOWED,
         Why::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        Why::Gap | Why::Fork | Why::Conflict | Why::TooManyKeys => StatusCode::CONFLICT,
+        Why::Gap | Why::Fork | Why::Conflict | Why::TooManyKeys | Why::Waits | Why::FeedShorter => StatusCode::CONFLICT,
         Why::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Why::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Why::MalformedEvent
@@ -33,7 +33,8 @@ pub fn status(why: Why) -> StatusCode {
         | Why::NotCanonical
         | Why::NotAuthentic
         | Why::WrongHost
-        | Why::Mismatch => StatusCode::UNPROCESSABLE_ENTITY,
+        | Why::Mismatch
+        | Why::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         Why::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Why::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Why::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -63,7 +64,7 @@ impl IntoResponse for Problem {
             ("type", Value::from("about:blank")),
             ("title", status.canonical_reason().unwrap_or("Refused").into()),
             ("status", status.as_u16().into()),
-            ("code", self.why.as_str().into()),
+            ("code", self.word.into()),
             ("detail", self.detail.into()),
         ] {
             body.insert(name.to_owned(), value);
@@ -91,8 +92,10 @@ mod tests {
         let page = include_str!("../../../docs/COMPLIANCE_API.md");
         let table = page.split("| status, `code` | do |").nth(1).and_then(|t| t.split("\n\n").next()).unwrap();
         for why in Why::ALL {
-            // Of paths, methods, reviewers and failures of the server, the description says enough.
-            if [Why::NotFound, Why::Method, Why::TooManyKeys, Why::Internal].contains(why) {
+            // Of paths, methods, reviewers and failures of the server, the description says enough; what is about documents
+            // stands with them.
+            let elsewhere = [Why::Refused, Why::Waits, Why::FeedShorter, Why::NoStack];
+            if elsewhere.contains(why) || [Why::NotFound, Why::Method, Why::TooManyKeys, Why::Internal].contains(why) {
                 continue;
             }
             let (status, word) = (status(*why).as_u16().to_string(), format!("`{}`", why.as_str()));

@@ -58,9 +58,9 @@ pub struct Described;
 
 /// A request's query, with the words of the refusal in our own form, and as the server's own ledger states it.
 #[derive(Debug)]
-struct Asked<T> {
-    query: T,
-    stated: Map<String, Value>,
+pub(crate) struct Asked<T> {
+    pub(crate) query: T,
+    pub(crate) stated: Map<String, Value>,
 }
 
 /// How long the values of a query may be together, decoded, so that each can be stated whole, bytes.
@@ -92,7 +92,12 @@ fn deepest(error: &dyn std::error::Error) -> String {
 /// States who asks for what, durably, before anything is read: no record, no read.
 ///
 /// `what` names the endpoint (`artifacts`, `hosts`, …); `query` is what was asked, decoded, by parameter.
-async fn stated(app: &App, auditor: &Auditor, what: &'static str, query: Map<String, Value>) -> Result<(), Problem> {
+pub(crate) async fn stated(
+    app: &App,
+    auditor: &Auditor,
+    what: &'static str,
+    query: Map<String, Value>,
+) -> Result<(), Problem> {
     let by = auditor.0.by();
     let stated = auditor.0.write(app, move |tx| {
         let mut detail = Map::new();

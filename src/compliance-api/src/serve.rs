@@ -23,10 +23,15 @@ use tokio::{
 
 use self::tls::Certificates;
 pub use self::{accept::Bounds, router::Described, tls::Error as TlsError};
+pub(crate) use self::{
+    places::{Place, Places},
+    router::Held,
+};
 use crate::{
     App,
     config::Config,
     describe::describe,
+    documents::{self, Documents},
     noting::Gathered,
     own_ledger::{self, By, Word},
     requirements::{Catalog, RequirementsError},
@@ -110,16 +115,24 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     let opening = config.clone();
     let store =
         tokio::task::spawn_blocking(move || Store::open(&opening)).await.map_err(|_| store::Error::Closed)??;
-    let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog });
+    // However many may wait, others get in.
+    let polls = config.limits.polls.min(config.limits.connections / 4 * 3);
+    let documents = config.stack.as_ref().map(|stack| Arc::new(Documents::new(stack, polls, stop.clone())));
+    if let Some(documents) = &documents {
+        documents.begin(&store).await?;
+    }
+    let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog, documents });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
     let bounds = Bounds::new(&app.config);
     let renewing = tokio::spawn(renew(hang_ups, tls.clone()));
     let watching = tokio::spawn(watch(Arc::clone(&app), stop.clone()));
+    let listening = tokio::spawn(documents::listen(Arc::clone(&app), stop.clone()));
     let telling = tokio::spawn(watchdog::keep(app.store.clone(), stop.clone()));
     accept::accept(listener, tls, router::router(Arc::clone(&app)), bounds, stop).await;
     // Stopped by the same word; a panic of it is in the log.
     let _ = watching.await;
+    let _ = listening.await;
     // systemd expects nothing more from a service that stops; a writer that hangs must not keep this one from stopping.
     telling.abort();
     renewing.abort();

@@ -5,6 +5,8 @@
 //! committed. Stored bytes are never changed or removed.
 
 pub mod artifacts;
+pub mod documents;
+pub mod feeds;
 pub mod hosts;
 pub mod incidents;
 pub mod kept;

@@ -71,6 +71,14 @@ whys! {
     WrongHost => "wrong_host";
     /// The event says otherwise than the record.
     Mismatch => "mismatch";
+    /// No host would accept the document; the judge's word says why.
+    Refused => "refused";
+    /// No host can accept the document yet; the judge's word says why.
+    Waits => "waits";
+    /// The feed holds fewer documents than the host says.
+    FeedShorter => "feed_shorter";
+    /// This server keeps no documents.
+    NoStack => "no_stack";
 }
 
 /// One refusal.
@@ -79,13 +87,14 @@ whys! {
 pub struct Verdict {
     pub(crate) why: Why,
     pub(crate) detail: String,
+    pub(crate) word: &'static str,
     pub(crate) more: Map<String, Value>,
 }
 
 impl Verdict {
     /// A refusal for this reason, with a sentence for people.
     pub fn new(why: Why, detail: impl Into<String>) -> Self {
-        Self { why, detail: detail.into(), more: Map::new() }
+        Self { why, detail: detail.into(), word: why.as_str(), more: Map::new() }
     }
 
     /// The request cannot be read.
@@ -124,6 +133,11 @@ impl Verdict {
     pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %crate::describe::describe(error), "a request failed");
         Self::new(Why::Internal, "the server failed at this; its log says why; try again later")
+    }
+
+    /// The same with a more exact word for programs.
+    pub fn word(self, word: &'static str) -> Self {
+        Self { word, ..self }
     }
 
     /// Adds a member beside the standard ones.

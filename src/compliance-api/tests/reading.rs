@@ -312,7 +312,9 @@ fn what_is_described_is_what_is_served() {
         let path = path.replace("{id}", "AC-2").replace("{person}", "nobody").replace("{ledger}", &"0".repeat(32));
         for method in item.as_object().unwrap().keys() {
             let answer = server.ask(&method.to_uppercase(), &path, None, &[], "");
-            assert!(![404, 405].contains(&answer.status), "{method} {path}: {}", answer.status);
+            // This server has no [stack]: what is about documents says so.
+            let served = ![404, 405].contains(&answer.status) || answer.json()["code"] == "no_stack";
+            assert!(served, "{method} {path}: {}", answer.status);
         }
     }
     let text = answer.text();

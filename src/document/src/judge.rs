@@ -24,20 +24,22 @@ pub use state::{
 };
 pub use statement::{NoFeed, NoRequest, NoSession, judge_feed};
 
+use std::sync::Arc;
+
 use record::{Fingerprint, Person};
 
 use self::book::Book;
 use crate::{Body, Checked, Envelope, Id, Moment, Place, Roster, Signer};
 
-/// What a host knows, and all that it decides about documents.
+/// What a host knows, and all that it decides about documents. A copy shares the roster, which can be large.
 #[derive(Debug, Clone)]
 pub struct Judge {
     settings: Checked,
     place: Place,
     state: State,
-    book: Book,
+    book: Arc<Book>,
     /// The envelope of the roster in force, and of the last one that the threshold signed, where that is another.
-    rosters: Kept,
+    rosters: Arc<Kept>,
 }
 
 /// Either it is accepted, with what is to be kept, or it is not.
@@ -84,6 +86,18 @@ impl Judge {
     #[must_use]
     pub fn rosters(&self) -> &Kept {
         &self.rosters
+    }
+
+    /// Shares the roster of another judge of the same configuration, where both have the same one in force: a server that
+    /// judges for many stacks has it in memory once.
+    pub fn share_roster(&mut self, other: &Self) {
+        let same = self.state.roster == other.state.roster
+            && self.rosters == other.rosters
+            && self.place.people == other.place.people
+            && self.settings == other.settings;
+        if same {
+            (self.book, self.rosters) = (Arc::clone(&other.book), Arc::clone(&other.rosters));
+        }
     }
 
     /// The roster in force.

@@ -47,6 +47,8 @@ pub(super) struct Row {
     pub(super) next_key: Option<String>,
     /// `ledger.pruned`: what it accounts for.
     pub(super) pruned: Option<Pruned>,
+    /// `daemon.started`: the hash of the token by which the host hears its feed, where it names one.
+    pub(super) feed_token: Option<Option<[u8; 32]>>,
 }
 
 /// What a `ledger.pruned` says.

@@ -261,6 +261,10 @@ fn row(body: &Bytes, record: &InPlace<'_>) -> Row {
                 last_hash: d.get("last_hash")?.as_str()?.parse().ok()?,
             })
         }),
+        feed_token: (kind == Some(ArtifactType::DaemonStarted)).then(|| {
+            let hash: Hash = detail(ArtifactType::DaemonStarted)?.get("feed_token_sha256")?.as_str()?.parse().ok()?;
+            Some(*hash.as_bytes())
+        }),
         word: text(word),
     }
 }

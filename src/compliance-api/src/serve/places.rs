@@ -9,19 +9,19 @@ use crate::network::Network;
 
 /// The places of all senders. Cloning it is cheap.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(crate) struct Places {
     taken: Arc<Mutex<HashMap<Network, usize>>>,
     each: usize,
 }
 
 impl Places {
     /// So many for each sender.
-    pub(super) fn new(each: usize) -> Self {
+    pub(crate) fn new(each: usize) -> Self {
         Self { taken: Arc::default(), each }
     }
 
     /// One for this sender; none when it has as many as it may.
-    pub(super) fn take(&self, sender: Network) -> Option<Place> {
+    pub(crate) fn take(&self, sender: Network) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(sender).or_insert(0);
         if *count >= self.each {
@@ -34,7 +34,7 @@ impl Places {
 
 /// A place; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     sender: Network,
     of: Places,
 }

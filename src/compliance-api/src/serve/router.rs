@@ -1,6 +1,9 @@
 //! Which request goes where, and what holds for all of them: a bound on time and on the body, and what every answer says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -15,10 +18,13 @@ use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{places::Places, ready};
+use super::{
+    places::{Place, Places},
+    ready,
+};
 use crate::{
-    App, admin, auth::Peer, ingest, moment::Moment, network::Network, openapi, problem::Problem, read, reviewers,
-    verdict::Why,
+    App, admin, auth::Peer, documents, ingest, moment::Moment, network::Network, openapi, problem::Problem, read,
+    reviewers, verdict::Why,
 };
 
 /// What is described in /openapi.json of this module.
@@ -35,6 +41,9 @@ const PASSED_OVER_TIME: Duration = Duration::from_secs(5);
 pub(super) fn router(app: Arc<App>) -> Router {
     let body = app.config.limits.body;
     let places = Places::new(app.config.limits.requests_per_address);
+    let at_once = |most| Bounds { app: Arc::clone(&app), places: places.clone(), most, waits: Duration::ZERO };
+    let waits = Bounds { waits: documents::MAX_WAIT, ..at_once(body) };
+    let large = at_once(documents::MAX_BODY);
     Router::new()
         .route("/livez", get(ready::live))
         .route("/readyz", get(ready::ready))
@@ -50,7 +59,9 @@ pub(super) fn router(app: Arc<App>) -> Router {
             Problem::new(Why::Method, "this path does not take this method; /openapi.json lists what it takes")
         })
         .layer(DefaultBodyLimit::max(body))
-        .layer(middleware::from_fn_with_state((Arc::clone(&app), places), bounded))
+        .layer(middleware::from_fn_with_state(at_once(body), bounded))
+        .merge(documents::router().layer(middleware::from_fn_with_state(large, bounded)))
+        .merge(documents::waiting().layer(middleware::from_fn_with_state(waits, bounded)))
         .with_state(app)
 }
 
@@ -102,21 +113,48 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Server>, Problem> {
     }))
 }
 
-async fn bounded(State((app, places)): State<(Arc<App>, Places)>, request: Request, next: Next) -> Response {
-    let limits = &app.config.limits;
+/// What bounds a request.
+#[derive(Clone)]
+struct Bounds {
+    app: Arc<App>,
+    places: Places,
+    /// Bytes of its body.
+    most: usize,
+    /// How long it may wait for something to answer.
+    waits: Duration,
+}
+
+/// A request's place among those of its sender. One that only waits can give it back.
+#[derive(Debug, Clone)]
+pub(crate) struct Held(Arc<Mutex<Option<Place>>>);
+
+impl Held {
+    /// Gives the place back before there is an answer.
+    pub(crate) fn give_back(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+async fn bounded(State(bounds): State<Bounds>, mut request: Request, next: Next) -> Response {
+    let limits = &bounds.app.config.limits;
+    let most = limits.request_timeout.saturating_add(bounds.waits);
     // Without a peer it came over no connection: nothing to be bounded.
     let peer = request.extensions().get::<Peer>().map(|peer| Network::of(peer.0.ip()));
-    let place = peer.map(|peer| places.take(peer));
+    let place = peer.map(|peer| bounds.places.take(peer));
     let mut response = if matches!(place, Some(None)) {
         Problem::slow_down(limits.requests_per_address).into_response()
-    } else if said_length(&request).is_some_and(|length| length > limits.body as u64) {
+    } else if said_length(&request).is_some_and(|length| length > bounds.most as u64) {
         pass_over(request.into_body()).await;
-        Problem::too_large(limits.body).into_response()
+        Problem::too_large(bounds.most).into_response()
     } else {
-        match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
+        let held = Held(Arc::new(Mutex::new(place.flatten())));
+        request.extensions_mut().insert(held.clone());
+        let response = match tokio::time::timeout(most, next.run(request)).await {
             Ok(response) => response,
             Err(_) => too_slow(limits.request_timeout).into_response(),
-        }
+        };
+        held.give_back();
+        response
     };
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

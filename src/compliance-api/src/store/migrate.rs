@@ -19,6 +19,7 @@ const STEPS: &[Step] = &[
         reviews_once(connection)
     },
     |connection| run(connection, include_str!("schema-3.sql")),
+    |connection| run(connection, include_str!("schema-4.sql")),
 ];
 
 /// How long systemd is asked to wait for a step: a large database takes minutes. The longest that can be asked for.

@@ -3,14 +3,17 @@
 use crate::evidence::SourceKind;
 use std::{collections::BTreeMap, sync::Arc};
 
+use document::{Id, Organization, StackPattern};
 use jiff::Timestamp;
-use record::{Fingerprint, Hash, LedgerId, Person};
+use record::{Fingerprint, Hash, LedgerId, Person, Stack};
 use rusqlite::Connection;
 use ssh_key::PublicKey;
 
 use super::{
     Error, Server, Tx,
     artifacts::{self, By, Found, Place, Stretch},
+    documents::{self, Document, Placed},
+    feeds::{self, Feed, FeedHost},
     hosts::{self, Enrolment},
     incidents,
     kept::{self, Kept},
@@ -260,5 +263,81 @@ impl Tx for Sqlite<'_> {
 
     fn host_ledgers(&mut self, name: &str) -> Result<Vec<RawLedger>, Error> {
         standings::ledgers(self.connection, name)
+    }
+
+    fn document(&mut self, id: Id) -> Result<Option<Document>, Error> {
+        documents::find(self.connection, id)
+    }
+
+    fn keep_document(&mut self, document: &Document) -> Result<(), Error> {
+        documents::keep(self, document)
+    }
+
+    fn end_document(&mut self, id: Id, at: Timestamp) -> Result<(), Error> {
+        documents::ends(self, id, at)
+    }
+
+    fn document_about(&mut self, kind: document::Kind, about: Id) -> Result<Option<Id>, Error> {
+        documents::about(self.connection, kind, about)
+    }
+
+    fn document_feeds(&mut self, id: Id) -> Result<Vec<String>, Error> {
+        documents::places(self.connection, id)
+    }
+
+    fn pending_documents(&mut self, stack: Option<&str>) -> Result<Vec<Document>, Error> {
+        documents::pending(self.connection, stack)
+    }
+
+    fn count_pending(&mut self, person: &Person) -> Result<(u64, u64), Error> {
+        documents::pending_count(self.connection, person)
+    }
+
+    fn drop_pending(&mut self, id: Id) -> Result<(), Error> {
+        documents::drop_pending(self, id)
+    }
+
+    fn drop_pending_over(&mut self) -> Result<usize, Error> {
+        documents::drop_over(self)
+    }
+
+    fn feed(&mut self, stack: &StackPattern) -> Result<Option<Feed>, Error> {
+        feeds::find(self.connection, stack)
+    }
+
+    fn feed_version(&mut self, stack: &StackPattern) -> Result<Option<i64>, Error> {
+        feeds::version(self.connection, stack)
+    }
+
+    fn feed_counts(&mut self) -> Result<Vec<(StackPattern, u64)>, Error> {
+        feeds::counts(self.connection)
+    }
+
+    fn keep_feed(&mut self, organization: &Organization, feed: &Feed, joined: &[Id]) -> Result<(), Error> {
+        feeds::keep(self, organization, feed, joined)
+    }
+
+    fn begin_feeds_anew(&mut self, organization: &Organization) -> Result<usize, Error> {
+        feeds::begin_anew(self, organization)
+    }
+
+    fn feed_after(&mut self, stack: &Stack, after: u64, most: (usize, usize)) -> Result<Vec<Placed>, Error> {
+        documents::after(self.connection, stack.as_str(), after, most)
+    }
+
+    fn feed_mattering(&mut self, stack: &StackPattern, most: usize) -> Result<Vec<Document>, Error> {
+        documents::mattering(self, stack.as_str(), most)
+    }
+
+    fn keep_feed_token(&mut self, ledger: &Ledger, token: Option<[u8; 32]>) -> Result<(), Error> {
+        feeds::keep_token(self, ledger, token)
+    }
+
+    fn feed_hosts(&mut self, token: Option<[u8; 32]>) -> Result<Vec<([u8; 32], FeedHost)>, Error> {
+        feeds::hosts(self.connection, token)
+    }
+
+    fn stacks_of_hosts(&mut self, most: usize) -> Result<Vec<Stack>, Error> {
+        feeds::stacks_of_hosts(self.connection, most)
     }
 }

@@ -6,13 +6,16 @@
 use crate::evidence::SourceKind;
 use std::{collections::BTreeMap, sync::Arc};
 
+use document::{Id, Organization, StackPattern};
 use jiff::Timestamp;
-use record::{Fingerprint, Hash, Host, LedgerId, Person};
+use record::{Fingerprint, Hash, Host, LedgerId, Person, Stack};
 use ssh_key::PublicKey;
 
 use super::{
     Error, ServerKey,
     artifacts::{By, Found, Place, Stretch},
+    documents::{Document, Placed},
+    feeds::{Feed, FeedHost},
     hosts::Enrolment,
     incidents,
     kept::Kept,
@@ -160,4 +163,42 @@ pub trait Tx {
     fn host_names(&mut self, wanted: &standings::Wanted) -> Result<Vec<String>, Error>;
     /// A host's ledgers, newest first.
     fn host_ledgers(&mut self, name: &str) -> Result<Vec<RawLedger>, Error>;
+    /// The document with this id.
+    fn document(&mut self, id: Id) -> Result<Option<Document>, Error>;
+    /// Keeps a document, in the place of the pending one where there is one.
+    fn keep_document(&mut self, document: &Document) -> Result<(), Error>;
+    /// Says until when a document has to be known.
+    fn end_document(&mut self, id: Id, at: Timestamp) -> Result<(), Error>;
+    /// The first document of this kind that is about that one, and is in a feed.
+    fn document_about(&mut self, kind: document::Kind, about: Id) -> Result<Option<Id>, Error>;
+    /// In which feeds a document is, in order of their stacks.
+    fn document_feeds(&mut self, id: Id) -> Result<Vec<String>, Error>;
+    /// The grants that wait for approvals, the oldest first; of this stack, or of all.
+    fn pending_documents(&mut self, stack: Option<&str>) -> Result<Vec<Document>, Error>;
+    /// How many grants wait for approvals, and how many of them are for this person.
+    fn count_pending(&mut self, person: &Person) -> Result<(u64, u64), Error>;
+    /// Drops a grant that waits for approvals.
+    fn drop_pending(&mut self, id: Id) -> Result<(), Error>;
+    /// Drops the grants that wait for approvals and that no host could accept any more; how many.
+    fn drop_pending_over(&mut self) -> Result<usize, Error>;
+    /// The feed of this stack.
+    fn feed(&mut self, stack: &StackPattern) -> Result<Option<Feed>, Error>;
+    /// Its version: another one means that it has changed.
+    fn feed_version(&mut self, stack: &StackPattern) -> Result<Option<i64>, Error>;
+    /// How many documents each feed holds.
+    fn feed_counts(&mut self) -> Result<Vec<(StackPattern, u64)>, Error>;
+    /// Keeps a feed, and the documents that joined it, in order.
+    fn keep_feed(&mut self, organization: &Organization, feed: &Feed, joined: &[Id]) -> Result<(), Error>;
+    /// Drops the feeds of other organizations: they begin anew. How many there were.
+    fn begin_feeds_anew(&mut self, organization: &Organization) -> Result<usize, Error>;
+    /// The next documents of a feed after this place: at most so many, and so many bytes, but one at least.
+    fn feed_after(&mut self, stack: &Stack, after: u64, most: (usize, usize)) -> Result<Vec<Placed>, Error>;
+    /// The newest documents of a feed that have to be known still, rosters aside, in its order.
+    fn feed_mattering(&mut self, stack: &StackPattern, most: usize) -> Result<Vec<Document>, Error>;
+    /// Keeps the hash of the token by which the host of this ledger hears its feed.
+    fn keep_feed_token(&mut self, ledger: &Ledger, token: Option<[u8; 32]>) -> Result<(), Error>;
+    /// The hosts whose newest approved ledger names a token for the feed: this one, or any; each with its hash.
+    fn feed_hosts(&mut self, token: Option<[u8; 32]>) -> Result<Vec<([u8; 32], FeedHost)>, Error>;
+    /// The stacks that hosts' newest approved ledgers name, at most so many.
+    fn stacks_of_hosts(&mut self, most: usize) -> Result<Vec<Stack>, Error>;
 }

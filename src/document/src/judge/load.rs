@@ -1,6 +1,6 @@
 //! Taking up what was kept: everything is verified again, by the configuration of now.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Book, Judge, Mark, State,
@@ -59,12 +59,16 @@ impl Kept {
 }
 
 impl Judge {
-    /// A judge that remembers nothing: for a new host, or one whose state is void.
+    /// A judge that remembers nothing: for a new host, or one whose state is void. What a host does not remember refuses
+    /// what was issued before; a server leaves that to the hosts.
     #[must_use]
     pub fn begin(settings: Checked, place: Place, now: Moment) -> Self {
-        let state = State::begin(settings.organization.clone(), place.stack.clone(), now);
-        let book = Book::new(None, &place);
-        Self { settings, place, state, book, rosters: Kept::default() }
+        let mut state = State::begin(settings.organization.clone(), place.stack.clone(), now);
+        if place.host.is_none() {
+            state.closed_before = Moment::FIRST;
+        }
+        let book = Arc::new(Book::new(None, &place));
+        Self { settings, place, state, book, rosters: Arc::default() }
     }
 
     /// A judge that goes on from what was kept, by the present configuration. Where something is dropped, grants are to
@@ -80,7 +84,8 @@ impl Judge {
         if !dropped.is_empty() {
             return (Self::begin(settings, place, now), dropped);
         }
-        let mut judge = Self { book: Book::new(None, &place), settings, place, state, rosters };
+        let (book, rosters) = (Arc::new(Book::new(None, &place)), Arc::new(rosters));
+        let mut judge = Self { settings, place, state, book, rosters };
         if judge.state.stack != judge.place.stack {
             dropped.push(Dropped::Stack(judge.state.stack.clone()));
             judge.state.move_to(judge.place.stack.clone(), now);
@@ -92,17 +97,17 @@ impl Judge {
     /// The same judge under another configuration, or with other people in it.
     #[must_use]
     pub fn reload(self, settings: Checked, place: Place, now: Moment) -> (Self, Vec<Dropped>) {
-        Self::load(settings, place, self.state, self.rosters, now)
+        Self::load(settings, place, self.state, Arc::unwrap_or_clone(self.rosters), now)
     }
 
     fn load_roster(&mut self) -> Option<Dropped> {
         let Some(mark) = self.state.roster else {
-            self.rosters = Kept::default();
+            self.rosters = Arc::default();
             return None;
         };
         let dropped = match self.verify_rosters(mark) {
             Ok(Some(roster)) => {
-                self.book = Book::new(Some(roster), &self.place);
+                self.book = Arc::new(Book::new(Some(roster), &self.place));
                 self.learn_keys();
                 return None;
             }
@@ -110,7 +115,7 @@ impl Judge {
             Err(why) => Dropped::Roster { version: mark.version, why: Box::new(why) },
         };
         self.state.roster = None;
-        self.rosters = Kept::default();
+        self.rosters = Arc::default();
         Some(dropped)
     }
 

@@ -1,6 +1,6 @@
 //! Whether a roster is taken: the threshold of the configuration's keys, counted in people, and never back.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use record::Person;
 
@@ -47,13 +47,13 @@ impl Judge {
 
     /// Puts a roster into force.
     pub(super) fn take_roster(&mut self, envelope: &Envelope, roster: &Roster, automatic: bool) -> RosterTaken {
-        self.rosters.take(envelope, automatic);
+        Arc::make_mut(&mut self.rosters).take(envelope, automatic);
         self.state.roster = Some(Mark { version: roster.version, id: envelope.document().id() });
         let heard = self.state.too_many_holds.is_some_and(|since| automatic || roster.issued_at <= since);
         if !heard {
             self.state.too_many_holds = None;
         }
-        self.book = Book::new(Some(roster.clone()), &self.place);
+        self.book = Arc::new(Book::new(Some(roster.clone()), &self.place));
         self.learn_keys();
         RosterTaken { version: roster.version, automatic, lost: self.book.lost().to_vec() }
     }

@@ -255,3 +255,34 @@ fn state_that_is_not_as_this_program_writes_it_is_not_taken_up() {
     assert_eq!(dropped, [judge::Dropped::Unbounded]);
     assert_eq!((judge.state().began(), judge.state().roster()), (noon(), None));
 }
+
+#[test]
+fn a_server_takes_what_was_issued_before_it_began_and_leaves_that_rule_to_the_hosts() {
+    let it = company();
+    let begin = |place| {
+        let mut judge = Judge::begin(it.settings().check().unwrap(), place, noon());
+        assert_accepted(&judge.judge(&signed(it.roster(), &[&it.ceo]), noon()));
+        judge
+    };
+    let grant = signed(it.grant(), &by(&it));
+    assert!(matches!(refusal(begin(it.place()).judge(&grant, noon())), Refusal::HostIsNewer { .. }));
+    let mut server = begin(Place { host: None, ..it.place() });
+    terms(server.judge(&grant, noon()));
+    assert_eq!(server.judge(&grant, noon()).verdict, Verdict::Known);
+}
+
+#[test]
+fn judges_share_a_roster_only_where_both_have_it_and_go_on_by_themselves() {
+    let it = company();
+    let of = |stack: &str| Place { host: None, stack: w(stack), ..it.place() };
+    let (web, mut other) =
+        (it.judge_with(it.settings(), of("web"), it.roster()), it.judge_with(it.settings(), of("db"), it.roster()));
+    other.share_roster(&web);
+    assert!(std::ptr::eq(other.roster().unwrap(), web.roster().unwrap()));
+    let mut copy = other.clone();
+    let next = Roster { version: version(2), people: vec![], ..it.roster() };
+    assert_accepted(&copy.judge(&signed(next, &[&it.ceo]), noon()));
+    assert_eq!((web.roster().unwrap().people.len(), other.roster().unwrap().people.len()), (2, 2));
+    copy.share_roster(&web);
+    assert!(copy.roster().unwrap().people.is_empty(), "another roster is not replaced");
+}

@@ -70,8 +70,8 @@ fn of(stated: &Stated<'_>) -> Class {
                 class("event", &["iam"], &["admin", "creation"], "success")
             }
             "token.revoked" | "reviewer.revoked" => class("event", &["iam"], &["admin", "deletion"], "success"),
-            "ledger.approved" => class("event", &["iam"], &["admin", "change"], "success"),
-            "evidence.read" => class("event", &["api"], &["access"], "success"),
+            "ledger.approved" | "document.published" => class("event", &["iam"], &["admin", "change"], "success"),
+            "evidence.read" | "reader.admitted" => class("event", &["api"], &["access"], "success"),
             "incident.opened" => class("alert", &["intrusion_detection"], &["info"], "unknown"),
             "key.rotated" => of_host(ArtifactType::KeyRotated),
             _ => class("event", &[], &["info"], "success"),

@@ -60,9 +60,11 @@ fn of(stated: &Stated<'_>) -> Class {
     match stated.what {
         What::Host(kind) => of_host(kind),
         What::Server(word) => match word {
-            "ledger.opened" | "token.created" | "ledger.enrolled" | "reviewer.added" => class(API_ACTIVITY, 1, 1),
+            "ledger.opened" | "token.created" | "ledger.enrolled" | "reviewer.added" | "reader.admitted" => {
+                class(API_ACTIVITY, 1, 1)
+            }
             "evidence.read" | "server.checkpoint" => class(API_ACTIVITY, 2, 1),
-            "key.rotated" | "ledger.approved" => class(API_ACTIVITY, 3, 1),
+            "key.rotated" | "ledger.approved" | "document.published" => class(API_ACTIVITY, 3, 1),
             "token.revoked" | "reviewer.revoked" => class(API_ACTIVITY, 4, 1),
             _ => class(API_ACTIVITY, 99, 1),
         },

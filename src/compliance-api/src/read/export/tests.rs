@@ -57,6 +57,8 @@ const TABLE: &str = "
     reviewer.added      event iam                           admin,creation success 6003 1 1
     reviewer.revoked    event iam                           admin,deletion success 6003 4 1
     evidence.read       event api                           access        success 6003  2 1
+    document.published  event iam                           admin,change  success 6003  3 1
+    reader.admitted     event api                           access        success 6003  1 1
     incident.opened     alert intrusion_detection           info          unknown 6003 99 1
     review.completed    event -                             info          success 6003  2 1
     app.authentication  event authentication                start         success 3002  1 1

@@ -1,0 +1,508 @@
+//! Documents: what is taken, what waits, what is refused, and what every stack's feed holds then.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use compliance_api::{admin::Wanted, token::Role};
+use document::{Envelope, Feed, Key, Lockdown, Roster, chain, judge::judge_feed};
+use record::{ArtifactType, Draft, Hash};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::common::{
+    Client, Host, Server,
+    company::{self, asked, document, grant, lift, lockdown, of_acme, revoke, roster, signed, w},
+    http::Answer,
+    server::wanted,
+};
+
+fn acme() -> Server {
+    Server::start_with(of_acme)
+}
+
+/// The same with a host of web, which hears its feed by this token, and the first roster.
+fn acme_with_host() -> (Server, Host, String) {
+    let server = acme();
+    let (host, token) = hearing(&server, "i-1", "web");
+    taken(&server, &signed(&document(roster(1)), &["ceo"]));
+    (server, host, token)
+}
+
+/// A host that hears its feed by a token of its own.
+fn hearing(server: &Server, name: &str, stack: &str) -> (Host, String) {
+    let mut host = Host::new(name, stack);
+    let token = format!("{:x}", Sha256::digest(format!("{name} {stack}")));
+    state_token(&mut host, &token);
+    let enrolled = server.client().with(&server.enrol_token(stack)).ingest(&host.all());
+    assert_eq!(enrolled.status, 200, "{enrolled:?}");
+    (host, token)
+}
+
+fn state_token(host: &mut Host, token: &str) {
+    let hash = format!("{:x}", Sha256::digest(token));
+    host.state(&Draft::new(ArtifactType::DaemonStarted, "the daemon started").with("feed_token_sha256", hash));
+}
+
+fn post(server: &Server, envelope: &Envelope) -> Answer {
+    server.client().send("POST", "/v1/documents", "application/json", envelope.to_json().as_bytes())
+}
+
+#[track_caller]
+fn taken(server: &Server, envelope: &Envelope) -> Value {
+    let answer = post(server, envelope);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+#[track_caller]
+fn published(server: &Server, envelope: &Envelope) -> Value {
+    let state = taken(server, envelope);
+    assert_eq!(state["state"], "published", "{state}");
+    state
+}
+
+fn reader(server: &Server) -> Client {
+    server.client().with(&server.token(wanted(Role::Auditor)))
+}
+
+#[track_caller]
+fn heard(client: &Client, query: &str) -> Value {
+    let answer = client.get(&format!("/v1/feed?{query}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+fn ids(part: &Value) -> Vec<String> {
+    part["documents"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What a feed's statement says, by the server's own key.
+fn stated(server: &Server, part: &Value) -> Feed {
+    let key = server.client().get("/v1/server").json()["public_key"].as_str().unwrap().to_owned();
+    let key: Key = key.parse().unwrap();
+    let envelope = Envelope::parse(part["statement"].to_string().as_bytes()).unwrap();
+    let stack = part["stack"].as_str().unwrap().parse().unwrap();
+    judge_feed(&envelope, &w("acme"), &stack, &[key]).unwrap().clone()
+}
+
+#[test]
+fn a_server_without_stack_keeps_no_documents() {
+    let server = Server::start();
+    let (auditor, envelope) = (reader(&server), signed(&document(roster(1)), &["ceo"]));
+    assert_eq!(post(&server, &envelope).outcome(), (404, "no_stack".to_owned()));
+    for path in ["/v1/feed?stack=web", &format!("/v1/documents/{}", envelope.document().id())] {
+        assert_eq!(auditor.get(path).outcome(), (404, "no_stack".to_owned()), "{path}");
+    }
+}
+
+#[test]
+fn a_roster_goes_to_every_stack_that_hosts_are_in_or_that_it_names_and_its_host_hears_it() {
+    let server = acme();
+    let (_, token) = hearing(&server, "i-1", "cache");
+    let envelope = signed(&document(roster(1)), &["ceo", "alice approves"]);
+    let state = published(&server, &envelope);
+    assert_eq!(state["stacks"], json!(["cache", "db", "web"]), "{state}");
+    assert_eq!((&state["type"], &state["has"], &state["approvers"]), (&json!("roster"), &json!(1), &json!(["ceo"])));
+    assert_eq!(published(&server, &envelope), state, "known already: the same answer");
+    let part = heard(&server.client().with(&token), "stack=cache&after=0");
+    let id = envelope.document().id();
+    assert_eq!(ids(&part), [id.to_string()]);
+    assert_eq!((&part["after"], &part["next"]), (&json!(0), &json!(1)));
+    let statement = stated(&server, &part);
+    assert_eq!((statement.count, statement.head), (1, chain(Hash::ZERO, id)));
+    // What nobody here knows is not handed on.
+    let sent = Envelope::parse(part["documents"][0]["envelope"].to_string().as_bytes()).unwrap();
+    assert_eq!(sent.signatures(), &envelope.signatures()[..1]);
+}
+
+#[test]
+fn a_roster_that_none_of_its_keys_signed_is_refused_before_it_is_read() {
+    let server = acme();
+    for by in [&["alice approves"][..], &[]] {
+        let answer = post(&server, &signed(&document(roster(1)), by));
+        assert_eq!(answer.outcome(), (422, "threshold".to_owned()), "{answer:?}");
+    }
+    let other = Roster { organization: w("evil"), ..roster(1) };
+    let answer = post(&server, &signed(&document(other), &["ceo"]));
+    assert_eq!(answer.outcome(), (422, "organization".to_owned()), "{answer:?}");
+    assert_eq!(server.count("SELECT count(*) FROM documents"), 0);
+}
+
+#[test]
+fn an_older_roster_and_another_one_of_the_same_version_are_refused() {
+    let (server, ..) = acme_with_host();
+    published(&server, &signed(&document(roster(3)), &["cto"]));
+    let word = |roster: Roster| post(&server, &signed(&document(roster), &["ceo"])).outcome();
+    assert_eq!(word(roster(2)), (422, "rollback".to_owned()));
+    let other = Roster { people: vec![], ..roster(3) };
+    assert_eq!(word(other), (422, "other_bytes".to_owned()));
+}
+
+#[test]
+fn a_grant_with_all_its_approvals_is_published_at_once_to_its_stack_alone() {
+    let (server, _, token) = acme_with_host();
+    let envelope = signed(&document(grant("deploy", "INC-42")), &["alice approves"]);
+    let state = published(&server, &envelope);
+    assert_eq!(state["stacks"], json!(["web"]), "{state}");
+    assert_eq!((&state["has"], &state["needs"], &state["asked"]), (&json!(1), &json!(1), &json!(false)));
+    let part = heard(&server.client().with(&token), "stack=web&after=1");
+    assert_eq!(ids(&part), [envelope.document().id().to_string()]);
+    let part = heard(&reader(&server), "stack=db&after=0");
+    assert_eq!(ids(&part).len(), 1, "the roster alone");
+}
+
+#[test]
+fn what_no_host_would_accept_is_refused_in_the_hosts_words() {
+    let (server, ..) = acme_with_host();
+    let word = |grant, by: &[&str]| post(&server, &signed(&document(grant), by)).outcome();
+    let good = || grant("deploy", "INC-42");
+    let approves = &["alice approves"][..];
+    let refused = |word: &str| (422, word.to_owned());
+    assert_eq!(word(document::Grant { stack: w("wbe"), ..good() }, approves), refused("stack"));
+    assert_eq!(word(document::Grant { person: w("fran"), ..good() }, approves), refused("unknown_person"));
+    assert_eq!(word(document::Grant { account: w("root"), ..good() }, approves), refused("account"));
+    let expires_at = good().starts_at.after(9 * company::HOUR);
+    assert_eq!(word(document::Grant { expires_at, ..good() }, approves), refused("too_long"));
+    assert_eq!(word(document::Grant { organization: w("evil"), ..good() }, approves), refused("organization"));
+    assert_eq!(word(good(), &["carol approves"]), refused("approvals"));
+    assert_eq!(word(good(), &["mallory"]), refused("approvals"));
+    assert_eq!(word(good(), &[]), refused("approvals"));
+    let newer = document::Grant { roster: 2.try_into().unwrap(), ..good() };
+    assert_eq!(word(newer, approves), (409, "roster_behind".to_owned()));
+    let feed = Envelope::parse(heard(&reader(&server), "stack=web")["statement"].to_string().as_bytes()).unwrap();
+    assert_eq!(post(&server, &feed).outcome(), refused("not_for_hosts"));
+    for body in ["", "{}", "[]", "{\"document\":\"{}\",\"signatures\":[]}"] {
+        let answer = server.client().send("POST", "/v1/documents", "application/json", body.as_bytes());
+        assert_eq!(answer.outcome(), (400, "malformed".to_owned()), "{body}");
+    }
+    assert_eq!(server.client().send("POST", "/v1/documents", "text/plain", b"{}").status, 415);
+}
+
+#[test]
+fn before_there_is_a_roster_a_grant_waits_and_a_lockdown_by_a_roster_key_is_taken() {
+    let server = acme();
+    let (_, token) = hearing(&server, "i-1", "web");
+    let answer = post(&server, &signed(&document(grant("deploy", "INC-42")), &["alice approves"]));
+    assert_eq!(answer.outcome(), (409, "no_roster".to_owned()), "{answer:?}");
+    let all = signed(&document(lockdown("*", true)), &["ceo"]);
+    published(&server, &all);
+    // The stack was heard of before it, and begins with it.
+    assert_eq!(ids(&heard(&server.client().with(&token), "stack=web&after=0")), [all.document().id().to_string()]);
+}
+
+#[test]
+fn two_approvals_come_one_by_one_and_the_second_publishes() {
+    let (server, ..) = acme_with_host();
+    let document = document(grant("ubuntu", "INC-42"));
+    let state = taken(&server, &signed(&document, &["alice approves"]));
+    assert_eq!((&state["state"], &state["has"], &state["needs"]), (&json!("pending"), &json!(1), &json!(2)), "{state}");
+    assert_eq!(state["approvers"], json!(["alice"]));
+    // The same again, and hers twice, are one.
+    let again = taken(&server, &signed(&document, &["alice approves", "alice approves"]));
+    assert_eq!((&again["state"], &again["has"]), (&json!("pending"), &json!(1)), "{again}");
+    assert_eq!(ids(&heard(&reader(&server), "stack=web&after=1")), [""; 0]);
+    let state = published(&server, &signed(&document, &["bob approves"]));
+    assert_eq!((&state["has"], &state["approvers"]), (&json!(2), &json!(["alice", "bob"])), "{state}");
+    let kept = reader(&server).get(&format!("/v1/documents/{}", document.id())).json();
+    assert_eq!((&kept["state"], &kept["stacks"]), (&json!("published"), &json!(["web"])));
+    let envelope = Envelope::parse(kept["envelope"].to_string().as_bytes()).unwrap();
+    assert_eq!(envelope, signed(&document, &["alice approves", "bob approves"]));
+}
+
+#[test]
+fn two_approvals_at_one_moment_publish_once() {
+    let (server, ..) = acme_with_host();
+    let document = document(grant("ubuntu", "INC-42"));
+    let states: Vec<String> = thread::scope(|scope| {
+        let posts: Vec<_> = ["alice approves", "bob approves"]
+            .map(|by| scope.spawn(|| taken(&server, &signed(&document, &[by]))["state"].as_str().unwrap().to_owned()))
+            .into_iter()
+            .collect();
+        posts.into_iter().map(|post| post.join().unwrap()).collect()
+    });
+    assert_eq!(states.iter().filter(|state| *state == "published").count(), 1, "{states:?}");
+    assert_eq!(ids(&heard(&reader(&server), "stack=web&after=1")), [document.id().to_string()]);
+}
+
+#[test]
+fn a_request_waits_for_its_approval_and_signatures_of_nobody_do_not_crowd_it_out() {
+    let (server, ..) = acme_with_host();
+    let document = document(grant("deploy", "INC-42"));
+    assert_eq!(post(&server, &asked(&document, "grace")).outcome(), (422, "approvals".to_owned()), "not hers");
+    let state = taken(&server, &asked(&document, "frank"));
+    assert_eq!(
+        (&state["state"], &state["asked"], &state["has"]),
+        (&json!("pending"), &json!(true), &json!(0)),
+        "{state}"
+    );
+    // Sixteen that hold over other bytes, or are by nobody.
+    let other = company::document(grant("deploy", "another"));
+    let forged = signed(&other, &["alice approves"; 16]).signatures().to_vec();
+    let forged = Envelope::new(document.clone(), forged).unwrap();
+    assert_eq!(post(&server, &forged).outcome(), (422, "approvals".to_owned()));
+    let state = published(&server, &signed(&document, &["alice approves"]));
+    assert_eq!((&state["asked"], &state["approvers"]), (&json!(true), &json!(["alice"])), "{state}");
+}
+
+#[test]
+fn a_denied_request_is_gone_and_does_not_come_back() {
+    let (server, ..) = acme_with_host();
+    let document = document(grant("deploy", "INC-42"));
+    taken(&server, &asked(&document, "frank"));
+    let denial = signed(&company::document(revoke(document.id())), &["bob approves"]);
+    assert_eq!(published(&server, &denial)["stacks"], json!(["web"]));
+    assert_eq!(reader(&server).get(&format!("/v1/documents/{}", document.id())).status, 404);
+    let answer = post(&server, &signed(&document, &["alice approves"]));
+    assert_eq!(answer.outcome(), (422, "revoked".to_owned()), "{answer:?}");
+}
+
+#[test]
+fn who_revokes_again_changes_nothing_and_is_kept_beside_the_first() {
+    let (server, ..) = acme_with_host();
+    let given = document(grant("deploy", "INC-42"));
+    published(&server, &signed(&given, &["alice approves"]));
+    let first = signed(&document(revoke(given.id())), &["alice approves"]);
+    let again = document::Revoke { reason: w("again"), ..revoke(given.id()) };
+    let second = signed(&document(again), &["bob approves"]);
+    assert_eq!(published(&server, &first)["stacks"], json!(["web"]));
+    let state = published(&server, &second);
+    assert!(state["detail"].as_str().unwrap().contains(&first.document().id().to_string()), "{state}");
+    assert_eq!((&state["stacks"], &state["approvers"]), (&json!(["web"]), &json!(["bob"])));
+    assert_eq!(published(&server, &second), state, "known already: the same answer");
+    assert_eq!(ids(&heard(&reader(&server), "stack=web&after=0")).len(), 3);
+}
+
+#[test]
+fn a_person_asks_for_no_more_than_ten_at_a_time() {
+    let (server, ..) = acme_with_host();
+    let ask = |n: u64| post(&server, &asked(&document(grant("deploy", &format!("number {n}"))), "frank"));
+    for n in 0..compliance_api::documents::MAX_PENDING_EACH {
+        assert_eq!(ask(n).status, 200, "{n}");
+    }
+    assert_eq!(ask(99).outcome(), (422, "full".to_owned()));
+    assert_eq!(ask(1).status, 200, "known already");
+}
+
+#[test]
+fn a_lockdown_ends_what_waits_and_a_lift_takes_the_approvals_of_the_strictest_rule() {
+    let (server, _, token) = acme_with_host();
+    let waits = document(grant("ubuntu", "INC-42"));
+    taken(&server, &signed(&waits, &["alice approves"]));
+    let closes = document(lockdown("web", true));
+    published(&server, &signed(&closes, &["alice approves"]));
+    assert_eq!(reader(&server).get(&format!("/v1/documents/{}", waits.id())).status, 404);
+    let answer = post(&server, &signed(&document(grant("deploy", "now")), &["bob approves"]));
+    assert_eq!(answer.outcome(), (422, "held".to_owned()));
+    let lifts = document(lift(closes.id()));
+    assert_eq!(post(&server, &signed(&lifts, &["bob approves"])).outcome(), (422, "approvals".to_owned()));
+    published(&server, &signed(&lifts, &["bob approves", "alice approves"]));
+    let after = document::Grant { after: [closes.id()].into(), ..grant("deploy", "now") };
+    published(&server, &signed(&document(after), &["bob approves"]));
+    let part = heard(&server.client().with(&token), "stack=web&after=0");
+    assert_eq!(ids(&part).len(), 4, "roster, lockdown, lift, grant");
+    assert_eq!(stated(&server, &part).count, 4);
+    let unknown = document(lift(waits.id()));
+    assert_eq!(post(&server, &signed(&unknown, &["ceo"])).outcome(), (409, "lockdown_unknown".to_owned()));
+}
+
+#[test]
+fn a_revoke_of_an_unknown_grant_goes_to_each_stack_whose_approver_signed_it() {
+    let (server, ..) = acme_with_host();
+    let unknown = document(grant("deploy", "never posted")).id();
+    let by = |who: &str| published(&server, &signed(&document(revoke(unknown)), &[who]));
+    assert_eq!(by("carol approves")["stacks"], json!(["db"]));
+    let answer = post(&server, &signed(&document(revoke(document(grant("ubuntu", "x")).id())), &["mallory"]));
+    assert_eq!(answer.outcome(), (409, "signer_unknown".to_owned()));
+}
+
+#[test]
+fn a_stack_that_is_heard_of_later_begins_with_what_closes_everywhere_and_the_roster() {
+    let (server, ..) = acme_with_host();
+    let person = Lockdown { person: Some(w("frank")), ..lockdown("*", true) };
+    let everywhere = document(person);
+    published(&server, &signed(&everywhere, &["alice approves"]));
+    let here = document(lockdown("web", true));
+    published(&server, &signed(&here, &["alice approves"]));
+    let (_, token) = hearing(&server, "i-9", "new");
+    let part = heard(&server.client().with(&token), "stack=new&after=0");
+    let wanted = [signed(&document(roster(1)), &["ceo"]).document().id().to_string(), everywhere.id().to_string()];
+    assert_eq!(ids(&part)[1..], wanted[1..], "{part}");
+    assert_eq!(ids(&part).len(), 2);
+    assert_eq!(heard(&server.client().with(&token), "stack=new")["next"], 2);
+}
+
+#[test]
+fn a_beginning_has_what_matters_still_and_the_place_to_go_on_from() {
+    let (server, _, token) = acme_with_host();
+    let lifted = document(lockdown("web", true));
+    published(&server, &signed(&lifted, &["alice approves"]));
+    published(&server, &signed(&document(lift(lifted.id())), &["ceo"]));
+    published(&server, &signed(&document(roster(2)), &["ceo"]));
+    let given = document(document::Grant { after: [lifted.id()].into(), ..grant("deploy", "INC-42") });
+    published(&server, &signed(&given, &["alice approves"]));
+    let part = heard(&server.client().with(&token), "stack=web");
+    assert_eq!((&part["after"], &part["next"]), (&Value::Null, &json!(5)), "{part}");
+    assert!(part["documents"].as_array().unwrap().iter().all(|one| one.get("position").is_none()));
+    let kinds: Vec<String> = part["documents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| Envelope::parse(one["envelope"].to_string().as_bytes()).unwrap().document().kind().to_string())
+        .collect();
+    assert_eq!(kinds, ["roster", "lockdown", "lift", "grant"], "the roster before it matters no more");
+    assert_eq!(stated(&server, &part).count, 5);
+}
+
+#[test]
+fn a_feed_is_for_the_hosts_of_its_stack_and_for_readers() {
+    let (server, mut host, token) = acme_with_host();
+    let client = server.client();
+    let ask = |token: &str, stack: &str| client.with(token).get(&format!("/v1/feed?stack={stack}&after=0")).outcome();
+    assert_eq!(client.get("/v1/feed?stack=web").outcome(), (401, "bad_token".to_owned()));
+    assert_eq!(ask(&"0".repeat(64), "web"), (401, "bad_token".to_owned()));
+    assert_eq!(ask(&token, "db"), (403, "role".to_owned()));
+    let portal = Wanted { name: Some("portal".to_owned()), ..wanted(Role::Client) };
+    assert_eq!(ask(&server.token(portal), "web"), (403, "role".to_owned()));
+    assert_eq!(ask(&server.token(wanted(Role::Admin)), "web").0, 200);
+    assert_eq!(ask(&server.token(wanted(Role::Admin)), "nowhere"), (404, "not_found".to_owned()));
+    // It moves: its token is for the other stack alone.
+    host.stack = "db".to_owned();
+    state_token(&mut host, &token);
+    let answer = client.ingest(&host.batch(4..=4));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!((ask(&token, "web").0, ask(&token, "db").0), (403, 200));
+    // A new start, a new token.
+    state_token(&mut host, &"a".repeat(64));
+    assert_eq!(client.ingest(&host.batch(5..=5)).status, 200);
+    assert_eq!((ask(&token, "db").0, ask(&"a".repeat(64), "db").0), (401, 200));
+    // One that stopped in good order hears nothing more.
+    host.state(&Draft::new(ArtifactType::DaemonStopped, "the daemon stopped"));
+    assert_eq!(client.ingest(&host.batch(6..=6)).status, 200);
+    assert_eq!(ask(&"a".repeat(64), "db"), (401, "bad_token".to_owned()));
+}
+
+#[test]
+fn a_host_that_waits_for_approval_hears_nothing_and_leaves_the_known_one_its_feed() {
+    let (server, _, token) = acme_with_host();
+    let mut copy = Host::new("i-1", "web");
+    state_token(&mut copy, &"b".repeat(64));
+    let enrolled = server.client().with(&server.enrol_token("web")).ingest(&copy.all());
+    assert_eq!(enrolled.json()["enrolment"], "pending", "{enrolled:?}");
+    let ask = |token: &str| server.client().with(token).get("/v1/feed?stack=web&after=0").status;
+    assert_eq!((ask(&"b".repeat(64)), ask(&token)), (401, 200));
+    let approved = server.admin().post(&format!("/v1/enrolments/{}/approve", copy.ledger), &json!({}));
+    assert_eq!(approved.status, 200, "{approved:?}");
+    assert_eq!((ask(&"b".repeat(64)), ask(&token)), (200, 401), "the newest that counts");
+}
+
+#[test]
+fn who_waits_is_woken_by_what_is_published_and_answered_after_its_time_else() {
+    let (server, _, token) = acme_with_host();
+    let host = server.client().with(&token);
+    let begin = Instant::now();
+    let part = heard(&host, "stack=web&after=1&wait=1");
+    assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert_eq!((ids(&part).len(), &part["next"]), (0, &json!(1)), "{part}");
+    let document = document(grant("deploy", "INC-42"));
+    let waiting = thread::spawn(move || {
+        let part = heard(&host, "stack=web&after=1&wait=15");
+        (ids(&part), Instant::now())
+    });
+    thread::sleep(Duration::from_millis(500));
+    let posted = Instant::now();
+    published(&server, &signed(&document, &["alice approves"]));
+    let (heard, at) = waiting.join().unwrap();
+    assert_eq!(heard, [document.id().to_string()]);
+    assert!(at.duration_since(posted) < Duration::from_secs(5), "{:?}", at.duration_since(posted));
+}
+
+#[test]
+fn what_cannot_be_asked_of_a_feed_is_refused() {
+    let (server, _, token) = acme_with_host();
+    let ask = |query: &str| server.client().with(&token).get(&format!("/v1/feed?{query}")).outcome();
+    let malformed = (400, "malformed".to_owned());
+    for query in ["", "stack=w/b", "stack=web&after=x", "stack=web&wait=301", "stack=web&x=1", "stack=web&after=-1"] {
+        assert_eq!(ask(query), malformed, "{query}");
+    }
+    assert_eq!(ask("stack=web&after=2"), (409, "feed_shorter".to_owned()));
+    assert_eq!(ask("stack=web&after=9223372036854775808"), (409, "feed_shorter".to_owned()));
+}
+
+#[test]
+fn a_long_feed_comes_in_parts_in_order() {
+    let (server, _, token) = acme_with_host();
+    let mut wanted = Vec::new();
+    for n in 0..70 {
+        let document = document(grant("deploy", &format!("number {n}")));
+        published(&server, &signed(&document, &["alice approves"]));
+        wanted.push(document.id());
+    }
+    let host = server.client().with(&token);
+    let (first, second) = (heard(&host, "stack=web&after=0"), heard(&host, "stack=web&after=64"));
+    assert_eq!((ids(&first).len(), &first["next"], ids(&second).len()), (64, &json!(64), 7));
+    assert_eq!(
+        stated(&server, &first),
+        Feed { issued_at: stated(&server, &first).issued_at, ..stated(&server, &second) }
+    );
+    let all: Vec<String> = ids(&first).into_iter().chain(ids(&second)).collect();
+    assert_eq!(all[1..], wanted.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let head = all.iter().fold(Hash::ZERO, |head, id| chain(head, id.parse().unwrap()));
+    assert_eq!(stated(&server, &second).head, head);
+}
+
+#[test]
+fn a_restart_forgets_nothing_and_another_organization_begins_anew() {
+    let (mut server, _, token) = acme_with_host();
+    let given = document(grant("deploy", "INC-42"));
+    published(&server, &signed(&given, &["alice approves"]));
+    let waits = document(grant("ubuntu", "INC-42"));
+    taken(&server, &signed(&waits, &["alice approves"]));
+    let before = heard(&server.client().with(&token), "stack=web&after=0");
+    server = server.restart();
+    let after = heard(&server.client().with(&token), "stack=web&after=0");
+    assert_eq!(
+        (&before["documents"], stated(&server, &before).head),
+        (&after["documents"], stated(&server, &after).head)
+    );
+    published(&server, &signed(&waits, &["bob approves"]));
+    let other = Roster { people: vec![], ..roster(1) };
+    assert_eq!(post(&server, &signed(&document(other), &["ceo"])).outcome(), (422, "other_bytes".to_owned()));
+    server.config.stack.as_mut().unwrap().settings = {
+        let mut settings = (*server.config.stack.as_ref().unwrap().settings).clone();
+        settings.organization = w("acme2");
+        settings.check().unwrap()
+    };
+    server = server.restart();
+    let answer = server.client().with(&token).get("/v1/feed?stack=web&after=3");
+    assert_eq!(answer.outcome(), (409, "feed_shorter".to_owned()), "{answer:?}");
+    assert_eq!(ids(&heard(&server.client().with(&token), "stack=web")), [""; 0]);
+}
+
+#[test]
+fn a_key_that_is_denied_in_the_configuration_signs_nothing_after_a_restart() {
+    let (mut server, ..) = acme_with_host();
+    let mut settings = (*server.config.stack.as_ref().unwrap().settings).clone();
+    settings.deny_keys = [company::fingerprint("alice approves")].into();
+    server.config.stack.as_mut().unwrap().settings = settings.check().unwrap();
+    server = server.restart();
+    let answer = post(&server, &signed(&document(grant("deploy", "INC-42")), &["alice approves"]));
+    assert_eq!(answer.outcome(), (422, "approvals".to_owned()), "{answer:?}");
+    published(&server, &signed(&document(grant("deploy", "INC-42")), &["bob approves"]));
+}
+
+#[test]
+fn the_servers_own_ledger_says_what_was_published_by_whom() {
+    let (server, ..) = acme_with_host();
+    let document = document(grant("deploy", "INC-42"));
+    published(&server, &signed(&document, &["alice approves"]));
+    let found = reader(&server).get("/v1/artifacts?type=document.published").json();
+    let all = found["artifacts"].as_array().unwrap_or_else(|| panic!("{found}"));
+    assert_eq!(all.len(), 2, "{found}");
+    let text = found.to_string();
+    let alice = company::fingerprint("alice approves");
+    for word in [document.id().to_string().as_str(), "alice", alice.as_str(), "\"roster\""] {
+        assert!(text.contains(word), "{word}: {found}");
+    }
+}
