@@ -7,7 +7,7 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-use crate::{Document, Key, Kind, Malformed, Namespace, signature};
+use crate::{Document, Id, Key, Kind, Malformed, Namespace, signature};
 
 /// The most signatures of one document.
 pub const MAX_SIGNATURES: usize = 16;
@@ -70,6 +70,12 @@ impl Sealed {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The id that the document has, if it is one.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        Id::of(&self.line)
     }
 
     /// Whether one of these keys signed it, as what it says that it is.

@@ -2,7 +2,6 @@
 //! been checked and is on disk.
 
 mod answer;
-mod backoff;
 mod batch;
 mod client;
 mod feed;
@@ -21,13 +20,13 @@ use record::{LedgerId, SignedReceipt};
 
 use self::{
     answer::{Answer, Asked, Blame, Step},
-    backoff::Backoff,
     batch::{Batch, MAX_RECORDS},
     client::Client,
     feed::Feed,
     history::Standing,
 };
 use crate::{
+    backoff::{self, Backoff},
     cursor::{Cursor, Kept},
     files::FileError,
     ledger, log,

@@ -9,9 +9,9 @@ use record::LedgerId;
 pub struct Paths {
     /// The daemon's state: the ledger, and ledgers set aside. Read only.
     pub daemon_state: PathBuf,
-    /// The daemon's runtime directory: `durable` and `ship.json`. Read only.
+    /// The daemon's runtime directory: `durable`, `ship.json`, `inbox.json` and `feed_token`. Read only.
     pub daemon_run: PathBuf,
-    /// Our own state: cursors, receipts, the pinned key, the hint.
+    /// Our own state: cursors, receipts, the pinned key, the hint, the inbox.
     pub state: PathBuf,
     /// Our own runtime directory: the status.
     pub run: PathBuf,
@@ -46,6 +46,21 @@ impl Paths {
     }
     pub(crate) fn settings(&self) -> PathBuf {
         self.daemon_run.join("ship.json")
+    }
+    /// What the daemon says of documents: which it needs no more, and how far it has heard each feed.
+    pub(crate) fn heard(&self) -> PathBuf {
+        self.daemon_run.join("inbox.json")
+    }
+    pub(crate) fn feed_token(&self) -> PathBuf {
+        self.daemon_run.join("feed_token")
+    }
+    /// Where documents lie for the daemon.
+    pub(crate) fn inbox(&self) -> PathBuf {
+        self.state.join("inbox")
+    }
+    /// Which feed brought which document.
+    pub(crate) fn inbox_index(&self) -> PathBuf {
+        self.state.join("inbox.index")
     }
     pub(crate) fn cursor(&self, sink: &str) -> PathBuf {
         self.state.join(format!("{sink}.cursor"))

@@ -22,10 +22,11 @@ use sd_notify::NotifyState;
 use crate::{
     api::ApiSink,
     cursor,
+    feeds::Feeds,
     files::{self, FileError},
     log,
     paths::Paths,
-    settings,
+    settings::{self, Settings},
     shared::{Ending, SINKS, Shared},
     status::Status,
     syslog::SyslogSink,
@@ -83,7 +84,8 @@ fn run(paths: Paths) -> Result<ExitCode, StartError> {
     let status = Arc::new(Status::new(paths.clone()));
     let syslog = SyslogSink::open(paths.clone(), shared.clone(), status.clone())?;
     let api = ApiSink::open(paths.clone(), shared.clone(), status.clone())?;
-    let mut follower = Follower { paths, shared, watch: None };
+    let feeds = Feeds::new(paths.clone(), status.clone());
+    let mut follower = Follower { paths, shared, feeds, known: None, watch: None };
     follower.look();
     let threads = [start(SINKS[0], move || syslog.run())?, start(SINKS[1], move || api.run())?];
     // It ends with the process.
@@ -96,7 +98,7 @@ fn run(paths: Paths) -> Result<ExitCode, StartError> {
         let woken = wait(&signals, follower.watch.as_ref(), watchdog.min(follower.patience()));
         follower.look();
         if woken && matches!(signals.read_signal(), Ok(Some(_))) {
-            return Ok(end(&follower, &status, threads));
+            return Ok(end(&mut follower, &status, threads));
         }
         if threads.iter().any(JoinHandle::is_finished) {
             log::error(format_args!("a sink's thread has ended; starting over"));
@@ -129,8 +131,9 @@ fn wait(signals: &SignalFd, watch: Option<&Inotify>, most: Duration) -> bool {
 
 /// Stops: the sinks get their time, and then it is over whether they are done or not. What is not shipped is shipped
 /// when the shipper is started again: the cursors say where.
-fn end(follower: &Follower, status: &Status, threads: [JoinHandle<()>; SINKS.len()]) -> ExitCode {
+fn end(follower: &mut Follower, status: &Status, threads: [JoinHandle<()>; SINKS.len()]) -> ExitCode {
     tell(&[NotifyState::Stopping]);
+    follower.feeds.end();
     let instance = instance_goes_down();
     let until = Instant::now() + if instance { DRAIN_WITHIN } else { STOP_WITHIN };
     follower.shared.tell(|world| world.ending = Some(Ending { until, instance }));
@@ -184,10 +187,13 @@ fn nobody_may_log_in() -> bool {
     std::path::Path::new(NOLOGIN).exists()
 }
 
-/// Follows `durable` and `ship.json`.
+/// Follows `durable` and `ship.json`, and passes on what is said to the feeds.
 struct Follower {
     paths: Paths,
     shared: Arc<Shared>,
+    feeds: Feeds,
+    /// Where to ship to and which feeds to hear, once the daemon has said so.
+    known: Option<Arc<Settings>>,
     /// On the directory that both are renamed into.
     watch: Option<Inotify>,
 }
@@ -207,6 +213,9 @@ impl Follower {
             self.watch = self.watch_anew();
         }
         self.refresh();
+        if let Some(settings) = self.known.clone() {
+            self.feeds.look(&settings);
+        }
     }
 
     fn watch_anew(&self) -> Option<Inotify> {
@@ -216,7 +225,7 @@ impl Follower {
         Some(watch)
     }
 
-    fn refresh(&self) {
+    fn refresh(&mut self) {
         if let Some(watch) = &self.watch {
             // Only that there is something counts.
             drop(watch.read_events());
@@ -225,12 +234,15 @@ impl Follower {
             log::error(format_args!("{error}"));
             None
         });
-        let settings = settings::read(&self.paths);
+        // The daemon writes both whole: nothing there, or nothing legible, is no news.
+        if let Some(settings) = settings::read(&self.paths).filter(|new| self.known.as_deref() != Some(new)) {
+            self.known = Some(Arc::new(settings));
+        }
+        let settings = self.known.clone();
         self.shared.tell(|world| {
-            // The daemon writes both whole: nothing there, or nothing legible, is no news.
             world.mark = mark.or(world.mark.take());
-            if let Some(settings) = settings.filter(|new| *new != *world.settings) {
-                world.settings = Arc::new(settings);
+            if let Some(settings) = settings {
+                world.settings = settings;
             }
         });
     }

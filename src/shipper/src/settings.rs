@@ -2,14 +2,18 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use document::Organization;
+use record::Stack;
 use serde::Deserialize;
 use ssh_key::PublicKey;
 use ureq::http::Uri;
 
-use crate::{files, log, paths::Paths};
+use crate::{files, http::Server, log, paths::Paths};
 
 /// The longest `ship.json` that is read, in bytes.
 const MAX_SETTINGS: u64 = 64 * 1024;
+/// The most feeds that are listened to; those after them are not.
+pub(crate) const MAX_FEEDS: usize = 3;
 /// The version of the file.
 const VERSION: u64 = 1;
 
@@ -20,17 +24,42 @@ pub(crate) struct Settings {
     pub(crate) syslog: Option<PathBuf>,
     /// The compliance API; or what is wrong with what is said of it.
     pub(crate) api: Option<Result<Api, String>>,
+    /// Where documents come from.
+    pub(crate) feeds: Option<Feeds>,
+}
+
+/// Whose documents are fetched, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Feeds {
+    pub(crate) organization: Organization,
+    pub(crate) stack: Stack,
+    /// In their order, at most [`MAX_FEEDS`].
+    pub(crate) feeds: Vec<Feed>,
+    /// How many more the configuration names.
+    pub(crate) left_out: usize,
+}
+
+/// One feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Feed {
+    /// As the configuration has it: the daemon knows it by this.
+    pub(crate) name: String,
+    /// How it is reached; or what is wrong with what is said of it.
+    pub(crate) server: Result<Server, String>,
+}
+
+impl Feed {
+    /// Whether it is a place for files, which answers at once and with all there is.
+    pub(crate) fn is_static(&self) -> bool {
+        self.name.ends_with('/')
+    }
 }
 
 /// How to reach the compliance API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Api {
-    /// Without a path's end: `/v1/artifacts` is put behind it.
-    pub(crate) url: String,
-    /// Certificate authorities that the server's certificate is checked against, instead of the system's.
-    pub(crate) authorities: Option<PathBuf>,
-    /// Our own certificate; its key is a credential.
-    pub(crate) certificate: Option<PathBuf>,
+    /// Its URL is without a path's end: `/v1/artifacts` is put behind it.
+    pub(crate) server: Server,
     /// The keys that receipts may be signed by. Empty: the first one seen is pinned.
     pub(crate) receipt_keys: Vec<PublicKey>,
 }
@@ -40,6 +69,15 @@ struct Written {
     v: u64,
     syslog: Option<WrittenSyslog>,
     api: Option<WrittenApi>,
+    stack: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct WrittenStack {
+    organization: Organization,
+    stack: Stack,
+    #[serde(default)]
+    feeds: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +125,43 @@ fn parse(bytes: &[u8]) -> Result<Settings, String> {
         },
         None => None,
     };
-    Ok(Settings { syslog, api: written.api.map(api) })
+    let feeds = written.stack.and_then(|stack| match serde_json::from_value(stack) {
+        Ok(stack) => Some(feeds(stack, written.api.as_ref())),
+        // Records are shipped all the same.
+        Err(error) => {
+            log::error(format_args!("no feed is listened to: what is said of the stack cannot be understood: {error}"));
+            None
+        }
+    });
+    Ok(Settings { syslog, api: written.api.map(api), feeds })
+}
+
+/// What is said of the API's authorities counts for feeds too; our certificate is shown to nobody but that server.
+fn feeds(written: WrittenStack, api: Option<&WrittenApi>) -> Feeds {
+    let left_out = written.feeds.len().saturating_sub(MAX_FEEDS);
+    let feed = |name: String| {
+        let same = api.filter(|api| origin(&api.url).is_some_and(|origin| self::origin(&name) == Some(origin)));
+        let server = check_url(&name).map(|()| Server {
+            url: name.trim_end_matches('/').to_owned(),
+            authorities: api.and_then(|api| api.ca_file.clone()),
+            certificate: same.and_then(|api| api.client_certificate.clone()),
+        });
+        Feed { name, server }
+    };
+    Feeds {
+        organization: written.organization,
+        stack: written.stack,
+        feeds: written.feeds.into_iter().take(MAX_FEEDS).map(feed).collect(),
+        left_out,
+    }
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
 fn api(written: WrittenApi) -> Result<Api, String> {
@@ -102,7 +176,8 @@ fn api(written: WrittenApi) -> Result<Api, String> {
                 .ok_or_else(|| format!("receipt_keys holds {text:?}, which is no ssh-ed25519 public key"))?,
         );
     }
-    Ok(Api { url, authorities: written.ca_file, certificate: written.client_certificate, receipt_keys })
+    let server = Server { url, authorities: written.ca_file, certificate: written.client_certificate };
+    Ok(Api { server, receipt_keys })
 }
 
 /// Only TLS leaves the machine.
@@ -166,7 +241,7 @@ mod tests {
         ] {
             api_of(&format!(r#"{{"url":"{bad}"}}"#)).unwrap_err();
         }
-        assert_eq!(api_of(r#"{"url":"https://a/b//"}"#).unwrap().url, "https://a/b");
+        assert_eq!(api_of(r#"{"url":"https://a/b//"}"#).unwrap().server.url, "https://a/b");
     }
 
     #[test]
@@ -179,5 +254,30 @@ mod tests {
             api_of(&format!(r#"{{"url":"https://a","receipt_keys":["{key}"]}}"#)).unwrap().receipt_keys.len(),
             1
         );
+    }
+
+    #[test]
+    fn our_certificate_is_shown_to_the_origin_of_the_api_alone_and_its_authorities_count_for_every_feed() {
+        let all = r#"{"v":1,"api":{"url":"https://A.example:443/base","ca_file":"/ca","client_certificate":"/own"},
+            "stack":{"organization":"acme","stack":"web",
+                     "feeds":["https://a.example","https://a.example:8443","https://b.example/x/","http://c.example"]}}"#;
+        let feeds = parse(all.as_bytes()).unwrap().feeds.unwrap();
+        assert_eq!((feeds.feeds.len(), feeds.left_out), (MAX_FEEDS, 1));
+        let seen = |feed: &Feed| {
+            let server = feed.server.clone().unwrap();
+            (server.url, server.authorities, server.certificate.is_some(), feed.is_static())
+        };
+        let ca = Some(PathBuf::from("/ca"));
+        assert_eq!(seen(&feeds.feeds[0]), ("https://a.example".to_owned(), ca.clone(), true, false));
+        assert_eq!(seen(&feeds.feeds[1]), ("https://a.example:8443".to_owned(), ca.clone(), false, false));
+        assert_eq!(seen(&feeds.feeds[2]), ("https://b.example/x".to_owned(), ca, false, true));
+        let plain = r#"{"v":1,"stack":{"organization":"acme","stack":"web","feeds":["http://c.example"]}}"#;
+        let feeds = parse(plain.as_bytes()).unwrap().feeds.unwrap();
+        assert!(feeds.feeds[0].server.as_ref().unwrap_err().contains("not https"));
+        for none in ["", r#","stack":{"organization":"a b","stack":"web"}"#, r#","stack":7"#] {
+            let all = format!(r#"{{"v":1,"syslog":{{"address":"unix:/x"}}{none}}}"#);
+            let settings = parse(all.as_bytes()).unwrap();
+            assert!(settings.feeds.is_none() && settings.syslog.is_some());
+        }
     }
 }

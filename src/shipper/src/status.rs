@@ -1,4 +1,5 @@
-//! `status.json`: for each sink, how far it is, what waits, since when, and why. For `lockdownctl status`.
+//! `status.json`: for each sink, how far it is, what waits, since when, and why; for each feed, whether it is heard. For
+//! `lockdownctl status`.
 //!
 //! What somebody should know is written at once; numbers, and whether something is on its way just now, at most once a
 //! second.
@@ -81,9 +82,39 @@ impl SinkStatus {
     }
 }
 
+/// How a feed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FeedState {
+    /// It is listened to.
+    Listening,
+    /// The feed is out of reach, or the daemon has still to take what it brought; `why` says which. It goes on by itself.
+    Waiting,
+    /// It does not go on before somebody changes something; `why` says what. Tried again now and then.
+    Refused,
+}
+
+/// One feed's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FeedStatus {
+    pub(crate) feed: String,
+    pub(crate) state: FeedState,
+    /// Up to where the daemon has heard it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) position: Option<u64>,
+    /// When it last answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) heard: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+    /// How much of what it sent was no document.
+    pub(crate) dropped: u64,
+}
+
 #[derive(Debug, Default)]
 struct Board {
     sinks: BTreeMap<&'static str, SinkStatus>,
+    feeds: BTreeMap<usize, FeedStatus>,
     written: Option<Instant>,
     dirty: bool,
     failed: bool,
@@ -124,9 +155,36 @@ impl Status {
             Some(status) => board.sinks.insert(sink, status),
             None => board.sinks.remove(sink),
         };
+        self.changed(&mut board, news);
+    }
+
+    /// A feed's status is this now; or it is not listened to.
+    pub(crate) fn set_feed(&self, number: usize, status: Option<FeedStatus>) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = status.map(|mut status| {
+            status.why = status.why.map(|why| why.chars().take(MAX_WHY).collect());
+            status
+        });
+        let before = board.feeds.get(&number);
+        if before == status.as_ref() {
+            return;
+        }
+        let told = |status: Option<&FeedStatus>| status.map(|s| (s.feed.clone(), s.state, s.why.clone()));
+        let news = told(before) != told(status.as_ref());
+        if news {
+            say_of_feed(before, status.as_ref());
+        }
+        match status {
+            Some(status) => board.feeds.insert(number, status),
+            None => board.feeds.remove(&number),
+        };
+        self.changed(&mut board, news);
+    }
+
+    fn changed(&self, board: &mut Board, news: bool) {
         board.dirty = true;
         if news || board.written.is_none_or(|then| then.elapsed() >= EVERY) {
-            self.write(&mut board);
+            self.write(board);
         } else {
             self.held_back.notify_all();
         }
@@ -159,8 +217,11 @@ impl Status {
             v: u64,
             time: String,
             sinks: &'a BTreeMap<&'static str, SinkStatus>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            feeds: Vec<&'a FeedStatus>,
         }
-        let written = Written { v: 1, time: format!("{:.6}", Timestamp::now()), sinks: &board.sinks };
+        let (time, feeds) = (format!("{:.6}", Timestamp::now()), board.feeds.values().collect());
+        let written = Written { v: 1, time, sinks: &board.sinks, feeds };
         let mut bytes = serde_json::to_vec(&written).expect("text and numbers can always be written");
         bytes.push(b'\n');
         let result = files::replace_fleeting(&self.paths.status(), &bytes);
@@ -191,6 +252,23 @@ fn say(sink: &str, before: Option<&SinkStatus>, now: Option<&SinkStatus>) {
         }
         State::Waiting => log::warn(format_args!("{sink}: waits: {why}")),
         State::Refused | State::Fork => log::error(format_args!("{sink}: does not go on: {why}")),
+    }
+}
+
+/// The same of feeds.
+fn say_of_feed(before: Option<&FeedStatus>, now: Option<&FeedStatus>) {
+    let Some(now) = now else {
+        if let Some(before) = before {
+            log::info(format_args!("feed {}: not listened to any more", before.feed));
+        }
+        return;
+    };
+    let why = now.why.as_deref().unwrap_or("no reason known");
+    match now.state {
+        FeedState::Listening if before.is_some_and(|b| b.feed == now.feed && b.state == now.state) => {}
+        FeedState::Listening => log::info(format_args!("feed {}: listened to", now.feed)),
+        FeedState::Waiting => log::warn(format_args!("feed {}: waits: {why}", now.feed)),
+        FeedState::Refused => log::error(format_args!("feed {}: does not go on: {why}", now.feed)),
     }
 }
 

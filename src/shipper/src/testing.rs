@@ -233,6 +233,10 @@ impl Rig {
 pub(crate) struct Request {
     /// From 0.
     pub(crate) number: usize,
+    /// Path and query.
+    pub(crate) path: String,
+    /// As it came, in lower case.
+    pub(crate) head: String,
     pub(crate) authorization: Option<String>,
     pub(crate) events: Vec<Value>,
 }
@@ -252,6 +256,8 @@ pub(crate) enum Reply {
     Nothing,
     /// No answer, and the connection open for so long.
     Hang(Duration),
+    /// A good head, and then bytes without end: so many at a time, this long apart.
+    Endless(usize, Duration),
 }
 
 impl Reply {
@@ -348,10 +354,11 @@ fn serve(
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
-        let Some((authorization, body)) = read_request(&mut reader) else { return };
+        let Some((head, authorization, body)) = read_request(&mut reader) else { return };
         let number = count.fetch_add(1, Ordering::Relaxed);
         let events = serde_json::from_slice(&body).unwrap_or_default();
-        let request = Request { number, authorization, events };
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        let request = Request { number, path, head: head.to_ascii_lowercase(), authorization, events };
         let mut reply = script(&request);
         requests.lock().unwrap().push(request);
         if let Reply::StoreBut(other) = reply {
@@ -373,13 +380,21 @@ fn serve(
             Reply::Raw(bytes) => return drop(out.write_all(&bytes)),
             Reply::Nothing => return,
             Reply::Hang(time) => return thread::sleep(time),
+            Reply::Endless(bytes, apart) => {
+                drop(out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n"));
+                while out.write_all(&vec![b'x'; bytes]).is_ok() {
+                    thread::sleep(apart);
+                }
+                return;
+            }
         }
     }
 }
 
-fn read_request(reader: &mut impl BufRead) -> Option<(Option<String>, Vec<u8>)> {
-    let (mut length, mut authorization, mut line) = (0, None, String::new());
+fn read_request(reader: &mut impl BufRead) -> Option<(String, Option<String>, Vec<u8>)> {
+    let (mut length, mut authorization, mut line, mut head) = (0, None, String::new(), String::new());
     loop {
+        head += &line;
         line.clear();
         if reader.read_line(&mut line).ok()? == 0 {
             return None;
@@ -395,7 +410,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<(Option<String>, Vec<u8>)> 
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((authorization, body))
+    Some((head, authorization, body))
 }
 
 /// The server's own key is that of seed 200.

@@ -1,10 +1,10 @@
 //! Certificates, tokens and what is said of them.
 
 use super::*;
-use crate::testing;
+use crate::{http::Server, testing};
 
 fn api(url: &str) -> Api {
-    Api { url: url.to_owned(), authorities: None, certificate: None, receipt_keys: Vec::new() }
+    Api { server: Server { url: url.to_owned(), authorities: None, certificate: None }, receipt_keys: Vec::new() }
 }
 
 #[test]
@@ -14,7 +14,8 @@ fn missing_certificates_say_what_would_work() {
     assert!(error.contains("install ca-certificates"), "{error}");
     std::fs::write(&paths.system_authorities, "no PEM").unwrap();
     assert!(Client::new(&api("https://a.example"), &paths).unwrap_err().contains("no certificate in PEM"));
-    let named = Api { authorities: Some(dir.path().join("own.pem")), ..api("https://a.example") };
+    let mut named = api("https://a.example");
+    named.server.authorities = Some(dir.path().join("own.pem"));
     assert!(Client::new(&named, &paths).unwrap_err().contains("own.pem"));
     // Plain http needs none.
     Client::new(&api("http://127.0.0.1:1"), &paths).unwrap();
@@ -59,7 +60,7 @@ fn a_request_never_takes_longer_than_it_may() {
 fn a_connection_closed_on_a_client_without_a_certificate_says_which_setting_names_one() {
     use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset};
     let hint = "ship.api.client_certificate names";
-    let said = |without, kind: std::io::ErrorKind| describe("https://a", without, &Error::Io(kind.into()));
+    let said = |without, kind: std::io::ErrorKind| http::describe("https://a", without, &Error::Io(kind.into()));
     for kind in [BrokenPipe, ConnectionReset] {
         assert!(said(true, kind).contains(hint) && !said(false, kind).contains(hint), "{kind}");
     }

@@ -3,37 +3,37 @@
 use std::time::Duration;
 
 /// The first wait after something failed.
-pub(super) const MIN: Duration = Duration::from_millis(250);
+pub(crate) const MIN: Duration = Duration::from_millis(250);
 /// The longest wait for a server that is out of reach or busy, and the longest `Retry-After` that is honoured.
-pub(super) const MAX: Duration = Duration::from_secs(60);
+pub(crate) const MAX: Duration = Duration::from_secs(60);
 /// The first wait after a refusal that only a person can mend.
-pub(super) const SLOW_MIN: Duration = Duration::from_secs(10);
+pub(crate) const SLOW_MIN: Duration = Duration::from_secs(10);
 /// The longest of those.
-pub(super) const SLOW_MAX: Duration = Duration::from_secs(600);
+pub(crate) const SLOW_MAX: Duration = Duration::from_secs(600);
 /// The longest wait while the shipper is to stop.
-pub(super) const ENDING_MAX: Duration = Duration::from_millis(500);
+pub(crate) const ENDING_MAX: Duration = Duration::from_millis(500);
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Something worked.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The next wait, doubled with each failure, `chance` (0 to 1) deciding over its second half: ten thousand hosts
     /// must not come back in one instant. What the server asked for is the least, as far as it is not over [`MAX`].
-    pub(super) fn next(&mut self, asked: Option<Duration>, chance: f64) -> Duration {
+    pub(crate) fn next(&mut self, asked: Option<Duration>, chance: f64) -> Duration {
         let wait = self.grown(MIN, MAX, chance);
         asked.map_or(wait, |asked| wait.max(asked.min(MAX)))
     }
 
     /// The same after a refusal.
-    pub(super) fn next_slow(&mut self, chance: f64) -> Duration {
+    pub(crate) fn next_slow(&mut self, chance: f64) -> Duration {
         self.grown(SLOW_MIN, SLOW_MAX, chance)
     }
 
@@ -45,7 +45,7 @@ impl Backoff {
 }
 
 /// A number from 0 to 1 that differs from host to host and from call to call. Nothing secret hangs on it.
-pub(super) fn chance() -> f64 {
+pub(crate) fn chance() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(std::time::Instant::now());
     f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
