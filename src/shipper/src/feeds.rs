@@ -7,6 +7,7 @@ mod gate;
 mod inbox;
 mod listener;
 mod pace;
+mod slot;
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -19,6 +20,7 @@ use self::{
     gate::Gate,
     inbox::{Inbox, InboxError, Lease},
     listener::{Around, Listener},
+    slot::Slot,
 };
 use crate::{
     log,
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// The most threads, those included that still have to end.
-const MAX_THREADS: usize = 4 * MAX_FEEDS;
+const MAX_THREADS: usize = 2 * MAX_FEEDS;
 /// A thread that has ended by itself is not started again before this.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -39,6 +41,7 @@ pub(crate) struct Feeds {
     status: Arc<Status>,
     gate: Arc<Gate>,
     inbox: Arc<Inbox>,
+    slot: Arc<Slot>,
     /// What the daemon wants; nothing before it has said so.
     wanted: Option<Option<Arc<settings::Feeds>>>,
     /// Whether that is being done.
@@ -58,6 +61,7 @@ impl Feeds {
         Self {
             inbox: Arc::new(Inbox::new(paths.clone())),
             gate: Arc::default(),
+            slot: Arc::default(),
             paths,
             status,
             wanted: None,
@@ -121,6 +125,7 @@ impl Feeds {
             paths: self.paths.clone(),
             inbox: self.inbox.clone(),
             gate: self.gate.clone(),
+            slot: self.slot.clone(),
             status: self.status.clone(),
             feeds: feeds.clone(),
             lease,

@@ -13,7 +13,7 @@ use crate::{files, http::Server, log, paths::Paths};
 /// The longest `ship.json` that is read, in bytes.
 const MAX_SETTINGS: u64 = 64 * 1024;
 /// The most feeds that are listened to; those after them are not.
-pub(crate) const MAX_FEEDS: usize = 3;
+pub(crate) const MAX_FEEDS: usize = 8;
 /// The version of the file.
 const VERSION: u64 = 1;
 
@@ -260,7 +260,7 @@ mod tests {
     fn our_certificate_is_shown_to_the_origin_of_the_api_alone_and_its_authorities_count_for_every_feed() {
         let all = r#"{"v":1,"api":{"url":"https://A.example:443/base","ca_file":"/ca","client_certificate":"/own"},
             "stack":{"organization":"acme","stack":"web",
-                     "feeds":["https://a.example","https://a.example:8443","https://b.example/x/","http://c.example"]}}"#;
+                     "feeds":["https://a.example","https://a.example:8443","https://b.example/x/","c","d","e","f","g","h"]}}"#;
         let feeds = parse(all.as_bytes()).unwrap().feeds.unwrap();
         assert_eq!((feeds.feeds.len(), feeds.left_out), (MAX_FEEDS, 1));
         let seen = |feed: &Feed| {

@@ -326,7 +326,8 @@ impl Held {
     fn has_share(&self, feed: &str, bytes: u64) -> bool {
         let feeds = self.lease.feeds.len().max(1);
         let own = self.amount(|entry| entry.feed.as_deref() == Some(feed));
-        own.files < MAX_FILES / feeds && own.bytes + bytes <= MAX_BYTES / feeds as u64
+        // The longest roster is more than an eighth of all bytes, and has to fit into any share.
+        own.files < MAX_FILES / feeds && (own.files == 0 || own.bytes + bytes <= MAX_BYTES / feeds as u64)
     }
 
     fn has_room(&self, new: &New<'_>) -> bool {

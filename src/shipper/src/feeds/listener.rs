@@ -9,10 +9,11 @@ use jiff::Timestamp;
 
 use super::{
     answer::Answer,
-    client::{Client, Got, With},
+    client::{Client, Got, Whole, With},
     gate::Gate,
     inbox::{Heard, Inbox, Laying, Lease},
     pace::Pace,
+    slot::{Permit, Slot},
 };
 use crate::{
     backoff::{self, Backoff},
@@ -65,6 +66,8 @@ struct Given {
 struct Taken {
     answer: Answer,
     laid: usize,
+    /// Of a long answer.
+    _room: Option<Permit>,
 }
 
 /// What a feed's thread has of others.
@@ -73,6 +76,7 @@ pub(super) struct Around {
     pub(super) paths: Paths,
     pub(super) inbox: Arc<Inbox>,
     pub(super) gate: Arc<Gate>,
+    pub(super) slot: Arc<Slot>,
     pub(super) status: Arc<Status>,
     pub(super) feeds: Arc<Feeds>,
     pub(super) lease: Lease,
@@ -97,7 +101,7 @@ pub(super) struct Listener {
     shorter: bool,
     /// Of a place for files: what its last answer was tagged with, and how many documents the feed had.
     tag: Option<(String, u64)>,
-    /// The last question came to nothing.
+    /// The last question came to nothing, or there was none.
     failed: bool,
     heard: Option<Timestamp>,
     position: Option<u64>,
@@ -124,7 +128,7 @@ impl Listener {
             taken: None,
             shorter: false,
             tag: None,
-            failed: false,
+            failed: true,
             heard: None,
             position: None,
             state: (FeedState::Listening, None),
@@ -194,7 +198,7 @@ impl Listener {
     fn ask(&mut self, heard: &Heard) -> Turn {
         let client = match self.client.take() {
             Some(client) => client,
-            None => match Client::new(&self.feed, &self.around.feeds, &self.around.paths) {
+            None => match Client::new(&self.feed, &self.around.feeds, &self.around.paths, &self.around.slot) {
                 Ok(client) => client,
                 Err(why) => return self.refuse(why),
             },
@@ -217,7 +221,8 @@ impl Listener {
             (None, Some(tag)) => With::Tag(tag),
             (None, None) => With::Nothing,
         };
-        // What was asked for again is there already; and after a failure somebody wants to know that it is over.
+        // What was asked for again is there already; and after a failure or a start
+        // somebody wants to know that it is heard.
         let waits = after.is_some() && self.given.is_none() && !self.failed;
         let wait = if waits { self.wait } else { Duration::ZERO };
         self.failed = true;
@@ -243,12 +248,12 @@ impl Listener {
 
     fn act(&mut self, got: Got, after: Option<u64>, heard: &Heard) -> Turn {
         match got {
-            Got::Body(body, tag) => {
+            Got::Body(Whole { body, tag, room }) => {
                 let bytes = body.len();
                 let parsed = Answer::parse(body, &self.around.feeds, after);
                 self.pace.took(parsed.as_ref().map_or(0, |answer| answer.ids.len()), bytes);
                 match parsed {
-                    Ok(answer) => self.took(answer, tag, heard),
+                    Ok(answer) => self.took(Taken { answer, laid: 0, _room: room }, tag, heard),
                     Err(why) => self.later(None, format!("its answer is not one of a feed: {why}")),
                 }
             }
@@ -269,7 +274,8 @@ impl Listener {
         }
     }
 
-    fn took(&mut self, answer: Answer, tag: Option<String>, heard: &Heard) -> Turn {
+    fn took(&mut self, taken: Taken, tag: Option<String>, heard: &Heard) -> Turn {
+        let answer = &taken.answer;
         (self.heard, self.failed) = (Some(Timestamp::now()), false);
         self.backoff.reset();
         (self.shorter, self.given) = (false, None);
@@ -279,7 +285,7 @@ impl Listener {
             self.unsaid.0 += count;
             self.say_dropped(why);
         }
-        self.lay(Taken { answer, laid: 0 }, heard)
+        self.lay(taken, heard)
     }
 
     /// Lays down what was taken and, once all of it lies there, says so to the daemon.
