@@ -181,6 +181,35 @@ fn what_toml_cannot_carry_is_refused_with_the_attributes_name() {
 }
 
 #[test]
+fn who_may_sign_rosters_is_a_list_or_a_hash_of_people_and_false_takes_somebody_out() {
+    let config = |key: Value| json!({ "mode": "observe", "stack": { "organization": "acme", "roster": { "threshold": 1, "key": key } } });
+    let rendered =
+        |config: &Value| render("erubis", &[json!({ "attributes": { "stack": "web", "config": config } })])[0].clone();
+    let list =
+        json!([{ "person": "ceo", "key": "a" }, { "person": "ceo", "key": "b" }, { "person": "cto", "key": "c" }]);
+    let hash = json!({ "ceo": ["a", "b"], "cfo": false, "cto": "c" });
+    for key in [list.clone(), hash] {
+        let text = rendered(&config(key))["config"].as_str().expect("a text").to_owned();
+        let mut found = parsed(&text);
+        let keys = found["stack"]["roster"]["key"].as_array_mut().expect("a list");
+        keys.sort_by_key(|entry| entry["key"].to_string());
+        assert_eq!(found, config(list.clone()), "{text}");
+    }
+    // Nobody is nobody, and what makes no sense is the daemon's to refuse.
+    let nobody = rendered(&config(json!({ "ceo": false })))["config"].as_str().expect("a text").to_owned();
+    assert_eq!(parsed(&nobody)["stack"]["roster"]["key"], json!([]));
+    for odd in [json!({ "stack": "acme" }), json!({ "stack": { "roster": 7 } })] {
+        assert_eq!(parsed(rendered(&odd)["config"].as_str().expect("a text")), odd);
+    }
+    let refused = rendered(&config(json!({ "ceo": ["a", 7] })));
+    let why = "node['lockdownd']['config']['stack']['roster']['key']['ceo'][1] is a Integer";
+    assert!(refused["refused"].as_str().is_some_and(|said| said.contains(why)), "{refused}");
+    let mistaken = render("erubis", &[json!({ "attributes": { "stack": { "organization": "acme" } } })]);
+    let why = "node['lockdownd']['stack'] is no string: it names the stack; what stands in [stack] is node['lockdownd']['config']['stack']";
+    assert!(mistaken[0]["refused"].as_str().is_some_and(|said| said.contains(why)), "{mistaken:?}");
+}
+
+#[test]
 fn an_item_of_the_data_bag_counts_on_the_stacks_that_it_names_and_on_no_other() {
     let item = |more: Value| {
         let mut item = json!({ "id": "frank", "keys": "k", "accounts": ["ubuntu"], "chef_type": "data_bag_item", "data_bag": "people" });

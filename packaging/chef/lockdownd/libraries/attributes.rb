@@ -3,6 +3,7 @@ module LockdowndCookbook
   # shape are refused with the attribute's name; what the values mean, the daemon judges.
   class Attributes
     ROOT = "node['lockdownd']".freeze
+    CONFIG = "#{ROOT}['config']".freeze
     KNOWN = %w(stack install config people grants data_bag data_bag_items).freeze
     INSTALL = %w(source checksum version repository).freeze
     PERSON = %w(keys accounts operator).freeze
@@ -29,7 +30,7 @@ module LockdowndCookbook
     def initialize(attributes, items = [])
       @attributes = known(attributes, KNOWN, ROOT)
       @items = items
-      @stack = attributes['stack']
+      @stack = named(attributes['stack'])
       nameless = attributes['data_bag_items'] && !attributes['data_bag']
       refuse("#{ROOT}['data_bag']", 'is missing: data_bag_items names items of it') if nameless
     end
@@ -41,8 +42,8 @@ module LockdowndCookbook
 
     # What goes into config.toml.
     def settings
-      settings = hash(@attributes['config'], "#{ROOT}['config']")
-      Toml.toml_document(settings, "#{ROOT}['config']")
+      settings = RosterKeys.listed(hash(@attributes['config'], CONFIG))
+      Toml.toml_document(settings, CONFIG)
       settings
     end
 
@@ -59,6 +60,12 @@ module LockdowndCookbook
     end
 
     private
+
+    def named(stack)
+      return stack unless stack.respond_to?(:to_h) && !stack.nil?
+
+      refuse("#{ROOT}['stack']", "is no string: it names the stack; what stands in [stack] is #{CONFIG}['stack']")
+    end
 
     def entries(kind)
       hash(@attributes[kind], "#{ROOT}['#{kind}']").select { |_, given| given }

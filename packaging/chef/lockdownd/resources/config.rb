@@ -3,7 +3,7 @@ unified_mode true
 
 description 'Writes /etc/lockdownd/config.toml, and reloads the daemon when it changes. A file that does not check out is not written.'
 
-property :settings, Hash, default: {}, coerce: proc { |value| LockdowndCookbook.plain(value) },
+property :settings, Hash, default: {}, coerce: proc { |value| LockdowndCookbook::RosterKeys.listed(LockdowndCookbook.plain(value)) },
          description: 'The keys of config.example.toml, as they are called there, with a hash for each table.'
 property :mode, String,
          description: 'The mode, where settings does not say it.'
