@@ -13,6 +13,7 @@ use record::Stack;
 
 use crate::{
     App,
+    documents::sessions::{self, InSession},
     incidents::{Incident, Kind},
     network::Network,
     own_ledger::By,
@@ -117,6 +118,8 @@ pub struct Auditor(pub Caller);
 pub enum Reader {
     /// An auditor or an admin: all of it.
     Auditor(Auditor),
+    /// Somebody whom the roster names, in a session: about their stacks.
+    Session(InSession),
 }
 
 impl Reader {
@@ -124,18 +127,33 @@ impl Reader {
     ///
     /// # Errors
     /// 403.
-    pub fn may(&self, _stack: &Stack) -> Result<(), Problem> {
+    pub fn may(&self, stack: &Stack) -> Result<(), Problem> {
         match self {
             Self::Auditor(_) => Ok(()),
+            Self::Session(session) if session.may(stack) => Ok(()),
+            Self::Session(session) => {
+                let detail = format!(
+                    "{} reads about stacks on which they approve or have accounts, and {stack} is none, or they are held there",
+                    session.person
+                );
+                Err(Problem::new(Why::Role, detail))
+            }
+        }
+    }
+
+    /// Whether they may read about this stack.
+    #[must_use]
+    pub fn reads(&self, stack: &str) -> bool {
+        match self {
+            Self::Auditor(_) => true,
+            Self::Session(session) => stack.parse().is_ok_and(|stack| session.may(&stack)),
         }
     }
 
     /// Whether they may read about one of these stacks, or there is none.
     #[must_use]
-    pub fn may_any(&self, _stacks: &[String]) -> bool {
-        match self {
-            Self::Auditor(_) => true,
-        }
+    pub fn may_any(&self, stacks: &[String]) -> bool {
+        stacks.is_empty() || stacks.iter().any(|stack| self.reads(stack))
     }
 
     /// States who reads what, durably, before it is read.
@@ -148,6 +166,8 @@ impl Reader {
                 let query = asked.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
                 read::stated(app, auditor, what, query).await
             }
+            // That they may read was stated when the session began.
+            Self::Session(_) => Ok(()),
         }
     }
 }
@@ -155,7 +175,18 @@ impl Reader {
 impl FromRequestParts<Arc<App>> for Reader {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        Auditor::from_request_parts(parts, app).await.map(Self::Auditor)
+        let text = parts.headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+        let token = text.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
+        let Some(token) = token.filter(|token| sessions::is_session(token)) else {
+            return Auditor::from_request_parts(parts, app).await.map(Self::Auditor);
+        };
+        match InSession::find(app, token).await? {
+            Some(session) => Ok(Self::Session(session)),
+            None => {
+                note(app, parts);
+                Err(Problem::bad_token("this session is over, or there was none: begin another one"))
+            }
+        }
     }
 }
 

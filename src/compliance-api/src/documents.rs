@@ -10,15 +10,19 @@ mod feed;
 mod judging;
 mod listening;
 mod posting;
+mod progress;
+mod requests;
+pub mod sessions;
 mod statement;
+mod status;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
     routing::{get, post},
 };
-use document::{MAX_ROSTER_ENVELOPE, Organization};
+use document::{MAX_ROSTER_ENVELOPE, Organization, Origin};
 use tokio::sync::{Semaphore, watch::Receiver};
 
 pub use self::{
@@ -26,7 +30,7 @@ pub use self::{
     feed::MAX_WAIT,
     listening::listen,
 };
-use self::{judging::Judges, listening::Feeds};
+use self::{judging::Judges, listening::Feeds, progress::Progress};
 use crate::{
     App,
     config::Stack,
@@ -48,18 +52,28 @@ pub struct Documents {
     feeds: Feeds,
     rosters: Arc<Semaphore>,
     senders: Places,
+    origin: Origin,
+    progress: Progress,
 }
 
 impl Documents {
-    /// As the configuration's `[stack]` says.
+    /// As the configuration's `[stack]` says, for a server with this address.
     #[must_use]
-    pub fn new(stack: &Stack, polls: usize, stop: Receiver<bool>) -> Self {
+    pub fn new(stack: &Stack, listen: SocketAddr, polls: usize, stop: Receiver<bool>) -> Self {
+        let by_address = || sessions::origin_of(listen).expect("an address is an origin");
         Self {
+            origin: stack.origin.clone().unwrap_or_else(by_address),
+            progress: Progress::new(stop.clone()),
             judges: Judges::new(stack.settings.clone()),
             feeds: Feeds::new(polls, stop),
             rosters: Arc::new(Semaphore::new(ROSTERS)),
             senders: Places::new(1),
         }
+    }
+
+    /// Hosts said what became of documents.
+    pub fn outcomes_came(&self) {
+        self.progress.moved();
     }
 
     fn organization(&self) -> &Organization {
@@ -95,17 +109,34 @@ impl App {
 
 /// The endpoints that answer at once.
 pub fn router() -> Router<Arc<App>> {
-    Router::new().route("/v1/documents", post(posting::take)).route("/v1/documents/{id}", get(posting::one))
+    Router::new()
+        .route("/v1/documents", post(posting::take))
+        .route("/v1/documents/{id}", get(posting::one))
+        .route("/v1/requests", get(requests::list))
+        .route("/v1/roster", get(requests::roster))
+        .route("/v1/sessions/challenge", post(sessions::challenge))
+        .route("/v1/sessions", post(sessions::begin))
+        .route("/v1/status", get(status::list))
 }
 
 /// The endpoints that wait until there is something to say.
 pub fn waiting() -> Router<Arc<App>> {
-    Router::new().route("/v1/feed", get(feed::hear))
+    Router::new().route("/v1/feed", get(feed::hear)).route("/v1/documents/{id}/hosts", get(progress::list))
 }
 
 /// What is described in /openapi.json of this module.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(posting::take, posting::one, feed::hear))]
+#[openapi(paths(
+    posting::take,
+    posting::one,
+    progress::list,
+    feed::hear,
+    requests::list,
+    requests::roster,
+    sessions::challenge,
+    sessions::begin,
+    status::list
+))]
 pub struct Described;
 
 /// The judge's clock.

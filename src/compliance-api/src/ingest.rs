@@ -9,6 +9,7 @@ mod host;
 mod json;
 mod kept;
 mod mode;
+mod notice;
 mod settle;
 mod verify;
 
@@ -100,7 +101,11 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken
             .checkers()
             .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, &mode, most, token.as_ref(), helpers)));
         let judged = judged.await??;
+        let outcomes = judged.has_outcomes();
         if let Some(taken) = app.store.write(move |tx| judged.settle(tx)).await? {
+            if let Some(documents) = app.documents.as_ref().filter(|_| outcomes) {
+                documents.outcomes_came();
+            }
             return Ok(taken);
         }
         caller = Caller::find(app, parts).await?;
@@ -173,6 +178,14 @@ impl Judged {
             None => None,
         };
         Ok(Some((outcome, signer)))
+    }
+
+    /// Whether it says what became of documents.
+    fn has_outcomes(&self) -> bool {
+        match self {
+            Self::Host(batch) => batch.has_outcomes(),
+            Self::Kept(_) => false,
+        }
     }
 
     /// The event behind all that could be read is refused, if nothing before it is.

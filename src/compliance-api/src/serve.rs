@@ -117,7 +117,7 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
         tokio::task::spawn_blocking(move || Store::open(&opening)).await.map_err(|_| store::Error::Closed)??;
     // However many may wait, others get in.
     let polls = config.limits.polls.min(config.limits.connections / 4 * 3);
-    let documents = config.stack.as_ref().map(|stack| Arc::new(Documents::new(stack, polls, stop.clone())));
+    let documents = config.stack.as_ref().map(|stack| Arc::new(Documents::new(stack, address, polls, stop.clone())));
     if let Some(documents) = &documents {
         documents.begin(&store).await?;
     }

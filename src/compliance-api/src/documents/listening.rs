@@ -144,17 +144,21 @@ pub async fn listen(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let Some(documents) = &app.documents else { return };
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut outcomes = 0;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = stopped(&mut stop) => return,
         }
-        match app.store.readers().run(|tx| tx.feed_counts()).await {
-            Ok(counts) => {
+        match app.store.readers().run(|tx| Ok((tx.feed_counts()?, tx.last_outcome()?))).await {
+            Ok((counts, last)) => {
                 for (stack, count) in counts {
                     if let Some(stack) = name(&stack) {
                         documents.feeds.heard(&stack, count);
                     }
+                }
+                if std::mem::replace(&mut outcomes, last) != last {
+                    documents.outcomes_came();
                 }
             }
             Err(error) => tracing::warn!(error = %describe(&error), "the feeds were not looked at"),

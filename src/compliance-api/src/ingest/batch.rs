@@ -8,7 +8,10 @@ use axum::body::Bytes;
 use jiff::Timestamp;
 use record::{Hash, LedgerId};
 
-use crate::{store::ledgers::Artifact, verdict::Verdict};
+use crate::{
+    store::{ledgers::Artifact, live::Notice},
+    verdict::Verdict,
+};
 
 /// Text of a record: where it stands in the body, or a copy, where the record has escapes in it.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ pub(super) struct Row {
     pub(super) pruned: Option<Pruned>,
     /// `daemon.started`: the hash of the token by which the host hears its feed, where it names one.
     pub(super) feed_token: Option<Option<[u8; 32]>>,
+    /// What it says of how the host stands.
+    pub(super) notices: Vec<Notice>,
 }
 
 /// What a `ledger.pruned` says.
@@ -102,6 +107,13 @@ pub(super) struct Batch {
     pub(super) enrol: Option<Enrol>,
     /// Why the record after `rows` is not taken, and its place in the batch.
     pub(super) refusal: Option<Refusal>,
+}
+
+impl Batch {
+    /// Whether it says what became of documents.
+    pub(super) fn has_outcomes(&self) -> bool {
+        self.rows.iter().flat_map(|row| &row.notices).any(|notice| matches!(notice, Notice::Outcome { .. }))
+    }
 }
 
 /// What binds a new ledger to its key.

@@ -12,7 +12,7 @@ use ssh_key::HashAlg;
 use super::{
     batch::{Batch, Enrol, Pruned, Refusal, Row, Text},
     event::Event,
-    verify,
+    notice, verify,
 };
 use crate::{
     store::{self, Tx, tokens::TokenRow},
@@ -265,6 +265,7 @@ fn row(body: &Bytes, record: &InPlace<'_>) -> Row {
             let hash: Hash = detail(ArtifactType::DaemonStarted)?.get("feed_token_sha256")?.as_str()?.parse().ok()?;
             Some(*hash.as_bytes())
         }),
+        notices: notice::of(kind, record),
         word: text(word),
     }
 }

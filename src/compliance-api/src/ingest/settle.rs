@@ -139,6 +139,9 @@ fn append(tx: &mut dyn Tx, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> 
     if let Some(token) = rows.iter().rev().find_map(|row| row.feed_token) {
         tx.keep_feed_token(ledger, token)?;
     }
+    for notice in rows.iter().flat_map(|row| &row.notices) {
+        tx.notice(ledger, notice)?;
+    }
     let off = artifacts.iter().filter(|a| a.flags & CLOCK_OFF != 0);
     if let Some(last) = off.clone().next_back() {
         let incident = about(batch, Kind::ClockOff, &batch.host)

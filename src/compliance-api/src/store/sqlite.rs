@@ -18,6 +18,8 @@ use super::{
     incidents,
     kept::{self, Kept},
     ledgers::{self, Artifact, Head, Ledger, Named},
+    live::{self, HostState, LiveGrant, LiveSession, Notice, Outcome},
+    reading::{self, Reading},
     receipts::{self, Part},
     reviewers::{self, Reviewer},
     server_keys,
@@ -339,5 +341,41 @@ impl Tx for Sqlite<'_> {
 
     fn stacks_of_hosts(&mut self, most: usize) -> Result<Vec<Stack>, Error> {
         feeds::stacks_of_hosts(self.connection, most)
+    }
+
+    fn notice(&mut self, ledger: &Ledger, notice: &Notice) -> Result<(), Error> {
+        live::keep(self, ledger, notice)
+    }
+
+    fn outcomes(&mut self, document: Id) -> Result<Vec<Outcome>, Error> {
+        live::outcomes(self.connection, document)
+    }
+
+    fn last_outcome(&mut self) -> Result<i64, Error> {
+        live::last_outcome(self.connection)
+    }
+
+    fn host_states(&mut self, stack: Option<&str>) -> Result<Vec<HostState>, Error> {
+        live::hosts(self.connection, stack)
+    }
+
+    fn live_grants(&mut self, ledger: i64, most: usize) -> Result<Vec<LiveGrant>, Error> {
+        live::grants(self, ledger, most)
+    }
+
+    fn live_sessions(&mut self, ledger: i64, most: usize) -> Result<Vec<LiveSession>, Error> {
+        live::sessions(self.connection, ledger, most)
+    }
+
+    fn has_room_to_read(&mut self, person: &Person, most: (u64, u64)) -> Result<bool, Error> {
+        reading::has_room(self, person, most)
+    }
+
+    fn keep_reading(&mut self, hash: [u8; 32], nonce: &str, reading: &Reading) -> Result<bool, Error> {
+        reading::insert(self, hash, nonce, reading)
+    }
+
+    fn reading(&mut self, hash: [u8; 32]) -> Result<Option<Reading>, Error> {
+        reading::find(self.connection, hash, self.now)
     }
 }

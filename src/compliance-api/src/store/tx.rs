@@ -20,6 +20,8 @@ use super::{
     incidents,
     kept::Kept,
     ledgers::{Artifact, Head, Ledger, Named},
+    live::{HostState, LiveGrant, LiveSession, Notice, Outcome},
+    reading::Reading,
     receipts::Part,
     reviewers::Reviewer,
     silence::Silent,
@@ -201,4 +203,22 @@ pub trait Tx {
     fn feed_hosts(&mut self, token: Option<[u8; 32]>) -> Result<Vec<([u8; 32], FeedHost)>, Error>;
     /// The stacks that hosts' newest approved ledgers name, at most so many.
     fn stacks_of_hosts(&mut self, most: usize) -> Result<Vec<Stack>, Error>;
+    /// Keeps what a record of this ledger says of how its host stands.
+    fn notice(&mut self, ledger: &Ledger, notice: &Notice) -> Result<(), Error>;
+    /// What became of a document on the hosts of approved ledgers.
+    fn outcomes(&mut self, document: Id) -> Result<Vec<Outcome>, Error>;
+    /// Grows with each outcome of any document.
+    fn last_outcome(&mut self) -> Result<i64, Error>;
+    /// How the hosts of this stack, or of all, stand by their newest approved ledgers, in order of their names.
+    fn host_states(&mut self, stack: Option<&str>) -> Result<Vec<HostState>, Error>;
+    /// Some of the grants of a ledger that have not ended.
+    fn live_grants(&mut self, ledger: i64, most: usize) -> Result<Vec<LiveGrant>, Error>;
+    /// Some of the sessions of a ledger that have not ended.
+    fn live_sessions(&mut self, ledger: i64, most: usize) -> Result<Vec<LiveSession>, Error>;
+    /// Whether one more may read: so many of this person, and of all.
+    fn has_room_to_read(&mut self, person: &Person, most: (u64, u64)) -> Result<bool, Error>;
+    /// Keeps who may read by a token with this hash. False where its challenge was answered before.
+    fn keep_reading(&mut self, hash: [u8; 32], nonce: &str, reading: &Reading) -> Result<bool, Error>;
+    /// Who may read by the token with this hash, now.
+    fn reading(&mut self, hash: [u8; 32]) -> Result<Option<Reading>, Error>;
 }

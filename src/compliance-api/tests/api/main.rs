@@ -5,9 +5,12 @@
 mod common;
 mod documents;
 mod durable;
+mod feed;
 mod hostile;
 mod hosts;
 mod ingest;
 mod modes;
+mod progress;
 mod races;
 mod server_key;
+mod sessions;

@@ -1,6 +1,7 @@
 //! What the tests share: a real server on a loopback port with a real database, hosts with real ledgers, and a client
 //! that writes HTTP byte by byte.
 
+pub mod acme;
 pub mod company;
 pub mod http;
 pub mod ledger;

@@ -1,0 +1,181 @@
+//! The feed of a stack: who hears it, what is in it, and waiting for what is new.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use compliance_api::{admin::Wanted, token::Role};
+use document::{Envelope, Feed, Lockdown, Roster, chain};
+use record::{ArtifactType, Draft, Hash};
+use serde_json::{Value, json};
+
+use crate::common::{
+    Host,
+    acme::{acme_with_host, heard, hearing, ids, post, published, state_token, stated, taken},
+    company::{document, grant, lift, lockdown, roster, signed, w},
+    server::wanted,
+};
+
+#[test]
+fn a_stack_that_is_heard_of_later_begins_with_what_closes_everywhere_and_the_roster() {
+    let (server, ..) = acme_with_host();
+    let person = Lockdown { person: Some(w("frank")), ..lockdown("*", true) };
+    let everywhere = document(person);
+    published(&server, &signed(&everywhere, &["alice approves"]));
+    let here = document(lockdown("web", true));
+    published(&server, &signed(&here, &["alice approves"]));
+    let (_, token) = hearing(&server, "i-9", "new");
+    let part = heard(&server.client().with(&token), "stack=new&after=0");
+    let wanted = [signed(&document(roster(1)), &["ceo"]).document().id().to_string(), everywhere.id().to_string()];
+    assert_eq!(ids(&part)[1..], wanted[1..], "{part}");
+    assert_eq!(ids(&part).len(), 2);
+    assert_eq!(heard(&server.client().with(&token), "stack=new")["next"], 2);
+}
+
+#[test]
+fn a_beginning_has_what_matters_still_and_the_place_to_go_on_from() {
+    let (server, _, token) = acme_with_host();
+    let lifted = document(lockdown("web", true));
+    published(&server, &signed(&lifted, &["alice approves"]));
+    published(&server, &signed(&document(lift(lifted.id())), &["ceo"]));
+    published(&server, &signed(&document(roster(2)), &["ceo"]));
+    let given = document(document::Grant { after: [lifted.id()].into(), ..grant("deploy", "INC-42") });
+    published(&server, &signed(&given, &["alice approves"]));
+    let part = heard(&server.client().with(&token), "stack=web");
+    assert_eq!((&part["after"], &part["next"]), (&Value::Null, &json!(5)), "{part}");
+    assert!(part["documents"].as_array().unwrap().iter().all(|one| one.get("position").is_none()));
+    let kinds: Vec<String> = part["documents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| Envelope::parse(one["envelope"].to_string().as_bytes()).unwrap().document().kind().to_string())
+        .collect();
+    assert_eq!(kinds, ["roster", "lockdown", "lift", "grant"], "the roster before it matters no more");
+    assert_eq!(stated(&server, &part).count, 5);
+}
+
+#[test]
+fn a_feed_is_for_the_hosts_of_its_stack_and_for_readers() {
+    let (server, mut host, token) = acme_with_host();
+    let client = server.client();
+    let ask = |token: &str, stack: &str| client.with(token).get(&format!("/v1/feed?stack={stack}&after=0")).outcome();
+    assert_eq!(client.get("/v1/feed?stack=web").outcome(), (401, "bad_token".to_owned()));
+    assert_eq!(ask(&"0".repeat(64), "web"), (401, "bad_token".to_owned()));
+    assert_eq!(ask(&token, "db"), (403, "role".to_owned()));
+    let portal = Wanted { name: Some("portal".to_owned()), ..wanted(Role::Client) };
+    assert_eq!(ask(&server.token(portal), "web"), (403, "role".to_owned()));
+    assert_eq!(ask(&server.token(wanted(Role::Admin)), "web").0, 200);
+    assert_eq!(ask(&server.token(wanted(Role::Admin)), "nowhere"), (404, "not_found".to_owned()));
+    // It moves: its token is for the other stack alone.
+    host.stack = "db".to_owned();
+    state_token(&mut host, &token);
+    let answer = client.ingest(&host.batch(4..=4));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!((ask(&token, "web").0, ask(&token, "db").0), (403, 200));
+    // A new start, a new token.
+    state_token(&mut host, &"a".repeat(64));
+    assert_eq!(client.ingest(&host.batch(5..=5)).status, 200);
+    assert_eq!((ask(&token, "db").0, ask(&"a".repeat(64), "db").0), (401, 200));
+    // One that stopped in good order hears nothing more.
+    host.state(&Draft::new(ArtifactType::DaemonStopped, "the daemon stopped"));
+    assert_eq!(client.ingest(&host.batch(6..=6)).status, 200);
+    assert_eq!(ask(&"a".repeat(64), "db"), (401, "bad_token".to_owned()));
+}
+
+#[test]
+fn a_host_that_waits_for_approval_hears_nothing_and_leaves_the_known_one_its_feed() {
+    let (server, _, token) = acme_with_host();
+    let mut copy = Host::new("i-1", "web");
+    state_token(&mut copy, &"b".repeat(64));
+    let enrolled = server.client().with(&server.enrol_token("web")).ingest(&copy.all());
+    assert_eq!(enrolled.json()["enrolment"], "pending", "{enrolled:?}");
+    let ask = |token: &str| server.client().with(token).get("/v1/feed?stack=web&after=0").status;
+    assert_eq!((ask(&"b".repeat(64)), ask(&token)), (401, 200));
+    let approved = server.admin().post(&format!("/v1/enrolments/{}/approve", copy.ledger), &json!({}));
+    assert_eq!(approved.status, 200, "{approved:?}");
+    assert_eq!((ask(&"b".repeat(64)), ask(&token)), (200, 401), "the newest that counts");
+}
+
+#[test]
+fn who_waits_is_woken_by_what_is_published_and_answered_after_its_time_else() {
+    let (server, _, token) = acme_with_host();
+    let host = server.client().with(&token);
+    let begin = Instant::now();
+    let part = heard(&host, "stack=web&after=1&wait=1");
+    assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert_eq!((ids(&part).len(), &part["next"]), (0, &json!(1)), "{part}");
+    let document = document(grant("deploy", "INC-42"));
+    let waiting = thread::spawn(move || {
+        let part = heard(&host, "stack=web&after=1&wait=15");
+        (ids(&part), Instant::now())
+    });
+    thread::sleep(Duration::from_millis(500));
+    let posted = Instant::now();
+    published(&server, &signed(&document, &["alice approves"]));
+    let (heard, at) = waiting.join().unwrap();
+    assert_eq!(heard, [document.id().to_string()]);
+    assert!(at.duration_since(posted) < Duration::from_secs(5), "{:?}", at.duration_since(posted));
+}
+
+#[test]
+fn what_cannot_be_asked_of_a_feed_is_refused() {
+    let (server, _, token) = acme_with_host();
+    let ask = |query: &str| server.client().with(&token).get(&format!("/v1/feed?{query}")).outcome();
+    let malformed = (400, "malformed".to_owned());
+    for query in ["", "stack=w/b", "stack=web&after=x", "stack=web&wait=301", "stack=web&x=1", "stack=web&after=-1"] {
+        assert_eq!(ask(query), malformed, "{query}");
+    }
+    assert_eq!(ask("stack=web&after=2"), (409, "feed_shorter".to_owned()));
+    assert_eq!(ask("stack=web&after=9223372036854775808"), (409, "feed_shorter".to_owned()));
+}
+
+#[test]
+fn a_long_feed_comes_in_parts_in_order() {
+    let (server, _, token) = acme_with_host();
+    let mut wanted = Vec::new();
+    for n in 0..70 {
+        let document = document(grant("deploy", &format!("number {n}")));
+        published(&server, &signed(&document, &["alice approves"]));
+        wanted.push(document.id());
+    }
+    let host = server.client().with(&token);
+    let (first, second) = (heard(&host, "stack=web&after=0"), heard(&host, "stack=web&after=64"));
+    assert_eq!((ids(&first).len(), &first["next"], ids(&second).len()), (64, &json!(64), 7));
+    assert_eq!(
+        stated(&server, &first),
+        Feed { issued_at: stated(&server, &first).issued_at, ..stated(&server, &second) }
+    );
+    let all: Vec<String> = ids(&first).into_iter().chain(ids(&second)).collect();
+    assert_eq!(all[1..], wanted.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let head = all.iter().fold(Hash::ZERO, |head, id| chain(head, id.parse().unwrap()));
+    assert_eq!(stated(&server, &second).head, head);
+}
+
+#[test]
+fn a_restart_forgets_nothing_and_another_organization_begins_anew() {
+    let (mut server, _, token) = acme_with_host();
+    let given = document(grant("deploy", "INC-42"));
+    published(&server, &signed(&given, &["alice approves"]));
+    let waits = document(grant("ubuntu", "INC-42"));
+    taken(&server, &signed(&waits, &["alice approves"]));
+    let before = heard(&server.client().with(&token), "stack=web&after=0");
+    server = server.restart();
+    let after = heard(&server.client().with(&token), "stack=web&after=0");
+    assert_eq!(
+        (&before["documents"], stated(&server, &before).head),
+        (&after["documents"], stated(&server, &after).head)
+    );
+    published(&server, &signed(&waits, &["bob approves"]));
+    let other = Roster { people: vec![], ..roster(1) };
+    assert_eq!(post(&server, &signed(&document(other), &["ceo"])).outcome(), (422, "other_bytes".to_owned()));
+    server.config.stack.as_mut().unwrap().settings = {
+        let mut settings = (*server.config.stack.as_ref().unwrap().settings).clone();
+        settings.organization = w("acme2");
+        settings.check().unwrap()
+    };
+    server = server.restart();
+    let answer = server.client().with(&token).get("/v1/feed?stack=web&after=3");
+    assert_eq!(answer.outcome(), (409, "feed_shorter".to_owned()), "{answer:?}");
+    assert_eq!(ids(&heard(&server.client().with(&token), "stack=web")), [""; 0]);
+}
