@@ -1,0 +1,133 @@
+//! `revoke`, `lockdown` and `lift`: one signature, and nothing that could hold it up.
+
+use std::collections::BTreeMap;
+
+use document::{Body, Envelope, Id, Kind, StackPattern};
+use record::{GrantId, Person, Stack};
+
+use super::{beginning, envelope};
+use crate::{
+    answers::{HostStatus, Status},
+    cli,
+    client::{Client, envelope_in},
+    failure::Failure,
+    keys::Purpose,
+    known::Known,
+    make::{self, Scope},
+    output::Done,
+    send,
+    server::WHOLE,
+};
+
+/// Ends one grant.
+pub(crate) fn revoke(args: &cli::Revoke, client: &Client) -> Result<Done, Failure> {
+    let (grant, stack) = which_grant(&args.grant, client)?;
+    let known = client.remembered(stack.as_ref())?;
+    let document = make::revoke(&client.trust().organization, grant, &args.reason, client.moment())?;
+    let key = client.key(Purpose::Revoke(stack.as_ref()), &known)?;
+    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    send::deliver(&envelope(document, vec![signature])?, &args.delivery, client)
+}
+
+/// The grant that was typed. A whole id needs nobody; else it is looked up in what hosts say.
+fn which_grant(typed: &str, client: &Client) -> Result<(Id, Option<Stack>), Failure> {
+    if let Ok(id) = typed.parse() {
+        return Ok((id, None));
+    }
+    let status: Status = client.get("/v1/status", WHOLE)?;
+    let on_host = |host: HostStatus, stack: &Stack| {
+        let grants = host.grants.into_iter().filter_map(|grant| Some((grant.document?, grant.grant)));
+        grants.map(|(document, grant)| (document, grant, stack.clone())).collect::<Vec<_>>()
+    };
+    let all: Vec<(Id, String, Stack)> = status
+        .stacks
+        .into_iter()
+        .flat_map(|one| one.hosts.into_iter().flat_map(|host| on_host(host, &one.stack)).collect::<Vec<_>>())
+        .collect();
+    let local = typed.parse::<GrantId>().ok();
+    let stacks: BTreeMap<Id, Stack> = all.iter().map(|(document, _, stack)| (*document, stack.clone())).collect();
+    let id = match local {
+        Some(local) => {
+            let found = all.iter().find(|(_, grant, _)| *grant == *local.as_str()).map(|(document, _, _)| *document);
+            found.ok_or_else(|| {
+                Failure::refused("unknown_grant", format!("no host says that {local} came from a document"))
+                    .but("a grant of lockdownctl's own is revoked on its host: lockdownctl revoke")
+            })?
+        }
+        None => beginning(typed, "grant", stacks.keys())?,
+    };
+    Ok((id, stacks.get(&id).cloned()))
+}
+
+/// Ends everything in a scope. Nothing is asked before it is sent.
+pub(crate) fn lockdown(args: &cli::Lockdown, client: &Client) -> Result<Done, Failure> {
+    client.is_no_fingerprint()?;
+    let known = client.remembered(None)?;
+    warn(args, &known, client);
+    let scope = Scope {
+        stack: args.stack.clone(),
+        hosts: args.hosts.clone(),
+        person: args.person.clone(),
+        fingerprint: args.fingerprint.clone(),
+        hold: args.hold,
+    };
+    let document = make::lockdown(&client.trust().organization, &scope, &args.reason, client.moment())?;
+    let key = client.key(Purpose::Close(&args.stack), &known)?;
+    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    send::deliver(&envelope(document, vec![signature])?, &args.delivery, client)
+}
+
+/// What the roster that was last seen does not know may be mistyped, or gone: closing is not kept up for that.
+fn warn(args: &cli::Lockdown, known: &Known, client: &Client) {
+    let Some(roster) = known.any_roster() else { return };
+    let people =
+        || roster.people.iter().map(|member| &member.name).chain(roster.approvers.iter().map(|one| &one.person));
+    if let Some(person) = &args.person
+        && !people().any(|known| document::roster::same_person(known, person))
+    {
+        let names: Vec<&str> = people().map(Person::as_str).collect();
+        let better = make::suggestion(person.as_str(), &names, "lockdown roster show lists everybody");
+        client.voice.say(&format!(
+            "note: there is no {person} in roster {}, and it is closed all the same; {better}\n",
+            roster.version
+        ));
+    }
+}
+
+/// Ends a lockdown.
+pub(crate) fn lift(args: &cli::Lift, client: &Client) -> Result<Done, Failure> {
+    let known = match client.stacks_known() {
+        Ok(known) => known,
+        Err(failure) if args.delivery.out.is_some() && failure.exit == crate::failure::Exit::Unavailable => {
+            client.remembered(None)?
+        }
+        Err(failure) => return Err(failure),
+    };
+    let lockdowns: Vec<Id> = known.lockdowns().map(|(id, _)| id).collect();
+    let id = beginning(&args.id, "lockdown", lockdowns.iter())?;
+    let before = args.add_to.as_deref().map(|path| lift_in(path, id)).transpose()?;
+    let document = match &before {
+        Some(envelope) => envelope.document().clone(),
+        None => make::lift(&client.trust().organization, id, &args.reason, client.moment())?,
+    };
+    let scope: Option<StackPattern> = known.lockdown(id).map(|closing| closing.lockdown.stack.clone());
+    let purpose = scope.as_ref().map_or(Purpose::Revoke(None), Purpose::Close);
+    let key = client.key(purpose, &known)?;
+    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    let signatures = before.iter().flat_map(|envelope| envelope.signatures().to_vec()).chain([signature]).collect();
+    send::deliver(&envelope(document, signatures)?, &args.delivery, client)
+}
+
+/// A lift that others have signed.
+fn lift_in(path: &std::path::Path, id: Id) -> Result<Envelope, Failure> {
+    let envelope = envelope_in(path)?;
+    match envelope.document().body() {
+        Body::Lift(lift) if lift.lockdown == id => Ok(envelope),
+        Body::Lift(lift) => {
+            Err(Failure::refused("other_document", format!("{} lifts lockdown {}", path.display(), lift.lockdown)))
+        }
+        other => {
+            Err(Failure::refused("kind", format!("{} holds a {}, not a {}", path.display(), other.kind(), Kind::Lift)))
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `roster`: made by hand, shown, signed by the keys of the configuration, and published.
+
+use std::{collections::BTreeSet, env, ffi::OsString, path::Path, process::Command, time::Duration};
+
+use document::{Body, Document, Envelope, Id, Kind, MAX_ROSTER_ENVELOPE, Refusal, Roster, Verdict, Version};
+use terminal::plain;
+
+use super::envelope;
+use crate::{
+    cli::RosterCommand,
+    client::{Client, envelope_in},
+    draft::{self, Draft},
+    failure::{Exit, Failure},
+    files,
+    keys::Purpose,
+    known::{Known, NO_ROSTER, version_of},
+    make,
+    output::Done,
+    send, show,
+};
+
+/// The longest draft, in bytes: of a roster with every key and name that it may have.
+const MAX_DRAFT: usize = MAX_ROSTER_ENVELOPE;
+
+/// Does one of them.
+pub(crate) fn run(command: &RosterCommand, client: &Client) -> Result<Done, Failure> {
+    match command {
+        RosterCommand::Init { file } => init(file, client),
+        RosterCommand::Show { file, draft } => show(file.as_deref(), *draft, client),
+        RosterCommand::Edit { file } => edit(file, client),
+        RosterCommand::Diff { file } => diff(file, client),
+        RosterCommand::Sign { file, out, offline, version } => {
+            let to = out.clone().unwrap_or_else(|| file.with_extension("json"));
+            sign(file, &to, *offline, *version, client)
+        }
+        RosterCommand::Publish { file, wait } => publish(file, *wait, client),
+    }
+}
+
+fn init(file: &Path, client: &Client) -> Result<Done, Failure> {
+    if file.exists() {
+        return Err(Failure::refused("file", format!("{} is there already", file.display()))
+            .but("name another file, or edit this one: lockdown roster edit"));
+    }
+    files::write_named(file, draft::first(client.trust(), client.moment()).as_bytes())?;
+    let name = plain(&file.display().to_string());
+    let value = serde_json::json!({ "file": file });
+    Ok(client.voice.show(&value, |_| format!("{name} is a first draft: edit it, then\nlockdown roster sign {name}\n")))
+}
+
+/// The roster in force; none where there is none yet. Without a server, what was last seen.
+fn in_force(offline: bool, client: &Client) -> Result<Known, Failure> {
+    if offline || !client.config.has_server() {
+        return client.remembered(None);
+    }
+    match client.known_roster() {
+        // The first one: nobody is known yet who could read, and nothing is there to be read.
+        Err(failure) if failure.exit == Exit::Refused => {
+            let known = client.remembered(None)?;
+            if known.version().is_some() && failure.code != NO_ROSTER {
+                return Err(failure);
+            }
+            client.voice.say(&format!(
+                "note: this is taken for the first roster, since the server gives none:\n  {}",
+                failure.words()
+            ));
+            Ok(known)
+        }
+        result => result,
+    }
+}
+
+/// A roster in a file: a draft, or what was signed.
+enum InFile {
+    Draft(Box<Draft>),
+    Signed(Box<Envelope>),
+}
+
+fn read(file: &Path) -> Result<InFile, Failure> {
+    let text = files::text(file, MAX_DRAFT)?;
+    if text.trim_start().starts_with('{') {
+        let signed = envelope_in(file)?;
+        return match signed.document().kind() {
+            Kind::Roster => Ok(InFile::Signed(Box::new(signed))),
+            other => Err(Failure::refused("kind", format!("{} holds a {other}, and no roster", file.display()))),
+        };
+    }
+    let named = |failure: Failure| failure.detail(file.display().to_string());
+    Ok(InFile::Draft(Box::new(Draft::parse(&text).map_err(named)?)))
+}
+
+/// The roster of a file, as it would be signed now.
+fn roster_in(file: &Path, known: &Known, client: &Client) -> Result<Roster, Failure> {
+    match read(file)? {
+        InFile::Signed(signed) => roster_of(signed.document()),
+        InFile::Draft(draft) => {
+            let holds = known.any_roster().map(|roster| roster.holds.clone()).unwrap_or_default();
+            draft.roster(client.trust(), next(known)?, holds, client.moment())
+        }
+    }
+}
+
+fn roster_of(document: &Document) -> Result<Roster, Failure> {
+    match document.body() {
+        Body::Roster(roster) => Ok((**roster).clone()),
+        other => Err(Failure::refused("kind", format!("this is a {}, and no roster", other.kind()))),
+    }
+}
+
+fn next(known: &Known) -> Result<Version, Failure> {
+    let next = known.version().map_or(0, Version::number) + 1;
+    Version::try_from(next.max(known.trust().roster.min_version))
+        .map_err(|error| Failure::refused("version", error.to_string()))
+}
+
+fn show(file: Option<&Path>, draft: bool, client: &Client) -> Result<Done, Failure> {
+    let roster = match file {
+        Some(file) => roster_in(file, &client.remembered(None)?, client)?,
+        None => {
+            let known = if client.config.has_server() { client.known_roster()? } else { client.remembered(None)? };
+            known.roster()?.clone()
+        }
+    };
+    if draft {
+        return Ok(Done::new(Draft::of(&roster).to_toml()?));
+    }
+    Ok(client.voice.show(&roster, |roster| {
+        let lines: String = show::lines(roster).iter().map(|line| format!("  {}\n", plain(line))).collect();
+        format!("roster {}, issued {}\n{lines}", roster.version, roster.issued_at)
+    }))
+}
+
+fn diff(file: &Path, client: &Client) -> Result<Done, Failure> {
+    let known = in_force(false, client)?;
+    let new = roster_in(file, &known, client)?;
+    let changes = show::difference(known.any_roster(), &new);
+    let list = |wanted| -> Vec<&String> {
+        changes.iter().filter(|(change, _)| *change == wanted).map(|(_, line)| line).collect()
+    };
+    let value = serde_json::json!({
+        "from": known.version(), "to": new.version, "gone": list(show::Change::Gone), "new": list(show::Change::New)
+    });
+    Ok(client.voice.show(&value, |_| heading(&known, &new) + &changed(&changes, client)))
+}
+
+fn heading(known: &Known, new: &Roster) -> String {
+    match known.version() {
+        Some(held) => format!("roster {held} in force, and what would be roster {}:\n", new.version),
+        None => format!("no roster is in force, and this would be roster {}:\n", new.version),
+    }
+}
+
+fn changed(changes: &[(show::Change, String)], client: &Client) -> String {
+    if changes.is_empty() {
+        "  nothing changes\n".to_owned()
+    } else {
+        show::render_difference(changes, client.voice.paint)
+    }
+}
+
+fn edit(file: &Path, client: &Client) -> Result<Done, Failure> {
+    let known = in_force(false, client)?;
+    if !file.exists() {
+        let text = match known.any_roster() {
+            Some(roster) => Draft::of(roster).to_toml()?,
+            None => draft::first(client.trust(), client.moment()),
+        };
+        files::write_named(file, text.as_bytes())?;
+    }
+    open_editor(file)?;
+    let new = roster_in(file, &known, client)?;
+    make::made(new.clone())?;
+    let changes = show::difference(known.any_roster(), &new);
+    let name = plain(&file.display().to_string());
+    Ok(Done::new(format!("{}{}lockdown roster sign {name}\n", heading(&known, &new), changed(&changes, client))))
+}
+
+/// Runs what somebody edits with. As others do, what it names may have options, parted by blanks.
+fn open_editor(file: &Path) -> Result<(), Failure> {
+    let named = ["VISUAL", "EDITOR"].into_iter().filter_map(env::var_os).find(|editor| !editor.is_empty());
+    let editor = named.unwrap_or_else(|| OsString::from("vi"));
+    let editor = editor.to_string_lossy().into_owned();
+    let mut words = editor.split_ascii_whitespace();
+    let program = words.next().unwrap_or("vi");
+    let status = Command::new(program).args(words).arg(file).status();
+    let status = status.map_err(|error| Failure::refused("editor", format!("{program}: {error}")).but("set EDITOR"))?;
+    if status.success() { Ok(()) } else { Err(Failure::refused("editor", format!("{program} ended with {status}"))) }
+}
+
+fn sign(file: &Path, to: &Path, offline: bool, version: Option<u64>, client: &Client) -> Result<Done, Failure> {
+    let known = in_force(offline, client)?;
+    let (document, before) = match read(file)? {
+        InFile::Signed(signed) => (signed.document().clone(), signed.signatures().to_vec()),
+        InFile::Draft(draft) => {
+            let version = match version {
+                Some(number) => Version::try_from(number).map_err(|error| Failure::usage(error.to_string()))?,
+                None => next(&known)?,
+            };
+            let holds = if draft.holds.is_some() { BTreeSet::new() } else { holds(offline, &known, client) };
+            (make::made(draft.roster(client.trust(), version, holds, client.moment())?)?, Vec::new())
+        }
+    };
+    let new = roster_of(&document)?;
+    if new.organization != client.trust().organization {
+        return Err(Failure::refused("organization", format!("this is a roster of {}", new.organization))
+            .but(format!("stack.organization in the configuration is {}", client.trust().organization)));
+    }
+    client.voice.say(&format!(
+        "{}{}",
+        heading(&known, &new),
+        changed(&show::difference(known.any_roster(), &new), client)
+    ));
+    let key = client.key(Purpose::Roster, &known)?;
+    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    let signed = envelope(document, before.into_iter().chain([signature]).collect())?;
+    files::write_named(to, format!("{}\n", signed.to_json()).as_bytes())?;
+    Ok(signed_to(&signed, to, &known, client))
+}
+
+/// The lockdowns that hold now: a host that forgot them learns of them by the roster.
+fn holds(offline: bool, known: &Known, client: &Client) -> BTreeSet<Id> {
+    let before = || known.any_roster().map(|roster| roster.holds.clone()).unwrap_or_default();
+    if offline || known.any_roster().is_none() {
+        return before();
+    }
+    match client.stacks_known() {
+        Ok(all) => all.holds().map(|(id, _)| id).collect(),
+        Err(failure) => {
+            client
+                .voice
+                .say(&format!("note: lockdowns that hold are taken from the roster in force:\n  {}", failure.words()));
+            before()
+        }
+    }
+}
+
+fn signed_to(signed: &Envelope, to: &Path, known: &Known, client: &Client) -> Done {
+    let name = plain(&to.display().to_string());
+    let more = match known.verdict(signed, client.moment()) {
+        Verdict::Refused(Refusal::Threshold { counted, needed }) => {
+            format!("{counted} of {needed} people have signed it; the others: lockdown roster sign {name}\n")
+        }
+        Verdict::Refused(refusal) => format!("note: no host would take it: {}\n", plain(&refusal.to_string())),
+        _ => format!("lockdown roster publish {name}\n"),
+    };
+    let value = serde_json::json!({
+        "id": signed.document().id(), "version": version_of(signed.document()), "file": to
+    });
+    client.voice.show(&value, |_| format!("roster {} is signed: {name}\n{more}", signed.document().id()))
+}
+
+fn publish(file: &Path, wait: Duration, client: &Client) -> Result<Done, Failure> {
+    let InFile::Signed(signed) = read(file)? else {
+        return Err(Failure::refused("draft", format!("{} is a draft, which nobody has signed", file.display()))
+            .but(format!("lockdown roster sign {}", file.display())));
+    };
+    let mut known = client.remembered(None)?;
+    match known.verdict(&signed, client.moment()) {
+        Verdict::Refused(refusal @ Refusal::Threshold { .. }) => {
+            return Err(crate::known::refused(&refusal).but(format!("lockdown roster sign {}", file.display())));
+        }
+        Verdict::Refused(refusal) => return Err(crate::known::refused(&refusal)),
+        Verdict::Accepted(_) | Verdict::Known | Verdict::Waits(_) => {}
+    }
+    let posted = send::post(&signed, client)?;
+    client.learn(&mut known, std::slice::from_ref(&*signed))?;
+    send::follow(Kind::Roster, &posted, wait, client)
+}
