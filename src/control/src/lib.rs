@@ -14,17 +14,18 @@ pub use client::{ANSWER_TIMEOUT, Client, ClientError};
 pub use record::{Cidr, CidrError, DurationError, MAX_DURATION, format_duration, parse_duration};
 pub use refusal::{Exit, Refusal, RefusalCode};
 pub use request::{
-    Allow, CheckError, DEFAULT_RECORDS, Enforce, FormerlyExempt, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM,
+    Allow, Apply, CheckError, DEFAULT_RECORDS, Enforce, FormerlyExempt, Grants, Lockdown, MAX_DURATION_SECS, MAX_FROM,
     MAX_QUARANTINE_ID, MAX_REASON, MAX_RECORDS, MAX_RECORDS_BYTES, MAX_TARGET, MIN_DURATION_SECS, Quarantined, Records,
     Request, Revoke, Target, WaysIn,
 };
 pub use response::{
-    AllowedAnswer, Answer, BreakGlassAnswer, BreakGlassView, Change, ChangeKind, Closing, ConfigSource, ConfigState,
-    EffectiveEnd, EndCause, EndView, EndWhy, EnforceAnswer, GrantLine, GrantState, GrantView, GrantsAnswer, KeyView,
-    LedgerState, LeftRunning, LockdownAnswer, Mode, Origin, PeopleAnswer, PersonLine, PersonView, PlanAnswer, Problem,
-    QuarantineAnswer, QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, RequiredView, Response,
-    RestoreAnswer, RetiredAnswer, RevokeAnswer, Server, SessionKind, SessionView, SessionsAnswer, Severity, SinkState,
-    Status, Way, WayState, WaysInAnswer, encode_response,
+    AllowedAnswer, Answer, ApplyAnswer, ApplyOutcome, BreakGlassAnswer, BreakGlassView, Change, ChangeKind, Closing,
+    ConfigSource, ConfigState, EffectiveEnd, EndCause, EndView, EndWhy, EnforceAnswer, FeedView, GrantLine, GrantState,
+    GrantView, GrantsAnswer, KeyView, LedgerState, LeftRunning, LockdownAnswer, Mode, Origin, PeopleAnswer, PersonLine,
+    PersonView, PlanAnswer, Problem, QuarantineAnswer, QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer,
+    RequiredView, Response, RestoreAnswer, RetiredAnswer, RevokeAnswer, RosterView, Server, SessionKind, SessionView,
+    SessionsAnswer, Severity, SinkState, StackView, Status, WaitingDocument, Way, WayState, WaysInAnswer,
+    encode_response,
 };
 
 /// Where lockdownd listens for operators. Anybody may connect: each request is judged by who asks.

@@ -35,7 +35,7 @@ pub const DEFAULT_RECORDS: u32 = 100;
 pub enum Request {
     /// How things stand → [`crate::Answer::Status`].
     Status,
-    /// Give a person leave to log in → [`crate::Answer::Allow`].
+    /// Permit a person to log in → [`crate::Answer::Allow`].
     Allow(Allow),
     /// End one grant, all of a person's, or one session → [`crate::Answer::Revoke`].
     Revoke(Revoke),
@@ -67,6 +67,16 @@ pub enum Request {
     Reload,
     /// Look at every way in, or close those that are open → [`crate::Answer::WaysIn`].
     WaysIn(WaysIn),
+    /// Take a signed document → [`crate::Answer::Apply`].
+    Apply(Apply),
+}
+
+/// A signed document, from root's hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// Its envelope, as it stands in the file.
+    pub envelope: String,
 }
 
 /// What to do about the ways in.
@@ -81,7 +91,7 @@ pub enum WaysIn {
     Undo,
 }
 
-/// Leave for `person` to log in.
+/// Permission for `person` to log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
@@ -250,6 +260,7 @@ impl Request {
             | Self::Plan
             | Self::BreakGlassTest
             | Self::QuarantineList
+            | Self::Apply(_)
             | Self::WaysIn(_) => Ok(()),
             Self::Allow(allow) => {
                 if allow.from.len() > MAX_FROM {
@@ -282,6 +293,7 @@ impl Request {
                 | Self::QuarantineRestore(_)
                 | Self::QuarantineNow(_)
                 | Self::Reload
+                | Self::Apply(_)
                 | Self::WaysIn(WaysIn::Close | WaysIn::Undo)
         )
     }

@@ -6,6 +6,7 @@
 mod break_glass;
 mod grants;
 mod listed;
+mod stack;
 mod status;
 mod ways_in;
 
@@ -26,6 +27,7 @@ pub use listed::{
     QuarantineDetail, QuarantineItem, RecordsAnswer, ReloadAnswer, RequiredView, RestoreAnswer, RetiredAnswer,
     SessionKind, SessionView, SessionsAnswer,
 };
+pub use stack::{ApplyAnswer, ApplyOutcome, FeedView, RosterView, StackView, WaitingDocument};
 pub use status::{
     ConfigSource, ConfigState, GrantLine, LedgerState, Mode, PersonLine, Problem, Severity, SinkState, Status,
 };
@@ -72,6 +74,8 @@ pub enum Answer {
     Reload(ReloadAnswer),
     /// To [`crate::Request::WaysIn`].
     WaysIn(Box<WaysInAnswer>),
+    /// To [`crate::Request::Apply`].
+    Apply(Box<ApplyAnswer>),
 }
 
 /// The frame that carries `response`. A list that does not fit [`MAX_FRAME`] is cut and says by how much; what cannot
@@ -118,7 +122,8 @@ impl Answer {
             | Self::Restore(_)
             | Self::Retired(_)
             | Self::BreakGlass(_)
-            | Self::Reload(_) => false,
+            | Self::Reload(_)
+            | Self::Apply(_) => false,
         }
     }
 }

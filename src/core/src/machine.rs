@@ -10,6 +10,7 @@ mod backing;
 pub mod checks;
 mod clock;
 mod covered;
+pub mod documents;
 mod effect;
 mod ending;
 mod farewell;
@@ -50,6 +51,7 @@ use record::{Account, Draft, Fingerprint, GrantId, Person, SessionId};
 use self::{
     admitted::Admissions,
     checks::Checks,
+    documents::Documents,
     found::Then,
     ids::Ids,
     jobs::Jobs,
@@ -68,6 +70,7 @@ pub use self::{
     admitted::Granted,
     allow::{Asker, PendingAllow, grant_created},
     covered::Covered,
+    documents::PendingDocument,
     effect::{CutOrder, CutTried, Effect, Event, Moment, Owed, Severity, StoreSeen, Tell, Token, Warn},
     ending::{Ended, Ending, QUICK_TRIES, grant_ended, with_uses},
     giving::NotInForce,
@@ -118,6 +121,8 @@ pub struct Core {
     users_sshds: users_sshds::Looks,
     /// The ways in.
     pub ways: Ways,
+    /// Signed documents.
+    pub documents: Documents,
     /// The grants.
     pub grants: Grants,
     grants_unsaved: bool,
@@ -174,7 +179,8 @@ impl Core {
     pub fn new(config: Config, around: Around, boot_id: String, sessions: Sessions, moment: Moment) -> Self {
         let Moment { now, random } = moment;
         Self {
-            people: index_people(&config),
+            people: index_people(&config, &Documents::default()),
+            documents: Documents::default(),
             schedule: Schedule::new(&config, now),
             config,
             around,
@@ -275,6 +281,9 @@ impl Core {
             Event::Reload(asked) => self.reload(asked, now),
             Event::Loaded(loaded) => self.loaded(*loaded, now),
             Event::ConfigFollowed => self.config_followed(now),
+            Event::Apply { token, envelope } => self.apply(&envelope, token, now),
+            Event::InboxTouched => self.look_into_inbox(now),
+            Event::InboxRead(read) => self.inbox_read(*read, now),
             Event::Pass => self.pass(now),
         }
     }
@@ -338,6 +347,7 @@ impl Core {
             self.retired.due(),
             self.users_sshds.due(),
             self.ways.due(),
+            self.documents_due(),
             self.mode.trial.map(|end| end.boot),
             self.retries.values().min().copied(),
         ];
@@ -364,6 +374,7 @@ impl Core {
         self.answer_unasked(now);
         self.end_users_sshds_if_due(now);
         self.attest_if_due(now);
+        self.look_into_inbox_if_due(now);
     }
 
     /// What somebody has found who looks after homes is on record; what can be caused at will, summed up after the first.
@@ -379,9 +390,9 @@ impl Core {
     /// pattern from now on.
     pub fn replace_config(&mut self, config: Config, now: Now) -> bool {
         self.meet_lockdown_knowing_logins(now);
-        self.people = index_people(&config);
         let sweeps_change = self.schedule.change(&config, now);
         self.config = config;
+        self.people = index_people(&self.config, &self.documents);
         // How long before an end people are warned may have changed.
         self.warned_to = Timestamp::MIN;
         sweeps_change
@@ -461,8 +472,12 @@ impl Core {
     }
 }
 
-/// The fingerprints of everybody's keys, and whose they are; the configuration has refused a key that two claim.
-fn index_people(config: &Config) -> BTreeMap<Fingerprint, Person> {
+/// The fingerprints of everybody's keys, and whose they are, by configuration and roster; each has refused a key that two
+/// claim.
+fn index_people(config: &Config, documents: &Documents) -> BTreeMap<Fingerprint, Person> {
     let people = config.people.iter();
-    people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone()))).collect()
+    let own = people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone())));
+    let by_roster = documents.judge().into_iter().flat_map(document::Judge::logins);
+    // The configuration wins.
+    by_roster.map(|(key, person)| (key.clone(), person.clone())).chain(own).collect()
 }

@@ -11,6 +11,7 @@ mod simulation {
     pub(crate) mod disk;
     pub(crate) mod jobs;
     pub(crate) mod mode;
+    pub(crate) mod stack;
     pub(crate) mod world;
 }
 
@@ -26,13 +27,14 @@ const STEPS: u32 = 400;
 /// The seeds that every run of the tests takes.
 const FIXED: u64 = 150;
 
-fn run(seed: u64) -> u32 {
+/// How many steps there were, and how many documents gave a grant.
+fn run(seed: u64) -> (u32, usize) {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.random_step();
     }
     world.come_to_rest();
-    STEPS
+    (STEPS, world.documents_given())
 }
 
 #[test]
@@ -42,16 +44,19 @@ fn nobody_is_in_without_a_grant_and_nothing_is_lost_whatever_happens_in_whatever
         return;
     }
     let seconds = env::var("SIMULATE_SECONDS").ok().map(|seconds| seconds.parse().expect("a number of seconds"));
-    let (began, mut steps) = (Instant::now(), 0_u64);
+    let (began, mut steps, mut given) = (Instant::now(), 0_u64, 0);
     for seed in 0..FIXED {
-        steps += u64::from(run(seed));
+        let (its_steps, its_given) = run(seed);
+        steps += u64::from(its_steps);
+        given += its_given;
     }
+    assert!(given >= 100, "a world in which documents give next to nothing shows nothing: {given}");
     // And new ones.
     let mut seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs()) << 20;
     let until = Duration::from_secs(seconds.unwrap_or(5));
     while began.elapsed() < until {
         seed += 1;
-        steps += u64::from(run(seed));
+        steps += u64::from(run(seed).0);
     }
     let took = began.elapsed();
     println!("{steps} steps in {took:.1?}: {:.0} a second", steps as f64 / took.as_secs_f64());

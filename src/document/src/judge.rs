@@ -124,6 +124,23 @@ impl Judge {
         self.book.lost()
     }
 
+    /// Every key that somebody logs in with by the roster, and whose it is. Those that are others' by the configuration are not
+    /// among them.
+    pub fn logins(&self) -> impl Iterator<Item = (&Fingerprint, &Person)> {
+        self.book.logins()
+    }
+
+    /// What is remembered may be of an earlier day, as after a disk was put back: no grant from before now is taken. What closes
+    /// stays.
+    pub fn begin_again(&mut self, now: Moment) {
+        self.state.move_to(self.place.stack.clone(), now);
+    }
+
+    /// A grant that was accepted never was in force, and will not be: it may be accepted again.
+    pub fn take_back(&mut self, grant: Id) {
+        self.state.accepted.remove(&grant);
+    }
+
     /// Judges a document, and keeps what was accepted. First it forgets what cannot matter any more: if the clock was wrong
     /// before, what is left behind then still refuses what was to be refused.
     pub fn judge(&mut self, envelope: &Envelope, now: Moment) -> Judged {

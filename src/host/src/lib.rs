@@ -13,6 +13,7 @@ pub mod file_state;
 pub mod held;
 pub mod home_watch;
 pub mod identity;
+pub mod inbox;
 pub mod jobs;
 pub mod journal_reader;
 pub mod key_store;

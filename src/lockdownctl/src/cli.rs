@@ -71,13 +71,28 @@ pub(crate) enum Command {
     Records(Records),
     Verify(Verify),
     Quarantine(Quarantine),
+    Apply(Apply),
     BreakGlass(BreakGlass),
     Check(Check),
     Metrics(Metrics),
     Generate(Generate),
 }
 
-/// Give a person leave to log in
+/// Take a signed document, as root
+///
+/// For hosts that no feed reaches: a grant, revoke, lockdown, lift or roster that `lockdown … --out FILE` wrote. It is believed
+/// for its signatures, whoever brings it. A roster of more than 1 MiB comes by a feed. Exit status 1 if it is refused, or waits
+/// for something.
+///
+/// Examples: lockdownctl apply grant.json; lockdownctl apply - < roster.json
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// The file; - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Permit a person to log in
 ///
 /// The grant is on disk, and recorded, before it takes effect. The same grant again extends it: who gave it and
 /// why stays as it was, and who extended it, with their own reason, is on record. The end that is printed is the one that

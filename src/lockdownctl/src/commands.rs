@@ -1,6 +1,7 @@
 //! Each command: what it asks the daemon, and how the answer reads. One module per command; this one only picks it.
 
 mod access;
+mod apply;
 mod break_glass;
 mod check;
 mod enforce;
@@ -66,6 +67,7 @@ fn one(command: Command, context: &Context<'_>) -> Result<Done, Failure> {
         Command::Allow(args) => access::allow(args, context),
         Command::Revoke(args) => access::revoke(args, context),
         Command::Lockdown(args) => access::lockdown(args, context),
+        Command::Apply(args) => apply::run(&args, context),
         Command::Enforce(args) => enforce::run(&args, context),
         Command::Grants(args) => grants::run(&args, context),
         Command::Sessions(args) => sessions::run(&args, context),

@@ -136,7 +136,7 @@ impl Store {
         let first = match (first, saved) {
             (None, _) => Ok(()),
             (Some(_), Err(error)) => Err(NotWritten::Failed(describe(&error))),
-            (Some((draft, room)), Ok(())) => self.append(vec![draft], room, now).map_err(|error| match error {
+            (Some((drafts, room)), Ok(())) => self.append(drafts, room, now).map_err(|error| match error {
                 ledger::Error::Full(full) => NotWritten::Full(full),
                 error => NotWritten::Failed(describe(&error)),
             }),

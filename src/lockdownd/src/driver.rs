@@ -5,6 +5,7 @@ mod admission;
 mod carry_out;
 mod checks;
 mod emergency;
+mod feed_token;
 mod found;
 pub mod homes;
 pub(crate) mod jobs;
@@ -132,6 +133,7 @@ impl Driver {
             Reason::Touched(Place::Store) => self.step(Event::Pass, now),
             Reason::Touched(Place::State) => self.core.keep_state_files(),
             Reason::Touched(Place::Shipper) => self.heed_shipper(now),
+            Reason::Touched(Place::Inbox) => self.step(Event::InboxTouched, now),
             Reason::Touched(Place::Rescue | Place::Gate) => self.step(Event::RescueTouched, now),
             Reason::Touched(place) => self.step(Event::Touched { anything: place == Place::Anywhere }, now),
             Reason::Looked(looked) => self.looked(*looked, now),

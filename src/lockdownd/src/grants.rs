@@ -12,7 +12,10 @@ use std::{
 
 use lockdown_core::{
     grants::{Grants, Kept, Woken},
-    machine::recorder::Snapshot,
+    machine::{
+        documents::{DocumentsRead, KeptDocuments},
+        recorder::Snapshot,
+    },
     policy::time::Now,
 };
 use lockdown_host::paths;
@@ -25,6 +28,13 @@ pub(crate) use self::meanwhile::EndedMeanwhile;
 /// The largest `grants.json` that is read: [`MAX_OPEN`](lockdown_core::grants::MAX_OPEN) open
 /// grants and those that are kept ended at their largest fit well.
 pub const MAX_FILE: u64 = 64 << 20;
+
+/// What is known of signed documents, beside the grants.
+const DOCUMENTS: &str = "documents.json";
+/// The rosters that they go by.
+const ROSTERS: &str = "rosters.json";
+/// The most that is read of either, in bytes: two of the largest rosters.
+const MAX_DOCUMENTS_FILE: u64 = 72 << 20;
 
 /// What went wrong with `grants.json`.
 #[derive(Debug, thiserror::Error)]
@@ -99,14 +109,16 @@ impl GrantsFile {
     /// It could not be written; the file then holds what it held before, and what has ended since is noted in room kept
     /// for that.
     pub fn save(&mut self, snapshot: Snapshot) -> Result<Vec<GrantId>, Error> {
-        let Snapshot { kept, ended } = snapshot;
+        let Snapshot { kept, ended, documents } = snapshot;
         let bytes = serde_json::to_vec(&kept).expect("grants have string keys only");
         if let Some(copy) = &self.copy
             && let Err(error) = paths::replace_path(copy, &bytes, 0o600, paths::Durability::Volatile)
         {
             tracing::warn!(%error, "a start without the disk would not know these grants");
         }
-        match paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Flushed) {
+        let saved = paths::replace_path(&self.path, &bytes, 0o600, paths::Durability::Flushed);
+        // That a document was accepted is on disk behind its grant, and before the record without which that takes no effect.
+        match saved.and_then(|()| self.save_documents(documents)) {
             Ok(()) => {
                 self.ended_room.clear();
                 Ok(ended)
@@ -120,6 +132,31 @@ impl GrantsFile {
                 Err(Error::Write { path: self.path.clone(), source: io::Error::other(source) })
             }
         }
+    }
+}
+
+impl GrantsFile {
+    fn save_documents(&self, documents: Option<KeptDocuments>) -> Result<(), paths::PathError> {
+        let Some(KeptDocuments { state, rosters }) = documents else { return Ok(()) };
+        let write = |name, bytes: &[u8]| {
+            paths::replace_path(&self.path.with_file_name(name), bytes, 0o600, paths::Durability::Flushed)
+        };
+        // The state names the roster in force: it is there before.
+        rosters.map_or(Ok(()), |rosters| write(ROSTERS, &rosters))?;
+        write(DOCUMENTS, &state)
+    }
+}
+
+/// What was kept of signed documents beside the grants. What cannot be read begins anew, and opens nothing from before.
+#[must_use]
+pub fn documents_beside(path: &Path) -> DocumentsRead {
+    let read = |name| match paths::read_path(&path.with_file_name(name), MAX_DOCUMENTS_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    };
+    match (read(DOCUMENTS), read(ROSTERS)) {
+        (Ok(state), Ok(rosters)) => DocumentsRead::parse(state.as_deref(), rosters.as_deref()),
+        (Err(error), _) | (_, Err(error)) => DocumentsRead::broken(error.to_string()),
     }
 }
 

@@ -36,6 +36,11 @@ pub use self::{
 use self::{inspect::day_of, keeping::Reserve, put_back::PutBack, segment::Segment, signer::Signer};
 pub use lockdown_core::machine::recorder::MAX_OWED;
 
+/// Writes a small file that root and the shipper may read.
+pub(crate) fn write_for_shipper(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+    files::replace(path, bytes, files::Readers::Shipper)
+}
+
 use crate::journal::Journal;
 
 /// A segment is closed once it is this long, in bytes; and daily.

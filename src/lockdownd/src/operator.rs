@@ -13,8 +13,9 @@ mod trial;
 mod ways_in;
 
 use control::{Answer, Refusal, RefusalCode, Request, Response};
+use document::Envelope;
 use lockdown_core::{
-    machine::{Event, Waiting, checks::Waits},
+    machine::{Event, Token, Waiting, checks::Waits},
     policy::time::Now,
 };
 use lockdown_host::peer::Peer;
@@ -52,6 +53,9 @@ impl Driver {
             Request::Lockdown(asked) => {
                 return self.step(Event::Lockdown { token, asked, asker: asker.core() }, now);
             }
+            Request::Apply(apply) if asker.actor.uid == Some(0) => return self.apply(&apply, token, now),
+            Request::Apply(_) => Err(Refusal::new(RefusalCode::NotPermitted, "only root may bring a document")
+                .hint("sudo lockdownctl apply FILE")),
             Request::Enforce(enforce) => return self.try_enforce(&enforce, asker, token, now),
             Request::Reload if asker.actor.uid == Some(0) => return self.step(Event::Reload(Some(token)), now),
             Request::Reload => {
@@ -71,5 +75,19 @@ impl Driver {
             Request::QuarantineShow(item) => return self.show_quarantined(item, token, now),
         };
         self.answer(token, answer);
+    }
+
+    /// Takes a document that root brings.
+    fn apply(&mut self, apply: &control::Apply, token: Token, now: Now) {
+        match Envelope::parse(apply.envelope.as_bytes()) {
+            Ok(envelope) => self.step(Event::Apply { token, envelope: Box::new(envelope) }, now),
+            Err(error) => {
+                let refusal = Refusal::new(RefusalCode::Malformed, format!("it is no signed document: {error}"));
+                self.answer(
+                    token,
+                    Err(refusal.hint("give a file that `lockdown … --out FILE` wrote; DOCUMENTS.md has the format")),
+                );
+            }
+        }
     }
 }

@@ -176,6 +176,8 @@ pub enum Place {
     Pam,
     /// The shipper's directory: it has left a hint.
     Shipper,
+    /// The inbox of documents.
+    Inbox,
     /// What PAM's gate needs to be answered: its program, and the daemon's sockets and directory.
     Gate,
     /// The directories on which it depends whether exempt accounts can log in.

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use record::{Account, Host, LedgerId, Person, Stack};
 use serde::{Deserialize, Serialize};
 
+use crate::StackView;
+
 /// Whether the daemon acts on what it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +99,9 @@ pub struct Status {
     /// Where records are shipped to, and how far they have got; empty: nowhere.
     #[serde(default)]
     pub shipping: Vec<SinkState>,
+    /// How it stands with its stack; `None`: no document is accepted.
+    #[serde(default)]
+    pub documents: Option<StackView>,
 }
 
 /// One place that records are shipped to. All but `name`, `to` and `acknowledged` is what the shipper says of itself.

@@ -129,10 +129,10 @@ impl Core {
         };
         let first = First::Allow(Box::new(pending));
         if before.is_some() {
-            self.commit_first(draft, Room::Free, first, now);
+            self.commit_first(vec![draft], Room::Free, first, now);
             return Ok(());
         }
-        self.give(grant, draft, first, now).map_err(|why| disk_refusal(&why))
+        self.give(grant, vec![draft], first, now).map_err(|why| disk_refusal(&why))
     }
 
     /// What was granted is on disk, or is not.
@@ -177,7 +177,7 @@ impl Core {
         Ok(grant)
     }
 
-    fn in_force(&self, id: &GrantId) -> Result<Grant, NotInForce> {
+    pub(super) fn in_force(&self, id: &GrantId) -> Result<Grant, NotInForce> {
         match self.grants.get(id) {
             Some(Grant { end: Some(end), .. }) => Err(NotInForce::Ended(end.reason.clone())),
             Some(grant) => Ok(grant.clone()),
@@ -245,6 +245,7 @@ impl Core {
             return Err(Refusal::new(RefusalCode::NoKey, format!("{} has no key in the configuration", asked.person))
                 .hint("add one to their [[person]] and reload"));
         }
+        self.held_back(&asked.person, entry)?;
         let account = self.account_for(asked)?;
         self.judge_keys(&asked.person, &entry.keys, &account)?;
         let uid = self.uid_of(&account).ok_or_else(|| self.unknown_account(&account))?;

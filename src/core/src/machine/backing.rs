@@ -37,6 +37,10 @@ impl Core {
             return;
         }
         let Some(uid) = self.uid_of(&wanted.account) else { return };
+        let entry = self.config.people.get(&wanted.person);
+        if entry.is_none_or(|entry| self.held_back(&wanted.person, entry).is_err()) {
+            return;
+        }
         let created_at = first_created.unwrap_or(now.wall);
         let starts_at = wanted.starts_at.unwrap_or(created_at).max(created_at);
         let most = self.config.grants.max_duration;
@@ -70,7 +74,7 @@ impl Core {
         let required = self.required_of(&grant.account).for_record();
         let draft = grant_created(&grant, sentence).with_some("required", required);
         let first = First::Rendered(grant.id.clone());
-        if let Err(error) = self.give(grant, draft, first, now) {
+        if let Err(error) = self.give(grant, vec![draft], first, now) {
             let place = &wanted.place;
             let what =
                 format!("the grant at {place} could not be put in force, and the next sweep tries again: {error}");

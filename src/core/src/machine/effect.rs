@@ -15,6 +15,7 @@ use super::{
     allow::Asker,
     checks::{Checked, Waits},
     covered::Covered,
+    documents::InboxRead,
     found::{LoginsFound, SessionsSeen},
     jobs::{Came, Job, JobId},
     left_behind::LookedBehind,
@@ -192,6 +193,17 @@ pub enum Event {
     Loaded(Box<Loaded>),
     /// [`Effect::ConfigChanged`] is carried out.
     ConfigFollowed,
+    /// Root brings a signed document.
+    Apply {
+        /// Where the answer goes.
+        token: Token,
+        /// The document.
+        envelope: Box<document::Envelope>,
+    },
+    /// The inbox of documents was touched.
+    InboxTouched,
+    /// The inbox was read; a job brings it.
+    InboxRead(Box<InboxRead>),
     /// Grants, key store and sessions are to be brought in line: somebody may have touched the store.
     Pass,
 }
@@ -414,6 +426,8 @@ pub enum Effect {
         /// In which step it asked.
         step: gate::Step,
     },
+    /// What the shipper is told of the inbox.
+    AnswerInbox(Vec<u8>),
     /// A line for the daemon's log.
     Say(Severity, String),
 }

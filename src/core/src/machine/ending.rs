@@ -209,9 +209,27 @@ impl Core {
         self.note_unread_lockdown(ending);
         self.look_behind_traced();
         let mut sessions = self.end_grants(ids, ending, now);
-        sessions.extend(self.end_unbacked_sessions(now));
+        sessions.extend(self.end_all_but_backed(ending, now));
+        self.documents_locked_down(now);
+        let draft = draft
+            .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
+            .with("sessions", sessions.iter().map(|s| s.id.as_str().into()).collect::<Vec<serde_json::Value>>());
+        self.recorder.note(draft);
+        self.begin_look_behind(now);
+        self.pass(now);
+        sessions
+    }
+
+    /// Ends every session but those of exempt accounts, and those whose grant goes on.
+    pub(super) fn end_all_but_backed(&mut self, ending: &Ending, now: Now) -> Vec<SessionView> {
+        let mut sessions = self.end_unbacked_sessions(now);
         if self.enforces() {
-            let left = self.sessions.live().iter().filter(|s| s.ending.is_none() && !self.is_spared(s));
+            let is_backed = |session: &Session| {
+                let grant = session.grant().and_then(|id| self.grants.get(id));
+                grant.is_some_and(grant::Grant::is_open)
+            };
+            let left = self.sessions.live().iter();
+            let left = left.filter(|s| s.ending.is_none() && !self.is_spared(s) && !is_backed(s));
             let end = || {
                 let Ending { reason, actor, .. } = ending.clone();
                 End::new(Cause::Lockdown, reason, actor)
@@ -219,12 +237,6 @@ impl Core {
             let left = left.map(|session| (session.id.clone(), end())).collect();
             sessions.extend(self.end_sessions(left));
         }
-        let draft = draft
-            .with("grants", ids.iter().map(|id| id.as_str().into()).collect::<Vec<serde_json::Value>>())
-            .with("sessions", sessions.iter().map(|s| s.id.as_str().into()).collect::<Vec<serde_json::Value>>());
-        self.recorder.note(draft);
-        self.begin_look_behind(now);
-        self.pass(now);
         sessions
     }
 

@@ -10,6 +10,7 @@ use record::{Account, ArtifactType, Draft, SessionId, Source};
 
 use super::{
     Asker, Core, Effect, Severity, Token,
+    documents::LockedDown,
     jobs::{Job, Kind},
     notes::NoteRead,
     with_uses,
@@ -80,6 +81,8 @@ pub(super) enum Then {
     LockDown { token: Token, asked: control::Lockdown, asker: Asker },
     /// The scheduled lockdown.
     MeetLockdown,
+    /// A lockdown by a document, whose grants have ended.
+    LockedDown(Box<LockedDown>),
 }
 
 impl Core {
@@ -120,6 +123,7 @@ impl Core {
             Some(Then::GoOnSweeping) => self.sweep_further(now),
             Some(Then::EndUngated) => self.end_ungated(took, left_to_log, now),
             Some(Then::LockDown { token, asked, asker }) => self.lockdown_asked(token, asked, asker, now),
+            Some(Then::LockedDown(locked_down)) => self.lock_down_rest(*locked_down, now),
             Some(Then::MeetLockdown) => self.meet_lockdown_knowing_logins(now),
         }
     }

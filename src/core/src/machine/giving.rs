@@ -31,12 +31,12 @@ pub enum NotInForce {
 }
 
 impl Core {
-    /// Takes a new grant into the table; it takes effect once it is saved and on record, with this statement. One that is
+    /// Takes a new grant into the table; it takes effect once it is saved and on record, with these statements. One that is
     /// saved and not recorded is dropped by the next start.
     ///
     /// # Errors
     /// There are too many, or the account's file in the key store has no room for its keys.
-    pub fn give(&mut self, grant: Grant, draft: Draft, first: First, now: Now) -> Result<(), NotInForce> {
+    pub fn give(&mut self, grant: Grant, drafts: Vec<Draft>, first: First, now: Now) -> Result<(), NotInForce> {
         if !self.has_store_room(&grant) {
             return Err(NotInForce::StoreFull(grant.account));
         }
@@ -44,7 +44,7 @@ impl Core {
         self.grants.add(grant)?;
         self.push(Effect::Comes(account));
         self.grants_unsaved = true;
-        self.commit_first(draft, Room::Free, first, now);
+        self.commit_first(drafts, Room::Free, first, now);
         Ok(())
     }
 

@@ -62,6 +62,8 @@ pub enum Kind {
     Records,
     /// Keeps the drop-in that closes ways in in line with the configuration.
     Closing,
+    /// Reads the inbox of documents.
+    Inbox,
     /// Sweeps homes; on the homes threads.
     Homes,
 }
@@ -86,6 +88,7 @@ impl Kind {
             Self::WaysIn => "looks at ways in for an operator",
             Self::Records => "reads records",
             Self::Closing => "keeps ways in closed",
+            Self::Inbox => "reads the inbox of documents",
             Self::Homes => "sweeps homes",
         }
     }
@@ -95,7 +98,7 @@ impl Kind {
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Client => 10,
-            Self::Restore | Self::Records | Self::Quarantine | Self::Reload | Self::Admission => 30,
+            Self::Restore | Self::Records | Self::Quarantine | Self::Reload | Self::Admission | Self::Inbox => 30,
             Self::World | Self::LeftBehind => 60,
             Self::Obstacles | Self::Rescue | Self::UsersSshds | Self::ReadBack | Self::Plan => 60,
             Self::Ways | Self::WaysIn | Self::Closing => 120,
@@ -124,6 +127,14 @@ pub enum Job {
     /// Reads the configuration, and where these exempt accounts were in force, whether nobody could come to the rescue with the
     /// new ones. Brings [`Event::Loaded`].
     ReadConfig(Box<Accounts>),
+    /// Reads the inbox, but for these documents. A roster is read only if one of these keys has signed it. Brings
+    /// [`Event::InboxRead`].
+    ReadInbox {
+        /// What need not be read.
+        settled: BTreeSet<document::Id>,
+        /// Whose rosters count.
+        signers: Vec<document::Key>,
+    },
 }
 
 /// What became of a job.
@@ -294,6 +305,7 @@ impl Core {
             Kind::World => self.look_lost(&what, now),
             Kind::Ways => self.ways_unseen(&what, now),
             Kind::UsersSshds => self.users_sshds_lost(now),
+            Kind::Inbox => self.inbox_lost(now),
             Kind::Client | Kind::Quarantine | Kind::Rescue | Kind::Records | Kind::Admission | Kind::ReadBack => {}
             Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
         }

@@ -113,7 +113,7 @@ impl Core {
                     to: Some(token),
                     over: None,
                 };
-                self.commit_first(*draft, Room::Reserved, First::Login(Box::new(login)), now);
+                self.commit_first(vec![*draft], Room::Reserved, First::Login(Box::new(login)), now);
             }
         }
     }
@@ -317,7 +317,7 @@ impl Core {
         }
         let may_be_others = |account: &Account| {
             let mut others = self.config.people.iter().filter(|(name, _)| *name != person);
-            others.any(|(_, entry)| entry.accounts.contains(account))
+            others.any(|(_, entry)| entry.accounts.contains(account)) || self.documents.others(account, person)
         };
         if holder.account.as_ref().is_some_and(may_be_others) { Behind::Several } else { Behind::NobodyElse }
     }

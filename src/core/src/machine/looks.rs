@@ -202,7 +202,8 @@ impl Core {
     /// Begins a look, if one is due.
     pub(super) fn look_if_due(&mut self, now: Now) {
         if self.looks.begins(now) {
-            let named = named_accounts(&self.config, self.grants.open_ones(), &self.sessions);
+            let mut named = named_accounts(&self.config, self.grants.open_ones(), &self.sessions);
+            named.extend(self.documents.named().cloned());
             self.start_job(Kind::World, Job::Look(named), now);
         }
     }

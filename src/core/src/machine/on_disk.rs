@@ -9,7 +9,7 @@ use control::{Answer, Records, Refusal, RefusalCode, Response, gate};
 use record::{ArtifactType, Draft, GrantId, SessionId};
 
 use super::{
-    Core, Effect, NotInForce, Owed, PendingAllow, PendingLogin, Severity, Token,
+    Core, Effect, NotInForce, Owed, PendingAllow, PendingDocument, PendingLogin, Severity, Token,
     covered::Covered,
     recorder::{Done, Full, Known, NotWritten, Room, Settled, Snapshot, Stall, WorkId, Written},
 };
@@ -28,6 +28,8 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(2);
 pub enum First {
     /// A grant that the configuration renders.
     Rendered(GrantId),
+    /// A grant that a document gives.
+    Document(Box<PendingDocument>),
     /// A grant that an operator asked for, or a later end of one.
     Allow(Box<PendingAllow>),
     /// A session that a grant backs.
@@ -35,11 +37,12 @@ pub enum First {
 }
 
 impl First {
-    /// When it has waited long enough, on the boot clock. A rendered grant waits for as long as it takes.
+    /// When it has waited long enough, on the boot clock. A rendered grant, or one that nobody waits for, waits for as long as it takes.
     #[must_use]
     pub fn until(&self) -> Option<Duration> {
         match self {
             Self::Rendered(_) => None,
+            Self::Document(pending) => pending.until,
             Self::Allow(allow) => allow.until,
             Self::Login(login) => login.until,
         }
@@ -96,12 +99,12 @@ impl Core {
         self.keep_unkept(now);
     }
 
-    /// As [`Core::commit`], with a statement on what takes effect once it is on disk.
-    pub(super) fn commit_first(&mut self, draft: Draft, room: Room, first: First, now: Now) {
+    /// As [`Core::commit`], with statements on what takes effect once they are on disk.
+    pub(super) fn commit_first(&mut self, drafts: Vec<Draft>, room: Room, first: First, now: Now) {
         self.keep_owed(now);
         let state = self.changed_grants(now);
         let covered = self.take_covered();
-        self.recorder.commit_first((draft, room), state, covered, first, now);
+        self.recorder.commit_first((drafts, room), state, covered, first, now);
         self.keep_unkept(now);
     }
 
@@ -161,9 +164,10 @@ impl Core {
             self.grants.beat(now);
             return None;
         }
-        std::mem::take(&mut self.grants_unsaved).then(|| {
+        let documents = self.documents.take_unsaved();
+        (std::mem::take(&mut self.grants_unsaved) || documents.is_some()).then(|| {
             let ended = self.grants.unsaved_ends().to_vec();
-            Snapshot { kept: self.grants.to_keep(&self.boot_id, now), ended }
+            Snapshot { kept: self.grants.to_keep(&self.boot_id, now), ended, documents }
         })
     }
 
@@ -171,7 +175,7 @@ impl Core {
     fn take_covered(&mut self) -> Covered {
         let pending = |first: &First| match first {
             First::Login(login) => Some(login.session.clone()),
-            First::Rendered(_) | First::Allow(_) => None,
+            First::Rendered(_) | First::Allow(_) | First::Document(_) => None,
         };
         // Their records are still to come, each by itself.
         let pending: Vec<_> = self.recorder.firsts().filter_map(pending).collect();
@@ -208,7 +212,10 @@ impl Core {
                         self.note_ends();
                     }
                 }
-                None => self.grants_unsaved = true,
+                None => {
+                    self.grants_unsaved = true;
+                    self.documents.not_saved();
+                }
             }
             if noted {
                 self.is_on_record(covered, now);
@@ -216,6 +223,7 @@ impl Core {
             if let Some(first) = first {
                 self.first_written(first, is_written, now);
             }
+            self.settle_inbox();
         }
         self.keep_unkept(now);
         self.answer_recorded(now);
@@ -270,6 +278,7 @@ impl Core {
         match first {
             First::Login(login) => self.login_written(*login, written.is_ok(), now),
             First::Allow(allow) => self.allow_written(*allow, written.map_err(NotInForce::from), now),
+            First::Document(pending) => self.document_written(*pending, written.map_err(NotInForce::from), now),
             First::Rendered(id) => match written {
                 Ok(()) => self.takes_effect(&id, now),
                 Err(error) => {
@@ -331,6 +340,7 @@ impl Core {
         if let Some(mut first) = self.recorder.take_late(now) {
             match &mut first {
                 First::Rendered(_) => {}
+                First::Document(pending) => self.document_is_late(pending, now),
                 First::Allow(allow) => self.allow_is_late(allow, now),
                 First::Login(login) => self.login_is_late(login, now),
             }
@@ -394,6 +404,7 @@ fn with_note(mut response: Response) -> Response {
         Ok(Answer::Lockdown(answer)) => answer.notes.push(note.to_owned()),
         Ok(Answer::Enforce(answer)) => answer.notes.push(note.to_owned()),
         Ok(Answer::Retired(answer)) => answer.notes.push(note.to_owned()),
+        Ok(Answer::Apply(answer)) => answer.notes.push(note.to_owned()),
         _ => {}
     }
     response

@@ -225,6 +225,7 @@ impl Core {
         self.say(Severity::Err, format!("every grant ends and a new ledger begins: {why}"));
         let reason = "this host's state is not the latest: what was revoked since cannot be known".to_owned();
         self.end_grants(&self.open_grants(), &Ending { cause: EndCause::Identity, reason, actor: None }, now);
+        self.documents_are_old(now);
         self.receipts.begins_anew = true;
         self.push(Effect::BeginLedgerAnew(why));
     }

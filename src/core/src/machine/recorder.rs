@@ -206,10 +206,10 @@ impl Recorder {
         self.add(noted, state, covered);
     }
 
-    /// Has a statement written behind everything that was noted; `first` comes back with whether it is on disk.
+    /// Has statements written behind everything that was noted, all or none; `first` comes back with whether they are on disk.
     pub(super) fn commit_first(
         &mut self,
-        statement: (Draft, Room),
+        statements: (Vec<Draft>, Room),
         state: Option<Snapshot>,
         covered: Covered,
         first: First,
@@ -218,7 +218,7 @@ impl Recorder {
         let noted = self.take_noted(now);
         let queued = self.add(noted, state, covered);
         if let What::Commit(commit) = &mut queued.what {
-            commit.first = Some(statement);
+            commit.first = Some(statements);
         }
         queued.first = Some(first);
     }
@@ -475,8 +475,8 @@ pub(super) struct TooMuchWork;
 
 /// Adds to a commit that waits. Newer grants replace older ones; what is beyond [`MAX_OWED`] statements is counted.
 fn add_to(commit: &mut Commit, noted: impl IntoIterator<Item = Stated>, state: Option<Snapshot>) {
-    if state.is_some() {
-        commit.state = state;
+    if let Some(state) = state {
+        commit.state = Some(state.after(commit.state.take()));
     }
     for (then, draft) in noted {
         if commit.noted.len() < MAX_OWED {

@@ -141,6 +141,7 @@ impl Core {
     /// What whoever drives the core keeps of the configuration follows the one that is in force now.
     pub(super) fn config_followed(&mut self, now: Now) {
         self.reloads.settling.append(&mut self.reloads.waited);
+        self.renew_documents(now);
         self.settle_mode(now);
         self.push(Effect::TellHomes);
         self.reload_dealt_with(now);

@@ -108,6 +108,8 @@ impl Core {
                 let what =
                     format!("the grant {id}, which was not on record before a crash, is dropped: it never took effect");
                 self.say(Severity::Warning, what);
+                let document = self.grants.get(&id).and_then(|grant| grant.origin.document()).map(|from| from.document);
+                document.into_iter().for_each(|document| self.document_never_given(document));
                 self.grants.take_back(&id);
             }
         }
@@ -182,6 +184,7 @@ impl Core {
         let Some(ending) = ending else { return false };
         let open = self.open_grants();
         self.end_grants(&open, &ending, now);
+        self.documents_locked_down(now);
         self.commit(now);
         true
     }

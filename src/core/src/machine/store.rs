@@ -201,7 +201,7 @@ impl Core {
         let holders = self.holders();
         let rules = |account: &Account| Rules {
             may_forward_agents: match self.config.accounts.agent_forwarding {
-                AgentForwarding::Own => holders.get(&self.by_uid(account)).is_none_or(|many| *many < 2),
+                AgentForwarding::Own => holders.get(&self.by_uid(account)).is_none_or(|people| people.len() < 2),
                 AgentForwarding::Yes => true,
                 AgentForwarding::No => false,
             },
@@ -225,12 +225,16 @@ impl Core {
         self.uid_of(account).map_or(ByUid::Name(account), ByUid::Uid)
     }
 
-    /// How many people may be given each account.
-    fn holders(&self) -> BTreeMap<ByUid<'_>, usize> {
-        let mut holders = BTreeMap::new();
-        for person in self.config.people.values() {
-            let theirs: BTreeSet<ByUid<'_>> = person.accounts.iter().map(|account| self.by_uid(account)).collect();
-            theirs.into_iter().for_each(|account| *holders.entry(account).or_default() += 1);
+    /// Who may be given each account, by configuration or roster, in lower case; of a roster's people two of each at most.
+    fn holders(&self) -> BTreeMap<ByUid<'_>, BTreeSet<String>> {
+        let mut holders: BTreeMap<ByUid<'_>, BTreeSet<String>> = BTreeMap::new();
+        for (person, entry) in &self.config.people {
+            for account in &entry.accounts {
+                holders.entry(self.by_uid(account)).or_default().insert(person.as_str().to_ascii_lowercase());
+            }
+        }
+        for (account, people) in self.documents.holders() {
+            holders.entry(self.by_uid(account)).or_default().extend(people.iter().cloned());
         }
         holders
     }

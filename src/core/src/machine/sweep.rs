@@ -64,6 +64,7 @@ impl Core {
     pub(super) fn sweep_on(&mut self, now: Now) {
         self.keep_state_files();
         self.back_grants(now);
+        self.look_into_inbox(now);
         self.push(Effect::LookAtSessions(self.sessions.live().iter().map(|session| session.id.clone()).collect()));
         self.find_logins(Then::GoOnSweeping);
     }
@@ -138,6 +139,9 @@ impl Core {
         let next_by = self.schedule.next_sweep().and_then(|next| next.checked_add(ATTEST_WITHIN).ok());
         if let Some(next_by) = next_by {
             draft = draft.with("next_by", next_by.to_string());
+        }
+        for (name, value) in self.attested_documents() {
+            draft = draft.with(name, value);
         }
         let not_seen: Vec<String> = self.not_seen_whole().map(str::to_owned).collect();
         let sources = &self.around.not_enumerated;

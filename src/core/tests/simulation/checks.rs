@@ -67,9 +67,13 @@ impl Truth {
         }
     }
 
-    pub(crate) fn may_last(&mut self, id: &GrantId, until: Duration) {
-        let known = self.until.entry(id.clone()).or_default();
-        *known = until.max(*known);
+    /// How long one that was made after a look, and so later than asked for, may last is not known.
+    pub(crate) fn may_last(&mut self, id: &GrantId, until: Duration, is_new: bool) {
+        if is_new {
+            self.until.insert(id.clone(), until);
+        } else if let Some(known) = self.until.get_mut(id) {
+            *known = until.max(*known);
+        }
     }
 
     pub(crate) fn let_in(&mut self, connection: ProcessId) {
@@ -165,6 +169,7 @@ impl World {
             }
         }
         self.jobs_hold();
+        self.documents_hold();
         self.each_once();
     }
 
@@ -207,6 +212,8 @@ impl World {
         self.is_at_rest = true;
         (self.etc.in_the_way, self.etc.put_fails) = (false, false);
         self.core.settle_mode(self.now);
+        // As the next sweep does: it may be that nobody told of what came.
+        self.act(lockdown_core::machine::Event::InboxTouched);
         self.pass_time(REST);
         // A job that was under way may have failed entering enforce once more: it is tried again once something changes.
         self.core.settle_mode(self.now);
@@ -245,11 +252,14 @@ impl World {
         }
         self.each_lockdown_once();
         self.jobs_rest();
+        self.documents_rest();
         self.mode_rests();
     }
 
     fn has_keys(&self, id: &GrantId) -> bool {
-        self.core.grants.get(id).is_some_and(|grant| self.core.config.people.contains_key(&grant.person))
+        self.core.grants.get(id).is_some_and(|grant| {
+            grant.origin.document().is_some() || self.core.config.people.contains_key(&grant.person)
+        })
     }
 
     fn each_lockdown_once(&self) {

@@ -34,7 +34,8 @@ impl World {
         let live: Vec<Session> = serde_json::from_slice(&self.run.sessions).unwrap_or_default();
         let boot = format!("boot-{}", self.boots);
         let moment = self.moment();
-        self.core = Core::new(config(self.config), self.etc.around(), boot, Sessions::left(live), moment);
+        self.core =
+            Core::new(config(self.config, self.stack.is_on), self.etc.around(), boot, Sessions::left(live), moment);
         if let Some(traces) = &self.run.traces {
             self.core.traces = serde_json::from_slice(traces).expect("what was written is read");
         }
@@ -97,6 +98,7 @@ impl World {
         self.core.take_up_grants(grants);
         let on_record = self.disk.on_record();
         let unread = self.core.reconcile(&on_record, self.now);
+        self.take_up_documents();
         let left = self.run.locked_down.take();
         self.core.end_what_was_locked_down(unread.as_ref(), left, self.now);
         let missed = match &unread {
@@ -240,6 +242,7 @@ impl World {
                 }
             }
             Effect::AnswerGate { token, answer, .. } => self.gate_answered(token, &answer),
+            Effect::AnswerInbox(bytes) => self.inbox_answered(&bytes),
             Effect::Say(_, what) => self.log(format!("says: {what}")),
             Effect::Comes(_)
             | Effect::KnowAsked { .. }

@@ -7,6 +7,7 @@ use lockdown_core::{
     grants::{Grants, Kept},
     machine::{
         OnRecord,
+        documents::KeptDocuments,
         recorder::{Commit, Done, Known, NotOpened, NotWritten, Stated, Task, Written},
     },
     policy::grant::End,
@@ -30,6 +31,8 @@ pub(crate) struct Disk {
     /// Every record, with when it was written.
     pub(crate) ledger: Vec<(Timestamp, Draft)>,
     pub(crate) grants: Option<Vec<u8>>,
+    pub(crate) documents: Option<Vec<u8>>,
+    pub(crate) rosters: Option<Vec<u8>>,
     /// What the ledger could not take, in the thread's memory.
     owed: Vec<Stated>,
     under_way: Option<Task>,
@@ -56,6 +59,8 @@ impl Disk {
             condition: Condition::Works,
             ledger: Vec::new(),
             grants: None,
+            documents: None,
+            rosters: None,
             owed: Vec::new(),
             under_way: None,
             is_open: false,
@@ -111,6 +116,10 @@ impl Disk {
             match self.condition {
                 Condition::Works => {
                     self.grants = Some(bytes);
+                    if let Some(KeptDocuments { state, rosters }) = snapshot.documents {
+                        self.documents = Some(state);
+                        self.rosters = rosters.or(self.rosters.take());
+                    }
                     ended = Some(snapshot.ended);
                 }
                 _ => ended = None,
@@ -122,7 +131,7 @@ impl Disk {
             return Written { ended, noted: self.owed.is_empty(), first };
         }
         self.ledger.append(&mut self.owed);
-        self.ledger.extend(first.map(|(draft, _)| (now, draft)));
+        self.ledger.extend(first.into_iter().flat_map(|(drafts, _)| drafts).map(|draft| (now, draft)));
         Written { ended, noted: true, first: Ok(()) }
     }
 
@@ -201,5 +210,8 @@ pub(crate) fn told(task: &Task) -> String {
         ids.into_iter().flatten().fold(draft.kind.to_string(), |told, id| format!("{told} {id}"))
     };
     let noted: Vec<String> = commit.noted.iter().map(|(_, draft)| told(draft)).collect();
-    format!("the disk thread: {noted:?}, first {:?}", commit.first.as_ref().map(|(draft, _)| told(draft)))
+    format!(
+        "the disk thread: {noted:?}, first {:?}",
+        commit.first.iter().flat_map(|(drafts, _)| drafts).map(told).collect::<Vec<_>>()
+    )
 }

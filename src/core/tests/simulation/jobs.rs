@@ -56,6 +56,7 @@ fn kind_of(job: &Job) -> Kind {
         Job::LookAtWays(_) => Kind::Ways,
         Job::AskSshd(..) => Kind::Admission,
         Job::ReadBack(_) => Kind::ReadBack,
+        Job::ReadInbox { .. } => Kind::Inbox,
     }
 }
 
@@ -92,6 +93,9 @@ impl World {
             Job::LookAtWays(_) => Came::With(Box::new(Event::WaysSeen(Box::new(Observed::default().into())))),
             Job::AskSshd(token, _) => Came::With(Box::new(Event::Admitted(token, None))),
             Job::ReadBack(_) => Came::Back,
+            Job::ReadInbox { settled, .. } => {
+                Came::With(Box::new(Event::InboxRead(Box::new(self.read_inbox(&settled)))))
+            }
         };
         self.let_run(id, kind, came);
         None

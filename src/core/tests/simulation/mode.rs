@@ -140,7 +140,7 @@ impl World {
 
     /// Reads the configuration.
     pub(crate) fn read_config(&mut self, before: &Accounts) -> Event {
-        let config = config(self.config);
+        let config = config(self.config, self.stack.is_on);
         let is_lost = takes_away(before, &config.accounts) && !self.etc.rescue_works;
         self.etc.locks_out = is_lost;
         let locks_out = is_lost.then(|| "its password has expired".to_owned());

@@ -31,6 +31,7 @@ use super::{
     disk::{Condition, Disk, Run},
     jobs::Jobs,
     mode::Etc,
+    stack::Stack,
 };
 
 const FRANK: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkd9Og1m9De7DZPdBm2Y9bX57ZB1owN+SKXnYRLfdTg";
@@ -103,6 +104,7 @@ pub(crate) struct World {
     pub(crate) operators: BTreeMap<Token, Operator>,
     pub(crate) later: Vec<(Duration, Later)>,
     pub(crate) jobs: Jobs,
+    pub(crate) stack: Stack,
     pub(crate) etc: Etc,
     pub(crate) numbers: u64,
     pub(crate) config: usize,
@@ -134,7 +136,7 @@ impl Drop for World {
     }
 }
 
-pub(crate) fn config(which: usize) -> Config {
+pub(crate) fn config(which: usize, is_stacked: bool) -> Config {
     let grace = "[[person]]\nname = \"grace\"\naccounts = [\"ubuntu\"]\n";
     let more = match which {
         0 => format!("{grace}keys = [\"{GRACE}\"]\n"),
@@ -144,10 +146,12 @@ pub(crate) fn config(which: usize) -> Config {
         ),
     };
     let mode = if which == 3 { "observe" } else { "enforce" };
+    // One of them takes no documents.
+    let stack = if is_stacked && which != 2 { super::stack::settings() } else { String::new() };
     let rescue = if which == 1 { ", \"rescue\"" } else { "" };
     let text = format!(
         "mode = \"{mode}\"\n[accounts]\nexempt = [\"breakglass\"{rescue}]\n[sessions]\nleft_behind = \"end\"\n[schedule]\nlockdown = \"0 */20 * * * *\"\n[[person]]\nname = \
-         \"frank\"\nkeys = [\"{FRANK}\"]\naccounts = [\"ubuntu\", \"frank\"]\noperator = true\n{more}"
+         \"frank\"\nkeys = [\"{FRANK}\"]\naccounts = [\"ubuntu\", \"frank\"]\noperator = true\n{more}{stack}"
     );
     Config::parse(&[("config.toml", &text)]).expect("a good configuration")
 }
@@ -167,8 +171,14 @@ impl World {
         let mut random = Random(seed);
         let now =
             Now { wall: Timestamp::from_second(1_800_000_000).expect("in range"), boot: Duration::from_secs(100) };
-        let core =
-            Core::new(config(0), around(None), "boot-0".to_owned(), Sessions::default(), Moment { now, random: 1 });
+        let is_stacked = seed.is_multiple_of(3);
+        let core = Core::new(
+            config(0, is_stacked),
+            around(None),
+            "boot-0".to_owned(),
+            Sessions::default(),
+            Moment { now, random: 1 },
+        );
         let kind = random.below(100);
         let (is_wild, is_calm, is_slow) = (kind < 45, kind >= 75, kind.is_multiple_of(10));
         let is_moody = kind % 4 == 1;
@@ -186,6 +196,7 @@ impl World {
             operators: BTreeMap::new(),
             later: Vec::new(),
             jobs: Jobs::default(),
+            stack: Stack::new(is_stacked),
             etc: Etc::new(),
             numbers: 0,
             config: 0,
@@ -202,6 +213,10 @@ impl World {
         world.start();
         // The first start of all is over: from when on lockdowns are scheduled is on disk.
         world.pass_time(Duration::from_secs(1));
+        if is_stacked {
+            // Nothing from before the state began opens, by whatever clock.
+            world.pass_time(Duration::from_secs(180));
+        }
         world
     }
 
@@ -231,6 +246,10 @@ impl World {
     pub(crate) fn random_step(&mut self) {
         if self.crash_after.is_none() && self.random.percent(4) {
             self.crash_after = Some(self.random.below(12));
+        }
+        if self.stack.is_on && self.random.percent(30) {
+            self.document_step();
+            return self.truth_holds();
         }
         match self.random.below(100) {
             0..20 => self.login(),
@@ -263,7 +282,12 @@ impl World {
 
     fn login(&mut self) {
         let account = ACCOUNTS[usize::try_from(self.random.below(3)).expect("small")];
-        let key = if self.random.percent(50) { FRANK } else { GRACE };
+        let heidi = super::stack::public("heidi");
+        let key = match self.random.below(100) {
+            0..50 => FRANK,
+            50..75 if self.stack.is_on => &heidi,
+            _ => GRACE,
+        };
         let pid = i32::try_from(1_000 + self.number()).expect("small");
         let ticks = u64::try_from(self.now.boot.as_millis() / 10).expect("small");
         let monitor = ProcessId { pid, start_time: ticks };
@@ -317,7 +341,8 @@ impl World {
         let until = self.elapsed + Duration::from_secs(seconds);
         let mut new = None;
         for grant in self.core.grants.all().iter().filter(of_it) {
-            self.truth.may_last(&grant.id, until);
+            let is_new = !before.contains(&grant.id);
+            self.truth.may_last(&grant.id, until, is_new);
             new = new.or_else(|| (!before.contains(&grant.id)).then(|| grant.id.clone()));
         }
         self.operators.insert(token, Operator { grant: new, since: self.elapsed });

@@ -143,6 +143,11 @@ impl Book {
         &self.lost
     }
 
+    pub(super) fn logins(&self) -> impl Iterator<Item = (&Fingerprint, &Person)> {
+        let people = self.roster.as_ref().map_or(&[][..], |roster| &roster.people);
+        self.logins.iter().filter_map(|(key, at)| Some((key, &people.get(*at)?.name)))
+    }
+
     /// A person of the roster, whatever the configuration says.
     pub(super) fn member(&self, person: &Person) -> Option<&crate::Member> {
         let at = self.names.get(&lower(person))?.member?;

@@ -1,6 +1,6 @@
 //! `status`: how things stand, the worst first.
 
-use control::{Answer, LedgerState, Mode, Request, Severity, SinkState, Status};
+use control::{Answer, LedgerState, Mode, Request, Severity, SinkState, StackView, Status};
 use jiff::Timestamp;
 
 use super::{Context, count, grants::sooner};
@@ -67,6 +67,7 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     lines.extend(not_enumerated(status).map(|line| ("", line)));
     lines.push(("people", status.people.to_string()));
     lines.extend(sources(status).into_iter().enumerate().map(|(n, line)| (if n == 0 { "from" } else { "" }, line)));
+    lines.extend(status.documents.iter().map(|stack| ("stack", documents(stack, now))));
     lines.extend([
         ("grants", grants(status, now)),
         ("sessions", sessions(status)),
@@ -90,6 +91,30 @@ fn lines(status: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     let durable = status.ledger.as_ref().map_or(0, |ledger| ledger.durable);
     lines.splice(at..at, status.shipping.iter().map(|sink| ("shipping", shipping(sink, durable, now))));
     lines
+}
+
+/// By which roster documents are judged, and whether the feeds are heard.
+fn documents(stack: &StackView, now: Timestamp) -> String {
+    let roster = stack.roster.as_ref().map_or_else(
+        || "no roster yet".to_owned(),
+        |roster| format!("roster {} of {} until {}", roster.version, stack.organization, both(roster.expires_at, now)),
+    );
+    let holds = match stack.holds.len() {
+        0 => String::new(),
+        holds => format!(", {} in force", count(holds, "hold")),
+    };
+    let waiting = match stack.waiting.len() {
+        0 => String::new(),
+        waiting => format!(", {} waiting", count(waiting, "document")),
+    };
+    let heard = stack.feeds.iter().filter_map(|feed| feed.heard_at).max();
+    let vouched = stack.feeds.iter().any(|feed| feed.vouched);
+    let feeds = match (stack.feeds.is_empty(), heard) {
+        (true, _) => "no feed".to_owned(),
+        (false, None) => "no feed heard yet".to_owned(),
+        (false, Some(at)) => format!("feed heard {}{}", relative(at, now), if vouched { "" } else { " (unvouched)" }),
+    };
+    format!("{roster}{holds}{waiting}, {feeds}")
 }
 
 fn ledger(ledger: &LedgerState) -> String {
@@ -252,6 +277,7 @@ pub(crate) mod tests {
 
     pub(crate) fn status() -> Status {
         Status {
+            documents: None,
             mode: Mode::Enforce,
             trial_until: None,
             configured_mode: Mode::Enforce,

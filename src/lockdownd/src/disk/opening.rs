@@ -13,6 +13,7 @@ use std::{
 use lockdown_core::{
     config::{Config, HostName, WhenFull},
     grants::{Grants, Woken},
+    machine::documents::DocumentsRead,
     policy::{grant::Grant, time::Now},
 };
 use lockdown_host::{
@@ -51,6 +52,8 @@ const STATE_MODE: u32 = 0o711;
 pub struct Left {
     /// The grants.
     pub grants: Grants,
+    /// What was known of signed documents.
+    pub documents: DocumentsRead,
     /// What is to be done about the rest.
     pub found: Found,
 }
@@ -151,7 +154,8 @@ impl Opener {
         names::prepare().map_err(|source| NotOpened::Directory { path: NAME_KEY.into(), source })?;
         let of_another_host = set_aside.map(|directory| self.grants_in(&directory, now));
         let (grants, file, woken) = open_grants(&self.boot_id, now);
-        let left = Left { grants, found: Found { recorded, woken, of_another_host, broke } };
+        let documents = grants::documents_beside(Path::new(GRANTS));
+        let left = Left { grants, documents, found: Found { recorded, woken, of_another_host, broke } };
         Ok((Store::new(ledger, file).with_lock(lock), left))
     }
 

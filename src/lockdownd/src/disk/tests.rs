@@ -75,7 +75,7 @@ fn a_ledger_that_cannot_be_written_is_told_and_what_was_noted_follows_when_it_ca
     let tomorrow = later(86_400).wall;
     let written = desk.store.commit(noted(), tomorrow);
     assert!(!written.noted && desk.store.known().failing.is_some() && desk.store.known().owed == 1);
-    let first = Commit { first: Some((refusal(), Room::Free)), ..Commit::default() };
+    let first = Commit { first: Some((vec![refusal()], Room::Free)), ..Commit::default() };
     let refused = desk.store.commit(first, tomorrow).first.expect_err("this one must not happen").to_string();
     assert!(refused.contains("Not a directory"), "the cause is told: {refused}");
     std::fs::remove_file(&ledger).and_then(|()| std::fs::rename(&away, &ledger)).expect("own directory");
@@ -90,8 +90,8 @@ fn a_statement_on_a_grant_that_could_not_be_saved_is_not_made() {
     std::fs::create_dir_all(desk.dir.path().join("lib/grants.json/in the way")).expect("own directory");
     let mut grants = Grants::default();
     grants.add(grant(1, "frank", "ubuntu")).expect("there is room");
-    let state = Some(Snapshot { kept: grants.to_keep("b", now()), ended: Vec::new() });
-    let commit = Commit { state, first: Some((refusal(), Room::Free)), ..noted() };
+    let state = Some(Snapshot { kept: grants.to_keep("b", now()), ended: Vec::new(), documents: None });
+    let commit = Commit { state, first: Some((vec![refusal()], Room::Free)), ..noted() };
     let written = desk.store.commit(commit, now().wall);
     assert!(written.ended.is_none() && written.noted && matches!(written.first, Err(NotWritten::Failed(_))));
     assert_eq!(refusals(&desk.store.ledger.view()), 1, "what has happened is on record all the same");
@@ -100,7 +100,7 @@ fn a_statement_on_a_grant_that_could_not_be_saved_is_not_made() {
 #[test]
 fn the_thread_opens_the_store_however_often_it_has_to_try_and_does_one_piece_after_the_other() {
     let desk = Desk::new();
-    let left = Left { grants: Grants::default(), found: Found::default() };
+    let left = Left { grants: Grants::default(), documents: DocumentsRead::default(), found: Found::default() };
     let not_mounted = || Err(NotOpened::NotMounted("/var/lib/lockdownd".into()));
     let mut opened = [not_mounted(), Ok((desk.store, left))].into_iter();
     let disk = Disk::start(Box::new(move || opened.next().expect("it is opened once")), || ()).expect("a thread");

@@ -17,6 +17,7 @@ use lockdown_core::{
 };
 use lockdown_host::{
     connection::{self, Spared},
+    paths::{self, Durability},
     processes::{self, Handle as _, Process, ProcessId},
     sshd::{drop_in, listener},
     terminal,
@@ -30,6 +31,9 @@ use crate::{
     kept::{self, TRACES},
     trigger::{Reason, Reply},
 };
+
+/// What the shipper is told of the inbox.
+const INBOX_ANSWER: &str = "/run/lockdownd/inbox.json";
 
 /// Where answers go that the core gives, and work that waits for its turn on the disk.
 #[derive(Default)]
@@ -171,6 +175,7 @@ impl Driver {
             Effect::ReadRecords(token, asked) => self.read_records(asked, token, now),
             // It is asked for whether one is under way.
             Effect::Reloaded => {}
+            Effect::AnswerInbox(bytes) => answer_inbox(&bytes),
             Effect::AnswerGate { token, answer, monitor, step } => self.answer_gate(token, answer, monitor, step, now),
             Effect::Say(severity, what) => say(severity, &what),
         }
@@ -343,6 +348,13 @@ fn warn_terminals(warn: Warn) -> Option<Event> {
 /// cannot be found the answer is empty: a session's own scope never holds one that was started as a service.
 fn listener_processes() -> HashSet<ProcessId> {
     listener::running_as_root().into_iter().flatten().filter_map(|listener| listener.process).collect()
+}
+
+/// Tells the shipper which documents are needed no more.
+fn answer_inbox(bytes: &[u8]) {
+    if let Err(error) = paths::replace_path(Path::new(INBOX_ANSWER), bytes, 0o644, Durability::Volatile) {
+        tracing::error!(%error, "the shipper cannot be told what is done with its documents");
+    }
 }
 
 fn say(severity: Severity, what: &str) {

@@ -24,6 +24,7 @@ use lockdown_core::{
     },
 };
 use lockdown_host::{
+    inbox,
     users_sshd::{self, Ended},
     ways_in::{self, As},
 };
@@ -101,6 +102,9 @@ impl Driver {
             }
             Job::AskSshd(token, granted) => {
                 self.run_job(id, move || Event::Admitted(token, admission::asked_of_sshd(&granted)).into())
+            }
+            Job::ReadInbox { settled, signers } => {
+                self.run_job(id, move || Event::InboxRead(Box::new(inbox::read(&settled, &signers))).into())
             }
             Job::ReadBack(opened) => {
                 let reports = self.reports.clone();

@@ -160,6 +160,10 @@ fn ship_json(config: &Config) -> String {
         }
         all.insert("api".to_owned(), object);
     }
+    if let Some(stack) = &config.stack {
+        let (organization, name) = (stack.organization.to_string(), config.host.stack.as_str());
+        all.insert("stack".to_owned(), json!({ "organization": organization, "stack": name, "feeds": stack.feeds }));
+    }
     format!("{}\n", Value::Object(all))
 }
 

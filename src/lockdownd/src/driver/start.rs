@@ -12,7 +12,7 @@ use lockdown_core::machine::{looks::named_accounts, mode::MarkerLeft, reload::Co
 use lockdown_core::{
     config::{self, Config},
     grants::Grants,
-    machine::{Core, Ending, Event, OnRecord, grant_ended, recorder},
+    machine::{Core, Ending, Event, OnRecord, documents::DocumentsRead, grant_ended, recorder},
     penalties::Knocks,
     policy::{
         grant::{End, EndCause, Grant},
@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use super::{
     Driver,
     carry_out::{Held, moment},
+    feed_token,
     homes::{Finding, Homes, HomesError, Setup},
     listeners::Listeners,
     looks::ChangesTold,
@@ -143,11 +144,11 @@ impl Driver {
         }
         driver.note_start(sessions_error.as_ref(), opened.as_ref().map(|(left, ..)| &left.found));
         match opened {
-            Some((Left { grants, found }, view, known)) => {
+            Some((Left { grants, documents, found }, view, known)) => {
                 driver.ledger = Some(view);
                 driver.step(Event::Disk(recorder::Done::Opened(None), Some(known)), now);
                 driver.core.take_up_grants(grants);
-                driver.take_up(found, now)?;
+                driver.take_up(documents, found, now)?;
             }
             None => driver.begin_unread(copy, now),
         }
@@ -160,7 +161,7 @@ impl Driver {
     ///
     /// # Errors
     /// What the daemon cannot do without is missing.
-    pub(super) fn take_up(&mut self, found: Found, now: Now) -> Result<(), StartError> {
+    pub(super) fn take_up(&mut self, documents: DocumentsRead, found: Found, now: Now) -> Result<(), StartError> {
         let Found { recorded, woken, of_another_host, broke } = found;
         let exempt_before = reload::exempt_before();
         self.core.emergencies.take_up(&recorded.emergencies, recorded.more_emergencies);
@@ -180,7 +181,9 @@ impl Driver {
         for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
             self.answered.note_found(login.pid, login.began, login.until);
         }
+        self.core.take_up_documents(documents, self.host_name(), now);
         if let Some(broke) = broke {
+            self.core.documents_are_old(now);
             // State that was put back to an earlier day must not bring back what was revoked since.
             let reason = format!("records are missing, so that what was revoked is not known: {broke}");
             let open = self.core.open_grants();
@@ -228,6 +231,9 @@ impl Driver {
             Some(found) => draft.with("stopped_in_order", found.recorded.stopped_cleanly),
             None => draft.with("state", "not_read"),
         };
+        if let Some(hash) = feed_token::renew() {
+            draft = draft.with("feed_token_sha256", hash);
+        }
         if let Some(error) = sessions_error {
             tracing::error!(%error, "{SESSIONS} cannot be read: connections from before are not known any more");
             draft = draft.with("sessions_lost", error.to_string());

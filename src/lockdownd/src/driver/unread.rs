@@ -59,9 +59,9 @@ impl Driver {
             return Ok(());
         }
         tracing::warn!("the state in /var/lib/lockdownd is read, and taken up");
-        let Left { grants, found } = left;
+        let Left { grants, documents, found } = left;
         self.core.take_up_grants(grants);
-        self.take_up(found, now)
+        self.take_up(documents, found, now)
     }
 
     /// A lockdown while the state was not read ends every grant that is read.

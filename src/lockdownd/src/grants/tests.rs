@@ -62,7 +62,7 @@ impl Both {
 
     fn snapshot(&mut self, now: Now) -> Snapshot {
         let ended = self.grants.unsaved_ends().to_vec();
-        Snapshot { kept: self.grants.to_keep(BOOT, now), ended }
+        Snapshot { kept: self.grants.to_keep(BOOT, now), ended, documents: None }
     }
 
     fn saved(&mut self, snapshot: Snapshot) -> Result<(), Error> {

@@ -93,7 +93,16 @@ impl Succession {
         files::make_dir(&paths.set_aside(), 0o750, Readers::Shipper)?;
         let dir = paths.set_aside().join(&self.dir);
         files::make_dir(&dir, 0o750, Readers::Shipper)?;
-        let machine = ["grants.json", "quarantine", "receipt_key.pub", "log.json", "answered", "name_key"];
+        let machine = [
+            "grants.json",
+            "quarantine",
+            "receipt_key.pub",
+            "log.json",
+            "answered",
+            "name_key",
+            "documents.json",
+            "rosters.json",
+        ];
         let own = ["ledger", "signing_key", "signing_key.pub", "identity"];
         for name in own.into_iter().chain(machine.into_iter().filter(|_| self.machine_changed)) {
             let from = paths.state.join(name);

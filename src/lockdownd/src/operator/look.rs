@@ -171,6 +171,7 @@ impl Driver {
             next_sweep: self.core.schedule.next_sweep(),
             next_lockdown: self.core.next_lockdown(),
             shipping: self.sinks(),
+            documents: self.core.stack_view(now),
         }
     }
 

@@ -13,6 +13,7 @@ use std::{
 
 use lockdown_host::{
     doors::RUN,
+    inbox::INBOX,
     key_store::KEY_STORE,
     pam::GATE,
     shipper::{HINT, SHIPPER},
@@ -93,8 +94,8 @@ impl Watch {
             writers.expect_configuration(Path::new(directory), None);
         }
         // Another user's directory, which root made: absent where nothing was ever shipped.
-        let shipper = Path::new(SHIPPER).is_dir().then_some(SHIPPER);
-        for directory in ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].into_iter().chain(shipper) {
+        let shippers = [SHIPPER, INBOX].into_iter().filter(|directory| Path::new(directory).is_dir());
+        for directory in ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].into_iter().chain(shippers) {
             self.fixed.watch(Path::new(directory));
         }
         let (in_etc, elsewhere): (Vec<_>, Vec<_>) =
@@ -196,6 +197,10 @@ pub(crate) fn place_of(path: &Path) -> Option<Place> {
     if path.starts_with(store) {
         return Some(Place::Store);
     }
+    if path.starts_with(INBOX) {
+        // What is written there is renamed into place.
+        return path.extension().is_some_and(|extension| extension == "json").then_some(Place::Inbox);
+    }
     if path.starts_with(SHIPPER) {
         // Its cursors move all the time; only the hint asks for something.
         return (path.parent() == Some(Path::new(SHIPPER)) && path.ends_with(HINT)).then_some(Place::Shipper);
@@ -264,6 +269,9 @@ mod tests {
             ("/var/lib/lockdownd/enforcing", Some(Place::State)),
             ("/var/lib/lockdownd/grants.json", None),
             ("/var/lib/lockdownd-shipper/hint.json", Some(Place::Shipper)),
+            ("/var/lib/lockdownd-shipper/inbox", None),
+            ("/var/lib/lockdownd-shipper/inbox/feed.json", Some(Place::Inbox)),
+            ("/var/lib/lockdownd-shipper/inbox/.feed.tmp", None),
             ("/var/lib/lockdownd-shipper/api.cursor", None),
             ("/var/lib/lockdownd-shipper/receipts/hint.json", None),
             ("/etc/passwd", Some(Place::Accounts)),

@@ -7,7 +7,7 @@ use record::{Draft, GrantId};
 
 use crate::{
     grants::Kept,
-    machine::{covered::Covered, on_disk::First},
+    machine::{covered::Covered, documents::KeptDocuments, on_disk::First},
 };
 
 /// A statement, and when what it states was.
@@ -20,6 +20,20 @@ pub struct Snapshot {
     pub kept: Kept,
     /// Those that had ended and were not on disk as such.
     pub ended: Vec<GrantId>,
+    /// What is known of signed documents, where that has changed. It is on disk after the grants, and before statements.
+    pub documents: Option<KeptDocuments>,
+}
+
+impl Snapshot {
+    /// It takes the place of an earlier one that was not written: what that has of documents is still to be.
+    pub(super) fn after(mut self, earlier: Option<Self>) -> Self {
+        let Some(KeptDocuments { state, rosters }) = earlier.and_then(|earlier| earlier.documents) else { return self };
+        match &mut self.documents {
+            Some(documents) => documents.rosters = documents.rosters.take().or(rosters),
+            None => self.documents = Some(KeptDocuments { state, rosters }),
+        }
+        self
+    }
 }
 
 /// What a statement may use of the room that the ledger has.
@@ -40,8 +54,8 @@ pub struct Commit {
     pub noted: Vec<Stated>,
     /// How many more there were, from when on.
     pub lost: Option<(u64, Timestamp)>,
-    /// A statement on what happens once it is on disk, and not before. It is not written where the grants are not.
-    pub first: Option<(Draft, Room)>,
+    /// Statements on what happens once they are on disk, and not before. They are not written where the grants are not.
+    pub first: Option<(Vec<Draft>, Room)>,
 }
 
 /// Why no new grant is recorded.

@@ -25,7 +25,7 @@ fn note(recorder: &mut Recorder, now: Now) {
 }
 
 fn first(recorder: &mut Recorder, first: First, now: Now) {
-    recorder.commit_first((refusal(), Room::Free), None, Covered::default(), first, now);
+    recorder.commit_first((vec![refusal()], Room::Free), None, Covered::default(), first, now);
 }
 
 /// The disk takes all that it is given; how many statements that were.
@@ -35,7 +35,7 @@ fn drain(recorder: &mut Recorder, now: Now) -> usize {
         let Some(task) = recorder.next_task(now) else { return taken };
         let written = match task {
             Task::Commit(commit, _) => {
-                taken += commit.noted.len() + usize::from(commit.first.is_some());
+                taken += commit.noted.len() + commit.first.as_ref().map_or(0, |(drafts, _)| drafts.len());
                 Some(Written { ended: None, noted: true, first: Ok(()) })
             }
             Task::Work(..) => None,

@@ -1,0 +1,436 @@
+//! Signed documents on this host: what becomes of each, and which grants they give and end.
+//!
+//! A document is judged by [`document::Judge`], whichever way it came. What closes takes effect at once. A grant takes effect
+//! once the disk has it, and that it was accepted. Whoever delivered a document is told that it is needed no more once the
+//! disk has what came of it: so nothing is lost by a crash, and the same document may come again at any time.
+
+mod closing;
+mod feeds;
+mod given;
+mod inbox;
+mod stated;
+mod views;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use control::{Answer, ApplyAnswer, ApplyOutcome, Refusal, RefusalCode};
+use document::{
+    Accepted, Body, Envelope, Id, Judge, LocalPerson, Place, State, Verdict, WhenSilent,
+    judge::{Dropped, Kept as Rosters},
+};
+use record::{Account, ArtifactType, Draft, Host, Person};
+use serde::{Deserialize, Serialize};
+
+pub(super) use self::closing::LockedDown;
+use self::inbox::Offered;
+pub use self::{
+    feeds::{FeedSaid, Feeds, MAX_FEED_IDS},
+    given::PendingDocument,
+    inbox::{InboxRead, MAX_A_PASS},
+};
+use super::{Core, Effect, Token, Waiting};
+use crate::{
+    config::{Config, PersonEntry},
+    policy::time::Now,
+};
+
+/// The most accounts of a roster that the name service is asked for.
+const MAX_NAMED: usize = 1_000;
+
+/// What this host knows of signed documents.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// What the host calls itself; nothing until the state is read.
+    host: Option<Host>,
+    /// Nothing without `[stack]`, and until the state is read.
+    judge: Option<Judge>,
+    /// What was known while there was a `[stack]`: should there be one again, what was closed stays closed.
+    parked: Option<(State, Rosters)>,
+    feeds: Feeds,
+    offered: Offered,
+    /// Whether it is not on disk, or on its way there.
+    unsaved: bool,
+    rosters_unsaved: bool,
+    /// Whom the roster lets be given which account here: two people of each at most, in lower case.
+    holders: BTreeMap<Account, BTreeSet<String>>,
+    /// Documents whose grants a crash kept from being in force, until it is known that there is a judge.
+    never_given: Vec<Id>,
+}
+
+/// What is kept of it on disk, in two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDocuments {
+    /// What is remembered.
+    pub state: Vec<u8>,
+    /// The rosters' envelopes, where they are others than before.
+    pub rosters: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptState {
+    version: u32,
+    state: State,
+    feeds: Feeds,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptRosters {
+    version: u32,
+    signed: Option<String>,
+    automatic: Option<String>,
+}
+
+/// The version of both files.
+const VERSION: u32 = 1;
+
+/// What was read of both files at a start; why it cannot be used, where it cannot.
+#[derive(Debug, Default)]
+pub struct DocumentsRead {
+    left: Option<(State, Rosters, Feeds)>,
+    /// Why what is there cannot be used: then it begins anew, and nothing from before opens.
+    pub broken: Option<String>,
+}
+
+impl DocumentsRead {
+    /// What is there cannot be read.
+    #[must_use]
+    pub fn broken(why: String) -> Self {
+        Self { left: None, broken: Some(why) }
+    }
+
+    /// Reads what was kept.
+    #[must_use]
+    pub fn parse(state: Option<&[u8]>, rosters: Option<&[u8]>) -> Self {
+        let Some(state) = state else { return Self::default() };
+        let kept: KeptState = match serde_json::from_slice(state) {
+            Ok(kept) => kept,
+            Err(error) => return Self::broken(error.to_string()),
+        };
+        let rosters: KeptRosters = match rosters.map_or(Ok(KeptRosters::default()), serde_json::from_slice) {
+            Ok(rosters) => rosters,
+            Err(error) => return Self::broken(format!("its rosters: {error}")),
+        };
+        let envelope = |text: Option<String>| text.map(|text| Envelope::parse(text.as_bytes())).transpose();
+        match (kept.version, envelope(rosters.signed), envelope(rosters.automatic)) {
+            // A roster that cannot be read is missed by its mark in the state.
+            (VERSION, signed, automatic) => {
+                let rosters = Rosters { signed: signed.ok().flatten(), automatic: automatic.ok().flatten() };
+                Self { left: Some((kept.state, rosters, kept.feeds)), broken: None }
+            }
+            (other, ..) => Self::broken(format!("version {other} is not one that this daemon knows")),
+        }
+    }
+}
+
+/// What became of a document for whoever brought it.
+#[derive(Debug)]
+pub(super) enum Became {
+    /// It is needed no more once what is noted is on disk. How it was taken, in words.
+    Done(ApplyOutcome, String),
+    /// It may be taken later: why not now.
+    Waits(String),
+    /// A grant is on its way to the disk; whoever waits for it is told then.
+    Pending,
+}
+
+impl Documents {
+    /// The judge, where documents are taken.
+    #[must_use]
+    pub fn judge(&self) -> Option<&Judge> {
+        self.judge.as_ref()
+    }
+
+    /// What is to be kept, where that has changed.
+    pub(super) fn take_unsaved(&mut self) -> Option<KeptDocuments> {
+        let (state, rosters) = match (&self.judge, &self.parked) {
+            (Some(judge), _) => (judge.state(), judge.rosters()),
+            (None, Some((state, rosters))) => (state, rosters),
+            (None, None) => return None,
+        };
+        if !std::mem::take(&mut self.unsaved) {
+            return None;
+        }
+        let kept = KeptState { version: VERSION, state: state.clone(), feeds: self.feeds.clone() };
+        let json = |envelope: &Option<Envelope>| envelope.as_ref().map(Envelope::to_json);
+        let rosters = std::mem::take(&mut self.rosters_unsaved).then(|| KeptRosters {
+            version: VERSION,
+            signed: json(&rosters.signed),
+            automatic: json(&rosters.automatic),
+        });
+        Some(KeptDocuments {
+            state: serde_json::to_vec(&kept).expect("the state has string keys only"),
+            rosters: rosters.map(|rosters| serde_json::to_vec(&rosters).expect("two strings")),
+        })
+    }
+
+    /// Whether something is to be kept.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// What was to be kept is not on disk.
+    pub(super) fn not_saved(&mut self) {
+        (self.unsaved, self.rosters_unsaved) = (true, true);
+    }
+
+    /// How many people may be given an account by the roster, other than this one; two at most are told apart.
+    pub(super) fn others(&self, account: &Account, person: &Person) -> bool {
+        let name = person.as_str().to_ascii_lowercase();
+        self.holders.get(account).is_some_and(|holders| holders.iter().any(|holder| *holder != name))
+    }
+
+    /// Who may be given an account by the roster, in lower case: two at most.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (&Account, &BTreeSet<String>)> {
+        self.holders.iter()
+    }
+
+    /// Whether the roster lets somebody be given an account.
+    pub(super) fn gives(&self, account: &Account) -> bool {
+        self.holders.contains_key(account)
+    }
+
+    /// Accounts that the roster names here: the name service may have them.
+    pub(super) fn named(&self) -> impl Iterator<Item = &Account> {
+        self.holders.keys().take(MAX_NAMED)
+    }
+
+    fn learn_holders(&mut self) {
+        self.holders.clear();
+        let Some((judge, roster)) = self.judge.as_ref().and_then(|judge| Some((judge, judge.roster()?))) else {
+            return;
+        };
+        let stack = &judge.place().stack;
+        for member in &roster.people {
+            let here = member.accounts.iter().filter(|(stacks, _)| stacks.fits(stack)).flat_map(|(_, names)| names);
+            for account in here.filter_map(|name| name.as_str().parse::<Account>().ok()) {
+                let holders = self.holders.entry(account).or_default();
+                if holders.len() < 2 {
+                    holders.insert(member.name.as_str().to_ascii_lowercase());
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Takes up what was kept of documents. Before anything else of the state that gives access.
+    pub fn take_up_documents(&mut self, read: DocumentsRead, host: Host, now: Now) {
+        let DocumentsRead { left, broken } = read;
+        if let Some(why) = broken {
+            let sentence = format!("what was known of signed documents cannot be read, and begins anew: {why}");
+            self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
+        }
+        self.documents.host = Some(host);
+        if let Some((state, rosters, feeds)) = left {
+            self.documents.feeds = feeds.resumed(now);
+            self.documents.parked = Some((state, rosters));
+        }
+        self.renew_documents(now);
+    }
+
+    /// Documents are judged by the configuration that is in force now; grants that it does not bear out end.
+    pub(super) fn renew_documents(&mut self, now: Now) {
+        let Some(host) = self.documents.host.clone() else { return };
+        let moment = document::Moment::of(now.wall);
+        let place = place(&self.config, host);
+        let had_judge = self.documents.judge.is_some();
+        let (judge, dropped) = match (self.config.stack.clone(), self.documents.judge.take()) {
+            (Some(settings), Some(judge)) => {
+                let (judge, dropped) = judge.reload(settings, place, moment);
+                (Some(judge), dropped)
+            }
+            (Some(settings), None) => match self.documents.parked.take() {
+                Some((state, rosters)) => {
+                    let (judge, dropped) = Judge::load(settings, place, state, rosters, moment);
+                    (Some(judge), dropped)
+                }
+                None => (Some(Judge::begin(settings, place, moment)), Vec::new()),
+            },
+            (None, Some(judge)) => {
+                self.documents.parked = Some((judge.state().clone(), judge.rosters().clone()));
+                (None, Vec::new())
+            }
+            (None, None) => (None, Vec::new()),
+        };
+        let mut judge = judge;
+        for id in std::mem::take(&mut self.documents.never_given) {
+            judge.iter_mut().for_each(|judge| judge.take_back(id));
+            self.documents.unsaved = true;
+        }
+        let is_new = judge.is_some() != had_judge;
+        self.documents.judge = judge;
+        if is_new || !dropped.is_empty() {
+            self.documents.not_saved();
+        }
+        if dropped.iter().any(|why| matches!(why, Dropped::Organization(_) | Dropped::Stack(_))) {
+            self.documents.feeds = Feeds::default();
+        }
+        for why in dropped {
+            self.recorder.note(stated::dropped(&why));
+        }
+        self.documents.feeds.keep_only(self.config.stack.iter().flat_map(|stack| &stack.feeds));
+        self.documents.offered.begin_round();
+        self.roster_changed(now);
+        self.commit(now);
+        self.look_into_inbox(now);
+    }
+
+    /// Another roster is in force, or none: whose each key is has changed, and grants may not stand any more.
+    fn roster_changed(&mut self, now: Now) {
+        self.documents.learn_holders();
+        self.people = super::index_people(&self.config, &self.documents);
+        self.end_by_documents(now);
+    }
+
+    /// Judges a document, and puts it in force where it is accepted. `reply`: who waits for a grant to be in force.
+    pub(super) fn judge_document(&mut self, envelope: &Envelope, reply: Option<Token>, now: Now) -> Became {
+        if let (Body::Grant(_), Some(why)) = (envelope.document().body(), self.is_silent(now)) {
+            return Became::Waits(why);
+        }
+        let moment = document::Moment::of(now.wall);
+        let Some(judge) = &mut self.documents.judge else {
+            return Became::Waits("there is no [stack] in the configuration: no document is accepted".to_owned());
+        };
+        let judged = judge.judge(envelope, moment);
+        let is_open = matches!(judged.verdict, Verdict::Accepted(Accepted::Grant(_)));
+        let became = match &judged.verdict {
+            Verdict::Known => {
+                Became::Done(ApplyOutcome::Known, "it was accepted before, and nothing changes".to_owned())
+            }
+            Verdict::Waits(wait) => Became::Waits(wait.to_string()),
+            Verdict::Refused(refusal) => {
+                self.note_refused(envelope, &judged.signers, refusal.word(), &refusal.to_string(), now);
+                Became::Done(ApplyOutcome::Refused, refusal.to_string())
+            }
+            Verdict::Accepted(accepted) => {
+                self.documents.unsaved = true;
+                self.documents.offered.begin_round();
+                match accepted {
+                    Accepted::Grant(terms) => self.give_document(envelope, terms, &judged.signers, reply, now),
+                    other => self.put_document_in_force(envelope, other, &judged.signers, now),
+                }
+            }
+        };
+        if !is_open {
+            self.commit(now);
+        }
+        became
+    }
+
+    fn put_document_in_force(
+        &mut self,
+        envelope: &Envelope,
+        accepted: &Accepted,
+        signers: &[document::Signer],
+        now: Now,
+    ) -> Became {
+        let sentence = stated::sentence(envelope, accepted, signers);
+        let mut draft = stated::accepted(envelope, signers, sentence.clone());
+        match accepted {
+            Accepted::Roster(taken) => {
+                if !taken.lost.is_empty() {
+                    draft = draft.with("lost_keys", stated::lost(&taken.lost));
+                }
+                self.recorder.note(draft);
+                self.documents.rosters_unsaved = true;
+                self.roster_changed(now);
+            }
+            Accepted::Lockdown { here, .. } => {
+                self.recorder.note(draft);
+                self.lock_down_by_document(envelope, *here, signers, now);
+            }
+            Accepted::Revoke { .. } | Accepted::Lift { .. } | Accepted::Grant(_) => {
+                self.recorder.note(draft);
+                self.end_by_documents(now);
+            }
+        }
+        // A rendered grant may be held no more.
+        self.back_grants(now);
+        self.set_store_right(now);
+        Became::Done(ApplyOutcome::Accepted, sentence)
+    }
+
+    fn note_refused(&mut self, envelope: &Envelope, signers: &[document::Signer], code: &str, why: &str, now: Now) {
+        let draft = stated::refused(envelope, signers, code, why);
+        match signers.is_empty() {
+            true => self.recorder.note_often(draft, 1, now),
+            false => self.recorder.note(draft),
+        }
+    }
+
+    /// Root brings a document itself. It is answered once what comes of it is on disk.
+    pub(super) fn apply(&mut self, envelope: &Envelope, token: Token, now: Now) {
+        if let Err(refusal) = self.state_is_read() {
+            return self.push(Effect::Answer(token, Err(refusal)));
+        }
+        let (outcome, why) = match self.judge_document(envelope, Some(token), now) {
+            Became::Pending => return,
+            Became::Waits(why) => (ApplyOutcome::Waits, why),
+            Became::Done(outcome, why) => (outcome, why),
+        };
+        self.write_inbox_answer();
+        let document = envelope.document();
+        let answer = ApplyAnswer {
+            document: document.id().to_string(),
+            kind: document.kind().as_str().to_owned(),
+            outcome,
+            why,
+            grant: None,
+            notes: Vec::new(),
+        };
+        self.answer_on_record(Waiting::Operator(token, Ok(Answer::Apply(Box::new(answer)))), now);
+    }
+
+    /// Why no grant from a document opens at present: nothing was heard of any feed for too long, and the configuration has
+    /// them end then.
+    fn is_silent(&self, now: Now) -> Option<String> {
+        let judge = self.documents.judge.as_ref()?;
+        let most = judge.settings().max_silence;
+        let over = judge.settings().when_silent == WhenSilent::End && self.silent_at(most) <= now.boot;
+        over.then(|| {
+            let most = control::format_duration(most);
+            format!("no feed was heard for {most} (stack.max_silence), and a lockdown may be withheld")
+        })
+    }
+
+    fn silent_at(&self, most: Duration) -> Duration {
+        self.documents.feeds.last_heard().map_or(Duration::ZERO, |heard| heard.saturating_add(most))
+    }
+
+    /// When grants from documents end since nothing is heard, on the boot clock.
+    pub(super) fn documents_due(&self) -> Option<Duration> {
+        let settings = self.documents.judge.as_ref()?.settings();
+        let has_grants = || self.grants.open_ones().any(|grant| grant.origin.document().is_some());
+        let silent =
+            (settings.when_silent == WhenSilent::End && has_grants()).then(|| self.silent_at(settings.max_silence));
+        silent.into_iter().chain(self.documents.offered.due()).min()
+    }
+
+    /// A refusal of what `lockdownctl` or the configuration would give, where a lockdown holds it.
+    pub(super) fn held_back(&self, person: &Person, entry: &PersonEntry) -> Result<(), Refusal> {
+        let keys = entry.keys.iter().map(crate::keys::person::PersonKey::fingerprint).collect();
+        let subject = document::Subject { person, fingerprints: &keys };
+        match self.documents.judge.as_ref().and_then(|judge| judge.holds_back(subject)) {
+            None => Ok(()),
+            Some(held) => {
+                Err(Refusal::new(RefusalCode::NotPermitted, format!("nothing can be given to {person}: {held}"))
+                    .hint("lockdown lift ID ends a hold, with the approvals that its roster asks for"))
+            }
+        }
+    }
+}
+
+/// What the host knows of itself, for the judge.
+fn place(config: &Config, host: Host) -> Place {
+    let local = |entry: &PersonEntry| LocalPerson {
+        keys: entry.keys.iter().filter_map(|key| String::from(key.clone()).parse().ok()).collect(),
+        accounts: entry.accounts.iter().filter_map(|account| account.as_str().parse().ok()).collect(),
+    };
+    let people = config.people.iter().map(|(name, entry)| (name.clone(), local(entry))).collect();
+    Place { host: Some(host), stack: config.host.stack.clone(), people }
+}

@@ -1,0 +1,57 @@
+//! What an operator sees of documents.
+
+use control::{FeedView, RosterView, StackView, WaitingDocument};
+
+use serde_json::{Value, json};
+
+use super::Core;
+use crate::policy::time::Now;
+
+/// The most documents that wait and are named.
+const MAX_WAITING_NAMED: usize = 32;
+
+impl Core {
+    /// How this host stands with its stack; nothing without `[stack]`.
+    #[must_use]
+    pub fn stack_view(&self, now: Now) -> Option<StackView> {
+        let judge = self.documents.judge()?;
+        let roster = judge.roster().map(|roster| RosterView {
+            version: roster.version.number(),
+            id: judge.state().roster().map(|mark| mark.id.to_string()).unwrap_or_default(),
+            expires_at: roster.expires_at.timestamp(),
+            people: roster.people.len() as u64,
+        });
+        let vouched = self.feeds_are_vouched();
+        let feeds = self.documents.feeds.iter().map(|(name, feed)| FeedView {
+            feed: name.clone(),
+            heard_at: feed.heard_at.map(document::Moment::timestamp),
+            vouched,
+            problem: feed.problem.clone(),
+        });
+        let waiting = self.documents.offered.waiting().iter().take(MAX_WAITING_NAMED);
+        Some(StackView {
+            organization: judge.settings().organization.to_string(),
+            roster,
+            holds: judge.state().holds().map(|(id, _)| id.to_string()).collect(),
+            feeds: feeds.collect(),
+            waiting: waiting.map(|(id, why)| WaitingDocument { document: id.to_string(), why: why.clone() }).collect(),
+            silent: self.is_silent(now),
+        })
+    }
+
+    /// What an attestation says of documents.
+    pub(in crate::machine) fn attested_documents(&self) -> Vec<(&'static str, Value)> {
+        let Some(judge) = self.documents.judge() else { return Vec::new() };
+        let mut feed = json!({ "vouched": self.feeds_are_vouched() });
+        if let Some(at) = self.documents.feeds.last_heard_at() {
+            feed["heard_at"] = at.to_string().into();
+        }
+        let roster = judge.state().roster().zip(judge.roster()).map(|(mark, roster)| {
+            let expires_at = roster.expires_at.to_string();
+            ("roster", json!({ "version": mark.version.number(), "id": mark.id.to_string(), "expires_at": expires_at }))
+        });
+        let holds = ("holds", judge.state().holds().count().into());
+        let waiting = ("documents_waiting", self.documents.offered.waiting().len().into());
+        [("feed", feed), holds, waiting].into_iter().chain(roster).collect()
+    }
+}
