@@ -93,7 +93,7 @@ fn ship_api(out: &mut String, api: &ShipApi) {
 
 fn stack(out: &mut String, settings: &document::Settings) {
     section(out, "[stack]");
-    key(out, "organization", text(&settings.organization.to_string()));
+    key(out, "organization", text(settings.organization.as_ref()));
     key(out, "feeds", list(settings.feeds.iter()));
     key(out, "deny_keys", list(settings.deny_keys.iter()));
     key(out, "plain_approvers", settings.plain_approvers);

@@ -104,6 +104,7 @@ mod tests {
             names,
             [
                 "lockdownctl-allow.1",
+                "lockdownctl-apply.1",
                 "lockdownctl-break-glass-test.1",
                 "lockdownctl-break-glass.1",
                 "lockdownctl-check.1",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lockdown_core::{
     grants::Grants,
+    machine::documents::DocumentsRead,
     policy::test_grants::{grant, later, now},
 };
 use lockdown_host::identity::Identity;

@@ -14,6 +14,11 @@ use crate::{
     },
 };
 
+/// Grants that end for one reason.
+type EndingTogether = (Vec<GrantId>, Ending);
+/// A grant, and the keys that are left of it.
+type Narrowed = (GrantId, BTreeSet<Fingerprint>);
+
 /// A lockdown by a document that ends everything, and waits until it is known who else is there.
 #[derive(Debug)]
 pub(crate) struct LockedDown {
@@ -41,10 +46,10 @@ impl Core {
     }
 
     /// What is to end, by why; and which keys are left of grants that have lost some.
-    fn judge_standing(&self, now: Now) -> (Vec<(Vec<GrantId>, Ending)>, Vec<(GrantId, BTreeSet<Fingerprint>)>) {
+    fn judge_standing(&self, now: Now) -> (Vec<EndingTogether>, Vec<Narrowed>) {
         let moment = document::Moment::of(now.wall);
         let silent = self.is_silent(now);
-        let mut ends: Vec<(Vec<GrantId>, Ending)> = Vec::new();
+        let mut ends: Vec<EndingTogether> = Vec::new();
         let mut narrowed = Vec::new();
         for grant in self.grants.open_ones() {
             let ending = match (grant.origin.document(), &self.documents.judge) {
