@@ -129,7 +129,7 @@ mod tests {
             ]
         );
         assert!(files.iter().all(|(name, page)| page.contains(".SH NAME") && !name.contains("generate")));
-        assert!(files[21].1.contains(".SH EXIT STATUS"));
+        assert!(files[22].1.contains(".SH EXIT STATUS"));
     }
 
     #[test]
