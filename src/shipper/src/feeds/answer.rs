@@ -1,7 +1,7 @@
 //! What a feed answers, taken apart: pure. Nothing is believed of it here. Whether a document holds is the daemon's to
 //! judge; what is no document at all is left out, so that it costs nobody anything.
 
-use std::{fmt, ops::Range};
+use std::{collections::BTreeSet, fmt, ops::Range};
 
 use document::{Envelope, Id, Kind, Sealed};
 use serde::{
@@ -18,6 +18,8 @@ pub(super) const MAX_ANSWER: u64 = 32 << 20;
 const MAX_PAGE: usize = 64;
 /// The most documents of a beginning: what still counts on a stack, each table of the judge full.
 const MAX_BEGINNING: usize = 16_384;
+/// The most ids that the daemon is told of one answer.
+const MAX_LISTED: usize = 256;
 
 /// Which documents go into the inbox before others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,8 +61,12 @@ pub(super) struct Answer {
     pub(super) after: Option<u64>,
     /// How many documents the feed has behind these.
     pub(super) next: u64,
-    /// Every document in the order of the feed, those that were left out too.
+    /// Which documents the daemon has to know once all lie there, those that were left out too. After a position all, in the
+    /// order of the feed, since they make its chain. Of a beginning, which has none, those that are laid down last: the others
+    /// the daemon is done with by then, or they wait there.
     pub(super) ids: Vec<Id>,
+    /// How many documents there were.
+    pub(super) count: usize,
     /// Those that are documents, the first to be laid down first.
     pub(super) documents: Vec<Offered>,
     statement: Range<usize>,
@@ -120,10 +126,17 @@ impl Answer {
         }
         // As many as there are in the order of the feed: a sort that keeps it.
         documents.sort_by_key(|offered| offered.rank);
-        let ids = wire.documents.iter().map(|document| document.id).collect();
-        let (next, statement) = (wire.next, within(wire.statement));
+        let mut ids: Vec<Id> = wire.documents.iter().map(|document| document.id).collect();
+        if after.is_none() {
+            let laid: BTreeSet<Id> = documents.iter().map(|offered| offered.id).collect();
+            ids.retain(|id| !laid.contains(id));
+            ids.truncate(MAX_LISTED);
+            let last = documents.iter().rev().take(MAX_LISTED - ids.len());
+            ids.extend(last.map(|offered| offered.id));
+        }
+        let (count, next, statement) = (wire.documents.len(), wire.next, within(wire.statement));
         drop(wire);
-        Ok(Self { body, after, next, ids, documents, statement, dropped })
+        Ok(Self { body, after, next, ids, count, documents, statement, dropped })
     }
 
     /// A document's envelope, as it came.

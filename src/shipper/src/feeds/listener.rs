@@ -251,7 +251,7 @@ impl Listener {
             Got::Body(Whole { body, tag, room }) => {
                 let bytes = body.len();
                 let parsed = Answer::parse(body, &self.around.feeds, after);
-                self.pace.took(parsed.as_ref().map_or(0, |answer| answer.ids.len()), bytes);
+                self.pace.took(parsed.as_ref().map_or(0, |answer| answer.count), bytes);
                 match parsed {
                     Ok(answer) => self.took(Taken { answer, laid: 0, _room: room }, tag, heard),
                     Err(why) => self.later(None, format!("its answer is not one of a feed: {why}")),

@@ -22,7 +22,8 @@ fn documents_are_laid_down_by_rank_and_listed_in_the_order_of_the_feed() {
     let documents = [grant(1), lockdown(2), roster(3), grant(4), lockdown(5)];
     for after in [None, Some(7)] {
         let read = parse(&answer(after, &documents), after).unwrap();
-        assert_eq!(read.ids, documents.each_ref().map(|d| d.id));
+        let order: &[usize] = if after.is_some() { &[0, 1, 2, 3, 4] } else { &[3, 0, 4, 1, 2] };
+        assert_eq!(read.ids, order.iter().map(|n| documents[*n].id).collect::<Vec<_>>());
         assert_eq!((read.next, read.after), (after.unwrap_or(0) + 5, after));
         let laid: Vec<_> = read.documents.iter().map(|offered| offered.id).collect();
         assert_eq!(laid, [2, 1, 4, 0, 3].map(|n: usize| documents[n].id));
@@ -106,5 +107,12 @@ fn a_beginning_holds_so_many_documents_and_no_more() {
     many["documents"] = vec![entry; MAX_BEGINNING + 1].into();
     assert!(parse(&many, None).unwrap_err().contains("more than 16384"));
     many["documents"].as_array_mut().unwrap().pop();
-    assert_eq!(parse(&many, None).unwrap().dropped.unwrap().0, MAX_BEGINNING as u64);
+    let read = parse(&many, None).unwrap();
+    assert_eq!((read.count, read.dropped.unwrap().0), (MAX_BEGINNING, MAX_BEGINNING as u64));
+    // What never came is what the daemon has to hear of before all else.
+    let mut long: Vec<_> = (0..300).map(lockdown).collect();
+    assert_eq!(parse(&answer(None, &long), None).unwrap().ids.len(), MAX_LISTED);
+    long[0].envelope = json!(0);
+    let read = parse(&answer(None, &long), None).unwrap();
+    assert_eq!((read.ids.len(), read.ids[0], read.ids[1]), (MAX_LISTED, long[0].id, long[299].id));
 }
