@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long the server may think, beyond what it was asked to wait.
-const THINK: Duration = Duration::from_secs(30);
+const THINK: Duration = Duration::from_secs(15);
 /// How long its answer may take to arrive, once it has begun.
 const RECEIVE: Duration = Duration::from_secs(60);
 /// How long all of it may take, beyond what it was asked to wait.

@@ -23,10 +23,11 @@ use crate::{
     status::{FeedState, FeedStatus, Status},
 };
 
-/// How long the server is asked to wait for news.
-const WAIT: Duration = Duration::from_secs(300);
+/// How long the server is asked to wait for news. Balancers close what is silent for a minute; and where a connection is
+/// lost without a word, a lockdown comes only after this.
+const WAIT: Duration = Duration::from_secs(50);
 /// The same where something on the way does not let a request wait so long; halved down to this.
-const MIN_WAIT: Duration = Duration::from_secs(25);
+const MIN_WAIT: Duration = Duration::from_secs(20);
 /// How often a place for files is looked at.
 const LOOK: Duration = Duration::from_secs(60);
 /// How long the daemon may take to hear what was laid down before it is asked for again; doubled each time.

@@ -53,7 +53,7 @@ fn documents_arrive_from_the_beginning_and_then_as_they_come_and_are_taken_away_
     assert!(asked[0].path.starts_with("/v1/feed?stack=web&wait=0"), "{}", asked[0].path);
     assert_eq!(asked[0].authorization.as_deref(), Some(format!("Bearer {}", "a".repeat(64)).as_str()));
     let last = asked.last().unwrap();
-    assert_eq!((query(last, "after"), query(last, "wait")), (Some(6), Some(300)));
+    assert_eq!((query(last, "after"), query(last, "wait")), (Some(6), Some(50)));
     assert!(rig.stop() < Duration::from_secs(2), "a question on its way is cut short");
 }
 
