@@ -191,3 +191,100 @@ pub(crate) fn others_who_approve(
     };
     roster.approvers.iter().filter(may).map(|one| one.person.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use document::{Settings, Version};
+    use ssh_key::{private::Ed25519Keypair, public::KeyData};
+
+    use super::*;
+    use crate::{
+        config::tests::{EXAMPLE, parse},
+        draft::Draft,
+    };
+
+    fn key(seed: u8) -> Key {
+        Key::from_data(&KeyData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32]).public)).unwrap()
+    }
+
+    /// The configuration's only key is alice's in a device; bob approves web with a key in none, frank logs in.
+    fn company(plain: bool) -> (Roster, Checked, Key) {
+        let text = EXAMPLE.replace("#plain_approvers = false", &format!("plain_approvers = {plain}"));
+        let trust = parse(&text).unwrap().trust;
+        let device = trust.roster.keys[0].key.clone();
+        let text = format!(
+            "expires_at = \"2099-01-01T00:00:00Z\"\n[[person]]\nname = \"frank\"\nkeys = [\"{}\"]\naccounts = {{ web = [\"ubuntu\"] }}\n\
+             [[approver]]\nperson = \"alice\"\nkeys = [\"{device}\"]\nstacks = [\"*\"]\naccounts = [\"*\"]\n\
+             [[approver]]\nperson = \"bob\"\nkeys = [\"{}\"]\nstacks = [\"web\"]\naccounts = [\"ubuntu\"]\n",
+            key(1),
+            key(2)
+        );
+        let version = Version::try_from(3).unwrap();
+        let now = "2026-11-30T12:00:00Z".parse().unwrap();
+        (Draft::parse(&text).unwrap().roster(&trust, version, BTreeSet::new(), now).unwrap(), trust, device)
+    }
+
+    #[test]
+    fn each_key_signs_what_it_is_for_and_nothing_else() {
+        let (roster, trust, device) = company(false);
+        let (frank, web, db, ubuntu, root) = (
+            "frank".parse().unwrap(),
+            "web".parse().unwrap(),
+            "db".parse().unwrap(),
+            "ubuntu".parse().unwrap(),
+            "root".parse().unwrap(),
+        );
+        let (alice, any, only_web) = ("Alice".parse().unwrap(), "*".parse().unwrap(), "web".parse().unwrap());
+        let approve = Purpose::Approve { person: &frank, stack: &web, account: &ubuntu };
+        let approve_db = Purpose::Approve { person: &frank, stack: &db, account: &root };
+        let approve_self = Purpose::Approve { person: &alice, stack: &web, account: &ubuntu };
+        for (key, purpose, reason) in [
+            (&device, approve, None),
+            (&device, approve_db, None),
+            (&device, approve_self, Some("nobody approves for themselves")),
+            (&key(2), approve, Some("in no security device")),
+            (&key(2), approve_db, Some("does not approve root on the stack db")),
+            (&key(1), approve, Some("is no approver's key")),
+            (&key(2), Purpose::Close(&only_web), None),
+            (&key(2), Purpose::Close(&any), Some("approves for other stacks than *")),
+            (&device, Purpose::Close(&any), None),
+            (&key(1), Purpose::Close(&only_web), Some("is no approver's key")),
+            (&key(2), Purpose::Revoke(Some(&web)), None),
+            (&key(2), Purpose::Revoke(Some(&db)), Some("other stacks")),
+            (&key(1), Purpose::Ask, None),
+            (&device, Purpose::Ask, Some("nobody logs in")),
+            (&key(1), Purpose::Read, None),
+            (&key(9), Purpose::Read, Some("nobody's key")),
+            (&device, Purpose::Roster, None),
+            (&key(2), Purpose::Roster, Some("is no [[stack.roster.key]]")),
+        ] {
+            let said = why_not(key, purpose, Some(&roster), &trust);
+            assert_eq!(said.is_some(), reason.is_some(), "{purpose:?}: {said:?}");
+            assert!(said.unwrap_or_default().contains(reason.unwrap_or_default()), "{purpose:?}");
+        }
+        let (roster, trust, _) = company(true);
+        assert_eq!(why_not(&key(2), approve, Some(&roster), &trust), None, "where the configuration takes plain keys");
+        let denied = Settings { deny_keys: [key(2).fingerprint().clone()].into(), ..(*trust).clone() }.check().unwrap();
+        assert!(why_not(&key(2), Purpose::Close(&only_web), Some(&roster), &denied).unwrap().contains("deny_keys"));
+    }
+
+    #[test]
+    fn who_else_can_approve_is_neither_whom_it_is_for_nor_who_has() {
+        let (roster, ..) = company(false);
+        let others = |account: &str, without: &[&str]| -> Vec<String> {
+            let without: Vec<Person> = without.iter().map(|name| name.parse().unwrap()).collect();
+            let others = others_who_approve(
+                &roster,
+                &"web".parse().unwrap(),
+                &account.parse().unwrap(),
+                &without.iter().collect::<Vec<_>>(),
+            );
+            others.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(others("ubuntu", &[]), ["alice", "bob"]);
+        assert_eq!(others("ubuntu", &["ALICE"]), ["bob"]);
+        assert_eq!(others("root", &[]), ["alice"]);
+    }
+}
