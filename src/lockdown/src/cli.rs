@@ -160,6 +160,9 @@ pub(crate) struct Approve {
     /// Go by the roster in this file (as `roster sign` wrote it) and ask no server: for --out
     #[arg(long, value_name = "FILE", requires = "out")]
     pub(crate) roster: Option<PathBuf>,
+    /// Sign what is found without asking first; a whole id says what is meant, and needs no question
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) delivery: Delivery,
 }
@@ -231,6 +234,9 @@ pub(crate) struct Lift {
     /// Sign this lift, which others have signed before, instead of a new one: a file that `--out` wrote
     #[arg(long, value_name = "FILE")]
     pub(crate) add_to: Option<PathBuf>,
+    /// Sign what is found without asking first; a whole id says what is meant, and needs no question
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) delivery: Delivery,
 }
@@ -307,6 +313,9 @@ pub(crate) enum RosterCommand {
         /// The version; without it, one more than the one in force
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
         version: Option<u64>,
+        /// Sign what somebody else has signed without asking first
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Send a signed roster to the server, and show each host as it takes it
     Publish {

@@ -80,6 +80,28 @@ impl Client {
         self.ring()?.choose(purpose, known.any_roster(), self.trust())
     }
 
+    /// Shows a document.
+    pub(crate) fn show(&self, document: &Document, known: &Known) {
+        let rows = show::rows(document, Some(known), self.moment().timestamp());
+        self.voice.say(&show::render(&rows, self.voice.aside));
+    }
+
+    /// The same for one that others made, or that was found by a part of its id: somebody has to say yes to it.
+    pub(crate) fn sign_if_confirmed(
+        &self,
+        document: &Document,
+        key: &SigningKey,
+        known: &Known,
+        is_meant: bool,
+        otherwise: &str,
+    ) -> Result<String, Failure> {
+        self.show(document, known);
+        if !is_meant {
+            self.voice.confirm(otherwise)?;
+        }
+        sign::sign(key, document.namespace(), document, self.voice)
+    }
+
     /// Shows a document, and then has it signed.
     pub(crate) fn sign(
         &self,
@@ -88,8 +110,7 @@ impl Client {
         key: &SigningKey,
         known: &Known,
     ) -> Result<String, Failure> {
-        let rows = show::rows(document, Some(known), self.now);
-        self.voice.say(&show::render(&rows, self.voice.paint));
+        self.show(document, known);
         sign::sign(key, namespace, document, self.voice)
     }
 

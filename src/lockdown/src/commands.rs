@@ -10,7 +10,7 @@ mod status;
 
 use document::{Envelope, Id, Moment};
 use jiff::Timestamp;
-use terminal::{moment, paint::Paint};
+use terminal::moment;
 
 use crate::{
     cache::Cache,
@@ -30,11 +30,11 @@ pub(crate) fn run(cli: Cli) -> Exit {
     {
         return finish(cli.json, Err(Failure::usage(format!("the local time zone: {error}"))));
     }
-    let voice = Voice { json: cli.json, paint: Paint::of_stdout(cli.json) };
-    finish(cli.json, one(cli, voice))
+    finish(cli.json, one(cli))
 }
 
-fn one(cli: Cli, voice: Voice) -> Result<Done, Failure> {
+fn one(cli: Cli) -> Result<Done, Failure> {
+    let voice = Voice::of(cli.json);
     match cli.command {
         Command::Generate(args) => return generate::run(&args),
         Command::Check => return check::run(cli.key, voice),

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use document::Roster;
 use jiff::Timestamp;
-use terminal::paint::Paint;
 
 use crate::{cache::Cache, cli, client::Client, config::Config, output::Voice};
 
@@ -46,8 +45,7 @@ pub(crate) fn accounts() -> Vec<CompletionCandidate> {
 fn of_roster(names: impl Fn(&Roster) -> BTreeSet<String>) -> Vec<CompletionCandidate> {
     let Ok(config) = Config::load() else { return Vec::new() };
     let cache = Cache::of(&config);
-    let voice = Voice { json: true, paint: Paint::NONE };
-    let client = Client::new(config, cache, None, voice, Timestamp::now());
+    let client = Client::new(config, cache, None, Voice::plain(true), Timestamp::now());
     let Ok(known) = client.remembered(None) else { return Vec::new() };
     // What a shell would take for its own is not offered.
     let is_plain = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "._-@+".contains(c));

@@ -45,11 +45,8 @@ pub(crate) fn write(envelope: &Envelope, path: &std::path::Path, client: &Client
     let id = envelope.document().id();
     let value = serde_json::json!({ "id": id, "type": envelope.document().kind().as_str(), "file": path });
     Ok(client.voice.show(&value, |_| {
-        format!(
-            "{} {id}\nwritten to {}; on a host: lockdownctl apply FILE\n",
-            envelope.document().kind(),
-            plain(&path.display().to_string())
-        )
+        let (kind, name) = (envelope.document().kind(), plain(&path.display().to_string()));
+        format!("{kind} {id}\n  written to {name}; on a host: lockdownctl apply {name}\n")
     }))
 }
 

@@ -175,7 +175,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) const QUIET: Voice = Voice { json: false, paint: Paint::NONE };
+    pub(crate) const QUIET: Voice = Voice { json: false, paint: Paint::NONE, aside: Paint::NONE };
 
     /// A key file that ssh-keygen made.
     pub(crate) fn key_file(directory: &Path, name: &str) -> PathBuf {

@@ -131,7 +131,8 @@ pub(crate) fn approve(args: &cli::Approve, client: &Client) -> Result<Done, Fail
     let purpose = Purpose::Approve { person: &grant.person, stack: &grant.stack, account: &grant.account };
     let key = client.key(purpose, &known)?;
     client.voice.say(&said_before(&given, &known, client));
-    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    let is_meant = args.yes || args.id.parse::<Id>().is_ok();
+    let signature = client.sign_if_confirmed(&document, &key, &known, is_meant, "type the whole id, or --yes")?;
     let mut signatures = if args.delivery.out.is_some() { given.signatures().to_vec() } else { Vec::new() };
     signatures.push(signature);
     allow::give(&envelope(document.clone(), signatures)?, &planned, &args.delivery, &known, client)

@@ -109,5 +109,5 @@ fn bad(what: &'static str, failure: &Failure) -> Finding {
 
 fn line(finding: &Finding, paint: Paint) -> String {
     let (tone, mark) = if finding.good { (Tone::Good, "ok") } else { (Tone::Bad, "no") };
-    format!("{}  {:14}{}\n", paint.tone(tone, mark), finding.what, paint.wrap(&plain(&finding.said), 18))
+    format!("{}  {:15}{}\n", paint.tone(tone, mark), finding.what, paint.wrap(&plain(&finding.said), 19))
 }

@@ -113,7 +113,8 @@ pub(crate) fn lift(args: &cli::Lift, client: &Client) -> Result<Done, Failure> {
     let scope: Option<StackPattern> = known.lockdown(id).map(|closing| closing.lockdown.stack.clone());
     let purpose = scope.as_ref().map_or(Purpose::Revoke(None), Purpose::Close);
     let key = client.key(purpose, &known)?;
-    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    let is_meant = args.yes || args.id.parse::<Id>().is_ok();
+    let signature = client.sign_if_confirmed(&document, &key, &known, is_meant, "type the whole id, or --yes")?;
     let signatures = before.iter().flat_map(|envelope| envelope.signatures().to_vec()).chain([signature]).collect();
     send::deliver(&envelope(document, signatures)?, &args.delivery, client)
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, env, ffi::OsString, path::Path, process::Command, time::Duration};
 
 use document::{Body, Document, Envelope, Id, Kind, MAX_ROSTER_ENVELOPE, Refusal, Roster, Verdict, Version};
-use terminal::plain;
+use terminal::{paint::Paint, plain};
 
 use super::envelope;
 use crate::{
@@ -29,9 +29,9 @@ pub(crate) fn run(command: &RosterCommand, client: &Client) -> Result<Done, Fail
         RosterCommand::Show { file, draft } => show(file.as_deref(), *draft, client),
         RosterCommand::Edit { file } => edit(file, client),
         RosterCommand::Diff { file } => diff(file, client),
-        RosterCommand::Sign { file, out, offline, version } => {
+        RosterCommand::Sign { file, out, offline, version, yes } => {
             let to = out.clone().unwrap_or_else(|| file.with_extension("json"));
-            sign(file, &to, *offline, *version, client)
+            sign(file, &to, *offline, *version, *yes, client)
         }
         RosterCommand::Publish { file, wait } => publish(file, *wait, client),
     }
@@ -140,7 +140,7 @@ fn diff(file: &Path, client: &Client) -> Result<Done, Failure> {
     let value = serde_json::json!({
         "from": known.version(), "to": new.version, "gone": list(show::Change::Gone), "new": list(show::Change::New)
     });
-    Ok(client.voice.show(&value, |_| heading(&known, &new) + &changed(&changes, client)))
+    Ok(client.voice.show(&value, |_| heading(&known, &new) + &changed(&changes, client.voice.paint)))
 }
 
 fn heading(known: &Known, new: &Roster) -> String {
@@ -150,12 +150,8 @@ fn heading(known: &Known, new: &Roster) -> String {
     }
 }
 
-fn changed(changes: &[(show::Change, String)], client: &Client) -> String {
-    if changes.is_empty() {
-        "  nothing changes\n".to_owned()
-    } else {
-        show::render_difference(changes, client.voice.paint)
-    }
+fn changed(changes: &[(show::Change, String)], paint: Paint) -> String {
+    if changes.is_empty() { "  nothing changes\n".to_owned() } else { show::render_difference(changes, paint) }
 }
 
 fn edit(file: &Path, client: &Client) -> Result<Done, Failure> {
@@ -172,7 +168,11 @@ fn edit(file: &Path, client: &Client) -> Result<Done, Failure> {
     make::made(new.clone())?;
     let changes = show::difference(known.any_roster(), &new);
     let name = plain(&file.display().to_string());
-    Ok(Done::new(format!("{}{}lockdown roster sign {name}\n", heading(&known, &new), changed(&changes, client))))
+    Ok(Done::new(format!(
+        "{}{}lockdown roster sign {name}\n",
+        heading(&known, &new),
+        changed(&changes, client.voice.paint)
+    )))
 }
 
 /// Runs what somebody edits with. As others do, what it names may have options, parted by blanks.
@@ -187,7 +187,14 @@ fn open_editor(file: &Path) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure::refused("editor", format!("{program} ended with {status}"))) }
 }
 
-fn sign(file: &Path, to: &Path, offline: bool, version: Option<u64>, client: &Client) -> Result<Done, Failure> {
+fn sign(
+    file: &Path,
+    to: &Path,
+    offline: bool,
+    version: Option<u64>,
+    yes: bool,
+    client: &Client,
+) -> Result<Done, Failure> {
     let known = in_force(offline, client)?;
     let (document, before) = match read(file)? {
         InFile::Signed(signed) => (signed.document().clone(), signed.signatures().to_vec()),
@@ -208,10 +215,12 @@ fn sign(file: &Path, to: &Path, offline: bool, version: Option<u64>, client: &Cl
     client.voice.say(&format!(
         "{}{}",
         heading(&known, &new),
-        changed(&show::difference(known.any_roster(), &new), client)
+        changed(&show::difference(known.any_roster(), &new), client.voice.aside)
     ));
     let key = client.key(Purpose::Roster, &known)?;
-    let signature = client.sign(&document, document.namespace(), &key, &known)?;
+    // A draft is one's own; what comes signed is somebody else's.
+    let is_meant = yes || before.is_empty();
+    let signature = client.sign_if_confirmed(&document, &key, &known, is_meant, "say --yes once you have seen it")?;
     let signed = envelope(document, before.into_iter().chain([signature]).collect())?;
     files::write_named(to, format!("{}\n", signed.to_json()).as_bytes())?;
     Ok(signed_to(&signed, to, &known, client))

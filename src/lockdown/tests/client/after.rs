@@ -59,7 +59,7 @@ fn what_is_held_is_not_given_and_a_lift_ends_that() {
     let refused = laptop.run(&["allow", "frank", "--stack", "web", "--account", "ubuntu", "--key", "alice"]).with(1);
     refused.says(&format!("lockdown lift {hold}")).says("hold.json");
     laptop
-        .run(&["lift", &hold.to_string()[..6], "--key", "alice", "--out", "lift.json"])
+        .run(&["lift", &hold.to_string()[..6], "--key", "alice", "--yes", "--out", "lift.json"])
         .with(0)
         .says("frank of *, holds, by alice");
     // What closes is found whatever order it comes in.

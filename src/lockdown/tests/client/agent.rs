@@ -63,7 +63,7 @@ fn of_several_keys_the_one_signs_that_the_roster_names_for_it() {
     run(&laptop, &[&["request", "--reason", "INC-42"][..], &terms, &["request.json"]].concat())
         .with(0)
         .says("frank may log in as ubuntu");
-    run(&laptop, &["approve", "request.json", "--out", "approved.json"])
+    run(&laptop, &["approve", "request.json", "--yes", "--out", "approved.json"])
         .with(0)
         .says("asked for by the person themselves");
     host.accepts(&laptop.envelope("approved.json"));

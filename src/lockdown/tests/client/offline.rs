@@ -42,7 +42,10 @@ fn a_roster_that_needs_two_people_is_signed_by_one_after_the_other() {
     laptop.write("roster.toml", &laptop.draft(1));
     laptop.run(&["roster", "sign", "roster.toml", "--key", "ceo"]).with(0).says("1 of 2 people have signed it");
     laptop.run(&["roster", "publish", "roster.json"]).with(1).says("1 of 2 different people");
-    laptop.run(&["roster", "sign", "roster.json", "--key", "bob"]).with(0).says("lockdown roster publish roster.json");
+    laptop
+        .run(&["roster", "sign", "roster.json", "--yes", "--key", "bob"])
+        .with(0)
+        .says("lockdown roster publish roster.json");
     assert_eq!(laptop.envelope("roster.json").signatures().len(), 2);
     laptop.run(&["roster", "sign", "roster.json", "--key", "frank"]).with(1).says("is no [[stack.roster.key]]");
 }
@@ -108,6 +111,15 @@ fn where_two_have_to_approve_the_second_signs_the_file_of_the_first() {
     let mut host = laptop.host("i-1");
     host.accepts(&laptop.envelope("roster.json"));
     assert!(matches!(host.take(&laptop.envelope("grant.json")).verdict, Verdict::Refused(Refusal::Approvals { .. })));
+    let approve = |key, more: &[&str]| {
+        let approve = ["approve", "grant.json", "--out", "grant.json", "--roster", "roster.json", "--key", key];
+        laptop.run(&[&approve[..], more].concat())
+    };
+    approve("bob", &[]).with(2).says("frank may log in").says("--yes");
+    approve("alice", &["--yes"]).with(3).says("1 of 2 approvals").says("approved by: alice");
+    approve("frank", &["--yes"]).with(1).says("is no approver's key");
+    approve("bob", &["--yes"]).with(0);
+    host.accepts(&laptop.envelope("grant.json"));
 }
 
 #[test]
