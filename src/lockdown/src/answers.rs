@@ -78,9 +78,9 @@ pub(crate) enum HostState {
     Accepted,
     /// It never will be.
     Refused,
-    /// It may be later.
+    /// The host has not answered yet.
     Waiting,
-    /// The host has not said.
+    /// Nothing is heard of the host, or it hears no feed.
     Unheard,
 }
 
@@ -179,7 +179,8 @@ pub(crate) struct GrantStatus {
     pub(crate) grant: String,
     #[serde(default)]
     pub(crate) person: Option<Person>,
-    pub(crate) account: String,
+    #[serde(default)]
+    pub(crate) account: Option<String>,
     #[serde(default)]
     pub(crate) expires_at: Option<Timestamp>,
     #[serde(default)]
@@ -196,7 +197,8 @@ pub(crate) struct SessionStatus {
     pub(crate) session: String,
     #[serde(default)]
     pub(crate) person: Option<Person>,
-    pub(crate) account: String,
+    #[serde(default)]
+    pub(crate) account: Option<String>,
     #[serde(default)]
     pub(crate) source: Option<String>,
     #[serde(default)]

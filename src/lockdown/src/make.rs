@@ -131,20 +131,23 @@ pub(crate) fn suggestion(typed: &str, names: &[&str], otherwise: &str) -> String
     otherwise.to_owned()
 }
 
-/// How many letters have to be changed, left out or put in to make one word the other (Levenshtein).
+/// How many letters have to be changed, left out, put in, or swapped with the next one to make one word the other.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (n, c) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = n + 1;
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=other.len()).collect();
+    for (n, c) in one.iter().enumerate() {
+        let mut row = vec![n + 1];
         for (m, d) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(c != *d);
-            diagonal = row[m + 1];
-            row[m + 1] = changed.min(diagonal + 1).min(row[m] + 1);
+            let mut least = (above[m] + usize::from(c != d)).min(above[m + 1] + 1).min(row[m] + 1);
+            if n > 0 && m > 0 && *c == other[m - 1] && one[n - 1] == *d {
+                least = least.min(before[m - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut above, row);
     }
-    row[other.len()]
+    above[other.len()]
 }
 
 /// The account that was named, else the one named as the person, else the only one they may have on the stack.
@@ -330,7 +333,9 @@ mod tests {
 
     #[test]
     fn letters_are_counted_that_would_have_to_change() {
-        for (one, other, distance) in [("", "", 0), ("a", "", 1), ("frank", "franc", 1), ("kitten", "sitting", 3)] {
+        for (one, other, distance) in
+            [("", "", 0), ("a", "", 1), ("frank", "franc", 1), ("wbe", "web", 1), ("kitten", "sitting", 3)]
+        {
             assert_eq!(super::distance(one, other), distance, "{one} {other}");
         }
     }

@@ -145,11 +145,12 @@ fn why(one: &HostAnswer) -> String {
 
 fn not_yet(one: &HostAnswer, now: Timestamp) -> String {
     let heard = one.last_heard.map(|at| terminal::moment::relative(at, now));
-    match (one.state, heard) {
-        (HostState::Waiting, _) => format!("waits: {}", why(one)),
-        (_, Some(heard)) if one.silent => format!("silent: last heard from {heard}"),
-        (_, Some(heard)) => format!("has not answered; last heard from {heard}"),
-        (_, None) => "was never heard from".to_owned(),
+    let reason = one.detail.as_ref().map(|_| format!(": {}", why(one))).unwrap_or_default();
+    match heard {
+        None => "was never heard from".to_owned(),
+        Some(heard) if one.silent => format!("silent: last heard from {heard}"),
+        Some(heard) if one.state == HostState::Unheard => format!("hears no feed, or is gone; last heard from {heard}"),
+        Some(heard) => format!("has not answered yet; last heard from {heard}{reason}"),
     }
 }
 
@@ -196,17 +197,20 @@ mod tests {
     #[test]
     fn a_host_that_has_not_answered_is_named_with_when_it_was_heard_from() {
         let mut progress = Progress::new(Kind::Grant);
-        let waits =
-            HostAnswer { detail: Some("it waits for that roster".to_owned()), ..one("i-3", HostState::Waiting) };
+        let waits = HostAnswer { detail: Some("it waits for a roster".to_owned()), ..one("i-3", HostState::Waiting) };
         let silent = HostAnswer { silent: true, ..one("i-2", HostState::Unheard) };
         let never = HostAnswer { last_heard: None, ..one("i-4", HostState::Unheard) };
-        progress.take(answer(vec![one("i-1", HostState::Accepted), silent, waits, never]), Paint::NONE);
+        progress.take(
+            answer(vec![one("i-1", HostState::Accepted), silent, waits, never, one("i-5", HostState::Unheard)]),
+            Paint::NONE,
+        );
         let end = progress.end(at(NOON), Paint::NONE);
         for said in [
             "i-2  silent: last heard from 3 min ago\n",
-            "i-3  waits: it waits for that roster\n",
+            "i-3  has not answered yet; last heard from 3 min ago: it waits for a roster\n",
             "i-4  was never heard from\n",
-            "1 of 4 hosts: granted\n",
+            "i-5  hears no feed, or is gone; last heard from 3 min ago\n",
+            "1 of 5 hosts: granted\n",
         ] {
             assert!(end.contains(said), "{end}");
         }

@@ -155,7 +155,7 @@ pub(super) fn known(stack: &Stack, roster: Option<&Path>, to_a_file: bool, clien
 /// Asks the server for a stack, which it has to know.
 fn asked(stack: &Stack, client: &Client) -> Result<Known, Failure> {
     client.known(stack).map_err(|failure| match failure.code.as_str() {
-        "unknown_stack" | "http_404" => match stacks(client) {
+        "not_found" => match stacks(client) {
             Ok(stacks) => {
                 let names: Vec<&str> = stacks.iter().map(Stack::as_str).collect();
                 Failure::refused("unknown_stack", format!("there is no stack {stack}")).but(make::suggestion(

@@ -128,14 +128,15 @@ fn in_a_line(session: &SessionStatus, now: Timestamp) -> String {
     let person = session.person.as_ref().map_or("somebody", Person::as_str);
     let from = session.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
     let since = session.opened_at.map(|at| format!(", since {}", relative(at, now))).unwrap_or_default();
-    format!("{person} is in as {}{from}{since} ({})", session.account, session.session)
+    let account = session.account.as_deref().unwrap_or("an account that is not known");
+    format!("{person} is in as {account}{from}{since} ({})", session.session)
 }
 
 /// One way in that a person has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct CanGetIn {
     person: Option<Person>,
-    account: String,
+    account: Option<String>,
     stack: Stack,
     hosts: Vec<Host>,
     expires_at: Option<Timestamp>,
@@ -229,7 +230,7 @@ fn of_all(all: &[CanGetIn], args: &cli::WhoCan, client: &Client) -> String {
         let id = one.document.map(|id| id.to_string().chars().take(DIGITS).collect::<String>());
         table.row([
             or_dash(one.person.as_ref()),
-            one.account.clone(),
+            or_dash(one.account.as_ref()),
             one.stack.to_string(),
             hosts,
             or_dash(one.expires_at.map(|at| relative(at, now))),

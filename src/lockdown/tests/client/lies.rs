@@ -39,11 +39,11 @@ fn an_allow_shows_each_host_and_ends_with_what_they_did() {
     liar.reply("GET /v1/documents/", hosts(&[("i-1", "accepted"), ("i-2", "accepted")]));
     let said = allow(&laptop, &[]).with(0).says("i-1  granted").says("2 of 2 hosts: granted");
     assert!(said.err.contains("sign in") && said.err.contains("frank may log in as ubuntu"), "{}", said.err);
-    liar.reply("GET /v1/documents/", hosts(&[("i-1", "accepted"), ("i-2", "unheard")]));
+    liar.reply("GET /v1/documents/", hosts(&[("i-1", "accepted"), ("i-2", "waiting")]));
     allow(&laptop, &["--wait", "1s", "--reason", "b"])
         .with(3)
         .says("1 of 2 hosts: granted")
-        .says("i-2  has not answered");
+        .says("i-2  has not answered yet");
     liar.reply("GET /v1/documents/", hosts(&[("i-1", "refused")]));
     let json = allow(&laptop, &["--json", "--reason", "c"]).with(1).json();
     assert_eq!((&json["done"], &json["of"], &json["hosts"][0]["state"]), (&json!(0), &json!(1), &json!("refused")));

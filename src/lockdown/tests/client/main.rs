@@ -7,3 +7,5 @@ mod laptop;
 mod liar;
 mod lies;
 mod offline;
+mod real;
+mod stack;

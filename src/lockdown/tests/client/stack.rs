@@ -1,0 +1,74 @@
+//! A stack in one command: the program, the real server, and hosts that speak the real protocol.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::{laptop::Laptop, real::Real};
+
+const ALLOW: &[&str] = &["allow", "frank", "--stack", "web", "--account", "ubuntu", "--for", "2h", "--key", "alice"];
+
+/// A server with two hosts of web, and a roster by which so many approve.
+fn stack(approvals: u8) -> (Real, Laptop) {
+    let (mut real, laptop) = Real::start();
+    for host in ["i-1", "i-2"] {
+        real.host(host, &laptop);
+    }
+    laptop.write("roster.toml", &laptop.draft(approvals));
+    laptop.run(&["roster", "sign", "roster.toml", "--key", "ceo"]).with(0).says("taken for the first roster");
+    laptop
+        .write("config.toml", &format!("key = \"{}\"\n{}", laptop.path("alice").display(), laptop.read("config.toml")));
+    laptop.run(&["roster", "publish", "roster.json"]).with(0).says("2 of 2 hosts: taken");
+    (real, laptop)
+}
+
+#[test]
+fn one_command_opens_a_stack_and_one_closes_it_host_by_host() {
+    let (real, laptop) = stack(1);
+    laptop.run(ALLOW).with(0).says("i-1  granted").says("i-2  granted").says("2 of 2 hosts: granted");
+    let begin = Instant::now();
+    laptop.run(&["lockdown", "--stack", "web", "--reason", "incident"]).with(0).says("2 of 2 hosts: locked down");
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    // A grant after a lockdown names it, so that hosts take it.
+    let again = laptop.run(&[ALLOW, &["--reason", "again"]].concat()).with(0).says("2 of 2 hosts: granted");
+    assert!(again.err.contains("in spite of") && again.err.contains("incident"), "{}", again.err);
+    real.silent_host("i-3", &laptop);
+    laptop
+        .run(&[ALLOW, &["--reason", "third", "--wait", "2s"]].concat())
+        .with(3)
+        .says("2 of 3 hosts: granted")
+        .says("i-3");
+    laptop.run(&["allow", "frank", "--stack", "wbe", "--account", "ubuntu"]).with(1).says("did you mean web?");
+}
+
+#[test]
+fn a_hold_stands_until_a_lift() {
+    let (_real, laptop) = stack(1);
+    let hold = ["lockdown", "--stack", "web", "--person", "frank", "--hold", "--reason", "laptop stolen", "--json"];
+    let id = laptop.run(&hold).with(0).json()["id"].as_str().unwrap().to_owned();
+    laptop.run(ALLOW).with(1).says("laptop stolen").says(&format!("lockdown lift {id}"));
+    laptop.run(&["status"]).with(0).says("lockdowns that hold").says(&id);
+    laptop.run(&["lift", &id[..8], "--yes", "--reason", "found"]).with(0).says("2 of 2 hosts: lifted");
+    laptop.run(ALLOW).with(0).says("2 of 2 hosts: granted");
+}
+
+#[test]
+fn what_one_asks_for_two_approve() {
+    let (_real, laptop) = stack(2);
+    let request =
+        ["request", "--stack", "web", "--account", "ubuntu", "--reason", "INC-42", "--key", "frank", "--json"];
+    let id = laptop.run(&request).with(0).json()["id"].as_str().unwrap().to_owned();
+    laptop.run(&["requests"]).with(0).says("frank").says("INC-42").says("0 of 2");
+    laptop
+        .run(&["approve", &id[..8], "--yes", "--key", "alice"])
+        .with(3)
+        .says("asked for by the person themselves")
+        .says("1 of 2 approvals");
+    laptop.run(&["approve", &id, "--key", "frank"]).with(1).says("is no approver's key");
+    laptop.run(&["approve", &id, "--key", "bob"]).with(0).says("approved by alice").says("2 of 2 hosts: granted");
+    laptop.run(&["revoke", &id]).with(0).says("2 of 2 hosts: revoked");
+    let second =
+        laptop.run(&[&request[..], &["--for", "30m"]].concat()).with(0).json()["id"].as_str().unwrap().to_owned();
+    laptop.run(&["deny", &second[..8]]).with(0).says("denied");
+    assert_eq!(laptop.run(&["requests", "--json"]).with(0).json(), json!([]));
+}
