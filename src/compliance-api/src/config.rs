@@ -42,8 +42,21 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Whose documents are kept and handed to hosts; none without it.
     pub stack: Option<Stack>,
+    /// Who is told of requests, lockdowns and incidents.
+    pub webhook: Option<Webhook>,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// `[webhook]`: where events are posted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// `https://…`, or `http://` on this machine alone.
+    pub url: String,
+    /// PEM file with the authorities that its certificate is checked against, instead of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[stack]`: documents, and who signs rosters, as the hosts' configuration says too.
@@ -172,6 +185,7 @@ impl Default for Config {
             proxies: Vec::new(),
             tls: None,
             stack: None,
+            webhook: None,
             limits: Limits::default(),
         }
     }
@@ -209,6 +223,9 @@ pub enum Error {
         "tls.client_certificates = \"required\" takes tls.client_ca: the PEM file with the authorities that sign them"
     )]
     NoAuthority,
+    /// A webhook that is none.
+    #[error("webhook.url has to be https://HOST/…, or http:// to 127.0.0.1, [::1] or localhost")]
+    Webhook,
     /// A bound of zero.
     #[error("limits.{0} is 0: nothing could ever pass")]
     Zero(&'static str),
@@ -246,6 +263,9 @@ impl Config {
         {
             return Err(Error::NoAuthority);
         }
+        if self.webhook.as_ref().is_some_and(|webhook| !is_webhook(&webhook.url)) {
+            return Err(Error::Webhook);
+        }
         let limits = &self.limits;
         for (name, value) in [
             ("connections", limits.connections),
@@ -262,6 +282,17 @@ impl Config {
             }
         }
         Ok(self)
+    }
+}
+
+/// Whether events can be posted there: encrypted, or to this machine.
+fn is_webhook(url: &str) -> bool {
+    let Ok(uri) = url.parse::<ureq::http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default();
+    match uri.scheme_str() {
+        Some("https") => !host.is_empty(),
+        Some("http") => ["127.0.0.1", "[::1]", "localhost"].contains(&host),
+        _ => false,
     }
 }
 

@@ -15,6 +15,7 @@ mod requests;
 pub mod sessions;
 mod statement;
 mod status;
+mod telling;
 
 use std::{net::SocketAddr, sync::Arc};
 

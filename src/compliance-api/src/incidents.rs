@@ -93,6 +93,10 @@ kinds! {
     Silent => "silent", "a host is silent",
         "The host did not stop in good order and has not been heard of since it should have been. What happened there since its last record is unknown.",
         "See whether the host is up, and whether its shipper reaches this server (`lockdownctl status` there).";
+    /// Two signed rosters of one version.
+    TwoRosters => "two_rosters", "two signed rosters of one version",
+        "A roster came that the configuration's keys have signed, with the version of the one in force and other bytes. Hosts go by whichever they heard first.",
+        "Find out who signed the other one, then sign and publish a roster with a higher version.";
     /// Tokens that open nothing.
     BadToken => "bad_token", "requests with tokens that open nothing",
         "Requests came with tokens that are unknown, have ended, were revoked, or have no use left.",

@@ -29,6 +29,7 @@ pub mod store;
 pub mod token;
 pub mod verdict;
 pub mod watch;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use documents::Documents;
 use noting::Gathered;
 use requirements::Catalog;
 use store::Store;
+use webhook::Hook;
 
 /// What every request works with.
 #[derive(Debug)]
@@ -51,4 +53,6 @@ pub struct App {
     pub catalog: Catalog,
     /// Documents of stacks, where it is configured to keep them.
     pub documents: Option<Arc<Documents>>,
+    /// Who is told of what happens.
+    pub hook: Hook,
 }

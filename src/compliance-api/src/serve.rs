@@ -37,6 +37,7 @@ use crate::{
     requirements::{Catalog, RequirementsError},
     store::{self, Store},
     watch::watch,
+    webhook::{self, Hook},
 };
 
 /// Why the server does not serve.
@@ -48,6 +49,9 @@ pub enum Error {
     /// A file of requirements.
     #[error("the requirements cannot be used")]
     Requirements(#[from] RequirementsError),
+    /// Whom to tell.
+    #[error("the webhook cannot be used")]
+    Webhook(#[from] webhook::Error),
     /// Certificates or keys.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -121,7 +125,8 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
     if let Some(documents) = &documents {
         documents.begin(&store).await?;
     }
-    let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog, documents });
+    let hook = Hook::start(config.webhook.as_ref())?;
+    let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog, documents, hook });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
     let bounds = Bounds::new(&app.config);
@@ -152,6 +157,7 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
 pub fn check(config: &Config) -> Result<(), Error> {
     Catalog::load(Some(&config.requirements))?;
     config.tls.as_ref().map(Certificates::read).transpose()?;
+    config.webhook.as_ref().map(webhook::check).transpose()?;
     Ok(())
 }
 

@@ -152,6 +152,12 @@ impl Verdict {
         self.why
     }
 
+    /// The word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.word
+    }
+
     /// The sentence for people.
     #[must_use]
     pub fn detail(&self) -> &str {

@@ -10,13 +10,15 @@ use crate::{
     describe::describe,
     incidents::{Incident, Kind},
     noting, own_ledger,
-    store::{Error, Tx},
+    store::{Error, Tx, incidents::Wanted},
 };
 
 /// How often gathered incidents are written.
 const GATHERED: Duration = Duration::from_secs(1);
 /// How often silent hosts are looked for.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Incidents of which people are told at a time; of more opened within a second, the newest.
+const TOLD: u32 = 16;
 /// How often the server states where every chain stands.
 const CHECKPOINT: Duration = Duration::from_secs(3600);
 
@@ -27,10 +29,14 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
+    let mut told = i64::MAX;
     let (mut gathered, mut silent, mut checkpoint) = (every(GATHERED), every(SILENCE), every(CHECKPOINT));
     loop {
         tokio::select! {
-            _ = gathered.tick() => app.gathered.write(&app.store).await,
+            _ = gathered.tick() => {
+                app.gathered.write(&app.store).await;
+                told = tell(&app, told).await;
+            }
             _ = silent.tick() => complain(app.store.write(note_silent).await),
             _ = checkpoint.tick() => complain(app.store.write(own_ledger::checkpoint).await),
             () = stopped(&mut stop) => break,
@@ -44,6 +50,26 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that whoever could stop us is gone: the same.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Tells of the incidents that were opened since the last one that was told of; nobody is told of those from before the
+/// start. Which is the last now.
+async fn tell(app: &App, told: i64) -> i64 {
+    if !app.hook.is_there() {
+        return told;
+    }
+    let wanted = Wanted { open: None, kind: None, host: None, ledger: None, before: i64::MAX, most: TOLD };
+    let newest = match app.store.readers().run(move |tx| tx.incidents(&wanted)).await {
+        Ok(newest) => newest,
+        Err(error) => {
+            tracing::warn!(error = %describe(&error), "nobody was told of incidents; it is tried again");
+            return told;
+        }
+    };
+    for incident in newest.iter().rev().filter(|incident| incident.id > told) {
+        app.hook.tell_incident(incident);
+    }
+    newest.first().map_or(told.min(0), |newest| newest.id)
 }
 
 fn complain(done: Result<(), Error>) {

@@ -55,6 +55,8 @@ pub(super) struct Decision {
     pub(super) drafts: Vec<Draft>,
     /// Whether anything of this is new.
     pub(super) changes: bool,
+    /// Whether nothing was known of it.
+    pub(super) is_new: bool,
 }
 
 /// Either it is taken, or refused.
@@ -94,7 +96,7 @@ pub(super) fn as_it_is(tx: &mut dyn Tx, document: &Document) -> Result<Decision,
             feeds.into_iter().filter(|stack| stack != document::ANY).collect()
         }
     };
-    Ok(Decision { document: document.clone(), facts, stacks, drafts: Vec::new(), changes: false })
+    Ok(Decision { document: document.clone(), facts, stacks, drafts: Vec::new(), changes: false, is_new: false })
 }
 
 /// What was judged about a document that is kept.
@@ -178,7 +180,7 @@ fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[Stac
         }
     }
     let document = kept(tx, &only_known(posted, &facts.signers), &facts, false)?;
-    Ok(Ok(Decision { document, facts, stacks: within, drafts, changes: true }))
+    Ok(Ok(Decision { document, facts, stacks: within, drafts, changes: true, is_new: true }))
 }
 
 /// The document that had revoked this grant, or lifted this lockdown, before.
@@ -257,7 +259,14 @@ fn decide_grant(
             let facts = Facts { has, needs, approvers, asked, signers, same_as: None };
             let document = kept(tx, &merged, &facts, false)?;
             let stacks = vec![stack.as_str().to_owned()];
-            return Ok(Ok(Decision { document, facts, stacks, drafts: vec![draft], changes: true }));
+            return Ok(Ok(Decision {
+                document,
+                facts,
+                stacks,
+                drafts: vec![draft],
+                changes: true,
+                is_new: known.is_none(),
+            }));
         }
         Verdict::Refused(Refusal::Approvals { counted, needed, ref by, .. }) if counted > 0 || asked => {
             (counted, needed, by.iter().map(|person| person.as_str().to_owned()).collect())
@@ -276,7 +285,14 @@ fn decide_grant(
     }
     let facts = Facts { has, needs, approvers, asked, signers, same_as: None };
     let document = kept(tx, &merged, &facts, true)?;
-    Ok(Ok(Decision { document, facts, stacks: vec![stack.as_str().to_owned()], drafts: Vec::new(), changes }))
+    Ok(Ok(Decision {
+        document,
+        facts,
+        stacks: vec![stack.as_str().to_owned()],
+        drafts: Vec::new(),
+        changes,
+        is_new: known.is_none(),
+    }))
 }
 
 /// A stack that no host is in and no roster names is a typing error.

@@ -18,15 +18,20 @@ use super::{
     answer::{Kept, Taken},
     applying::{Applied, apply},
     deciding::{Decided, as_it_is, decide, refused},
+    telling::tell,
 };
 use crate::{
     App,
     auth::{Peer, Reader},
+    incidents::{self, Incident},
     network::Network,
     problem::Problem,
     serve::Place,
     verdict::Why,
 };
+
+/// The judge's word for it.
+const OTHER_BYTES: &str = "other_bytes";
 
 /// Takes a document.
 ///
@@ -55,13 +60,20 @@ pub(super) async fn take(State(app): State<Arc<App>>, request: Request) -> Resul
         let decided = decide(tx, &judging.judges, &posted)?;
         Ok(decided.map(|decision| (decision, posted)))
     });
-    let (decision, posted) = judged.await??;
+    let (decision, posted) = judged.await?.inspect_err(|problem| note(&app, problem))?;
     if !decision.changes {
         return Ok(Json(Taken::of(decision)));
     }
     let taken = keep(&app, documents, posted).await;
     drop(place);
     taken.map(|applied| Json(Taken::of(applied.decision)))
+}
+
+/// Two signed rosters of one version: somebody has to find out who signed the other.
+fn note(app: &App, problem: &Problem) {
+    if problem.code() == OTHER_BYTES {
+        app.gathered.note(Incident::new(incidents::Kind::TwoRosters, "roster").with("why", problem.detail()));
+    }
 }
 
 /// Decides again, in the transaction that keeps it: meanwhile another may have come.
@@ -81,6 +93,7 @@ async fn keep(app: &App, documents: &Arc<Documents>, posted: Envelope) -> Result
             documents.feeds.heard(&stack, standing.count);
         }
     }
+    tell(&app.hook, &applied.decision);
     Ok(applied)
 }
 

@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use document::{Kind, Namespace};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -103,7 +104,8 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Server>, Problem> {
         until: Moment(*until),
     });
     let name = app.config.name.as_str();
-    let namespaces = format!("{},{}", record::RECEIPT_NAMESPACE, record::NAMESPACE);
+    let feeds = Namespace::Of(Kind::Feed);
+    let namespaces = format!("{},{},{feeds}", record::RECEIPT_NAMESPACE, record::NAMESPACE);
     Ok(Json(Server {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION"),
