@@ -52,18 +52,21 @@ impl Known {
     /// Its roster is older than one that was seen before, or there are two of one version.
     pub(crate) fn learn(&mut self, envelopes: &[Envelope], now: Moment) -> Result<(), Failure> {
         let held = self.version();
-        let rosters: Vec<&Envelope> = envelopes.iter().filter(|one| one.document().kind() == Kind::Roster).collect();
-        for envelope in &rosters {
+        let rosters = envelopes.iter().filter(|one| one.document().kind() == Kind::Roster);
+        let mut newest = None;
+        for envelope in rosters {
             match self.judge.judge(envelope, now).verdict {
                 Verdict::Refused(incident @ Refusal::OtherBytes { .. }) => {
                     return Err(Failure::refused(incident.word(), format!("an incident: {incident}")));
                 }
-                Verdict::Refused(Refusal::Rollback { .. }) | Verdict::Accepted(_) | Verdict::Known => {}
+                // Of these the signatures hold: of others the version is nobody's word.
+                Verdict::Refused(Refusal::Rollback { .. }) | Verdict::Accepted(_) | Verdict::Known => {
+                    newest = newest.max(version_of(envelope.document()));
+                }
                 Verdict::Refused(refusal) => self.refused = Some(refusal.to_string()),
                 Verdict::Waits(wait) => self.refused = Some(wait.to_string()),
             }
         }
-        let newest = rosters.iter().filter_map(|one| version_of(one.document())).max();
         if let (Some(held), Some(newest)) = (held, newest)
             && newest < held
         {

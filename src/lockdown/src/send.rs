@@ -86,7 +86,15 @@ pub(crate) fn follow(kind: Kind, posted: &Posted, wait: Duration, client: &Clien
         return Ok(told(posted, None, client, String::new()));
     }
     let mut progress = Progress::new(kind);
-    watch(posted, wait, client, &mut progress)?;
+    if let Err(failure) = watch(posted, wait, client, &mut progress) {
+        // It is on its way all the same.
+        let note = format!(
+            "note: it was published, and what the hosts make of it cannot be seen from here:\n{}",
+            failure.words()
+        );
+        client.voice.say(&note);
+        return Ok(told(posted, Some(&progress), client, String::new()).exiting(Exit::NotAll));
+    }
     let end = progress.end(Timestamp::now(), client.voice.paint);
     Ok(told(posted, Some(&progress), client, end).exiting(progress.exit()))
 }
@@ -121,10 +129,7 @@ fn watch(posted: &Posted, wait: Duration, client: &Client, progress: &mut Progre
                 failed += 1;
                 if failed >= TRIES || failure.exit != Exit::Unavailable || Instant::now() >= until {
                     screen.clear();
-                    return Err(failure.but(format!(
-                        "the document was published: lockdown status shows what became of {}",
-                        posted.id
-                    )));
+                    return Err(failure);
                 }
             }
         }

@@ -25,7 +25,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long one request may take, beyond what it asks the server to wait.
 pub(crate) const WHOLE: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes: a roster, or a feed with one.
-pub(crate) const MAX_ANSWER: u64 = 32 << 20;
+const MAX_ANSWER: u64 = 32 << 20;
+/// The longest answer that is read of what is no document, in bytes: some thousands of hosts.
+const MAX_LIST: u64 = 16 << 20;
+/// The longest answer that is read about a failure, in bytes.
+const MAX_PROBLEM: u64 = 64 << 10;
 /// How much of what a server says about a failure is shown, in characters.
 const MAX_SAID: usize = 1000;
 /// The longest file of certificates that is read, in bytes.
@@ -87,16 +91,21 @@ impl Server {
         let at = format!("{}{path}", self.origin);
         let mut response = sent.map_err(|error| self.describe(&error))?;
         let status = response.status().as_u16();
-        let read = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-        let body = read.map_err(|error| match error {
+        let body = response.body_mut().with_config();
+        if status != 200 {
+            // One that is longer tells nothing that somebody would read.
+            let body = body.limit(MAX_PROBLEM).read_to_vec().unwrap_or_default();
+            return Err(refusal(&self.origin, status, &body));
+        }
+        let is_of_documents =
+            ["/v1/feed", "/v1/roster", "/v1/documents", "/v1/requests"].iter().any(|of| path.starts_with(of));
+        let most = if is_of_documents { MAX_ANSWER } else { MAX_LIST };
+        let body = body.limit(most).read_to_vec().map_err(|error| match error {
             Error::BodyExceedsLimit(_) => {
-                Failure::unavailable(format!("{at} answers at more length than {MAX_ANSWER} bytes"))
+                Failure::unavailable(format!("{at} answers at more length than {most} bytes"))
             }
             error => self.describe(&error),
         })?;
-        if status != 200 {
-            return Err(refusal(&self.origin, status, &body));
-        }
         serde_json::from_slice(&body).map_err(|error| {
             Failure::unavailable(format!("{at} does not answer as it should: {error}"))
                 .but("is this a compliance-api of the same version?")

@@ -1,8 +1,8 @@
 //! `requests`, `approve` and `deny`: what waits for more signatures.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use document::{Body, Envelope, Id, Refusal, Verdict};
+use document::{Body, Envelope, Grant, Id, Refusal, Verdict};
 use record::Stack;
 use terminal::{plain, table::Table};
 
@@ -26,10 +26,17 @@ const MAX_LISTED: usize = 1024;
 
 /// Lists what waits.
 pub(crate) fn list(args: &cli::Requests, client: &Client) -> Result<Done, Failure> {
-    let waiting: Vec<Waiting> = fetch(args.stack.as_ref(), client)?
-        .iter()
-        .filter_map(|(envelope, asked)| waiting(envelope, *asked, client).transpose())
-        .collect::<Result<_, _>>()?;
+    // A roster takes its time to be verified: once for each stack.
+    let mut stacks: BTreeMap<Stack, Known> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (envelope, asked) in fetch(args.stack.as_ref(), client)? {
+        let Body::Grant(grant) = envelope.document().body() else { continue };
+        if !stacks.contains_key(&grant.stack) {
+            stacks.insert(grant.stack.clone(), client.remembered(Some(&grant.stack))?);
+        }
+        all.extend(stacks.get(&grant.stack).map(|known| waiting(&envelope, grant, asked, known, client)));
+    }
+    let waiting = all;
     Ok(client.voice.show(&waiting, |waiting| table(waiting, client)))
 }
 
@@ -64,16 +71,13 @@ fn fetch(stack: Option<&Stack>, client: &Client) -> Result<Vec<(Envelope, bool)>
 }
 
 /// A grant that waits, by what it says itself. Who has approved it is for `approve` to verify.
-fn waiting(envelope: &Envelope, asked: bool, client: &Client) -> Result<Option<Waiting>, Failure> {
-    let document = envelope.document();
-    let Body::Grant(grant) = document.body() else { return Ok(None) };
-    let known = client.remembered(Some(&grant.stack))?;
+fn waiting(envelope: &Envelope, grant: &Grant, asked: bool, known: &Known, client: &Client) -> Waiting {
     let (has, needs, approvers) = match known.verdict(envelope, client.moment()) {
         Verdict::Refused(Refusal::Approvals { counted, needed, by, .. }) => (counted, needed, by),
         _ => (0, grant.approvals.number(), Vec::new()),
     };
-    Ok(Some(Waiting {
-        id: document.id(),
+    Waiting {
+        id: envelope.document().id(),
         person: grant.person.clone(),
         account: grant.account.clone(),
         stack: grant.stack.clone(),
@@ -85,7 +89,7 @@ fn waiting(envelope: &Envelope, asked: bool, client: &Client) -> Result<Option<W
         expires_at: grant.expires_at,
         accept_until: grant.accept_until,
         reason: grant.reason.to_string(),
-    }))
+    }
 }
 
 /// The document with this id: a server that gives another one is found out.

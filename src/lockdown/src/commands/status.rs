@@ -1,8 +1,12 @@
 //! `status` and `who`: how hosts say that things stand.
 
-use std::{io::IsTerminal, thread, time::Duration};
+use std::{
+    io::IsTerminal,
+    thread,
+    time::{Duration, Instant},
+};
 
-use document::{Id, roster::same_person};
+use document::{Id, Lockdown, Signer, roster::same_person};
 use jiff::Timestamp;
 use record::{Host, Person, Stack};
 use serde::Serialize;
@@ -18,7 +22,7 @@ use crate::{
     cli,
     client::Client,
     failure::Failure,
-    known::Known,
+    known::{Closing, Known},
     output::Done,
     server::WHOLE,
     show::in_short,
@@ -26,29 +30,54 @@ use crate::{
 
 /// How often it is shown again.
 const WATCH: Duration = Duration::from_secs(2);
+/// How often the feeds are read again for that: a roster is in each.
+const READ_AGAIN: Duration = Duration::from_secs(30);
 /// How many digits of an id are shown.
 const DIGITS: usize = 12;
 
 /// Shows how things stand, once or until somebody has seen enough.
 pub(crate) fn status(args: &cli::Status, client: &Client) -> Result<Done, Failure> {
+    let status = fetch(args.stack.as_ref(), client)?;
+    let mut known = client.closings(&status)?;
+    let mut shown = show(&status, &known, client);
     if !args.watch {
-        let status = fetch(args.stack.as_ref(), client)?;
-        let known = client.closings(&status)?;
-        return Ok(client.voice.show(&status, |status| page(status, &known, Timestamp::now(), client.voice.paint)));
+        return Ok(shown);
     }
     let is_terminal = std::io::stdout().is_terminal() && !client.voice.json;
-    let mut last = String::new();
+    let (mut last, mut read) = (String::new(), Instant::now());
     loop {
-        let status = fetch(args.stack.as_ref(), client)?;
-        let known = client.closings(&status)?;
-        let text = client.voice.show(&status, |status| page(status, &known, Timestamp::now(), client.voice.paint)).text;
-        let shown = if is_terminal { format!("\x1b[H\x1b[2J{text}") } else { text.clone() };
-        if text != last && !print(&shown).unwrap_or(false) {
+        let clear = if is_terminal { "\x1b[H\x1b[2J" } else { "" };
+        if shown.text != last && !print(&format!("{clear}{}", shown.text)).unwrap_or(false) {
             return Ok(Done::new(""));
         }
-        last = text;
+        last = shown.text;
         thread::sleep(WATCH);
+        let status = fetch(args.stack.as_ref(), client)?;
+        if read.elapsed() > READ_AGAIN {
+            (known, read) = (client.closings(&status)?, Instant::now());
+        }
+        shown = show(&status, &known, client);
     }
+}
+
+/// What a program is told: what hosts say, and the lockdowns that hold by what was verified here.
+#[derive(Serialize)]
+struct Everything<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    holds: Vec<Hold<'a>>,
+}
+
+#[derive(Serialize)]
+struct Hold<'a> {
+    id: Id,
+    lockdown: &'a Lockdown,
+    signers: &'a [Signer],
+}
+
+fn show(status: &Status, known: &Known, client: &Client) -> Done {
+    let holds = known.holds().map(|(id, Closing { lockdown, signers })| Hold { id, lockdown, signers }).collect();
+    client.voice.show(&Everything { status, holds }, |_| page(status, known, Timestamp::now(), client.voice.paint))
 }
 
 fn fetch(stack: Option<&Stack>, client: &Client) -> Result<Status, Failure> {

@@ -48,6 +48,7 @@ fn a_hold_stands_until_a_lift() {
     let id = laptop.run(&hold).with(0).json()["id"].as_str().unwrap().to_owned();
     laptop.run(ALLOW).with(1).says("laptop stolen").says(&format!("lockdown lift {id}"));
     laptop.run(&["status"]).with(0).says("lockdowns that hold").says(&id);
+    assert_eq!(laptop.run(&["status", "--json"]).with(0).json()["holds"][0]["id"], json!(id));
     laptop.run(&["lift", &id[..8], "--yes", "--reason", "found"]).with(0).says("2 of 2 hosts: lifted");
     laptop.run(ALLOW).with(0).says("2 of 2 hosts: granted");
 }
