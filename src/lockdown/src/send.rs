@@ -26,7 +26,9 @@ const POLL: Duration = Duration::from_secs(20);
 /// How much longer an answer may take than that.
 const GRACE: Duration = Duration::from_secs(5);
 /// The least time between two questions: a server that answers at once with nothing new is not asked at once again.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long is waited after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often the hosts are asked for in spite of failures.
 const TRIES: u32 = 3;
 
@@ -52,7 +54,11 @@ pub(crate) fn write(envelope: &Envelope, path: &std::path::Path, client: &Client
 
 /// Sends an envelope to the server.
 pub(crate) fn post(envelope: &Envelope, client: &Client) -> Result<Posted, Failure> {
-    let posted: Posted = client.server()?.post("/v1/documents", &envelope.to_json())?;
+    let answer = client.server()?.post("/v1/documents", &envelope.to_json());
+    let posted: Posted = answer.map_err(|failure: Failure| match failure.exit {
+        Exit::Unavailable => failure.but("without a server: --out FILE, and on each host lockdownctl apply FILE"),
+        _ => failure,
+    })?;
     if posted.id != envelope.document().id() {
         return Err(Failure::unavailable(format!(
             "the server answers about document {}, and {} was sent: it may not have it",
@@ -114,7 +120,7 @@ fn watch(posted: &Posted, wait: Duration, client: &Client, progress: &mut Progre
         if left.is_zero() && version.is_some() {
             break;
         }
-        let asked = Instant::now();
+        let (asked, is_first) = (Instant::now(), version.is_none() && failed == 0);
         let poll = left.min(POLL).as_secs();
         let after = version.map(|version: u64| format!("&after={version}")).unwrap_or_default();
         let path =
@@ -131,9 +137,10 @@ fn watch(posted: &Posted, wait: Duration, client: &Client, progress: &mut Progre
                     screen.clear();
                     return Err(failure);
                 }
+                thread::sleep(AFTER_FAILURE.min(until.saturating_duration_since(Instant::now())));
             }
         }
-        if !progress.is_over() {
+        if !progress.is_over() && !is_first {
             thread::sleep(PAUSE.saturating_sub(asked.elapsed()).min(until.saturating_duration_since(Instant::now())));
         }
     }
