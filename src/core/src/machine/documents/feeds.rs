@@ -196,3 +196,159 @@ impl Core {
         feed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ssh_key::{HashAlg, PrivateKey, SshSig, private::Ed25519Keypair};
+
+    use super::*;
+    use crate::{
+        config::Config,
+        machine::{Around, Moment as CoreMoment, documents::DocumentsRead},
+        policy::test_grants::{later, now},
+        sessions::Sessions,
+    };
+
+    const FEED: &str = "https://compliance.example.com";
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
+    }
+
+    fn public(key: &PrivateKey) -> String {
+        key.public_key().to_openssh().expect("it can be written").trim().to_owned()
+    }
+
+    fn envelope(line: &str, namespace: &str, by: &PrivateKey) -> Envelope {
+        let signature = SshSig::sign(by, namespace, HashAlg::Sha512, line.as_bytes()).expect("signed");
+        let signature = record::write_armored(&signature).expect("written");
+        Envelope::new(document::Document::parse(line).expect("a document"), vec![signature]).expect("few")
+    }
+
+    fn statement(count: u64, head: Hash, at: Now, by: &PrivateKey) -> Envelope {
+        let line = json!({
+            "v": 1, "type": "feed", "organization": "acme", "stack": "default", "count": count, "head": head.to_string(),
+            "issued_at": Moment::of(at.wall).to_string(),
+        });
+        envelope(&line.to_string(), "ssh-access-feed", by)
+    }
+
+    fn core(when_silent: &str, receipt_keys: &str) -> Core {
+        let text = format!(
+            "mode = \"enforce\"\n[accounts]\nno_exempt = true\n[ship.api]\nurl = \"{FEED}\"\nreceipt_keys = [{receipt_keys}]\n[stack]\n\
+             organization = \"acme\"\nfeeds = [\"{FEED}\"]\nmax_silence = \"5m\"\nwhen_silent = \"{when_silent}\"\n\
+             [[stack.roster.key]]\nperson = \"ceo\"\nkey = \"{}\"\n",
+            public(&key(2))
+        );
+        let config = Config::parse(&[("c.toml", &text)]).expect("good");
+        let moment = CoreMoment { now: now(), random: 1 };
+        let mut core = Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), moment);
+        core.take_up_documents(DocumentsRead::default(), "web-1".parse().expect("a name"), now());
+        core
+    }
+
+    fn vouched() -> Core {
+        core("end", &format!("\"{}\"", public(&key(1))))
+    }
+
+    fn says(core: &mut Core, after: Option<u64>, ids: &[Id], statement: Envelope, at: Now) -> Option<String> {
+        let next = after.unwrap_or_default() + ids.len() as u64;
+        core.feeds_said(vec![FeedSaid { feed: FEED.to_owned(), after, next, ids: ids.to_vec(), statement }], at);
+        core.documents.feeds.0[FEED].problem.clone()
+    }
+
+    fn head(ids: &[Id]) -> Hash {
+        ids.iter().fold(Hash::ZERO, |head, id| chain(head, *id))
+    }
+
+    /// How many gaps were noted.
+    fn gaps(core: &mut Core) -> usize {
+        let noted = core.recorder.take_unopened(now());
+        noted.iter().filter(|(_, draft)| draft.kind == ArtifactType::JournalGap).count()
+    }
+
+    #[test]
+    fn a_feed_is_heard_where_the_servers_statement_is_about_exactly_what_was_brought() {
+        let (mut core, server) = (vouched(), key(1));
+        let ids: Vec<Id> = ["a", "b", "c"].map(Id::of).to_vec();
+        ids.iter().for_each(|id| core.documents.offered.see(*id));
+        let empty = statement(0, Hash::ZERO, now(), &server);
+        assert_eq!(says(&mut core, None, &[], empty, now()), None);
+        assert_eq!(core.documents.feeds.last_heard(), Some(now().boot));
+        // A page, and then the rest: only the rest is vouched for.
+        let all = statement(3, head(&ids), later(10), &server);
+        assert_eq!(says(&mut core, Some(0), &ids[..2], all.clone(), later(10)), None);
+        assert_eq!(core.documents.feeds.last_heard(), Some(now().boot));
+        assert_eq!(says(&mut core, Some(2), &ids[2..], all.clone(), later(11)), None);
+        assert_eq!(core.documents.feeds.last_heard(), Some(later(11).boot));
+        assert_eq!(core.documents.feeds.positions(), [json!({ "feed": FEED, "position": 3 })]);
+        // What is about another stretch is old news; a statement that is old is no news either.
+        assert_eq!(says(&mut core, Some(0), &ids, all.clone(), later(12)), None);
+        let why = says(&mut core, Some(3), &[], all, later(300)).expect("it is refused");
+        assert!(why.contains("its statement is of"), "{why}");
+        assert_eq!(core.documents.feeds.last_heard(), Some(later(11).boot));
+    }
+
+    #[test]
+    fn what_a_bad_carrier_withholds_swaps_or_makes_up_is_noticed_and_on_record_once_it_lasts() {
+        let server = key(1);
+        let ids: Vec<Id> = ["a", "b"].map(Id::of).to_vec();
+        let good = |count: u64, head: Hash| statement(count, head, now(), &server);
+        let begun = || {
+            let mut core = vouched();
+            ids.iter().for_each(|id| core.documents.offered.see(*id));
+            assert_eq!(says(&mut core, None, &[], good(0, Hash::ZERO), now()), None);
+            core
+        };
+        let swapped = [ids[1], ids[0]];
+        for (brought, statement, why) in [
+            (&ids[..1], good(1, head(&ids[1..])), "in another order"),
+            (&swapped[..], good(2, head(&ids)), "in another order"),
+            (&[Id::of("unseen")][..], good(1, head(&[Id::of("unseen")])), "was not brought here"),
+            (&ids[..], statement(2, head(&ids), now(), &key(9)), "ship.api.receipt_keys"),
+            (&ids[..], good(1, head(&ids[..1])), "it held more before"),
+        ] {
+            let mut core = begun();
+            let said = says(&mut core, Some(0), brought, statement.clone(), later(1)).expect(why);
+            assert!(said.contains(why), "{why}: {said}");
+            assert_eq!(core.documents.feeds.last_heard(), Some(now().boot), "{why}");
+            assert_eq!(gaps(&mut core), 0, "{why}: it may be fetched once more");
+            let _ = says(&mut core, Some(0), brought, statement.clone(), later(62));
+            assert_eq!(gaps(&mut core), 1, "{why}");
+            let _ = says(&mut core, Some(0), brought, statement, later(200));
+            assert_eq!(gaps(&mut core), 0, "{why}: once");
+        }
+    }
+
+    #[test]
+    fn without_the_servers_keys_the_shippers_word_counts_for_nothing_but_where_to_go_on() {
+        let mut core = core("keep", "");
+        let ids = [Id::of("a")];
+        core.documents.offered.see(ids[0]);
+        assert_eq!(says(&mut core, None, &ids, statement(1, head(&ids), now(), &key(7)), now()), None);
+        assert_eq!(core.documents.feeds.last_heard(), None);
+        assert_eq!(core.documents.feeds.positions().len(), 1);
+        let view = core.stack_view(now()).expect("there is a stack");
+        assert!(view.feeds.iter().all(|feed| !feed.vouched && feed.heard_at.is_some()));
+    }
+
+    #[test]
+    fn no_grant_is_taken_while_nothing_is_heard_where_that_is_what_is_wanted() {
+        let mut core = vouched();
+        assert!(core.is_silent(now()).is_some_and(|why| why.contains("5m")), "it was never heard");
+        let empty = |at| statement(0, Hash::ZERO, at, &key(1));
+        assert_eq!(says(&mut core, None, &[], empty(now()), now()), None);
+        assert_eq!(core.is_silent(later(299)), None);
+        assert!(core.is_silent(later(300)).is_some());
+        assert_eq!(says(&mut core, Some(0), &[], empty(later(301)), later(301)), None);
+        assert_eq!(core.is_silent(later(302)), None);
+        // Over a restart the time goes on.
+        let feeds: Feeds =
+            serde_json::from_value(serde_json::to_value(&core.documents.feeds).expect("JSON")).expect("the same");
+        let boot = Duration::from_secs(10_000);
+        let resumed = feeds.clone().resumed(Now { wall: later(400).wall, boot });
+        assert_eq!(resumed.last_heard(), Some(boot - Duration::from_secs(99)));
+        let set_back = feeds.resumed(Now { wall: now().wall, boot });
+        assert_eq!(set_back.last_heard(), None, "a clock that was set back says nothing");
+    }
+}

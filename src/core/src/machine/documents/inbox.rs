@@ -88,7 +88,7 @@ impl Offered {
         self.seen.contains(&id)
     }
 
-    fn see(&mut self, id: Id) {
+    pub(super) fn see(&mut self, id: Id) {
         if !self.seen.contains(&id) {
             self.seen.push_back(id);
         }
