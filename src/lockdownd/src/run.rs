@@ -166,10 +166,10 @@ struct Schedules {
 }
 
 impl Schedules {
-    async fn follow(&mut self, driver: &Driver) {
+    fn follow(&mut self, driver: &Driver) {
         self.watch.renew(driver.watched_directories());
         let schedule = &driver.core.config.schedule;
-        self.cron.set(schedule.sweep.as_str(), schedule.lockdown.as_ref().map(config::Cron::as_str)).await;
+        self.cron.set(&schedule.sweep, schedule.lockdown.as_ref());
     }
 }
 
@@ -180,7 +180,7 @@ async fn take_turns(
     mut schedules: Schedules,
     asking: Asking,
 ) -> Result<(), Failure> {
-    schedules.follow(driver).await;
+    schedules.follow(driver);
     let mut sockets = trigger::serve(asking.logins, asking.operators)?;
     driver.reached_again(sockets.keep(), clock::now());
     keep_watchdog();
@@ -231,7 +231,7 @@ async fn take_turns(
         let reloaded = reloading && !driver.is_reloading();
         reloading = driver.is_reloading();
         if moved || reloaded || driver.take_directories_moved() {
-            schedules.follow(driver).await;
+            schedules.follow(driver);
         }
         if reloaded {
             supervisor::tell(&[NotifyState::Ready])?;
