@@ -56,7 +56,7 @@ pub(crate) fn write(envelope: &Envelope, path: &std::path::Path, client: &Client
 pub(crate) fn post(envelope: &Envelope, client: &Client) -> Result<Posted, Failure> {
     let answer = client.server()?.post("/v1/documents", &envelope.to_json());
     let posted: Posted = answer.map_err(|failure: Failure| match failure.exit {
-        Exit::Unavailable => failure.but("without a server: --out FILE, and on each host lockdownctl apply FILE"),
+        Exit::Unavailable => failure.detail("without a server: --out FILE, and on each host lockdownctl apply FILE"),
         _ => failure,
     })?;
     if posted.id != envelope.document().id() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use document::{Body, Envelope, Id, Kind, StackPattern};
+use document::{Body, Document, Envelope, Id, Key, Kind, Refusal, StackPattern, Verdict};
 use record::{GrantId, Person, Stack};
 
 use super::{beginning, envelope};
@@ -113,10 +113,33 @@ pub(crate) fn lift(args: &cli::Lift, client: &Client) -> Result<Done, Failure> {
     let scope: Option<StackPattern> = known.lockdown(id).map(|closing| closing.lockdown.stack.clone());
     let purpose = scope.as_ref().map_or(Purpose::Revoke(None), Purpose::Close);
     let key = client.key(purpose, &known)?;
+    if args.delivery.out.is_none() {
+        enough(&document, before.as_ref(), &key.key, &known, client)?;
+    }
     let is_meant = args.yes || args.id.parse::<Id>().is_ok();
     let signature = client.sign_if_confirmed(&document, &key, &known, is_meant, "type the whole id, or --yes")?;
     let signatures = before.iter().flat_map(|envelope| envelope.signatures().to_vec()).chain([signature]).collect();
     send::deliver(&envelope(document, signatures)?, &args.delivery, client)
+}
+
+/// Whether one more signature is enough, so that nobody signs in vain: the server keeps no lift that it has to wait for.
+fn enough(
+    document: &Document,
+    before: Option<&Envelope>,
+    key: &Key,
+    known: &Known,
+    client: &Client,
+) -> Result<(), Failure> {
+    let bare = envelope(document.clone(), Vec::new())?;
+    let signs_rosters = client.trust().roster.keys.iter().any(|entry| entry.key == *key);
+    match known.verdict(before.unwrap_or(&bare), client.moment()) {
+        Verdict::Refused(Refusal::Approvals { counted, needed, .. }) if counted + 1 < needed && !signs_rosters => {
+            let so_far = format!("{needed} people have to sign this lift, and {counted} have so far");
+            Err(Failure::refused("approvals", so_far)
+                .but("write it with --out FILE; each of the others signs that very file with --add-to FILE, the last one without --out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A lift that others have signed.

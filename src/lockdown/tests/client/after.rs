@@ -82,3 +82,27 @@ fn a_lockdown_that_nobody_known_has_signed_changes_nothing() {
     let verdict = laptop.host("i-1").take(&laptop.envelope("forged.json")).verdict;
     assert!(!matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
 }
+
+#[test]
+fn where_a_lift_takes_two_the_second_signs_the_file_of_the_first() {
+    let (liar, laptop) = Liar::start(2);
+    let hold = lockdown(&laptop, "hold.json", &["--stack", "web", "--hold"]).to_string();
+    liar.has(&laptop, &["roster.json", "hold.json"]);
+    laptop
+        .run(&["lift", &hold, "--key", "alice"])
+        .with(1)
+        .says("2 people have to sign this lift, and 0 have so far")
+        .says("--add-to");
+    laptop.run(&["lift", &hold, "--key", "alice", "--out", "lift.json"]).with(0);
+    let mut host = laptop.host("i-1");
+    ["roster.json", "hold.json"].iter().for_each(|file| host.accepts(&laptop.envelope(file)));
+    assert!(!matches!(host.take(&laptop.envelope("lift.json")).verdict, Verdict::Accepted(_)));
+    laptop.run(&["lift", &hold, "--key", "alice", "--add-to", "lift.json", "--out", "same.json"]).with(0);
+    assert!(
+        !matches!(host.take(&laptop.envelope("same.json")).verdict, Verdict::Accepted(_)),
+        "one person twice is one"
+    );
+    laptop.run(&["lift", &hold, "--key", "bob", "--add-to", "lift.json", "--wait", "0s"]).with(0);
+    let sent = liar.asked().into_iter().rfind(|asked| asked.path == "/v1/documents").unwrap();
+    host.accepts(&Envelope::parse(sent.body.as_bytes()).unwrap());
+}
