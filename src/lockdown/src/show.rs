@@ -254,3 +254,77 @@ pub(crate) fn render_difference(changes: &[(Change, String)], paint: Paint) -> S
     };
     changes.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use document::Document;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-30T12:00:00Z".parse().unwrap()
+    }
+
+    /// The rows of a line as text.
+    fn shown(line: &str) -> String {
+        render(&rows(&Document::parse(line).unwrap(), None, now()), Paint::NONE)
+    }
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const KEY: &str = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    #[test]
+    fn every_member_of_a_grant_is_shown() {
+        let line = format!(
+            r#"{{"accept_until":"2026-11-30T13:01:00Z","account":"ubuntu","after":["{ID}"],"approvals":3,"expires_at":"2026-11-30T14:02:00Z","fingerprints":["{KEY}"],"from":["10.0.0.0/8"],"hosts":["i-1","i-2"],"issued_at":"2026-11-30T12:00:00Z","organization":"acme","person":"frank","reason":"Zoë's \"INC-42\"","roster":17,"stack":"web","starts_at":"2026-11-30T12:30:00Z","type":"grant","v":1}}"#
+        );
+        let text = shown(&line);
+        for said in [
+            "13:01:00",
+            "ubuntu",
+            ID,
+            "3, by roster 17",
+            "14:02:00",
+            "after 1h32m",
+            KEY,
+            "10.0.0.0/8",
+            "i-1, i-2",
+            "12:00:00",
+            "acme",
+            "frank",
+            "Zoë's \"INC-42\"",
+            "web",
+            "12:30:00 UTC (in 30 min)",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_member_of_what_closes_is_shown() {
+        let lockdown = format!(
+            r#"{{"fingerprint":"{KEY}","hold":true,"hosts":["i-1"],"issued_at":"2026-11-30T12:00:00Z","organization":"acme","person":"frank","reason":"stolen","stack":"*","type":"lockdown","v":1}}"#
+        );
+        let revoke = format!(
+            r#"{{"grant":"{ID}","issued_at":"2026-11-30T12:00:00Z","organization":"acme","reason":"done","type":"revoke","v":1}}"#
+        );
+        let lift = format!(
+            r#"{{"issued_at":"2026-11-30T12:00:00Z","lockdown":"{ID}","organization":"acme","reason":"over","type":"lift","v":1}}"#
+        );
+        for (line, all) in [
+            (lockdown, &[KEY, "until a lift", "i-1", "12:00:00", "acme", "frank", "stolen", "every stack"][..]),
+            (revoke, &[ID, "12:00:00", "acme", "done"]),
+            (lift, &[ID, "12:00:00", "acme", "over"]),
+        ] {
+            let text = shown(&line);
+            all.iter().for_each(|said| assert!(text.contains(said), "{said}: {text}"));
+        }
+    }
+
+    #[test]
+    fn rosters_differ_in_the_lines_that_only_one_has() {
+        let line = |reason: &str, change: Change| (change, reason.to_owned());
+        let text = render_difference(&[line("person a\x1b", Change::New), line("person b", Change::Gone)], Paint::NONE);
+        assert_eq!(text, "  + person a\\x1b\n  - person b\n");
+    }
+}

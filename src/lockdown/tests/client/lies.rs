@@ -96,16 +96,42 @@ fn a_roster_by_others_a_lower_version_and_two_of_one_version_are_found_out() {
     allow(&laptop, &[]).with(1).says("there is no roster yet");
     liar.has(&laptop, &["roster.json"]);
     laptop.write("first.json", &laptop.read("roster.json"));
-    laptop.sign_roster(&laptop.draft(1).replace("8h", "7h"), "2");
+    laptop.sign_roster(&laptop.draft(1).replace("\"8h\"", "\"7h\""), "2");
     laptop.write("second.json", &laptop.read("roster.json"));
     liar.has(&laptop, &["second.json"]);
     laptop.run(&["roster", "show", "--key", "alice"]).with(0).says("roster 2");
     liar.has(&laptop, &["first.json"]);
     allow(&laptop, &[]).with(1).says("versions never go back");
-    laptop.sign_roster(&laptop.draft(1).replace("8h", "6h"), "2");
+    laptop.sign_roster(&laptop.draft(1).replace("\"8h\"", "\"6h\""), "2");
     liar.has(&laptop, &["roster.json"]);
     allow(&laptop, &[]).with(1).says("an incident");
     assert_eq!(sent(&liar, Kind::Grant), 0);
+}
+
+#[test]
+fn a_roster_that_too_few_have_signed_hides_no_going_back() {
+    let (liar, laptop) = Liar::start(1);
+    let two = laptop.read("config.toml").replace("threshold = 1", "threshold = 2");
+    laptop.write(
+        "config.toml",
+        &format!("{two}[[stack.roster.key]]\nperson = \"cto\"\nkey = \"{}\"\n", laptop.key("bob")),
+    );
+    for (version, file, by_both) in [("1", "first.json", true), ("2", "second.json", true), ("9", "alone.json", false)]
+    {
+        laptop.sign_roster(&laptop.draft(1).replace("\"8h\"", &format!("\"{version}h\"")), version);
+        if by_both {
+            laptop
+                .run(&["roster", "sign", "roster.json", "--yes", "--key", "bob", "--offline", "--version", version])
+                .with(0);
+        }
+        laptop.write(file, &laptop.read("roster.json"));
+    }
+    liar.has(&laptop, &["second.json"]);
+    laptop.run(&["roster", "show", "--key", "alice"]).with(0).says("roster 2");
+    liar.has(&laptop, &["first.json", "alone.json"]);
+    allow(&laptop, &[]).with(1).says("versions never go back");
+    liar.has(&laptop, &["second.json", "alone.json"]);
+    allow(&laptop, &["--wait", "0s"]).with(0).says("by roster 2");
 }
 
 #[test]
