@@ -22,7 +22,7 @@ use nix::{
 };
 use record::Draft;
 
-pub(crate) use self::opening::{ENDED, copied_grants, identity_by, keeping};
+pub(crate) use self::opening::{ENDED, GRANTS_COPY, copied_grants, identity_by, keeping};
 pub use self::opening::{Found, Left, NotOpened, Opener};
 use crate::{
     grants::{self, GrantsFile},

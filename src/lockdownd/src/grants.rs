@@ -142,8 +142,24 @@ impl GrantsFile {
             paths::replace_path(&self.path.with_file_name(name), bytes, 0o600, paths::Durability::Flushed)
         };
         // The state names the roster in force: it is there before.
-        rosters.map_or(Ok(()), |rosters| write(ROSTERS, &rosters))?;
-        write(DOCUMENTS, &state)
+        rosters.as_ref().map_or(Ok(()), |rosters| write(ROSTERS, rosters))?;
+        write(DOCUMENTS, &state)?;
+        self.copy_documents(&state, rosters.as_deref());
+        Ok(())
+    }
+
+    /// What closes is judged also by a start without the disk.
+    fn copy_documents(&self, state: &[u8], rosters: Option<&[u8]>) {
+        let Some(copy) = &self.copy else { return };
+        let write = |name, bytes: &[u8]| {
+            if let Err(error) =
+                paths::replace_path(&copy.with_file_name(name), bytes, 0o600, paths::Durability::Volatile)
+            {
+                tracing::warn!(%error, "a start without the disk would take no documents");
+            }
+        };
+        rosters.into_iter().for_each(|rosters| write(ROSTERS, rosters));
+        write(DOCUMENTS, state);
     }
 }
 

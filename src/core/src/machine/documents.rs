@@ -226,6 +226,9 @@ impl Core {
             self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
         }
         self.documents.host = Some(host);
+        // What was known from a copy: what came since is in the inbox, and comes again.
+        self.documents.judge = None;
+        self.documents.offered.begin_anew();
         if let Some((state, rosters, feeds)) = left {
             self.documents.feeds = feeds.resumed(now);
             self.documents.parked = Some((state, rosters));
@@ -289,6 +292,11 @@ impl Core {
 
     /// Judges a document, and puts it in force where it is accepted. `reply`: who waits for a grant to be in force.
     pub(super) fn judge_document(&mut self, envelope: &Envelope, reply: Option<Token>, now: Now) -> Became {
+        if matches!(envelope.document().body(), Body::Grant(_)) && self.is_unread() {
+            return Became::Waits(
+                "the state in /var/lib/lockdownd is not read: nothing is granted until it is".to_owned(),
+            );
+        }
         if let (Body::Grant(_), Some(why)) = (envelope.document().body(), self.is_silent(now)) {
             return Became::Waits(why);
         }

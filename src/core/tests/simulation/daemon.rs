@@ -50,6 +50,7 @@ impl World {
                 self.act(Event::Disk(recorder::Done::NotOpened(why), None));
                 let copy = self.run.copy.as_ref().map(|_| self.wake(self.run.copy.as_ref()));
                 self.core.begin_unread(copy, self.run.locked_down.clone());
+                self.take_up_documents(self.run.documents.clone(), self.run.rosters.clone());
                 self.core.mode.enforces = self.etc.drop_in;
                 self.core.mode.since = Some(self.now.boot);
                 let knows = self.core.unread.as_ref().is_some_and(lockdown_core::machine::Unread::knows_grants);
@@ -98,7 +99,7 @@ impl World {
         self.core.take_up_grants(grants);
         let on_record = self.disk.on_record();
         let unread = self.core.reconcile(&on_record, self.now);
-        self.take_up_documents();
+        self.take_up_documents(self.disk.documents.clone(), self.disk.rosters.clone());
         let left = self.run.locked_down.take();
         self.core.end_what_was_locked_down(unread.as_ref(), left, self.now);
         let missed = match &unread {

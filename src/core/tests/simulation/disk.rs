@@ -48,6 +48,8 @@ pub(crate) struct Run {
     pub(crate) sessions: Vec<u8>,
     pub(crate) owed: Vec<Stated>,
     pub(crate) copy: Option<Vec<u8>>,
+    pub(crate) documents: Option<Vec<u8>>,
+    pub(crate) rosters: Option<Vec<u8>>,
     pub(crate) locked_down: Option<(String, Option<Actor>)>,
     pub(crate) traces: Option<Vec<u8>>,
     pub(crate) store: BTreeMap<Account, Vec<u8>>,
@@ -119,6 +121,7 @@ impl Disk {
                     if let Some(KeptDocuments { state, rosters }) = snapshot.documents {
                         self.documents = Some(state);
                         self.rosters = rosters.or(self.rosters.take());
+                        (run.documents, run.rosters) = (self.documents.clone(), self.rosters.clone());
                     }
                     ended = Some(snapshot.ended);
                 }

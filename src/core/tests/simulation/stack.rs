@@ -251,8 +251,7 @@ impl World {
     }
 
     /// What a start reads of documents.
-    pub(crate) fn take_up_documents(&mut self) {
-        let (state, rosters) = (self.disk.documents.clone(), self.disk.rosters.clone());
+    pub(crate) fn take_up_documents(&mut self, state: Option<Vec<u8>>, rosters: Option<Vec<u8>>) {
         let read = DocumentsRead::parse(state.as_deref(), rosters.as_deref());
         assert!(read.broken.is_none(), "{:?}", read.broken);
         self.core.take_up_documents(read, "web-1".parse().expect("a name"), self.now);

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use control::{Answer, Mode, Request, Severity, Status};
+use control::{Answer, Mode, Request, Severity, StackView, Status};
 use jiff::Timestamp;
 
 use super::Context;
@@ -131,8 +131,34 @@ fn metrics(status: &Status) -> String {
     }
     let failing = status.ledger.as_ref().is_none_or(|ledger| ledger.failing.is_some());
     all.one("ledger_failing", "Whether the ledger is not open, or cannot be written.", u64::from(failing));
+    if let Some(stack) = &status.documents {
+        documents(&mut all, stack);
+    }
     shipping(&mut all, status);
     all.0
+}
+
+/// By which roster signed documents are judged, and when feeds were heard.
+fn documents(all: &mut Metrics, stack: &StackView) {
+    all.one(
+        "roster_version",
+        "The version of the roster in force; 0 for none.",
+        stack.roster.as_ref().map_or(0, |r| r.version),
+    );
+    all.moment(
+        "roster_end",
+        "When the roster in force expires.",
+        stack.roster.as_ref().map(|roster| roster.expires_at),
+    );
+    all.one("holds", "Lockdowns that hold.", stack.holds.len() as u64);
+    all.one("documents_waiting", "Signed documents that may be taken later.", stack.waiting.len() as u64);
+    all.moment(
+        "feed_heard",
+        "When a feed of documents was heard last.",
+        stack.feeds.iter().filter_map(|f| f.heard_at).max(),
+    );
+    let broken = stack.feeds.iter().filter(|feed| feed.problem.is_some()).count() as u64;
+    all.one("feeds_broken", "Feeds of documents that are not whole.", broken);
 }
 
 /// How far each sink is.

@@ -15,7 +15,8 @@ use lockdown_host::sshd::drop_in;
 use super::{Driver, StartError};
 use crate::{
     answered::ANSWERED_RUN,
-    disk::{Left, Store, Work, owed},
+    disk::{GRANTS_COPY, Left, Store, Work, owed},
+    grants,
     kept::{self, LOCKED_DOWN},
 };
 
@@ -30,6 +31,8 @@ impl Driver {
             tracing::error!(%error, "{ANSWERED_RUN} cannot be read: logins just before the start may be recorded as past the gate");
         }
         self.core.begin_unread(copy, kept::lockdown_left());
+        let copied = grants::documents_beside(Path::new(GRANTS_COPY));
+        self.core.take_up_documents(copied, self.host_name(), now);
         // The marker of enforce is on that disk; sshd's drop-in is there as long as enforce is in force. Since when is not
         // known: nobody's session ends by that.
         self.core.mode.enforces = Path::new(drop_in::PATH).exists();

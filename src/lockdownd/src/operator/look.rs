@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use control::{
     Answer, GrantsAnswer, KeyView, LedgerState, MAX_RECORDS_BYTES, PeopleAnswer, PersonView, Problem, Records,
-    RecordsAnswer, Refusal, RefusalCode, RequiredView, Response, SessionsAnswer, Severity, Status,
+    RecordsAnswer, Refusal, RefusalCode, RequiredView, Response, SessionsAnswer, Severity, StackView, Status,
 };
+use jiff::SignedDuration;
 use lockdown_core::machine::Token;
 use lockdown_core::{
     config::PersonEntry,
@@ -27,6 +28,43 @@ use crate::{
 
 /// How many bytes of the ledger one request looks through.
 const MAX_STRETCH: usize = 4 << 20;
+
+/// From so long before its end it is said that a roster expires.
+const ROSTER_ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// What an operator should know of signed documents.
+fn stack_problems(stack: &StackView, now: Now) -> Vec<(Severity, String, &'static str)> {
+    let mut problems = Vec::new();
+    if let Some(roster) = &stack.roster {
+        let (version, ends) = (roster.version, roster.expires_at);
+        let remedy = "lockdown roster edit, sign and publish make the next one";
+        if ends <= now.wall {
+            problems.push((Severity::Err, format!("roster {version} expired at {ends:.0}: no document opens"), remedy));
+        } else if ends.duration_since(now.wall) <= ROSTER_ENDS_SOON {
+            problems.push((
+                Severity::Warning,
+                format!("roster {version} expires at {ends:.0}, and opens nothing then"),
+                remedy,
+            ));
+        }
+    }
+    for feed in &stack.feeds {
+        if let Some(why) = &feed.problem {
+            let remedy = "see journalctl -u lockdownd-shipper, and the server; what was withheld comes by another feed or lockdownctl apply";
+            problems.push((Severity::Err, format!("the feed {} is not whole: {why}", feed.feed), remedy));
+        }
+    }
+    if let Some(why) = &stack.silent {
+        let remedy = "see why the feed does not answer (lockdownctl status, journalctl -u lockdownd-shipper)";
+        problems.push((Severity::Err, format!("no grant from a document opens: {why}"), remedy));
+    }
+    for waiting in &stack.waiting {
+        let short = waiting.document.get(..12).unwrap_or(&waiting.document);
+        let remedy = "it is judged again by itself; lockdown status says who has which roster";
+        problems.push((Severity::Warning, format!("document {short} waits: {}", waiting.why), remedy));
+    }
+    problems
+}
 
 impl Driver {
     pub(super) fn list_grants(&self, asked: &control::Grants, now: Now) -> GrantsAnswer {
@@ -283,6 +321,9 @@ impl Driver {
         if let Some(open) = self.core.ways.open().filter(|open| self.core.enforces() && *open > 0) {
             let remedy = "lockdownctl ways-in lists them, each with the line that closes it";
             say(Severity::Warning, format!("ways in are open to logins without a grant: {open}"), Some(remedy));
+        }
+        for (severity, what, remedy) in self.core.stack_view(now).iter().flat_map(|stack| stack_problems(stack, now)) {
+            say(severity, what, Some(remedy));
         }
         if let Some(name) = self.next_name() {
             let remedy = "systemctl restart lockdownd, when that may happen; or put the old name back and reload";

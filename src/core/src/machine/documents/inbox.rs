@@ -75,6 +75,12 @@ impl Offered {
         self.again |= !self.waiting.is_empty();
     }
 
+    /// Another state is known: what was judged by the one before is judged again.
+    pub(super) fn begin_anew(&mut self) {
+        (self.done, self.settling, self.waiting) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+        self.begin_round();
+    }
+
     pub(super) fn due(&self) -> Option<Duration> {
         self.due.filter(|_| !self.under_way)
     }
