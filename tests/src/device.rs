@@ -93,7 +93,8 @@ impl Device {
     }
 
     /// Where its agent listens.
-    pub(crate) fn socket(&self) -> &Path {
+    #[must_use]
+    pub fn socket(&self) -> &Path {
         &self.socket
     }
 

@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, time::Duration};
 
 use document::{
-    Checked, Document, Envelope, IsSession, Kind, MAX_ROSTER_ENVELOPE, Moment, Namespace, Sealed, Session, V1,
+    Checked, Document, Envelope, IsSession, Key, Kind, MAX_ROSTER_ENVELOPE, Moment, Namespace, Sealed, Session, V1,
 };
 use jiff::Timestamp;
 use record::Stack;
@@ -73,6 +73,14 @@ impl Client {
             let _ = self.ring.set(ring);
         }
         self.ring.get().ok_or_else(|| Failure::refused("no_key", "there is no key"))
+    }
+
+    /// All keys that are here.
+    pub(crate) fn keys(&self) -> Result<Vec<Key>, Failure> {
+        let ring = self.ring()?;
+        let files = ring.named.iter().chain(&ring.configured).map(|one| one.key.clone());
+        let all: std::collections::BTreeSet<Key> = files.chain(ring.agent.iter().cloned()).collect();
+        Ok(all.into_iter().collect())
     }
 
     /// The key to sign with.

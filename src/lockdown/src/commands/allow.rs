@@ -31,7 +31,30 @@ pub(crate) fn allow(args: cli::Allow, client: &Client) -> Result<Done, Failure> 
     let key = client.key(purpose, &known)?;
     let signature = client.sign(&planned.document, planned.document.namespace(), &key, &known)?;
     let signed = envelope(planned.document.clone(), vec![signature])?;
+    adds(&signed, None, &known, client)?;
     give(&signed, &planned, &args.delivery, &known, client)
+}
+
+/// Whether a signature adds an approval to those that were there before. What a security device was asked for, and did not do, is seen
+/// in its signature alone.
+pub(super) fn adds(
+    signed: &Envelope,
+    before: Option<&Envelope>,
+    known: &Known,
+    client: &Client,
+) -> Result<(), Failure> {
+    let now = client.moment();
+    let counted = |envelope| match known.verdict(envelope, now) {
+        document::Verdict::Refused(refusal @ document::Refusal::Approvals { counted, .. }) => (counted, Some(refusal)),
+        _ => (usize::MAX, None),
+    };
+    let (had, (has, refusal)) = (before.map_or(0, |before| counted(before).0), counted(signed));
+    match refusal {
+        Some(refusal) if has <= had => {
+            Err(Failure::refused("approvals", format!("this signature adds nothing: {refusal}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sends a grant, or writes it; says who else has to approve.

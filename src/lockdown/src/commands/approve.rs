@@ -137,9 +137,10 @@ pub(crate) fn approve(args: &cli::Approve, client: &Client) -> Result<Done, Fail
     client.voice.say(&said_before(&given, &known, client));
     let is_meant = args.yes || args.id.parse::<Id>().is_ok();
     let signature = client.sign_if_confirmed(&document, &key, &known, is_meant, "type the whole id, or --yes")?;
-    let mut signatures = if args.delivery.out.is_some() { given.signatures().to_vec() } else { Vec::new() };
-    signatures.push(signature);
-    allow::give(&envelope(document.clone(), signatures)?, &planned, &args.delivery, &known, client)
+    let signatures = given.signatures().iter().cloned().chain([signature]).collect();
+    let signed = envelope(document.clone(), signatures)?;
+    allow::adds(&signed, Some(&given), &known, client)?;
+    allow::give(&signed, &planned, &args.delivery, &known, client)
 }
 
 /// Who has asked for it and who has approved it, by signatures that were verified here.

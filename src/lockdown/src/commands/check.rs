@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use document::{Key, Roster};
 use jiff::Timestamp;
 use serde::Serialize;
 use terminal::{
@@ -63,6 +64,8 @@ fn with(client: &Client) -> Vec<Finding> {
         Ok(known) => {
             findings.push(good("server", "it answers".to_owned()));
             findings.push(roster(&known, client));
+            findings
+                .extend(known.any_roster().and_then(|roster| client.keys().ok().map(|keys| of_keys(&keys, roster))));
         }
         Err(failure) => findings.push(bad("server", &failure)),
     }
@@ -84,6 +87,25 @@ fn roster(known: &Known, client: &Client) -> Finding {
         }
         Err(failure) => bad("roster", &failure),
     }
+}
+
+/// Whose the keys are that are here, by the roster.
+fn of_keys(keys: &[Key], roster: &Roster) -> Finding {
+    let whose = |key: &Key| {
+        let approver = roster.approvers.iter().find(|one| one.keys.contains(key));
+        let member = roster.people.iter().find(|member| member.keys.contains(key));
+        match (approver, member) {
+            (Some(one), _) => format!("{} approves as {}", key.fingerprint(), one.person),
+            (None, Some(member)) => format!("{} logs in as {}", key.fingerprint(), member.name),
+            (None, None) => format!("{} is nobody's", key.fingerprint()),
+        }
+    };
+    let known = |key: &&Key| {
+        roster.approvers.iter().any(|one| one.keys.contains(*key))
+            || roster.people.iter().any(|one| one.keys.contains(*key))
+    };
+    let all: Vec<String> = keys.iter().map(whose).collect();
+    Finding { what: "keys", good: keys.iter().any(|key| known(&key)), said: all.join(", ") }
 }
 
 fn ssh_keygen() -> Finding {

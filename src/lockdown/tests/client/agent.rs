@@ -42,12 +42,7 @@ impl Drop for Agent {
 }
 
 fn run(laptop: &Laptop, arguments: &[&str]) -> Said {
-    let output = laptop.command(arguments).env("SSH_AUTH_SOCK", laptop.path("agent")).output().unwrap();
-    Said {
-        status: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    Said::of(laptop.command(arguments).env("SSH_AUTH_SOCK", laptop.path("agent")).output().unwrap())
 }
 
 #[test]

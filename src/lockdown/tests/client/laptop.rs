@@ -19,6 +19,14 @@ pub struct Said {
 }
 
 impl Said {
+    pub fn of(output: std::process::Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// The answer of one that was to end with this status.
     #[track_caller]
     pub fn with(self, status: i32) -> Self {
@@ -114,12 +122,7 @@ impl Laptop {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().unwrap();
-        Said {
-            status: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Said::of(self.command(arguments).output().unwrap())
     }
 
     /// Makes and signs a roster with these drafts' words.
@@ -134,11 +137,16 @@ impl Laptop {
 
     /// A host of web that has been there for days, with these documents.
     pub fn host(&self, name: &str) -> Host {
+        self.host_with(name, str::to_owned)
+    }
+
+    /// The same with another `[stack]`.
+    pub fn host_with(&self, name: &str, change: impl Fn(&str) -> String) -> Host {
         #[derive(serde::Deserialize)]
         struct File {
             stack: Settings,
         }
-        let file: File = toml::from_str(&self.stack()).unwrap();
+        let file: File = toml::from_str(&change(&self.stack())).unwrap();
         let began = Moment::of(Timestamp::now()).before(std::time::Duration::from_secs(3 * 24 * 3600));
         let place = Place { host: Some(name.parse().unwrap()), stack: "web".parse().unwrap(), people: [].into() };
         Host(Judge::begin(file.stack.check().unwrap(), place, began))

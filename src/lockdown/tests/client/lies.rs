@@ -51,6 +51,16 @@ fn an_allow_shows_each_host_and_ends_with_what_they_did() {
 }
 
 #[test]
+fn check_says_whose_keys_are_here() {
+    let (_liar, laptop) = Liar::start(1);
+    laptop
+        .write("config.toml", &format!("key = \"{}\"\n{}", laptop.path("alice").display(), laptop.read("config.toml")));
+    let said = laptop.run(&["check"]).with(0).says("version 1, 1 people, 2 approvers").says("approves as alice");
+    said.says("it answers");
+    laptop.run(&["check", "--key", "frank"]).with(0).says("logs in as frank");
+}
+
+#[test]
 fn a_lockdown_is_sent_before_anything_is_asked() {
     let (liar, laptop) = Liar::start(1);
     liar.reply("GET /v1/documents/", hosts(&[("i-1", "accepted")]));

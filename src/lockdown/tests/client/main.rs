@@ -3,6 +3,7 @@
 
 mod after;
 mod agent;
+mod devices;
 mod laptop;
 mod liar;
 mod lies;

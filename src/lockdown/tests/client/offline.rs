@@ -116,7 +116,7 @@ fn where_two_have_to_approve_the_second_signs_the_file_of_the_first() {
         laptop.run(&[&approve[..], more].concat())
     };
     approve("bob", &[]).with(2).says("frank may log in").says("--yes");
-    approve("alice", &["--yes"]).with(3).says("1 of 2 approvals").says("approved by: alice");
+    approve("alice", &["--yes"]).with(1).says("this signature adds nothing: 1 of 2 different people").says("alice");
     approve("frank", &["--yes"]).with(1).says("is no approver's key");
     approve("bob", &["--yes"]).with(0);
     host.accepts(&laptop.envelope("grant.json"));
