@@ -4,7 +4,7 @@
 use document::{AccountName, Id, Moment, Nonce, Origin};
 use jiff::Timestamp;
 use record::{Host, Person, Stack};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 /// Where a document is.
@@ -134,19 +134,19 @@ pub(crate) struct StackStatus {
 pub(crate) struct HostStatus {
     pub(crate) host: Host,
     /// What people call it, where it says so.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) mode: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) last_heard: Option<Timestamp>,
     #[serde(default)]
     pub(crate) silent: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) version: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) roster: Option<HostRoster>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) feed: Option<HostFeed>,
     #[serde(default)]
     pub(crate) grants: Vec<GrantStatus>,
@@ -160,14 +160,14 @@ pub(crate) struct HostStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HostRoster {
     pub(crate) version: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) id: Option<Id>,
 }
 
 /// When a host has heard its feed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HostFeed {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) heard_at: Option<Timestamp>,
     #[serde(default)]
     pub(crate) vouched: bool,
@@ -177,17 +177,17 @@ pub(crate) struct HostFeed {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GrantStatus {
     pub(crate) grant: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) person: Option<Person>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) account: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) expires_at: Option<Timestamp>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) document: Option<Id>,
     #[serde(default)]
     pub(crate) approvers: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) reason: Option<String>,
 }
 
@@ -195,14 +195,19 @@ pub(crate) struct GrantStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SessionStatus {
     pub(crate) session: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) person: Option<Person>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) account: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) source: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) opened_at: Option<Timestamp>,
+}
+
+/// What a host says of itself may be anything: what is not as it should be is left out, and takes nothing with it.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(from)?).ok())
 }
 
 /// `application/problem+json`

@@ -287,7 +287,8 @@ mod tests {
            "document":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","approvers":["alice"],"reason":"x\u001b[2J"}],
          "sessions":[{"session":"s-1","person":"frank","account":"ubuntu","source":"10.0.0.1","opened_at":"2026-11-30T11:00:00Z"}],
          "ways_in_open":[]},
-        {"host":"i-2","mode":"observe","last_heard":null,"silent":true,"grants":[{"grant":"g-0123456789abcdee","person":"frank",
+        {"host":"i-2","mode":"observe","last_heard":null,"silent":true,"roster":{"version":"three"},"feed":7,
+         "sessions":[{"session":"s-2","person":"no\u0007name","opened_at":"yesterday"}],"grants":[{"grant":"g-0123456789abcdee","person":"frank",
            "account":"ubuntu","document":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}],"new_member":1}]}]}"#;
 
     #[test]
@@ -299,6 +300,7 @@ mod tests {
             "silent, never",
             "30 s ago",
             "frank is in as ubuntu from 10.0.0.1, since 1 h ago",
+            "i-2  somebody is in as an account that is not known (s-2)",
         ] {
             assert!(page.contains(said), "{page}");
         }

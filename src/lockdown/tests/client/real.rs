@@ -22,7 +22,7 @@ use compliance_api::{
     store::Store,
     token::Role,
 };
-use document::{Accepted, Envelope, Judge, Moment, Place, Settings, Verdict};
+use document::{Accepted, Envelope, Judge, Moment, Place, Settings, Verdict, judge::Terms};
 use jiff::Timestamp;
 use record::{ArtifactType, Draft};
 use serde_json::{Value, json};
@@ -172,11 +172,13 @@ impl Hearing {
         let token = format!("{:x}", Sha256::digest(name));
         let hash = format!("{:x}", Sha256::digest(&token));
         ledger.time = Timestamp::now();
-        let mode = json!({ "mode": "enforce" });
+        ledger.state(&Draft::new(ArtifactType::DaemonStarted, "the daemon started").with("feed_token_sha256", hash));
         ledger.state(
-            &Draft::new(ArtifactType::DaemonStarted, "the daemon started")
-                .with("feed_token_sha256", hash)
-                .with("mode", mode["mode"].clone()),
+            &Draft::new(ArtifactType::SweepAttested, "a sweep")
+                .with("mode", "enforce")
+                .with("roster", json!({ "version": 1, "id": "none that is one" }))
+                .with("feed", json!({ "heard_at": Timestamp::now().to_string(), "vouched": true, "behind": 0 }))
+                .with("ways_open", json!([])),
         );
         let began = Moment::of(Timestamp::now()).before(Duration::from_secs(3 * 24 * 3600));
         let place = Place { host: Some(name.parse().unwrap()), stack: "web".parse().unwrap(), people: [].into() };
@@ -215,6 +217,9 @@ impl Hearing {
         let judged = self.judge.judge(envelope, Moment::of(Timestamp::now()));
         let draft = match &judged.verdict {
             Verdict::Accepted(accepted) => {
+                if let Accepted::Grant(terms) = accepted {
+                    self.grant(&judged.id.to_string(), terms);
+                }
                 let mut draft = Draft::new(ArtifactType::DocumentAccepted, "a document was accepted");
                 if let Accepted::Grant(terms) = accepted {
                     draft.person = Some(terms.person.clone());
@@ -230,6 +235,24 @@ impl Hearing {
         let draft = draft.with("document", judged.id.to_string()).with("kind", judged.kind.as_str());
         self.ledger.time = self.ledger.time.max(Timestamp::now());
         self.ledger.state(&draft.with("signers", serde_json::to_value(&judged.signers).unwrap()));
+    }
+
+    /// Says of a grant what the daemon does.
+    fn grant(&mut self, document: &str, terms: &Terms) {
+        let mut draft = Draft::new(ArtifactType::GrantCreated, "a grant was given");
+        draft.person = Some(terms.person.clone());
+        draft.account = Some(terms.account.as_str().parse().unwrap());
+        draft.grant = Some(format!("g-{}", &document[..16]).parse().unwrap());
+        let names: Vec<String> =
+            terms.approvers.iter().filter_map(|signer| signer.who.person().map(ToString::to_string)).collect();
+        self.ledger.time = self.ledger.time.max(Timestamp::now());
+        self.ledger.state(
+            &draft
+                .with("expires_at", terms.expires_at.to_string())
+                .with("document", document.to_owned())
+                .with("approvers", json!(names))
+                .with("why", terms.reason.to_string()),
+        );
     }
 
     /// Ships what is new of its ledger.

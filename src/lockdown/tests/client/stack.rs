@@ -26,6 +26,11 @@ fn stack(approvals: u8) -> (Real, Laptop) {
 fn one_command_opens_a_stack_and_one_closes_it_host_by_host() {
     let (real, laptop) = stack(1);
     laptop.run(ALLOW).with(0).says("i-1  granted").says("i-2  granted").says("2 of 2 hosts: granted");
+    let who = laptop.run(&["who", "frank", "--json"]).with(0).json();
+    assert_eq!((&who[0]["hosts"], &who[0]["approvers"]), (&json!(["i-1", "i-2"]), &json!(["alice"])), "{who}");
+    laptop.run(&["who", "--stack", "web"]).with(0).says("frank").says("2 hosts").says("alice");
+    laptop.run(&["who", "franc"]).with(1).says("did you mean frank?");
+    laptop.run(&["status"]).with(0).says("web: 2 hosts, 0 silent").says("enforce");
     let begin = Instant::now();
     laptop.run(&["lockdown", "--stack", "web", "--reason", "incident"]).with(0).says("2 of 2 hosts: locked down");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
