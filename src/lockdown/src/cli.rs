@@ -76,7 +76,7 @@ pub(crate) struct Delivery {
     /// How long to wait for the hosts, such as 30s or 5m; 0s: not at all
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub(crate) wait: Duration,
-    /// Write the signed document to FILE instead of sending it: for `lockdownctl apply FILE` on a host
+    /// Write the signed document to FILE, or with - to standard output, instead of sending it: for `lockdownctl apply` on a host
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }

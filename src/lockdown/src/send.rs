@@ -41,8 +41,11 @@ struct Told<'a> {
     summary: Option<Summary<'a>>,
 }
 
-/// Writes an envelope to a file, for `lockdownctl apply`.
+/// Writes an envelope to a file, or to standard output, for `lockdownctl apply`.
 pub(crate) fn write(envelope: &Envelope, path: &std::path::Path, client: &Client) -> Result<Done, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(Done::new(format!("{}\n", envelope.to_json())));
+    }
     files::write_named(path, format!("{}\n", envelope.to_json()).as_bytes())?;
     let id = envelope.document().id();
     let value = serde_json::json!({ "id": id, "type": envelope.document().kind().as_str(), "file": path });

@@ -1,6 +1,6 @@
 //! No server at all: what `--out` writes, hosts take.
 
-use document::{Refusal, Verdict};
+use document::{Envelope, Refusal, Verdict};
 
 use crate::laptop::Laptop;
 
@@ -187,6 +187,8 @@ fn a_lockdown_and_a_revoke_in_files_close_on_a_host() {
         "ceo",
     ];
     laptop.run(&hold).with(0).says("nobody in scope gets in by any grant until a lift");
+    let printed = laptop.run(&[&hold[..hold.len() - 4], &["--out", "-", "--key", "ceo"]].concat()).with(0);
+    assert!(Envelope::parse(printed.out.as_bytes()).is_ok(), "{printed:?}");
     host.accepts(&laptop.envelope("hold.json"));
     laptop.run(&[&allow[..], &["--reason", "again"]].concat()).with(0);
     assert!(matches!(host.take(&laptop.envelope("grant.json")).verdict, Verdict::Refused(Refusal::Held(_))));
