@@ -1,6 +1,6 @@
 //! What became of a document on each host, as it comes in. No I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use document::Kind;
 use jiff::Timestamp;
@@ -22,14 +22,16 @@ pub(crate) const MAX_HOSTS: usize = 20_000;
 const MAX_SAID: usize = 400;
 /// How wide the bar is, in characters.
 const BAR: usize = 24;
-/// How many hosts that have not done it are named, where there is no list of all.
-const NAMED: usize = 20;
+/// How many hosts are named on a terminal, or at the end, one by one.
+const NAMED: usize = 40;
 
 /// The hosts, as far as they have answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     kind: Kind,
     hosts: BTreeMap<Host, HostAnswer>,
+    /// Those of which a line has told.
+    told: BTreeSet<Host>,
 }
 
 /// What a program is told.
@@ -43,15 +45,19 @@ pub(crate) struct Summary<'a> {
 impl Progress {
     /// Nobody has answered yet.
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, hosts: BTreeMap::new() }
+        Self { kind, hosts: BTreeMap::new(), told: BTreeSet::new() }
     }
 
     /// Takes an answer of the server; the lines for what is final now and was not before.
     pub(crate) fn take(&mut self, answer: Hosts, paint: Paint) -> String {
         let mut text = String::new();
+        // On a terminal a bar says how far many hosts are; what is piped has a line for each.
+        let too_many = paint.columns().is_some() && answer.hosts.len() > NAMED;
+        // Only what it says now counts: with other hosts each time it would fill the memory.
+        self.hosts.clear();
         for one in answer.hosts.into_iter().take(MAX_HOSTS) {
-            let before = self.hosts.get(&one.host).map(|host| host.state);
-            if is_final(one.state) && before != Some(one.state) {
+            let is_told = one.state == HostState::Refused || !too_many;
+            if is_final(one.state) && is_told && self.told.len() < MAX_HOSTS && self.told.insert(one.host.clone()) {
                 text.push_str(&self.line(&one, paint));
             }
             self.hosts.insert(one.host.clone(), one);
@@ -224,6 +230,29 @@ mod tests {
         let text = progress.take(answer(vec![odd]), Paint::NONE);
         assert!(!text.contains('\x1b') && !text.contains('\u{202e}') && text.len() < 8000, "{text}");
         assert_eq!(progress.exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn of_many_hosts_a_terminal_names_only_those_that_refuse_and_what_is_piped_names_all() {
+        let many = || {
+            let mut hosts: Vec<HostAnswer> = (0..100).map(|n| one(&format!("i-{n}"), HostState::Accepted)).collect();
+            hosts.push(one("i-no", HostState::Refused));
+            answer(hosts)
+        };
+        let terminal = Progress::new(Kind::Grant).take(many(), Paint::of_columns(80));
+        assert_eq!(terminal.lines().count(), 1, "{terminal}");
+        assert!(terminal.contains("i-no"));
+        assert_eq!(Progress::new(Kind::Grant).take(many(), Paint::NONE).lines().count(), 101);
+    }
+
+    #[test]
+    fn a_server_that_names_other_hosts_each_time_fills_no_memory() {
+        let mut progress = Progress::new(Kind::Grant);
+        for round in 0..3 {
+            let hosts = (0..MAX_HOSTS + 1).map(|n| one(&format!("i-{round}-{n}"), HostState::Accepted)).collect();
+            progress.take(answer(hosts), Paint::NONE);
+        }
+        assert_eq!((progress.hosts.len(), progress.told.len()), (MAX_HOSTS, MAX_HOSTS));
     }
 
     #[test]
