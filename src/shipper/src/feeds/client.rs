@@ -50,6 +50,8 @@ pub(super) enum Got {
     Same,
     /// The feed holds fewer documents than were heard of it.
     Shorter,
+    /// It does not know the token: it does as soon as the record of the daemon's start is there.
+    NotYet(String),
     /// Not now: when, if it says so, and why.
     Later(Option<Duration>, String),
     /// Somebody has to change something.
@@ -162,8 +164,7 @@ impl Client {
         let why = format!("{} answers {} {code} {detail}", self.url, status.as_u16()).trim_end().to_owned();
         match status.as_u16() {
             409 if code == "feed_shorter" => Got::Shorter,
-            // Its token is known as soon as the record of the daemon's start is there.
-            401 => Got::Later(retry_after, why),
+            401 => Got::NotYet(why),
             408 | 425 | 429 | 500.. => Got::Later(retry_after, why),
             _ => Got::Refused(why),
         }

@@ -36,6 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
 /// How long there may be no room before it is looked for again without news.
 const ROOM: Duration = Duration::from_secs(30);
+/// The longest wait before another try, unless the server asks for more: a lockdown may be behind it.
+const MAX_LATER: Duration = Duration::from_secs(20);
+/// How often in a row the server may not know the daemon's new token before that is said.
+const USUAL: u32 = 4;
 /// How often it is said how many documents were none.
 const SAY: Duration = Duration::from_secs(60);
 /// The daemon's token for feeds: so many hex digits.
@@ -102,6 +106,8 @@ pub(super) struct Listener {
     shorter: bool,
     /// Of a place for files: what its last answer was tagged with, and how many documents the feed had.
     tag: Option<(String, u64)>,
+    /// How often in a row the server did not know the token.
+    unknown: u32,
     /// The last question came to nothing, or there was none.
     failed: bool,
     heard: Option<Timestamp>,
@@ -129,6 +135,7 @@ impl Listener {
             taken: None,
             shorter: false,
             tag: None,
+            unknown: 0,
             failed: true,
             heard: None,
             position: None,
@@ -270,6 +277,11 @@ impl Listener {
                     "it holds fewer documents than were heard of it; it is heard from the beginning".into(),
                 )
             }
+            Got::NotYet(_) if self.unknown < USUAL => {
+                self.unknown += 1;
+                Turn::Pause(self.backoff.next(None, backoff::chance()))
+            }
+            Got::NotYet(why) => self.later(None, why),
             Got::Later(asked, why) => self.later(asked, why),
             Got::Refused(why) => self.refuse(why),
         }
@@ -279,7 +291,7 @@ impl Listener {
         let answer = &taken.answer;
         (self.heard, self.failed) = (Some(Timestamp::now()), false);
         self.backoff.reset();
-        (self.shorter, self.given) = (false, None);
+        (self.shorter, self.given, self.unknown) = (false, None, 0);
         self.tag = tag.filter(|_| self.feed.is_static()).map(|tag| (tag, answer.next));
         if let Some((count, why)) = &answer.dropped {
             self.dropped += count;
@@ -324,11 +336,12 @@ impl Listener {
 
     /// It goes on by itself, a little later.
     fn later(&mut self, asked: Option<Duration>, why: String) -> Turn {
-        let wait = self.backoff.next(asked, backoff::chance());
+        let most = asked.map_or(MAX_LATER, |asked| asked.max(MAX_LATER));
+        let wait = self.backoff.next(asked, backoff::chance()).min(most);
         Turn::Later { state: FeedState::Waiting, wait, why, news: false }
     }
 
-    /// Somebody has to change something. Not waited for as long as a sink does: a lockdown may be behind it.
+    /// Somebody has to change something.
     fn refuse(&mut self, why: String) -> Turn {
         let wait = self.backoff.next(Some(backoff::SLOW_MIN), backoff::chance());
         Turn::Later { state: FeedState::Refused, wait, why, news: false }
