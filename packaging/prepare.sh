@@ -75,7 +75,7 @@ need_packages() {
         case "$purpose" in
         build) wanted+=(dpkg-dev gcc libc6-dev) ;;
         instance)
-            wanted+=(debian-archive-keyring dropbear-bin e2fsprogs gpg gpg-agent jq kmod mmdebstrap mount openssh-client systemd-container util-linux)
+            wanted+=(debian-archive-keyring dropbear-bin e2fsprogs gpg gpg-agent iproute2 jq kmod mmdebstrap mount openssh-client systemd-container util-linux)
             ;;
         check) wanted+=(lintian shellcheck) ;;
         chef) wanted+=(ansible-core cloud-init rubocop ruby ruby-chef-utils ruby-erubis) ;;

@@ -25,10 +25,11 @@ const TIME_IS_UP: i32 = 124;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 
 /// The programs of the host that the harness calls, each with the Debian package it comes from.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 7] = [
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("nsenter", "util-linux"),
+    ("ip", "iproute2"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("timeout", "coreutils"),

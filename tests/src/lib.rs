@@ -20,11 +20,12 @@
 //!
 //! Everything that is kept between runs lies in one directory outside the work tree ([`cache_dir`]). Nothing here fakes
 //! sshd, PAM, logind or journald, and nothing may reach past the instance: it has a network of its own with nothing but
-//! `lo` in it.
+//! `lo` in it, or with the other instances of its [`Stack`] and their server.
 
 mod beside;
 pub mod chef;
 mod client;
+mod company;
 mod control_groups;
 mod device;
 mod host;
@@ -32,15 +33,19 @@ mod house;
 mod instance;
 mod layers;
 mod mount;
+mod net;
 mod server;
+mod stack;
 
 pub use client::{Client, Key, Ssh};
+pub use company::Company;
 pub use device::Device;
 pub use host::{Output, cache_dir, eventually, past_the_next_minute, step};
 pub use house::House;
 pub use instance::{Hierarchy, Instance, remove_leftovers};
 pub use layers::{Release, built_compliance_api, built_package};
 pub use server::Server;
+pub use stack::Stack;
 
 /// The daemon's process id, for a shell: systemd knows the process that supervises it.
 pub const DAEMON: &str = "$(pgrep -P \"$(systemctl show -P MainPID lockdownd)\")";

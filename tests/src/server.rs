@@ -17,24 +17,28 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// What a request may take.
 const REQUEST_LIMIT: &str = "30";
 
-/// The program under test: `$COMPLIANCE_API`, else the newest of `target/release` and `target/debug`.
+/// The server under test: `$COMPLIANCE_API`, else the newest that was built.
+fn program() -> PathBuf {
+    built("compliance-api", "COMPLIANCE_API")
+}
+
+/// A program under test: what this variable says, else the newest of `target/release` and `target/debug`.
 ///
 /// # Panics
 /// When there is none.
-#[must_use]
-fn program() -> PathBuf {
-    if let Some(path) = std::env::var_os("COMPLIANCE_API") {
+pub(crate) fn built(name: &str, variable: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return PathBuf::from(path);
     }
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let built = ["release", "debug"].map(|profile| target.join(profile).join("compliance-api"));
+    let built = ["release", "debug"].map(|profile| target.join(profile).join(name));
     let age = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
     built
         .into_iter()
         .filter(|path| path.is_file())
         .max_by_key(age)
-        .unwrap_or_else(|| panic!("no compliance-api in {}: run `packaging/build` first", target.display()))
+        .unwrap_or_else(|| panic!("no {name} in {}: run `packaging/build` first", target.display()))
 }
 
 /// A server, and tokens for it. Dropping it ends it.
