@@ -3,6 +3,9 @@
 //! Every command shown is run, and what it prints is what it printed. Each outcome is checked: if one is not as promised,
 //! this says so and ends with status 1. With `--clean` it only removes what an interrupted run left behind.
 
+#[path = "try/stack.rs"]
+mod stack;
+
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -81,8 +84,9 @@ fn main() {
     expired(&house);
     recorded(&house);
     shipped(&house);
+    stack::walk();
     offer_a_shell(&house);
-    say("The instance is gone; nothing outside it was touched.");
+    say("The instances are gone; nothing outside them was touched.");
 }
 
 fn the_start(house: &House) {
@@ -109,7 +113,7 @@ fn refused(house: &House) {
     note("A password that sshd accepts does not help either: the login gate asks for a grant.");
     inside(house, "echo ubuntu:correct-horse | chpasswd");
     let output = house.ssh("ubuntu").password("correct-horse").run("id -un");
-    show_login("frank", "ubuntu", "id -un", &output);
+    show_login("frank", "ubuntu", "web1", "id -un", &output);
     demand(
         "the right password is refused",
         !output.ok() && output.stderr.contains("lockdownd: login to ubuntu refused"),
@@ -245,13 +249,13 @@ fn offer_a_shell(house: &House) {
 fn ssh(house: &House, who: &str, key: &Key, account: &str, welcome: bool) {
     let command = "id -un; date -u +%T";
     let output = house.ssh(account).key(key).run(command);
-    show_login(who, account, command, &output);
+    show_login(who, account, "web1", command, &output);
     demand(if welcome { "this login succeeds" } else { "this login is refused" }, output.ok() == welcome);
 }
 
 /// Shows a login as its terminal would.
-fn show_login(who: &str, account: &str, command: &str, output: &Output) {
-    println!("  {who}@laptop:~$ ssh {account}@web1 '{command}'");
+fn show_login(who: &str, account: &str, host: &str, command: &str, output: &Output) {
+    println!("  {who}@laptop:~$ ssh {account}@{host} '{command}'");
     print!("{}{}", indented(&output.stdout), indented(&quiet(&output.stderr)));
     println!("    (status {})", output.status);
 }
