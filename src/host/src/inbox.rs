@@ -89,8 +89,13 @@ struct Inbox {
     left: usize,
 }
 
-/// In which order documents are judged: a roster before what it names, the lower version first, what closes before what opens.
+/// In which order documents are judged. What closes comes first, since its signer may have left with a roster that came after
+/// it; then one roster, the lowest version first; and what opens once no roster is left. What a new roster makes known of
+/// closings that waited is judged before anything opens, too: whoever judges asks for them again.
 type Rank = (u8, u64);
+const CLOSES: u8 = 0;
+const ROSTER: u8 = 1;
+const OPENS: u8 = 2;
 
 impl Inbox {
     fn take(&mut self, directory: &OwnedFd, id: Id, signers: &[&Key]) {
@@ -109,24 +114,29 @@ impl Inbox {
             }
             Err(why) => return self.read.bad.push((id, why)),
         };
-        let rank = rank(&envelope);
-        let at = self.chosen.partition_point(|(other, _)| *other <= rank);
-        self.chosen.insert(at, (rank, envelope));
-        // Of rosters, which are large, one at a time.
-        let is_roster = |(rank, _): &(Rank, Envelope)| rank.0 == 0;
-        while self.chosen.len() > MAX_A_PASS || self.chosen.iter().filter(|one| is_roster(one)).count() > 1 {
-            let last_roster = self.chosen.iter().rposition(is_roster).filter(|at| *at > 0);
-            self.chosen.remove(last_roster.unwrap_or(self.chosen.len() - 1));
-            self.read.more = true;
-        }
+        self.choose((rank(&envelope), envelope));
+    }
+
+    fn choose(&mut self, one: (Rank, Envelope)) {
+        let at = self.chosen.partition_point(|(other, _)| *other <= one.0);
+        self.chosen.insert(at, one);
+        self.keep_few();
+    }
+
+    /// Leaves to a later pass what is too much for this one, and what comes behind a roster.
+    fn keep_few(&mut self) {
+        let first_roster = self.chosen.iter().position(|((class, _), _)| *class == ROSTER);
+        let most = first_roster.map_or(MAX_A_PASS, |at| MAX_A_PASS.min(at + 1));
+        self.read.more |= self.chosen.len() > most;
+        self.chosen.truncate(most);
     }
 }
 
 fn rank(envelope: &Envelope) -> Rank {
     match envelope.document().body() {
-        Body::Roster(roster) => (0, roster.version.number()),
-        Body::Revoke(_) | Body::Lockdown(_) | Body::Lift(_) => (1, 0),
-        Body::Grant(_) | Body::Session(_) | Body::Feed(_) => (2, 0),
+        Body::Revoke(_) | Body::Lockdown(_) | Body::Lift(_) => (CLOSES, 0),
+        Body::Roster(roster) => (ROSTER, roster.version.number()),
+        Body::Grant(_) | Body::Session(_) | Body::Feed(_) => (OPENS, 0),
     }
 }
 
@@ -224,6 +234,19 @@ mod tests {
         let settled = first.offered.iter().map(|envelope| envelope.document().id()).collect();
         let rest = read_at(inbox.path(), ".", &settled, &[]);
         assert_eq!((rest.present.len(), rest.offered.len(), rest.more), (all.len(), 3, false));
+    }
+
+    #[test]
+    fn what_closes_is_judged_before_a_roster_that_its_signer_may_have_left_with_and_nothing_opens_before_both() {
+        let rank_of = |class: u8, number: u64| ((class, number), revoke(&format!("{class} {number}")));
+        let mut inbox = Inbox { read: InboxRead::default(), chosen: Vec::new(), left: MAX_PASS };
+        let all = [(OPENS, 0), (ROSTER, 3), (CLOSES, 0), (ROSTER, 2), (OPENS, 0), (CLOSES, 0)];
+        for (class, number) in all {
+            inbox.choose(rank_of(class, number));
+        }
+        let ranks: Vec<Rank> = inbox.chosen.iter().map(|(rank, _)| *rank).collect();
+        assert_eq!(ranks, [(CLOSES, 0), (CLOSES, 0), (ROSTER, 2)]);
+        assert!(inbox.read.more);
     }
 
     #[test]

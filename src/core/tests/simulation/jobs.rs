@@ -192,6 +192,11 @@ impl World {
         LookedBehind { ends: look.ends, cases, used: look.forget.then(|| look.audits.clone()), asked: look.audits }
     }
 
+    /// Whether so many that read the inbox never came back that no other begins.
+    pub(crate) fn inbox_is_stuck(&self) -> bool {
+        !self.core.jobs.may_begin(Kind::Inbox)
+    }
+
     /// What holds of jobs after each step.
     pub(crate) fn jobs_hold(&self) {
         for (token, (since, limit)) in &self.jobs.asked {

@@ -20,7 +20,7 @@ pub(super) struct Book {
     feeders: BTreeMap<Fingerprint, usize>,
     /// Everybody by their name in lower case.
     names: BTreeMap<String, Named>,
-    /// Whose each key is, by anybody's word: their names in lower case.
+    /// Whose each key is, in lower case: the configuration's people, and the roster's for keys that those do not have.
     owners: BTreeMap<Fingerprint, BTreeSet<String>>,
     lost: Vec<LostKey>,
 }
@@ -90,7 +90,7 @@ impl Book {
         book
     }
 
-    fn own(&mut self, person: &Person, keys: &BTreeSet<Key>) {
+    fn own<'k>(&mut self, person: &Person, keys: impl IntoIterator<Item = &'k Key>) {
         for key in keys {
             self.owners.entry(key.fingerprint().clone()).or_default().insert(lower(person));
         }
@@ -115,18 +115,18 @@ impl Book {
         };
         for (n, member) in roster.people.iter().enumerate() {
             self.names.entry(lower(&member.name)).or_default().member = Some(n);
-            self.own(&member.name, &member.keys);
             for key in &member.keys {
                 let own = local.get(key.fingerprint()).is_some_and(|owner| same_person(owner, &member.name));
                 if own || !lose(key, member.name.as_str()) {
+                    self.own(&member.name, [key]);
                     self.logins.insert(key.fingerprint().clone(), n);
                 }
             }
         }
         for (n, approver) in roster.approvers.iter().enumerate() {
             self.names.entry(lower(&approver.person)).or_default().approver = Some(n);
-            self.own(&approver.person, &approver.keys);
             for key in approver.keys.iter().filter(|key| !lose(key, approver.person.as_str())) {
+                self.own(&approver.person, [key]);
                 self.approvers.insert(key.fingerprint().clone(), n);
             }
         }
@@ -154,6 +154,11 @@ impl Book {
         self.roster.as_ref()?.people.get(at)
     }
 
+    /// Whether the configuration has a person of this name.
+    pub(super) fn is_local(&self, person: &Person) -> bool {
+        self.names.get(&lower(person)).is_some_and(|named| named.local.is_some())
+    }
+
     fn local<'a>(&self, place: &'a Place, person: &Person) -> Option<&'a LocalPerson> {
         place.people.get(self.names.get(&lower(person))?.local.as_ref()?)
     }
@@ -168,13 +173,19 @@ impl Book {
         Some(Entry { keys, accounts: Accounts::Roster(member) })
     }
 
-    /// The fingerprints of every key that a person has by the roster or the configuration.
+    /// The fingerprints of every key that a person has by the roster or the configuration; not those that the roster's entry has
+    /// lost.
     pub(super) fn all_keys(&self, place: &Place, person: &Person) -> BTreeSet<Fingerprint> {
         let local = self.local(place, person).into_iter().flat_map(|local| &local.keys);
         let own = self.member(person).into_iter().flat_map(|member| &member.keys);
         let approver = self.names.get(&lower(person)).and_then(|named| named.approver);
         let approver = approver.and_then(|at| self.roster.as_ref()?.approvers.get(at));
-        super::state::fingerprints(local.chain(own).chain(approver.into_iter().flat_map(|approver| &approver.keys)))
+        let approving = approver.into_iter().flat_map(|approver| &approver.keys);
+        let is_theirs = |key: &&Key| {
+            let name = lower(person);
+            self.owners.get(key.fingerprint()).is_some_and(|owners| owners.contains(&name))
+        };
+        super::state::fingerprints(local.chain(own).chain(approving).filter(is_theirs))
     }
 
     /// A grant, with everybody who has one of its keys.

@@ -67,6 +67,9 @@ impl Judge {
         if lockdown.fingerprint.is_some() {
             return refuse("it names a key besides");
         }
+        if self.book.is_local(person) {
+            return refuse("the host's configuration has that person");
+        }
         if self.book.member(person).is_some_and(|member| sources.contains(&&member.source)) {
             return Some(Ok(()));
         }

@@ -328,6 +328,30 @@ fn a_feeder_holds_only_one_person_of_its_own_source() {
 }
 
 #[test]
+fn a_feeder_touches_nobody_whom_the_hosts_own_configuration_has_neither_by_name_nor_by_key() {
+    let it = company();
+    let local = |key: &Signing| LocalPerson { keys: [key.key()].into(), accounts: set(&["ubuntu"]) };
+    let people = [(w("Hans"), local(&it.stranger)), (w("ida"), local(&it.bob))].into();
+    let place = Place { people, ..it.place() };
+    // Whoever has the source adds a namesake, and somebody with another's key.
+    let like =
+        |name: &str, key: &Signing| Member { name: w(name), keys: [key.key()].into(), ..it.roster().people[1].clone() };
+    let mut roster = it.roster();
+    roster.people = vec![like("grace", &it.grace_login), like("hans", &it.carol), like("zed", &it.stranger)];
+    roster.approvers.retain(|approver| !["bob", "carol"].contains(&approver.person.as_str()));
+    let mut judge = it.judge_with(it.settings(), place, roster);
+    let hold = |person: &str| Lockdown { hold: true, person: Some(w(person)), ..it.lockdown() };
+    assert!(matches!(refusal(judge.judge(&signed(hold("hans"), &[&it.iam]), noon())), Refusal::Feeder { .. }));
+    assert_accepted(&judge.judge(&signed(hold("zed"), &[&it.iam]), noon()));
+    let fingerprints = [it.stranger.fingerprint()].into();
+    let of_hans = Subject { person: &w("Hans"), fingerprints: &fingerprints };
+    assert_eq!(judge.holds_back(of_hans), None, "the key is Hans' by the configuration");
+    // An approver can.
+    assert_accepted(&judge.judge(&signed(hold("hans"), &[&it.alice]), noon()));
+    assert!(judge.holds_back(of_hans).is_some());
+}
+
+#[test]
 fn what_closes_waits_for_the_roster_that_names_its_signer() {
     let it = company();
     let mut judge = Judge::begin(it.settings().check().unwrap(), it.place(), began());

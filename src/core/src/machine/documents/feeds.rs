@@ -178,7 +178,11 @@ impl Core {
             return feed;
         }
         if statement.count < feed.vouched.map_or(0, |(count, _)| count) || statement.count < position {
-            feed.problem = Some(format!("it held more before: {} now", statement.count));
+            feed.problem = Some(format!(
+                "it held more before, and holds {} now; if its server was set back on purpose, take it out of stack.feeds, reload, \
+                 and put it in again",
+                statement.count
+            ));
             return feed;
         }
         let head = head.unwrap_or(statement.head);

@@ -34,7 +34,7 @@ const MAX_SEEN: usize = 1_024;
 pub struct InboxRead {
     /// Every document there, by its name.
     pub present: BTreeSet<Id>,
-    /// Those to be judged, in order: rosters first, then what closes, then what opens. At most [`MAX_A_PASS`].
+    /// Those to be judged, in order: what closes, then a roster, or where there is none, what opens. At most [`MAX_A_PASS`].
     pub offered: Vec<Envelope>,
     /// What is no document, and why.
     pub bad: Vec<(Id, String)>,
