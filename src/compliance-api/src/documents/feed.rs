@@ -20,7 +20,7 @@ use super::{
     Documents,
     answer::raw,
     applying,
-    judging::{MAX_HANDED_ON, Standing},
+    judging::{MAX_HANDED_ON, Standing, parse, rosters},
     statement,
 };
 use crate::{
@@ -226,13 +226,6 @@ fn following(tx: &mut dyn Tx, stack: &Stack, standing: &Standing, after: u64) ->
 
 /// What matters still to a host that knows nothing: rosters first, then what closes, then what opens.
 fn beginning(tx: &mut dyn Tx, standing: &Standing) -> Result<Vec<Placed>, Error> {
-    let rosters = standing.judge.rosters();
-    let rosters = rosters.signed.iter().chain(&rosters.automatic);
-    let mut all = Vec::new();
-    for envelope in rosters {
-        let id = envelope.document().id().to_string();
-        all.push(Placed { position: None, id, envelope: raw(envelope.to_json())? });
-    }
     let mattering = tx.feed_mattering(&standing.stack, MAX_HANDED_ON)?;
     let lockdowns: Vec<Id> =
         mattering.iter().filter(|document| document.kind == Kind::Lockdown).map(|document| document.id).collect();
@@ -242,6 +235,13 @@ fn beginning(tx: &mut dyn Tx, standing: &Standing) -> Result<Vec<Placed>, Error>
     };
     let (opening, closing): (Vec<&Document>, Vec<&Document>) =
         mattering.iter().filter(comes).partition(|document| document.kind == Kind::Grant);
+    let read = closing.iter().map(|document| Ok((document.id, parse(&document.envelope)?)));
+    let read = read.collect::<Result<Vec<_>, Error>>()?;
+    let mut all = Vec::new();
+    for envelope in rosters(tx, standing, &read)? {
+        let id = envelope.document().id().to_string();
+        all.push(Placed { position: None, id, envelope: raw(envelope.to_json())? });
+    }
     for document in closing.into_iter().chain(opening) {
         all.push(Placed { position: None, id: document.id.to_string(), envelope: raw(document.envelope.clone())? });
     }

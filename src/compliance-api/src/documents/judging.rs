@@ -9,8 +9,8 @@ use std::{
 };
 
 use document::{
-    Accepted, Checked, Envelope, Id, Judge, Judged, Moment, Place, Roster, StackPattern, State, Verdict, chain,
-    judge::Kept,
+    Accepted, Body, Checked, Envelope, Id, Judge, Judged, Kind, Moment, Place, Roster, StackPattern, State, Verdict,
+    chain, judge::Kept,
 };
 use record::{Hash, Stack};
 
@@ -167,15 +167,63 @@ pub(super) fn named_by(roster: &Roster) -> impl Iterator<Item = StackPattern> + 
     people.chain(approvers).chain(roster.rules.iter().map(|rule| &rule.stack)).filter(|stack| !stack.is_any()).cloned()
 }
 
-/// What a stack that is heard of later begins with: the rosters in force, the signed one before the automatic one, and what
-/// closes everywhere.
+/// How many rosters back it is looked for the one by which something that closes was taken.
+const MAX_ROSTERS_BACK: usize = 64;
+
+/// What a stack that is heard of later begins with: rosters, and what closes everywhere.
 fn handed_on(tx: &mut dyn Tx, base: &Standing) -> Result<Vec<Envelope>, Error> {
-    let rosters = base.judge.rosters();
-    let mut all: Vec<Envelope> = rosters.signed.iter().chain(&rosters.automatic).cloned().collect();
-    for document in tx.feed_mattering(&base.stack, MAX_HANDED_ON)? {
-        all.push(parse(&document.envelope)?);
+    let mattering = tx.feed_mattering(&base.stack, MAX_HANDED_ON)?;
+    let closing = mattering.iter().map(|document| Ok((document.id, parse(&document.envelope)?)));
+    let closing = closing.collect::<Result<Vec<_>, Error>>()?;
+    let mut left: Vec<Envelope> = closing.iter().map(|(_, envelope)| envelope.clone()).collect();
+    let mut all = Vec::new();
+    // Each roster takes what it knows the signers of, before the next one may not.
+    for roster in rosters(tx, base, &closing)? {
+        all.push(roster.clone());
+        let taken =
+            left.extract_if(.., |envelope| is_taken_by(base, std::slice::from_ref(&roster), envelope, super::now(tx)));
+        let taken: Vec<Envelope> = taken.collect();
+        all.extend(taken);
     }
+    all.append(&mut left);
     Ok(all)
+}
+
+/// The rosters that a beginning takes: those in force, the signed one before the automatic one; and before them those by which
+/// something that closes was taken whose signer has left since. Oldest first.
+pub(super) fn rosters(
+    tx: &mut dyn Tx,
+    standing: &Standing,
+    closing: &[(Id, Envelope)],
+) -> Result<Vec<Envelope>, Error> {
+    let now = super::now(tx);
+    let in_force = standing.judge.rosters();
+    let in_force: Vec<Envelope> = in_force.signed.iter().chain(&in_force.automatic).cloned().collect();
+    let mut earlier = BTreeMap::new();
+    for (id, envelope) in closing {
+        let closes = matches!(envelope.document().kind(), Kind::Revoke | Kind::Lockdown);
+        if !closes || is_taken_by(standing, &in_force, envelope, now) {
+            continue;
+        }
+        for document in tx.feed_rosters_before(&standing.stack, *id, MAX_ROSTERS_BACK)? {
+            let roster = parse(&document.envelope)?;
+            if is_taken_by(standing, std::slice::from_ref(&roster), envelope, now) {
+                let Body::Roster(body) = roster.document().body() else { break };
+                earlier.insert(body.version, roster);
+                break;
+            }
+        }
+    }
+    Ok(earlier.into_values().chain(in_force).collect())
+}
+
+/// Whether a host that has these rosters, and nothing else, takes a document.
+fn is_taken_by(standing: &Standing, rosters: &[Envelope], envelope: &Envelope, now: Moment) -> bool {
+    let mut judge = Judge::begin(standing.judge.settings().clone(), standing.judge.place().clone(), now);
+    for roster in rosters {
+        let _ = judge.judge(roster, now);
+    }
+    matches!(judge.judge(envelope, now).verdict, Verdict::Accepted(_))
 }
 
 fn place(stack: &StackPattern) -> Place {

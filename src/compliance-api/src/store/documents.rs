@@ -210,6 +210,22 @@ pub(super) fn mattering(writing: &Sqlite<'_>, stack: &str, most: usize) -> Resul
     Ok(all)
 }
 
+/// The rosters that joined a feed before this document did, the newest first.
+pub(super) fn rosters_before(
+    connection: &Connection,
+    stack: &str,
+    id: Id,
+    most: usize,
+) -> Result<Vec<Document>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM feed f JOIN documents d ON d.id = f.document
+         WHERE f.stack = ?1 AND d.type = 'roster'
+         AND f.position < (SELECT position FROM feed WHERE stack = ?1 AND document = ?2)
+         ORDER BY f.position DESC LIMIT ?3"
+    );
+    list(connection, &sql, params![stack, blob(id), most])
+}
+
 /// The first document of this kind that is about that one, and is in a feed.
 pub(super) fn about(connection: &Connection, kind: Kind, about: Id) -> Result<Option<Id>, Error> {
     connection

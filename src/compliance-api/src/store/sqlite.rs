@@ -331,6 +331,9 @@ impl Tx for Sqlite<'_> {
         documents::mattering(self, stack.as_str(), most)
     }
 
+    fn feed_rosters_before(&mut self, stack: &StackPattern, id: Id, most: usize) -> Result<Vec<Document>, Error> {
+        documents::rosters_before(self.connection, stack.as_str(), id, most)
+    }
     fn keep_feed_token(&mut self, ledger: &Ledger, token: Option<[u8; 32]>) -> Result<(), Error> {
         feeds::keep_token(self, ledger, token)
     }

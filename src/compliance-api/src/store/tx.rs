@@ -197,6 +197,8 @@ pub trait Tx {
     fn feed_after(&mut self, stack: &Stack, after: u64, most: (usize, usize)) -> Result<Vec<Placed>, Error>;
     /// The newest documents of a feed that have to be known still, rosters aside, in its order.
     fn feed_mattering(&mut self, stack: &StackPattern, most: usize) -> Result<Vec<Document>, Error>;
+    /// The rosters that joined a feed before this document did, the newest first, and so many at most.
+    fn feed_rosters_before(&mut self, stack: &StackPattern, id: Id, most: usize) -> Result<Vec<Document>, Error>;
     /// Keeps the hash of the token by which the host of this ledger hears its feed.
     fn keep_feed_token(&mut self, ledger: &Ledger, token: Option<[u8; 32]>) -> Result<(), Error>;
     /// The hosts whose newest approved ledger names a token for the feed: this one, or any; each with its hash.

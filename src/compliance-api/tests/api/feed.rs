@@ -56,6 +56,36 @@ fn a_beginning_has_what_matters_still_and_the_place_to_go_on_from() {
 }
 
 #[test]
+fn a_beginning_has_the_roster_too_by_which_somebody_closed_who_has_left_since() {
+    let (server, _, token) = acme_with_host();
+    let held = document(Lockdown { person: Some(w("frank")), ..lockdown("web", true) });
+    published(&server, &signed(&held, &["alice approves"]));
+    let without = |version: u64| {
+        let mut left = roster(version);
+        left.approvers.retain(|approver| approver.person.as_str() != "alice");
+        document(left)
+    };
+    let (second, third) = (without(2), without(3));
+    published(&server, &signed(&second, &["ceo"]));
+    published(&server, &signed(&third, &["ceo"]));
+    let first = signed(&document(roster(1)), &["ceo"]).document().id().to_string();
+    let part = heard(&server.client().with(&token), "stack=web");
+    assert_eq!(ids(&part)[1..], [third.id().to_string(), held.id().to_string()], "{part}");
+    assert_eq!(ids(&part).len(), 3);
+    let Some(one) = part["documents"].as_array().and_then(|all| all.first()) else { unreachable!("{part}") };
+    let envelope = Envelope::parse(one["envelope"].to_string().as_bytes()).unwrap();
+    assert!(
+        matches!(envelope.document().body(), document::Body::Roster(roster) if roster.version.number() == 1),
+        "{first}"
+    );
+    // A stack that is heard of later takes it in that order.
+    let everywhere = document(Lockdown { person: Some(w("grace")), ..lockdown("*", true) });
+    published(&server, &signed(&everywhere, &["ceo"]));
+    let (_, token) = hearing(&server, "i-9", "new");
+    assert!(ids(&heard(&server.client().with(&token), "stack=new")).contains(&everywhere.id().to_string()));
+}
+
+#[test]
 fn a_feed_is_for_the_hosts_of_its_stack_and_for_readers() {
     let (server, mut host, token) = acme_with_host();
     let client = server.client();

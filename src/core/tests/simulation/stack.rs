@@ -321,7 +321,10 @@ impl World {
         let waits = |id: &Id| waiting.iter().any(|waiting| waiting.document == id.to_string());
         let left: Vec<&Id> = self.stack.inbox.keys().filter(|id| !waits(id)).collect();
         let judged = self.core.documents.judge().is_some();
-        assert!(left.is_empty() || !judged || self.inbox_is_stuck(), "documents that nobody answered for: {left:?}; {waiting:?} wait");
+        assert!(
+            left.is_empty() || !judged || self.inbox_is_stuck(),
+            "documents that nobody answered for: {left:?}; {waiting:?} wait"
+        );
     }
 }
 
