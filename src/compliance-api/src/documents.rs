@@ -64,9 +64,9 @@ impl Documents {
         let by_address = || sessions::origin_of(listen).expect("an address is an origin");
         Self {
             origin: stack.origin.clone().unwrap_or_else(by_address),
-            progress: Progress::new(stop.clone()),
+            progress: Progress::new(stop),
             judges: Judges::new(stack.settings.clone()),
-            feeds: Feeds::new(polls, stop),
+            feeds: Feeds::new(polls),
             rosters: Arc::new(Semaphore::new(ROSTERS)),
             senders: Places::new(1),
         }

@@ -105,22 +105,17 @@ pub(super) async fn hear(
     State(app): State<Arc<App>>,
     held: Option<Extension<Held>>,
     caller: Caller,
-    asked: Asked<Query>,
+    Asked { query, stated }: Asked<Query>,
 ) -> Result<Response, Problem> {
     let documents = app.documents()?;
-    let Query { stack, after, wait } = asked.query;
+    drop(stated);
+    let Query { stack, after, wait } = query;
     let stack: Stack = stack.parse().map_err(|e: record::NameError| Problem::malformed(e.to_string()))?;
     if wait > MAX_WAIT.as_secs() {
         return Err(Problem::malformed(format!("wait has to be 0 to {} seconds", MAX_WAIT.as_secs())));
     }
-    caller.may(&app, &stack).await?;
-    if let Caller::Reader(reader) = &caller {
-        reader.states(&app, "feed", &[("stack", stack.as_str())]).await?;
-    }
-    let count = match documents.feeds.count(&stack).filter(|count| after.is_none_or(|after| after <= *count)) {
-        Some(count) => count,
-        None => begin(&app, documents, &stack).await?,
-    };
+    // Thousands wait here: what is done before and after that has its memory for that long.
+    let count = Box::pin(admitted(&app, documents, &caller, &stack, after)).await?;
     if after == Some(count) && wait > 0 {
         let _place = documents.feeds.place().ok_or_else(|| {
             Problem::busy("as many hosts wait here as may (limits.polls); ask again after the time in Retry-After")
@@ -130,10 +125,32 @@ pub(super) async fn hear(
             held.give_back();
         }
         documents.feeds.wait(&stack, count, Duration::from_secs(wait)).await;
-        caller.still_may(&app, documents, &stack).await?;
+        Box::pin(caller.still_may(&app, documents, &stack)).await?;
     }
-    let answer = documents.feeds.answer(&stack, after);
-    let body = answer.get_or_try_init(|| make(&app, documents, &stack, after)).await?;
+    Box::pin(answer(&app, documents, &stack, after)).await
+}
+
+/// Whether the caller may hear this feed, and how many documents it holds.
+async fn admitted(
+    app: &App,
+    documents: &Arc<Documents>,
+    caller: &Caller,
+    stack: &Stack,
+    after: Option<u64>,
+) -> Result<u64, Problem> {
+    caller.may(app, stack).await?;
+    if let Caller::Reader(reader) = caller {
+        reader.states(app, "feed", &[("stack", stack.as_str())]).await?;
+    }
+    match documents.feeds.count(stack).filter(|count| after.is_none_or(|after| after <= *count)) {
+        Some(count) => Ok(count),
+        None => begin(app, documents, stack).await,
+    }
+}
+
+async fn answer(app: &App, documents: &Arc<Documents>, stack: &Stack, after: Option<u64>) -> Result<Response, Problem> {
+    let answer = documents.feeds.answer(stack, after);
+    let body = answer.get_or_try_init(|| make(app, documents, stack, after)).await?;
     let mut response = body.clone().into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -254,7 +271,7 @@ pub(super) enum Caller {
     /// A host, by the hash of its token.
     Host([u8; 32]),
     /// Anybody who may read.
-    Reader(Reader),
+    Reader(Box<Reader>),
 }
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -263,7 +280,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         app.documents()?;
         match token(parts) {
             Some(token) => Ok(Self::Host(Sha256::digest(token).into())),
-            None => Reader::from_request_parts(parts, app).await.map(Self::Reader),
+            None => Box::pin(Reader::from_request_parts(parts, app)).await.map(Box::new).map(Self::Reader),
         }
     }
 }

@@ -40,7 +40,6 @@ pub(super) struct Feeds {
     answers: Mutex<HashMap<(Stack, Option<u64>), Answer>>,
     hosts: tokio::sync::Mutex<Option<(Instant, Arc<Hosts>)>>,
     places: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
 }
 
 /// An answer to the same question by many.
@@ -52,13 +51,12 @@ struct Answer {
 }
 
 impl Feeds {
-    pub(super) fn new(places: usize, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(places: usize) -> Self {
         Self {
             counts: Mutex::default(),
             answers: Mutex::default(),
             hosts: tokio::sync::Mutex::default(),
             places: Arc::new(Semaphore::new(places)),
-            stop,
         }
     }
 
@@ -90,16 +88,13 @@ impl Feeds {
     /// Waits until a feed holds another number of documents than this, for so long at most, or until the server stops.
     pub(super) async fn wait(&self, stack: &Stack, count: u64, most: Duration) {
         let Some(mut heard) = self.counts().get(stack).map(watch::Sender::subscribe) else { return };
-        let mut stop = self.stop.clone();
-        let waiting = async {
-            tokio::select! {
-                // An error means that nobody will say more.
-                _ = heard.wait_for(|known| *known != count) => {}
-                () = stopped(&mut stop) => {}
-            }
-        };
-        // Whether it was worth it, the answer says.
-        let _ = timeout(most, waiting).await;
+        // An error means that nobody will say more: the server stops. Whether it was worth it, the answer says.
+        let _ = timeout(most, heard.wait_for(|known| *known != count)).await;
+    }
+
+    /// Wakes everybody: the server stops.
+    fn stop(&self) {
+        self.counts().clear();
     }
 
     /// The answer to this question: given again, or empty, to be made by the first who gets it.
@@ -148,7 +143,7 @@ pub async fn listen(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => return documents.feeds.stop(),
         }
         match app.store.readers().run(|tx| Ok((tx.feed_counts()?, tx.last_outcome()?))).await {
             Ok((counts, last)) => {

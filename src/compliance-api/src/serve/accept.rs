@@ -162,7 +162,7 @@ async fn connection(
     let _place = match from {
         From::Sender(place) => place,
         From::Proxy => {
-            match timeout(bounds.header, proxy::read(&mut stream)).await {
+            match timeout(bounds.header, Box::pin(proxy::read(&mut stream))).await {
                 Ok(Ok(said)) => peer = said.unwrap_or(peer),
                 Ok(Err(error)) => return tracing::debug!(%peer, %error, "a proxy did not say whom it forwards"),
                 Err(_) => return tracing::debug!(%peer, "a proxy took too long to say whom it forwards"),
@@ -174,8 +174,23 @@ async fn connection(
         }
     };
     let stream = Stall::new(stream, bounds.stall);
-    let Some(tls) = tls else { return requests(stream, peer, router, bounds, stop, turn).await };
-    match timeout(bounds.header, tls.acceptor().accept(stream)).await {
+    // Thousands of connections wait for hours: what one needs for a moment, or not at all, has its memory for that long.
+    match tls {
+        None => requests(stream, peer, router, bounds, stop, turn).await,
+        Some(tls) => Box::pin(secure(stream, peer, &tls, router, bounds, stop, turn)).await,
+    }
+}
+
+async fn secure(
+    stream: Stall<TcpStream>,
+    peer: SocketAddr,
+    tls: &Certificates,
+    router: Router,
+    bounds: &Bounds,
+    stop: watch::Receiver<bool>,
+    turn: &Arc<Turn>,
+) {
+    match timeout(bounds.header, Box::pin(tls.acceptor().accept(stream))).await {
         Ok(Ok(stream)) => requests(stream, peer, router, bounds, stop, turn).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS did not come about"),
         Err(_) => tracing::debug!(%peer, "TLS took too long"),
@@ -197,13 +212,14 @@ async fn requests(
             request.map(|body| Asked::new(body, Arc::clone(&asked)))
         })
         .map_response(move |response| response.map(|body| Answered::new(body, Arc::clone(&answered))));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::pin!(connection);
+    let mut connection = Box::pin(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.header)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)),
+    );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut stop) => {
