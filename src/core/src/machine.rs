@@ -374,6 +374,7 @@ impl Core {
         self.answer_unasked(now);
         self.end_users_sshds_if_due(now);
         self.attest_if_due(now);
+        self.end_if_silent(now);
         self.look_into_inbox_if_due(now);
     }
 

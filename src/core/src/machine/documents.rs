@@ -419,6 +419,14 @@ impl Core {
         silent.into_iter().chain(self.documents.offered.due()).min()
     }
 
+    /// Nothing was heard for so long that grants from documents end.
+    pub(super) fn end_if_silent(&mut self, now: Now) {
+        if self.is_silent(now).is_some() {
+            self.end_by_documents(now);
+            self.commit(now);
+        }
+    }
+
     /// A refusal of what `lockdownctl` or the configuration would give, where a lockdown holds it.
     pub(super) fn held_back(&self, person: &Person, entry: &PersonEntry) -> Result<(), Refusal> {
         let keys = entry.keys.iter().map(crate::keys::person::PersonKey::fingerprint).collect();

@@ -209,7 +209,10 @@ mod tests {
     use crate::{
         config::Config,
         machine::{Around, Moment as CoreMoment, documents::DocumentsRead},
-        policy::test_grants::{later, now},
+        policy::{
+            grant::{FromDocument, Grant, Origin},
+            test_grants::{grant, later, now},
+        },
         sessions::Sessions,
     };
 
@@ -334,6 +337,34 @@ mod tests {
         assert_eq!(core.documents.feeds.positions().len(), 1);
         let view = core.stack_view(now()).expect("there is a stack");
         assert!(view.feeds.iter().all(|feed| !feed.vouched && feed.heard_at.is_some()));
+    }
+
+    #[test]
+    fn grants_from_documents_end_when_nothing_was_heard_for_too_long_and_no_others() {
+        for when_silent in ["end", "keep"] {
+            let mut core = core(when_silent, &format!("\"{}\"", public(&key(1))));
+            let empty = statement(0, Hash::ZERO, now(), &key(1));
+            assert_eq!(says(&mut core, None, &[], empty, now()), None);
+            let from = FromDocument {
+                document: Id::of("a"),
+                approvers: Vec::new(),
+                keys: Vec::new(),
+                login_with: [].into(),
+                after: [].into(),
+                issued_at: Moment::of(now().wall),
+            };
+            let (own, other) = (grant(1, "frank", "ubuntu"), grant(2, "grace", "ubuntu"));
+            let ids = [own.id.clone(), other.id.clone()];
+            core.grants.add(Grant { origin: Origin::Document(Box::new(from)), ..own }).expect("there is room");
+            core.grants.add(other).expect("there is room");
+            let open = |core: &Core| ids.each_ref().map(|id| core.grants.get(id).is_some_and(Grant::is_open));
+            core.meet_deadlines(later(299));
+            assert_eq!(open(&core), [true, true]);
+            core.meet_deadlines(later(301));
+            assert_eq!(open(&core), [when_silent == "keep", true]);
+            // And nothing is due for it any more.
+            assert!(core.documents_due().is_none_or(|due| due > later(301).boot));
+        }
     }
 
     #[test]
