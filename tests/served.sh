@@ -47,12 +47,13 @@ kept() {
     printf '%s\n' "$dir"
 }
 
-# serve BINARY: starts it with a state of its own, and sets $url. Its log is $work/log.
+# serve BINARY [CONFIG]: starts it with a state of its own and this beside it in its configuration, and sets $url. Its log is
+# $work/log.
 serve() {
     local port
     binary=$1
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    printf 'listen = "127.0.0.1:%s"\nstate = "%s/state"\n[limits]\nconnections_per_address = 64\n' "$port" "$work" > "$work/config.toml"
+    printf 'listen = "127.0.0.1:%s"\nstate = "%s/state"\n[limits]\nconnections_per_address = 64\n%s\n' "$port" "$work" "${2:-}" > "$work/config.toml"
     "$binary" serve --config "$work/config.toml" 2> "$work/log" &
     server=$!
     url=http://127.0.0.1:$port

@@ -55,7 +55,7 @@ pub(super) fn how(host: &HostState, now: Timestamp, limits: &Limits) -> How {
 
 /// Every stack.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Status)]
+#[schema(as = StacksStatus)]
 pub(super) struct Stacks {
     /// In order of their names.
     stacks: Vec<OneStack>,
