@@ -103,6 +103,25 @@ fn a_rosters_holds_stand_from_its_acceptance() {
 }
 
 #[test]
+fn a_hold_that_the_roster_names_is_taken_when_its_signer_or_whom_it_holds_has_left() {
+    let it = company();
+    let by_feeder = signed(Lockdown { hold: true, person: Some(w("grace")), ..it.lockdown() }, &[&it.iam]);
+    let by_alice = signed(it.hold_frank(), &[&it.alice]);
+    let left = |holds: &[Id]| {
+        let mut roster = Roster { holds: holds.iter().copied().collect(), ..it.roster() };
+        roster.people.retain(|member| member.name.as_str() != "grace");
+        roster.approvers.retain(|approver| approver.person.as_str() != "alice");
+        it.judge_with(it.settings(), it.place(), roster)
+    };
+    let mut judge = left(&[by_feeder.document().id(), by_alice.document().id()]);
+    assert_accepted(&judge.judge(&by_feeder, noon()));
+    assert_accepted(&judge.judge(&by_alice, noon()));
+    let mut judge = left(&[]);
+    assert!(matches!(wait(judge.judge(&by_feeder, noon())), Wait::NotOfSource { .. }));
+    assert_eq!(wait(judge.judge(&by_alice, noon())), Wait::SignerUnknown);
+}
+
+#[test]
 fn closing_is_never_refused_for_want_of_room_revokes() {
     let it = company();
     let mut judge = it.judge();
