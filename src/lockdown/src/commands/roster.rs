@@ -70,19 +70,27 @@ fn in_force(offline: bool, client: &Client) -> Result<Known, Failure> {
     }
 }
 
-/// A roster in a file: a draft, or what was signed.
+/// A roster in a file: a draft, what a program proposes, or what was signed.
 enum InFile {
     Draft(Box<Draft>),
+    Proposed(Box<Draft>),
     Signed(Box<Envelope>),
 }
 
-fn read(file: &Path) -> Result<InFile, Failure> {
+fn read(file: &Path, client: &Client) -> Result<InFile, Failure> {
     let text = files::text(file, MAX_DRAFT)?;
     if text.trim_start().starts_with('{') {
         let signed = envelope_in(file)?;
-        return match signed.document().kind() {
-            Kind::Roster => Ok(InFile::Signed(Box::new(signed))),
-            other => Err(Failure::refused("kind", format!("{} holds a {other}, and no roster", file.display()))),
+        return match signed.document().body() {
+            // Nobody has signed it yet: its version and holds are those of when somebody does.
+            Body::Roster(roster) if signed.signatures().is_empty() => {
+                is_ours(roster, client)?;
+                Ok(InFile::Proposed(Box::new(Draft::of(roster))))
+            }
+            Body::Roster(_) => Ok(InFile::Signed(Box::new(signed))),
+            other => {
+                Err(Failure::refused("kind", format!("{} holds a {}, and no roster", file.display(), other.kind())))
+            }
         };
     }
     let named = |failure: Failure| failure.detail(file.display().to_string());
@@ -91,9 +99,9 @@ fn read(file: &Path) -> Result<InFile, Failure> {
 
 /// The roster of a file, as it would be signed now.
 fn roster_in(file: &Path, known: &Known, client: &Client) -> Result<Roster, Failure> {
-    match read(file)? {
+    match read(file, client)? {
         InFile::Signed(signed) => roster_of(signed.document()),
-        InFile::Draft(draft) => {
+        InFile::Draft(draft) | InFile::Proposed(draft) => {
             let holds = known.any_roster().map(|roster| roster.holds.clone()).unwrap_or_default();
             draft.roster(client.trust(), next(known)?, holds, client.moment())
         }
@@ -196,9 +204,12 @@ fn sign(
     client: &Client,
 ) -> Result<Done, Failure> {
     let known = in_force(offline, client)?;
-    let (document, before) = match read(file)? {
+    let in_file = read(file, client)?;
+    // A draft is one's own; what comes signed, or from a program, is somebody else's.
+    let is_own = matches!(in_file, InFile::Draft(_));
+    let (document, before) = match in_file {
         InFile::Signed(signed) => (signed.document().clone(), signed.signatures().to_vec()),
-        InFile::Draft(draft) => {
+        InFile::Draft(draft) | InFile::Proposed(draft) => {
             let version = match version {
                 Some(number) => Version::try_from(number).map_err(|error| Failure::usage(error.to_string()))?,
                 None => next(&known)?,
@@ -208,22 +219,28 @@ fn sign(
         }
     };
     let new = roster_of(&document)?;
-    if new.organization != client.trust().organization {
-        return Err(Failure::refused("organization", format!("this is a roster of {}", new.organization))
-            .but(format!("stack.organization in the configuration is {}", client.trust().organization)));
-    }
+    is_ours(&new, client)?;
     client.voice.say(&format!(
         "{}{}",
         heading(&known, &new),
         changed(&show::difference(known.any_roster(), &new), client.voice.aside)
     ));
     let key = client.key(Purpose::Roster, &known)?;
-    // A draft is one's own; what comes signed is somebody else's.
-    let is_meant = yes || before.is_empty();
+    let is_meant = yes || is_own;
     let signature = client.sign_if_confirmed(&document, &key, &known, is_meant, "say --yes once you have seen it")?;
     let signed = envelope(document, before.into_iter().chain([signature]).collect())?;
     files::write_named(to, format!("{}\n", signed.to_json()).as_bytes())?;
     Ok(signed_to(&signed, to, &known, client))
+}
+
+/// Whether a roster is of the organization that this laptop is of.
+fn is_ours(roster: &Roster, client: &Client) -> Result<(), Failure> {
+    let own = &client.trust().organization;
+    if roster.organization == *own {
+        return Ok(());
+    }
+    Err(Failure::refused("organization", format!("this is a roster of {}", roster.organization))
+        .but(format!("stack.organization in the configuration is {own}")))
 }
 
 /// The lockdowns that hold now: a host that forgot them learns of them by the roster.
@@ -259,7 +276,7 @@ fn signed_to(signed: &Envelope, to: &Path, known: &Known, client: &Client) -> Do
 }
 
 fn publish(file: &Path, wait: Duration, client: &Client) -> Result<Done, Failure> {
-    let InFile::Signed(signed) = read(file)? else {
+    let InFile::Signed(signed) = read(file, client)? else {
         return Err(Failure::refused("draft", format!("{} is a draft, which nobody has signed", file.display()))
             .but(format!("lockdown roster sign {}", file.display())));
     };

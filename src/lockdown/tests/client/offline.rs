@@ -51,6 +51,31 @@ fn a_roster_that_needs_two_people_is_signed_by_one_after_the_other() {
 }
 
 #[test]
+fn a_roster_that_a_program_proposes_is_signed_once_somebody_has_seen_it() {
+    let laptop = laptop(1);
+    laptop.sign_roster(&laptop.draft(1).replace("[\"ubuntu\", \"deploy\"]", "[\"ubuntu\"]"), "5");
+    // As lockdown-iam writes it: a document of any version, and no signature.
+    let mut proposed: serde_json::Value = serde_json::from_str(&laptop.read("roster.json")).unwrap();
+    proposed["signatures"] = serde_json::json!([]);
+    laptop.write("roster.proposed", &proposed.to_string());
+    laptop
+        .run(&["roster", "diff", "roster.proposed"])
+        .with(0)
+        .says("this would be roster 1")
+        .says("+ person frank: on web ubuntu");
+    laptop.run(&["roster", "publish", "roster.proposed"]).with(1).says("nobody has signed");
+    let sign = ["roster", "sign", "roster.proposed", "--key", "ceo"];
+    laptop.run(&sign).with(2).says("--yes");
+    laptop.run(&[&sign[..], &["--yes"]].concat()).with(0).says("+ person frank: on web ubuntu");
+    let signed = laptop.envelope("roster.json");
+    laptop.host("i-1").accepts(&signed);
+    assert!(signed.document().line().contains("\"version\":1"));
+    let others = proposed.to_string().replace("acme", "other");
+    laptop.write("others.proposed", &others);
+    laptop.run(&["roster", "sign", "others.proposed", "--key", "ceo", "--yes"]).with(1).says("a roster of other");
+}
+
+#[test]
 fn an_allow_in_a_file_is_shown_whole_and_taken_by_a_host() {
     let laptop = laptop(1);
     let allow = [
