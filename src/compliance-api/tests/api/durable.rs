@@ -10,9 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use document::{Envelope, Id, chain};
+use record::Hash;
 use rusqlite::Connection;
 
-use crate::common::{Client, Host, Server, server::database};
+use crate::common::{
+    Client, Host, Server,
+    company::{document, lockdown, public, signed, w},
+    server::database,
+};
 
 /// The real program on this state directory, and where it listens.
 fn serve(state: &Path) -> (Child, SocketAddr) {
@@ -28,7 +34,12 @@ fn serve(state: &Path) -> (Child, SocketAddr) {
 
 fn command(state: &Path) -> Command {
     let config = state.join("config.toml");
-    let text = format!("listen = \"127.0.0.1:0\"\nstate = {:?}\n", state.to_str().unwrap());
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nstate = {:?}\n[stack]\norganization = \"acme\"\n[[stack.roster.key]]\nperson = \"ceo\"\n\
+         key = \"{}\"\n",
+        state.to_str().unwrap(),
+        public("ceo").as_str()
+    );
     std::fs::write(&config, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_compliance-api"));
     command.arg("--config").arg(config).env_remove("JOURNAL_STREAM");
@@ -110,6 +121,79 @@ fn a_server_killed_at_any_moment_has_all_that_it_acknowledged_once() {
     }
     let check: String = database.query_row("PRAGMA integrity_check", [], |r| r.get(0)).unwrap();
     assert_eq!(check, "ok");
+}
+
+/// The feed of a stack: its places without a gap, its head, and what its judge knows, all of one moment.
+fn feed(database: &Connection, stack: &str) -> Vec<Id> {
+    let mut rows = database.prepare("SELECT position, document FROM feed WHERE stack = ?1 ORDER BY position").unwrap();
+    let rows = rows.query_map([stack], |r| Ok((r.get::<_, u64>(0)?, r.get::<_, [u8; 32]>(1)?))).unwrap();
+    let rows: Vec<(u64, [u8; 32])> = rows.map(Result::unwrap).collect();
+    assert!(rows.iter().map(|(position, _)| *position).eq(1..=rows.len() as u64), "no gap");
+    let ids: Vec<Id> = rows.iter().map(|(_, id)| Hash::from(*id).to_string().parse().unwrap()).collect();
+    let head = ids.iter().fold(Hash::ZERO, |head, id| chain(head, *id));
+    let read = |r: &rusqlite::Row<'_>| Ok((r.get::<_, u64>(0)?, r.get::<_, [u8; 32]>(1)?, r.get::<_, String>(2)?));
+    let kept = database.query_row("SELECT count, head, state FROM feeds WHERE stack = ?1", [stack], read);
+    let Ok((count, kept_head, state)) = kept else {
+        assert!(ids.is_empty());
+        return ids;
+    };
+    assert_eq!((count, Hash::from(kept_head)), (ids.len() as u64, head));
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let mut known: Vec<String> = state["lockdowns"].as_object().unwrap().keys().cloned().collect();
+    let mut wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    known.sort();
+    wanted.sort();
+    assert_eq!(known, wanted);
+    ids
+}
+
+#[test]
+fn a_server_killed_at_any_moment_has_each_document_that_it_acknowledged_in_the_feed_and_in_its_judge_once() {
+    let state = tempfile::tempdir().unwrap();
+    let made = |poster: usize, n: usize| {
+        let closes = document::Lockdown { reason: w(&format!("{poster} {n}")), ..lockdown("web", false) };
+        signed(&document(closes), &["ceo"])
+    };
+    let all: Vec<Vec<Envelope>> = (0..3).map(|poster| (0..40).map(|n| made(poster, n)).collect()).collect();
+    let post = |client: &Client, envelope: &Envelope| {
+        client.try_send("POST", "/v1/documents", "application/json", envelope.to_json().as_bytes())
+    };
+    let mut acknowledged = [0; 3];
+    for round in 0..5 {
+        let (mut child, address) = serve(state.path());
+        let client = Client { address, token: None };
+        thread::scope(|scope| {
+            for (mine, acknowledged) in all.iter().zip(&mut acknowledged) {
+                let client = &client;
+                scope.spawn(move || {
+                    // The one before once more: what is known already does no harm.
+                    for envelope in &mine[usize::saturating_sub(*acknowledged, 1)..] {
+                        match post(client, envelope) {
+                            Ok(answer) => assert_eq!(answer.status, 200, "{answer:?}"),
+                            Err(_) => return,
+                        }
+                        let at = mine.iter().position(|one| one == envelope).unwrap() + 1;
+                        *acknowledged = at.max(*acknowledged);
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(60 + 50 * round));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let ids = feed(&database(state.path()), "web");
+        for (mine, acknowledged) in all.iter().zip(acknowledged) {
+            let missing = mine[..acknowledged].iter().find(|envelope| !ids.contains(&envelope.document().id()));
+            assert!(missing.is_none(), "round {round}: {missing:?}");
+        }
+    }
+    let (mut child, address) = serve(state.path());
+    for envelope in all.iter().flatten() {
+        assert_eq!(post(&Client { address, token: None }, envelope).unwrap().status, 200);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(feed(&database(state.path()), "web").len(), 120);
 }
 
 #[test]
