@@ -87,7 +87,7 @@ use crate::{
     config::Config,
     emergencies::Emergencies,
     grants::Grants,
-    policy::{self, time::Now},
+    policy::{self, login::KeyOwners, time::Now},
     recent::RecentLogins,
     sessions::{Session, Sessions},
     traces::Traces,
@@ -98,7 +98,7 @@ use crate::{
 pub struct Core {
     /// The configuration in force; change it by [`Core::replace_config`].
     pub config: Config,
-    /// The fingerprints of everybody's keys, and whose they are.
+    /// The fingerprints of the keys of everybody in the configuration, and whose they are.
     pub people: BTreeMap<Fingerprint, Person>,
     /// What is known of the host.
     pub around: Around,
@@ -179,7 +179,7 @@ impl Core {
     pub fn new(config: Config, around: Around, boot_id: String, sessions: Sessions, moment: Moment) -> Self {
         let Moment { now, random } = moment;
         Self {
-            people: index_people(&config, &Documents::default()),
+            people: index_people(&config),
             documents: Documents::default(),
             schedule: Schedule::new(&config, now),
             config,
@@ -393,7 +393,7 @@ impl Core {
         self.meet_lockdown_knowing_logins(now);
         let sweeps_change = self.schedule.change(&config, now);
         self.config = config;
-        self.people = index_people(&self.config, &self.documents);
+        self.people = index_people(&self.config);
         // How long before an end people are warned may have changed.
         self.warned_to = Timestamp::MIN;
         sweeps_change
@@ -473,12 +473,22 @@ impl Core {
     }
 }
 
-/// The fingerprints of everybody's keys, and whose they are, by configuration and roster; each has refused a key that two
-/// claim.
-fn index_people(config: &Config, documents: &Documents) -> BTreeMap<Fingerprint, Person> {
+/// The fingerprints of the keys of everybody in the configuration, and whose they are; it has refused a key that two claim.
+fn index_people(config: &Config) -> BTreeMap<Fingerprint, Person> {
     let people = config.people.iter();
-    let own = people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone())));
-    let by_roster = documents.judge().into_iter().flat_map(document::Judge::logins);
-    // The configuration wins.
-    by_roster.map(|(key, person)| (key.clone(), person.clone())).chain(own).collect()
+    people.flat_map(|(name, entry)| entry.keys.iter().map(move |key| (key.fingerprint(), name.clone()))).collect()
+}
+
+impl Core {
+    /// Whose this key is, by configuration or roster.
+    #[must_use]
+    pub fn owner(&self, key: &Fingerprint) -> Option<&Person> {
+        self.people.get(key).or_else(|| self.documents.judge()?.person_of(key))
+    }
+}
+
+impl KeyOwners for Core {
+    fn owner(&self, key: &Fingerprint) -> Option<&Person> {
+        Self::owner(self, key)
+    }
 }

@@ -103,7 +103,7 @@ impl Judge {
     /// The roster in force.
     #[must_use]
     pub fn roster(&self) -> Option<&Roster> {
-        self.book.roster.as_ref()
+        self.book.roster.as_deref()
     }
 
     /// What the host knows of itself.
@@ -124,10 +124,10 @@ impl Judge {
         self.book.lost()
     }
 
-    /// Every key that somebody logs in with by the roster, and whose it is. Those that are others' by the configuration are not
-    /// among them.
-    pub fn logins(&self) -> impl Iterator<Item = (&Fingerprint, &Person)> {
-        self.book.logins()
+    /// Who logs in with this key by the roster. One that is another's by the configuration is nobody's here.
+    #[must_use]
+    pub fn person_of(&self, key: &Fingerprint) -> Option<&Person> {
+        self.book.person_of(key)
     }
 
     /// What is remembered may be of an earlier day, as after a disk was put back: no grant from before now is taken. What closes

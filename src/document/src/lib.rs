@@ -23,7 +23,7 @@ mod signers;
 mod statement;
 
 pub use closing::{Lift, Lockdown, Revoke};
-pub use document::{Body, Document, MAX_DOCUMENT, MAX_ROSTER};
+pub use document::{Body, Document, MAX_DOCUMENT, MAX_ROSTER, MAX_ROSTER_STRINGS};
 pub use envelope::{Envelope, MAX_ENVELOPE, MAX_ROSTER_ENVELOPE, MAX_SIGNATURE, MAX_SIGNATURES, Sealed};
 pub use grant::{Approvals, Grant, Hosts, MAX_ACCEPTANCE, MAX_AFTER, MAX_FROM, MAX_GRANT_KEYS, NotApprovals};
 pub use id::Id;

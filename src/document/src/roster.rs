@@ -19,6 +19,10 @@ use crate::{
 pub const MAX_PEOPLE: usize = 20_000;
 /// The most keys of one person.
 pub const MAX_PERSON_KEYS: usize = 32;
+/// The most stacks on which one person may be given accounts, or may approve.
+pub const MAX_PERSON_STACKS: usize = 256;
+/// The most accounts that one person may be given on one stack, or may approve.
+pub const MAX_STACK_ACCOUNTS: usize = 256;
 /// The most approvers.
 pub const MAX_APPROVERS: usize = 1_000;
 /// The most rules.
@@ -227,6 +231,19 @@ impl Roster {
                 return Err(Malformed::Shape(format!(
                     "{person} has {given} keys, and at most {MAX_PERSON_KEYS} are taken"
                 )));
+            }
+        }
+        let of_members = self.people.iter().flat_map(|member| {
+            let most = member.accounts.values().map(BTreeSet::len).max().unwrap_or_default();
+            [(&member.name, "stacks", member.accounts.len()), (&member.name, "accounts on one stack", most)]
+        });
+        let of_approvers = self.approvers.iter().flat_map(|one| {
+            [(&one.person, "stacks", one.stacks.len()), (&one.person, "accounts on one stack", one.accounts.len())]
+        });
+        for (person, what, given) in of_members.chain(of_approvers) {
+            let most = if what == "stacks" { MAX_PERSON_STACKS } else { MAX_STACK_ACCOUNTS };
+            if given > most {
+                return Err(Malformed::Shape(format!("{person} has {given} {what}, and at most {most} are taken")));
             }
         }
         match self.rules.iter().find(|rule| !(1..=MAX_RULE_SECONDS).contains(&rule.max_seconds)) {

@@ -289,7 +289,7 @@ mod tests {
         let roster = draft.roster(&trust, version(1), [].into(), now()).unwrap();
         assert_eq!(roster.approvers.len(), 1);
         let document = Document::new(roster.clone()).unwrap();
-        assert_eq!(document.body(), &document::Body::Roster(Box::new(roster)));
+        assert_eq!(document.body(), &document::Body::Roster(std::sync::Arc::new(roster)));
     }
 
     #[test]

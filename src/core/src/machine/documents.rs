@@ -286,7 +286,6 @@ impl Core {
     /// Another roster is in force, or none: whose each key is has changed, and grants may not stand any more.
     fn roster_changed(&mut self, now: Now) {
         self.documents.learn_holders();
-        self.people = super::index_people(&self.config, &self.documents);
         self.end_by_documents(now);
     }
 
@@ -404,6 +403,13 @@ impl Core {
             let most = control::format_duration(most);
             format!("no feed was heard for {most} (stack.max_silence), and a lockdown may be withheld")
         })
+    }
+
+    /// Whether the configuration or the roster has somebody of this name.
+    pub(super) fn knows(&self, person: &Person) -> bool {
+        let roster = self.documents.judge.as_ref().and_then(Judge::roster);
+        self.config.people.contains_key(person)
+            || roster.is_some_and(|roster| roster.people.iter().any(|member| member.name == *person))
     }
 
     fn silent_at(&self, most: Duration) -> Duration {

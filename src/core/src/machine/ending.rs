@@ -119,7 +119,7 @@ impl Core {
                 let grant = self.grants.get(id);
                 let ended_by = grant.and_then(|grant| grant.end.as_ref()).map(|end| end.cause);
                 let cause = if ended_by == Some(EndCause::Lockdown) { Cause::Lockdown } else { Cause::Grant };
-                (session::judge(&session.standing, grant, &self.people, now), cause)
+                (session::judge(&session.standing, grant, self, now), cause)
             }
         };
         match verdict {

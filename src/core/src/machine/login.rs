@@ -288,7 +288,7 @@ impl Core {
         let auth_info = asked.question.auth_info.as_deref().unwrap_or_default();
         let demand = self.required_of(account);
         let attempt = Attempt { account, uid: self.uid_of(account), auth_info, demand, address: source.address };
-        let admitted = login::judge_session(&attempt, &self.people, self.grants.open_ones(), now)?;
+        let admitted = login::judge_session(&attempt, self, self.grants.open_ones(), now)?;
         let Some(maker) = &asked.made_here else { return Ok(admitted) };
         let behind = maker.as_ref().map(|maker| self.all_behind(maker, &admitted.person));
         login::judge_client(admitted, behind.as_deref().map_err(|why| **why))

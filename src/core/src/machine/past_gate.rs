@@ -117,7 +117,7 @@ impl Core {
 
     /// Somebody who came in with this key, on no grant.
     fn unbacked(&self, fingerprint: &Fingerprint) -> Standing {
-        Standing::Unbacked { person: self.people.get(fingerprint).cloned(), fingerprint: Some(fingerprint.clone()) }
+        Standing::Unbacked { person: self.owner(fingerprint).cloned(), fingerprint: Some(fingerprint.clone()) }
     }
 
     /// Somebody got in, and the gate was never asked: put on record, and in enforce ended.
@@ -162,7 +162,7 @@ impl Core {
             .with("methods", vec![login.method.clone()])
             .with("pid", login.pid)
             .with("began_at", login.time.to_string());
-        draft.person = login.fingerprint.as_ref().and_then(|fingerprint| self.people.get(fingerprint).cloned());
+        draft.person = login.fingerprint.as_ref().and_then(|fingerprint| self.owner(fingerprint).cloned());
         draft.account = login.account.parse().ok();
         draft.fingerprint.clone_from(&login.fingerprint);
         draft.source.clone_from(&login.source);

@@ -50,9 +50,7 @@ impl Core {
             self.grants.open_ones().filter(|grant| grant.person == *person).map(|grant| grant.id.clone()).collect();
         match theirs.is_empty() {
             false => Ok(theirs),
-            true if self.people.values().any(|known| known == person) || self.config.people.contains_key(person) => {
-                Err(no_grant(format!("{person} has no open grant")))
-            }
+            true if self.knows(person) => Err(no_grant(format!("{person} has no open grant"))),
             true => Err(mistyped_id(person).unwrap_or_else(|| self.unknown_person(person))),
         }
     }

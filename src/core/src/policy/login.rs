@@ -194,6 +194,18 @@ pub struct Attempt<'a> {
     pub address: Option<IpAddr>,
 }
 
+/// Whose each key is.
+pub trait KeyOwners {
+    /// The person whose key this is.
+    fn owner(&self, key: &Fingerprint) -> Option<&Person>;
+}
+
+impl KeyOwners for BTreeMap<Fingerprint, Person> {
+    fn owner(&self, key: &Fingerprint) -> Option<&Person> {
+        self.get(key)
+    }
+}
+
 /// The session step: whether the key that sshd has verified stands on an active grant.
 ///
 /// Of several grants that hold, the one that ends last carries the session.
@@ -202,7 +214,7 @@ pub struct Attempt<'a> {
 /// Why not.
 pub fn judge_session<'a>(
     attempt: &Attempt<'_>,
-    people: &BTreeMap<Fingerprint, Person>,
+    people: &impl KeyOwners,
     grants: impl IntoIterator<Item = &'a Grant>,
     now: Now,
 ) -> Result<Admitted, Refused> {
@@ -210,7 +222,7 @@ pub fn judge_session<'a>(
     let said = auth_info::parse(attempt.auth_info);
     let plain = said.plain_keys().map_err(Refused::NotOnePlainKey)?;
     let keys: Vec<Fingerprint> = plain.iter().map(Key::fingerprint).collect();
-    let whose = |key: &Fingerprint| people.get(key).cloned().ok_or_else(|| Refused::UnknownKey(key.clone()));
+    let whose = |key: &Fingerprint| people.owner(key).cloned().ok_or_else(|| Refused::UnknownKey(key.clone()));
     let owners = keys.iter().map(whose).collect::<Result<Vec<_>, _>>()?;
     // sshd's log names the last one, so the record does.
     let (Some(fingerprint), Some(person)) = (keys.last().cloned(), owners.last().cloned()) else {

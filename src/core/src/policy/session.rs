@@ -1,11 +1,9 @@
 //! What a live session stands on, and whether it may go on.
 
-use std::collections::BTreeMap;
-
 use record::{Fingerprint, GrantId, Person};
 use serde::{Deserialize, Serialize};
 
-use super::{grant::Grant, time::Now};
+use super::{grant::Grant, login::KeyOwners, time::Now};
 
 /// What a session stands on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +55,7 @@ pub enum Verdict {
 
 /// Judges one session against its grant and the people there are. One that stands on no grant (an emergency, or let by
 /// in observe) is not this function's to end: only a lockdown ends the latter, and nothing the former.
-pub fn judge(standing: &Standing, grant: Option<&Grant>, people: &BTreeMap<Fingerprint, Person>, now: Now) -> Verdict {
+pub fn judge(standing: &Standing, grant: Option<&Grant>, people: &impl KeyOwners, now: Now) -> Verdict {
     let Standing::Granted { grant: id, person, fingerprint } = standing else { return Verdict::Keep };
     let Some(grant) = grant else { return Verdict::End(format!("its grant {id} is not known any more")) };
     if let Some(end) = &grant.end {
@@ -66,7 +64,7 @@ pub fn judge(standing: &Standing, grant: Option<&Grant>, people: &BTreeMap<Finge
     if !grant.is_active(now) {
         return Verdict::End("its grant's time is over".to_owned());
     }
-    if people.get(fingerprint) != Some(person) || !grant.opens_for(fingerprint) {
+    if people.owner(fingerprint) != Some(person) || !grant.opens_for(fingerprint) {
         return Verdict::End(format!("neither configuration nor roster says any more that this key is {person}'s"));
     }
     Verdict::Keep
@@ -86,6 +84,8 @@ pub fn judge_ungranted(standing: &Standing, began: Began) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::{
         keys::test_keys::{ED25519_FINGERPRINT, RSA_FINGERPRINT},

@@ -141,7 +141,7 @@ impl World {
     }
 
     fn nobodys_key(&self, session: &Session) -> bool {
-        session.fingerprint().is_none_or(|key| self.core.people.get(key) != session.person())
+        session.fingerprint().is_none_or(|key| self.core.owner(key) != session.person())
     }
 
     /// What holds after each step.

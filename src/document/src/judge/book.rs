@@ -1,6 +1,9 @@
 //! Who is who, by the roster in force and the host's own configuration: looked up by key and by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use record::{Fingerprint, Person, Stack};
 
@@ -13,7 +16,7 @@ use crate::{
 /// The roster in force, and whose each key is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Book {
-    pub(super) roster: Option<Roster>,
+    pub(super) roster: Option<Arc<Roster>>,
     /// Keys of people, by the roster, that the configuration does not name for others.
     logins: BTreeMap<Fingerprint, usize>,
     approvers: BTreeMap<Fingerprint, usize>,
@@ -77,7 +80,7 @@ impl Entry<'_> {
 
 impl Book {
     /// The book of this roster at this place.
-    pub(super) fn new(roster: Option<Roster>, place: &Place) -> Self {
+    pub(super) fn new(roster: Option<Arc<Roster>>, place: &Place) -> Self {
         let mut book = Self::default();
         for (person, local) in &place.people {
             book.names.entry(lower(person)).or_default().local = Some(person.clone());
@@ -143,9 +146,9 @@ impl Book {
         &self.lost
     }
 
-    pub(super) fn logins(&self) -> impl Iterator<Item = (&Fingerprint, &Person)> {
-        let people = self.roster.as_ref().map_or(&[][..], |roster| &roster.people);
-        self.logins.iter().filter_map(|(key, at)| Some((key, &people.get(*at)?.name)))
+    /// Who logs in with this key by the roster.
+    pub(super) fn person_of(&self, key: &Fingerprint) -> Option<&Person> {
+        Some(&self.roster.as_ref()?.people.get(*self.logins.get(key)?)?.name)
     }
 
     /// A person of the roster, whatever the configuration says.

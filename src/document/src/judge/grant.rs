@@ -128,7 +128,7 @@ impl Judge {
     }
 
     fn check_roster_of(&self, grant: &Grant, now: Moment) -> Checking<&Roster> {
-        let roster = self.book.roster.as_ref().ok_or(Wait::NoRoster)?;
+        let roster = self.book.roster.as_deref().ok_or(Wait::NoRoster)?;
         let held = roster.version;
         if grant.roster > held {
             return Err(Wait::RosterBehind { wanted: grant.roster, held }.into());

@@ -6,7 +6,7 @@ use super::{
     Book, Judge, Mark, State,
     roster::{by_threshold, differs_only_in},
 };
-use crate::{Body, Checked, Envelope, Moment, Place, Refusal, Roster, Source, Version};
+use crate::{Body, Checked, Envelope, Moment, Place, Refusal, Source, Version};
 
 /// The envelopes of the rosters that a judge goes by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,7 +96,12 @@ impl Judge {
 
     /// The same judge under another configuration, or with other people in it.
     #[must_use]
-    pub fn reload(self, settings: Checked, place: Place, now: Moment) -> (Self, Vec<Dropped>) {
+    pub fn reload(mut self, settings: Checked, place: Place, now: Moment) -> (Self, Vec<Dropped>) {
+        // What depends on neither is as it was: verifying a large roster takes its time.
+        if settings == self.settings && place == self.place && self.state.organization == self.settings.organization {
+            self.state.tidy(now);
+            return (self, Vec::new());
+        }
         Self::load(settings, place, self.state, Arc::unwrap_or_clone(self.rosters), now)
     }
 
@@ -106,8 +111,8 @@ impl Judge {
             return None;
         };
         let dropped = match self.verify_rosters(mark) {
-            Ok(Some(roster)) => {
-                self.book = Arc::new(Book::new(Some(roster), &self.place));
+            Ok(Some(book)) => {
+                self.book = Arc::new(book);
                 self.learn_keys();
                 return None;
             }
@@ -119,10 +124,10 @@ impl Judge {
         Some(dropped)
     }
 
-    /// The roster in force, if what was kept of it is whole and signed as it has to be.
-    fn verify_rosters(&self, mark: Mark) -> Result<Option<Roster>, Refusal> {
+    /// The book of the roster in force, if what was kept of it is whole and signed as it has to be.
+    fn verify_rosters(&self, mark: Mark) -> Result<Option<Book>, Refusal> {
         let roster = |envelope: &Envelope| match envelope.document().body() {
-            Body::Roster(roster) => Some((**roster).clone()),
+            Body::Roster(roster) => Some(Arc::clone(roster)),
             _ => None,
         };
         let Some(in_force) = self.rosters.in_force().filter(|envelope| envelope.document().id() == mark.id) else {
@@ -132,10 +137,10 @@ impl Judge {
         let (Some(signed), Some(in_force_roster)) = (roster(signed_envelope), roster(in_force)) else {
             return Ok(None);
         };
-        let by_all = Book::new(Some(signed.clone()), &self.place);
+        let by_all = Book::new(Some(Arc::clone(&signed)), &self.place);
         let own = &self.settings.organization;
         if signed.organization != *own {
-            return Err(Refusal::Organization { found: signed.organization, own: own.clone() });
+            return Err(Refusal::Organization { found: signed.organization.clone(), own: own.clone() });
         }
         let min = self.settings.roster.min_version;
         if in_force_roster.version.number() < min {
@@ -154,7 +159,8 @@ impl Judge {
             let bound = differs_only_in(&signed, &in_force_roster, &sources, &self.settings);
             let bound = if signed_by_one { bound } else { Err("no such key has signed it".to_owned()) };
             bound.map_err(Refusal::Automatic)?;
+            return Ok(Some(Book::new(Some(in_force_roster), &self.place)));
         }
-        Ok(Some(in_force_roster))
+        Ok(Some(by_all))
     }
 }

@@ -29,7 +29,7 @@ impl Judge {
         let Err(short) = by_threshold(&self.settings, signers) else { return Ok(false) };
         let mut problem = None;
         for signer in signers.iter().filter(|signer| signer.who == Who::Automatic) {
-            let held = self.book.roster.as_ref();
+            let held = self.book.roster.as_deref();
             let bound =
                 held.ok_or("this host has no roster yet, from which it could differ".to_owned()).and_then(|held| {
                     let source = self.book.feeds(&signer.fingerprint);
@@ -46,14 +46,14 @@ impl Judge {
     }
 
     /// Puts a roster into force.
-    pub(super) fn take_roster(&mut self, envelope: &Envelope, roster: &Roster, automatic: bool) -> RosterTaken {
+    pub(super) fn take_roster(&mut self, envelope: &Envelope, roster: &Arc<Roster>, automatic: bool) -> RosterTaken {
         Arc::make_mut(&mut self.rosters).take(envelope, automatic);
         self.state.roster = Some(Mark { version: roster.version, id: envelope.document().id() });
         let heard = self.state.too_many_holds.is_some_and(|since| automatic || roster.issued_at <= since);
         if !heard {
             self.state.too_many_holds = None;
         }
-        self.book = Arc::new(Book::new(Some(roster.clone()), &self.place));
+        self.book = Arc::new(Book::new(Some(Arc::clone(roster)), &self.place));
         self.learn_keys();
         RosterTaken { version: roster.version, automatic, lost: self.book.lost().to_vec() }
     }

@@ -282,3 +282,21 @@ fn a_roster_in_which_one_key_or_one_person_is_two_is_none() {
         assert!(refused.contains(why), "{why}: {refused}");
     }
 }
+
+#[test]
+fn a_roster_that_would_take_much_more_memory_than_bytes_is_not_even_read() {
+    let it = company();
+    let mut many = it.roster();
+    let stacks = (0..=roster::MAX_PERSON_STACKS).map(|n| (w(&format!("s{n}")), set(&["a"])));
+    many.people[0].accounts = stacks.collect();
+    assert!(Document::new(many).is_err_and(|why| why.to_string().contains("257 stacks")));
+    let mut many = it.roster();
+    let names: Vec<String> = (0..=roster::MAX_STACK_ACCOUNTS).map(|n| format!("a{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    many.people[0].accounts = [(w("web"), set(&names))].into();
+    assert!(Document::new(many).is_err_and(|why| why.to_string().contains("257 accounts")));
+    let strings = vec!["\"\""; MAX_ROSTER_STRINGS].join(",");
+    let line = document(it.roster()).line().replace("\"feeders\":[", &format!("\"feeders\":[{strings},"));
+    let refused = Document::parse(&line).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("strings"), "{refused}");
+}

@@ -80,7 +80,7 @@ impl Driver {
         let (why, ours) = match self.core.stored() {
             Some(stored) if stood.sound && in_store(stored, name) == Some(&stood.bytes) => return None,
             Some(stored) => ("it was not as the daemon had left it", in_store(stored, name)),
-            None if found.fingerprints.iter().all(|key| self.core.people.contains_key(key)) => return None,
+            None if found.fingerprints.iter().all(|key| self.core.owner(key).is_some()) => return None,
             None => ("it held a key that is nobody's by the configuration in force", None),
         };
         Some(self.by_store_writers(foreign_key(name, why, found, ours), name))

@@ -101,7 +101,7 @@ impl Driver {
     /// Whether a session still stands on a grant; one may outlive its grant (observe, `sessions.end_with_grant = false`).
     fn is_granted(&self, session: &Session, now: Now) -> bool {
         let grant = session.grant().and_then(|id| self.core.grants.get(id));
-        grant.is_some() && session::judge(&session.standing, grant, &self.core.people, now) == Verdict::Keep
+        grant.is_some() && session::judge(&session.standing, grant, &self.core, now) == Verdict::Keep
     }
 }
 

@@ -197,6 +197,10 @@ pub(crate) fn place_of(path: &Path) -> Option<Place> {
     if path.starts_with(store) {
         return Some(Place::Store);
     }
+    if path == Path::new(INBOX) {
+        // Replaced by another, which is watched from now on.
+        return Some(Place::Inbox);
+    }
     if path.starts_with(INBOX) {
         // What is written there is renamed into place.
         return path.extension().is_some_and(|extension| extension == "json").then_some(Place::Inbox);
@@ -269,7 +273,7 @@ mod tests {
             ("/var/lib/lockdownd/enforcing", Some(Place::State)),
             ("/var/lib/lockdownd/grants.json", None),
             ("/var/lib/lockdownd-shipper/hint.json", Some(Place::Shipper)),
-            ("/var/lib/lockdownd-shipper/inbox", None),
+            ("/var/lib/lockdownd-shipper/inbox", Some(Place::Inbox)),
             ("/var/lib/lockdownd-shipper/inbox/feed.json", Some(Place::Inbox)),
             ("/var/lib/lockdownd-shipper/inbox/.feed.tmp", None),
             ("/var/lib/lockdownd-shipper/api.cursor", None),

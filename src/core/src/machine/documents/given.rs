@@ -89,7 +89,7 @@ impl Core {
         let keys = terms.keys.iter().filter_map(|key| PersonKey::parse(key.as_str()).ok());
         let keys: Vec<PersonKey> = keys.filter(|key| required.takes(key)).collect();
         // By the name that this host knows them by, whatever its case.
-        let person = keys.first().and_then(|key| self.people.get(&key.fingerprint())).cloned();
+        let person = keys.first().and_then(|key| self.owner(&key.fingerprint())).cloned();
         let Some(person) = person else {
             let why = format!("none of the keys that it names opens {account}, which requires {required} here");
             return Err(("no_hardware", why));
