@@ -117,7 +117,7 @@ fn names<'a>(id: &str, users: impl Iterator<Item = &'a ListedUser>, found: &mut 
 }
 
 fn of_server(context: &Context, found: &mut Findings) -> Result<(), Failure> {
-    let known = context.known()?;
+    let known = context.known(false)?;
     let roster = known.roster()?;
     found.good(&format!("server: {}, roster {}", context.config.server, roster.version));
     let (key, source) = (&context.key.key, &context.config.source);

@@ -20,14 +20,16 @@ const FILES: [&str; 2] = ["roster-signed.json", "roster-automatic.json"];
 #[derive(Debug)]
 pub(crate) struct Known {
     judge: Judge,
-    state: PathBuf,
+    /// Where what was seen is kept; none where nothing is to be written.
+    state: Option<PathBuf>,
     now: Moment,
     refused: Option<String>,
 }
 
 impl Known {
     /// What was seen before. Judged is as on a host that has been there for longer than anything that it refuses.
-    pub(crate) fn begin(trust: Checked, stack: Stack, state: &Path, now: Moment) -> Self {
+    pub(crate) fn begin(trust: Checked, stack: Stack, state: &Path, keeps: bool, now: Moment) -> Self {
+        // Of rosters, and of holds on somebody everywhere, the stack says nothing.
         let place = Place { host: None, stack, people: BTreeMap::new() };
         let mut judge = Judge::begin(trust, place, now.before(2 * LOCKDOWN_REFUSES));
         for file in FILES {
@@ -37,10 +39,21 @@ impl Known {
                 let _ = judge.judge(&envelope, now);
             }
         }
-        Self { judge, state: state.to_owned(), now, refused: None }
+        Self { judge, state: keeps.then(|| state.to_owned()), now, refused: None }
     }
 
-    /// Takes what a server says: rosters first, then what closes.
+    /// Whether this is a roster that was seen before.
+    pub(crate) fn is_kept(&self, id: Id) -> bool {
+        let kept = self.judge.rosters();
+        [&kept.signed, &kept.automatic].into_iter().flatten().any(|envelope| envelope.document().id() == id)
+    }
+
+    /// What is known, to go by while more is learned. It shares the roster.
+    pub(crate) fn judge(&self) -> Judge {
+        self.judge.clone()
+    }
+
+    /// Takes what a server says that is not kept: rosters first, then what closes.
     ///
     /// # Errors
     /// Its roster is older than one that was seen before, or there are two of one version.
@@ -84,9 +97,10 @@ impl Known {
     }
 
     fn keep(&self) -> Result<(), Failure> {
+        let Some(state) = &self.state else { return Ok(()) };
         let kept = self.judge.rosters();
         for (file, envelope) in FILES.into_iter().zip([&kept.signed, &kept.automatic]) {
-            let path = self.state.join(file);
+            let path = state.join(file);
             match envelope {
                 None if path.exists() => {
                     std::fs::remove_file(&path)

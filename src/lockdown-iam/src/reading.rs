@@ -1,6 +1,9 @@
 //! One run's look at IAM: all of it, or none. What did not change is not asked for again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use crate::{
     aws::{CallError, Calls, Iam, KeyStatus, Tags},
@@ -15,6 +18,8 @@ pub(crate) const MAX_USERS: usize = 20_000;
 const MAX_KEYS: usize = 32;
 /// The most users in no list who are asked for by name in one run.
 const MAX_ASKED: usize = 200;
+/// How long a run looks at tags and keys, who is new among them: who left is to be held within a minute. The next run goes on.
+const LOOKING: Duration = Duration::from_secs(40);
 /// How a tag with a key begins; a number follows.
 const KEY_TAG: &str = "ssh-key-";
 
@@ -46,7 +51,7 @@ pub(crate) fn group_key(account: &str, group: &Group) -> String {
     format!("{account}/{}", group.name)
 }
 
-/// Looks at IAM once.
+/// Looks at IAM once. What is remembered of those who are listed moves into what was read.
 ///
 /// # Errors
 /// Something is not known: then nothing is.
@@ -54,7 +59,7 @@ pub(crate) fn read(
     config: &Config,
     accounts: &Accounts,
     expected: &[Expected],
-    memory: &Memory,
+    memory: &mut Memory,
     calls: &mut Calls,
 ) -> Result<Reading, Failure> {
     let mut reading = Reading::default();
@@ -74,7 +79,7 @@ fn list(
     iam: &Iam,
     account: &str,
     group: &Group,
-    memory: &Memory,
+    memory: &mut Memory,
     reading: &mut Reading,
     calls: &mut Calls,
 ) -> Result<(), Failure> {
@@ -90,18 +95,16 @@ fn list(
             )));
         }
         members.insert(listed.id.clone());
-        let known = memory.users.get(&listed.id).filter(|known| known.account == account);
-        let user = User {
-            account: account.to_owned(),
-            name: listed.name,
-            arn: listed.arn,
-            detail: known.and_then(|known| known.detail.clone()),
-            read_in: known.map_or(0, |known| known.read_in),
-        };
-        let other = reading.users.insert(listed.id.clone(), user.clone());
-        if other.is_some_and(|other| other != user) {
+        if let Some(before) = reading.users.get(&listed.id) {
+            if before.account == account && before.name == listed.name && before.arn == listed.arn {
+                continue;
+            }
             return Err(Failure::unavailable(format!("IAM gives {} in two ways: it changed meanwhile", listed.id)));
         }
+        let known = memory.users.remove(&listed.id).filter(|known| known.account == account);
+        let (detail, read_in) = known.map_or((None, 0), |known| (known.detail, known.read_in));
+        let user = User { account: account.to_owned(), name: listed.name, arn: listed.arn, detail, read_in };
+        reading.users.insert(listed.id, user);
     }
     if reading.users.len() > MAX_USERS {
         return Err(Failure::refused(format!("there are more than {MAX_USERS} users in the mapped groups")));
@@ -196,7 +199,14 @@ fn look_closer(
         .collect();
     order.sort();
     let new = order.iter().filter(|(read_in, _)| *read_in == 0).count();
-    for (_, id) in order.into_iter().take(new.saturating_add(config.users_per_run)) {
+    let until = Instant::now() + LOOKING;
+    for (done, (_, id)) in order.into_iter().take(new.saturating_add(config.users_per_run)).enumerate() {
+        if Instant::now() >= until {
+            if done < new {
+                reading.notes.push(format!("{} users who are new are read in the next runs", new - done));
+            }
+            break;
+        }
         let Some(user) = reading.users.get_mut(&id) else { continue };
         let Some(iam) = accounts.get(&user.account) else { continue };
         match detail(config, iam, user, calls) {

@@ -71,19 +71,20 @@ impl Server {
         Self { agent, origin, token }
     }
 
-    /// What still matters of the feed of one stack: a hold on somebody everywhere is in all of them.
+    /// What still matters of the feed of one stack, without what is kept: a hold on somebody everywhere is in all of them.
     pub(crate) fn feed<'a>(
         &self,
         stacks: impl Iterator<Item = &'a StackPattern>,
         signers: &[&document::Key],
-    ) -> Result<(Stack, Vec<Envelope>), Failure> {
+        is_kept: impl Fn(Id) -> bool,
+    ) -> Result<Vec<Envelope>, Failure> {
         let named = stacks.filter_map(|stack| stack.as_str().parse::<Stack>().ok()).find_map(|stack| {
             match self.get::<Feed>(&format!("/v1/feed?stack={stack}")) {
                 Err((404, _)) => None,
-                answer => Some((stack, answer)),
+                answer => Some(answer),
             }
         });
-        let (stack, answer) = match named {
+        let answer = match named {
             Some(found) => found,
             // Those of the mapping are not known there yet, or it names none.
             None => {
@@ -92,18 +93,18 @@ impl Server {
                     Failure::refused(format!("{} knows no stack yet", self.origin))
                         .but("lockdown roster publish; a host that joins makes its stack known, too")
                 })?;
-                let answer = self.get::<Feed>(&format!("/v1/feed?stack={stack}"));
-                (stack, answer)
+                self.get::<Feed>(&format!("/v1/feed?stack={stack}"))
             }
         };
         let feed = answer.map_err(|(_, failure)| failure)?;
-        let open = |entry: &Entry| {
+        let open = |entry: Entry| {
             let sealed = Sealed::parse(entry.envelope.get().as_bytes()).ok()?;
-            // A roster that nobody has signed is not even read.
+            // A roster that nobody has signed, or that is known, is not even read: that takes several times its size.
             let is_theirs = sealed.kind() != Kind::Roster || sealed.is_signed_by_any(signers);
-            is_theirs.then(|| sealed.open().ok()).flatten()
+            let is_new = !is_kept(sealed.id());
+            (is_theirs && is_new).then(|| sealed.open().ok()).flatten()
         };
-        Ok((stack, feed.documents.iter().filter_map(open).collect()))
+        Ok(feed.documents.into_iter().filter_map(open).collect())
     }
 
     /// Hands it a document.

@@ -1,12 +1,14 @@
 //! One run: IAM is looked at, who left is held, and who is new or changed is proposed.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fs::File, path::Path};
 
 use document::{
     Body, Document, Envelope, Id, IsLockdown, IsRoster, Lockdown, MAX_HOLDS, Member, Moment, Reason, Roster, V1,
     Version,
 };
 use jiff::Timestamp;
+use record::Person;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     aws::Calls,
@@ -24,6 +26,8 @@ use crate::{
 
 /// What is proposed, in the state directory.
 pub(crate) const PROPOSAL: &str = "roster.proposed";
+/// Held by the run that goes on.
+const LOCK: &str = "lock";
 /// The most holds of one run.
 const MOST_HOLDS: usize = 100;
 /// How many holds have to be free on the hosts: more than they take hold everybody.
@@ -31,40 +35,52 @@ const FREE_HOLDS: usize = 100;
 
 /// One run. What was found is in the report also where something could not be done.
 pub(crate) fn run(context: &Context, dry: bool, report: &mut Report) -> Result<(), Failure> {
+    // Two at a time would both hold the same people.
+    let _alone = if dry { None } else { Some(alone(&context.state)?) };
     let mut memory = Memory::load(&context.state)?;
-    let mut known = context.known()?;
+    let mut known = context.known(!dry)?;
     let expected: Vec<Expected> = expected(context, known.roster()?);
     let mut calls = Calls::new();
-    let reading = look(context, &expected, &memory, &mut calls, report);
+    let reading = look(context, &expected, &mut memory, &mut calls, report);
     report.calls = calls;
-    let reading = reading?;
-    report.notes.extend(reading.notes.iter().cloned());
+    let mut reading = reading?;
+    report.notes.append(&mut reading.notes);
     let candidates = people::candidates(&context.config, &reading, &mut report.notes);
     let lifted = known.lifted();
     memory.holds.values_mut().filter(|held| lifted.contains(&held.document)).for_each(|held| held.lifted = true);
-    let standing = known.standing();
-    let now = Moment::of(Timestamp::now());
-    let before = memory.clone();
-    let roster = known.roster()?.clone();
+    let (judge, standing) = (known.judge(), known.standing());
     let facts = Facts {
-        roster: &roster,
+        roster: judge.roster().unwrap_or(known.roster()?),
         trust: &context.trust,
         source: &context.config.source,
         candidates: &candidates,
         gone: &reading.gone,
-        memory: &before,
+        memory: &memory,
         standing: &standing,
-        now,
+        now: Moment::of(Timestamp::now()),
     };
-    let plan = plan::plan(&facts);
-    report.notes.extend(plan.notes.iter().cloned());
-    remember(&mut memory, &reading, &plan, &expected);
+    let mut plan = plan::plan(&facts);
+    report.notes.append(&mut plan.notes);
+    let rosters = rosters(context, &facts, report)?;
+    drop((candidates, judge));
+    remember(&mut memory, reading, &plan, &expected);
     if !dry {
         memory.save(&context.state)?;
     }
     let held = hold(context, &plan, &mut known, &mut memory, dry, report);
-    let proposed = propose(context, &facts, &mut known, dry, report);
+    let proposed = if dry { Ok(()) } else { put(context, rosters, &mut known) };
     held.and(proposed)
+}
+
+/// Waits for no other run: there is one each minute.
+fn alone(state: &Path) -> Result<File, Failure> {
+    let path = state.join(LOCK);
+    let failed = |why: String| Failure::refused(format!("{}: {why}", path.display()));
+    let file = File::create(&path).map_err(|error| failed(error.to_string()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(error) => Err(failed(format!("another run goes on: {error}"))),
+    }
 }
 
 /// People of our source, as IAM knows them.
@@ -77,7 +93,7 @@ fn expected(context: &Context, roster: &Roster) -> Vec<Expected> {
 fn look(
     context: &Context,
     expected: &[Expected],
-    memory: &Memory,
+    memory: &mut Memory,
     calls: &mut Calls,
     report: &mut Report,
 ) -> Result<Reading, Failure> {
@@ -87,16 +103,17 @@ fn look(
     Ok(reading)
 }
 
-fn remember(memory: &mut Memory, reading: &Reading, plan: &Plan, expected: &[Expected]) {
+fn remember(memory: &mut Memory, reading: Reading, plan: &Plan, expected: &[Expected]) {
     memory.runs += 1;
-    memory.groups = reading.groups.clone();
+    memory.groups = reading.groups;
     let kept: BTreeSet<&str> = expected.iter().map(|one| one.id.as_str()).collect();
     memory.users.retain(|id, _| kept.contains(id.as_str()));
-    memory.users.extend(reading.users.clone());
+    memory.users.extend(reading.users);
     memory.absent = plan.absent.clone();
-    memory.holds.retain(|id, _| !plan.fine.contains(id));
+    memory.holds.retain(|id, _| kept.contains(id.as_str()) && !plan.fine.contains(id));
 }
 
+/// Holds who is to be held. What goes wrong with one keeps nobody else from being held.
 fn hold(
     context: &Context,
     plan: &Plan,
@@ -105,30 +122,43 @@ fn hold(
     dry: bool,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    for (done, one) in plan.holds.iter().enumerate() {
-        if done >= MOST_HOLDS {
-            report.notes.push(format!("{} more are to be held, in the next runs", plan.holds.len() - done));
-            break;
-        }
-        if known.holds() + FREE_HOLDS >= MAX_HOLDS {
-            return Err(Failure::refused(format!("{} holds stand, and hosts take {MAX_HOLDS}", known.holds()))
-                .but("sign what is proposed, which drops who left, and lift their holds: lockdown lift ID"));
-        }
-        let document = made(lockdown(context, one)?)?;
-        if dry {
-            report.holds.push((one.clone(), document.id()));
-            continue;
-        }
-        let envelope = context.key.sign(document)?;
-        known.would_take(&envelope)?;
-        context.server.post(&envelope)?;
-        known.take(&envelope)?;
-        let document = envelope.document().id();
-        report.holds.push((one.clone(), document));
-        memory.holds.insert(one.id.clone(), Held { document, person: one.person.clone(), lifted: false });
-        memory.save(&context.state)?;
+    if plan.holds.len() > MOST_HOLDS {
+        report.notes.push(format!("{} are to be held: {MOST_HOLDS} are in a run", plan.holds.len()));
     }
-    Ok(())
+    let mut done = Ok(());
+    for one in plan.holds.iter().take(MOST_HOLDS) {
+        match hold_one(context, one, known, dry) {
+            Ok(document) => {
+                report.holds.push((one.clone(), document));
+                if !dry {
+                    let held = Held { document, person: one.person.clone(), lifted: false };
+                    memory.holds.insert(one.id.clone(), held);
+                    memory.save(&context.state)?;
+                }
+            }
+            Err(failure) => {
+                report.notes.push(format!("not held: {}: {}", one.person, failure.message()));
+                done = done.and(Err(failure));
+            }
+        }
+    }
+    done
+}
+
+fn hold_one(context: &Context, one: &ToHold, known: &mut Known, dry: bool) -> Result<Id, Failure> {
+    if known.holds() + FREE_HOLDS >= MAX_HOLDS {
+        return Err(Failure::refused(format!("{} holds stand, and hosts take {MAX_HOLDS}", known.holds()))
+            .but("sign what is proposed, which drops who left, and lift their holds: lockdown lift ID"));
+    }
+    let document = made(lockdown(context, one)?)?;
+    if dry {
+        return Ok(document.id());
+    }
+    let envelope = context.key.sign(document)?;
+    known.would_take(&envelope)?;
+    context.server.post(&envelope)?;
+    known.take(&envelope)?;
+    Ok(envelope.document().id())
 }
 
 fn lockdown(context: &Context, one: &ToHold) -> Result<Lockdown, Failure> {
@@ -151,44 +181,48 @@ fn made(body: impl Into<Body>) -> Result<Document, Failure> {
     Document::new(body).map_err(|error| Failure::refused(format!("this cannot be written: {error}")))
 }
 
-fn propose(
-    context: &Context,
-    facts: &Facts<'_>,
-    known: &mut Known,
-    dry: bool,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let mut roster = facts.roster.clone();
+/// The rosters that follow: what the feeder's own key signs, and what people would.
+struct Rosters {
+    automatic: Option<Roster>,
+    proposed: Option<Roster>,
+}
+
+fn rosters(context: &Context, facts: &Facts<'_>, report: &mut Report) -> Result<Rosters, Failure> {
+    let mut automatic = None;
     if context.config.add == Add::Automatic {
         let people = plan::next_people(facts, Mode::Automatic, &mut Vec::new());
-        if people != roster.people {
-            report.automatic = Some(changes(&roster.people, &people));
-            let next = next(&roster, people)?;
-            if !dry {
-                let envelope = context.key.sign(made(next.clone())?)?;
-                known.would_take(&envelope)?;
-                context.server.post(&envelope)?;
-                known.take(&envelope)?;
-            }
-            roster = next;
+        if people != facts.roster.people {
+            report.automatic = Some(changes(&facts.roster.people, &people));
+            automatic = Some(next(facts.roster, people)?);
         }
     }
-    let mut notes = Vec::new();
-    let facts = Facts { roster: &roster, ..*facts };
-    let people = plan::next_people(&facts, Mode::Proposed, &mut notes);
-    report.notes.extend(notes);
-    let path = context.state.join(PROPOSAL);
+    let roster = automatic.as_ref().unwrap_or(facts.roster);
+    let people = plan::next_people(&Facts { roster, ..*facts }, Mode::Proposed, &mut report.notes);
     if people == roster.people {
-        return if dry { Ok(()) } else { remove(&path) };
+        return Ok(Rosters { automatic, proposed: None });
     }
     report.proposed = Some(changes(&roster.people, &people));
-    let next = next(&roster, people)?;
-    if !dry && !is_proposed(&path, &next) {
-        let document = made(next)?;
-        let envelope = Envelope::new(document, Vec::new()).map_err(|error| Failure::refused(error.to_string()))?;
-        files::replace(&path, format!("{}\n", envelope.to_json()).as_bytes())?;
+    let proposed = Some(next(roster, people)?);
+    Ok(Rosters { automatic, proposed })
+}
+
+fn put(context: &Context, rosters: Rosters, known: &mut Known) -> Result<(), Failure> {
+    if let Some(roster) = rosters.automatic {
+        let envelope = context.key.sign(made(roster)?)?;
+        known.would_take(&envelope)?;
+        context.server.post(&envelope)?;
+        known.take(&envelope)?;
     }
-    Ok(())
+    let path = context.state.join(PROPOSAL);
+    match rosters.proposed {
+        None => remove(&path),
+        Some(next) if is_proposed(&path, &next) => Ok(()),
+        Some(next) => {
+            let envelope = Envelope::new(made(next)?, Vec::new());
+            let envelope = envelope.map_err(|error| Failure::refused(error.to_string()))?;
+            files::replace(&path, format!("{}\n", envelope.to_json()).as_bytes())
+        }
+    }
 }
 
 /// The roster after this one.
@@ -220,17 +254,22 @@ fn remove(path: &Path) -> Result<(), Failure> {
 
 /// Who is new, changed or dropped, in lines.
 fn changes(before: &[Member], after: &[Member]) -> Vec<String> {
-    let find = |all: &[Member], one: &Member| all.iter().find(|other| other.name == one.name).cloned();
     let mut lines = Vec::new();
     for one in after {
-        match find(before, one) {
+        match named(before, &one.name) {
             None => lines.push(format!("+ {}: {}", one.name, in_short(one))),
-            Some(old) if old != *one => lines.push(format!("~ {}: {}", one.name, in_short(one))),
+            Some(old) if old != one => lines.push(format!("~ {}: {}", one.name, in_short(one))),
             Some(_) => {}
         }
     }
-    lines.extend(before.iter().filter(|one| find(after, one).is_none()).map(|one| format!("- {}", one.name)));
+    lines.extend(before.iter().filter(|one| named(after, &one.name).is_none()).map(|one| format!("- {}", one.name)));
     lines
+}
+
+/// The entry of this name; they are sorted by it.
+fn named<'a>(people: &'a [Member], name: &Person) -> Option<&'a Member> {
+    let at = people.binary_search_by(|member| member.name.as_str().cmp(name.as_str())).ok()?;
+    people.get(at)
 }
 
 fn in_short(member: &Member) -> String {

@@ -179,7 +179,7 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
 
 fn send(mut stream: &TcpStream, status: u16, text: &str, length: usize) {
     let head = format!("HTTP/1.1 {status} X\r\ncontent-type: text/xml\r\ncontent-length: {length}\r\n\r\n");
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
+    let _ = stream.write_all(format!("{head}{text}").as_bytes());
 }
 
 fn request(stream: &TcpStream) -> Option<BTreeMap<String, String>> {

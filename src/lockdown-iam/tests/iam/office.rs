@@ -214,9 +214,9 @@ impl Office {
         fs::write(self.path("iam.toml"), text).unwrap();
     }
 
-    /// Runs the program, with these credentials in its environment.
-    pub fn run_as(&self, arguments: &[&str], credentials: (&str, &str)) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_lockdown-iam"))
+    fn command(&self, arguments: &[&str], credentials: (&str, &str)) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockdown-iam"));
+        command
             .arg("--config")
             .arg(self.path("iam.toml"))
             .args(arguments)
@@ -225,14 +225,34 @@ impl Office {
             .env("STATE_DIRECTORY", self.path("state"))
             .env("AWS_ACCESS_KEY_ID", credentials.0)
             .env("AWS_SECRET_ACCESS_KEY", credentials.1)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program, with these credentials in its environment.
+    pub fn run_as(&self, arguments: &[&str], credentials: (&str, &str)) -> Said {
+        let output = self.command(arguments, credentials).output().unwrap();
         Said {
             status: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// How much memory a run takes at most, in KiB, as far as looking every few milliseconds shows.
+    pub fn peak_of(&self, arguments: &[&str]) -> u64 {
+        let mut child = self.command(arguments, ("AKIDEXAMPLE", "secret")).stdout(Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+            peak = peak.max(kib.unwrap_or(0));
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert!(child.wait().unwrap().success() && peak > 0);
+        peak
     }
 
     pub fn run(&self, arguments: &[&str]) -> Said {

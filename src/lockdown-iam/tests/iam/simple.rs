@@ -154,6 +154,18 @@ fn a_hold_reaches_a_host_that_gets_the_roster_without_the_leaver_first() {
 }
 
 #[test]
+fn two_runs_at_a_time_hold_nobody_twice() {
+    let (office, fake) = two();
+    fake.delete("frank");
+    let said: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| office.run(&["sync"]))).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert!(said.iter().any(|one| one.status == 0), "{said:?}");
+    assert_eq!(office.feed().len(), 2, "{said:?}");
+}
+
+#[test]
 fn a_server_that_was_set_back_is_found_out() {
     let (office, fake) = two();
     fake.delete("frank");
@@ -178,4 +190,39 @@ fn check_says_what_is_missing() {
     std::fs::write(office.path("token"), "ca_auditor_x").unwrap();
     office.run(&["check"]).with(1).says("WRONG server");
     office.run(&["sync"]).with(1).says("token create --role auditor");
+}
+
+/// What a run of five thousand takes, and which calls: `GetGroup` for each page, and for each user who is new or whose turn it is two.
+#[test]
+fn five_thousand_users_are_read_in_bounded_memory_and_with_no_call_too_many() {
+    let office = Office::new(vec![]);
+    let fake = Fake::start();
+    let groups: Vec<String> = (0..50).map(|number| format!("group-{number}")).collect();
+    for number in 0..5000_usize {
+        let name = format!("user-{number}");
+        fake.user(&name, &format!("AIDA{number:08}"), &[groups[number % 50].as_str()]);
+        fake.tag(&name, "ssh-key-1", &key_number(number));
+    }
+    fake.with(|state| state.page = 100);
+    let named: Vec<&str> = groups.iter().map(String::as_str).collect();
+    office.configure(&fake.lines(&named));
+    office.run(&["sync"]).with(0).says("10050 calls: GetGroup 50, ListSSHPublicKeys 5000, ListUserTags 5000");
+    let people = office.proposed().unwrap().people;
+    assert_eq!(people.len(), 5000);
+    office.publish(office.roster(2, people));
+    office
+        .run(&["sync"])
+        .with(0)
+        .says("550 calls: GetGroup 50, ListSSHPublicKeys 250, ListUserTags 250")
+        .says("as IAM has it");
+    // Without optimisation it takes some more than the program that ships.
+    let peak = office.peak_of(&["sync"]);
+    assert!(peak < 96 << 10, "{peak} KiB");
+}
+
+fn key_number(number: usize) -> String {
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    let public = ssh_key::private::Ed25519Keypair::from_seed(&seed).public;
+    document::Key::from_data(&ssh_key::public::KeyData::Ed25519(public)).unwrap().to_string()
 }
