@@ -11,6 +11,7 @@ use document::{
 };
 
 use crate::client::Key;
+use crate::device::Device;
 use crate::host::finish;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -53,6 +54,13 @@ fn bare(key: &Key) -> String {
 
 fn key(key: &Key) -> document::Key {
     bare(key).parse().expect("a good key")
+}
+
+fn sign(document: &Document, key: &Key, device: Option<&Device>) -> String {
+    let mut command = Command::new("ssh-keygen");
+    command.args(["-q", "-Y", "sign", "-n", document.namespace().as_str(), "-f"]).arg(key.path());
+    command.env_remove("SSH_AUTH_SOCK").envs(device.map(|device| ("SSH_AUTH_SOCK", device.socket())));
+    finish(command, "ssh-keygen -Y sign", document.line().as_bytes()).expect_ok() + "\n"
 }
 
 impl Company {
@@ -138,6 +146,13 @@ impl Company {
         }
     }
 
+    /// The same for grace.
+    #[must_use]
+    pub fn grant_to_grace(&self, account: &str, accept_within: Duration) -> Grant {
+        let fingerprints = [word(&self.grace.fingerprint())].into();
+        Grant { person: word("grace"), fingerprints, ..self.grant(account, accept_within) }
+    }
+
     /// A grant ends.
     #[must_use]
     pub fn revoke(&self, grant: Id) -> Revoke {
@@ -174,13 +189,28 @@ impl Company {
     #[must_use]
     pub fn signed(&self, body: impl Into<Body>, by: &[&Key]) -> Envelope {
         let document = Document::new(body).expect("a good document");
-        let sign = |key: &&Key| {
-            let mut command = Command::new("ssh-keygen");
-            command.args(["-q", "-Y", "sign", "-n", document.namespace().as_str(), "-f"]).arg(key.path());
-            finish(command, "ssh-keygen -Y sign", document.line().as_bytes()).expect_ok() + "\n"
-        };
-        let signatures = by.iter().map(sign).collect();
+        let signatures = by.iter().map(|key| sign(&document, key, None)).collect();
         Envelope::new(document, signatures).expect("a good envelope")
+    }
+
+    /// The same by a security device.
+    ///
+    /// # Panics
+    /// As [`Company::signed`].
+    #[must_use]
+    pub fn signed_with(&self, body: impl Into<Body>, device: &Device) -> Envelope {
+        let document = Document::new(body).expect("a good document");
+        let signature = sign(&document, device.key(), Some(device));
+        Envelope::new(document, vec![signature]).expect("a good envelope")
+    }
+
+    /// The roster in which alice approves with this device, and what is approved for `ubuntu` has to be touched.
+    #[must_use]
+    pub fn roster_with(&self, version: u64, device: &Device) -> Roster {
+        let mut roster = self.roster(version);
+        roster.approvers[0].keys = [key(device.key())].into();
+        roster.rules[1].approve_with = ApproveWith::Hardware;
+        roster
     }
 
     /// Writes an envelope into a file of the host.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::client::Key;
 use crate::company::Company;
+use crate::device::Device;
 use crate::host::{Output, eventually, finish, finish_within};
 use crate::house::House;
 use crate::layers::Release;
@@ -193,9 +194,15 @@ impl Stack {
         finish_within(CLIENT_LIMIT, self.client(key, args), &format!("lockdown {args}"), b"")
     }
 
-    /// That command, to be started.
+    /// The same with a security device in the laptop.
     #[must_use]
-    pub fn client(&self, key: &Key, args: &str) -> Command {
+    pub fn lockdown_with(&self, device: &Device, args: &str) -> Output {
+        let mut command = self.client(device.key(), args);
+        command.env("SSH_AUTH_SOCK", device.socket());
+        finish_within(CLIENT_LIMIT, command, &format!("lockdown {args}"), b"")
+    }
+
+    fn client(&self, key: &Key, args: &str) -> Command {
         let home = key.path().with_extension("home");
         fs::create_dir_all(&home).expect("own directory");
         let mut command = self.net.command(&self.hosts[0]);

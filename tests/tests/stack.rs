@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use document::{Document, Envelope, Grant};
-use instance_tests::{Client, House, Output, Release, Stack, eventually, step};
+use instance_tests::{Client, Device, House, Output, Release, Stack, eventually, step};
 use serde_json::Value;
 
 /// What a document may take to be in force on a busy machine; it takes well under a second.
@@ -62,7 +62,7 @@ fn cut_by(stack: &Stack, args: &str, sessions: &mut [Client]) -> (Output, Durati
 
 #[test]
 fn a_stack_is_allowed_host_by_host_and_locked_down_with_one_command() {
-    let stack = Stack::boot(3);
+    let stack = Stack::boot(5);
     let company = &stack.company;
     step("nobody gets in");
     assert!(stack.hosts.iter().all(|host| !gets_in(&stack, host)));
@@ -309,4 +309,98 @@ fn forged_and_replayed_documents_are_refused_on_record_whoever_brings_them() {
         assert!(!gets_in(&stack, host));
         host.ctl("verify").expect_ok();
     }
+}
+
+/// What `lockdown --json requests` lists.
+fn requests(stack: &Stack) -> Vec<Value> {
+    let listed = stack.lockdown(&stack.company.alice, "--json requests --stack web").expect_ok();
+    serde_json::from_str(&listed).unwrap_or_else(|e| panic!("not JSON ({e}): {listed}"))
+}
+
+#[test]
+fn what_takes_two_takes_two_different_people_and_never_the_one_it_is_for() {
+    let stack = Stack::boot(2);
+    let company = &stack.company;
+    let deploys = |host: &House| host.ssh("deploy").key(&company.frank).login();
+    stack.hosts.iter().for_each(|host| host.useradd("deploy"));
+    step("frank asks");
+    let asked = stack.lockdown(&company.frank, "request --stack web --account deploy --for 2h --reason INC-7");
+    assert_eq!(asked.status, 0, "{asked}");
+    let waiting = requests(&stack);
+    assert_eq!((waiting.len(), &waiting[0]["person"]), (1, &Value::from("frank")), "{waiting:?}");
+    let id = waiting[0]["id"].as_str().expect("an id").to_owned();
+    let approve = |by| stack.lockdown(by, &format!("approve {id} --wait 10s"));
+
+    step("nobody approves for themselves, and one person is one, however often");
+    let own = approve(&company.frank);
+    assert!(!own.ok(), "{own}");
+    let first = approve(&company.alice);
+    assert_eq!(first.status, 3, "{first}");
+    assert!(!approve(&company.alice).ok());
+    assert!(stack.hosts.iter().all(|host| !deploys(host) && host.records_of("grant.created").is_empty()));
+
+    step("two are two");
+    let second = approve(&company.bob);
+    assert_eq!(second.status, 0, "{second}");
+    for host in &stack.hosts {
+        assert!(deploys(host));
+        let created = host.records_of("grant.created").pop().expect("one");
+        assert_eq!(created["detail"]["approvers"], serde_json::json!(["alice", "bob"]), "{created}");
+    }
+    assert!(requests(&stack).is_empty());
+
+    step("and no is no");
+    stack.lockdown(&company.frank, "request --stack web --account deploy --for 1h --reason INC-8").expect_ok();
+    let id = requests(&stack)[0]["id"].as_str().expect("an id").to_owned();
+    let denied = stack.lockdown(&company.bob, &format!("deny {id} --reason no"));
+    assert_eq!(denied.status, 0, "{denied}");
+    assert!(requests(&stack).is_empty() && !stack.lockdown(&company.alice, &format!("approve {id}")).ok());
+}
+
+#[test]
+fn a_signature_by_a_security_device_opens_nothing_unless_it_was_touched() {
+    let stack = Stack::boot_without_roster(1);
+    let (company, host) = (&stack.company, &stack.hosts[0]);
+    let device = Device::plug_in(&host.scratch(), "alice", "ed25519-sk");
+    let roster = company.signed(company.roster_with(1, &device), &[&company.ceo]);
+    stack.publish(&roster);
+    Stack::accepts(host, &roster);
+    Stack::age(host);
+    step("not touched: neither by file nor by the server");
+    let untouched = company.signed_with(company.grant("ubuntu", HOUR), device.is(false, false));
+    assert!(!stack.post(&untouched).ok());
+    let answer = apply(host, &untouched.to_json());
+    assert!(!answer.ok() && !gets_in(&stack, host), "{answer}");
+    let client = stack.lockdown_with(&device, "allow frank --stack web --account ubuntu --for 1h --reason x");
+    assert!(!client.ok() && !gets_in(&stack, host), "{client}");
+    step("a plain key, where the rule asks for a device");
+    let plain = company.signed(company.grant("ubuntu", HOUR), &[&company.bob]);
+    assert!(!apply(host, &plain.to_json()).ok() && !gets_in(&stack, host));
+    step("touched");
+    device.is(true, false);
+    let client = stack.lockdown_with(&device, "allow frank --stack web --account ubuntu --for 1h --reason INC-9");
+    assert_eq!(client.status, 0, "{client}");
+    assert!(gets_in(&stack, host));
+}
+
+#[test]
+fn a_host_that_was_away_takes_what_closes_before_it_lets_anybody_in() {
+    let mut stack = Stack::boot(2);
+    step("web2 is away while frank leaves and grace joins in");
+    stack.connect(1, false);
+    let hold = stack.company.signed(stack.company.lockdown(Some("frank"), true), &[&stack.company.bob]);
+    stack.publish(&hold);
+    // Signed by somebody who does not know of the hold, and by somebody who does.
+    let unaware = stack.company.signed(stack.company.grant("ubuntu", HOUR), &[&stack.company.alice]);
+    let for_grace = stack.company.signed(stack.company.grant_to_grace("ubuntu", HOUR), &[&stack.company.alice]);
+    assert!(!stack.post(&unaware).ok());
+    stack.publish(&for_grace);
+    stack.power_cut(1);
+    let host = &stack.hosts[1];
+    eventually("grace gets in", 2 * SOON, || host.ssh("ubuntu").key(&stack.company.grace).login());
+    assert!(record_of(host, "document.accepted", &hold).is_some(), "what closes came first");
+    let answer = apply(host, &unaware.to_json());
+    assert!(!answer.ok() && !gets_in(&stack, host), "{answer}");
+    let operator = host.ctl("allow frank --account ubuntu --for 1h --reason test");
+    assert!(!operator.ok(), "{operator}");
 }
