@@ -45,6 +45,8 @@ pub(crate) struct User {
     pub(crate) detail: Option<Detail>,
     /// In which run that was.
     pub(crate) read_in: u64,
+    /// In which run they were listed first.
+    pub(crate) seen_in: u64,
 }
 
 /// What `ListUserTags`, `ListSSHPublicKeys` and `GetSSHPublicKey` say of a user.

@@ -26,6 +26,9 @@ const ABSENT_RUNS: u64 = 2;
 /// How far apart those have to be: IAM's answers may be some seconds old.
 const ABSENT_APART: Duration = Duration::from_secs(20);
 
+/// For how many runs a user is new: some of IAM's servers may not have heard of them, and say that there is no such user.
+const NEW_RUNS: u64 = 5;
+
 /// What is known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -159,13 +162,19 @@ impl<'a> Facts<'a> {
         match self.candidates.get(id) {
             Some(candidate) if candidate.disabled => Standing::Leaving(Cause::Disabled),
             Some(candidate) => Standing::Fine(candidate),
-            None if self.gone.contains(id) => Standing::Leaving(Cause::Deleted),
-            None if self.is_replaced(id) => Standing::Leaving(Cause::Replaced),
+            None if self.gone.contains(id) && !self.is_new(id) => Standing::Leaving(Cause::Deleted),
+            None if self.is_replaced(id) && !self.is_new(id) => Standing::Leaving(Cause::Replaced),
             // What was found once is not found anew.
             None if self.memory.holds.contains_key(id) => Standing::Leaving(Cause::Absent),
             None if self.counted(id).runs >= ABSENT_RUNS => Standing::Leaving(Cause::Absent),
             None => Standing::Unsure,
         }
+    }
+
+    /// Whether somebody was listed for the first time not long ago: then one answer about them is not enough.
+    fn is_new(&self, id: &str) -> bool {
+        let known = self.memory.users.get(id);
+        known.is_some_and(|known| self.memory.runs < known.seen_in.saturating_add(NEW_RUNS))
     }
 
     /// Whether another user of the same account has the name: two never have it at a time.

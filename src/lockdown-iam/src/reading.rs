@@ -102,8 +102,9 @@ fn list(
             return Err(Failure::unavailable(format!("IAM gives {} in two ways: it changed meanwhile", listed.id)));
         }
         let known = memory.users.remove(&listed.id).filter(|known| known.account == account);
-        let (detail, read_in) = known.map_or((None, 0), |known| (known.detail, known.read_in));
-        let user = User { account: account.to_owned(), name: listed.name, arn: listed.arn, detail, read_in };
+        let (detail, read_in, seen_in) =
+            known.map_or((None, 0, memory.runs + 1), |known| (known.detail, known.read_in, known.seen_in));
+        let user = User { account: account.to_owned(), name: listed.name, arn: listed.arn, detail, read_in, seen_in };
         reading.users.insert(listed.id, user);
     }
     if reading.users.len() > MAX_USERS {

@@ -17,6 +17,8 @@ use crate::{config, http};
 
 /// The longest answer that is read, in bytes: a page of 1,000 users takes some 400 KiB.
 const MAX_ANSWER: u64 = 4 << 20;
+/// How long one try may take: IAM answers within a second.
+const TRY: Duration = Duration::from_secs(8);
 /// How often a call is made at most.
 const TRIES: u32 = 5;
 /// How long is waited before the second try; twice as long before each further one.
@@ -158,7 +160,7 @@ impl Access {
         for (header, value) in &signed {
             request = request.header(header, value);
         }
-        let mut response = match request.send(body) {
+        let mut response = match request.config().timeout_global(Some(TRY)).build().send(body) {
             Ok(response) => response,
             Err(error) => return Tried::Again(http::describe(endpoint, &error)),
         };

@@ -152,6 +152,7 @@ impl World {
             arn: format!("arn:aws:iam::111122223333:user/{name}"),
             detail: None,
             read_in: 1,
+            seen_in: 1,
         };
         self.memory.users.insert(id(number), user);
     }
@@ -183,6 +184,8 @@ fn who_is_deleted_replaced_or_disabled_is_held_at_once() {
     let mut world = World::new(vec![member("frank", 1, &[1])], [candidate("Frank", 7, &[7])]);
     assert_eq!(world.held(), [""; 0], "which account that was is not known");
     world.remember("frank", 1);
+    assert_eq!(world.held(), [""; 0], "who is new may not be known to all of IAM");
+    world.memory.runs = 9;
     assert_eq!(world.held(), ["frank"]);
     let reason = world.plan().holds[0].reason.clone();
     assert!(reason.contains("arn:aws:iam::111122223333:user/frank") && reason.contains("another user"), "{reason}");

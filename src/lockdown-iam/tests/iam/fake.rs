@@ -21,8 +21,10 @@ pub enum Fault {
     HalfOfTheText,
     /// The connection ends after half of what was announced.
     HalfOfTheBody,
-    /// Nothing is answered.
+    /// The connection ends without an answer.
     HangUp,
+    /// Nothing comes, and the connection stays.
+    Silence,
     /// No users, and no more pages.
     Empty,
     /// The second page is passed over.
@@ -162,6 +164,9 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut stream = stream;
     match fault {
         Some(Fault::HangUp) => return None,
+        Some(Fault::Silence) => loop {
+            thread::park();
+        },
         Some(Fault::HalfOfTheText) => send(stream, status, &text[..text.len() / 2], text.len() / 2),
         Some(Fault::HalfOfTheBody) => {
             send(stream, status, &text[..text.len() / 2], text.len());

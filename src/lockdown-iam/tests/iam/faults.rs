@@ -63,6 +63,12 @@ fn answers_that_never_come_whole_change_nothing() {
 }
 
 #[test]
+fn an_answer_that_does_not_come_changes_nothing() {
+    let (office, fake) = busy();
+    changes_nothing(&office, &fake, "ListUserTags", Fault::Silence);
+}
+
+#[test]
 fn throttling_and_failures_beyond_the_tries_change_nothing() {
     let (office, fake) = busy();
     changes_nothing(&office, &fake, "GetGroup", Fault::Error(400, "Throttling"));

@@ -211,6 +211,7 @@ fn users_come_change_are_renamed_made_again_and_go() {
     assert_eq!(people["frank"].accounts.values().next().unwrap().len(), 2);
     office.publish(office.roster(3, second.people.clone()));
     sync().with(0).says("the roster is as IAM has it");
+    office.many_runs_later();
     // Deleted, and made again under the same name.
     moto.admin("RemoveUserFromGroup", &[("UserName", "bob"), ("GroupName", "dev")]);
     moto.admin("DeleteUser", &[("UserName", "bob")]);

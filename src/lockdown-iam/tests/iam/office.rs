@@ -272,12 +272,23 @@ impl Office {
 
     /// Time goes by: who was absent was so a minute earlier.
     pub fn a_minute_later(&self) {
+        self.remembers(|memory| {
+            for (_, absent) in memory["absent"].as_object_mut().unwrap() {
+                let at: Moment = absent["at"].as_str().unwrap().parse().unwrap();
+                absent["at"] = at.before(std::time::Duration::from_secs(60)).to_string().into();
+            }
+        });
+    }
+
+    /// There were runs enough that nobody is new.
+    pub fn many_runs_later(&self) {
+        self.remembers(|memory| memory["runs"] = (memory["runs"].as_u64().unwrap() + 9).into());
+    }
+
+    fn remembers(&self, change: impl FnOnce(&mut Value)) {
         let path = self.path("state/memory.json");
         let mut memory: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        for (_, absent) in memory["absent"].as_object_mut().unwrap() {
-            let at: Moment = absent["at"].as_str().unwrap().parse().unwrap();
-            absent["at"] = at.before(std::time::Duration::from_secs(60)).to_string().into();
-        }
+        change(&mut memory);
         fs::write(&path, memory.to_string()).unwrap();
     }
 

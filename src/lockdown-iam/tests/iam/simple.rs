@@ -18,6 +18,7 @@ pub fn two_in(office: Office) -> (Office, Fake) {
     fake.tag("bob", "ssh-key-1", made_key(2).as_str());
     office.configure(&fake.lines(&["dev", "ops"]));
     office.run(&["sync"]).with(0).says("the roster is as IAM has it");
+    office.many_runs_later();
     (office, fake)
 }
 
@@ -37,6 +38,20 @@ fn who_is_deleted_is_held_at_once_and_once() {
     std::fs::remove_file(office.path("state/memory.json")).unwrap();
     office.run(&["sync"]).with(0).says_not("held: ");
     assert_eq!(office.feed().len(), 2, "the roster, and one hold");
+}
+
+#[test]
+fn one_answer_about_somebody_who_is_new_holds_nobody() {
+    let (office, fake) =
+        two_in(Office::automatic(vec![member("frank", "AIDAFRANK", &[1]), member("bob", "AIDABOB", &[2])]));
+    fake.user("zoe", "AIDAZOE", &["ops"]);
+    office.run(&["sync"]).with(0).says("+ zoe");
+    // A server of IAM's that has not heard of zoe yet.
+    fake.delete("zoe");
+    office.run(&["sync"]).with(0).says_not("held: ");
+    fake.user("zoe", "AIDAZOE", &["ops"]);
+    office.run(&["sync"]).with(0).says_not("held: ");
+    assert_eq!(office.held(), [""; 0]);
 }
 
 #[test]
