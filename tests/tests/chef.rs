@@ -16,6 +16,9 @@ const PEOPLE: &str = "/etc/lockdownd/conf.d/chef.toml";
 const CONFIG: &str = "/etc/lockdownd/config.toml";
 const ALL: &[&str] = &["lockdownd::default"];
 
+/// Whose rosters count.
+const CEO: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+
 /// A moment so many hours from now, as a recipe would write it.
 fn in_hours(hours: i64) -> String {
     let now = jiff::Timestamp::now();
@@ -30,6 +33,7 @@ fn attributes(house: &House) -> Value {
             "mode": "enforce",
             "accounts": { "exempt": ["breakglass"], "agent_forwarding": "no", "require": { "*": "key", "root": "hardware_pin" } },
             "sshd": { "penalty_exempt": ["10.0.0.5"] },
+            "stack": { "organization": "acme", "roster": { "key": { "ceo": CEO, "cfo": false } } },
         },
         "people": { "frank": { "keys": [house.frank.public()], "accounts": ["ubuntu", "frank"] } },
         "grants": { "INC-42": { "person": "frank", "account": "ubuntu", "expires_at": in_hours(2), "reason": "INC-42" } },
@@ -71,9 +75,12 @@ on_each_release! {
         house.await_mode("enforce");
         // Settings in tables of their own, and with a name in quotes, are what the daemon reads.
         let config = house.sh(&format!("cat {CONFIG}"));
-        for line in ["[accounts.require]\n\"*\" = \"key\"\nroot = \"hardware_pin\"", "[sshd]\npenalty_exempt = [\"10.0.0.5\"]"] {
+        let roster = format!("[stack.roster]\nkey = [{{ person = \"ceo\", key = \"{CEO}\" }}]");
+        for line in ["[accounts.require]\n\"*\" = \"key\"\nroot = \"hardware_pin\"", "[sshd]\npenalty_exempt = [\"10.0.0.5\"]", &roster] {
             assert!(config.contains(line), "{config}");
         }
+        let status = house.ctl("status").stdout;
+        assert!(status.contains("no roster yet"), "documents are taken: {status}");
         eventually("frank gets in", SOON, || house.ssh("ubuntu").key(&house.frank).login());
         assert!(!house.ssh("ubuntu").key(&house.grace).login(), "she has no grant");
         assert!(house.sh("cat /run/lockdownd/keys/ubuntu").contains(",no-agent-forwarding "));
