@@ -28,6 +28,8 @@ pub(crate) const NEARLY_FULL_REMEDY: &str =
     "see with lockdownctl status why records are not shipped, make room, or raise ledger.max_size and reload";
 /// For how long records may wait for a sink that is out of reach before that is a problem.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
+/// The same of a feed, from when it answered last: a lockdown may be behind it.
+const UNHEARD: SignedDuration = SignedDuration::from_mins(2);
 
 impl Driver {
     /// Says where records are to be sent, unless that stands there already: each writing wakes the shipper.
@@ -47,6 +49,16 @@ impl Driver {
 #[serde(default)]
 struct Said {
     sinks: BTreeMap<String, SaidOfSink>,
+    feeds: Vec<SaidOfFeed>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfFeed {
+    feed: String,
+    state: String,
+    heard: Option<Timestamp>,
+    why: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,10 +75,26 @@ struct SaidOfSink {
 }
 
 impl Driver {
+    /// What the shipper says of itself; nothing where it says nothing.
+    fn said_by_shipper(&self) -> Said {
+        let text = self.shipper.status().ok().flatten();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Feeds that the shipper does not hear, and why.
+    pub(crate) fn feeds_out_of_reach(&self, now: Timestamp) -> Vec<Problem> {
+        let feeds = self.core.config.stack.iter().flat_map(|stack| &stack.feeds).collect::<Vec<_>>();
+        if feeds.is_empty() {
+            return Vec::new();
+        }
+        let said = self.said_by_shipper();
+        let named = said.feeds.iter().filter(|said| feeds.contains(&&said.feed));
+        named.filter_map(|said| out_of_reach(said, now)).collect()
+    }
+
     /// Where records are shipped to, and how far they have got.
     pub(crate) fn sinks(&self) -> Vec<SinkState> {
-        let text = self.shipper.status().ok().flatten();
-        let said: Said = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let said = self.said_by_shipper();
         let Some(ledger) = self.ledger.as_ref() else { return Vec::new() };
         let own = (ledger.id.as_str(), ledger.head.seq);
         let ship = &self.core.config.ship;
@@ -119,6 +147,27 @@ fn held_up(sink: &SinkState, now: Timestamp) -> Option<Problem> {
         what: format!("records that wait to be sent to {} {}: {}{since}: {why}", sink.name, sink.to, sink.waiting),
         remedy: Some(
             "they are kept, and sent once that is mended; lockdownd-shipper(8) says what each answer means".to_owned(),
+        ),
+    })
+}
+
+/// A feed from which no document comes.
+fn out_of_reach(said: &SaidOfFeed, now: Timestamp) -> Option<Problem> {
+    let late = said.heard.is_none_or(|heard| now.duration_since(heard) >= UNHEARD);
+    let severity = match said.state.as_str() {
+        "refused" => Severity::Err,
+        "waiting" if late => Severity::Warning,
+        _ => return None,
+    };
+    let heard = said.heard.map_or_else(|| "was never heard".to_owned(), |at| format!("was heard last at {at:.0}"));
+    let why: String =
+        said.why.as_deref().unwrap_or("lockdownd-shipper does not say why").chars().take(MAX_SAID).collect();
+    Some(Problem {
+        severity,
+        what: format!("the feed {} {heard}: {why}", said.feed),
+        remedy: Some(
+            "it is asked again by itself; what it would bring comes by another feed, or by lockdownctl apply"
+                .to_owned(),
         ),
     })
 }
@@ -191,6 +240,27 @@ mod tests {
         assert_eq!((seen.sent, seen.waiting), (0, 3), "the number is one of another ledger");
         let seen = sink("syslog", "unix:/x", None, ("ab", 9), &said);
         assert_eq!((seen.sent, seen.waiting, seen.state), (0, 9, None));
+    }
+
+    #[test]
+    fn a_feed_is_a_problem_when_it_refuses_or_is_not_heard_for_long() {
+        let now: Timestamp = "2026-11-23T18:00:00Z".parse().expect("good");
+        let feed = |state: &str, heard: &str| {
+            let said = format!(
+                "{{\"feeds\":[{{\"feed\":\"https://a\",\"state\":\"{state}\",\"why\":\"{}\"{heard}}}]}}",
+                "y".repeat(999)
+            );
+            let said: Said = serde_json::from_str(&said).expect("good");
+            out_of_reach(&said.feeds[0], now).map(|problem| (problem.severity, problem.what))
+        };
+        let [lately, long_ago] = ["17:59:00", "17:57:00"].map(|at| format!(",\"heard\":\"2026-11-23T{at}Z\""));
+        assert_eq!(feed("listening", &long_ago), None, "it waits for news");
+        assert_eq!(feed("waiting", &lately), None);
+        let (severity, what) = feed("waiting", &long_ago).expect("a problem");
+        assert!(severity == Severity::Warning && what.contains("heard last at 2026-11-23T17:57:00Z: yyy"), "{what}");
+        assert!(what.len() < 2 * MAX_SAID);
+        assert!(feed("waiting", "").expect("a problem").1.contains("was never heard"));
+        assert_eq!(feed("refused", &lately).expect("a problem").0, Severity::Err);
     }
 
     #[test]

@@ -325,6 +325,9 @@ impl Driver {
         for (severity, what, remedy) in self.core.stack_view(now).iter().flat_map(|stack| stack_problems(stack, now)) {
             say(severity, what, Some(remedy));
         }
+        for Problem { severity, what, remedy } in self.feeds_out_of_reach(now.wall) {
+            say(severity, what, remedy.as_deref());
+        }
         if let Some(name) = self.next_name() {
             let remedy = "systemctl restart lockdownd, when that may happen; or put the old name back and reload";
             say(Severity::Warning, format!("host.name has changed: {}", renamed(&name)), Some(remedy));
