@@ -158,7 +158,12 @@ fn hold_one(context: &Context, one: &ToHold, known: &mut Known, dry: bool) -> Re
     known.would_take(&envelope)?;
     context.server.post(&envelope)?;
     known.take(&envelope)?;
-    Ok(envelope.document().id())
+    let id = envelope.document().id();
+    if known.standing().values().any(|standing| *standing == id) {
+        return Ok(id);
+    }
+    // The same words of the same second are the same document.
+    Err(Failure::refused("a hold of this very second was lifted already: the next run signs another one"))
 }
 
 fn lockdown(context: &Context, one: &ToHold) -> Result<Lockdown, Failure> {
