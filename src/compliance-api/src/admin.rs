@@ -23,7 +23,7 @@ use crate::{
     ingest::answer::Enrolled,
     own_ledger::{self, By, Word},
     problem::Problem,
-    store::{Error, Tx, hosts::Enrolment, tokens::TokenRow},
+    store::{Error, Room, Tx, hosts::Enrolment, tokens::TokenRow},
     token::{MAX_TYPE, Role, Token, is_type},
     verdict::Why,
 };
@@ -231,7 +231,7 @@ async fn create_token(
 ) -> Result<(StatusCode, Json<MadeToken>), Problem> {
     wanted.check(Timestamp::now()).map_err(Problem::malformed)?;
     let by = caller.by();
-    let (row, token) = caller.write(&app, move |tx| make_token(tx, &by, wanted.clone())).await?;
+    let (row, token) = caller.write(&app, Room::Server, move |tx| make_token(tx, &by, wanted.clone())).await?;
     Ok((StatusCode::CREATED, Json(MadeToken { kept: row, token: token.reveal().to_owned() })))
 }
 
@@ -253,7 +253,7 @@ async fn revoke_token(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let by = caller.by();
-    if caller.write(&app, move |tx| end_token(tx, &by, &id)).await? {
+    if caller.write(&app, Room::Server, move |tx| end_token(tx, &by, &id)).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::not_found("no token in force has this id; GET /v1/tokens lists them"))
@@ -279,7 +279,7 @@ async fn approve(
     let none = || Problem::not_found("no ledger with this id waits for approval; GET /v1/enrolments lists them");
     let id: LedgerId = ledger.parse().map_err(|_| none())?;
     let by = caller.by();
-    let approved = caller.write(&app, move |tx| {
+    let approved = caller.write(&app, Room::Server, move |tx| {
         let approved = tx.approve(&id)?;
         if approved {
             tx.end_incident(Kind::SecondLedger, id.as_str())?;

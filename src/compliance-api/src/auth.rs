@@ -19,7 +19,7 @@ use crate::{
     own_ledger::By,
     problem::Problem,
     read,
-    store::{self, Tx, tokens::TokenRow},
+    store::{self, Room, Tx, tokens::TokenRow},
     token::{Role, Token},
     verdict::Why,
 };
@@ -81,10 +81,11 @@ impl Caller {
     pub async fn write<T: Send + 'static>(
         &self,
         app: &App,
+        room: Room,
         job: impl Fn(&mut dyn Tx) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Problem> {
         let id = self.token.id.clone();
-        let done = app.store.write(move |tx| tx.admit_token(&id)?.then(|| job(tx)).transpose());
+        let done = app.store.write_in(room, move |tx| tx.admit_token(&id)?.then(|| job(tx)).transpose());
         done.await?.ok_or_else(|| Problem::bad_token(ENDED))
     }
 

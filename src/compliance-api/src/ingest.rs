@@ -33,7 +33,7 @@ use crate::{
     incidents::{Incident, Kind},
     network::Network,
     problem::Problem,
-    store::{self, Tx, hosts, tokens::TokenRow},
+    store::{self, Room, Tx, hosts, tokens::TokenRow},
     verdict::Why,
 };
 
@@ -102,7 +102,8 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken
             .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, &mode, most, token.as_ref(), helpers)));
         let judged = judged.await??;
         let outcomes = judged.has_outcomes();
-        if let Some(taken) = app.store.write(move |tx| judged.settle(tx)).await? {
+        let room = judged.room();
+        if let Some(taken) = app.store.write_in(room, move |tx| judged.settle(tx)).await? {
             if let Some(documents) = app.documents.as_ref().filter(|_| outcomes) {
                 documents.outcomes_came();
             }
@@ -178,6 +179,15 @@ impl Judged {
             None => None,
         };
         Ok(Some((outcome, signer)))
+    }
+
+    /// Where it waits to be stored. What holds nothing that was verified can be anybody's.
+    fn room(&self) -> Room {
+        match self {
+            Self::Host(batch) if !batch.rows.is_empty() => Room::Hosts,
+            Self::Host(_) => Room::Readers,
+            Self::Kept(_) => Room::Clients,
+        }
     }
 
     /// Whether it says what became of documents.

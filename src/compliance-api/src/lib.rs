@@ -37,6 +37,7 @@ use config::Config;
 use documents::Documents;
 use noting::Gathered;
 use requirements::Catalog;
+use serve::Readiness;
 use store::Store;
 use webhook::Hook;
 
@@ -55,4 +56,6 @@ pub struct App {
     pub documents: Option<Arc<Documents>>,
     /// Who is told of what happens.
     pub hook: Hook,
+    /// Whether it could store the last time that somebody asked.
+    pub readiness: Readiness,
 }

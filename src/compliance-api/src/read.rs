@@ -34,6 +34,7 @@ use crate::{
     evidence::Status,
     own_ledger::{self, Word},
     problem::Problem,
+    store::Room,
 };
 
 /// The endpoints of this module.
@@ -99,7 +100,7 @@ pub(crate) async fn stated(
     query: Map<String, Value>,
 ) -> Result<(), Problem> {
     let by = auditor.0.by();
-    let stated = auditor.0.write(app, move |tx| {
+    let stated = auditor.0.write(app, Room::Readers, move |tx| {
         let mut detail = Map::new();
         detail.insert("what".to_owned(), what.into());
         detail.insert("query".to_owned(), query.clone().into());

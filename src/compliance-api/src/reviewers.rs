@@ -22,7 +22,7 @@ use crate::{
     own_ledger::{self, Word},
     problem::Problem,
     review,
-    store::{Error, reviewers},
+    store::{Error, Room, reviewers},
     verdict::Why,
 };
 
@@ -133,7 +133,7 @@ pub(crate) async fn add(
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let (who, line, print) = (person.clone(), public_key.clone(), fingerprint.clone());
     let by = caller.by();
-    let added = caller.write(&app, move |tx| {
+    let added = caller.write(&app, Room::Server, move |tx| {
         if tx.reviewer_keys(&who)?.len() >= reviewers::MAX_KEYS {
             return Ok(None);
         }
@@ -178,7 +178,7 @@ pub(crate) async fn revoke(
     let person: Person = person.parse().map_err(|e| Problem::malformed(format!("{e}")))?;
     let who = person.clone();
     let by = caller.by();
-    let revoked = caller.write(&app, move |tx| {
+    let revoked = caller.write(&app, Room::Server, move |tx| {
         let keys = tx.revoke_reviewer(&who)?;
         if keys > 0 {
             let mut detail = Map::new();

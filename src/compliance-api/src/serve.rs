@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use self::tls::Certificates;
-pub use self::{accept::Bounds, router::Described, tls::Error as TlsError};
+pub use self::{accept::Bounds, ready::Readiness, router::Described, tls::Error as TlsError};
 pub(crate) use self::{
     places::{Place, Places},
     router::Held,
@@ -126,7 +126,15 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
         documents.begin(&store).await?;
     }
     let hook = Hook::start(config.webhook.as_ref())?;
-    let app = Arc::new(App { config, store, gathered: Gathered::default(), catalog, documents, hook });
+    let app = Arc::new(App {
+        config,
+        store,
+        gathered: Gathered::default(),
+        catalog,
+        documents,
+        hook,
+        readiness: Readiness::default(),
+    });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
     let bounds = Bounds::new(&app.config);

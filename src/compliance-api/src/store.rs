@@ -13,6 +13,7 @@ pub mod kept;
 pub mod ledgers;
 pub mod live;
 mod migrate;
+mod queue;
 mod readers;
 pub mod reading;
 pub mod receipts;
@@ -36,6 +37,7 @@ use std::{
 };
 
 pub use self::{
+    queue::Room,
     readers::Readers,
     server_keys::ServerKey,
     tx::{Server, Tx},
@@ -54,6 +56,8 @@ const STATEMENTS: usize = 128;
 const PAGE_BYTES: u32 = 8192;
 /// Pages in the write-ahead log before they are moved into the database: 32 MiB.
 const CHECKPOINT_PAGES: u32 = 4096;
+/// Connections for what hosts wait for: one reads a feed while another looks up who asks.
+const FEED_READERS: usize = 2;
 /// What a connection caches, in KiB.
 const CACHE_KIB: u32 = 16 * 1024;
 
@@ -154,6 +158,7 @@ pub fn moment(micros: i64) -> Result<Timestamp, Error> {
 pub struct Store {
     readers: Readers,
     checkers: Readers,
+    feeds: Readers,
     writer: writer::Writer,
     server: Arc<Server>,
 }
@@ -180,8 +185,9 @@ impl Store {
         let readers = Readers::open(&path, config.limits.readers, Arc::clone(&server))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let checkers = Readers::open(&path, cores, Arc::clone(&server))?;
+        let feeds = Readers::open(&path, FEED_READERS, Arc::clone(&server))?;
         let writer = writer::Writer::start(connection, config.limits.write_queue, Arc::clone(&server))?;
-        Ok(Self { readers, checkers, writer, server })
+        Ok(Self { readers, checkers, feeds, writer, server })
     }
 
     /// For reading: see [`Readers::run`].
@@ -196,6 +202,12 @@ impl Store {
         &self.checkers
     }
 
+    /// For what hosts wait for: however many read evidence, a lockdown comes to them.
+    #[must_use]
+    pub fn feeds(&self) -> &Readers {
+        &self.feeds
+    }
+
     /// The server's key.
     #[must_use]
     pub fn key(&self) -> &ServerKey {
@@ -206,12 +218,24 @@ impl Store {
     /// fails is rolled back by itself. A job can be run again: an engine may have to.
     ///
     /// # Errors
-    /// What `job` returns; a full queue; a transaction that could not be committed.
+    /// What `job` returns; as many waiting in this room as may; a transaction that could not be committed.
+    pub async fn write_in<T: Send + 'static>(
+        &self,
+        room: Room,
+        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.write(room, job).await
+    }
+
+    /// The same for what the server does by itself.
+    ///
+    /// # Errors
+    /// As [`Store::write_in`].
     pub async fn write<T: Send + 'static>(
         &self,
         job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writer.write(job).await
+        self.write_in(Room::Server, job).await
     }
 
     /// The same from a thread that may block; never call it from an async function.
@@ -225,8 +249,14 @@ impl Store {
         self.writer.write_blocking(job)
     }
 
+    /// How many jobs wait for the thread that writes.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.writer.waiting()
+    }
+
     /// Returns once the thread that writes has come to this in its queue: also where that is full, or where the database
-    /// cannot be written just now. Neither gets better by starting the server anew.
+    /// cannot be written just now. Neither gets better by starting the server anew. For one at a time.
     pub async fn writer_answers(&self) {
         self.writer.answers().await;
     }

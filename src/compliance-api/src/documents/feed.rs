@@ -29,7 +29,7 @@ use crate::{
     problem::Problem,
     read::{Asked, LedgerFacts, Standing as HowItStands, standing},
     serve::Held,
-    store::{Error, Tx, documents::Document, feeds::FeedHost},
+    store::{Error, Room, Tx, documents::Document, feeds::FeedHost},
     verdict::Why,
 };
 
@@ -144,7 +144,7 @@ async fn admitted(
     }
     match documents.feeds.count(stack).filter(|count| after.is_none_or(|after| after <= *count)) {
         Some(count) => Ok(count),
-        None => begin(app, documents, stack).await,
+        None => begin(app, documents, stack, caller.room()).await,
     }
 }
 
@@ -157,15 +157,15 @@ async fn answer(app: &App, documents: &Arc<Documents>, stack: &Stack, after: Opt
 }
 
 /// The feed of a stack that nobody has asked for in this process: it may have to be begun.
-async fn begin(app: &App, documents: &Arc<Documents>, stack: &Stack) -> Result<u64, Problem> {
+async fn begin(app: &App, documents: &Arc<Documents>, stack: &Stack, room: Room) -> Result<u64, Problem> {
     let pattern = StackPattern::from(stack);
     let (judging, reading) = (Arc::clone(documents), pattern.clone());
-    let known = app.store.readers().run(move |tx| judging.judges.read(tx, &reading)).await?;
+    let known = app.store.feeds().run(move |tx| judging.judges.read(tx, &reading)).await?;
     let standing = match known {
         Some(standing) => standing,
         None => {
             let judging = Arc::clone(documents);
-            let begun = app.store.write(move |tx| applying::begin(tx, &judging.judges, &pattern)).await?;
+            let begun = app.store.write_in(room, move |tx| applying::begin(tx, &judging.judges, &pattern)).await?;
             begun.ok_or_else(|| {
                 Problem::not_found(format!("no host is in the stack {stack}, and the roster does not name it"))
             })?
@@ -179,7 +179,7 @@ async fn begin(app: &App, documents: &Arc<Documents>, stack: &Stack) -> Result<u
 /// Reads a part of a feed, once for all who want it.
 async fn make(app: &App, documents: &Arc<Documents>, stack: &Stack, after: Option<u64>) -> Result<Bytes, Problem> {
     let (reading, stack) = (Arc::clone(documents), stack.clone());
-    let made = app.store.readers().run(move |tx| {
+    let made = app.store.feeds().run(move |tx| {
         let pattern = StackPattern::from(&stack);
         let Some(standing) = reading.judges.read(tx, &pattern)? else {
             return Err(Error::Unsound(format!("no feed of {stack} where there was one")));
@@ -300,10 +300,18 @@ impl Caller {
             Self::Reader(reader) => reader.may(stack),
             Self::Host(hash) => {
                 let hash = *hash;
-                let hosts = app.store.readers().run(move |tx| tx.feed_hosts(Some(hash))).await?;
+                let hosts = app.store.feeds().run(move |tx| tx.feed_hosts(Some(hash))).await?;
                 let hosts: Vec<&FeedHost> = hosts.iter().map(|(_, host)| host).collect();
                 admit(app, &hosts, stack)
             }
+        }
+    }
+
+    /// Where it waits for what has to be written.
+    fn room(&self) -> Room {
+        match self {
+            Self::Host(_) => Room::Hosts,
+            Self::Reader(_) => Room::Readers,
         }
     }
 

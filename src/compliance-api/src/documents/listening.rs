@@ -123,7 +123,7 @@ impl Feeds {
         if let Some((_, hosts)) = known.as_ref().filter(|(since, _)| since.elapsed() < HOSTS_AGE) {
             return Ok(Arc::clone(hosts));
         }
-        let all = app.store.readers().run(|tx| tx.feed_hosts(None)).await?;
+        let all = app.store.feeds().run(|tx| tx.feed_hosts(None)).await?;
         let mut hosts = Hosts::new();
         for (token, host) in all {
             hosts.entry(token).or_default().push(host);
@@ -145,7 +145,7 @@ pub async fn listen(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             _ = ticks.tick() => {}
             () = stopped(&mut stop) => return documents.feeds.stop(),
         }
-        match app.store.readers().run(|tx| Ok((tx.feed_counts()?, tx.last_outcome()?))).await {
+        match app.store.feeds().run(|tx| Ok((tx.feed_counts()?, tx.last_outcome()?))).await {
             Ok((counts, last)) => {
                 for (stack, count) in counts {
                     if let Some(stack) = name(&stack) {

@@ -27,6 +27,7 @@ use crate::{
     network::Network,
     problem::Problem,
     serve::Place,
+    store::Room,
     verdict::Why,
 };
 
@@ -79,7 +80,7 @@ fn note(app: &App, problem: &Problem) {
 /// Decides again, in the transaction that keeps it: meanwhile another may have come.
 async fn keep(app: &App, documents: &Arc<Documents>, posted: Envelope) -> Result<Applied, Problem> {
     let judging = Arc::clone(documents);
-    let applied = app.store.write(move |tx| {
+    let applied = app.store.write_in(Room::Documents, move |tx| {
         tx.drop_pending_over()?;
         match decide(tx, &judging.judges, &posted)? {
             Ok(decision) => apply(tx, decision).map(Ok),

@@ -34,7 +34,7 @@ use crate::{
     moment::Moment,
     own_ledger::{self, By, Word},
     problem::Problem,
-    store::{Error, ServerKey, Tx, reading::Reading},
+    store::{Error, Room, ServerKey, Tx, reading::Reading},
     verdict::Why,
 };
 
@@ -108,7 +108,7 @@ pub(super) async fn begin(
     let (session, reading) = judged.await??;
     let token = make_token();
     let (hash, keeping) = (hash_of(&token), reading.clone());
-    let kept = app.store.write(move |tx| keep(tx, hash, &session.nonce, &keeping)).await?;
+    let kept = app.store.write_in(Room::Readers, move |tx| keep(tx, hash, &session.nonce, &keeping)).await?;
     kept?;
     Ok(Json(Given { token, person: reading.person.as_str().to_owned(), expires_at: Moment(reading.expires) }))
 }

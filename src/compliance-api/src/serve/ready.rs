@@ -1,9 +1,14 @@
 //! Whether the server runs, and whether it can take anything in: for whoever watches it, and open to all.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::extract::State;
 use nix::sys::statvfs::statvfs;
+use tokio::sync::Mutex;
 
 use crate::{
     App,
@@ -37,8 +42,13 @@ pub(super) async fn healthy(State(app): State<Arc<App>>) -> Result<&'static str,
     is_ready(&app).await
 }
 
+/// How much room there was the last time that somebody asked. One asks at a time, and the answer is for all who waited for
+/// it: anybody may ask, and many at a time fill no queue.
+#[derive(Debug, Default)]
+pub struct Readiness(Arc<Mutex<Option<(Instant, u64)>>>);
+
 async fn is_ready(app: &App) -> Result<&'static str, Problem> {
-    let free = tokio::time::timeout(WRITER_ANSWERS, free(&app.store, app.config.state.clone())).await;
+    let free = tokio::time::timeout(WRITER_ANSWERS, free(app)).await;
     match free {
         Err(_) => Err(Problem::busy("the thread that writes does not answer: nothing can be stored")),
         Ok(Err(error)) => Err(error.into()),
@@ -50,7 +60,23 @@ async fn is_ready(app: &App) -> Result<&'static str, Problem> {
 }
 
 /// How much room there is, found out by the thread that writes: so that it is known to answer.
-async fn free(store: &Store, state: std::path::PathBuf) -> Result<u64, Error> {
+async fn free(app: &App) -> Result<u64, Error> {
+    let asked = Instant::now();
+    let mut known = Arc::clone(&app.readiness.0).lock_owned().await;
+    if let Some((_, free)) = known.filter(|(found, _)| *found > asked) {
+        return Ok(free);
+    }
+    let (store, state) = (app.store.clone(), app.config.state.clone());
+    // Whoever asked may go meanwhile: the next one still waits for this answer.
+    let looking = tokio::spawn(async move {
+        let free = look(&store, state).await?;
+        *known = Some((Instant::now(), free));
+        Ok(free)
+    });
+    looking.await.map_err(|_| Error::Closed)?
+}
+
+async fn look(store: &Store, state: PathBuf) -> Result<u64, Error> {
     store
         .write(move |_| {
             let found =

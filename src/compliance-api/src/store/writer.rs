@@ -13,9 +13,14 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::{Error, Server, Tx, server_keys, sqlite::Sqlite};
+use super::{
+    Error, Server, Tx,
+    queue::{Queue, Room},
+    server_keys,
+    sqlite::Sqlite,
+};
 
 /// Jobs of one transaction. More wait for the next: a commit should not keep its first job waiting long.
 const JOBS_PER_COMMIT: usize = 64;
@@ -29,9 +34,18 @@ type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// The way to the thread. Cloning it is cheap.
 #[derive(Clone)]
-pub(super) struct Writer {
-    queue: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
-    thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+pub(super) struct Writer(Arc<Way>);
+
+/// The thread ends once nobody has a way to it any more.
+struct Way {
+    queue: Arc<Queue<Job>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl fmt::Debug for Writer {
@@ -41,13 +55,15 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, queue: usize, server: Arc<Server>) -> Result<Self, Error> {
-        let (send, receive) = mpsc::channel(queue);
+    /// With room for so many jobs of each kind.
+    pub(super) fn start(connection: Connection, room: usize, server: Arc<Server>) -> Result<Self, Error> {
+        let queue = Arc::new(Queue::new(room));
         let desk = Desk { connection, server };
+        let waiting = Arc::clone(&queue);
         let thread = thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
-                if panic::catch_unwind(AssertUnwindSafe(|| desk.work(receive))).is_err() {
+                if panic::catch_unwind(AssertUnwindSafe(|| desk.work(&waiting))).is_err() {
                     // Better to be started anew than to go on without writing. Nothing unfinished was answered.
                     tracing::error!("the thread that writes has failed: the server ends");
                     process::exit(EXIT_SOFTWARE);
@@ -58,50 +74,46 @@ impl Writer {
                 path: super::FILE.into(),
                 source,
             })?;
-        Ok(Self { queue: Arc::new(Mutex::new(Some(send))), thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self(Arc::new(Way { queue, thread: Mutex::new(Some(thread)) })))
     }
 
     pub(super) async fn write<T: Send + 'static>(
         &self,
+        room: Room,
         job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.hand_in(job)?.await.map_err(|_| Error::Closed)?
+        let (job, answered) = with_answer(job);
+        self.0.queue.put(room, job)?;
+        answered.await.map_err(|_| Error::Closed)?
     }
 
     pub(super) fn write_blocking<T: Send + 'static>(
         &self,
         job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.hand_in(job)?.blocking_recv().map_err(|_| Error::Closed)?
-    }
-
-    fn hand_in<T: Send + 'static>(
-        &self,
-        job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {
         let (job, answered) = with_answer(job);
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.as_ref().ok_or(Error::Closed)?.try_send(job).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Error::Full,
-            mpsc::error::TrySendError::Closed(_) => Error::Closed,
-        })?;
-        Ok(answered)
+        self.0.queue.put(Room::Server, job)?;
+        answered.blocking_recv().map_err(|_| Error::Closed)?
     }
 
-    /// Waits for room in the queue, and then until the thread has come to it, whatever becomes of the transaction.
+    /// Waits until the thread has come to it, whatever waits before it and whatever becomes of the transaction. For one at a
+    /// time: it has a place however full the queue is.
     pub(super) async fn answers(&self) {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(queue) = queue else { return };
         let (job, answered) = with_answer(|_: &mut dyn Tx| Ok(()));
-        if queue.send(job).await.is_ok() {
+        if self.0.queue.put_anyway(Room::Server, job).is_ok() {
             // Dropped unanswered where no transaction could be begun: the thread came to it all the same.
             let _ = answered.await;
         }
     }
 
+    /// How many jobs wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.queue.len()
+    }
+
     pub(super) fn close(&self) {
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.queue.close();
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic of the thread is in the log already.
             let _ = thread.join();
@@ -150,11 +162,11 @@ struct Desk {
 }
 
 impl Desk {
-    fn work(self, mut queue: mpsc::Receiver<Job>) {
+    fn work(self, queue: &Queue<Job>) {
         let mut jobs = Vec::with_capacity(JOBS_PER_COMMIT);
         loop {
-            jobs.clear();
-            if queue.blocking_recv_many(&mut jobs, JOBS_PER_COMMIT) == 0 {
+            queue.take(JOBS_PER_COMMIT, &mut jobs);
+            if jobs.is_empty() {
                 break;
             }
             self.commit(&mut jobs);

@@ -250,3 +250,47 @@ fn an_automatic_roster_is_kept_beside_the_signed_one_and_both_are_handed_on() {
     let (_, token) = hearing(&server, "i-2", "later");
     assert_eq!(ids(&heard(&server.client().with(&token), "stack=later&after=0")), both);
 }
+
+#[test]
+fn readers_who_fill_the_queue_for_writing_hold_up_no_lockdown_and_no_hosts_records() {
+    let (server, _) = bounded(|config| {
+        config.limits.write_queue = 4;
+        config.limits.requests_per_address = 256;
+    });
+    let mut host = server.host("i-2");
+    host.logins(1);
+    let auditor = reader(&server);
+    // What is read is stated first: that fills the queue as long as nothing can be written.
+    let held = server.database();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let read = |n: usize| auditor.get(["/v1/feed?stack=web", "/v1/hosts", "/v1/status?stack=web"][n % 3]).outcome();
+    let (lockdown, records, read) = thread::scope(|scope| {
+        let reads: Vec<_> = (0..120).map(|n| scope.spawn(move || read(n))).collect();
+        soon("there is no room for reads", || reads.iter().any(|read| read.is_finished()));
+        assert_eq!(read(0), (503, "busy".to_owned()), "what this is about");
+        let lockdown = scope.spawn(|| post(&server, &signed(&document(lockdown("web", true)), &["alice approves"])));
+        let records = scope.spawn(|| server.client().ingest(&host.batch(3..=3)));
+        // Judged, and waiting to be stored.
+        thread::sleep(Duration::from_millis(500));
+        held.execute_batch("COMMIT").unwrap();
+        let read: Vec<_> = reads.into_iter().map(|read| read.join().unwrap()).collect();
+        (lockdown.join().unwrap(), records.join().unwrap(), read)
+    });
+    assert_eq!((lockdown.status, records.status), (200, 200), "{lockdown:?} {records:?}");
+    let refused = read.iter().filter(|outcome| **outcome == (503, "busy".to_owned())).count();
+    assert!((1..120).contains(&refused), "{refused} of 120");
+}
+
+#[test]
+fn many_who_ask_whether_it_is_ready_fill_no_queue() {
+    let (server, _) = bounded(|config| {
+        config.limits.write_queue = 4;
+        config.limits.requests_per_address = 256;
+    });
+    let asked: Vec<u16> = thread::scope(|scope| {
+        let ask = || server.client().get("/readyz").status;
+        let asking: Vec<_> = (0..100).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(asked.iter().all(|status| *status == 200), "{asked:?}");
+}

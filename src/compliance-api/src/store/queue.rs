@@ -1,0 +1,169 @@
+//! What waits for the thread that writes. Each kind has room of its own, so that none keeps another out, and takes its turn.
+//!
+//! Documents go first: a lockdown waits for nobody's records or reads. Then what admins change: a token that is revoked does
+//! nothing of what waits.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use super::Error;
+
+/// What a job is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Signed documents.
+    Documents,
+    /// Hosts' records, once their signatures were verified.
+    Hosts,
+    /// What clients and people state.
+    Clients,
+    /// Reads, which are stated; what holds nothing to store.
+    Readers,
+    /// The server's own, and what admins change.
+    Server,
+}
+
+/// Those that go first, in this order.
+const FIRST: [Room; 2] = [Room::Documents, Room::Server];
+/// Those that take turns.
+const BY_TURNS: [Room; 3] = [Room::Hosts, Room::Clients, Room::Readers];
+const ROOMS: usize = FIRST.len() + BY_TURNS.len();
+
+/// The queue, with so much room for each kind.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    waiting: Mutex<Waiting<T>>,
+    came: Condvar,
+    room: usize,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    rooms: [VecDeque<T>; ROOMS],
+    closed: bool,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(room: usize) -> Self {
+        let rooms = std::array::from_fn(|_| VecDeque::new());
+        Self { waiting: Mutex::new(Waiting { rooms, closed: false }), came: Condvar::new(), room }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts one where its kind waits.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Closed`].
+    pub(super) fn put(&self, room: Room, job: T) -> Result<(), Error> {
+        self.put_if(room, job, |waiting| waiting < self.room)
+    }
+
+    /// The same where that kind has no room left: for what is asked one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub(super) fn put_anyway(&self, room: Room, job: T) -> Result<(), Error> {
+        self.put_if(room, job, |_| true)
+    }
+
+    fn put_if(&self, room: Room, job: T, fits: impl FnOnce(usize) -> bool) -> Result<(), Error> {
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Err(Error::Closed);
+        }
+        let room = &mut waiting.rooms[room as usize];
+        if !fits(room.len()) {
+            return Err(Error::Full);
+        }
+        room.push_back(job);
+        self.came.notify_one();
+        Ok(())
+    }
+
+    /// Waits for jobs, and takes so many at most into what is empty: none once it is closed and empty.
+    pub(super) fn take(&self, most: usize, into: &mut Vec<T>) {
+        let waiting = self.waiting();
+        let idle = |waiting: &mut Waiting<T>| !waiting.closed && waiting.rooms.iter().all(VecDeque::is_empty);
+        let mut waiting = self.came.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+        for room in FIRST {
+            let waiting = &mut waiting.rooms[room as usize];
+            let count = waiting.len().min(most - into.len());
+            into.extend(waiting.drain(..count));
+        }
+        loop {
+            let before = into.len();
+            for room in BY_TURNS {
+                if into.len() < most {
+                    into.extend(waiting.rooms[room as usize].pop_front());
+                }
+            }
+            if into.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Takes nothing more in. What waits is still taken out.
+    pub(super) fn close(&self) {
+        self.waiting().closed = true;
+        self.came.notify_all();
+    }
+
+    /// How many wait, of all kinds.
+    pub(super) fn len(&self) -> usize {
+        self.waiting().rooms.iter().map(VecDeque::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(queue: &Queue<&'static str>, most: usize) -> Vec<&'static str> {
+        let mut taken = Vec::new();
+        queue.take(most, &mut taken);
+        taken
+    }
+
+    #[test]
+    fn documents_go_first_then_the_servers_own_and_the_others_by_turns() {
+        let queue = Queue::new(8);
+        let all = [(Room::Readers, "a read"), (Room::Hosts, "records"), (Room::Server, "the server's")];
+        for (room, job) in all.into_iter().cycle().take(9) {
+            queue.put(room, job).unwrap();
+        }
+        queue.put(Room::Clients, "a client's").unwrap();
+        queue.put(Room::Documents, "a lockdown").unwrap();
+        let first = take(&queue, 6);
+        assert_eq!(first, ["a lockdown", "the server's", "the server's", "the server's", "records", "a client's"]);
+        assert_eq!(take(&queue, 64).len(), 5);
+    }
+
+    #[test]
+    fn a_kind_that_is_full_keeps_no_other_out() {
+        let queue = Queue::new(2);
+        (0..2).for_each(|_| queue.put(Room::Readers, "a read").unwrap());
+        assert!(matches!(queue.put(Room::Readers, "one more"), Err(Error::Full)));
+        for room in [Room::Documents, Room::Hosts, Room::Clients, Room::Server] {
+            queue.put(room, "of another kind").unwrap();
+        }
+        queue.put_anyway(Room::Readers, "one at a time").unwrap();
+        assert_eq!(queue.len(), 7);
+    }
+
+    #[test]
+    fn what_waits_when_it_is_closed_is_taken_and_nothing_more_comes() {
+        let queue = Queue::new(2);
+        queue.put(Room::Hosts, "records").unwrap();
+        queue.close();
+        assert!(matches!(queue.put(Room::Hosts, "later"), Err(Error::Closed)));
+        assert!(matches!(queue.put_anyway(Room::Hosts, "later"), Err(Error::Closed)));
+        assert_eq!(take(&queue, 64), ["records"]);
+        assert!(take(&queue, 64).is_empty(), "the end");
+    }
+}
