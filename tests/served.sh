@@ -1,4 +1,4 @@
-# Sourced by tests/openapi, tests/cloudevents and tests/exports: a compliance-api to ask, and Python packages to ask it with. Needs
+# Sourced by tests/openapi, tests/cloudevents, tests/metrics and tests/exports: a compliance-api to ask, and Python packages to ask it with. Needs
 # python3 with venv and curl; packages go to $LOCKDOWND_TESTS_CACHE (/var/cache/lockdownd-tests), nothing to the tree.
 # shellcheck shell=bash
 

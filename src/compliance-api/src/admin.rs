@@ -60,10 +60,18 @@ pub struct Wanted {
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._@-]{1,64}$", example = "portal")]
     pub name: Option<String>,
-    /// Role enrol, which needs it: of this stack's hosts.
+    /// Role enrol, which needs it: of this stack's hosts. Role auditor: reads about this stack alone.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub stack: Option<Stack>,
+    /// Role auditor: reads evidence from this moment on alone, by its own time.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub from: Option<Timestamp>,
+    /// Role auditor: reads evidence from before this moment alone.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub to: Option<Timestamp>,
     /// Role client: the only types that it may post.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 64)]
@@ -72,10 +80,30 @@ pub struct Wanted {
     #[serde(default)]
     #[schema(minimum = 1)]
     pub uses: Option<u64>,
-    /// When it ends; never without it.
+    /// When it ends: a moment, or `never`. Without it after `limits.token_life`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub expires: Option<Timestamp>,
+    #[schema(value_type = Option<String>, example = "2027-01-31T12:00:00Z")]
+    pub expires: Option<Ends>,
+}
+
+/// When a token ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Ends {
+    /// When it is revoked alone.
+    Never,
+    /// At this moment.
+    At(Timestamp),
+}
+
+impl TryFrom<String> for Ends {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        text.parse().map(Self::At).map_err(|_| "expires is a moment as 2027-01-31T12:00:00Z, or \"never\"".to_owned())
+    }
 }
 
 impl Wanted {
@@ -85,8 +113,17 @@ impl Wanted {
     /// A sentence that says what would.
     pub fn check(&self, now: Timestamp) -> Result<(), String> {
         let enrols = self.role == Role::Enrol;
-        if enrols != self.stack.is_some() {
-            return Err("a token of role enrol takes a stack, and no other does".to_owned());
+        let reads = self.role == Role::Auditor;
+        if enrols && self.stack.is_none() || self.stack.is_some() && !enrols && !reads {
+            return Err(
+                "a token of role enrol takes a stack, one of role auditor may have one, and no other does".to_owned()
+            );
+        }
+        if (self.from.is_some() || self.to.is_some()) && !reads {
+            return Err("from and to are for tokens of role auditor".to_owned());
+        }
+        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
+            return Err("from has to be before to".to_owned());
         }
         if self.uses.is_some() && !enrols || self.uses == Some(0) || self.uses.is_some_and(|n| n > i64::MAX as u64) {
             return Err("uses is for tokens of role enrol, from 1 up".to_owned());
@@ -110,7 +147,7 @@ impl Wanted {
                 "name has to be 1 to {MAX_NAME} of A-Z a-z 0-9 . _ - @; a token of role client takes one"
             ));
         }
-        if self.expires.is_some_and(|end| end <= now) {
+        if self.expires.is_some_and(|ends| matches!(ends, Ends::At(end) if end <= now)) {
             return Err("expires has passed already".to_owned());
         }
         Ok(())
@@ -125,15 +162,22 @@ pub fn make_token(tx: &mut dyn Tx, by: &By, wanted: Wanted) -> Result<(TokenRow,
     let token = Token::random(wanted.role);
     let mut id = [0; 8];
     OsRng.fill_bytes(&mut id);
+    let by_itself = || tx.now().saturating_add(tx.server().limits.token_life).unwrap_or(Timestamp::MAX);
     let row = TokenRow {
         id: id.iter().map(|b| format!("{b:02x}")).collect(),
         role: wanted.role,
         name: wanted.name.unwrap_or_else(|| wanted.role.to_string()),
         stack: wanted.stack,
+        from: wanted.from,
+        to: wanted.to,
         types: wanted.types,
         uses: wanted.uses,
         created: tx.now(),
-        expires: wanted.expires,
+        expires: match wanted.expires {
+            None => Some(by_itself()),
+            Some(Ends::Never) => None,
+            Some(Ends::At(end)) => Some(end),
+        },
         revoked: None,
         used: None,
     };
@@ -146,6 +190,8 @@ pub fn make_token(tx: &mut dyn Tx, by: &By, wanted: Wanted) -> Result<(TokenRow,
         ("stack", row.stack.as_ref().map(|s| Value::from(s.as_str()))),
         ("types", row.types.clone().map(Value::from)),
         ("uses", row.uses.map(Value::from)),
+        ("from", row.from.map(|t| t.to_string().into())),
+        ("to", row.to.map(|t| t.to_string().into())),
         ("expires", row.expires.map(|t| t.to_string().into())),
     ] {
         if let Some(value) = value {

@@ -14,6 +14,7 @@ use record::Stack;
 use crate::{
     App,
     documents::sessions::{self, InSession},
+    evidence::Window,
     incidents::{Incident, Kind},
     network::Network,
     own_ledger::By,
@@ -117,10 +118,65 @@ pub struct Auditor(pub Caller);
 /// Somebody who may read what is going on in stacks.
 #[derive(Debug, Clone)]
 pub enum Reader {
-    /// An auditor or an admin: all of it.
+    /// An auditor or an admin: all of it, or what their token is for.
     Auditor(Auditor),
     /// Somebody whom the roster names, in a session: about their stacks.
     Session(InSession),
+}
+
+impl Auditor {
+    /// The stack that an answer is about: what was asked for, or what the token is for alone.
+    ///
+    /// # Errors
+    /// 403 for another one than the token's.
+    pub fn stack(&self, asked: Option<Stack>) -> Result<Option<Stack>, Problem> {
+        match (&self.0.token.stack, asked) {
+            (Some(own), Some(asked)) if *own != asked => {
+                Err(Self::beyond(&format!("reads about the stack {own} alone")))
+            }
+            (own, asked) => Ok(asked.or_else(|| own.clone())),
+        }
+    }
+
+    /// The window that an answer is about: what was asked for, or what the token is for alone.
+    ///
+    /// # Errors
+    /// 403 for one that is not within the token's.
+    pub fn window(&self, asked: Window) -> Result<Window, Problem> {
+        let (from, to) = (self.0.token.from, self.0.token.to);
+        let beyond = from.zip(asked.from).is_some_and(|(own, asked)| asked < own)
+            || from.zip(asked.to).is_some_and(|(own, asked)| asked <= own)
+            || to.zip(asked.to).is_some_and(|(own, asked)| asked > own)
+            || to.zip(asked.from).is_some_and(|(own, asked)| asked >= own);
+        if beyond {
+            let word = |name: &str, at: Option<Timestamp>| at.map(|at| format!(" {name} {at}")).unwrap_or_default();
+            return Err(Self::beyond(&format!("reads evidence{}{} alone", word("from", from), word("to", to))));
+        }
+        Ok(Window { from: asked.from.or(from), to: asked.to.or(to) })
+    }
+
+    /// Whether it may read what is of no stack and no time.
+    ///
+    /// # Errors
+    /// 403 for a token that is for one stack or window alone.
+    pub fn everything(&self) -> Result<(), Problem> {
+        let token = &self.0.token;
+        if token.stack.is_some() || token.from.is_some() || token.to.is_some() {
+            return Err(Self::beyond("is for one stack or window alone, and this is about all of them"));
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Result<(), Problem> {
+        if self.0.token.from.is_some() || self.0.token.to.is_some() {
+            return Err(Self::beyond("reads evidence of its window alone, and this is about what is going on now"));
+        }
+        Ok(())
+    }
+
+    fn beyond(why: &str) -> Problem {
+        Problem::new(Why::Role, format!("the token that was sent {why}; ask an admin for another one"))
+    }
 }
 
 impl Reader {
@@ -130,7 +186,7 @@ impl Reader {
     /// 403.
     pub fn may(&self, stack: &Stack) -> Result<(), Problem> {
         match self {
-            Self::Auditor(_) => Ok(()),
+            Self::Auditor(auditor) => auditor.stack(Some(stack.clone())).map(|_| ()),
             Self::Session(session) if session.may(stack) => Ok(()),
             Self::Session(session) => {
                 let detail = format!(
@@ -146,7 +202,7 @@ impl Reader {
     #[must_use]
     pub fn reads(&self, stack: &str) -> bool {
         match self {
-            Self::Auditor(_) => true,
+            Self::Auditor(auditor) => auditor.0.token.stack.as_ref().is_none_or(|own| own.as_str() == stack),
             Self::Session(session) => stack.parse().is_ok_and(|stack| session.may(&stack)),
         }
     }
@@ -179,7 +235,9 @@ impl FromRequestParts<Arc<App>> for Reader {
         let text = parts.headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = text.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
         let Some(token) = token.filter(|token| sessions::is_session(token)) else {
-            return Auditor::from_request_parts(parts, app).await.map(Self::Auditor);
+            let auditor = Auditor::from_request_parts(parts, app).await?;
+            auditor.now()?;
+            return Ok(Self::Auditor(auditor));
         };
         match InSession::find(app, token).await? {
             Some(session) => Ok(Self::Session(session)),
@@ -205,6 +263,17 @@ impl FromRequestParts<Arc<App>> for Auditor {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         Caller::one_of(parts, app, &[Role::Auditor, Role::Admin]).await.map(Self)
+    }
+}
+
+/// Somebody who may read what the server counts about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Monitor;
+
+impl FromRequestParts<Arc<App>> for Monitor {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        Caller::one_of(parts, app, &[Role::Monitor, Role::Admin]).await.map(|_| Self)
     }
 }
 

@@ -47,7 +47,6 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    log::start();
     if let Command::Openapi = cli.command {
         println!("{}", openapi::text());
         return ExitCode::SUCCESS;
@@ -56,6 +55,7 @@ pub fn run() -> ExitCode {
         Ok(config) => config,
         Err(error) => return failed(&error, EXIT_CONFIG.into()),
     };
+    log::start(config.log.format);
     match cli.command {
         Command::Openapi => ExitCode::SUCCESS,
         Command::Check => match serve::check(&config) {

@@ -44,8 +44,44 @@ pub struct Config {
     pub stack: Option<Stack>,
     /// Who is told of requests, lockdowns and incidents.
     pub webhook: Option<Webhook>,
+    /// What is logged, and how.
+    pub log: Log,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// Which requests have a line of their own.
+    pub requests: LogRequests,
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, with its moment.
+    Json,
+}
+
+/// Which requests have a line of their own in the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogRequests {
+    /// None.
+    None,
+    /// Those that the server failed at, or was too busy for.
+    #[default]
+    Failed,
+    /// All.
+    All,
 }
 
 /// `[webhook]`: where events are posted.
@@ -114,6 +150,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Requests at a time from one IPv4 address, or one /64 of IPv6; more are answered 429.
     pub requests_per_address: usize,
+    /// Batches at a time of one host, client or person, once they are verified; more are answered 429.
+    pub batches_per_source: usize,
     /// From connecting, or from the last answer, until a request's header is there, TLS included.
     #[serde(deserialize_with = "duration")]
     pub header_timeout: Duration,
@@ -150,6 +188,9 @@ pub struct Limits {
     /// After how long a host that never named a `next_by` counts as silent.
     #[serde(deserialize_with = "duration")]
     pub silent_after: Duration,
+    /// How long a token lasts that is made without saying until when.
+    #[serde(deserialize_with = "duration")]
+    pub token_life: Duration,
 }
 
 impl Default for Limits {
@@ -158,6 +199,7 @@ impl Default for Limits {
             connections: 4096,
             connections_per_address: 256,
             requests_per_address: 64,
+            batches_per_source: 4,
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(30),
@@ -172,6 +214,7 @@ impl Default for Limits {
             next_by_ahead: Duration::from_secs(25 * 3600),
             silence_grace: Duration::from_secs(300),
             silent_after: Duration::from_secs(3600),
+            token_life: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }
@@ -187,6 +230,7 @@ impl Default for Config {
             tls: None,
             stack: None,
             webhook: None,
+            log: Log::default(),
             limits: Limits::default(),
         }
     }
@@ -272,6 +316,7 @@ impl Config {
             ("connections", limits.connections),
             ("connections_per_address", limits.connections_per_address),
             ("requests_per_address", limits.requests_per_address),
+            ("batches_per_source", limits.batches_per_source),
             ("body", limits.body),
             ("batch", limits.batch),
             ("write_queue", limits.write_queue),
@@ -297,12 +342,14 @@ fn is_webhook(url: &str) -> bool {
     }
 }
 
-/// A duration as a person writes it: `"30s"`, `"5m"`, `"1h"`.
+/// A duration as a person writes it: `"30s"`, `"5m"`, `"1h"`, `"90d"`.
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
-    let parsed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| D::Error::custom(format!("{text:?} is no duration; write it as \"30s\", \"5m\" or \"1h\"")))?;
+    let span: Option<jiff::Span> = text.parse().ok();
+    let parsed =
+        span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()).ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is no duration; write it as \"30s\", \"5m\", \"1h\" or \"90d\""))
+        })?;
     Duration::try_from(parsed)
         .ok()
         .filter(|d| !d.is_zero())
@@ -326,7 +373,7 @@ mod tests {
         let example = Config::load(Some(&path)).unwrap();
         assert_eq!(format!("{:?}", example.limits), format!("{:?}", Limits::default()));
         let bare: Config = toml::from_str("").unwrap();
-        assert_eq!((example.listen, example.name), (bare.listen, bare.name));
+        assert_eq!((example.listen, example.name, example.log), (bare.listen, bare.name, bare.log));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use self::{judging::Judges, listening::Feeds, progress::Progress};
 use crate::{
     App,
     config::Stack,
+    network::Network,
     problem::Problem,
     serve::Places,
     store::{self, Store, Tx},
@@ -52,7 +53,7 @@ pub struct Documents {
     judges: Judges,
     feeds: Feeds,
     rosters: Arc<Semaphore>,
-    senders: Places,
+    senders: Places<Network>,
     origin: Origin,
     progress: Progress,
 }
@@ -75,6 +76,12 @@ impl Documents {
     /// Hosts said what became of documents.
     pub fn outcomes_came(&self) {
         self.progress.moved();
+    }
+
+    /// How many wait for a feed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.feeds.waiting()
     }
 
     fn organization(&self) -> &Organization {

@@ -30,6 +30,7 @@ use self::{answer::Outcome, batch::Batch, kept::Statements, mode::Mode};
 use crate::{
     App,
     auth::{Caller, Peer},
+    evidence::SourceKind,
     incidents::{Incident, Kind},
     network::Network,
     problem::Problem,
@@ -102,8 +103,18 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken
             .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, &mode, most, token.as_ref(), helpers)));
         let judged = judged.await??;
         let outcomes = judged.has_outcomes();
-        let room = judged.room();
+        let (room, kind) = (judged.room(), judged.kind());
+        let _place = match judged.source() {
+            Some(source) => Some(app.sources.take(source).ok_or_else(|| {
+                let most = app.config.limits.batches_per_source;
+                let detail =
+                    format!("{most} batches of this source wait to be stored; send the same again when they are");
+                Problem::new(Why::SlowDown, detail)
+            })?),
+            None => None,
+        };
         if let Some(taken) = app.store.write_in(room, move |tx| judged.settle(tx)).await? {
+            app.metrics.stored(kind, taken.0.stored);
             if let Some(documents) = app.documents.as_ref().filter(|_| outcomes) {
                 documents.outcomes_came();
             }
@@ -179,6 +190,22 @@ impl Judged {
             None => None,
         };
         Ok(Some((outcome, signer)))
+    }
+
+    fn kind(&self) -> SourceKind {
+        match self {
+            Self::Host(_) => SourceKind::Host,
+            Self::Kept(all) => all.kind,
+        }
+    }
+
+    /// Whose it is; none for what holds nothing that was verified.
+    fn source(&self) -> Option<String> {
+        match self {
+            Self::Host(batch) if batch.rows.is_empty() => None,
+            Self::Host(batch) => Some(batch.ledger.to_string()),
+            Self::Kept(all) => Some(format!("{}/{}", all.kind.as_str(), all.name)),
+        }
     }
 
     /// Where it waits to be stored. What holds nothing that was verified can be anybody's.

@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod identity;
 pub mod incidents;
 pub mod ingest;
+pub mod metrics;
 pub mod moment;
 pub mod network;
 pub mod noting;
@@ -35,9 +36,10 @@ use std::sync::Arc;
 
 use config::Config;
 use documents::Documents;
+use metrics::Metrics;
 use noting::Gathered;
 use requirements::Catalog;
-use serve::Readiness;
+use serve::{Places, Readiness};
 use store::Store;
 use webhook::Hook;
 
@@ -58,4 +60,8 @@ pub struct App {
     pub hook: Hook,
     /// Whether it could store the last time that somebody asked.
     pub readiness: Readiness,
+    /// How many batches each source has under way.
+    pub sources: Places<String>,
+    /// What it counts about itself.
+    pub metrics: Metrics,
 }

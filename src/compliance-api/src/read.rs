@@ -9,7 +9,7 @@ mod export;
 mod facts;
 mod hosts;
 mod incidents;
-mod params;
+pub(crate) mod params;
 mod receipts;
 mod requirements;
 mod standing;
@@ -26,6 +26,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tower_http::compression::CompressionLayer;
 
 pub use self::standing::{LedgerFacts, Standing, standing};
 use crate::{
@@ -47,6 +48,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/v1/requirements", get(requirements::list))
         .route("/v1/requirements/{id}", get(requirements::one))
         .layer(Extension(stream::Streams::default()))
+        // Nothing in them is a secret by which anybody gets in: their length may say what they hold.
+        .layer(CompressionLayer::new().gzip(true))
 }
 
 /// Everything that is described in /openapi.json of this module.

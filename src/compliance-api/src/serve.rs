@@ -3,6 +3,7 @@
 //! Every bound of a connection is set here. It never lets one client keep another from being served.
 
 mod accept;
+mod observed;
 mod places;
 mod proxy;
 mod ready;
@@ -21,17 +22,16 @@ use tokio::{
     sync::watch::{Receiver, channel},
 };
 
+pub use self::places::Places;
 use self::tls::Certificates;
 pub use self::{accept::Bounds, ready::Readiness, router::Described, tls::Error as TlsError};
-pub(crate) use self::{
-    places::{Place, Places},
-    router::Held,
-};
+pub(crate) use self::{places::Place, ready::left, router::Held};
 use crate::{
     App,
     config::Config,
     describe::describe,
     documents::{self, Documents},
+    metrics::Metrics,
     noting::Gathered,
     own_ledger::{self, By, Word},
     requirements::{Catalog, RequirementsError},
@@ -126,6 +126,8 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
         documents.begin(&store).await?;
     }
     let hook = Hook::start(config.webhook.as_ref())?;
+    let metrics = Metrics::new(&store);
+    let sources = Places::new(config.limits.batches_per_source);
     let app = Arc::new(App {
         config,
         store,
@@ -134,10 +136,12 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
         documents,
         hook,
         readiness: Readiness::default(),
+        sources,
+        metrics,
     });
     state(&app, Word::Started, "the server started").await?;
     ready(address);
-    let bounds = Bounds::new(&app.config);
+    let bounds = Bounds::new(&app.config, app.metrics.connections.clone());
     let renewing = tokio::spawn(renew(hang_ups, tls.clone()));
     let watching = tokio::spawn(watch(Arc::clone(&app), stop.clone()));
     let listening = tokio::spawn(documents::listen(Arc::clone(&app), stop.clone()));

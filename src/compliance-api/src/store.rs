@@ -42,8 +42,9 @@ pub use self::{
     server_keys::ServerKey,
     tx::{Server, Tx},
 };
-use crate::{config::Config, identity};
+use crate::{config::Config, identity, metrics};
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 use rusqlite::{Connection, OpenFlags};
 
 /// The database in the state directory.
@@ -161,6 +162,7 @@ pub struct Store {
     feeds: Readers,
     writer: writer::Writer,
     server: Arc<Server>,
+    commits: Histogram,
 }
 
 impl Store {
@@ -186,8 +188,10 @@ impl Store {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let checkers = Readers::open(&path, cores, Arc::clone(&server))?;
         let feeds = Readers::open(&path, FEED_READERS, Arc::clone(&server))?;
-        let writer = writer::Writer::start(connection, config.limits.write_queue, Arc::clone(&server))?;
-        Ok(Self { readers, checkers, feeds, writer, server })
+        let commits = metrics::durations();
+        let room = config.limits.write_queue;
+        let writer = writer::Writer::start(connection, room, Arc::clone(&server), commits.clone())?;
+        Ok(Self { readers, checkers, feeds, writer, server, commits })
     }
 
     /// For reading: see [`Readers::run`].
@@ -249,10 +253,16 @@ impl Store {
         self.writer.write_blocking(job)
     }
 
-    /// How many jobs wait for the thread that writes.
+    /// How many jobs wait for the thread that writes, of each kind.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> Vec<(&'static str, usize)> {
         self.writer.waiting()
+    }
+
+    /// How long transactions took.
+    #[must_use]
+    pub fn commits(&self) -> Histogram {
+        self.commits.clone()
     }
 
     /// Returns once the thread that writes has come to this in its queue: also where that is full, or where the database

@@ -36,17 +36,23 @@ pub enum Role {
     Auditor,
     /// Read evidence; make and revoke tokens; approve enrolments; name reviewers.
     Admin,
+    /// Read what the server counts about itself, and no evidence.
+    Monitor,
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] = [Self::Enrol, Self::Client, Self::Auditor, Self::Admin, Self::Monitor];
+
     /// The word in a token, in the database and on the command line.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enrol => "enrol",
             Self::Client => "client",
             Self::Auditor => "auditor",
             Self::Admin => "admin",
+            Self::Monitor => "monitor",
         }
     }
 }
@@ -60,10 +66,7 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = NotAToken;
     fn from_str(word: &str) -> Result<Self, NotAToken> {
-        [Self::Enrol, Self::Client, Self::Auditor, Self::Admin]
-            .into_iter()
-            .find(|r| r.as_str() == word)
-            .ok_or(NotAToken)
+        Self::ALL.into_iter().find(|r| r.as_str() == word).ok_or(NotAToken)
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_as_it_was_made_and_never_prints_its_secret() {
-        for role in [Role::Enrol, Role::Client, Role::Auditor, Role::Admin] {
+        for role in Role::ALL {
             let token = Token::random(role);
             assert_eq!(token.reveal().parse(), Ok(token.clone()));
             assert_eq!(token.reveal().len(), 4 + role.as_str().len() + RANDOM_CHARS);

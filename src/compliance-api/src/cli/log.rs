@@ -5,16 +5,22 @@ use std::{env, io};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
+use crate::config::LogFormat;
+
 /// Starts it.
-pub(super) fn start() {
+pub(super) fn start(format: LogFormat) {
     let journal = env::var_os("JOURNAL_STREAM").is_some();
     let log = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::INFO)
         .with_writer(Stderr { journal })
         .with_ansi(false)
-        .without_time()
         .with_target(false);
-    if journal { log.with_level(false).init() } else { log.init() }
+    match format {
+        // Whoever collects them may take them from elsewhere than the journal: each says its moment and level itself.
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
+        LogFormat::Text if journal => log.without_time().with_level(false).init(),
+        LogFormat::Text => log.without_time().init(),
+    }
 }
 
 /// Standard error, for the journal or for people.

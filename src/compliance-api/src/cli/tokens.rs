@@ -5,9 +5,10 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use record::Stack;
 
 use crate::{
-    admin::{self, Wanted},
+    admin::{self, Ends, Wanted},
     config::Config,
     own_ledger::By,
+    read::params,
     store::{self, Store, tokens::TokenRow},
     token::Role,
 };
@@ -32,21 +33,35 @@ pub(super) struct Create {
     /// What it lets its bearer do
     #[arg(long)]
     role: Role,
-    /// enrol: of this stack's hosts
+    /// enrol: of this stack's hosts; auditor: reads about this stack alone [default: about all]
     #[arg(long)]
     stack: Option<Stack>,
     /// enrol: how many hosts it binds [default: any number]
     #[arg(long, value_name = "N")]
     uses: Option<u64>,
-    /// When it ends: 2027-01-31T12:00:00Z, or from now on: 30d, 12h [default: never]
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    expires: Option<Timestamp>,
+    /// auditor: reads evidence from this moment on alone: 2026-01-01T00:00:00Z, or a day for its beginning in UTC
+    #[arg(long, value_name = "TIME", value_parser = day)]
+    from: Option<Timestamp>,
+    /// auditor: reads evidence from before this moment alone
+    #[arg(long, value_name = "TIME", value_parser = day)]
+    to: Option<Timestamp>,
+    /// When it ends: 2027-01-31T12:00:00Z, from now on: 30d, 12h, or never [default: limits.token_life, 90d]
+    #[arg(long, value_name = "TIME", value_parser = ends)]
+    expires: Option<Ends>,
     /// client: posts as /clients/NAME; else what it is for
     #[arg(long)]
     name: Option<String>,
     /// client: may post this type alone; may be given several times [default: any of its own]
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
+}
+
+fn day(text: &str) -> Result<Timestamp, String> {
+    params::moment("this", text).map_err(|problem| problem.detail().to_owned())
+}
+
+fn ends(text: &str) -> Result<Ends, String> {
+    if text == "never" { Ok(Ends::Never) } else { moment(text).map(Ends::At) }
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
@@ -57,7 +72,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok())
         .filter(|duration| duration.is_positive())
         .and_then(|duration| Timestamp::now().checked_add(duration).ok())
-        .ok_or_else(|| "write a moment as 2027-01-31T12:00:00Z, or a time from now as 30d or 12h".to_owned())
+        .ok_or_else(|| "write a moment as 2027-01-31T12:00:00Z, a time from now as 30d or 12h, or never".to_owned())
 }
 
 /// Why a command did not do what it says.
@@ -89,13 +104,16 @@ fn with(store: &Store, command: Command) -> Result<(), Error> {
                 role: create.role,
                 name: create.name,
                 stack: create.stack,
+                from: create.from,
+                to: create.to,
                 types: (!create.types.is_empty()).then_some(create.types),
                 uses: create.uses,
                 expires: create.expires,
             };
             wanted.check(Timestamp::now()).map_err(Error::Wanted)?;
             let (row, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted.clone()))?;
-            eprintln!("token {} of role {}; this is the only time its text is shown:", row.id, row.role);
+            let ends = row.expires.map_or_else(|| "it never ends".to_owned(), |at| format!("it ends at {at:.0}"));
+            eprintln!("token {} of role {}; {ends}; this is the only time its text is shown:", row.id, row.role);
             println!("{}", token.reveal());
         }
         Command::List => {
@@ -140,7 +158,9 @@ fn cells(row: &TokenRow, now: Timestamp) -> [String; 7] {
     let stack = row.stack.as_ref().map(|stack| format!("stack {stack}"));
     let uses = row.uses.map(|uses| format!("{uses} more"));
     let types = row.types.as_ref().map(|types| types.join(" "));
-    let what: Vec<String> = [stack, uses, types].into_iter().flatten().collect();
+    let from = row.from.map(|from| format!("from {}", minute(from)));
+    let to = row.to.map(|to| format!("to {}", minute(to)));
+    let what: Vec<String> = [stack, from, to, uses, types].into_iter().flatten().collect();
     [
         row.id.clone(),
         row.role.to_string(),
@@ -164,6 +184,8 @@ mod tests {
             role: Role::Enrol,
             name: "enrol".to_owned(),
             stack: Some("web".parse().unwrap()),
+            from: None,
+            to: None,
             types: None,
             uses: Some(3),
             created: at("2026-11-23T17:00:30Z"),
@@ -174,7 +196,9 @@ mod tests {
         let ann = TokenRow {
             role: Role::Auditor,
             name: "ann".to_owned(),
-            stack: None,
+            stack: Some("web".parse().unwrap()),
+            from: Some(at("2026-01-01T00:00:00Z")),
+            to: Some(at("2026-07-01T00:00:00Z")),
             uses: None,
             expires: Some(at("2026-11-23T17:30:00Z")),
             used: Some(at("2026-11-23T17:00:00Z")),
@@ -187,8 +211,8 @@ mod tests {
             "\
 ID                ROLE     NAME   CREATED           ENDS                      LAST USED         FOR
 b7281372b41efc4e  enrol    enrol  2026-11-23 17:00  2026-12-23 17:00          never             stack web, 3 more
-b7281372b41efc4e  auditor  ann    2026-11-23 17:00  ended 2026-11-23 17:30    2026-11-23 17:00  -
-b7281372b41efc4e  auditor  ann    2026-11-23 17:00  revoked 2026-11-23 17:10  2026-11-23 17:00  -
+b7281372b41efc4e  auditor  ann    2026-11-23 17:00  ended 2026-11-23 17:30    2026-11-23 17:00  stack web, from 2026-01-01 00:00, to 2026-07-01 00:00
+b7281372b41efc4e  auditor  ann    2026-11-23 17:00  revoked 2026-11-23 17:10  2026-11-23 17:00  stack web, from 2026-01-01 00:00, to 2026-07-01 00:00
 "
         );
         assert!(table(&[], at("2026-11-23T18:00:00Z")).starts_with("no tokens; "));

@@ -40,6 +40,7 @@ pub(super) struct Feeds {
     answers: Mutex<HashMap<(Stack, Option<u64>), Answer>>,
     hosts: tokio::sync::Mutex<Option<(Instant, Arc<Hosts>)>>,
     places: Arc<Semaphore>,
+    most: usize,
 }
 
 /// An answer to the same question by many.
@@ -57,6 +58,7 @@ impl Feeds {
             answers: Mutex::default(),
             hosts: tokio::sync::Mutex::default(),
             places: Arc::new(Semaphore::new(places)),
+            most: places,
         }
     }
 
@@ -83,6 +85,11 @@ impl Feeds {
     /// A place to wait in; none where as many wait as may.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.most - self.places.available_permits()
     }
 
     /// Waits until a feed holds another number of documents than this, for so long at most, or until the server stops.

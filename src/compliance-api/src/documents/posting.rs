@@ -103,7 +103,7 @@ async fn read(
     documents: &Documents,
     sender: Network,
     mut body: Body,
-) -> Result<(Bytes, Option<(Place, OwnedSemaphorePermit)>), Problem> {
+) -> Result<(Bytes, Option<(Place<Network>, OwnedSemaphorePermit)>), Problem> {
     let (mut all, mut place) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::malformed(format!("the body did not come whole: {error}")))?;

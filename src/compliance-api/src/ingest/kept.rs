@@ -48,8 +48,8 @@ pub(super) struct Statement {
 #[derive(Debug)]
 pub(super) struct Statements {
     body: Bytes,
-    kind: SourceKind,
-    name: String,
+    pub(super) kind: SourceKind,
+    pub(super) name: String,
     /// The client's token.
     token: Option<String>,
     /// The keys that the person's reviews were judged by.

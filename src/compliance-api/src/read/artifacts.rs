@@ -195,7 +195,9 @@ pub(super) async fn list(
     headers: HeaderMap,
     asked: Asked<Query>,
 ) -> Result<Response, Problem> {
-    let wanted = Arc::new(Wanted::of(&app, &asked.query)?);
+    let mut wanted = Wanted::of(&app, &asked.query)?;
+    (wanted.stack, wanted.window) = (auditor.stack(wanted.stack)?, auditor.window(wanted.window)?);
+    let wanted = Arc::new(wanted);
     let lines = wants_lines(&headers);
     let query = asked.query;
     if let Some(form) = query.form.filter(|form| *form != Form::Event && !lines) {

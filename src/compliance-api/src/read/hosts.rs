@@ -131,7 +131,7 @@ pub(super) async fn list(
     let query = asked.query;
     let wanted = Wanted {
         host: params::name(query.host.as_deref())?,
-        stack: params::name(query.stack.as_deref())?,
+        stack: auditor.stack(params::name(query.stack.as_deref())?)?,
         after: params::name(query.after.as_deref())?,
         most: params::limit(query.limit)?,
     };

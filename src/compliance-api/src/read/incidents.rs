@@ -106,6 +106,7 @@ pub(super) async fn list(
     auditor: Auditor,
     asked: Asked<Query>,
 ) -> Result<Json<Incidents>, Problem> {
+    auditor.everything()?;
     let query = asked.query;
     let host: Option<Host> = params::name(query.host.as_deref())?;
     let ledger: Option<LedgerId> = params::name(query.ledger.as_deref())?;

@@ -10,7 +10,7 @@ pub(super) const PAGE: u32 = 100;
 pub(super) const MAX_PAGE: u32 = 1000;
 
 /// A moment: RFC 3339, or a day for its beginning in UTC.
-fn moment(name: &str, text: &str) -> Result<Timestamp, Problem> {
+pub(crate) fn moment(name: &str, text: &str) -> Result<Timestamp, Problem> {
     let day = || Offset::UTC.to_timestamp(text.parse::<Date>().ok().filter(|_| text.len() == 10)?.at(0, 0, 0, 0)).ok();
     text.parse().ok().or_else(day).ok_or_else(|| {
         Problem::malformed(format!(

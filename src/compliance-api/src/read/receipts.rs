@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
-use record::{Host, LedgerId};
+use record::{Host, LedgerId, Stack};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -57,10 +57,19 @@ pub(super) async fn list(
         return Err(Problem::malformed("give one of ledger=LEDGER and host=HOST; GET /v1/hosts lists both"));
     }
     stated(&app, &auditor, "receipts", asked.stated).await?;
-    let chains = app.store.readers().run(move |tx| match (&ledger, &host) {
-        (Some(ledger), _) => tx.ledgers_named(Named::Id(ledger)),
-        (None, Some(host)) => tx.ledgers_named(Named::Host(host.as_str())),
-        (None, None) => Ok(Vec::new()),
+    let stack = auditor.stack(None)?;
+    let chains = app.store.readers().run(move |tx| {
+        let mut chains = match (&ledger, &host) {
+            (Some(ledger), _) => tx.ledgers_named(Named::Id(ledger))?,
+            (None, Some(host)) => tx.ledgers_named(Named::Host(host.as_str()))?,
+            (None, None) => Vec::new(),
+        };
+        if let Some(stack) = stack {
+            let of_stack = chains.iter().map(|(_, id)| is_of(tx, id, &stack)).collect::<Result<Vec<_>, Error>>()?;
+            let mut of_stack = of_stack.into_iter();
+            chains.retain(|_| of_stack.next().unwrap_or(false));
+        }
+        Ok(chains)
     });
     let chains = chains.await?;
     if chains.is_empty() {
@@ -68,6 +77,14 @@ pub(super) async fn list(
     }
     let maker = Receipts { chains, after: 0 };
     stream::answer(&streams, app.store.readers(), maker).await
+}
+
+/// Whether a ledger is of a host whose newest record names this stack.
+fn is_of(tx: &mut dyn Tx, id: &LedgerId, stack: &Stack) -> Result<bool, Error> {
+    let Some(ledger) = tx.ledger(id)? else { return Ok(false) };
+    let all = tx.host_ledgers(&ledger.name)?;
+    let is_hosts = all.iter().any(|one| one.ledger == id.as_str());
+    Ok(is_hosts && all.first().is_some_and(|newest| newest.stack == stack.as_str()))
 }
 
 /// Goes through the chains one by one.

@@ -109,7 +109,7 @@ pub(super) async fn list(
         let all = known.iter().map(|f| f.id.as_str()).collect::<Vec<_>>().join(" ");
         return Err(Problem::not_found(format!("there is no such framework; there are: {all}")));
     }
-    let scope = scope(&app, Query { from, to, stack, pending })?;
+    let scope = scope(&app, &auditor, Query { from, to, stack, pending })?;
     stated(&app, &auditor, "requirements", asked.stated).await?;
     let now = Timestamp::now();
     let gathered = app.store.readers().run(move |tx| gather(tx, &scope)).await?;
@@ -155,7 +155,7 @@ pub(super) async fn one(
 ) -> Result<Json<RequirementDetail>, Problem> {
     let Path(id) = id.map_err(|e| Problem::malformed(e.body_text()))?;
     let requirement = app.catalog.find(&id).map_err(|e| Problem::not_found(e.to_string()))?;
-    let mut scope = scope(&app, asked.query)?;
+    let mut scope = scope(&app, &auditor, asked.query)?;
     let mut what = asked.stated;
     what.insert("requirement".to_owned(), app.catalog.reference(requirement).into());
     stated(&app, &auditor, "requirement", what).await?;
@@ -165,12 +165,12 @@ pub(super) async fn one(
     Ok(Json(judge(&app.catalog, requirement, &gathered.facts(now))))
 }
 
-fn scope(app: &App, query: Query) -> Result<Scope, Problem> {
-    let stack: Option<Stack> = params::name(query.stack.as_deref())?;
+fn scope(app: &App, auditor: &Auditor, query: Query) -> Result<Scope, Problem> {
+    let stack: Option<Stack> = auditor.stack(params::name(query.stack.as_deref())?)?;
     Ok(Scope {
         types: None,
         stack: stack.map(Into::into),
-        window: params::window(query.from.as_deref(), query.to.as_deref())?,
+        window: auditor.window(params::window(query.from.as_deref(), query.to.as_deref())?)?,
         pending: query.pending.unwrap_or(false),
         clock_ahead: app.config.limits.clock_ahead,
     })

@@ -10,6 +10,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -41,23 +42,25 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Bounds {
     all: Arc<Semaphore>,
-    places: Places,
+    places: Places<Network>,
     proxies: Arc<[IpAddr]>,
     waiting: Waiting,
+    open: Gauge,
     header: Duration,
     stall: Duration,
 }
 
 impl Bounds {
-    /// From the configuration.
+    /// From the configuration. How many connections are open stands in `open`.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, open: Gauge) -> Self {
         let limits = &config.limits;
         Self {
             all: Arc::new(Semaphore::new(limits.connections)),
             places: Places::new(limits.connections_per_address),
             proxies: config.proxies.clone().into(),
             waiting: Waiting::default(),
+            open,
             header: limits.header_timeout,
             stall: limits.stall_timeout,
         }
@@ -124,12 +127,13 @@ pub(super) async fn accept(
         let (tls, router, bounds, stop) = (tls.clone(), router.clone(), bounds.clone(), stop.clone());
         // Here, so that ages follow the order of arrival.
         let turn = bounds.waiting.connected();
+        let counted = Counted::one(&bounds.open);
         connections.spawn(async move {
             tokio::select! {
                 () = connection(stream, peer, from, tls, router, &bounds, stop, &turn) => {}
                 () = turn.cut() => tracing::debug!(%peer, "made room for another: it had no whole request"),
             }
-            drop(permit);
+            drop((permit, counted));
         });
     }
     drop(listener);
@@ -138,10 +142,26 @@ pub(super) async fn accept(
     }
 }
 
+/// One that is counted for as long as it is there.
+struct Counted(Gauge);
+
+impl Counted {
+    fn one(of: &Gauge) -> Self {
+        of.inc();
+        Self(of.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Whom a connection is from.
 enum From {
     /// From the other end itself, which has a place.
-    Sender(Place),
+    Sender(Place<Network>),
     /// From whom the proxy at the other end says.
     Proxy,
 }

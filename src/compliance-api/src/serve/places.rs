@@ -2,28 +2,27 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::network::Network;
-
-/// The places of all senders. Cloning it is cheap.
+/// The places of all senders, by what tells them apart. Cloning it is cheap.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
-    taken: Arc<Mutex<HashMap<Network, usize>>>,
+pub struct Places<K: Hash + Eq + Clone> {
+    taken: Arc<Mutex<HashMap<K, usize>>>,
     each: usize,
 }
 
-impl Places {
+impl<K: Hash + Eq + Clone> Places<K> {
     /// So many for each sender.
     pub(crate) fn new(each: usize) -> Self {
         Self { taken: Arc::default(), each }
     }
 
     /// One for this sender; none when it has as many as it may.
-    pub(crate) fn take(&self, sender: Network) -> Option<Place> {
+    pub(crate) fn take(&self, sender: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(sender).or_insert(0);
+        let count = taken.entry(sender.clone()).or_insert(0);
         if *count >= self.each {
             return None;
         }
@@ -34,12 +33,12 @@ impl Places {
 
 /// A place; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    sender: Network,
-    of: Places,
+pub(crate) struct Place<K: Hash + Eq + Clone> {
+    sender: K,
+    of: Places<K>,
 }
 
-impl Drop for Place {
+impl<K: Hash + Eq + Clone> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.sender) {
@@ -54,6 +53,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
 
     #[test]
     fn each_sender_has_its_places_and_who_is_gone_is_forgotten() {

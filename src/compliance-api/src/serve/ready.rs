@@ -1,7 +1,7 @@
 //! Whether the server runs, and whether it can take anything in: for whoever watches it, and open to all.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -77,11 +77,11 @@ async fn free(app: &App) -> Result<u64, Error> {
 }
 
 async fn look(store: &Store, state: PathBuf) -> Result<u64, Error> {
-    store
-        .write(move |_| {
-            let found =
-                statvfs(&state).map_err(|e| Error::Io { doing: "look at", path: state.clone(), source: e.into() })?;
-            Ok(found.blocks_available().saturating_mul(found.fragment_size()))
-        })
-        .await
+    store.write(move |_| left(&state)).await
+}
+
+/// How many bytes are left where this directory is.
+pub(crate) fn left(state: &Path) -> Result<u64, Error> {
+    let found = statvfs(state).map_err(|e| Error::Io { doing: "look at", path: state.to_owned(), source: e.into() })?;
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
 }

@@ -17,20 +17,22 @@ use axum::{
 use document::{Kind, Namespace};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
+use tower_http::compression::CompressionLayer;
 use utoipa::ToSchema;
 
 use super::{
+    observed::observed,
     places::{Place, Places},
     ready,
 };
 use crate::{
-    App, admin, auth::Peer, documents, ingest, moment::Moment, network::Network, openapi, problem::Problem, read,
-    reviewers, verdict::Why,
+    App, admin, auth::Peer, documents, ingest, metrics, moment::Moment, network::Network, openapi, problem::Problem,
+    read, reviewers, verdict::Why,
 };
 
 /// What is described in /openapi.json of this module.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(server, ready::live, ready::ready, ready::healthy))]
+#[openapi(paths(server, ready::live, ready::ready, ready::healthy, metrics::serve))]
 pub struct Described;
 
 /// Bytes of a body that is too large which are read, and thrown away, before the answer.
@@ -49,12 +51,12 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/livez", get(ready::live))
         .route("/readyz", get(ready::ready))
         .route("/healthz", get(ready::healthy))
+        .merge(compressed())
         .route("/v1/server", get(server))
         .merge(ingest::router())
         .merge(admin::router())
         .merge(read::router())
         .merge(reviewers::router())
-        .route("/openapi.json", get(openapi::serve))
         .fallback(async || Problem::not_found("there is nothing at this path; /openapi.json lists what there is"))
         .method_not_allowed_fallback(async || {
             Problem::new(Why::Method, "this path does not take this method; /openapi.json lists what it takes")
@@ -63,7 +65,16 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(at_once(body), bounded))
         .merge(documents::router().layer(middleware::from_fn_with_state(large, bounded)))
         .merge(documents::waiting().layer(middleware::from_fn_with_state(waits, bounded)))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observed))
         .with_state(app)
+}
+
+/// What is long, and holds nobody's secret.
+fn compressed() -> Router<Arc<App>> {
+    Router::new()
+        .route("/metrics", get(metrics::serve))
+        .route("/openapi.json", get(openapi::serve))
+        .layer(CompressionLayer::new().gzip(true))
 }
 
 /// Who the server is, for verifying receipts.
@@ -119,7 +130,7 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Server>, Problem> {
 #[derive(Clone)]
 struct Bounds {
     app: Arc<App>,
-    places: Places,
+    places: Places<Network>,
     /// Bytes of its body.
     most: usize,
     /// How long it may wait for something to answer.
@@ -128,7 +139,7 @@ struct Bounds {
 
 /// A request's place among those of its sender. One that only waits can give it back.
 #[derive(Debug, Clone)]
-pub(crate) struct Held(Arc<Mutex<Option<Place>>>);
+pub(crate) struct Held(Arc<Mutex<Option<Place<Network>>>>);
 
 impl Held {
     /// Gives the place back before there is an answer.

@@ -25,6 +25,23 @@ pub enum Room {
     Server,
 }
 
+impl Room {
+    /// Every kind, in the order of the rooms.
+    const ALL: [Self; ROOMS] = [Self::Documents, Self::Hosts, Self::Clients, Self::Readers, Self::Server];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Hosts => "hosts",
+            Self::Clients => "clients",
+            Self::Readers => "readers",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// Those that go first, in this order.
 const FIRST: [Room; 2] = [Room::Documents, Room::Server];
 /// Those that take turns.
@@ -114,9 +131,10 @@ impl<T> Queue<T> {
         self.came.notify_all();
     }
 
-    /// How many wait, of all kinds.
-    pub(super) fn len(&self) -> usize {
-        self.waiting().rooms.iter().map(VecDeque::len).sum()
+    /// How many wait, of each kind.
+    pub(super) fn lengths(&self) -> Vec<(&'static str, usize)> {
+        let waiting = self.waiting();
+        Room::ALL.into_iter().map(|room| (room.as_str(), waiting.rooms[room as usize].len())).collect()
     }
 }
 
@@ -153,7 +171,8 @@ mod tests {
             queue.put(room, "of another kind").unwrap();
         }
         queue.put_anyway(Room::Readers, "one at a time").unwrap();
-        assert_eq!(queue.len(), 7);
+        let lengths = [("documents", 1), ("hosts", 1), ("clients", 1), ("readers", 3), ("server", 1)];
+        assert_eq!(queue.lengths(), lengths);
     }
 
     #[test]

@@ -22,10 +22,18 @@ pub struct TokenRow {
     pub role: Role,
     /// A client's name; else what it is for.
     pub name: String,
-    /// For enrolment: of this stack's hosts.
+    /// For enrolment: of this stack's hosts. For an auditor: reads about this stack alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub stack: Option<Stack>,
+    /// For an auditor: reads evidence from this moment on alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Moment>)]
+    pub from: Option<Timestamp>,
+    /// For an auditor: reads evidence from before this moment alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Moment>)]
+    pub to: Option<Timestamp>,
     /// For a client: the only types that it may post.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<Vec<String>>,
@@ -57,7 +65,7 @@ impl TokenRow {
     }
 }
 
-const COLUMNS: &str = "id, role, name, stack, types, uses, created, expires, revoked, used";
+const COLUMNS: &str = "id, role, name, stack, types, uses, created, expires, revoked, used, reads_from, reads_to";
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
     let unsound = |what: &str| Error::Unsound(format!("a token with {what} that cannot be read"));
@@ -65,12 +73,15 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
     let (id, name, uses): (String, String, Option<u64>) = (row.get(0)?, row.get(2)?, row.get(5)?);
     let (created, expires): (i64, Option<i64>) = (row.get(6)?, row.get(7)?);
     let (revoked, used): (Option<i64>, Option<i64>) = (row.get(8)?, row.get(9)?);
+    let (from, to): (Option<i64>, Option<i64>) = (row.get(10)?, row.get(11)?);
     Ok((|| {
         Ok(TokenRow {
             id,
             role: role.parse().map_err(|_| unsound("a role"))?,
             name,
             stack: stack.map(|s| s.parse()).transpose().map_err(|_| unsound("a stack"))?,
+            from: from.map(moment).transpose()?,
+            to: to.map(moment).transpose()?,
             types: types.map(|t| serde_json::from_str(&t)).transpose().map_err(|_| unsound("types"))?,
             uses,
             created: moment(created)?,
@@ -116,8 +127,8 @@ pub(super) fn insert(writing: &Sqlite<'_>, token: &TokenRow, hash: TokenHash) ->
     writing
         .connection
         .execute(
-            "INSERT INTO tokens (id, hash, role, name, stack, types, uses, created, expires)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO tokens (id, hash, role, name, stack, types, uses, created, expires, reads_from, reads_to)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 token.id,
                 hash.0,
@@ -128,6 +139,8 @@ pub(super) fn insert(writing: &Sqlite<'_>, token: &TokenRow, hash: TokenHash) ->
                 token.uses,
                 micros(token.created),
                 token.expires.map(micros),
+                token.from.map(micros),
+                token.to.map(micros),
             ],
         )
         .map_err(Error::sqlite("keeping a token"))?;

@@ -9,9 +9,11 @@ use std::{
     process,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Instant,
 };
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -56,9 +58,14 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     /// With room for so many jobs of each kind.
-    pub(super) fn start(connection: Connection, room: usize, server: Arc<Server>) -> Result<Self, Error> {
+    pub(super) fn start(
+        connection: Connection,
+        room: usize,
+        server: Arc<Server>,
+        commits: Histogram,
+    ) -> Result<Self, Error> {
         let queue = Arc::new(Queue::new(room));
-        let desk = Desk { connection, server };
+        let desk = Desk { connection, server, commits };
         let waiting = Arc::clone(&queue);
         let thread = thread::Builder::new()
             .name("writer".to_owned())
@@ -106,9 +113,9 @@ impl Writer {
         }
     }
 
-    /// How many jobs wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.0.queue.len()
+    /// How many jobs wait, of each kind.
+    pub(super) fn waiting(&self) -> Vec<(&'static str, usize)> {
+        self.0.queue.lengths()
     }
 
     pub(super) fn close(&self) {
@@ -159,6 +166,7 @@ fn by_itself<T>(writing: &mut Sqlite<'_>, job: impl Fn(&mut dyn Tx) -> Result<T,
 struct Desk {
     connection: Connection,
     server: Arc<Server>,
+    commits: Histogram,
 }
 
 impl Desk {
@@ -178,11 +186,13 @@ impl Desk {
 
     fn commit(&self, jobs: &mut Vec<Job>) {
         let mut finishes: Vec<Finish> = Vec::with_capacity(jobs.len());
+        let begun = Instant::now();
         let committed = self.transaction(jobs, &mut finishes).map_err(|error| {
             let why = crate::describe::describe(&error);
             tracing::error!(error = %why, jobs = finishes.len() + jobs.len(), "a transaction was not committed");
             why
         });
+        self.commits.observe(begun.elapsed().as_secs_f64());
         for finish in finishes {
             finish(committed.clone());
         }

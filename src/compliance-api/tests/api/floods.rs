@@ -294,3 +294,33 @@ fn many_who_ask_whether_it_is_ready_fill_no_queue() {
     });
     assert!(asked.iter().all(|status| *status == 200), "{asked:?}");
 }
+
+#[test]
+fn a_host_that_sends_the_same_many_times_is_told_to_slow_down_and_takes_no_other_hosts_place() {
+    let (server, _) = bounded(|config| {
+        config.limits.batches_per_source = 2;
+        config.limits.write_queue = 3;
+    });
+    let (mut busy, mut other) = (server.host("i-2"), server.host("i-3"));
+    busy.logins(1);
+    other.logins(1);
+    let held = server.database();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let send = |batch: String| server.client().ingest(&batch);
+    let (mut sent, others) = thread::scope(|scope| {
+        let sent: Vec<_> = (0..8).map(|_| scope.spawn(|| send(busy.batch(3..=3)))).collect();
+        soon("the others are told", || sent.iter().filter(|sent| sent.is_finished()).count() == 6);
+        let others = scope.spawn(|| send(other.batch(3..=3)));
+        thread::sleep(Duration::from_millis(500));
+        held.execute_batch("COMMIT").unwrap();
+        (sent.into_iter().map(|sent| sent.join().unwrap()).collect::<Vec<_>>(), others.join().unwrap())
+    });
+    assert_eq!(others.status, 200, "{others:?}");
+    sent.retain(|answer| answer.status != 200);
+    assert_eq!(sent.len(), 6);
+    for answer in sent {
+        assert_eq!(answer.outcome(), (429, "slow_down".to_owned()));
+        assert!(answer.headers.contains("retry-after:"), "{answer:?}");
+    }
+    assert_eq!(server.client().ingest(&busy.batch(3..=3)).json()["accepted"], 1, "there is room again");
+}

@@ -88,6 +88,16 @@ fn certificates(name: &str) -> Certificates {
 
 /// Asks over TLS, with this certificate if any. The status, or that it did not come about.
 fn asked(server: &Server, trusted: &str, own: Option<&Certificates>) -> Option<u16> {
+    let mut stream = connected(server, trusted, own);
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    read_answer(stream).ok().map(|answer| answer.status)
+}
+
+fn connected(
+    server: &Server,
+    trusted: &str,
+    own: Option<&Certificates>,
+) -> StreamOwned<ClientConnection, std::net::TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -102,9 +112,7 @@ fn asked(server: &Server, trusted: &str, own: Option<&Certificates>) -> Option<u
         }
     };
     let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let mut stream = StreamOwned::new(connection, server.client().connect());
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    read_answer(stream).ok().map(|answer| answer.status)
+    StreamOwned::new(connection, server.client().connect())
 }
 
 #[test]
@@ -163,10 +171,17 @@ fn renewed_certificates_are_read_at_a_reload_and_bad_ones_change_nothing() {
     reload();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(asked(&server, &old.authority, None), Some(200), "those before stay in force");
+    let mut open = connected(&server, &old.authority, None);
+    let mut ask = || {
+        open.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        read_answer(&mut open).unwrap().status
+    };
+    assert_eq!(ask(), 200);
     put(&new);
     compliance_api::serve::check(&server.config).unwrap();
     reload();
     soon("the new ones are in force", || asked(&server, &new.authority, None) == Some(200));
+    assert_eq!(ask(), 200, "a connection that is open stays so");
     assert_eq!(asked(&server, &old.authority, None), None);
 }
 

@@ -1,7 +1,10 @@
 //! What hosts send, and what becomes of it: outcomes, receipts, enrolment, gaps, forks.
 
 use crate::common::{Host, Server, server::wanted};
-use compliance_api::{admin::Wanted, token::Role};
+use compliance_api::{
+    admin::{Ends, Wanted},
+    token::Role,
+};
 use record::{ArtifactType, Draft, Hash, SignedReceipt, Verifier};
 use serde_json::{Value, json};
 use ssh_key::{HashAlg, PublicKey};
@@ -193,7 +196,7 @@ fn a_host_that_was_configured_only_after_its_first_start_enrols_with_its_stacks_
 fn a_token_that_has_ended_or_was_revoked_opens_nothing() {
     let server = Server::start();
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(400);
-    let short = server.token(Wanted { expires: Some(soon), ..wanted(Role::Admin) });
+    let short = server.token(Wanted { expires: Some(Ends::At(soon)), ..wanted(Role::Admin) });
     let client = server.client().with(&short);
     assert_eq!(client.get("/v1/tokens").status, 200);
     std::thread::sleep(std::time::Duration::from_millis(500));

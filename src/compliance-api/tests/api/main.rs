@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "these are tests")]
 
 mod common;
+mod compressed;
 mod documents;
 mod durable;
 mod feed;
@@ -15,4 +16,6 @@ mod progress;
 mod races;
 mod server_key;
 mod sessions;
+mod tokens;
+mod watched;
 mod webhook;

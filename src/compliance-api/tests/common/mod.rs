@@ -62,6 +62,8 @@ pub(crate) fn token(store: &Store, role: Role, name: &str) -> String {
         role,
         name: name.to_owned(),
         stack: None,
+        from: None,
+        to: None,
         types: None,
         uses: None,
         created: Timestamp::now(),

@@ -112,7 +112,7 @@ impl Drop for Server {
 
 /// A wish for a token of this role and nothing else.
 pub fn wanted(role: Role) -> Wanted {
-    Wanted { role, name: None, stack: None, types: None, uses: None, expires: None }
+    Wanted { role, name: None, stack: None, from: None, to: None, types: None, uses: None, expires: None }
 }
 
 pub fn make_token(config: &Config, wanted: Wanted) -> String {
