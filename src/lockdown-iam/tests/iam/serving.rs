@@ -82,6 +82,8 @@ fn auditor(config: &Config) -> String {
         role: Role::Auditor,
         name: Some("lockdown-iam".parse().unwrap()),
         stack: None,
+        from: None,
+        to: None,
         types: None,
         uses: None,
         expires: None,

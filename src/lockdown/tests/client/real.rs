@@ -136,6 +136,8 @@ fn enrolment_token(config: &Config) -> String {
         role: Role::Enrol,
         name: None,
         stack: Some("web".parse().unwrap()),
+        from: None,
+        to: None,
         types: None,
         uses: None,
         expires: None,
