@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The files that are compiled in, by name: a file of the same name in the directory of one's own takes its place.
-const BUILT_IN: [(&str, &str); 2] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("hipaa.toml", include_str!("../requirements/hipaa.toml")),
     ("nist-800-53-r5.toml", include_str!("../requirements/nist-800-53-r5.toml")),
+    ("soc-2.toml", include_str!("../requirements/soc-2.toml")),
+    ("pci-dss-4.toml", include_str!("../requirements/pci-dss-4.toml")),
 ];
 /// The most files that are read from the directory of one's own.
 pub const MAX_FILES: usize = 64;
@@ -50,6 +52,10 @@ pub enum Kind {
     Control,
     /// An enhancement of a control.
     Enhancement,
+    /// A criterion of SOC 2.
+    Criterion,
+    /// A numbered requirement of PCI DSS.
+    Requirement,
 }
 
 /// How binding a requirement is, where its framework says.

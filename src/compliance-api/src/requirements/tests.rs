@@ -1,3 +1,5 @@
+mod others;
+
 use std::{collections::BTreeSet, fs};
 
 use super::*;
