@@ -19,8 +19,8 @@ pub use load::{Dropped, Kept};
 pub use outcome::{Accepted, Ended, Judged, LostKey, Refusal, RosterTaken, Terms, Verdict, Wait};
 pub use stands::OpenGrant;
 pub use state::{
-    CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED, MAX_REVOKES,
-    MAX_SPENT, Mark, REVOKE_KEPT, State, Subject, Taken,
+    CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_FEEDER_HOLDS, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED,
+    MAX_REVOKES, MAX_SPENT, Mark, REVOKE_KEPT, State, Subject, Taken,
 };
 pub use statement::{NoFeed, NoRequest, NoSession, judge_feed};
 
@@ -133,7 +133,7 @@ impl Judge {
     /// What is remembered may be of an earlier day, as after a disk was put back: no grant from before now is taken. What closes
     /// stays.
     pub fn begin_again(&mut self, now: Moment) {
-        self.state.move_to(self.place.stack.clone(), now);
+        self.state.begin_again(now);
     }
 
     /// A grant that was accepted never was in force, and will not be: it may be accepted again.
@@ -224,18 +224,14 @@ impl Judge {
 
     /// Whether a hold names this person, or this key: then their signature only closes.
     fn is_held(&self, person: &Person, key: &Fingerprint) -> bool {
+        let alone = [key.clone()].into();
         self.state.holds().any(|(_, closed)| self.is_named(closed, person, key))
+            || self.held_source(&self.book.target(Subject { person, fingerprints: &alone })).is_some()
     }
 
     /// Whether a lockdown names this person, or this key.
     fn is_named(&self, closed: &Closed, person: &Person, key: &Fingerprint) -> bool {
         let alone = [key.clone()].into();
         closed.names(&self.book.target(Subject { person, fingerprints: &alone }))
-    }
-
-    /// Whether somebody has signed it who is not known: a newer roster may say who that is.
-    fn may_be_known_later(&self, envelope: &Envelope) -> bool {
-        let valid = crate::signers::valid(envelope, envelope.document().namespace());
-        valid.iter().any(|valid| !self.settings.deny_keys.contains(&valid.fingerprint))
     }
 }

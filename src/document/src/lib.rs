@@ -28,7 +28,8 @@ pub use envelope::{Envelope, MAX_ENVELOPE, MAX_ROSTER_ENVELOPE, MAX_SIGNATURE, M
 pub use grant::{Approvals, Grant, Hosts, MAX_ACCEPTANCE, MAX_AFTER, MAX_FROM, MAX_GRANT_KEYS, NotApprovals};
 pub use id::Id;
 pub use judge::{
-    Accepted, Ended, Judge, Judged, MAX_HOLDS, MAX_REMEMBERED, OpenGrant, Refusal, State, Subject, Verdict, Wait,
+    Accepted, Ended, Judge, Judged, MAX_FEEDER_HOLDS, MAX_HOLDS, MAX_REMEMBERED, OpenGrant, Refusal, State, Subject,
+    Verdict, Wait,
 };
 pub use key::{APPLICATION, Key, KeyError, MAX_KEY, MAX_SIGNING_RSA_BITS, MIN_RSA_BITS, MIN_SIGNING_RSA_BITS, Unfit};
 pub use kind::{IsFeed, IsGrant, IsLift, IsLockdown, IsRevoke, IsRoster, IsSession, Kind, Namespace, V1};

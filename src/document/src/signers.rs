@@ -1,6 +1,6 @@
 //! Who signed: people, never keys, are what is counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use record::{Fingerprint, Person};
 use serde::{Deserialize, Serialize};
@@ -55,11 +55,23 @@ pub fn different_people<'a>(signers: impl IntoIterator<Item = &'a Signer>) -> us
     names.map(|person| person.as_str().to_ascii_lowercase()).collect::<BTreeSet<_>>().len()
 }
 
-/// Every signature of an envelope that holds in this namespace, each key once, and how many hold not.
-pub(crate) fn valid(envelope: &Envelope, namespace: Namespace) -> Vec<Valid> {
-    let line = envelope.document().line();
-    let mut seen = BTreeSet::new();
-    let signatures = envelope.signatures().iter().filter_map(|armored| signature::read(armored).ok());
-    let valid = signatures.filter_map(|read| read.verify(namespace, line).ok());
-    valid.filter(|valid| seen.insert(valid.fingerprint.clone())).collect()
+/// The signatures of an envelope that hold in this namespace, of keys that are known, each key once. Those of others are not
+/// verified: whatever they say, it takes time, and anybody can make them.
+pub(crate) fn valid(envelope: &Envelope, namespace: Namespace, is_known: impl Fn(&Fingerprint) -> bool) -> Vec<Valid> {
+    let mut valid: BTreeMap<Fingerprint, Valid> = BTreeMap::new();
+    for read in envelope.signatures().iter().filter_map(|armored| signature::read(armored).ok()) {
+        if is_known(read.fingerprint())
+            && !valid.contains_key(read.fingerprint())
+            && let Ok(one) = read.verify(namespace, envelope.document().line())
+        {
+            valid.insert(one.fingerprint.clone(), one);
+        }
+    }
+    valid.into_values().collect()
+}
+
+/// The keys that the signatures of an envelope name, whether they hold or not.
+pub(crate) fn claimed(envelope: &Envelope) -> impl Iterator<Item = Fingerprint> {
+    let read = envelope.signatures().iter().filter_map(|armored| signature::read(armored).ok());
+    read.map(|read| read.fingerprint().clone())
 }

@@ -345,6 +345,7 @@ fn the_page_names_every_type_bound_and_error() {
         ("MAX_REVOKES", judge::MAX_REVOKES),
         ("MAX_LOCKDOWNS", judge::MAX_LOCKDOWNS),
         ("MAX_HOLDS", MAX_HOLDS),
+        ("MAX_FEEDER_HOLDS", MAX_FEEDER_HOLDS),
         ("MAX_SPENT", judge::MAX_SPENT),
         ("MAX_HELD_KEYS", judge::MAX_HELD_KEYS),
         ("MAX_ROSTER_KEYS", MAX_ROSTER_KEYS),

@@ -81,6 +81,7 @@ pub struct Driver {
     pub(crate) listeners: Listeners,
     pub(crate) came: left_behind::Came,
     pub(crate) shipper: Shipper,
+    beside: shipped::Beside,
     pub(crate) store: KeyStore,
     /// Once the state is read: the quarantine is part of it.
     pub(crate) homes: Option<Homes>,

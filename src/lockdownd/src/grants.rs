@@ -144,23 +144,20 @@ impl GrantsFile {
         // The state names the roster in force: it is there before.
         rosters.as_ref().map_or(Ok(()), |rosters| write(ROSTERS, rosters))?;
         write(DOCUMENTS, &state)?;
-        self.copy_documents(&state, rosters.as_deref());
         Ok(())
     }
+}
 
-    /// What closes is judged also by a start without the disk.
-    fn copy_documents(&self, state: &[u8], rosters: Option<&[u8]>) {
-        let Some(copy) = &self.copy else { return };
-        let write = |name, bytes: &[u8]| {
-            if let Err(error) =
-                paths::replace_path(&copy.with_file_name(name), bytes, 0o600, paths::Durability::Volatile)
-            {
-                tracing::warn!(%error, "a start without the disk would take no documents");
-            }
-        };
-        rosters.into_iter().for_each(|rosters| write(ROSTERS, rosters));
-        write(DOCUMENTS, state);
-    }
+/// Writes what is known of signed documents beside the copy of the grants, before the disk has it: neither a start without the
+/// disk nor a crash while it stands still forgets what closes.
+pub fn copy_documents(copy: &Path, documents: &KeptDocuments) {
+    let write = |name, bytes: &[u8]| {
+        if let Err(error) = paths::replace_path(&copy.with_file_name(name), bytes, 0o600, paths::Durability::Volatile) {
+            tracing::warn!(%error, "a start without the disk would not know these documents");
+        }
+    };
+    documents.rosters.iter().for_each(|rosters| write(ROSTERS, rosters));
+    write(DOCUMENTS, &documents.state);
 }
 
 /// What was kept of signed documents beside the grants. What cannot be read begins anew, and opens nothing from before.

@@ -8,6 +8,7 @@ mod closing;
 mod feeds;
 mod given;
 mod inbox;
+mod kept;
 mod stated;
 mod views;
 
@@ -17,20 +18,17 @@ use std::{
 };
 
 use control::{Answer, ApplyAnswer, ApplyOutcome, Refusal, RefusalCode};
-use document::{
-    Accepted, Body, Envelope, Id, Judge, LocalPerson, Place, State, Verdict, WhenSilent,
-    judge::{Dropped, Kept as Rosters},
-};
-use record::{Account, ArtifactType, Draft, Host, Person};
-use serde::{Deserialize, Serialize};
+use document::{Accepted, Body, Envelope, Id, Judge, LocalPerson, Place, Verdict, WhenSilent, judge::Dropped};
+use record::{Account, Host, Person};
 
 pub(super) use self::closing::LockedDown;
-use self::inbox::Offered;
 pub use self::{
     feeds::{FeedSaid, Feeds, MAX_FEED_IDS},
     given::PendingDocument,
     inbox::{InboxRead, MAX_A_PASS},
+    kept::{DocumentsRead, KeptDocuments},
 };
+use self::{inbox::Offered, kept::Parked};
 use super::{Core, Effect, Token, Waiting};
 use crate::{
     config::{Config, PersonEntry},
@@ -47,10 +45,13 @@ pub struct Documents {
     host: Option<Host>,
     /// Nothing without `[stack]`, and until the state is read.
     judge: Option<Judge>,
-    /// What was known while there was a `[stack]`: should there be one again, what was closed stays closed.
-    parked: Option<(State, Rosters)>,
+    parked: Parked,
     feeds: Feeds,
     offered: Offered,
+    /// Whether it was taken up from a copy that an earlier run of this boot left.
+    has_copy: bool,
+    /// How many documents were accepted here. Records say it too: state that is older than they are is known by it.
+    number: u64,
     /// Whether it is not on disk, or on its way there.
     unsaved: bool,
     rosters_unsaved: bool,
@@ -58,73 +59,6 @@ pub struct Documents {
     holders: BTreeMap<Account, BTreeSet<String>>,
     /// Documents whose grants a crash kept from being in force, until it is known that there is a judge.
     never_given: Vec<Id>,
-}
-
-/// What is kept of it on disk, in two files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptDocuments {
-    /// What is remembered.
-    pub state: Vec<u8>,
-    /// The rosters' envelopes, where they are others than before.
-    pub rosters: Option<Vec<u8>>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptState {
-    version: u32,
-    state: State,
-    feeds: Feeds,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptRosters {
-    version: u32,
-    signed: Option<String>,
-    automatic: Option<String>,
-}
-
-/// The version of both files.
-const VERSION: u32 = 1;
-
-/// What was read of both files at a start; why it cannot be used, where it cannot.
-#[derive(Debug, Default)]
-pub struct DocumentsRead {
-    left: Option<(State, Rosters, Feeds)>,
-    /// Why what is there cannot be used: then it begins anew, and nothing from before opens.
-    pub broken: Option<String>,
-}
-
-impl DocumentsRead {
-    /// What is there cannot be read.
-    #[must_use]
-    pub fn broken(why: String) -> Self {
-        Self { left: None, broken: Some(why) }
-    }
-
-    /// Reads what was kept.
-    #[must_use]
-    pub fn parse(state: Option<&[u8]>, rosters: Option<&[u8]>) -> Self {
-        let Some(state) = state else { return Self::default() };
-        let kept: KeptState = match serde_json::from_slice(state) {
-            Ok(kept) => kept,
-            Err(error) => return Self::broken(error.to_string()),
-        };
-        let rosters: KeptRosters = match rosters.map_or(Ok(KeptRosters::default()), serde_json::from_slice) {
-            Ok(rosters) => rosters,
-            Err(error) => return Self::broken(format!("its rosters: {error}")),
-        };
-        let envelope = |text: Option<String>| text.map(|text| Envelope::parse(text.as_bytes())).transpose();
-        match (kept.version, envelope(rosters.signed), envelope(rosters.automatic)) {
-            // A roster that cannot be read is missed by its mark in the state.
-            (VERSION, signed, automatic) => {
-                let rosters = Rosters { signed: signed.ok().flatten(), automatic: automatic.ok().flatten() };
-                Self { left: Some((kept.state, rosters, kept.feeds)), broken: None }
-            }
-            (other, ..) => Self::broken(format!("version {other} is not one that this daemon knows")),
-        }
-    }
 }
 
 /// What became of a document for whoever brought it.
@@ -143,39 +77,6 @@ impl Documents {
     #[must_use]
     pub fn judge(&self) -> Option<&Judge> {
         self.judge.as_ref()
-    }
-
-    /// What is to be kept, where that has changed.
-    pub(super) fn take_unsaved(&mut self) -> Option<KeptDocuments> {
-        let (state, rosters) = match (&self.judge, &self.parked) {
-            (Some(judge), _) => (judge.state(), judge.rosters()),
-            (None, Some((state, rosters))) => (state, rosters),
-            (None, None) => return None,
-        };
-        if !std::mem::take(&mut self.unsaved) {
-            return None;
-        }
-        let kept = KeptState { version: VERSION, state: state.clone(), feeds: self.feeds.clone() };
-        let json = |envelope: &Option<Envelope>| envelope.as_ref().map(Envelope::to_json);
-        let rosters = std::mem::take(&mut self.rosters_unsaved).then(|| KeptRosters {
-            version: VERSION,
-            signed: json(&rosters.signed),
-            automatic: json(&rosters.automatic),
-        });
-        Some(KeptDocuments {
-            state: serde_json::to_vec(&kept).expect("the state has string keys only"),
-            rosters: rosters.map(|rosters| serde_json::to_vec(&rosters).expect("two strings")),
-        })
-    }
-
-    /// Whether something is to be kept.
-    pub(super) fn is_unsaved(&self) -> bool {
-        self.unsaved
-    }
-
-    /// What was to be kept is not on disk.
-    pub(super) fn not_saved(&mut self) {
-        (self.unsaved, self.rosters_unsaved) = (true, true);
     }
 
     /// How many people may be given an account by the roster, other than this one; two at most are told apart.
@@ -218,49 +119,27 @@ impl Documents {
 }
 
 impl Core {
-    /// Takes up what was kept of documents. Before anything else of the state that gives access.
-    pub fn take_up_documents(&mut self, read: DocumentsRead, host: Host, now: Now) {
-        let DocumentsRead { left, broken } = read;
-        if let Some(why) = broken {
-            let sentence = format!("what was known of signed documents cannot be read, and begins anew: {why}");
-            self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
-        }
-        self.documents.host = Some(host);
-        // What was known from a copy: what came since is in the inbox, and comes again.
-        self.documents.judge = None;
-        self.documents.offered.begin_anew();
-        if let Some((state, rosters, feeds)) = left {
-            self.documents.feeds = feeds.resumed(now);
-            self.documents.parked = Some((state, rosters));
-        }
-        self.renew_documents(now);
-    }
-
     /// Documents are judged by the configuration that is in force now; grants that it does not bear out end.
     pub(super) fn renew_documents(&mut self, now: Now) {
         let Some(host) = self.documents.host.clone() else { return };
         let moment = document::Moment::of(now.wall);
         let place = place(&self.config, host);
         let had_judge = self.documents.judge.is_some();
-        let (judge, dropped) = match (self.config.stack.clone(), self.documents.judge.take()) {
-            (Some(settings), Some(judge)) => {
+        let (mut judge, dropped) = match (self.config.stack.clone(), self.documents.judge.take()) {
+            (Some(settings), Some(judge)) if judge.state().organization() == &settings.organization => {
                 let (judge, dropped) = judge.reload(settings, place, moment);
                 (Some(judge), dropped)
             }
-            (Some(settings), None) => match self.documents.parked.take() {
-                Some((state, rosters)) => {
-                    let (judge, dropped) = Judge::load(settings, place, state, rosters, moment);
-                    (Some(judge), dropped)
-                }
-                None => (Some(Judge::begin(settings, place, moment)), Vec::new()),
-            },
-            (None, Some(judge)) => {
-                self.documents.parked = Some((judge.state().clone(), judge.rosters().clone()));
+            (Some(settings), judge) => {
+                self.documents.parked.park(judge);
+                let (judge, dropped) = self.documents.parked.take_up(settings, place, moment);
+                (Some(judge), dropped)
+            }
+            (None, judge) => {
+                self.documents.parked.park(judge);
                 (None, Vec::new())
             }
-            (None, None) => (None, Vec::new()),
         };
-        let mut judge = judge;
         for id in std::mem::take(&mut self.documents.never_given) {
             judge.iter_mut().for_each(|judge| judge.take_back(id));
             self.documents.unsaved = true;
@@ -337,7 +216,8 @@ impl Core {
         now: Now,
     ) -> Became {
         let sentence = stated::sentence(envelope, accepted, signers);
-        let mut draft = stated::accepted(envelope, signers, sentence.clone());
+        let number = self.documents.next_number();
+        let mut draft = stated::accepted(envelope, signers, sentence.clone(), number);
         match accepted {
             Accepted::Roster(taken) => {
                 if !taken.lost.is_empty() {
@@ -364,7 +244,8 @@ impl Core {
 
     fn note_refused(&mut self, envelope: &Envelope, signers: &[document::Signer], code: &str, why: &str, now: Now) {
         let draft = stated::refused(envelope, signers, code, why);
-        match signers.is_empty() {
+        // Whoever carries documents can bring the same one for ever.
+        match signers.is_empty() || self.documents.offered.was_refused(envelope.document().id()) {
             true => self.recorder.note_often(draft, 1, now),
             false => self.recorder.note(draft),
         }
@@ -381,6 +262,9 @@ impl Core {
             Became::Done(outcome, why) => (outcome, why),
         };
         self.write_inbox_answer();
+        if self.documents.offered.wants_another_look() {
+            self.look_into_inbox(now);
+        }
         let document = envelope.document();
         let answer = ApplyAnswer {
             document: document.id().to_string(),

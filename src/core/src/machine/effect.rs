@@ -15,7 +15,7 @@ use super::{
     allow::Asker,
     checks::{Checked, Waits},
     covered::Covered,
-    documents::InboxRead,
+    documents::{InboxRead, KeptDocuments},
     found::{LoginsFound, SessionsSeen},
     jobs::{Came, Job, JobId},
     left_behind::LookedBehind,
@@ -426,6 +426,8 @@ pub enum Effect {
         /// In which step it asked.
         step: gate::Step,
     },
+    /// What is known of documents, where it outlives the daemon and waits for no disk.
+    CopyDocuments(KeptDocuments),
     /// What the shipper is told of the inbox.
     AnswerInbox(Vec<u8>),
     /// A line for the daemon's log.

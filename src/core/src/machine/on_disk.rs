@@ -165,6 +165,8 @@ impl Core {
             return None;
         }
         let documents = self.documents.take_unsaved();
+        // Before the disk, which may stand still: a crash loses nothing that closes.
+        documents.clone().into_iter().for_each(|documents| self.push(Effect::CopyDocuments(documents)));
         (std::mem::take(&mut self.grants_unsaved) || documents.is_some()).then(|| {
             let ended = self.grants.unsaved_ends().to_vec();
             Snapshot { kept: self.grants.to_keep(&self.boot_id, now), ended, documents }

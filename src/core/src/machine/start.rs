@@ -31,6 +31,8 @@ pub struct OnRecord {
     pub closed: BTreeSet<SessionId>,
     /// When the last scheduled lockdown was due.
     pub lockdown: Option<Timestamp>,
+    /// How many signed documents were accepted.
+    pub documents: u64,
 }
 
 /// What is not known before the state is read.

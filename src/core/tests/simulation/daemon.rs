@@ -11,6 +11,7 @@ use lockdown_core::{
     machine::{
         Core, CutOrder, CutTried, Effect, Event, StoreSeen, Token,
         checks::Waits,
+        documents::KeptDocuments,
         found::{LoginsFound, SessionsSeen},
         recorder,
     },
@@ -50,7 +51,8 @@ impl World {
                 self.act(Event::Disk(recorder::Done::NotOpened(why), None));
                 let copy = self.run.copy.as_ref().map(|_| self.wake(self.run.copy.as_ref()));
                 self.core.begin_unread(copy, self.run.locked_down.clone());
-                self.take_up_documents(self.run.documents.clone(), self.run.rosters.clone());
+                self.core.recall_documents(self.copied_documents(), self.now);
+                self.core.judge_unread("web-1".parse().expect("a name"), self.now);
                 self.core.mode.enforces = self.etc.drop_in;
                 self.core.mode.since = Some(self.now.boot);
                 let knows = self.core.unread.as_ref().is_some_and(lockdown_core::machine::Unread::knows_grants);
@@ -99,7 +101,10 @@ impl World {
         self.core.take_up_grants(grants);
         let on_record = self.disk.on_record();
         let unread = self.core.reconcile(&on_record, self.now);
-        self.take_up_documents(self.disk.documents.clone(), self.disk.rosters.clone());
+        if unread.is_none() {
+            self.core.recall_documents(self.copied_documents(), self.now);
+        }
+        self.take_up_documents(on_record.documents);
         let left = self.run.locked_down.take();
         self.core.end_what_was_locked_down(unread.as_ref(), left, self.now);
         let missed = match &unread {
@@ -142,6 +147,7 @@ impl World {
         if reboot {
             self.boots += 1;
             self.run = Run::default();
+            self.stack.rebooted();
             self.alive.clear();
             self.now.boot = Duration::from_secs(5);
             self.truth.rebooted(&self.disk);
@@ -243,6 +249,10 @@ impl World {
                 }
             }
             Effect::AnswerGate { token, answer, .. } => self.gate_answered(token, &answer),
+            Effect::CopyDocuments(KeptDocuments { state, rosters }) => {
+                self.run.documents = Some(state);
+                self.run.rosters = rosters.or(self.run.rosters.take());
+            }
             Effect::AnswerInbox(bytes) => self.inbox_answered(&bytes),
             Effect::Say(_, what) => self.log(format!("says: {what}")),
             Effect::Comes(_)
@@ -334,6 +344,7 @@ impl World {
             }
             (Some(Answer::Revoke(answer)), _) => self.truth.ended_views(&answer.grants),
             (Some(Answer::Lockdown(answer)), _) => self.truth.ended_views(&answer.grants),
+            (Some(Answer::Apply(answer)), _) => self.stack.applied(answer),
             _ => {}
         }
     }

@@ -1,6 +1,9 @@
 //! What is durable in the world: the disk with its thread, and `/run`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use lockdown_core::{
@@ -31,8 +34,8 @@ pub(crate) struct Disk {
     /// Every record, with when it was written.
     pub(crate) ledger: Vec<(Timestamp, Draft)>,
     pub(crate) grants: Option<Vec<u8>>,
-    pub(crate) documents: Option<Vec<u8>>,
-    pub(crate) rosters: Option<Vec<u8>>,
+    pub(crate) documents: Option<Arc<[u8]>>,
+    pub(crate) rosters: Option<Arc<[u8]>>,
     /// What the ledger could not take, in the thread's memory.
     owed: Vec<Stated>,
     under_way: Option<Task>,
@@ -48,8 +51,8 @@ pub(crate) struct Run {
     pub(crate) sessions: Vec<u8>,
     pub(crate) owed: Vec<Stated>,
     pub(crate) copy: Option<Vec<u8>>,
-    pub(crate) documents: Option<Vec<u8>>,
-    pub(crate) rosters: Option<Vec<u8>>,
+    pub(crate) documents: Option<Arc<[u8]>>,
+    pub(crate) rosters: Option<Arc<[u8]>>,
     pub(crate) locked_down: Option<(String, Option<Actor>)>,
     pub(crate) traces: Option<Vec<u8>>,
     pub(crate) store: BTreeMap<Account, Vec<u8>>,
@@ -121,7 +124,6 @@ impl Disk {
                     if let Some(KeptDocuments { state, rosters }) = snapshot.documents {
                         self.documents = Some(state);
                         self.rosters = rosters.or(self.rosters.take());
-                        (run.documents, run.rosters) = (self.documents.clone(), self.rosters.clone());
                     }
                     ended = Some(snapshot.ended);
                 }
@@ -194,6 +196,7 @@ impl Disk {
             let drafts = self.ledger.iter().map(|(_, draft)| draft).filter(|draft| kinds.contains(&draft.kind));
             drafts.filter_map(|draft| draft.session.clone()).collect()
         };
+        let number = |draft: &Draft| draft.detail.get("number").and_then(serde_json::Value::as_u64);
         let due = |draft: &Draft| draft.detail.get("due").and_then(|due| due.as_str()?.parse().ok());
         OnRecord {
             created: self.grants_of(ArtifactType::GrantCreated),
@@ -201,6 +204,7 @@ impl Disk {
             opened: sessions(&[ArtifactType::SessionOpened, ArtifactType::EmergencyLogin]),
             closed: sessions(&[ArtifactType::SessionClosed, ArtifactType::SessionTerminated]),
             lockdown: self.records(ArtifactType::Lockdown).filter_map(due).last(),
+            documents: self.records(ArtifactType::DocumentAccepted).filter_map(number).max().unwrap_or(0),
         }
     }
 }

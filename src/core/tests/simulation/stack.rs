@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use control::{ApplyAnswer, ApplyOutcome};
 use document::{Body, Document, Envelope, Id, Moment};
 use lockdown_core::machine::{
     Event, Token,
@@ -38,12 +39,30 @@ pub(crate) struct Stack {
     inbox: BTreeMap<Id, Envelope>,
     /// What the shipper was told is needed no more.
     done: BTreeSet<Id>,
+    /// Of those that root applied, what was not on record when it was answered for.
+    not_on_record: BTreeSet<Id>,
     version: u64,
 }
 
 impl Stack {
     pub(crate) fn new(is_on: bool) -> Self {
         Self { is_on, ..Self::default() }
+    }
+
+    /// Whoever applied a document was answered: it holds from now on, whatever the disk does.
+    pub(crate) fn applied(&mut self, answer: &ApplyAnswer) {
+        if matches!(answer.outcome, ApplyOutcome::Accepted | ApplyOutcome::Known) {
+            let id = answer.document.parse().expect("an id");
+            if self.done.insert(id) && !answer.notes.is_empty() {
+                self.not_on_record.insert(id);
+            }
+        }
+    }
+
+    /// What the disk had not taken is gone with a power cut: whoever applied it was told so.
+    pub(crate) fn rebooted(&mut self) {
+        let lost = std::mem::take(&mut self.not_on_record);
+        self.done.retain(|id| !lost.contains(id));
     }
 }
 
@@ -252,11 +271,16 @@ impl World {
         }
     }
 
+    /// What an earlier run of this boot left of documents.
+    pub(crate) fn copied_documents(&self) -> DocumentsRead {
+        DocumentsRead::parse(self.run.documents.as_deref(), self.run.rosters.as_deref())
+    }
+
     /// What a start reads of documents.
-    pub(crate) fn take_up_documents(&mut self, state: Option<Vec<u8>>, rosters: Option<Vec<u8>>) {
-        let read = DocumentsRead::parse(state.as_deref(), rosters.as_deref());
+    pub(crate) fn take_up_documents(&mut self, on_record: u64) {
+        let read = DocumentsRead::parse(self.disk.documents.as_deref(), self.disk.rosters.as_deref());
         assert!(read.broken.is_none(), "{:?}", read.broken);
-        self.core.take_up_documents(read, "web-1".parse().expect("a name"), self.now);
+        self.core.take_up_documents(read, on_record, "web-1".parse().expect("a name"), self.now);
     }
 
     /// What holds of documents after each step.

@@ -157,6 +157,12 @@ impl Book {
         self.roster.as_ref()?.people.get(at)
     }
 
+    /// The source of whom the roster alone has, by a name in lower case.
+    pub(super) fn source_of(&self, name: &str) -> Option<&Source> {
+        let named = self.names.get(name).filter(|named| named.local.is_none())?;
+        Some(&self.roster.as_ref()?.people.get(named.member?)?.source)
+    }
+
     /// Whether the configuration has a person of this name.
     pub(super) fn is_local(&self, person: &Person) -> bool {
         self.names.get(&lower(person)).is_some_and(|named| named.local.is_some())
@@ -205,9 +211,19 @@ impl Book {
         envelope: &Envelope,
         namespace: Namespace,
     ) -> Vec<Signer> {
-        let valid = signers::valid(envelope, namespace).into_iter();
-        let valid = valid.filter(|valid| !settings.deny_keys.contains(&valid.fingerprint));
-        valid.flat_map(|valid| self.roles(settings, place, namespace, &valid.fingerprint, valid.device)).collect()
+        let roles = |key: &Fingerprint, device| self.roles(settings, place, namespace, key, device);
+        let is_known = |key: &Fingerprint| !settings.deny_keys.contains(key) && !roles(key, None).is_empty();
+        let valid = signers::valid(envelope, namespace, is_known).into_iter();
+        valid.flat_map(|valid| roles(&valid.fingerprint, valid.device)).collect()
+    }
+
+    /// Whether a signature names a key that means nothing here, and that a newer roster may name.
+    pub(super) fn has_unknown(&self, settings: &Checked, place: &Place, envelope: &Envelope) -> bool {
+        let namespace = envelope.document().namespace();
+        let is_unknown = |key: &Fingerprint| {
+            !settings.deny_keys.contains(key) && self.roles(settings, place, namespace, key, None).is_empty()
+        };
+        signers::claimed(envelope).any(|key| is_unknown(&key))
     }
 
     /// As what a key can sign in this namespace.

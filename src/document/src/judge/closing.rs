@@ -43,13 +43,16 @@ impl Judge {
             Who::Approver(_) => self.approves_for(signer, &lockdown.stack),
             Who::Feeder(_) | Who::Automatic | Who::Login(_) => false,
         });
-        if !may && !self.is_vouched_for(id) {
-            self.check_feeder(lockdown, signers)
-                .unwrap_or_else(|| Err(self.unsigned(envelope, signers, Kind::Lockdown, &lockdown.stack)))?;
-        }
+        let source = match may || self.is_vouched_for(id) {
+            true => None,
+            false => self
+                .check_feeder(lockdown, signers)
+                .unwrap_or_else(|| Err(self.unsigned(envelope, signers, Kind::Lockdown, &lockdown.stack)))
+                .map(Some)?,
+        };
         let person = lockdown.person.as_ref();
         let keys = person.map(|person| self.book.all_keys(&self.place, person)).unwrap_or_default();
-        Ok(Closed::of(lockdown, self.place.host.as_ref(), keys, now))
+        Ok(Closed { source, ..Closed::of(lockdown, self.place.host.as_ref(), keys, now) })
     }
 
     /// Whether the roster in force says that a lockdown stands: its id is all of it. Who signed it, or whom it holds, may have left
@@ -58,8 +61,8 @@ impl Judge {
         self.book.roster.as_ref().is_some_and(|roster| roster.holds.contains(&lockdown))
     }
 
-    /// Whether a feeder may have signed it; nothing where none has.
-    fn check_feeder(&self, lockdown: &Lockdown, signers: &[Signer]) -> Option<Checking<()>> {
+    /// Whether a feeder may have signed it, and of which source; nothing where none has.
+    fn check_feeder(&self, lockdown: &Lockdown, signers: &[Signer]) -> Option<Checking<Source>> {
         let sources: Vec<&Source> = signers
             .iter()
             .filter_map(|signer| match &signer.who {
@@ -76,8 +79,8 @@ impl Judge {
         if self.book.is_local(person) {
             return refuse("the host's configuration has that person");
         }
-        if self.book.member(person).is_some_and(|member| sources.contains(&&member.source)) {
-            return Some(Ok(()));
+        if let Some(member) = self.book.member(person).filter(|member| sources.contains(&&member.source)) {
+            return Some(Ok(member.source.clone()));
         }
         // The roster that says so may be on its way.
         Some(Err(Wait::NotOfSource { person: person.clone(), source_of: source.clone() }.into()))
@@ -98,7 +101,9 @@ impl Judge {
         });
         match approver {
             Some(person) => Wait::Stacks { person, stack: stack.clone() }.into(),
-            None if signers.is_empty() && self.may_be_known_later(envelope) => Wait::SignerUnknown.into(),
+            None if signers.is_empty() && self.book.has_unknown(&self.settings, &self.place, envelope) => {
+                Wait::SignerUnknown.into()
+            }
             None => {
                 let who = match kind {
                     Kind::Lockdown => "it takes one approver whose stacks cover it, or one key of [[stack.roster.key]]",

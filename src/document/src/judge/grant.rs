@@ -148,7 +148,10 @@ impl Judge {
                 return Err(refusal.into());
             }
         }
-        Ok(())
+        match self.held_source(&target) {
+            Some(source) => Err(Refusal::TooManyOf(source.clone()).into()),
+            None => Ok(()),
+        }
     }
 
     /// Whether the person may have it, with which keys, and what the rules ask for.

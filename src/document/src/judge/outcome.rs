@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use record::{Cidr, Fingerprint, Host, Person, Stack};
 
 use crate::{
-    AccountName, ApproveWith, Id, Key, Kind, LoginWith, Moment, Organization, Reason, Signer, StackPattern, Version,
+    AccountName, ApproveWith, Id, Key, Kind, LoginWith, Moment, Organization, Reason, Signer, Source, StackPattern,
+    Version,
 };
 
 /// What became of a document.
@@ -273,6 +274,11 @@ pub enum Refusal {
         "{max} holds stand here, more came, and so everything is held: lift what is over, then sign a roster whose `holds` names those that stand", max = crate::MAX_HOLDS
     )]
     TooManyHolds,
+    /// Holds of a feeder's were lost for want of room.
+    #[error(
+        "{max} holds by the feeder of {0} stand here, more came, and so all its people are held: lift what is over, then sign a roster", max = crate::MAX_FEEDER_HOLDS
+    )]
+    TooManyOf(Source),
     /// Nobody of that name.
     #[error("there is no {person} in roster {version}, nor in this host's configuration")]
     UnknownPerson {
@@ -425,6 +431,9 @@ pub enum Ended {
     /// Holds were lost for want of room.
     #[error("more holds came than can be kept, and so everything is held")]
     TooManyHolds,
+    /// Holds of a feeder's were lost for want of room.
+    #[error("more holds by the feeder of {0} came than can be kept, and so all its people are held")]
+    TooManyOf(Source),
     /// No roster.
     #[error("there is no roster any more by which it could stand")]
     NoRoster,

@@ -53,6 +53,7 @@ impl Judge {
         if !heard {
             self.state.too_many_holds = None;
         }
+        self.state.too_many_of.retain(|_, since| automatic || roster.issued_at <= *since);
         self.book = Arc::new(Book::new(Some(Arc::clone(roster)), &self.place));
         self.learn_keys();
         RosterTaken { version: roster.version, automatic, lost: self.book.lost().to_vec() }

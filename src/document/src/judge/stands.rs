@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use record::{Fingerprint, Person};
 
-use super::{Ended, Judge, Subject};
-use crate::{AccountName, Id, Moment};
+use super::{Ended, Judge, Subject, state::Target};
+use crate::{AccountName, Id, Moment, Source};
 
 /// A grant from a document that has been accepted here and has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,15 @@ impl Judge {
         }
         let target = self.book.target(grant);
         let held = self.state.holds().find(|(_, closed)| closed.covers(&self.place.stack, &target));
-        held.map(|(id, _)| Ended::Held(*id))
+        let source = || self.held_source(&target).map(|source| Ended::TooManyOf(source.clone()));
+        held.map(|(id, _)| Ended::Held(*id)).or_else(source)
+    }
+
+    /// The source of somebody whom this names, where more holds of its feeders came than can be kept.
+    pub(super) fn held_source(&self, target: &Target<'_>) -> Option<&Source> {
+        let person = target.subject.person.as_str().to_ascii_lowercase();
+        let mut sources = target.owners.iter().chain([&person]).filter_map(|name| self.book.source_of(name));
+        sources.find(|source| self.state.too_many_of.contains_key(*source))
     }
 
     /// Whether this lockdown, which has just been accepted, ends a grant that came from no document: those that were

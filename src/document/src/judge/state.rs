@@ -11,8 +11,9 @@ use record::{Fingerprint, Host, Person, Stack};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Grant, Id, Key, Lockdown, MAX_ACCEPTANCE, Moment, Organization, StackPattern, Version, kind::V1,
-    roster::same_person,
+    Grant, Id, Key, Lockdown, MAX_ACCEPTANCE, Moment, Organization, Source, StackPattern, Version,
+    kind::V1,
+    roster::{MAX_FEEDERS, same_person},
 };
 
 /// By how much the clocks of those who sign and those who judge may differ.
@@ -27,8 +28,12 @@ pub const MAX_REMEMBERED: usize = 4_096;
 pub const MAX_REVOKES: usize = 4_096;
 /// The most lockdowns without a hold that are remembered.
 pub const MAX_LOCKDOWNS: usize = 1_024;
-/// The most holds that are remembered one by one. More hold everything.
+/// The most holds of approvers that are remembered one by one. More hold everything.
 pub const MAX_HOLDS: usize = 1_024;
+/// The most holds of one source's feeders that are remembered one by one. More hold everybody of that source.
+pub const MAX_FEEDER_HOLDS: usize = 1_024;
+/// The same of all feeders together.
+pub(super) const MAX_ALL_FEEDER_HOLDS: usize = 4 * MAX_FEEDER_HOLDS;
 /// The most lockdowns that are remembered as over.
 pub const MAX_SPENT: usize = 4_096;
 /// The most keys that one hold remembers of a person; those beyond are held by the person's name.
@@ -58,6 +63,9 @@ pub struct State {
     pub(super) spent: VecDeque<Id>,
     /// More holds came than can be kept: all is held until a roster that was issued after this.
     pub(super) too_many_holds: Option<Moment>,
+    /// The same of feeders: everybody of their source is held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) too_many_of: BTreeMap<Source, Moment>,
     pub(super) roster: Option<Mark>,
 }
 
@@ -109,6 +117,9 @@ pub struct Closed {
     pub fingerprint: Option<Fingerprint>,
     /// Whether it stays until a lift.
     pub hold: bool,
+    /// Whose feeder alone signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// The keys that the person was ever seen to have here.
     pub keys: BTreeSet<Fingerprint>,
     /// When it was lifted. It then refuses what was issued before that, as it had ended it.
@@ -148,6 +159,7 @@ impl State {
             lockdowns: BTreeMap::new(),
             spent: VecDeque::new(),
             too_many_holds: None,
+            too_many_of: BTreeMap::new(),
             roster: None,
         }
     }
@@ -159,13 +171,70 @@ impl State {
         self.close_before(now.after(CLOCK_SKEW));
     }
 
+    /// What is remembered may be of an earlier day: no grant from before now is taken. What closes stays.
+    pub fn begin_again(&mut self, now: Moment) {
+        self.move_to(self.stack.clone(), now);
+    }
+
+    /// Learns what a copy of the same boot has that closes, and the roster that it goes by where that is newer: whether it
+    /// is. The disk may not have taken what was in force. What opens is not learned: it comes again.
+    pub fn learn_closed(&mut self, copy: &Self) -> bool {
+        if (&copy.organization, &copy.stack) != (&self.organization, &self.stack) {
+            return false;
+        }
+        self.closed_before = self.closed_before.max(copy.closed_before);
+        self.local_lockdown = self.local_lockdown.max(copy.local_lockdown);
+        let version = |state: &Self| state.roster.map(|mark| mark.version);
+        let is_newer = version(copy) > version(self);
+        if is_newer {
+            (self.roster, self.too_many_holds) = (copy.roster, copy.too_many_holds);
+        } else if version(copy) == version(self) {
+            self.too_many_holds = self.too_many_holds.max(copy.too_many_holds);
+        }
+        for (source, at) in &copy.too_many_of {
+            self.too_many_of.entry(source.clone()).or_insert(*at);
+        }
+        for (grant, taken) in &copy.revoked {
+            if !self.revoked.contains_key(grant) {
+                self.revoke(*grant, *taken);
+            }
+        }
+        for (id, closed) in &copy.lockdowns {
+            if !self.knows(*id) {
+                self.lock_down(*id, closed.clone());
+            }
+        }
+        is_newer
+    }
+
+    /// Whether anything is closed that somebody signed.
+    #[must_use]
+    pub fn has_closed(&self) -> bool {
+        !self.lockdowns.is_empty() || !self.revoked.is_empty() || self.too_many_holds.is_some()
+    }
+
+    /// The last lockdown by the host alone.
+    #[must_use]
+    pub fn local_lockdown(&self) -> Option<Moment> {
+        self.local_lockdown
+    }
+
+    /// Whose documents it is about.
+    #[must_use]
+    pub fn organization(&self) -> &Organization {
+        &self.organization
+    }
+
     /// Whether each table is within its bound: what was read from disk is used only then.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         let holds = self.holds().count();
+        let feeders = self.holds().filter(|(_, closed)| closed.source.is_some()).count();
         self.accepted.len() <= MAX_REMEMBERED
             && self.revoked.len() <= MAX_REVOKES
-            && holds <= MAX_HOLDS
+            && holds - feeders <= MAX_HOLDS
+            && feeders <= MAX_ALL_FEEDER_HOLDS
+            && self.too_many_of.len() <= MAX_FEEDERS
             && self.lockdowns.len() - holds <= MAX_LOCKDOWNS
             && self.spent.len() <= MAX_SPENT
             && self.lockdowns.values().all(|closed| closed.keys.len() <= MAX_HELD_KEYS)
@@ -205,7 +274,7 @@ impl State {
     }
 
     /// Notes a lockdown by the host's schedule or operator.
-    pub(super) fn lock_down_locally(&mut self, now: Moment) {
+    pub fn lock_down_locally(&mut self, now: Moment) {
         self.local_lockdown = self.local_lockdown.max(Some(now));
     }
 
@@ -249,11 +318,35 @@ impl State {
         let now = closed.taken.at;
         if !closed.is_hold() {
             self.make_room_for_lockdown(now);
-        } else if self.holds().count() >= MAX_HOLDS {
-            self.too_many_holds = self.too_many_holds.max(Some(closed.taken.covers_until(now)));
+        } else if !self.has_room_for_hold(&closed) {
+            let until = closed.taken.covers_until(now);
+            match closed.source {
+                // A feeder's key alone holds its own people, however often it signs.
+                Some(source) if self.too_many_of.len() < MAX_FEEDERS || self.too_many_of.contains_key(&source) => {
+                    let at = self.too_many_of.entry(source).or_insert(until);
+                    *at = until.max(*at);
+                }
+                // One of other hosts closes nothing here; should this host be theirs one day, its feed begins anew.
+                None if !closed.is_here(&self.stack) => {}
+                _ => self.too_many_holds = self.too_many_holds.max(Some(until)),
+            }
             return;
         }
         self.lockdowns.insert(id, closed);
+    }
+
+    fn has_room_for_hold(&mut self, closed: &Closed) -> bool {
+        let count = |is_it: &dyn Fn(&Closed) -> bool| self.holds().filter(|(_, closed)| is_it(closed)).count();
+        if closed.source.is_some() {
+            return count(&|other| other.source == closed.source) < MAX_FEEDER_HOLDS
+                && count(&|other| other.source.is_some()) < MAX_ALL_FEEDER_HOLDS;
+        }
+        if count(&|other| other.source.is_none()) < MAX_HOLDS {
+            return true;
+        }
+        let elsewhere = |(_, other): &(&Id, &Closed)| other.source.is_none() && !other.is_here(&self.stack);
+        let first = self.holds().find(elsewhere).map(|(id, _)| *id).filter(|_| closed.is_here(&self.stack));
+        first.is_some_and(|first| self.lockdowns.remove(&first).is_some())
     }
 
     /// Ends a lockdown that was lifted. What it ended stays so.
@@ -331,6 +424,7 @@ impl Closed {
             person: lockdown.person.clone(),
             fingerprint: lockdown.fingerprint.clone(),
             hold: lockdown.hold,
+            source: None,
             keys: BTreeSet::new(),
             lifted: None,
         };

@@ -1,11 +1,11 @@
 //! Statements between client and server: who asks, who reads, and what the server says that its feed holds.
 
-use record::{Person, Stack};
+use record::{Fingerprint, Person, Stack};
 
 use super::{Judge, Refusal, Subject};
 use crate::{
     Body, Envelope, Feed, Grant, Key, Kind, Moment, Namespace, Nonce, Organization, Origin, SESSION_LIFE, Who,
-    roster::same_person, signature, signers,
+    roster::same_person, signers,
 };
 
 /// Why a request is none.
@@ -152,6 +152,6 @@ pub fn judge_feed<'a>(
     if feed.organization != *organization || feed.stack != *stack {
         return Err(NoFeed::Elsewhere);
     }
-    let known = |valid: &signature::Valid| keys.iter().any(|key| *key.fingerprint() == valid.fingerprint);
-    if signers::valid(envelope, document.namespace()).iter().any(known) { Ok(feed) } else { Err(NoFeed::Unknown) }
+    let is_known = |fingerprint: &Fingerprint| keys.iter().any(|key| key.fingerprint() == fingerprint);
+    if signers::valid(envelope, document.namespace(), is_known).is_empty() { Err(NoFeed::Unknown) } else { Ok(feed) }
 }

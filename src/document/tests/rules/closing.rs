@@ -365,6 +365,21 @@ fn what_closes_waits_for_the_roster_that_names_its_signer() {
 }
 
 #[test]
+fn signatures_of_unknown_keys_are_not_verified_and_wait() {
+    let it = company();
+    let mut judge = it.judge();
+    // Those of known keys are: one that does not hold is none, whoever else is named.
+    let made_for_another = signed(Lockdown { reason: w("another"), ..it.hold_frank() }, &[&it.stranger, &it.alice]);
+    let [by_stranger, by_alice] = made_for_another.signatures() else { unreachable!("two signed") };
+    let hold = document(it.hold_frank());
+    let unknown = Envelope::new(hold.clone(), vec![by_stranger.clone()]).unwrap();
+    assert_eq!(wait(judge.judge(&unknown, noon())), Wait::SignerUnknown);
+    let forged = Envelope::new(hold, vec![by_alice.clone()]).unwrap();
+    assert!(matches!(refusal(judge.judge(&forged, noon())), Refusal::NotSigned { .. }));
+    assert_eq!(judge.holds_back(subject_of(&open_grant(&it.grant()))), None);
+}
+
+#[test]
 fn a_lift_brings_back_nothing_that_was_issued_before_it() {
     let it = company();
     let by = [&it.alice, &it.bob];

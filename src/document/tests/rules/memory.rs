@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use document::{
-    judge::{MAX_HOLDS, MAX_LOCKDOWNS, MAX_REVOKES},
+    judge::{MAX_FEEDER_HOLDS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REVOKES},
     *,
 };
 
@@ -186,6 +186,51 @@ fn more_holds_than_can_be_kept_hold_everything_until_a_later_roster() {
     assert_accepted(&judge.judge(&signed(roster(3, noon().after(HOUR)), &[&it.ceo]), noon()));
     assert_eq!(judge.stands(&open, noon()), Ok([it.grace_login.fingerprint()].into()));
     assert_eq!(wait(judge.judge(&signed(it.grant(), &by(&it)), noon())), Wait::HoldUnknown(hold));
+}
+
+#[test]
+fn more_holds_of_a_feeder_than_can_be_kept_hold_its_own_people_alone() {
+    let it = company();
+    let mut roster = it.roster();
+    let grace = roster.people.iter().position(|member| member.name.as_str() == "grace").unwrap();
+    let ida = Member { name: w("ida"), keys: [it.stranger.key()].into(), ..roster.people[grace].clone() };
+    roster.people.insert(grace + 1, ida);
+    let mut judge = it.judge_with(it.settings(), it.place(), roster.clone());
+    let frank = open_grant(&it.grant());
+    for reason in 0..=MAX_FEEDER_HOLDS {
+        let hold = Lockdown { person: Some(w("grace")), reason: w(&format!("left {reason}")), ..it.hold_frank() };
+        assert_accepted(&judge.judge(&signed(hold, &[&it.iam]), noon()));
+    }
+    assert!(judge.state().is_bounded());
+    let of = |judge: &Judge, name: &str| judge.holds_back(Subject { person: &w(name), fingerprints: &[].into() });
+    assert_eq!(of(&judge, "ida"), Some(Ended::TooManyOf(w("iam"))));
+    assert_eq!((of(&judge, "frank"), of(&judge, "eve")), (None, None));
+    let ida = Grant { person: w("ida"), fingerprints: [it.stranger.fingerprint()].into(), ..it.grant() };
+    assert_eq!(refusal(judge.judge(&signed(ida, &by(&it)), noon())), Refusal::TooManyOf(w("iam")));
+    terms(judge.judge(&signed(it.grant(), &by(&it)), noon()));
+    assert!(judge.stands(&frank, noon()).is_ok());
+    // What an approver holds has its own room.
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    assert_eq!(judge.stands(&frank, noon()), Err(Ended::Held(document(it.hold_frank()).id())));
+    // A later roster says that it is over.
+    let roster = Roster { version: version(2), issued_at: noon().after(HOUR), ..roster };
+    assert_accepted(&judge.judge(&signed(roster, &[&it.ceo]), noon()));
+    assert_eq!(of(&judge, "ida"), None);
+}
+
+#[test]
+fn holds_of_other_hosts_give_way_to_those_of_this_one() {
+    let it = company();
+    let mut judge = it.judge();
+    for n in 0..=MAX_HOLDS {
+        let other = Lockdown { person: Some(w(&format!("p{n}"))), stack: w("db"), ..it.hold_frank() };
+        assert_accepted(&judge.judge(&signed(other, &[&it.ceo]), noon()));
+    }
+    assert_accepted(&judge.judge(&signed(it.hold_frank(), &[&it.alice]), noon()));
+    assert!(judge.state().is_bounded());
+    let of = |judge: &Judge, name: &str| judge.holds_back(Subject { person: &w(name), fingerprints: &[].into() });
+    assert_eq!(of(&judge, "frank"), Some(Ended::Held(document(it.hold_frank()).id())));
+    assert_eq!(of(&judge, "grace"), None);
 }
 
 #[test]

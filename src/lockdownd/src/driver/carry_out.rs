@@ -27,7 +27,8 @@ use tokio::sync::oneshot;
 
 use super::{Driver, state::RETIRED};
 use crate::{
-    disk::{Task, Work, owed},
+    disk::{GRANTS_COPY, Task, Work, owed},
+    grants,
     kept::{self, TRACES},
     trigger::{Reason, Reply},
 };
@@ -175,6 +176,7 @@ impl Driver {
             Effect::ReadRecords(token, asked) => self.read_records(asked, token, now),
             // It is asked for whether one is under way.
             Effect::Reloaded => {}
+            Effect::CopyDocuments(documents) => grants::copy_documents(Path::new(GRANTS_COPY), &documents),
             Effect::AnswerInbox(bytes) => answer_inbox(&bytes),
             Effect::AnswerGate { token, answer, monitor, step } => self.answer_gate(token, answer, monitor, step, now),
             Effect::Say(severity, what) => say(severity, &what),

@@ -1,7 +1,17 @@
 //! What the shipper leaves: receipts of how far a server has the ledger, and the hint that it knows another one. What
 //! they come to, the core says.
 
-use std::path::Path;
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use lockdown_core::{
     machine::{
@@ -13,7 +23,10 @@ use lockdown_core::{
         time::Now,
     },
 };
-use lockdown_host::paths;
+use lockdown_host::{
+    paths,
+    shipper::{SHIPPER, Shipper},
+};
 use record::{Hash, Receipt, SignedReceipt};
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
@@ -48,6 +61,40 @@ fn pinned_at(path: &Path) -> Result<Option<PublicKey>, String> {
     PublicKey::from_openssh(text).map(Some).map_err(|error| error.to_string())
 }
 
+/// How long what the shipper left is waited for: another user's directory may lie on a file system that does not answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Work in the shipper's directory, each on a thread of its own. Where one does not come back, no other begins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside(Arc<AtomicBool>);
+
+impl Beside {
+    /// Begins work. What it comes to is sent; nothing where it is not begun.
+    fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<mpsc::Receiver<T>> {
+        if self.0.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let (answer, answered) = mpsc::sync_channel(1);
+        let busy = Arc::clone(&self.0);
+        let run = move || {
+            let came = work();
+            busy.store(false, Ordering::Release);
+            // Nobody receives what came too late.
+            let _ = answer.send(came);
+        };
+        let begun = thread::Builder::new().name("shipper".to_owned()).spawn(run);
+        begun.inspect_err(|_| self.0.store(false, Ordering::Release)).ok().map(|_| answered)
+    }
+
+    /// What work comes to, where it does in time.
+    fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let answer = self.begin(work)?.recv_timeout(PATIENCE);
+        answer
+            .inspect_err(|_| tracing::error!("{SHIPPER} does not answer: what the shipper leaves there is not seen"))
+            .ok()
+    }
+}
+
 impl Driver {
     /// Has the core act on what the shipper has left.
     pub(crate) fn heed_shipper(&mut self, now: Now) {
@@ -60,24 +107,8 @@ impl Driver {
         let Some(ledger) = self.ledger.as_ref().filter(|_| self.core.heeds_shipper()) else {
             return ShipperSeen::default();
         };
-        let hint = self.shipper.hint().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the shipper's hint cannot be read");
-            None
-        });
-        let receipt = |bytes: &[u8]| receipt_in(bytes).map(|receipt| seen(receipt, ledger));
-        ShipperSeen { hint: hint.map(|bytes| (Hash::of(&bytes), receipt(&bytes))), receipts: self.receipts(ledger) }
-    }
-
-    fn receipts(&self, ledger: &View) -> Vec<ReceiptSeen> {
-        let bytes = self.shipper.receipts(&ledger.id).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the shipper's receipts cannot be read");
-            None
-        });
-        let bytes = bytes.unwrap_or_default();
-        let lines = bytes.split_inclusive(|byte| *byte == b'\n').rev().take(MAX_LOOKED_AT);
-        let parsed = lines.filter_map(|line| SignedReceipt::parse(line).ok());
-        let newer = parsed.take_while(|receipt| receipt.receipt().seq > ledger.acknowledged);
-        newer.map(|receipt| seen(receipt, ledger)).collect()
+        let (shipper, ledger) = (self.shipper.clone(), ledger.clone());
+        self.beside.ask(move || see(&shipper, &ledger)).unwrap_or_default()
     }
 
     /// A server has the ledger up to this record.
@@ -112,9 +143,14 @@ impl Driver {
 
     /// The shipper's hint has been acted on.
     pub(super) fn drop_hint(&self) {
-        if let Err(error) = self.shipper.remove_hint() {
-            tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
-        }
+        let shipper = self.shipper.clone();
+        let remove = move || {
+            if let Err(error) = shipper.remove_hint() {
+                tracing::warn!(%error, "the shipper's hint has been acted on and cannot be removed");
+            }
+        };
+        // Where it is not begun, the hint is seen again, and told of once.
+        drop(self.beside.begin(remove));
     }
 
     /// Removes what has been kept for long enough.
@@ -130,6 +166,19 @@ impl Driver {
         };
         self.work_anew("pruning", Box::new(prune));
     }
+}
+
+fn see(shipper: &Shipper, ledger: &View) -> ShipperSeen {
+    let read = |what: &str, read: io::Result<Option<Vec<u8>>>| {
+        read.inspect_err(|error| tracing::warn!(%error, "the shipper's {what} cannot be read")).ok().flatten()
+    };
+    let hint = read("hint", shipper.hint());
+    let hint = hint.map(|bytes| (Hash::of(&bytes), receipt_in(&bytes).map(|receipt| seen(receipt, ledger))));
+    let bytes = read("receipts", shipper.receipts(&ledger.id)).unwrap_or_default();
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').rev().take(MAX_LOOKED_AT);
+    let parsed = lines.filter_map(|line| SignedReceipt::parse(line).ok());
+    let newer = parsed.take_while(|receipt| receipt.receipt().seq > ledger.acknowledged);
+    ShipperSeen { hint, receipts: newer.map(|receipt| seen(receipt, ledger)).collect() }
 }
 
 fn seen(receipt: SignedReceipt, ledger: &View) -> ReceiptSeen {

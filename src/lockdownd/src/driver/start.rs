@@ -40,7 +40,8 @@ use super::{
 use crate::{
     answered::{ANSWERED, ANSWERED_RUN, Answered},
     attempts::{Follower, LogReport},
-    disk::{Disk, Done, Found, Left, NotOpened, Opener, Store, Told, copied_grants, identity_by, owed},
+    disk::{Disk, Done, Found, GRANTS_COPY, Left, NotOpened, Opener, Store, Told, copied_grants, identity_by, owed},
+    grants,
     kept::{self, Kept, SESSIONS, TRACES},
     ledger::{Recorded, View},
     trigger::Reason,
@@ -126,6 +127,7 @@ impl Driver {
             listeners: Listeners::watch(reasons.clone()).map_err(StartError::Listeners)?,
             came: super::left_behind::Came::default(),
             shipper: Shipper::default(),
+            beside: shipped::Beside::default(),
             store: KeyStore::open()?,
             homes: None,
             findings: Some(findings),
@@ -181,7 +183,10 @@ impl Driver {
         for login in recorded.logins.iter().filter(|login| !self.answered.knows(login.pid, login.began)) {
             self.answered.note_found(login.pid, login.began, login.until);
         }
-        self.core.take_up_documents(documents, self.host_name(), now);
+        if unread.is_none() {
+            self.core.recall_documents(grants::documents_beside(Path::new(GRANTS_COPY)), now);
+        }
+        self.core.take_up_documents(documents, on_record.documents, self.host_name(), now);
         if let Some(broke) = broke {
             self.core.documents_are_old(now);
             // State that was put back to an earlier day must not bring back what was revoked since.
@@ -439,6 +444,7 @@ fn on_record(recorded: &Recorded) -> OnRecord {
         opened: recorded.logins.iter().filter_map(|login| login.session.clone()).collect(),
         closed: recorded.ended_sessions.clone(),
         lockdown: recorded.lockdown,
+        documents: recorded.documents,
     }
 }
 

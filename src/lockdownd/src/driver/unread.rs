@@ -31,8 +31,8 @@ impl Driver {
             tracing::error!(%error, "{ANSWERED_RUN} cannot be read: logins just before the start may be recorded as past the gate");
         }
         self.core.begin_unread(copy, kept::lockdown_left());
-        let copied = grants::documents_beside(Path::new(GRANTS_COPY));
-        self.core.take_up_documents(copied, self.host_name(), now);
+        self.core.recall_documents(grants::documents_beside(Path::new(GRANTS_COPY)), now);
+        self.core.judge_unread(self.host_name(), now);
         // The marker of enforce is on that disk; sshd's drop-in is there as long as enforce is in force. Since when is not
         // known: nobody's session ends by that.
         self.core.mode.enforces = Path::new(drop_in::PATH).exists();

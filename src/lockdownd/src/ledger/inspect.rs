@@ -65,6 +65,8 @@ pub struct Recorded {
     pub more_emergencies: u64,
     /// When the last scheduled lockdown on record was due.
     pub lockdown: Option<Timestamp>,
+    /// How many signed documents were accepted, as the last of them says.
+    pub documents: u64,
     /// The latest time that any record gives: the wall clock was there once.
     pub latest: Option<Timestamp>,
     /// The boot that the last record was written in.
@@ -83,6 +85,10 @@ impl Recorded {
             ArtifactType::Lockdown => {
                 let due = record.detail("due").and_then(|due| due.as_str()?.parse().ok());
                 self.lockdown = due.or(self.lockdown);
+            }
+            ArtifactType::DocumentAccepted => {
+                let number = record.detail("number").and_then(serde_json::Value::as_u64);
+                self.documents = self.documents.max(number.unwrap_or(0));
             }
             ArtifactType::SessionOpened => self.take_login(record),
             ArtifactType::SessionClosed | ArtifactType::SessionTerminated => {

@@ -4,8 +4,9 @@
 //! descriptor in [`lockdown_host::home_watch`]. A symbolic link in these places was made by root.
 
 use std::{
-    collections::BTreeSet,
-    io,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -47,11 +48,16 @@ pub struct Watch {
     fixed: Watcher,
     /// Those outside of `/etc` that sshd's configuration names.
     elsewhere: Lane,
+    /// Another user's.
+    shippers: Lane,
     told: Told,
 }
 
 /// Which places are on their way to be looked at.
 type Told = Arc<Mutex<BTreeSet<Place>>>;
+
+/// Its device and its number.
+type Inode = (u64, u64);
 
 /// One inotify instance, and what it could not watch.
 struct Watcher {
@@ -74,11 +80,16 @@ impl Watch {
     pub fn new(reasons: &mpsc::Sender<Reason>, writers: &Arc<Writers>) -> notify::Result<Self> {
         let told = Told::default();
         let watcher = || Watcher::new(reasons.clone(), Arc::clone(&told), Arc::clone(writers));
-        let (fixed, its_reasons, its_told) = (watcher()?, reasons.clone(), Arc::clone(&told));
-        // What is watched from now on may have changed before.
-        let news = move || tell(&its_reasons, &its_told, Place::Sshd);
-        let elsewhere = Lane::start(watcher()?, news).map_err(notify::Error::io)?;
-        Ok(Self { fixed, elsewhere, told })
+        let fixed = watcher()?;
+        let lane = |is_configuration, places: &'static [Place]| {
+            let (reasons, told) = (reasons.clone(), Arc::clone(&told));
+            // What is watched from now on may have changed before.
+            let news = move || places.iter().for_each(|place| tell(&reasons, &told, *place));
+            Lane::start(watcher()?, is_configuration, news).map_err(notify::Error::io)
+        };
+        let elsewhere = lane(true, &[Place::Sshd])?;
+        let shippers = lane(false, &[Place::Shipper, Place::Inbox])?;
+        Ok(Self { fixed, elsewhere, shippers, told })
     }
 
     /// A place is about to be looked at: what touches it from now on is told again.
@@ -93,9 +104,7 @@ impl Watch {
         for directory in [PAM, KEY_STORE] {
             writers.expect_configuration(Path::new(directory), None);
         }
-        // Another user's directory, which root made: absent where nothing was ever shipped.
-        let shippers = [SHIPPER, INBOX].into_iter().filter(|directory| Path::new(directory).is_dir());
-        for directory in ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS].into_iter().chain(shippers) {
+        for directory in ["/etc", PAM, ABOVE_RUN, RUN, KEY_STORE, STATE, PROGRAMS] {
             self.fixed.watch(Path::new(directory));
         }
         let (in_etc, elsewhere): (Vec<_>, Vec<_>) =
@@ -105,6 +114,7 @@ impl Watch {
             self.fixed.watch(&directory);
         }
         self.elsewhere.watch(elsewhere);
+        self.shippers.watch([SHIPPER, INBOX].map(PathBuf::from).to_vec());
     }
 }
 
@@ -142,23 +152,28 @@ impl Watcher {
 
 impl Lane {
     /// Starts the thread; `news` is called when it watches a directory that it did not watch before.
-    fn start(mut watcher: Watcher, news: impl Fn() + Send + 'static) -> io::Result<Self> {
+    fn start(mut watcher: Watcher, is_configuration: bool, news: impl Fn() + Send + 'static) -> io::Result<Self> {
         let wanted = Arc::new((Mutex::new(None::<Vec<PathBuf>>), Condvar::new()));
         let its = Arc::clone(&wanted);
         thread::Builder::new().name("watch".to_owned()).spawn(move || {
-            let mut watched = BTreeSet::new();
+            let mut watched: BTreeMap<PathBuf, Inode> = BTreeMap::new();
             let (wanted, changed) = &*its;
             loop {
                 let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
                 let wanted = changed.wait_while(wanted, |wanted| wanted.is_none()).map(|mut wanted| wanted.take());
                 let Ok(Some(directories)) = wanted else { return };
-                watched.retain(|directory| directories.contains(directory));
-                let mut is_new = false;
+                let before = std::mem::take(&mut watched);
                 for directory in directories {
-                    watcher.writers.expect_configuration(&directory, None);
-                    is_new |= watcher.watch(&directory) && watched.insert(directory);
+                    if is_configuration {
+                        watcher.writers.expect_configuration(&directory, None);
+                    }
+                    // One that is absent is as one that says nothing.
+                    let Ok(there) = fs::metadata(&directory) else { continue };
+                    if watcher.watch(&directory) {
+                        watched.insert(directory, (there.dev(), there.ino()));
+                    }
                 }
-                if is_new {
+                if watched.iter().any(|(directory, inode)| before.get(directory) != Some(inode)) {
                     news();
                 }
             }

@@ -96,7 +96,9 @@ impl Core {
             Some(from) => judge.stands(&open_grant(grant, from), moment).is_err(),
             None => {
                 let keys = self.fingerprints_of(grant);
-                judge.ends_local(id, Subject { person: &grant.person, fingerprints: &keys })
+                let subject = Subject { person: &grant.person, fingerprints: &keys };
+                // What there was no room for holds more than it names.
+                judge.ends_local(id, subject) || judge.holds_back(subject).is_some()
             }
         };
         let grants: Vec<GrantId> = self.grants.open_ones().filter(is_over).map(|grant| grant.id.clone()).collect();
@@ -140,10 +142,7 @@ impl Core {
 
     /// This host was locked down by its operator or schedule: documents from before open nothing.
     pub(in crate::machine) fn documents_locked_down(&mut self, now: Now) {
-        if let Some(judge) = &mut self.documents.judge {
-            judge.lock_down_locally(document::Moment::of(now.wall));
-            self.documents.unsaved = true;
-        }
+        self.documents.lock_down_locally(document::Moment::of(now.wall));
     }
 }
 
@@ -163,7 +162,7 @@ fn open_grant(grant: &Grant, from: &FromDocument) -> OpenGrant {
 fn ending_of(ended: &Ended) -> Ending {
     let cause = match ended {
         Ended::Revoked => EndCause::Revoked,
-        Ended::LockedDown(_) | Ended::Held(_) | Ended::TooManyHolds => EndCause::Lockdown,
+        Ended::LockedDown(_) | Ended::Held(_) | Ended::TooManyHolds | Ended::TooManyOf(_) => EndCause::Lockdown,
         Ended::NoRoster | Ended::Person(_) | Ended::Account(..) | Ended::Keys(_) => EndCause::Config,
     };
     Ending { cause, reason: ended.to_string(), actor: None }

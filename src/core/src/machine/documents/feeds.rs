@@ -46,6 +46,9 @@ pub(super) struct Feed {
     at: Option<(u64, Hash)>,
     /// Up to where a statement vouched for it.
     vouched: Option<(u64, Hash)>,
+    /// It is not the feed that was vouched for: what it holds now is brought, and nothing vouches until that is on record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_other: bool,
     /// When it was heard last, by this host's clock.
     pub(super) heard_at: Option<Moment>,
     /// The same on the boot clock; nothing before it was heard in this run.
@@ -111,7 +114,6 @@ impl Core {
         for said in said {
             let Some(before) = self.documents.feeds.0.get(&said.feed).cloned() else { continue };
             let mut after = self.heard(&said, before.clone(), now);
-            self.documents.unsaved |= (after.at, after.vouched) != (before.at, before.vouched);
             after.untold = match (&after.problem, &before.problem) {
                 (None, _) => None,
                 (Some(_), None) => Some(now.boot),
@@ -121,7 +123,12 @@ impl Core {
             let told = after.problem.clone().filter(|_| lasts);
             if told.is_some() {
                 after.untold = None;
+                if std::mem::take(&mut after.is_other) {
+                    after.vouched = None;
+                }
             }
+            let kept = |feed: &Feed| (feed.at, feed.vouched, feed.is_other);
+            self.documents.unsaved |= kept(&after) != kept(&before);
             self.documents.feeds.0.insert(said.feed.clone(), after);
             if let Some(why) = told {
                 let draft = Draft::new(ArtifactType::JournalGap, format!("the feed {} is not whole: {why}", said.feed))
@@ -177,23 +184,27 @@ impl Core {
             feed.problem = Some(format!("its statement is of {}, and it is {moment} here", statement.issued_at));
             return feed;
         }
-        if statement.count < feed.vouched.map_or(0, |(count, _)| count) || statement.count < position {
-            feed.problem = Some(format!(
-                "it held more before, and holds {} now; if its server was set back on purpose, take it out of stack.feeds, reload, \
-                 and put it in again",
-                statement.count
-            ));
+        let (is_beginning, head) = (head.is_none(), head.unwrap_or(statement.head));
+        let vouched = feed.vouched.map_or(0, |(count, _)| count);
+        if statement.count < position || (statement.count < vouched && !feed.is_other) {
+            feed.is_other |= statement.count < vouched;
+            feed.problem =
+                Some(format!("it held more before: {}, and holds {} now", vouched.max(position), statement.count));
+            feed.at = is_beginning.then_some((position, head));
             return feed;
         }
-        let head = head.unwrap_or(statement.head);
         if statement.count == position && statement.head != head {
             feed.problem = Some("it holds other documents than were brought here, or in another order".to_owned());
-            // From where it was vouched for, or from the beginning.
-            feed.at = feed.vouched;
+            // From where it was vouched for. Where it is another one there, too, from the beginning: what it holds is to come.
+            feed.is_other |= feed.at == feed.vouched;
+            feed.at = feed.vouched.filter(|_| !feed.is_other);
             return feed;
         }
-        (feed.at, feed.problem) = (Some((position, head)), None);
-        if statement.count == position {
+        feed.at = Some((position, head));
+        feed.problem = feed
+            .is_other
+            .then(|| "it is not the one that was heard here before: its server was set back, or is another".to_owned());
+        if statement.count == position && !feed.is_other {
             feed.vouched = Some((position, head));
             (feed.heard, feed.heard_at) = (Some(now.boot), Some(moment));
         }
@@ -250,7 +261,7 @@ mod tests {
         let config = Config::parse(&[("c.toml", &text)]).expect("good");
         let moment = CoreMoment { now: now(), random: 1 };
         let mut core = Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), moment);
-        core.take_up_documents(DocumentsRead::default(), "web-1".parse().expect("a name"), now());
+        core.take_up_documents(DocumentsRead::default(), 0, "web-1".parse().expect("a name"), now());
         core
     }
 
@@ -385,5 +396,39 @@ mod tests {
         assert_eq!(resumed.last_heard(), Some(boot - Duration::from_secs(99)));
         let set_back = feeds.resumed(Now { wall: now().wall, boot });
         assert_eq!(set_back.last_heard(), None, "a clock that was set back says nothing");
+    }
+
+    #[test]
+    fn a_server_that_was_set_back_brings_all_that_it_holds_and_is_heard_again_once_that_is_on_record() {
+        let (mut core, server) = (vouched(), key(1));
+        let ids: Vec<Id> = ["a", "b", "c"].map(Id::of).to_vec();
+        let others: Vec<Id> = ["a", "x", "y", "z"].map(Id::of).to_vec();
+        ids.iter().chain(&others).for_each(|id| core.documents.offered.see(*id));
+        assert_eq!(says(&mut core, None, &ids, statement(3, head(&ids), now(), &server), now()), None);
+        // Nobody asked before it held as many as before: what it has after that is another feed's.
+        let more = |at| statement(4, head(&others), at, &server);
+        let why = says(&mut core, Some(3), &others[3..], more(later(10)), later(10)).expect("a problem");
+        assert!(why.contains("other documents"), "{why}");
+        assert_eq!(core.documents.feeds.positions(), Vec::<Value>::new(), "it is brought from its beginning");
+        let ask = |core: &mut Core, seconds| {
+            let said = FeedSaid {
+                feed: FEED.to_owned(),
+                after: None,
+                next: 4,
+                ids: others.clone(),
+                statement: more(later(seconds)),
+            };
+            core.feeds_said(vec![said], later(seconds));
+        };
+        ask(&mut core, 20);
+        assert_eq!(core.documents.feeds.positions(), [json!({ "feed": FEED, "position": 4 })]);
+        assert_eq!(core.documents.feeds.last_heard(), Some(now().boot), "nothing vouches for it yet");
+        assert_eq!(gaps(&mut core), 0);
+        let last = |core: &mut Core, seconds| says(core, Some(4), &[], more(later(seconds)), later(seconds));
+        assert!(last(&mut core, 75).is_some());
+        assert_eq!(gaps(&mut core), 1);
+        assert_eq!(last(&mut core, 80), None);
+        assert_eq!(core.documents.feeds.last_heard(), Some(later(80).boot));
+        assert_eq!(gaps(&mut core), 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use control::{Answer, ApplyAnswer, ApplyOutcome};
-use document::{Envelope, Id, Signer, judge::Terms};
+use document::{Envelope, Id, Moment, Signer, judge::Terms};
 use record::{Account, GrantId, Person};
 
 use super::{Became, Core, stated};
@@ -44,23 +44,28 @@ impl Core {
         reply: Option<Token>,
         now: Now,
     ) -> Became {
-        let (document, accepted) = (envelope.document(), document::Accepted::Grant(Box::new(terms.clone())));
+        let document = envelope.document();
         let grant = match self.made_from(document, terms, now) {
             Ok(grant) => grant,
             Err((code, why)) => {
                 self.note_refused(envelope, signers, code, &why, now);
+                // What this host has against it may be mended.
+                self.take_document_back(document.id());
                 self.commit(now);
                 return Became::Done(ApplyOutcome::Refused, why);
             }
         };
-        let sentence = stated::sentence(envelope, &accepted, signers);
+        // It may end here before the document says.
+        let terms = Terms { expires_at: Moment::of(grant.ends.wall), ..terms.clone() };
+        let sentence = stated::sentence(envelope, &document::Accepted::Grant(Box::new(terms)), signers);
         let required = self.required_of(&grant.account).and(grant.demand()).for_record();
         let approvers: Vec<&str> = approvers_of(&grant).iter().map(Person::as_str).collect();
         let created = grant_created(&grant, sentence.clone())
             .with("document", document.id().to_string())
             .with("approvers", approvers)
             .with_some("required", required);
-        let drafts = vec![created, stated::accepted(envelope, signers, sentence.clone())];
+        let number = self.documents.next_number();
+        let drafts = vec![created, stated::accepted(envelope, signers, sentence.clone(), number)];
         let (id, until) = (document.id(), reply.map(|_| now.boot + PATIENCE));
         let pending =
             PendingDocument { grant: grant.id.clone(), document: id, sentence, until, reply, given_up: false };

@@ -26,7 +26,7 @@ use crate::{
 pub const MAX_A_PASS: usize = 8;
 /// How long what waits is left alone, unless another document is accepted.
 const WAIT_AGAIN: Duration = Duration::from_secs(30);
-/// How many documents that were judged are remembered, to know whether a feed withheld one.
+/// How many documents that were judged are remembered, to know whether a feed withheld one; and how many that were refused.
 const MAX_SEEN: usize = 1_024;
 
 /// What a job has found in the inbox.
@@ -64,6 +64,7 @@ pub(super) struct Offered {
     /// What was judged since something changed on which it depends.
     tried: BTreeSet<Id>,
     seen: VecDeque<Id>,
+    refused: VecDeque<Id>,
     answered: Vec<u8>,
     problem: Option<String>,
 }
@@ -92,6 +93,22 @@ impl Offered {
     /// Whether this document was brought here at all, lately.
     pub(super) fn knows(&self, id: Id) -> bool {
         self.seen.contains(&id)
+    }
+
+    /// Whether a document was refused on record lately; from now on it was.
+    pub(super) fn was_refused(&mut self, id: Id) -> bool {
+        let was = self.refused.contains(&id);
+        if !was {
+            self.refused.push_back(id);
+        }
+        let excess = self.refused.len().saturating_sub(MAX_SEEN);
+        self.refused.drain(..excess);
+        was
+    }
+
+    /// Whether it is to be looked at again, and nobody is about to.
+    pub(super) fn wants_another_look(&self) -> bool {
+        self.again && !self.under_way
     }
 
     pub(super) fn see(&mut self, id: Id) {

@@ -17,9 +17,9 @@ const PIECE: usize = 768;
 const MAX_LOST: usize = 64;
 
 /// A document is in force.
-pub(super) fn accepted(envelope: &Envelope, signers: &[Signer], sentence: String) -> Draft {
+pub(super) fn accepted(envelope: &Envelope, signers: &[Signer], sentence: String, number: u64) -> Draft {
     let line = envelope.document().line();
-    let mut draft = of(ArtifactType::DocumentAccepted, envelope, signers, sentence);
+    let mut draft = of(ArtifactType::DocumentAccepted, envelope, signers, sentence).with("number", number);
     draft = match line.len() {
         long if long > MAX_RECORDED_LINE => draft.with("bytes", long as u64),
         _ => draft.with("line", pieces(line)),

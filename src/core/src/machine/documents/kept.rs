@@ -1,0 +1,391 @@
+//! What is kept of documents: on disk, as a copy in memory that outlives the daemon, and for a `[stack]` that is not there now.
+
+use std::sync::Arc;
+
+use document::{
+    Checked, Envelope, Judge, Moment, Place, State,
+    judge::{Dropped, Kept as Rosters},
+};
+use record::{ArtifactType, Draft, Host};
+use serde::{Deserialize, Serialize};
+
+use super::{Core, Documents, Feeds};
+use crate::policy::time::Now;
+
+/// The version of both files.
+const VERSION: u32 = 1;
+/// Of how many other organizations it is kept what they closed.
+const MAX_OTHERS: usize = 2;
+
+/// What is known of documents and not gone by at present: should the configuration have it again, what was closed stays closed.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    /// What was known last, while there is no `[stack]`.
+    last: Option<(State, Rosters)>,
+    /// What other organizations closed, the last one first.
+    others: Vec<State>,
+}
+
+impl Parked {
+    /// Puts a judge aside, where there was one.
+    pub(super) fn park(&mut self, judge: Option<Judge>) {
+        if let Some(judge) = judge {
+            self.last = Some((judge.state().clone(), judge.rosters().clone()));
+        }
+    }
+
+    /// The judge of this organization. What was of another is put aside.
+    pub(super) fn take_up(&mut self, settings: Checked, place: Place, now: Moment) -> (Judge, Vec<Dropped>) {
+        let mut dropped = Vec::new();
+        match self.last.take() {
+            Some((state, rosters)) if state.organization() == &settings.organization => {
+                return Judge::load(settings, place, state, rosters, now);
+            }
+            Some((state, _)) => {
+                dropped.push(Dropped::Organization(state.organization().clone()));
+                if state.has_closed() {
+                    self.others.insert(0, state);
+                }
+            }
+            None => {}
+        }
+        let of_this = self.others.iter().position(|state| state.organization() == &settings.organization);
+        let of_this = of_this.map(|at| self.others.remove(at));
+        self.others.truncate(MAX_OTHERS);
+        let Some(mut state) = of_this else { return (Judge::begin(settings, place, now), dropped) };
+        // What came meanwhile is not known.
+        state.begin_again(now);
+        let (judge, more) = Judge::load(settings, place, state, Rosters::default(), now);
+        dropped.extend(more);
+        (judge, dropped)
+    }
+
+    /// This host was locked down by itself: nothing from before opens, whichever organization comes back.
+    pub(super) fn lock_down_locally(&mut self, now: Moment) {
+        let last = self.last.iter_mut().map(|(state, _)| state);
+        last.chain(&mut self.others).for_each(|state| state.lock_down_locally(now));
+    }
+}
+
+/// What is kept of documents, in two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDocuments {
+    /// What is remembered.
+    pub state: Arc<[u8]>,
+    /// The rosters' envelopes, where they are others than before.
+    pub rosters: Option<Arc<[u8]>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptState {
+    version: u32,
+    state: State,
+    feeds: Feeds,
+    #[serde(default)]
+    number: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<State>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptRosters {
+    version: u32,
+    signed: Option<String>,
+    automatic: Option<String>,
+}
+
+/// What was read of both files at a start; why it cannot be used, where it cannot.
+#[derive(Debug, Default)]
+pub struct DocumentsRead {
+    left: Option<(KeptState, Rosters)>,
+    /// Why what is there cannot be used: then it begins anew, and nothing from before opens.
+    pub broken: Option<String>,
+}
+
+impl DocumentsRead {
+    /// What is there cannot be read.
+    #[must_use]
+    pub fn broken(why: String) -> Self {
+        Self { left: None, broken: Some(why) }
+    }
+
+    /// Reads what was kept.
+    #[must_use]
+    pub fn parse(state: Option<&[u8]>, rosters: Option<&[u8]>) -> Self {
+        let Some(state) = state else { return Self::default() };
+        let mut kept: KeptState = match serde_json::from_slice(state) {
+            Ok(kept) => kept,
+            Err(error) => return Self::broken(error.to_string()),
+        };
+        let rosters: KeptRosters = match rosters.map_or(Ok(KeptRosters::default()), serde_json::from_slice) {
+            Ok(rosters) => rosters,
+            Err(error) => return Self::broken(format!("its rosters: {error}")),
+        };
+        if kept.version != VERSION {
+            return Self::broken(format!("version {} is not one that this daemon knows", kept.version));
+        }
+        kept.others.retain(State::is_bounded);
+        kept.others.truncate(MAX_OTHERS);
+        // A roster that cannot be read is missed by its mark in the state.
+        let envelope = |text: Option<String>| Envelope::parse(text?.as_bytes()).ok();
+        let rosters = Rosters { signed: envelope(rosters.signed), automatic: envelope(rosters.automatic) };
+        Self { left: Some((kept, rosters)), broken: None }
+    }
+}
+
+impl Documents {
+    /// What is to be kept, where that has changed.
+    pub(in crate::machine) fn take_unsaved(&mut self) -> Option<KeptDocuments> {
+        let (state, rosters) = match (&self.judge, &self.parked.last) {
+            (Some(judge), _) => (judge.state(), judge.rosters()),
+            (None, Some((state, rosters))) => (state, rosters),
+            (None, None) => return None,
+        };
+        if !std::mem::take(&mut self.unsaved) {
+            return None;
+        }
+        let (feeds, others) = (self.feeds.clone(), self.parked.others.clone());
+        let kept = KeptState { version: VERSION, state: state.clone(), feeds, number: self.number, others };
+        let json = |envelope: &Option<Envelope>| envelope.as_ref().map(Envelope::to_json);
+        let rosters = std::mem::take(&mut self.rosters_unsaved).then(|| KeptRosters {
+            version: VERSION,
+            signed: json(&rosters.signed),
+            automatic: json(&rosters.automatic),
+        });
+        Some(KeptDocuments {
+            state: serde_json::to_vec(&kept).expect("the state has string keys only").into(),
+            rosters: rosters.map(|rosters| serde_json::to_vec(&rosters).expect("two strings").into()),
+        })
+    }
+
+    /// The number of a document that is accepted now.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.unsaved = true;
+        self.number += 1;
+        self.number
+    }
+
+    /// Whether something is to be kept.
+    pub(in crate::machine) fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// What was to be kept is not on disk.
+    pub(in crate::machine) fn not_saved(&mut self) {
+        (self.unsaved, self.rosters_unsaved) = (true, true);
+    }
+
+    /// Notes a lockdown by this host's operator or schedule.
+    pub(super) fn lock_down_locally(&mut self, now: Moment) {
+        self.judge.iter_mut().for_each(|judge| judge.lock_down_locally(now));
+        self.parked.lock_down_locally(now);
+        self.unsaved |= self.judge.is_some() || self.parked.last.is_some();
+    }
+
+    fn recall(&mut self, (kept, rosters): (KeptState, Rosters), now: Now) {
+        self.feeds = kept.feeds.resumed(now);
+        self.number = self.number.max(kept.number);
+        self.parked = Parked { last: Some((kept.state, rosters)), others: kept.others };
+    }
+}
+
+impl Core {
+    /// Takes up the copy that an earlier run of this boot left. It is as new as the disk or newer: the disk may not have taken
+    /// what was in force. To be called before [`Core::take_up_documents`].
+    pub fn recall_documents(&mut self, copy: DocumentsRead, now: Now) {
+        // One that cannot be read is as none.
+        if let Some(left) = copy.left {
+            self.documents.recall(left, now);
+            self.documents.has_copy = true;
+        }
+    }
+
+    /// Judges by the copy while the disk cannot be read: what closes is taken.
+    pub fn judge_unread(&mut self, host: Host, now: Now) {
+        self.documents.host = Some(host);
+        self.renew_documents(now);
+    }
+
+    /// Takes up what was kept of documents. Before anything else of the state that gives access. By the records so many were
+    /// accepted, at least.
+    pub fn take_up_documents(&mut self, read: DocumentsRead, on_record: u64, host: Host, now: Now) {
+        let DocumentsRead { left, broken } = read;
+        if let Some(why) = broken {
+            let sentence = format!("what was known of signed documents cannot be read, and begins anew: {why}");
+            self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
+        }
+        let documents = &mut self.documents;
+        documents.host = Some(host);
+        let judge = documents.judge.take();
+        documents.parked.park(judge);
+        // What came since is in the inbox, and comes again.
+        documents.offered.begin_anew();
+        let Parked { last: known, others } = std::mem::take(&mut documents.parked);
+        let has_copy = std::mem::take(&mut documents.has_copy);
+        let mut known = known.filter(|_| has_copy);
+        match left {
+            Some(left) => {
+                documents.recall(left, now);
+                if let (Some((state, rosters)), Some((copy, its))) = (&mut documents.parked.last, known)
+                    && state.learn_closed(&copy)
+                {
+                    *rosters = its;
+                }
+            }
+            None => {
+                // The disk is another one, or was emptied.
+                let moment = Moment::of(now.wall);
+                known.iter_mut().for_each(|(state, _)| state.begin_again(moment));
+                documents.parked = Parked { last: known, others };
+            }
+        }
+        self.hold_against_records(on_record, now);
+        self.renew_documents(now);
+    }
+
+    /// State of an earlier day does not know what was closed since, nor what was used.
+    fn hold_against_records(&mut self, on_record: u64, now: Now) {
+        let documents = &mut self.documents;
+        if documents.number >= on_record {
+            return;
+        }
+        let sentence = format!(
+            "what is kept of signed documents is older than the records: it knows of {} that were accepted here, and the records of \
+             {on_record}; none from before now opens anything",
+            documents.number
+        );
+        (documents.number, documents.feeds) = (on_record, Feeds::default());
+        documents.parked.last.iter_mut().for_each(|(state, _)| state.begin_again(Moment::of(now.wall)));
+        self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use document::Subject;
+    use serde_json::json;
+    use ssh_key::{HashAlg, PrivateKey, SshSig, private::Ed25519Keypair};
+
+    use super::*;
+    use crate::{
+        config::Config,
+        machine::{Around, Moment as CoreMoment},
+        policy::test_grants::{later, now},
+        sessions::Sessions,
+    };
+
+    fn ceo() -> PrivateKey {
+        PrivateKey::from(Ed25519Keypair::from_seed(&[2; 32]))
+    }
+
+    fn config(organization: Option<&str>) -> Config {
+        let stack = organization.map_or(String::new(), |organization| {
+            let key = ceo().public_key().to_openssh().expect("it can be written");
+            format!(
+                "[stack]\norganization = \"{organization}\"\n[[stack.roster.key]]\nperson = \"ceo\"\nkey = \"{key}\"\n"
+            )
+        });
+        let text = format!("mode = \"enforce\"\n[accounts]\nno_exempt = true\n{stack}");
+        Config::parse(&[("c.toml", &text)]).expect("good")
+    }
+
+    fn begun() -> Core {
+        let moment = CoreMoment { now: now(), random: 1 };
+        Core::new(config(Some("acme")), Around::default(), "boot".to_owned(), Sessions::default(), moment)
+    }
+
+    fn host() -> Host {
+        "web-1".parse().expect("a name")
+    }
+
+    fn started() -> Core {
+        let mut core = begun();
+        core.take_up_documents(DocumentsRead::default(), 0, host(), now());
+        core
+    }
+
+    fn hold_frank(core: &mut Core) {
+        let line = json!({
+            "v": 1, "type": "lockdown", "organization": "acme", "stack": "*", "person": "frank", "hold": true, "reason": "lost",
+            "issued_at": Moment::of(now().wall).to_string(),
+        });
+        let line = line.to_string();
+        let signature = SshSig::sign(&ceo(), "ssh-access-lockdown", HashAlg::Sha512, line.as_bytes()).expect("signed");
+        let signature = record::write_armored(&signature).expect("written");
+        let document = document::Document::parse(&line).expect("a document");
+        let envelope = Envelope::new(document, vec![signature]).expect("few");
+        let became = core.judge_document(&envelope, None, now());
+        assert!(holds_frank(core), "{became:?}");
+    }
+
+    fn holds_frank(core: &Core) -> bool {
+        let frank = "frank".parse().expect("a name");
+        let judge = core.documents.judge.as_ref();
+        judge.is_some_and(|judge| judge.holds_back(Subject { person: &frank, fingerprints: &[].into() }).is_some())
+    }
+
+    fn configure(core: &mut Core, organization: Option<&str>) {
+        core.config = config(organization);
+        core.renew_documents(later(60));
+    }
+
+    fn read(kept: Option<KeptDocuments>) -> DocumentsRead {
+        let kept = kept.expect("something is to be kept");
+        DocumentsRead::parse(Some(&kept.state), kept.rosters.as_deref())
+    }
+
+    #[test]
+    fn what_an_organization_closed_stands_again_once_the_configuration_has_it_again() {
+        let mut core = started();
+        hold_frank(&mut core);
+        for meanwhile in [Some("acmee"), Some("acem"), None, Some("emca")] {
+            configure(&mut core, meanwhile);
+            assert!(!holds_frank(&core));
+        }
+        core.documents.not_saved();
+        let kept = read(core.documents.take_unsaved());
+        configure(&mut core, Some("acme"));
+        assert!(holds_frank(&core));
+        // The same over a restart.
+        let mut next = begun();
+        next.take_up_documents(kept, 1, host(), later(60));
+        assert!(holds_frank(&next));
+    }
+
+    #[test]
+    fn a_lockdown_by_this_host_counts_also_while_there_is_no_stack() {
+        let mut core = started();
+        configure(&mut core, None);
+        core.documents_locked_down(later(90));
+        let kept = read(core.documents.take_unsaved());
+        configure(&mut core, Some("acme"));
+        let state = core.documents.judge.as_ref().expect("a judge").state().clone();
+        assert_eq!(state.local_lockdown(), Some(Moment::of(later(90).wall)));
+        let mut next = begun();
+        next.take_up_documents(kept, 0, host(), later(120));
+        assert_eq!(next.documents.judge.expect("a judge").state().local_lockdown(), state.local_lockdown());
+    }
+
+    #[test]
+    fn what_closed_while_the_disk_stood_still_stays_so_after_a_crash_of_the_daemon() {
+        let mut core = started();
+        core.documents.not_saved();
+        let on_disk = core.documents.take_unsaved();
+        hold_frank(&mut core);
+        core.documents.not_saved();
+        let copy = core.documents.take_unsaved();
+        let (mut with, mut without, mut emptied) = (begun(), begun(), begun());
+        with.recall_documents(read(copy.clone()), later(60));
+        with.take_up_documents(read(on_disk.clone()), 1, host(), later(60));
+        assert!(holds_frank(&with));
+        without.take_up_documents(read(on_disk), 1, host(), later(60));
+        assert!(!holds_frank(&without));
+        let began = without.documents.judge.as_ref().expect("a judge").state().began();
+        assert_eq!(began, Moment::of(later(60).wall), "it is known that something is missing");
+        emptied.recall_documents(read(copy), later(60));
+        emptied.take_up_documents(DocumentsRead::default(), 1, host(), later(60));
+        assert!(holds_frank(&emptied));
+    }
+}
