@@ -65,7 +65,8 @@ impl Stack {
         let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
         host.sh(&format!(
             "cd /var/lib/lockdownd && systemctl stop lockdownd && grep -q '\"began\":.*\"closed_before\":' documents.json && \
-             sed -i 's/\"\\(began\\|closed_before\\)\":\"[^\"]*\"/\"\\1\":\"{then:.0}\"/g' documents.json && systemctl start lockdownd"
+             sed -i 's/\"\\(began\\|closed_before\\)\":\"[^\"]*\"/\"\\1\":\"{then:.0}\"/g' documents.json && \
+             rm -f /run/lockdownd/documents.json && systemctl start lockdownd"
         ));
         host.await_mode("enforce");
     }

@@ -14,19 +14,6 @@ const WITHOUT_DISK: SignedDuration = SignedDuration::from_secs(8);
 const SOON: Duration = Duration::from_secs(30);
 const STATE: &str = "/var/lib/lockdownd";
 
-/// A disk of its own for the daemon's state. It must be a block device's: no other file system can be frozen.
-fn give_its_own_disk(house: &House) {
-    house.sh(&format!(
-        "set -e; systemctl stop lockdownd lockdownd-shipper; cp -a {STATE} /root/state; truncate -s 64M /root/state.img; rm -rf {STATE}/*; \
-         mkfs.ext4 -q /root/state.img; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; \
-         for n in $(seq 0 63); do [ -b /dev/loop$n ] || mknod -m 600 /dev/loop$n b 7 $n; done; \
-         for try in 1 2 3 4 5; do mount -o loop /root/state.img {STATE} && break; sleep 1; done; mountpoint {STATE}; \
-         chmod --reference=/root/state {STATE}; cp -a /root/state/. {STATE}/; \
-         systemctl start lockdownd-control.socket lockdownd-gate.socket lockdownd"
-    ));
-    house.await_mode("enforce");
-}
-
 /// As long as it is there the disk stands still. Nothing in the instance may write to it meanwhile: that could not even be killed.
 struct Frozen<'a>(&'a Instance);
 
@@ -129,7 +116,7 @@ fn is_read(house: &House) -> bool {
 
 /// The daemon starts on a disk in this trouble, with granted sessions live.
 fn start_in(trouble: Trouble, house: &House) {
-    give_its_own_disk(house);
+    house.give_state_its_own_disk();
     let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
     let graces = grant(&house.ctl_json("allow grace --account ubuntu --for 1h --reason test"));
     let mut on_frank = house.ssh("ubuntu").key(&house.frank).stay();
@@ -210,7 +197,7 @@ fn start_in(trouble: Trouble, house: &House) {
 on_each_release! {
     fn while_the_disk_stands_still_access_ends_nothing_new_is_given_and_all_is_on_record_afterwards(release) {
         let house = House::enforcing(release);
-        give_its_own_disk(&house);
+        house.give_state_its_own_disk();
         let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
         let graces = grant(&house.ctl_json("allow grace --account ubuntu --for 1h --reason test"));
         let mut on_frank = house.ssh("ubuntu").key(&house.frank).stay();
@@ -281,7 +268,7 @@ on_each_release! {
 
     fn killed_or_restarted_while_the_disk_stands_still_the_daemon_is_back_at_once_and_loses_no_record(release) {
         let house = House::enforcing(release);
-        give_its_own_disk(&house);
+        house.give_state_its_own_disk();
         let graces = grant(&house.ctl_json("allow grace --account ubuntu --for 1h --reason test"));
         let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
         let mut on_grace = house.ssh("ubuntu").key(&house.grace).stay();
@@ -331,7 +318,7 @@ on_each_release! {
 
     fn with_the_daemon_down_too_break_glass_gets_in_and_is_on_record_once_the_disk_is_back(release) {
         let house = House::enforcing(release);
-        give_its_own_disk(&house);
+        house.give_state_its_own_disk();
         house.sh("systemctl mask --runtime --now lockdownd.service lockdownd-gate.socket lockdownd-control.socket");
         let frozen = Frozen::new(&house);
         assert!(without_disk("break-glass", || house.ssh("breakglass").key(&house.breakglass).login()));
@@ -361,7 +348,7 @@ on_each_release! {
 
     fn with_the_disk_missing_nobody_gets_in_while_the_daemon_is_down_and_a_lockdown_outlives_it(release) {
         let house = House::enforcing(release);
-        give_its_own_disk(&house);
+        house.give_state_its_own_disk();
         house.sh("echo ubuntu:s3cret | chpasswd; echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/50-test.conf; systemctl reload ssh");
         let franks = grant(&house.ctl_json("allow frank --account ubuntu --for 1h --reason test"));
         house.sh("systemctl stop lockdownd.service lockdownd-gate.socket lockdownd-control.socket");

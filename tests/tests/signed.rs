@@ -1,6 +1,11 @@
 //! Signed documents on one host: what approvers sign gives and takes access, whoever brings it, and nothing else does.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use instance_tests::{House, Key, Release, eventually, on_each_release};
 use jiff::{Timestamp, ToSpan};
@@ -52,7 +57,7 @@ impl Signed {
         signed.sh(&format!(
             "systemctl stop lockdownd && jq -c '.state.began = \"{hour_ago}\" | .state.closed_before = \"{hour_ago}\"' \
              /var/lib/lockdownd/documents.json >/root/older && install -m 600 /root/older /var/lib/lockdownd/documents.json \
-             && systemctl start lockdownd"
+             && rm -f /run/lockdownd/documents.json && systemctl start lockdownd"
         ));
         signed.await_mode("enforce");
         signed
@@ -305,5 +310,73 @@ on_each_release! {
         assert!(host.ssh("ubuntu").key(&host.heidi).login());
         assert_eq!(host.apply(&lockdown).0["outcome"], "known");
         assert!(host.ssh("ubuntu").key(&host.heidi).login(), "a replayed lockdown ends nothing that knows of it");
+    }
+
+    fn a_hold_that_the_disk_did_not_take_stays_after_a_crash_and_state_of_an_earlier_day_opens_nothing(release) {
+        let host = Signed::new(release);
+        host.give_state_its_own_disk();
+        host.accepted(&host.roster(1, true, &[&host.ceo]));
+        let grant = host.grant("ubuntu", json!({}), &[&host.ana]);
+        host.accepted(&grant);
+        let hold = host.sign("lockdown", json!({ "stack": "*", "person": "frank", "hold": true, "reason": "stolen" }), &[&host.ben]);
+        host.sh("cp /var/lib/lockdownd/documents.json /root/earlier; fsfreeze -f /var/lib/lockdownd");
+        let said = host.run("sleep 1; true").status == 0 && host.apply(&hold).0["outcome"] == "accepted";
+        host.sh("pkill -KILL -x lockdownd; sleep 3; fsfreeze -u /var/lib/lockdownd");
+        assert!(said, "a lockdown waits for no disk");
+        host.await_mode("enforce");
+        assert_eq!(host.ctl("allow frank --account ubuntu --for 1h --reason test").status, 1, "the hold stands");
+        eventually("it is on record, once", SOON, || {
+            let accepted = host.records_of("document.accepted");
+            accepted.iter().filter(|record| record["detail"]["document"] == id(&hold)).count() == 1
+        });
+
+        host.accepted(&host.sign("revoke", json!({ "grant": id(&grant), "reason": "over" }), &[&host.ben]));
+        host.sh(
+            "systemctl stop lockdownd; rm -f /run/lockdownd/documents.json; \
+             install -m 600 /root/earlier /var/lib/lockdownd/documents.json; systemctl start lockdownd",
+        );
+        host.await_mode("enforce");
+        eventually("that it is older is on record", SOON, || {
+            host.records_of("document.refused").iter().any(|record| record["detail"]["code"] == "state")
+        });
+        host.refused(&grant, "before_state");
+        assert!(!host.ssh("ubuntu").key(&host.heidi).login());
+        host.ctl("verify").expect_ok();
+    }
+
+    fn an_inbox_that_hangs_holds_nothing_else_up(release) {
+        let host = Signed::new(release);
+        host.accepted(&host.roster(1, true, &[&host.ceo]));
+        host.write("/root/server", "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n");
+        host.sh(
+            "mknod /dev/fuse c 10 229; chmod 755 /root/server && mkdir -p /srv/inbox /var/lib/lockdownd-shipper/inbox && \
+             sshfs -o ssh_command=/root/server,allow_other,dcache_timeout=1 files:/srv/inbox /var/lib/lockdownd-shipper/inbox \
+             </dev/null >/dev/null 2>&1 3>&- && lockdownctl status >/dev/null && pkill -STOP -x sftp-server",
+        );
+        // Whatever the daemon asks it waits, and cannot be interrupted.
+        let goes_on = |round: &str| {
+            let began = Instant::now();
+            host.allow("frank --account ubuntu --for 1h");
+            let mut frank = host.ssh("ubuntu").key(&host.frank).stay();
+            let lockdown = host.sign("lockdown", json!({ "stack": "default", "hold": false, "reason": round }), &[&host.ben]);
+            host.accepted(&lockdown);
+            frank.ended_within(CUT);
+            assert!(host.ssh("breakglass").key(&host.breakglass).login());
+            assert!(began.elapsed() < SOON, "{round} took {:?}", began.elapsed());
+        };
+        for round in ["first", "second", "third"] {
+            goes_on(round);
+            thread::sleep(Duration::from_secs(12));
+        }
+        host.sh("systemctl restart lockdownd");
+        host.await_mode("enforce");
+        goes_on("after a restart");
+        host.sh("pkill -CONT -x sftp-server");
+        let late = host.sign("lockdown", json!({ "stack": "default", "hold": false, "reason": "late" }), &[&host.ben]);
+        host.write(&format!("/srv/inbox/{}.json", id(&late)), late.to_string());
+        eventually("what lies there is taken once it answers", Duration::from_secs(90), || {
+            host.records_of("document.accepted").iter().any(|record| record["detail"]["document"] == id(&late))
+        });
+        host.sh("umount -l /var/lib/lockdownd-shipper/inbox");
     }
 }

@@ -306,17 +306,19 @@ mod tests {
         core
     }
 
+    fn by_ceo(line: &serde_json::Value, namespace: &str) -> Envelope {
+        let line = line.to_string();
+        let signature = SshSig::sign(&ceo(), namespace, HashAlg::Sha512, line.as_bytes()).expect("signed");
+        let signature = record::write_armored(&signature).expect("written");
+        Envelope::new(document::Document::parse(&line).expect("a document"), vec![signature]).expect("few")
+    }
+
     fn hold_frank(core: &mut Core) {
         let line = json!({
             "v": 1, "type": "lockdown", "organization": "acme", "stack": "*", "person": "frank", "hold": true, "reason": "lost",
             "issued_at": Moment::of(now().wall).to_string(),
         });
-        let line = line.to_string();
-        let signature = SshSig::sign(&ceo(), "ssh-access-lockdown", HashAlg::Sha512, line.as_bytes()).expect("signed");
-        let signature = record::write_armored(&signature).expect("written");
-        let document = document::Document::parse(&line).expect("a document");
-        let envelope = Envelope::new(document, vec![signature]).expect("few");
-        let became = core.judge_document(&envelope, None, now());
+        let became = core.judge_document(&by_ceo(&line, "ssh-access-lockdown"), None, now());
         assert!(holds_frank(core), "{became:?}");
     }
 
@@ -387,5 +389,24 @@ mod tests {
         emptied.recall_documents(read(copy), later(60));
         emptied.take_up_documents(DocumentsRead::default(), 1, host(), later(60));
         assert!(holds_frank(&emptied));
+    }
+
+    #[test]
+    fn a_refused_document_that_comes_again_is_summed_up() {
+        let mut core = started();
+        let revoke = json!({
+            "v": 1, "type": "revoke", "organization": "acme", "grant": "a".repeat(64), "reason": "over",
+            "issued_at": Moment::of(now().wall).to_string(),
+        });
+        // A key for rosters is known, and revokes nothing.
+        let envelope = by_ceo(&revoke, "ssh-access-revoke");
+        let refused = |core: &mut Core, at: Now| {
+            let became = core.judge_document(&envelope, None, at);
+            assert!(matches!(became, super::super::Became::Done(control::ApplyOutcome::Refused, _)), "{became:?}");
+            core.recorder.newest()
+        };
+        let first = refused(&mut core, now());
+        let again: Vec<u64> = (1..50).map(|n| refused(&mut core, later(n))).collect();
+        assert!(again.last().is_some_and(|last| last - first <= 2), "{first} {again:?}");
     }
 }
