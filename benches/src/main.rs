@@ -27,6 +27,8 @@ struct Effort {
     removals: u32,
     /// Grants that end; the floor has as many ends.
     ends: u32,
+    /// Grants by documents: at most as many as one person may be given accounts.
+    documents: u32,
     /// Logins of each kind.
     logins: u32,
     /// Seconds of doing nothing.
@@ -38,9 +40,11 @@ struct Effort {
 }
 
 /// The whole run.
-const FULL: Effort = Effort { removals: 500, ends: 200, logins: 60, idle: 60, sweeps: 12, attempts: 200_000 };
+const FULL: Effort =
+    Effort { removals: 500, ends: 200, documents: 200, logins: 60, idle: 60, sweeps: 12, attempts: 200_000 };
 /// With `--quick`.
-const QUICK: Effort = Effort { removals: 150, ends: 50, logins: 20, idle: 20, sweeps: 5, attempts: 50_000 };
+const QUICK: Effort =
+    Effort { removals: 150, ends: 50, documents: 50, logins: 20, idle: 20, sweeps: 5, attempts: 50_000 };
 
 /// What every phase works with.
 struct Bench {
@@ -128,6 +132,7 @@ fn measure(bench: &Bench, peers: &Path) -> Vec<Row> {
     };
     have(phases::removals::measure(bench));
     have(phases::deadlines::measure(bench));
+    have(phases::documents::measure(bench));
     have(phases::logins::measure(bench));
     have(phases::attempts::measure(bench, peers));
     // After all that work, so that what it left in memory counts.

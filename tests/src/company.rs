@@ -72,6 +72,12 @@ impl Company {
         Self { dir: dir.to_owned(), ceo, alice, bob, frank, grace, mallory }
     }
 
+    /// A public key as rosters have it.
+    #[must_use]
+    pub fn key_of(&self, of: &Key) -> document::Key {
+        key(of)
+    }
+
     /// `[stack]` of every configuration, with these lines more at its top.
     #[must_use]
     pub fn table(&self, more: &str) -> String {

@@ -5,6 +5,7 @@
 mod accounts;
 mod deadlines;
 mod flood;
+mod grants;
 mod idle;
 mod removals;
 mod unlink_loop;
@@ -33,11 +34,12 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["unlink-loop", count] => unlink_loop::run(count.parse()?),
         ["removals", count, rounds] => removals::run(count.parse()?, rounds.parse()?),
         ["deadlines", wait, count] => deadlines::run(wait.parse()?, count.parse()?),
+        ["grants", list] => grants::run(list),
         ["walk", count] => walk::run(count.parse()?),
         ["flood", count] => flood::run(count.parse()?),
         ["idle", pid, count, seconds] => idle::run(pid.parse()?, count.parse()?, seconds.parse()?),
         _ => Err(
-            "accounts N | unlink-loop N | removals N ROUNDS | deadlines WAIT N | walk N | flood N | idle PID N SECONDS"
+            "accounts N | unlink-loop N | removals N ROUNDS | deadlines WAIT N | grants LIST | walk N | flood N | idle PID N SECONDS"
                 .into(),
         ),
     }
