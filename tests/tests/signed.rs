@@ -316,10 +316,11 @@ on_each_release! {
         let host = Signed::new(release);
         host.give_state_its_own_disk();
         host.accepted(&host.roster(1, true, &[&host.ceo]));
+        host.sh("cp /var/lib/lockdownd/documents.json /root/earlier");
         let grant = host.grant("ubuntu", json!({}), &[&host.ana]);
         host.accepted(&grant);
         let hold = host.sign("lockdown", json!({ "stack": "*", "person": "frank", "hold": true, "reason": "stolen" }), &[&host.ben]);
-        host.sh("cp /var/lib/lockdownd/documents.json /root/earlier; fsfreeze -f /var/lib/lockdownd");
+        host.sh("fsfreeze -f /var/lib/lockdownd");
         let said = host.run("sleep 1; true").status == 0 && host.apply(&hold).0["outcome"] == "accepted";
         host.sh("pkill -KILL -x lockdownd; sleep 3; fsfreeze -u /var/lib/lockdownd");
         assert!(said, "a lockdown waits for no disk");
@@ -351,8 +352,10 @@ on_each_release! {
         host.sh(
             "mknod /dev/fuse c 10 229; chmod 755 /root/server && mkdir -p /srv/inbox /var/lib/lockdownd-shipper/inbox && \
              sshfs -o ssh_command=/root/server,allow_other,dcache_timeout=1 files:/srv/inbox /var/lib/lockdownd-shipper/inbox \
-             </dev/null >/dev/null 2>&1 3>&- && lockdownctl status >/dev/null && pkill -STOP -x sftp-server",
+             </dev/null >/dev/null 2>&1 3>&-",
         );
+        host.ctl("status").expect_ok();
+        host.sh("pkill -STOP -x sftp-server");
         // Whatever the daemon asks it waits, and cannot be interrupted.
         let goes_on = |round: &str| {
             let began = Instant::now();
@@ -373,7 +376,7 @@ on_each_release! {
         goes_on("after a restart");
         host.sh("pkill -CONT -x sftp-server");
         let late = host.sign("lockdown", json!({ "stack": "default", "hold": false, "reason": "late" }), &[&host.ben]);
-        host.write(&format!("/srv/inbox/{}.json", id(&late)), late.to_string());
+        host.write(&format!("/var/lib/lockdownd-shipper/inbox/{}.json", id(&late)), late.to_string());
         eventually("what lies there is taken once it answers", Duration::from_secs(90), || {
             host.records_of("document.accepted").iter().any(|record| record["detail"]["document"] == id(&late))
         });
