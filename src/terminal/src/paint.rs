@@ -51,8 +51,9 @@ impl Paint {
     pub fn of_stdout(json: bool) -> Self {
         let said = |name: &str| std::env::var_os(name).unwrap_or_default();
         let is_terminal = !json && std::io::stdout().is_terminal();
-        let size = terminal_size::terminal_size_of(std::io::stdout()).filter(|_| is_terminal);
-        let columns = size.map(|(width, _)| usize::from(width.0)).filter(|columns| *columns > 0);
+        // Its rows do not matter: stty(1) and some consoles leave them at 0.
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|_| is_terminal);
+        let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
         Self { columns, ..Self::judge(is_terminal, !said("NO_COLOR").is_empty(), &said("TERM")) }
     }
 
