@@ -376,7 +376,9 @@ on_each_release! {
         goes_on("after a restart");
         host.sh("pkill -CONT -x sftp-server");
         let late = host.sign("lockdown", json!({ "stack": "default", "hold": false, "reason": "late" }), &[&host.ben]);
-        host.write(&format!("/var/lib/lockdownd-shipper/inbox/{}.json", id(&late)), late.to_string());
+        // As the shipper does: renamed into place.
+        host.write("/var/lib/lockdownd-shipper/inbox/.new", late.to_string());
+        host.sh(&format!("cd /var/lib/lockdownd-shipper/inbox && mv .new {}.json", id(&late)));
         eventually("what lies there is taken once it answers", Duration::from_secs(90), || {
             host.records_of("document.accepted").iter().any(|record| record["detail"]["document"] == id(&late))
         });
