@@ -4,6 +4,7 @@ mod answers;
 mod call;
 mod credentials;
 mod iam;
+mod process;
 mod profile;
 
 pub(crate) use answers::{KeyStatus, ListedKey, ListedUser, Tags};

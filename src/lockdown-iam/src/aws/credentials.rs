@@ -5,7 +5,10 @@ use std::{env, fmt, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use ureq::Agent;
 
-use super::profile;
+use super::{
+    process,
+    profile::{self, Found},
+};
 use crate::{
     config::{self, Aws},
     failure::Failure,
@@ -74,7 +77,12 @@ fn of_profile(aws: &Aws) -> Result<Credentials, Failure> {
     let path = profiles(aws)
         .ok_or_else(|| Failure::config("no file of profiles is named").but("name it in aws.credentials_file"))?;
     let text = files::text(&path, MAX_PROFILES)?;
-    profile::credentials(&text, &aws.profile).map_err(|why| Failure::config(format!("{}: {why}", path.display())))
+    let found = match profile::credentials(&text, &aws.profile) {
+        Ok(Found::Keys(found)) => Ok(found),
+        Ok(Found::Process(command)) => process::run(&command),
+        Err(why) => Err(why),
+    };
+    found.map_err(|why| Failure::config(format!("{}: {why}", path.display())))
 }
 
 /// What an instance says of its role.

@@ -4,11 +4,20 @@ use std::collections::BTreeMap;
 
 use super::Credentials;
 
-/// The credentials of a profile.
+/// What a profile has.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Credentials.
+    Keys(Credentials),
+    /// A program that prints some.
+    Process(String),
+}
+
+/// What a profile has.
 ///
 /// # Errors
 /// Why there are none, in words.
-pub(super) fn credentials(text: &str, profile: &str) -> Result<Credentials, String> {
+pub(super) fn credentials(text: &str, profile: &str) -> Result<Found, String> {
     let mut within = false;
     let mut found = false;
     let mut values: BTreeMap<&str, &str> = BTreeMap::new();
@@ -26,12 +35,23 @@ pub(super) fn credentials(text: &str, profile: &str) -> Result<Credentials, Stri
     }
     let value = |name| values.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned());
     let needed = |name| value(name).ok_or_else(|| format!("the profile [{profile}] has no {name}"));
-    Ok(Credentials {
+    if value("aws_access_key_id").is_none() {
+        if let Some(command) = value("credential_process") {
+            return Ok(Found::Process(command));
+        }
+        if values.keys().any(|name| name.starts_with("sso_")) {
+            return Err(format!(
+                "the profile [{profile}] is a sign-in by SSO: name another one with credential_process = aws configure \
+                 export-credentials --profile {profile} --format process"
+            ));
+        }
+    }
+    Ok(Found::Keys(Credentials {
         access_key: needed("aws_access_key_id")?,
         secret: needed("aws_secret_access_key")?,
         token: value("aws_session_token"),
         from: format!("the profile {profile}"),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -42,12 +62,19 @@ mod tests {
     fn a_profile_is_found_among_others() {
         let text = "[default]\naws_access_key_id = A\n#aws_secret_access_key = x\naws_secret_access_key=B\n\n[profile b]\n\
                     aws_access_key_id=C\naws_secret_access_key = D=\naws_session_token = E\n[c]\naws_access_key_id=F\n";
-        let of = |profile| credentials(text, profile);
+        let of = |profile| match credentials(text, profile)? {
+            Found::Keys(found) => Ok(found),
+            Found::Process(command) => Err(command),
+        };
         let a = of("default").unwrap();
         assert_eq!((a.access_key.as_str(), a.secret.as_str(), a.token), ("A", "B", None));
         let b = of("b").unwrap();
         assert_eq!((b.secret.as_str(), b.token.as_deref()), ("D=", Some("E")));
         assert!(of("c").unwrap_err().contains("aws_secret_access_key"));
         assert!(of("d").unwrap_err().contains("[d]"));
+        let text = "[sso]\nsso_session = acme\n[default]\ncredential_process = /usr/bin/aws export --format=process\n";
+        assert!(credentials(text, "sso").unwrap_err().contains("export-credentials --profile sso"));
+        let found = credentials(text, "default").unwrap();
+        assert!(matches!(found, Found::Process(command) if command == "/usr/bin/aws export --format=process"));
     }
 }
