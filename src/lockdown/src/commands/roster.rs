@@ -266,13 +266,35 @@ fn signed_to(signed: &Envelope, to: &Path, known: &Known, client: &Client) -> Do
         Verdict::Refused(Refusal::Threshold { counted, needed }) => {
             format!("{counted} of {needed} people have signed it; the others: lockdown roster sign {name}\n")
         }
-        Verdict::Refused(refusal) => format!("note: no host would take it: {}\n", plain(&refusal.to_string())),
+        Verdict::Refused(refusal) => {
+            let anew = if is_overtaken(refusal.word()) { format!("{}\n", anew(to)) } else { String::new() };
+            format!("note: no host would take it: {}\n{anew}", plain(&refusal.to_string()))
+        }
         _ => format!("lockdown roster publish {name}\n"),
     };
     let value = serde_json::json!({
         "id": signed.document().id(), "version": version_of(signed.document()), "file": to
     });
     client.voice.show(&value, |_| format!("roster {} is signed: {name}\n{more}", signed.document().id()))
+}
+
+/// Whether another roster has taken the version since: an automatic key, such as lockdown-iam's, takes the next one whenever somebody
+/// joins.
+fn is_overtaken(code: &str) -> bool {
+    ["other_bytes", "rollback"].contains(&code)
+}
+
+/// How what a signed roster says is signed with a version of its own.
+fn anew(file: &Path) -> String {
+    let name = plain(&file.display().to_string());
+    format!(
+        "if an automatic key signed the one in force (lockdown roster show), sign yours anew over it:\n  \
+         lockdown roster show {name} --draft > anew.toml; lockdown roster diff anew.toml; lockdown roster sign anew.toml"
+    )
+}
+
+fn or_anew(failure: Failure, file: &Path) -> Failure {
+    if is_overtaken(&failure.code) { failure.but(anew(file)) } else { failure }
 }
 
 fn publish(file: &Path, wait: Duration, client: &Client) -> Result<Done, Failure> {
@@ -285,10 +307,10 @@ fn publish(file: &Path, wait: Duration, client: &Client) -> Result<Done, Failure
         Verdict::Refused(refusal @ Refusal::Threshold { .. }) => {
             return Err(crate::known::refused(&refusal).but(format!("lockdown roster sign {}", file.display())));
         }
-        Verdict::Refused(refusal) => return Err(crate::known::refused(&refusal)),
+        Verdict::Refused(refusal) => return Err(or_anew(crate::known::refused(&refusal), file)),
         Verdict::Accepted(_) | Verdict::Known | Verdict::Waits(_) => {}
     }
-    let posted = send::post(&signed, client)?;
+    let posted = send::post(&signed, client).map_err(|failure| or_anew(failure, file))?;
     client.learn(&mut known, std::slice::from_ref(&*signed))?;
     send::follow(Kind::Roster, &posted, wait, client)
 }
