@@ -191,6 +191,9 @@ pub struct Limits {
     /// How long a token lasts that is made without saying until when.
     #[serde(deserialize_with = "duration")]
     pub token_life: Duration,
+    /// After how long without a run that did all that it should have a feeder counts as silent.
+    #[serde(deserialize_with = "duration")]
+    pub reader_silent_after: Duration,
 }
 
 impl Default for Limits {
@@ -215,6 +218,7 @@ impl Default for Limits {
             silence_grace: Duration::from_secs(300),
             silent_after: Duration::from_secs(3600),
             token_life: Duration::from_secs(90 * 24 * 3600),
+            reader_silent_after: Duration::from_secs(600),
         }
     }
 }

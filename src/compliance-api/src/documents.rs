@@ -12,6 +12,7 @@ mod listening;
 mod posting;
 mod progress;
 mod requests;
+mod runs;
 pub mod sessions;
 mod statement;
 mod status;
@@ -21,9 +22,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     routing::{get, post},
 };
-use document::{MAX_ROSTER_ENVELOPE, Organization, Origin};
+use document::{MAX_ENVELOPE, MAX_ROSTER_ENVELOPE, Organization, Origin};
 use tokio::sync::{Semaphore, watch::Receiver};
 
 pub use self::{
@@ -122,6 +124,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/v1/documents/{id}", get(posting::one))
         .route("/v1/requests", get(requests::list))
         .route("/v1/roster", get(requests::roster))
+        .route("/v1/runs", get(runs::list).post(runs::take).layer(DefaultBodyLimit::max(MAX_ENVELOPE)))
         .route("/v1/sessions/challenge", post(sessions::challenge))
         .route("/v1/sessions", post(sessions::begin))
         .route("/v1/status", get(status::list))
@@ -141,6 +144,8 @@ pub fn waiting() -> Router<Arc<App>> {
     feed::hear,
     requests::list,
     requests::roster,
+    runs::list,
+    runs::take,
     sessions::challenge,
     sessions::begin,
     status::list

@@ -97,6 +97,10 @@ kinds! {
     TwoRosters => "two_rosters", "two signed rosters of one version",
         "A roster came that the configuration's keys have signed, with the version of the one in force and other bytes. Hosts go by whichever they heard first.",
         "Find out who signed the other one, then sign and publish a roster with a higher version.";
+    /// A feeder that was heard of, and is not any more.
+    ReaderSilent => "reader_silent", "a reader does not look at its source",
+        "The feeder of a source has not said for too long that it looked there and did all that it should have. Who left there since is not held, and who joined is not proposed. `detail` says when it last did, and what it said last.",
+        "See how it does on its machine (`systemctl status lockdown-iam.timer`, `journalctl -u lockdown-iam`, `lockdown-iam check`). Until then, hold who leaves by hand: `lockdown lockdown --person NAME --hold`.";
     /// Tokens that open nothing.
     BadToken => "bad_token", "requests with tokens that open nothing",
         "Requests came with tokens that are unknown, have ended, were revoked, or have no use left.",

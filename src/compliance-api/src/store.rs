@@ -18,6 +18,7 @@ mod readers;
 pub mod reading;
 pub mod receipts;
 pub mod reviewers;
+pub mod runs;
 pub mod server_keys;
 pub mod silence;
 pub mod sources;

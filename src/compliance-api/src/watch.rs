@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
 use crate::{
     App,
@@ -29,6 +32,10 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
+    // While this was down, none could be heard.
+    let heard_from = Instant::now() + app.config.limits.reader_silent_after;
+    let mut feeders = tokio::time::interval_at(heard_from, SILENCE);
+    feeders.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = i64::MAX;
     let (mut gathered, mut silent, mut checkpoint) = (every(GATHERED), every(SILENCE), every(CHECKPOINT));
     loop {
@@ -38,6 +45,9 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
                 told = tell(&app, told).await;
             }
             _ = silent.tick() => complain(app.store.write(note_silent).await),
+            _ = feeders.tick() => if let Some(documents) = app.documents.clone() {
+                complain(app.store.write(move |tx| documents.note_silent_feeders(tx)).await);
+            },
             _ = checkpoint.tick() => complain(app.store.write(own_ledger::checkpoint).await),
             () = stopped(&mut stop) => break,
         }

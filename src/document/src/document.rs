@@ -6,12 +6,12 @@ use record::Stack;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Feed, Grant, Id, Kind, Lift, Lockdown, Malformed, Moment, Namespace, Organization, Revoke, Roster, Session,
+    Feed, Grant, Id, Kind, Lift, Lockdown, Malformed, Moment, Namespace, Organization, Revoke, Roster, Run, Session,
 };
 
 /// The longest line of a roster, in bytes: 5,000 people with RSA keys take 4.3 MiB.
 pub const MAX_ROSTER: usize = 8 << 20;
-/// The most strings in a roster, names of members among them: 20,000 people take 16 each.
+/// The most strings in a roster, names of members among them: 20,000 people take 18 each.
 pub const MAX_ROSTER_STRINGS: usize = 400_000;
 /// The longest line of any other document, in bytes.
 pub const MAX_DOCUMENT: usize = 8 << 10;
@@ -33,6 +33,8 @@ pub enum Body {
     Session(Session),
     /// What the server's feed holds.
     Feed(Feed),
+    /// What a feeder found and did.
+    Run(Run),
 }
 
 /// A document in the one way that it can be written. Whether anybody signed it is for its envelope to show.
@@ -64,6 +66,7 @@ impl Document {
             Kind::Lift => Body::Lift(exact(line)?),
             Kind::Session => Body::Session(exact(line)?),
             Kind::Feed => Body::Feed(exact(line)?),
+            Kind::Run => Body::Run(exact(line)?),
         };
         body.check()?;
         Ok(Self { line: line.to_owned(), id: Id::of(line), body })
@@ -100,6 +103,7 @@ impl Document {
             Body::Lift(lift) => written(lift),
             Body::Session(session) => written(session),
             Body::Feed(feed) => written(feed),
+            Body::Run(run) => written(run),
         }?;
         Self::parse(&line)
     }
@@ -145,6 +149,7 @@ impl Document {
             Body::Lift(it) => &it.organization,
             Body::Session(it) => &it.organization,
             Body::Feed(it) => &it.organization,
+            Body::Run(it) => &it.organization,
         }
     }
 
@@ -159,6 +164,7 @@ impl Document {
             Body::Lift(it) => it.issued_at,
             Body::Session(it) => it.issued_at,
             Body::Feed(it) => it.issued_at,
+            Body::Run(it) => it.issued_at,
         }
     }
 
@@ -185,6 +191,7 @@ impl Body {
             Self::Lift(_) => Kind::Lift,
             Self::Session(_) => Kind::Session,
             Self::Feed(_) => Kind::Feed,
+            Self::Run(_) => Kind::Run,
         }
     }
 
@@ -194,6 +201,7 @@ impl Body {
             Self::Grant(grant) => grant.check(),
             Self::Lockdown(lockdown) => lockdown.check(),
             Self::Feed(feed) => feed.check(),
+            Self::Run(run) => run.check(),
             Self::Revoke(_) | Self::Lift(_) | Self::Session(_) => Ok(()),
         }
     }
@@ -218,6 +226,7 @@ bodies! {
     Lift: Self::Lift,
     Session: Self::Session,
     Feed: Self::Feed,
+    Run: Self::Run,
 }
 
 fn bounded(what: &'static str, line: &str, most: usize) -> Result<(), Malformed> {

@@ -22,7 +22,7 @@ pub use state::{
     CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_FEEDER_HOLDS, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED,
     MAX_REVOKES, MAX_SPENT, Mark, REVOKE_KEPT, State, Subject, Taken,
 };
-pub use statement::{NoFeed, NoRequest, NoSession, judge_feed};
+pub use statement::{NoFeed, NoRequest, NoRun, NoSession, judge_feed};
 
 use std::sync::Arc;
 
@@ -189,7 +189,7 @@ impl Judge {
                 self.state.lift(lift.lockdown, taken);
                 Ok(Accepted::Lift { lockdown: lift.lockdown })
             }
-            Body::Session(_) | Body::Feed(_) => Err(Refusal::NotForHosts(document.kind()).into()),
+            Body::Session(_) | Body::Feed(_) | Body::Run(_) => Err(Refusal::NotForHosts(document.kind()).into()),
         }
     }
 

@@ -21,12 +21,14 @@ pub enum Kind {
     Session,
     /// The server's statement of what its feed holds.
     Feed,
+    /// A feeder's word on one look at its source.
+    Run,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Roster, Self::Grant, Self::Revoke, Self::Lockdown, Self::Lift, Self::Session, Self::Feed];
+    pub const ALL: [Self; 8] =
+        [Self::Roster, Self::Grant, Self::Revoke, Self::Lockdown, Self::Lift, Self::Session, Self::Feed, Self::Run];
 
     /// The word.
     #[must_use]
@@ -39,6 +41,7 @@ impl Kind {
             Self::Lift => "lift",
             Self::Session => "session",
             Self::Feed => "feed",
+            Self::Run => "run",
         }
     }
 
@@ -85,6 +88,7 @@ impl Namespace {
             Self::Of(Kind::Lift) => "ssh-access-lift",
             Self::Of(Kind::Session) => "ssh-access-session",
             Self::Of(Kind::Feed) => "ssh-access-feed",
+            Self::Of(Kind::Run) => "ssh-access-run",
             Self::Request => "ssh-access-request",
         }
     }
@@ -158,6 +162,8 @@ types! {
     IsSession = Session,
     /// The member `type` of a feed's statement.
     IsFeed = Feed,
+    /// The member `type` of a feeder's run.
+    IsRun = Run,
 }
 
 #[cfg(test)]

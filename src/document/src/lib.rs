@@ -32,12 +32,12 @@ pub use judge::{
     Verdict, Wait,
 };
 pub use key::{APPLICATION, Key, KeyError, MAX_KEY, MAX_SIGNING_RSA_BITS, MIN_RSA_BITS, MIN_SIGNING_RSA_BITS, Unfit};
-pub use kind::{IsFeed, IsGrant, IsLift, IsLockdown, IsRevoke, IsRoster, IsSession, Kind, Namespace, V1};
+pub use kind::{IsFeed, IsGrant, IsLift, IsLockdown, IsRevoke, IsRoster, IsRun, IsSession, Kind, Namespace, V1};
 pub use malformed::Malformed;
 pub use moment::{Moment, NotAMoment};
 pub use names::{
-    ANY, AccountName, AccountPattern, IamName, MAX_NAME, MAX_ORIGIN, MAX_REASON, Nonce, Organization, Origin, Reason,
-    Source, StackPattern, Version,
+    ANY, AccountName, AccountPattern, IamArn, IamName, MAX_ARN, MAX_NAME, MAX_ORIGIN, MAX_REASON, Nonce, Organization,
+    Origin, Reason, Source, StackPattern, Version,
 };
 pub use roster::{ApproveWith, Approver, Feeder, IamUser, LoginWith, Member, Roster, Rule};
 pub use settings::{
@@ -46,4 +46,4 @@ pub use settings::{
 };
 pub use signature::{Device, Invalid, Valid};
 pub use signers::{Signer, Who, different_people};
-pub use statement::{Feed, SESSION_LIFE, Session, chain};
+pub use statement::{Feed, MAX_RUN_HOLDS, RUN_LIFE, Run, SESSION_LIFE, Session, chain};

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_REASON: usize = 512;
 /// The longest name of an organization, a source or a user of IAM, in bytes.
 pub const MAX_NAME: usize = 128;
+/// The longest ARN of a user of IAM, in bytes: IAM takes paths of 512 and names of 64.
+pub const MAX_ARN: usize = 640;
 /// The longest origin of a server, in bytes.
 pub const MAX_ORIGIN: usize = 256;
 /// What stands for every stack, every account or every host.
@@ -23,6 +25,15 @@ fn plain(text: &str, most: usize) -> bool {
 
 fn all_in(text: &str, most: usize, extra: &str) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.as_bytes().contains(&b))
+}
+
+/// `arn:PARTITION:iam::ACCOUNT:user/…`
+fn user_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, user] = parts[..] else { return false };
+    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    let is_there = arn == "arn" && all_in(partition, MAX_NAME, "-") && service == "iam" && region.is_empty();
+    plain(text, MAX_ARN) && is_there && is_account && user.strip_prefix("user/").is_some_and(|name| !name.is_empty())
 }
 
 fn account(text: &str) -> bool {
@@ -65,6 +76,11 @@ name!(
     |s| plain(s, MAX_NAME)
 );
 name!(
+    /// Where a user of IAM is: `arn:aws:iam::ACCOUNT:user/PATH/NAME`, at most [`MAX_ARN`] bytes.
+    IamArn, "ARN of a user of IAM", "arn:aws:iam::123456789012:user/NAME, at most 640 bytes, without a backslash",
+    user_arn
+);
+name!(
     /// A server as its clients reach it: `https://HOST[:PORT]`.
     Origin, "origin", "https://HOST or https://HOST:PORT, in lower case",
     |s| {
@@ -79,6 +95,14 @@ name!(
     Nonce, "nonce", "32 to 128 of A-Z a-z 0-9 _ -, as the server gave it",
     |s| s.len() >= 32 && all_in(s, 128, "_-")
 );
+
+impl IamArn {
+    /// The account of AWS: 12 digits.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.0.split(':').nth(4).unwrap_or_default()
+    }
+}
 
 impl StackPattern {
     /// Whether this stands for every stack.
@@ -179,6 +203,29 @@ mod tests {
         let (any, web): (StackPattern, StackPattern) = (ANY.parse().unwrap(), "web".parse().unwrap());
         assert!(any.covers(&web) && !web.covers(&any) && web.meets(&any) && any.meets(&web));
         assert!(any.fits(&"db".parse().unwrap()) && !web.fits(&"db".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_arn_names_a_user_of_one_account() {
+        for good in
+            ["arn:aws:iam::123456789012:user/frank", "arn:aws-us-gov:iam::123456789012:user/eu/a:b/f+r=a,n.k@_-"]
+        {
+            assert_eq!(good.parse::<IamArn>().unwrap().account(), "123456789012", "{good}");
+        }
+        let long = |path: usize| format!("arn:aws:iam::123456789012:user/{}/frank", "p".repeat(path));
+        assert!(long(512).parse::<IamArn>().is_ok() && long(MAX_ARN).parse::<IamArn>().is_err());
+        for bad in [
+            "frank",
+            "arn:aws:iam::123456789012:user/",
+            "arn:aws:iam::123456789012:group/dev",
+            "arn:aws:iam::12345678901:user/frank",
+            "arn:aws:iam:eu:123456789012:user/frank",
+            "arn:aws:sts::123456789012:user/frank",
+            "arn::iam::123456789012:user/frank",
+            "arn:aws:iam::123456789012:user/a\\b/frank",
+        ] {
+            assert!(bad.parse::<IamArn>().is_err(), "{bad}");
+        }
     }
 
     #[test]

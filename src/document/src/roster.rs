@@ -10,8 +10,8 @@ use record::Person;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountName, AccountPattern, Approvals, IamName, Id, Key, Malformed, Moment, Organization, Source, StackPattern,
-    Version,
+    AccountName, AccountPattern, Approvals, IamArn, IamName, Id, Key, Malformed, Moment, Organization, Source,
+    StackPattern, Version,
     kind::{IsRoster, V1},
 };
 
@@ -84,6 +84,9 @@ pub struct Member {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IamUser {
+    /// Where it is: the account of AWS, and its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arn: Option<IamArn>,
     /// `UserId`: never given to another user.
     pub id: IamName,
     /// `UserName`.

@@ -1,18 +1,23 @@
 //! What client and server state to each other: neither opens or closes anything.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use record::{Hash, Stack};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Id, Malformed, Moment, Nonce, Organization, Origin,
-    kind::{IsFeed, IsSession, V1},
+    Id, Malformed, Moment, Nonce, Organization, Origin, Reason, Source, Version,
+    kind::{IsFeed, IsRun, IsSession, V1},
 };
 
 /// How long a signed challenge is good for, either way from when it was made.
 pub const SESSION_LIFE: Duration = Duration::from_secs(60);
+
+/// How long a feeder's word on a run is taken, either way from when it was made.
+pub const RUN_LIFE: Duration = Duration::from_secs(300);
+/// The most holds that a run names.
+pub const MAX_RUN_HOLDS: usize = 100;
 
 /// A client's answer to the server's challenge: who signs it may read for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +57,48 @@ pub struct Feed {
     pub kind: IsFeed,
     /// 1.
     pub v: V1,
+}
+
+/// What a feeder found and did when it looked at its source once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The roster that its own key signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<Version>,
+    /// Why it did not do all that it should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Reason>,
+    /// The holds that it signed.
+    pub holds: BTreeSet<Id>,
+    /// When it ended.
+    pub issued_at: Moment,
+    /// Whose it is.
+    pub organization: Organization,
+    /// Of how many people the entry waits for somebody to sign it: who is new, changed or dropped.
+    pub proposed: u64,
+    /// What it looked at.
+    pub source: Source,
+    /// `run`.
+    #[serde(rename = "type")]
+    pub kind: IsRun,
+    /// How many people are there.
+    pub users: u64,
+    /// 1.
+    pub v: V1,
+}
+
+impl Run {
+    pub(crate) fn check(&self) -> Result<(), Malformed> {
+        if self.holds.len() > MAX_RUN_HOLDS {
+            let given = self.holds.len();
+            return Err(Malformed::Shape(format!("it has {given} holds, and at most {MAX_RUN_HOLDS} are taken")));
+        }
+        if self.users > record::MAX_INTEGER || self.proposed > record::MAX_INTEGER {
+            return Err(Malformed::shape("users or proposed is beyond 2^53-1"));
+        }
+        Ok(())
+    }
 }
 
 impl Feed {

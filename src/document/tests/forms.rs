@@ -34,7 +34,11 @@ fn each(it: &Company) -> Vec<Body> {
         ..it.hold_frank()
     };
     let mut roster = it.roster();
-    roster.people[1].iam = Some(IamUser { id: w("AIDAEXAMPLE"), name: w("grace=x,y") });
+    roster.people[1].iam = Some(IamUser {
+        arn: Some(w("arn:aws:iam::123456789012:user/eu/grace=x,y")),
+        id: w("AIDAEXAMPLE"),
+        name: w("grace=x,y"),
+    });
     roster.people[1].accounts.insert(w("*"), set(&["ubuntu"]));
     roster.holds = [id].into();
     vec![
@@ -46,6 +50,7 @@ fn each(it: &Company) -> Vec<Body> {
         it.lift(id).into(),
         session.into(),
         feed.into(),
+        Run { automatic: Some(version(2)), failed: Some(w("IAM does not answer")), ..it.run() }.into(),
     ]
 }
 

@@ -20,11 +20,20 @@ fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
 }
 
+/// The roster, with somebody of IAM in it.
+fn roster(it: &Company) -> Roster {
+    let mut roster = it.roster();
+    let arn = Some(w("arn:aws:iam::123456789012:user/eu/grace"));
+    roster.people[1].iam = Some(IamUser { arn, id: w("AIDAEXAMPLE"), name: w("grace") });
+    roster
+}
+
 /// Lines that are no documents, each with why not.
 fn refused(it: &Company) -> String {
     let id = document(it.grant()).id().to_string();
     let revoke = document(it.revoke(id.parse().unwrap())).line().to_owned();
     let grant = document(it.grant()).line().to_owned();
+    let roster = document(roster(it)).line().to_owned();
     let lines = [
         ("another version", revoke.replace(r#""v":1"#, r#""v":2"#)),
         ("an unknown member", revoke.replace(r#""v":1"#, r#""v":1,"x":1"#)),
@@ -57,9 +66,10 @@ fn refused(it: &Company) -> String {
             "a beginning before it was issued",
             grant.replace(r#""starts_at":"2026-11-30T11:55:00Z""#, r#""starts_at":"2026-11-30T11:54:59Z""#),
         ),
+        ("an ARN that is no user's", roster.replace(":user/", ":group/")),
     ];
     let line = |(why, line): (&str, String)| {
-        assert!(line != revoke && line != grant, "{why}");
+        assert!(line != revoke && line != grant && line != roster, "{why}");
         format!("{}\n", serde_json::json!({ "why": why, "document": line }))
     };
     lines.into_iter().map(line).collect()
@@ -103,7 +113,7 @@ fn written(it: &Company) -> BTreeMap<&'static str, String> {
     let json = |envelope: Envelope| format!("{}\n", envelope.to_json());
     [
         ("allowed_signers", signers),
-        ("roster.json", json(signed(it.roster(), &[&it.ceo, &it.cto]))),
+        ("roster.json", json(signed(roster(it), &[&it.ceo, &it.cto]))),
         ("grant.json", json(signed(grant, &[&it.alice_spare, &it.bob]))),
         ("request.json", json(request)),
         ("revoke.json", json(signed(it.revoke(id), &[&it.alice]))),
@@ -112,6 +122,7 @@ fn written(it: &Company) -> BTreeMap<&'static str, String> {
         ("lift.json", json(signed(it.lift(document(it.lockdown()).id()), &[&it.alice, &it.bob]))),
         ("session.json", json(signed(session, &[&it.frank_login]))),
         ("feed.json", json(signed(feed, &[&it.ceo]))),
+        ("run.json", json(signed(it.run(), &[&it.iam]))),
         ("refused.jsonl", refused(it)),
     ]
     .into()
@@ -183,6 +194,7 @@ fn stock_tools_verify_each_vector_as_the_page_shows() {
         ("lift", "ssh-access-lift", &["alice", "bob"]),
         ("session", "ssh-access-session", &["frank"]),
         ("feed", "ssh-access-feed", &["ceo"]),
+        ("run", "ssh-access-run", &["iam"]),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let bytes = fs::read(vectors().join(format!("{name}.json"))).unwrap();
@@ -332,6 +344,7 @@ fn the_page_names_every_type_bound_and_error() {
         ("MAX_SIGNATURES", MAX_SIGNATURES),
         ("MAX_SIGNATURE", MAX_SIGNATURE),
         ("MAX_REASON", MAX_REASON),
+        ("MAX_ARN", MAX_ARN),
         ("MAX_GRANT_KEYS", MAX_GRANT_KEYS),
         ("MAX_FROM", MAX_FROM),
         ("MAX_AFTER", MAX_AFTER),
@@ -341,6 +354,7 @@ fn the_page_names_every_type_bound_and_error() {
         ("MAX_RULES", roster::MAX_RULES),
         ("MAX_FEEDERS", roster::MAX_FEEDERS),
         ("MAX_ROSTER_HOLDS", roster::MAX_ROSTER_HOLDS),
+        ("MAX_RUN_HOLDS", MAX_RUN_HOLDS),
         ("MAX_REMEMBERED", MAX_REMEMBERED),
         ("MAX_REVOKES", judge::MAX_REVOKES),
         ("MAX_LOCKDOWNS", judge::MAX_LOCKDOWNS),

@@ -136,7 +136,7 @@ fn rank(envelope: &Envelope) -> Rank {
     match envelope.document().body() {
         Body::Revoke(_) | Body::Lockdown(_) | Body::Lift(_) => (CLOSES, 0),
         Body::Roster(roster) => (ROSTER, roster.version.number()),
-        Body::Grant(_) | Body::Session(_) | Body::Feed(_) => (OPENS, 0),
+        Body::Grant(_) | Body::Session(_) | Body::Feed(_) | Body::Run(_) => (OPENS, 0),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use document::{Checked, Id, Member, Moment, Roster, Source};
+use document::{Checked, Id, Member, Moment, Reason, Roster, Source};
 use record::Person;
 
 use crate::{
@@ -200,12 +200,12 @@ impl<'a> Facts<'a> {
     fn reason(&self, member: &Member, cause: Cause) -> String {
         let user = member.iam.as_ref();
         let (name, id) = user.map_or(("", ""), |user| (user.name.as_str(), user.id.as_str()));
-        let arn = self.memory.users.get(id).map(|known| known.arn.as_str());
+        let arn = user.and_then(|user| user.arn.as_ref()).map(|arn| arn.as_str());
+        let arn = self.memory.users.get(id).map(|known| known.arn.as_str()).or(arn);
         let arn = self.candidates.get(id).map(|candidate| candidate.arn.as_str()).or(arn);
-        let who = match arn {
-            Some(arn) => format!("{id}, {arn}"),
-            None => id.to_owned(),
-        };
-        format!("the IAM user {name} ({who}) {}", cause.words())
+        let words = |who: &str| format!("the IAM user {name} ({who}) {}", cause.words());
+        // A path may be longer than a reason, and have what no document has: nobody stays in because of it.
+        let with_arn = arn.map(|arn| words(&format!("{id}, {arn}")));
+        with_arn.filter(|reason| reason.parse::<Reason>().is_ok()).unwrap_or_else(|| words(id))
     }
 }

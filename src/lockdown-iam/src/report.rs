@@ -1,6 +1,6 @@
 //! What a run has to say.
 
-use document::Id;
+use document::{Id, Version};
 use terminal::plain;
 
 use crate::{aws::Calls, plan::ToHold, sync};
@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) holds: Vec<(ToHold, Id)>,
     /// What the feeder's own key changed.
     pub(crate) automatic: Option<Vec<String>>,
+    /// Which roster that is, once the server has it.
+    pub(crate) signed: Option<Version>,
     /// What people have to sign.
     pub(crate) proposed: Option<Vec<String>>,
     /// What somebody should know.

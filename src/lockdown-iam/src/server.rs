@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use document::{Envelope, Id, Kind, Origin, Sealed, StackPattern};
 use record::Stack;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 use ureq::{
     Agent, Body, Error,
@@ -105,6 +108,14 @@ impl Server {
             (is_theirs && is_new).then(|| sealed.open().ok()).flatten()
         };
         Ok(feed.documents.into_iter().filter_map(open).collect())
+    }
+
+    /// Tells it of a run.
+    pub(crate) fn tell(&self, run: &Envelope) -> Result<(), Failure> {
+        let path = "/v1/runs";
+        let request = self.agent.post(format!("{}{path}", self.origin)).header(CONTENT_TYPE, "application/json");
+        let sent = request.config().timeout_global(Some(WITHIN)).build().send(run.to_json());
+        self.read::<IgnoredAny>(path, sent).map(drop).map_err(|(_, failure)| failure)
     }
 
     /// Hands it a document.

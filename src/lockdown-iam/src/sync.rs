@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fs::File, path::Path};
 
 use document::{
-    Body, Document, Envelope, Id, IsLockdown, IsRoster, Lockdown, MAX_HOLDS, Member, Moment, Reason, Roster, V1,
-    Version,
+    Body, Document, Envelope, IamUser, Id, IsLockdown, IsRoster, IsRun, Lockdown, MAX_HOLDS, Member, Moment, Reason,
+    Roster, Run, V1, Version,
 };
 use jiff::Timestamp;
 use record::Person;
@@ -29,14 +29,57 @@ pub(crate) const PROPOSAL: &str = "roster.proposed";
 /// Held by the run that goes on.
 const LOCK: &str = "lock";
 /// The most holds of one run.
-const MOST_HOLDS: usize = 100;
+const MOST_HOLDS: usize = document::MAX_RUN_HOLDS;
 /// How many holds have to be free on the hosts: more than they take hold everybody.
 const FREE_HOLDS: usize = 100;
 
-/// One run. What was found is in the report also where something could not be done.
+/// What is said of a run that failed without words.
+const FAILED: &str = "it has failed";
+
+/// One run, of which the server is told. What was found is in the report also where something could not be done.
 pub(crate) fn run(context: &Context, dry: bool, report: &mut Report) -> Result<(), Failure> {
+    if dry {
+        return once(context, dry, report);
+    }
     // Two at a time would both hold the same people.
-    let _alone = if dry { None } else { Some(alone(&context.state)?) };
+    let _alone = alone(&context.state)?;
+    let done = once(context, dry, report);
+    if let Err(failure) = tell(context, report, done.as_ref().err()) {
+        report.notes.push(format!("the server was not told of this run: {}", failure.message()));
+    }
+    done
+}
+
+/// Tells the server what came of a run: one that is not told for too long is an incident there.
+fn tell(context: &Context, report: &Report, failed: Option<&Failure>) -> Result<(), Failure> {
+    let run = Run {
+        automatic: report.signed,
+        failed: failed.map(|failure| reason(failure.message())),
+        holds: report.holds.iter().map(|(_, id)| *id).collect(),
+        issued_at: Moment::of(Timestamp::now()),
+        organization: context.trust.organization.clone(),
+        proposed: report.proposed.as_ref().map_or(0, Vec::len) as u64,
+        source: context.config.source.clone(),
+        kind: IsRun,
+        users: report.users as u64,
+        v: V1,
+    };
+    context.server.tell(&context.key.sign(made(run)?)?)
+}
+
+/// Words that somebody else may have chosen, as far as a document takes them.
+fn reason(words: &str) -> Reason {
+    let mut room = document::MAX_REASON;
+    let shown = words.chars().map(|c| if record::is_plain(c) { c } else { '?' });
+    let fitting = shown.map_while(|c| {
+        room = room.checked_sub(c.len_utf8())?;
+        Some(c)
+    });
+    let said = fitting.collect::<String>().parse().ok();
+    said.unwrap_or_else(|| FAILED.parse().expect("three words are a reason"))
+}
+
+fn once(context: &Context, dry: bool, report: &mut Report) -> Result<(), Failure> {
     let mut memory = Memory::load(&context.state)?;
     let mut known = context.known(!dry)?;
     let expected: Vec<Expected> = expected(context, known.roster()?);
@@ -68,7 +111,7 @@ pub(crate) fn run(context: &Context, dry: bool, report: &mut Report) -> Result<(
         memory.save(&context.state)?;
     }
     let held = hold(context, &plan, &mut known, &mut memory, dry, report);
-    let proposed = if dry { Ok(()) } else { put(context, rosters, &mut known) };
+    let proposed = if dry { Ok(()) } else { put(context, rosters, &mut known, report) };
     held.and(proposed)
 }
 
@@ -211,12 +254,14 @@ fn rosters(context: &Context, facts: &Facts<'_>, report: &mut Report) -> Result<
     Ok(Rosters { automatic, proposed })
 }
 
-fn put(context: &Context, rosters: Rosters, known: &mut Known) -> Result<(), Failure> {
+fn put(context: &Context, rosters: Rosters, known: &mut Known, report: &mut Report) -> Result<(), Failure> {
     if let Some(roster) = rosters.automatic {
+        let version = roster.version;
         let envelope = context.key.sign(made(roster)?)?;
         known.would_take(&envelope)?;
         context.server.post(&envelope)?;
         known.take(&envelope)?;
+        report.signed = Some(version);
     }
     let path = context.state.join(PROPOSAL);
     match rosters.proposed {
@@ -278,7 +323,11 @@ fn named<'a>(people: &'a [Member], name: &Person) -> Option<&'a Member> {
 }
 
 fn in_short(member: &Member) -> String {
-    let user = member.iam.as_ref().map(|user| format!("in IAM {} ({}), ", user.name, user.id)).unwrap_or_default();
+    let of_iam = |user: &IamUser| {
+        let arn = user.arn.as_ref().map(|arn| format!(", {arn}")).unwrap_or_default();
+        format!("in IAM {} ({}{arn}), ", user.name, user.id)
+    };
+    let user = member.iam.as_ref().map(of_iam).unwrap_or_default();
     let accounts: Vec<String> = member
         .accounts
         .iter()
@@ -293,4 +342,16 @@ fn in_short(member: &Member) -> String {
 /// What a hold is called in a line.
 pub(crate) fn held_line(one: &ToHold, id: &Id) -> String {
     format!("{}: {}; {id}", one.person, one.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_fits_a_document_whoever_chose_the_words() {
+        assert_eq!(reason("no answer\u{202e}\n\\").as_str(), "no answer???");
+        assert_eq!(reason(&"é".repeat(400)).as_str().len(), document::MAX_REASON);
+        assert_eq!(reason("").as_str(), FAILED);
+    }
 }

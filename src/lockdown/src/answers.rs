@@ -1,7 +1,7 @@
 //! What the server says. It is believed in nothing that opens anything; what it names is parsed to what it has to be, and free text
 //! is made safe where it is shown.
 
-use document::{AccountName, Id, Moment, Nonce, Origin};
+use document::{AccountName, Id, Moment, Nonce, Origin, Source};
 use jiff::Timestamp;
 use record::{Host, Person, Stack};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -120,6 +120,31 @@ pub(crate) struct RosterAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) stacks: Vec<StackStatus>,
+    /// None of a server that does not say.
+    #[serde(default)]
+    pub(crate) feeders: Vec<FeederStatus>,
+}
+
+/// A feeder, and how it looks at its source.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FeederStatus {
+    pub(crate) source: Source,
+    #[serde(default)]
+    pub(crate) silent: bool,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) last_complete: Option<Timestamp>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) last_run: Option<RunStatus>,
+}
+
+/// What a feeder said of one look.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunStatus {
+    pub(crate) received_at: Timestamp,
+    pub(crate) users: u64,
+    pub(crate) proposed: u64,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) failed: Option<String>,
 }
 
 /// A stack.

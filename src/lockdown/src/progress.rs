@@ -140,7 +140,7 @@ pub(crate) fn done(kind: Kind) -> &'static str {
         Kind::Lockdown => "locked down",
         Kind::Lift => "lifted",
         Kind::Roster => "taken",
-        Kind::Session | Kind::Feed => "read",
+        Kind::Session | Kind::Feed | Kind::Run => "read",
     }
 }
 

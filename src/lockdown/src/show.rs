@@ -1,7 +1,7 @@
 //! Documents in words, every member of them: what is signed has been shown. No I/O.
 
 use document::{
-    Body, Document, Feed, Grant, Hosts, Lift, Lockdown, Member, Revoke, Roster, Rule, Session, Signer, Who,
+    Body, Document, Feed, Grant, Hosts, Lift, Lockdown, Member, Revoke, Roster, Rule, Run, Session, Signer, Who,
     roster::{Approver, Feeder},
 };
 use jiff::Timestamp;
@@ -45,6 +45,25 @@ pub(crate) fn rows(document: &Document, known: Option<&Known>, now: Timestamp) -
             ("feed", format!("of the stack {stack}: {count} documents, {head}")),
             ("issued", issued(*issued_at, organization)),
         ],
+        Body::Run(Run {
+            automatic,
+            failed,
+            holds,
+            issued_at,
+            organization,
+            proposed,
+            source,
+            kind: _,
+            users,
+            v: _,
+        }) => {
+            let mut lines =
+                vec![("run", format!("of {source}: {users} people, {} holds, {proposed} proposed", holds.len()))];
+            lines.extend(automatic.map(|version| ("automatic", format!("roster {version}"))));
+            lines.extend(failed.as_ref().map(|why| ("failed", why.to_string())));
+            lines.push(("issued", issued(*issued_at, organization)));
+            lines
+        }
         Body::Roster(roster) => {
             vec![
                 ("roster", format!("version {}", roster.version)),
@@ -216,7 +235,8 @@ fn of_member(member: &Member, lines: &mut Vec<String>) {
     let Member { accounts, iam, keys, name, source } = member;
     lines.push(format!("person {name}: from {source}"));
     if let Some(user) = iam {
-        lines.push(format!("person {name}: in IAM {} ({})", user.name, user.id));
+        let place = user.arn.as_ref().map(|arn| format!(", account {}, {arn}", arn.account())).unwrap_or_default();
+        lines.push(format!("person {name}: in IAM {} ({}{place})", user.name, user.id));
     }
     lines.extend(keys.iter().map(|key| format!("person {name}: key {} {key}", key.fingerprint())));
     for (stack, accounts) in accounts {

@@ -76,7 +76,7 @@ pub(super) fn decide(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope) -> Res
     let known = known.filter(|known| known.pending);
     match document.body() {
         Body::Grant(grant) => decide_grant(tx, judges, posted, grant, known.as_ref()),
-        Body::Session(_) | Body::Feed(_) => Ok(Err(refused(&Refusal::NotForHosts(document.kind())))),
+        Body::Session(_) | Body::Feed(_) | Body::Run(_) => Ok(Err(refused(&Refusal::NotForHosts(document.kind())))),
         Body::Roster(_) | Body::Revoke(_) | Body::Lockdown(_) | Body::Lift(_) => {
             match targets(tx, judges, document.body())? {
                 Ok(stacks) => decide_in(tx, judges, posted, &stacks),
@@ -129,7 +129,7 @@ fn targets(tx: &mut dyn Tx, judges: &Judges, body: &Body) -> Result<Result<Vec<S
             Some(stack) => of(tx, &stack)?,
             None => return Ok(Err(waits(&Wait::LockdownUnknown(lift.lockdown)))),
         },
-        Body::Grant(_) | Body::Session(_) | Body::Feed(_) => Vec::new(),
+        Body::Grant(_) | Body::Session(_) | Body::Feed(_) | Body::Run(_) => Vec::new(),
     }))
 }
 
@@ -385,7 +385,7 @@ fn kept(tx: &mut dyn Tx, envelope: &Envelope, facts: &Facts, pending: bool) -> R
             (Some(lockdown.stack.as_str().to_owned()), None, None, matters)
         }
         Body::Lift(lift) => (None, None, Some(lift.lockdown), after(LIFT_KEPT)),
-        Body::Roster(_) | Body::Session(_) | Body::Feed(_) => (None, None, None, None),
+        Body::Roster(_) | Body::Session(_) | Body::Feed(_) | Body::Run(_) => (None, None, None, None),
     };
     let facts = serde_json::to_string(facts)
         .map_err(|why| Error::Unsound(format!("what was judged cannot be written: {why}")))?;

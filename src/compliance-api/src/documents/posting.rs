@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{FromRequestParts, Path, Request, State, rejection::PathRejection},
-    http::header,
+    http::{HeaderMap, header},
 };
 use document::{Envelope, Id, Kind, MAX_ENVELOPE, Malformed, Refusal, Sealed};
 use http_body_util::BodyExt;
@@ -45,10 +45,7 @@ const OTHER_BYTES: &str = "other_bytes";
 pub(super) async fn take(State(app): State<Arc<App>>, request: Request) -> Result<Json<Taken>, Problem> {
     let documents = app.documents()?;
     let (mut parts, body) = request.into_parts();
-    let media = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json")) {
-        return Err(Problem::new(Why::MediaType, "a document is sent as application/json: set Content-Type"));
-    }
+    is_json(&parts.headers)?;
     let sender = Network::of(Peer::from_request_parts(&mut parts, &app).await?.0.ip());
     let (body, place) = read(documents, sender, body).await?;
     let judging = Arc::clone(documents);
@@ -68,6 +65,15 @@ pub(super) async fn take(State(app): State<Arc<App>>, request: Request) -> Resul
     let taken = keep(&app, documents, posted).await;
     drop(place);
     taken.map(|applied| Json(Taken::of(applied.decision)))
+}
+
+/// Whether a request says that it brings JSON: a page in a browser cannot have one sent that does, without being asked first.
+pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(Problem::new(Why::MediaType, "a document is sent as application/json: set Content-Type"))
 }
 
 /// Two signed rosters of one version: somebody has to find out who signed the other.

@@ -9,7 +9,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::requests::OfStack;
+use super::{
+    requests::OfStack,
+    runs::{self, OneFeeder},
+};
 use crate::{
     App,
     auth::Reader,
@@ -59,6 +62,8 @@ pub(super) fn how(host: &HostState, now: Timestamp, limits: &Limits) -> How {
 pub(super) struct Stacks {
     /// In order of their names.
     stacks: Vec<OneStack>,
+    /// The feeders of the roster in force, in order of their sources.
+    feeders: Vec<OneFeeder>,
 }
 
 /// One stack.
@@ -157,13 +162,16 @@ pub(super) async fn list(
     reader: Reader,
     asked: Asked<OfStack>,
 ) -> Result<Json<Stacks>, Problem> {
-    app.documents()?;
+    let documents = Arc::clone(app.documents()?);
     let stack = asked.query.checked(&reader)?;
     let named = stack.as_ref().map_or("", Stack::as_str).to_owned();
     reader.states(&app, "status", &[("stack", &named)]).await?;
     let limits = app.config.limits.clone();
-    let reading = app.store.readers().run(move |tx| stacks(tx, stack.as_ref(), &reader, &limits));
-    Ok(Json(Stacks { stacks: reading.await? }))
+    let reading = app.store.readers().run(move |tx| {
+        let stacks = stacks(tx, stack.as_ref(), &reader, &limits)?;
+        Ok(Stacks { stacks, feeders: runs::feeders(tx, &documents, limits.reader_silent_after)? })
+    });
+    Ok(Json(reading.await?))
 }
 
 fn stacks(tx: &mut dyn Tx, stack: Option<&Stack>, reader: &Reader, limits: &Limits) -> Result<Vec<OneStack>, Error> {

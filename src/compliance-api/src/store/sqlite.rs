@@ -3,7 +3,7 @@
 use crate::evidence::SourceKind;
 use std::{collections::BTreeMap, sync::Arc};
 
-use document::{Id, Organization, StackPattern};
+use document::{Id, Organization, Run, Source, StackPattern};
 use jiff::Timestamp;
 use record::{Fingerprint, Hash, LedgerId, Person, Stack};
 use rusqlite::Connection;
@@ -22,7 +22,7 @@ use super::{
     reading::{self, Reading},
     receipts::{self, Part},
     reviewers::{self, Reviewer},
-    server_keys,
+    runs, server_keys,
     silence::{self, Silent},
     sources::{self, Chain},
     standings::{self, RawLedger},
@@ -376,6 +376,18 @@ impl Tx for Sqlite<'_> {
 
     fn keep_reading(&mut self, hash: [u8; 32], nonce: &str, reading: &Reading) -> Result<bool, Error> {
         reading::insert(self, hash, nonce, reading)
+    }
+
+    fn keep_run(&mut self, id: Id, run: &Run, envelope: &str) -> Result<runs::Keeping, Error> {
+        runs::insert(self, id, run, envelope)
+    }
+
+    fn runs(&mut self, source: Option<&Source>, most: usize) -> Result<Vec<runs::Kept>, Error> {
+        runs::list(self.connection, source, most)
+    }
+
+    fn newest_run(&mut self, source: &Source) -> Result<Option<runs::Newest>, Error> {
+        runs::newest(self.connection, source)
     }
 
     fn reading(&mut self, hash: [u8; 32]) -> Result<Option<Reading>, Error> {

@@ -6,7 +6,7 @@
 use crate::evidence::SourceKind;
 use std::{collections::BTreeMap, sync::Arc};
 
-use document::{Id, Organization, StackPattern};
+use document::{Id, Organization, Run, Source, StackPattern};
 use jiff::Timestamp;
 use record::{Fingerprint, Hash, Host, LedgerId, Person, Stack};
 use ssh_key::PublicKey;
@@ -24,6 +24,7 @@ use super::{
     reading::Reading,
     receipts::Part,
     reviewers::Reviewer,
+    runs,
     silence::Silent,
     sources::Chain,
     standings::{self, RawLedger},
@@ -221,6 +222,12 @@ pub trait Tx {
     fn has_room_to_read(&mut self, person: &Person, most: (u64, u64)) -> Result<bool, Error>;
     /// Keeps who may read by a token with this hash. False where its challenge was answered before.
     fn keep_reading(&mut self, hash: [u8; 32], nonce: &str, reading: &Reading) -> Result<bool, Error>;
+    /// Keeps what a feeder says of one look at its source, once.
+    fn keep_run(&mut self, id: Id, run: &Run, envelope: &str) -> Result<runs::Keeping, Error>;
+    /// The newest runs of a source, or of all, the newest first; so many at most.
+    fn runs(&mut self, source: Option<&Source>, most: usize) -> Result<Vec<runs::Kept>, Error>;
+    /// The newest of a source's.
+    fn newest_run(&mut self, source: &Source) -> Result<Option<runs::Newest>, Error>;
     /// Who may read by the token with this hash, now.
     fn reading(&mut self, hash: [u8; 32]) -> Result<Option<Reading>, Error>;
 }

@@ -14,6 +14,7 @@ mod ingest;
 mod modes;
 mod progress;
 mod races;
+mod runs;
 mod server_key;
 mod sessions;
 mod tokens;

@@ -177,5 +177,5 @@ fn status_shows_each_hosts_mode_grants_sessions_and_open_ways_in() {
     assert_eq!((&shown["grants"], &shown["sessions"], &shown["ways_in_open"]), (&json!([]), &json!([]), &json!([])));
     assert_eq!((&shown["mode"], shown.get("roster")), (&json!("observe"), None));
     say(&server, &mut host, &Draft::new(ArtifactType::DaemonStopped, "the daemon stopped"));
-    assert_eq!(auditor.get("/v1/status").json(), json!({"stacks": []}), "who stopped in good order is gone");
+    assert_eq!(auditor.get("/v1/status").json()["stacks"], json!([]), "who stopped in good order is gone");
 }

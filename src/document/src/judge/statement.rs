@@ -4,8 +4,8 @@ use record::{Fingerprint, Person, Stack};
 
 use super::{Judge, Refusal, Subject};
 use crate::{
-    Body, Envelope, Feed, Grant, Key, Kind, Moment, Namespace, Nonce, Organization, Origin, SESSION_LIFE, Who,
-    roster::same_person, signers,
+    Body, Envelope, Feed, Grant, Key, Kind, Moment, Namespace, Nonce, Organization, Origin, RUN_LIFE, Run,
+    SESSION_LIFE, Source, Who, roster::same_person, signers,
 };
 
 /// Why a request is none.
@@ -50,6 +50,33 @@ pub enum NoSession {
     /// Held.
     #[error("{0} is held, and reads nothing")]
     Held(Person),
+}
+
+/// Why a feeder's word on a run is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRun {
+    /// Something else.
+    #[error("this is a {0}, and a run was asked for")]
+    Kind(Kind),
+    /// Another organization's.
+    #[error("it is of {found}, and this is {own}")]
+    Elsewhere {
+        /// Whose it is.
+        found: Organization,
+        /// Whose it should be.
+        own: Organization,
+    },
+    /// Too old, or from the future.
+    #[error("it ended at {issued_at}, and it is {now} here; it is taken for 5 min: look at both clocks")]
+    Time {
+        /// When it ended.
+        issued_at: Moment,
+        /// What the clock says.
+        now: Moment,
+    },
+    /// Not by its feeder.
+    #[error("no feeder of {0} by the roster in force has signed it: lockdown roster edit, [[feeder]]")]
+    Unknown(Source),
 }
 
 /// Why a statement about a feed is not believed.
@@ -129,6 +156,29 @@ impl Judge {
         let alone = [key.clone()].into();
         let held = self.is_held(person, key) || self.holds_back(Subject { person, fingerprints: &alone }).is_some();
         if held && !self.all_is_held() { Err(NoSession::Held(person.clone())) } else { Ok(person.clone()) }
+    }
+
+    /// What a feeder says of one look at its source. That it is newer than the one before is for the server to see to.
+    ///
+    /// # Errors
+    /// [`NoRun`].
+    pub fn judge_run<'a>(&self, envelope: &'a Envelope, now: Moment) -> Result<&'a Run, NoRun> {
+        let document = envelope.document();
+        let Body::Run(run) = document.body() else { return Err(NoRun::Kind(document.kind())) };
+        let own = &self.settings.organization;
+        if run.organization != *own {
+            return Err(NoRun::Elsewhere { found: run.organization.clone(), own: own.clone() });
+        }
+        let issued_at = run.issued_at;
+        if issued_at.since(now) > RUN_LIFE || now.since(issued_at) > RUN_LIFE {
+            return Err(NoRun::Time { issued_at, now });
+        }
+        let signers = self.book.signers(&self.settings, &self.place, envelope, document.namespace());
+        let feeds = |who: &Who| matches!(who, Who::Feeder(source) if *source == run.source);
+        match signers.iter().any(|signer| feeds(&signer.who)) {
+            true => Ok(run),
+            false => Err(NoRun::Unknown(run.source.clone())),
+        }
     }
 
     /// Whether what stands means everybody: then people may still read what that is.

@@ -155,6 +155,23 @@ impl Company {
         }
     }
 
+    /// The feeder has looked, and holds Grace.
+    pub fn run(&self) -> Run {
+        let hold = Lockdown { person: Some(w("grace")), ..self.hold_frank() };
+        Run {
+            automatic: None,
+            failed: None,
+            holds: [document(hold).id()].into(),
+            issued_at: noon(),
+            organization: w("acme"),
+            proposed: 1,
+            source: w("iam"),
+            kind: IsRun,
+            users: 12,
+            v: V1,
+        }
+    }
+
     /// Two hours on `ubuntu` for Frank, issued five minutes ago.
     pub fn grant(&self) -> Grant {
         let issued_at = noon().before(5 * MINUTE);

@@ -141,7 +141,7 @@ fn automatic_keys_change_people_of_their_own_source_and_never_an_approver_a_rule
     };
     let member = |name: &str, source: &str, key: &Signing| Member {
         accounts: [].into(),
-        iam: Some(IamUser { id: w("AIDAEXAMPLE"), name: w("heidi") }),
+        iam: Some(IamUser { arn: None, id: w("AIDAEXAMPLE"), name: w("heidi") }),
         keys: [key.key()].into(),
         name: w(name),
         source: w(source),

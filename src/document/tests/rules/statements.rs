@@ -87,3 +87,28 @@ fn a_feed_is_what_the_servers_known_keys_say_of_this_stacks_feed() {
     // Nothing that client and server state to each other is for hosts.
     assert!(matches!(refusal(it.judge().judge(&signed(feed, &[&it.ceo]), noon())), Refusal::NotForHosts(Kind::Feed)));
 }
+
+#[test]
+fn a_run_is_the_word_of_the_feeder_of_its_source_for_5_minutes() {
+    let it = company();
+    let judge = it.judge();
+    let judged = |run: &Run, by: &[&Signing], now| judge.judge_run(&signed(run.clone(), by), now).cloned();
+    assert_eq!(judged(&it.run(), &[&it.iam], noon()), Ok(it.run()));
+    assert_eq!(judged(&it.run(), &[&it.stranger, &it.iam], noon().after(5 * MINUTE)), Ok(it.run()));
+    for late in [noon().after(6 * MINUTE), noon().before(6 * MINUTE)] {
+        assert!(matches!(judged(&it.run(), &[&it.iam], late), Err(NoRun::Time { .. })));
+    }
+    let unknown = Err(NoRun::Unknown(w("iam")));
+    assert_eq!(judged(&it.run(), &[&it.ceo, &it.alice, &it.grace_login, &it.stranger], noon()), unknown);
+    let other = Run { source: w("hand"), ..it.run() };
+    assert_eq!(judged(&other, &[&it.iam], noon()), Err(NoRun::Unknown(w("hand"))));
+    let other = Run { organization: w("other"), ..it.run() };
+    assert!(matches!(judged(&other, &[&it.iam], noon()), Err(NoRun::Elsewhere { .. })));
+    let hold = signed(it.hold_frank(), &[&it.iam]);
+    assert_eq!(judge.judge_run(&hold, noon()).unwrap_err(), NoRun::Kind(Kind::Lockdown));
+    let many = (0..=MAX_RUN_HOLDS).map(|n| Id::of(&n.to_string())).collect();
+    assert!(Document::new(Run { holds: many, ..it.run() }).is_err());
+    // It changes nothing on a host.
+    let judged = it.judge().judge(&signed(it.run(), &[&it.iam]), noon());
+    assert!(matches!(refusal(judged), Refusal::NotForHosts(Kind::Run)));
+}

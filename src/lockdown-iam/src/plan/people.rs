@@ -83,7 +83,12 @@ impl<'a> Making<'a> {
     fn follow(&mut self, facts: &Facts<'_>, candidate: &'a Candidate, name: Person, before: BTreeSet<Key>) {
         let member = Member {
             accounts: candidate.accounts.clone(),
-            iam: Some(IamUser { id: candidate.id.clone(), name: candidate.name.clone() }),
+            iam: Some(IamUser {
+                // A path may have what no document has; it says where somebody is, not who.
+                arn: candidate.arn.parse().ok(),
+                id: candidate.id.clone(),
+                name: candidate.name.clone(),
+            }),
             keys: BTreeSet::new(),
             name,
             source: facts.source.clone(),

@@ -40,11 +40,19 @@ fn id(number: u8) -> String {
     format!("AIDA{number:03}")
 }
 
+fn arn(name: &str) -> String {
+    format!("arn:aws:iam::111122223333:user/{name}")
+}
+
 /// Somebody of the source `iam`.
 fn member(name: &str, number: u8, keys: &[u8]) -> Member {
     Member {
         accounts: [("web".parse().unwrap(), ["ubuntu".parse().unwrap()].into())].into(),
-        iam: Some(IamUser { id: id(number).parse().unwrap(), name: name.parse().unwrap() }),
+        iam: Some(IamUser {
+            arn: Some(arn(name).parse().unwrap()),
+            id: id(number).parse().unwrap(),
+            name: name.parse().unwrap(),
+        }),
         keys: keys.iter().map(|seed| key(*seed)).collect(),
         name: name.parse().unwrap(),
         source: "iam".parse().unwrap(),
@@ -84,7 +92,7 @@ fn candidate(name: &str, number: u8, keys: &[u8]) -> Candidate {
         name: name.parse().unwrap(),
         person: crate::people::person(name).unwrap(),
         account: "111122223333".to_owned(),
-        arn: format!("arn:aws:iam::111122223333:user/{name}"),
+        arn: arn(name),
         disabled: false,
         keys: Some(keys),
         accounts,
@@ -149,7 +157,7 @@ impl World {
         let user = User {
             account: "111122223333".to_owned(),
             name: name.to_owned(),
-            arn: format!("arn:aws:iam::111122223333:user/{name}"),
+            arn: arn(name),
             detail: None,
             read_in: 1,
             seen_in: 1,
@@ -166,7 +174,9 @@ fn absence_counts_after_two_complete_runs_that_are_apart() {
     assert_eq!(world.held(), [""; 0], "a second later is the same look");
     world.run(60);
     assert_eq!(world.held(), ["frank"]);
-    assert!(world.plan().holds[0].reason.contains("frank (AIDA001) is in none of the groups"));
+    assert!(
+        world.plan().holds[0].reason.contains(&format!("frank (AIDA001, {}) is in none of the groups", arn("frank")))
+    );
     // Seen again meanwhile: it is counted anew.
     let listed = world.clone();
     world.candidates.extend(candidates([candidate("frank", 1, &[1])]));
@@ -195,6 +205,26 @@ fn who_is_deleted_replaced_or_disabled_is_held_at_once() {
     world.candidates.values_mut().for_each(|one| one.disabled = true);
     assert_eq!(world.held(), ["frank"]);
     assert_eq!(world.next(Mode::Proposed).0, []);
+}
+
+#[test]
+fn where_a_user_is_stands_in_the_roster_and_a_path_that_no_document_takes_keeps_nobody_in() {
+    let moved = "arn:aws:iam::111122223333:user/eu/frank";
+    let mut one = candidate("frank", 1, &[1]);
+    one.arn = moved.to_owned();
+    let world = World::new(vec![member("frank", 1, &[1])], [one.clone()]);
+    let (proposed, _) = world.next(Mode::Proposed);
+    assert_eq!(proposed[0].iam.as_ref().unwrap().arn.as_ref().unwrap().as_str(), moved);
+    for path in ["a\\b".to_owned(), "p".repeat(500)] {
+        one.arn = format!("arn:aws:iam::111122223333:user/{path}/frank");
+        one.disabled = false;
+        let mut world = World::new(vec![member("frank", 1, &[1])], [one.clone()]);
+        assert_eq!(world.next(Mode::Proposed).0.len(), 1);
+        world.candidates.values_mut().for_each(|one| one.disabled = true);
+        let plan = world.plan();
+        assert_eq!(plan.holds[0].reason, "the IAM user frank (AIDA001) is disabled by a tag");
+        assert!(plan.holds[0].reason.parse::<document::Reason>().is_ok());
+    }
 }
 
 #[test]

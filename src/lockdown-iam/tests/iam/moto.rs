@@ -241,6 +241,7 @@ fn keys_of_iams_own_store_are_fetched_once() {
     sync().says("GetSSHPublicKey 1");
     let proposed = office.proposed().unwrap();
     let mut wanted = member("frank", &frank, &[1]);
+    wanted.iam.as_mut().unwrap().arn = Some(format!("arn:aws:iam::{ACCOUNT}:user/frank").parse().unwrap());
     wanted.keys.insert(public.split(' ').take(2).collect::<Vec<_>>().join(" ").parse().unwrap());
     assert_eq!(proposed.people, [wanted]);
     sync().says_not("GetSSHPublicKey");

@@ -178,6 +178,15 @@ impl Office {
         documents.iter().map(|one| Envelope::parse(one["envelope"].to_string().as_bytes()).unwrap()).collect()
     }
 
+    /// What the server was told of runs, the newest first.
+    pub fn runs(&self) -> Vec<Value> {
+        let url = format!("{}/v1/runs?source=iam", origin(self.port));
+        let token = fs::read_to_string(self.path("token")).unwrap();
+        let mut answer = self.agent().get(url).header("Authorization", format!("Bearer {token}")).call().unwrap();
+        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        answer["runs"].as_array().unwrap().clone()
+    }
+
     /// Who is held on a host of web that hears the feed, and has been there for days.
     pub fn held(&self) -> Vec<String> {
         let host = self.host();
@@ -334,7 +343,11 @@ pub fn made_key(seed: u8) -> Key {
 pub fn member(name: &str, id: &str, keys: &[u8]) -> Member {
     Member {
         accounts: [("web".parse().unwrap(), ["ubuntu".parse().unwrap()].into())].into(),
-        iam: Some(IamUser { id: id.parse().unwrap(), name: name.parse().unwrap() }),
+        iam: Some(IamUser {
+            arn: Some(format!("arn:aws:iam::111122223333:user/{name}").parse().unwrap()),
+            id: id.parse().unwrap(),
+            name: name.parse().unwrap(),
+        }),
         keys: keys.iter().map(|seed| made_key(*seed)).collect(),
         name: name.parse().unwrap(),
         source: "iam".parse().unwrap(),

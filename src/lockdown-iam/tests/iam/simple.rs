@@ -1,5 +1,7 @@
 //! Joiners, leavers, changes: what a run holds, and what it proposes.
 
+use serde_json::json;
+
 use crate::{
     fake::Fake,
     office::{Office, made_key, member},
@@ -34,6 +36,10 @@ fn who_is_deleted_is_held_at_once_and_once() {
         .says("held: frank: the IAM user frank (AIDAFRANK, arn:aws:iam::111122223333:user/frank) is deleted");
     assert_eq!(office.held(), ["frank"]);
     assert_eq!(office.proposed().unwrap().people, [member("bob", "AIDABOB", &[2])]);
+    let hold = office.feed().last().unwrap().document().id().to_string();
+    let runs = office.runs();
+    assert_eq!((&runs[0]["holds"], &runs[0]["users"]), (&json!([hold]), &json!(1)), "{runs:?}");
+    assert_eq!((&runs[0]["proposed"], &runs[1]["holds"]), (&json!(1), &json!([])), "one is dropped: {runs:?}");
     office.run(&["sync"]).with(0).says_not("held: ");
     std::fs::remove_file(office.path("state/memory.json")).unwrap();
     office.run(&["sync"]).with(0).says_not("held: ");

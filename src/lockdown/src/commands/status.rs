@@ -18,7 +18,7 @@ use terminal::{
 };
 
 use crate::{
-    answers::{HostStatus, SessionStatus, StackStatus, Status},
+    answers::{FeederStatus, HostStatus, SessionStatus, StackStatus, Status},
     cli,
     client::Client,
     failure::Failure,
@@ -93,6 +93,11 @@ fn page(status: &Status, known: &Known, now: Timestamp, paint: Paint) -> String 
     if status.stacks.is_empty() {
         text.push_str("no stack is known: hosts say which is theirs in their records\n");
     }
+    for feeder in &status.feeders {
+        let line = plain(&of_feeder(feeder, now));
+        let line = if feeder.silent { paint.tone(Tone::Bad, &line) } else { line };
+        text.push_str(&format!("{line}\n"));
+    }
     let mut standing: Vec<String> =
         known.holds().map(|(id, closing)| format!("{id}\n    {}", plain(&in_short(closing, now)))).collect();
     standing.sort();
@@ -140,6 +145,24 @@ fn of_stack(stack: &StackStatus, now: Timestamp, paint: Paint) -> String {
     }
     text.push('\n');
     text
+}
+
+/// When a feeder looked at its source, and what came of it.
+fn of_feeder(feeder: &FeederStatus, now: Timestamp) -> String {
+    let source = &feeder.source;
+    let Some(run) = &feeder.last_run else { return format!("{source}: its feeder has not said that it looked there") };
+    let when = feeder.last_complete.map_or_else(|| "never".to_owned(), |at| relative(at, now));
+    let mut line = match feeder.silent {
+        true => format!("{source}: silent, last looked at {when}"),
+        false => format!("{source}: looked at {when}, {} people", run.users),
+    };
+    if let Some(failed) = &run.failed {
+        line.push_str(&format!("; {}: {failed}", relative(run.received_at, now)));
+    }
+    if run.proposed > 0 {
+        line.push_str(&format!("; of {} what is proposed waits to be signed: lockdown roster diff", run.proposed));
+    }
+    line
 }
 
 fn heard(host: &HostStatus, now: Timestamp) -> String {
@@ -304,6 +327,27 @@ mod tests {
         ] {
             assert!(page.contains(said), "{page}");
         }
+    }
+
+    #[test]
+    fn a_feeder_says_when_it_looked_and_what_waits() {
+        let feeders = r#"{"stacks":[],"feeders":[
+            {"source":"iam","silent":false,"last_complete":"2026-11-30T11:59:30Z",
+             "last_run":{"received_at":"2026-11-30T11:59:30Z","users":12,"proposed":2,"holds":[]}},
+            {"source":"ldap","silent":true,"last_complete":"2026-11-30T11:00:00Z",
+             "last_run":{"received_at":"2026-11-30T11:59:00Z","users":0,"proposed":0,"failed":"it is throttled","holds":[]}},
+            {"source":"hr","silent":false}]}"#;
+        let status: Status = serde_json::from_str(feeders).unwrap();
+        let now = "2026-11-30T12:00:00Z".parse().unwrap();
+        let lines: Vec<String> = status.feeders.iter().map(|feeder| of_feeder(feeder, now)).collect();
+        assert_eq!(
+            lines,
+            [
+                "iam: looked at 30 s ago, 12 people; of 2 what is proposed waits to be signed: lockdown roster diff",
+                "ldap: silent, last looked at 1 h ago; 1 min ago: it is throttled",
+                "hr: its feeder has not said that it looked there"
+            ]
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Rank {
             Kind::Roster => Some(Self::Roster),
             Kind::Revoke | Kind::Lockdown | Kind::Lift => Some(Self::Closing),
             Kind::Grant => Some(Self::Grant),
-            Kind::Session | Kind::Feed => None,
+            Kind::Session | Kind::Feed | Kind::Run => None,
         }
     }
 }

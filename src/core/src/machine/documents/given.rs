@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use control::{Answer, ApplyAnswer, ApplyOutcome};
-use document::{Envelope, Id, Moment, Signer, judge::Terms};
+use document::{Envelope, Id, Moment, Signer, judge::Terms, roster::same_person};
 use record::{Account, GrantId, Person};
 
 use super::{Became, Core, stated};
@@ -62,6 +62,7 @@ impl Core {
         let approvers: Vec<&str> = approvers_of(&grant).iter().map(Person::as_str).collect();
         let created = grant_created(&grant, sentence.clone())
             .with("document", document.id().to_string())
+            .with_some("iam", self.iam_of(&grant.person))
             .with("approvers", approvers)
             .with_some("required", required);
         let number = self.documents.next_number();
@@ -129,6 +130,13 @@ impl Core {
             recorded: false,
             end: None,
         })
+    }
+
+    /// Who somebody is in IAM, by the roster in force.
+    fn iam_of(&self, person: &Person) -> Option<serde_json::Value> {
+        let people = &self.documents.judge.as_ref()?.roster()?.people;
+        let member = people.iter().find(|member| same_person(&member.name, person))?;
+        serde_json::to_value(member.iam.as_ref()?).ok()
     }
 
     /// The user id of an account that a grant may be for; else a word and a sentence on why not.
