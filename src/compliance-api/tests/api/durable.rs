@@ -223,7 +223,7 @@ fn ten_hosts_at_once_are_stored_whole_and_a_restart_goes_on_where_it_was() {
 
 #[test]
 fn the_same_batch_from_many_at_once_is_stored_once() {
-    let server = Server::start();
+    let server = Server::start_with(|config| config.limits.batches_per_source = 8);
     let mut host = server.host("i-1");
     host.logins(50);
     let batch = host.all();
