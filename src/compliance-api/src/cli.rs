@@ -3,6 +3,7 @@
 //! A token's text goes to standard output once, and nowhere else. Nothing opens the database as another user than the
 //! one it belongs to.
 
+mod backup;
 mod log;
 mod owner;
 mod server_key;
@@ -39,6 +40,18 @@ enum Command {
     /// The key that signs receipts and the server's own ledger
     #[command(subcommand)]
     ServerKey(server_key::Command),
+    /// Back the database and its key up into a new directory, whether the server runs or not
+    Backup {
+        /// The directory, which is made
+        #[arg(value_name = "DIRECTORY")]
+        to: PathBuf,
+    },
+    /// Put a backup where there is no database; then start the server
+    Restore {
+        /// The directory of the backup
+        #[arg(value_name = "DIRECTORY")]
+        from: PathBuf,
+    },
     /// Print the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
 }
@@ -63,6 +76,8 @@ pub fn run() -> ExitCode {
             Err(error) => failed(&error, EXIT_CONFIG.into()),
         },
         Command::Serve => ended(serve::run(config)),
+        Command::Backup { to } => ended(backup::back_up(&to, &config)),
+        Command::Restore { from } => ended(backup::restore(&from, &config)),
         Command::ServerKey(command) => match owner::become_owner_of(&config.state) {
             Ok(()) => ended(server_key::run(command, &config)),
             Err(error) => failed(&error, ExitCode::FAILURE),

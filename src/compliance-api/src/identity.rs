@@ -17,7 +17,7 @@ pub const KEY_FILE: &str = "server_key";
 /// The next key, before it has taken the place of the one in force.
 const NEXT_FILE: &str = "server_key.next";
 /// For people.
-const KEY_PUBLIC: &str = "server_key.pub";
+pub const KEY_PUBLIC: &str = "server_key.pub";
 /// For people.
 const NEXT_PUBLIC: &str = "server_key.next.pub";
 
@@ -110,12 +110,29 @@ pub fn load_this(state: &Path, wanted: &PublicKey) -> Result<PrivateKey, Error> 
     })
 }
 
-/// Makes the next key. It signs nothing before the database says that it does, and [`put_next`].
+/// The next key, made if there is none yet. It signs nothing before the database says that it does, and [`put_next`].
 ///
 /// # Errors
-/// A key that cannot be made.
-pub fn make_next(state: &Path) -> Result<PrivateKey, Error> {
-    make(&state.join(NEXT_FILE))
+/// A key that cannot be read, made or trusted.
+pub fn next(state: &Path) -> Result<PrivateKey, Error> {
+    let path = state.join(NEXT_FILE);
+    load(&path)?.map_or_else(|| make(&path), Ok)
+}
+
+/// The key in this directory, whichever it is.
+///
+/// # Errors
+/// One that cannot be read or trusted.
+pub fn held(directory: &Path) -> Result<Option<PrivateKey>, Error> {
+    load(&directory.join(KEY_FILE))
+}
+
+/// Keeps this key in another directory, as it is kept in a state directory.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn keep(directory: &Path, key: &PrivateKey) -> Result<(), Error> {
+    write(&directory.join(KEY_FILE), key)
 }
 
 /// Puts the next key in the place of the one before, which is gone then.
@@ -161,11 +178,16 @@ fn make(path: &Path) -> Result<PrivateKey, Error> {
     let refused = |e: ssh_key::Error| Error::Key { path: path.to_owned(), why: e.to_string() };
     let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(refused)?;
     key.set_comment("compliance-api");
+    write(path, &key)?;
+    Ok(key)
+}
+
+fn write(path: &Path, key: &PrivateKey) -> Result<(), Error> {
+    let refused = |e: ssh_key::Error| Error::Key { path: path.to_owned(), why: e.to_string() };
     let text = key.to_openssh(LineEnding::LF).map_err(refused)?;
     let public = key.public_key().to_openssh().map_err(refused)?;
     write_new(&beside(path), 0o644, format!("{public}\n").as_bytes())?;
-    write_new(path, 0o600, text.as_bytes())?;
-    Ok(key)
+    write_new(path, 0o600, text.as_bytes())
 }
 
 /// The public key's file beside a key's.

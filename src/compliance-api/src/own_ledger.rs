@@ -36,6 +36,10 @@ pub enum Word {
     Stopped,
     /// Hourly: where every chain stands.
     Checkpoint,
+    /// Somebody began to take a copy of all there is.
+    BackupMade,
+    /// The database is one that was put back.
+    Restored,
     /// A token was made.
     TokenCreated,
     /// A token was revoked.
@@ -66,6 +70,8 @@ impl Word {
         Self::Started,
         Self::Stopped,
         Self::Checkpoint,
+        Self::BackupMade,
+        Self::Restored,
         Self::TokenCreated,
         Self::TokenRevoked,
         Self::LedgerEnrolled,
@@ -88,6 +94,8 @@ impl Word {
             Self::Started => "server.started",
             Self::Stopped => "server.stopped",
             Self::Checkpoint => "server.checkpoint",
+            Self::BackupMade => "backup.made",
+            Self::Restored => "server.restored",
             Self::TokenCreated => "token.created",
             Self::TokenRevoked => "token.revoked",
             Self::LedgerEnrolled => "ledger.enrolled",

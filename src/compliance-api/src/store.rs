@@ -5,6 +5,7 @@
 //! committed. Stored bytes are never changed or removed.
 
 pub mod artifacts;
+pub mod backup;
 pub mod documents;
 pub mod feeds;
 pub mod hosts;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "these are tests")]
 
+mod backup;
 mod common;
 mod compressed;
 mod documents;

@@ -93,3 +93,33 @@ fn a_key_is_replaced_by_a_command_and_what_the_one_before_signed_stays_as_it_was
     let verdict = verifier.finish();
     assert!(verdict.is_clean(), "{:?}", verdict.findings);
 }
+
+#[test]
+fn hosts_can_know_the_next_key_before_it_signs() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    host.logins(2);
+    let config = server.state.path().join("config.toml");
+    fs::write(&config, format!("state = {:?}\n", server.state.path())).unwrap();
+    let run = |command: &str| {
+        let program = env!("CARGO_BIN_EXE_compliance-api");
+        let done = Command::new(program).args(["--config", config.to_str().unwrap(), "server-key", command]).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let next = run("next");
+    assert_eq!(run("next"), next, "it stays the next one");
+    let key = PublicKey::from_openssh(&next).unwrap();
+    let receipt = |server: &Server, seq: u64| {
+        let answer = server.client().ingest(&host.batch(seq..=seq));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        SignedReceipt::parse(answer.json()["receipt"].to_string().as_bytes()).unwrap()
+    };
+    assert!(!receipt(&server, 3).is_signed_by(&key), "it signs nothing yet");
+    assert_eq!(run("rotate"), key.fingerprint(ssh_key::HashAlg::Sha256).to_string());
+    let server = server.restart();
+    assert!(receipt(&server, 4).is_signed_by(&key));
+    assert_ne!(run("next"), next, "the one after it");
+    assert!(receipt(&server, 4).is_signed_by(&key));
+}

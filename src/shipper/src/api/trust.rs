@@ -87,6 +87,18 @@ mod tests {
     }
 
     #[test]
+    fn while_the_servers_key_changes_both_are_believed_and_no_third() {
+        let (_dir, paths) = testing::paths();
+        let [old, new, other] = [1, 2, 3].map(testing::key);
+        let by = |key| testing::receipt(&testing::ledger_id(), 3, record::Hash::of(b"x"), key);
+        let both = [old.public_key().clone(), new.public_key().clone()];
+        check(&paths, &both, &by(&old)).unwrap();
+        check(&paths, &both, &by(&new)).unwrap();
+        assert!(matches!(check(&paths, &both, &by(&other)), Err(Distrust::NotConfigured)));
+        assert!(!paths.pinned_key().exists());
+    }
+
+    #[test]
     fn a_forged_receipt_pins_nothing_and_a_broken_pin_believes_nobody() {
         let (_dir, paths) = testing::paths();
         let good = testing::receipt(&testing::ledger_id(), 3, record::Hash::of(b"x"), &testing::key(1));

@@ -64,6 +64,7 @@ fn of(stated: &Stated<'_>) -> Class {
         What::Host(kind) => of_host(kind),
         What::Server(word) => match word {
             "server.started" => class("event", &["process"], &["start"], "success"),
+            "server.restored" => class("event", &["configuration"], &["change"], "success"),
             "server.stopped" => class("event", &["process"], &["end"], "success"),
             "server.checkpoint" => class("state", &[], &["info"], "success"),
             "token.created" | "ledger.enrolled" | "reviewer.added" => {
@@ -71,7 +72,7 @@ fn of(stated: &Stated<'_>) -> Class {
             }
             "token.revoked" | "reviewer.revoked" => class("event", &["iam"], &["admin", "deletion"], "success"),
             "ledger.approved" | "document.published" => class("event", &["iam"], &["admin", "change"], "success"),
-            "evidence.read" | "reader.admitted" => class("event", &["api"], &["access"], "success"),
+            "evidence.read" | "backup.made" | "reader.admitted" => class("event", &["api"], &["access"], "success"),
             "incident.opened" => class("alert", &["intrusion_detection"], &["info"], "unknown"),
             "key.rotated" => of_host(ArtifactType::KeyRotated),
             _ => class("event", &[], &["info"], "success"),

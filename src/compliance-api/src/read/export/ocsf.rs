@@ -63,8 +63,8 @@ fn of(stated: &Stated<'_>) -> Class {
             "ledger.opened" | "token.created" | "ledger.enrolled" | "reviewer.added" | "reader.admitted" => {
                 class(API_ACTIVITY, 1, 1)
             }
-            "evidence.read" | "server.checkpoint" => class(API_ACTIVITY, 2, 1),
-            "key.rotated" | "ledger.approved" | "document.published" => class(API_ACTIVITY, 3, 1),
+            "evidence.read" | "backup.made" | "server.checkpoint" => class(API_ACTIVITY, 2, 1),
+            "key.rotated" | "ledger.approved" | "document.published" | "server.restored" => class(API_ACTIVITY, 3, 1),
             "token.revoked" | "reviewer.revoked" => class(API_ACTIVITY, 4, 1),
             _ => class(API_ACTIVITY, 99, 1),
         },

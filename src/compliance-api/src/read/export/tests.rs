@@ -50,6 +50,8 @@ const TABLE: &str = "
     server.started      event process                       start         success 6003 99 1
     server.stopped      event process                       end           success 6003 99 1
     server.checkpoint   state -                             info          success 6003  2 1
+    backup.made         event api                           access        success 6003  2 1
+    server.restored     event configuration                 change        success 6003  3 1
     token.created       event iam                           admin,creation success 6003 1 1
     token.revoked       event iam                           admin,deletion success 6003 4 1
     ledger.enrolled     event iam                           admin,creation success 6003 1 1

@@ -37,7 +37,8 @@ impl Server {
         Self::start_in(tempfile::tempdir().unwrap(), config)
     }
 
-    fn start_in(state: TempDir, mut config: Config) -> Self {
+    /// On what this directory holds.
+    pub fn start_in(state: TempDir, mut config: Config) -> Self {
         config.state = state.path().to_owned();
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.requirements = state.path().join("no-more-requirements");

@@ -1,8 +1,9 @@
 //! The shipper and the server, each as a process. Ten hosts ship over a bad network, and shippers and server are killed
 //! meanwhile: nothing is lost, nothing is stored twice, and the order is kept, shown by comparing each ledger's files with
-//! the store. And over TLS each demands to see who the other is. The other way, documents come to the hosts of a stack.
+//! the store. And over TLS each demands to see who the other is. The other way, documents come to the hosts of a stack. And
+//! hosts go on with a server that was put back from a backup, or has another key.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test tells of a failure by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "these are tests")]
 
 use std::{
     fs,
@@ -20,13 +21,15 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use record::{ArtifactType, Draft, Hash, LedgerId, Position, Receipt, SignedReceipt, seal};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use serde_json::json;
 use shipper::paths::Paths;
 use ssh_key::{PrivateKey, private::Ed25519Keypair};
 
-#[path = "api/common/company.rs"]
-#[allow(dead_code, unreachable_pub, reason = "it is the other tests' too, which use what this one does not")]
+mod documents;
+mod set_back;
+
+#[path = "../api/common/company.rs"]
+#[allow(dead_code, reason = "it is the other tests' too, which use what this one does not")]
 mod company;
 
 /// Which directory a process of this very test is to ship from.
@@ -151,6 +154,24 @@ impl Host {
     fn status(&self) -> String {
         fs::read_to_string(self.paths.run.join("status.json")).unwrap_or_default()
     }
+
+    /// Waits until this is so.
+    fn soon(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self) {
+            assert!(begun.elapsed() < SOON, "{what}: {}", self.status());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it says this about itself.
+    fn says(&self, what: &str) {
+        self.soon(what, |host| host.status().contains(what));
+    }
+
+    fn is_acknowledged(&self) {
+        self.soon("all is acknowledged", |host| host.acknowledged() == host.seq);
+    }
 }
 
 impl Drop for Host {
@@ -190,11 +211,15 @@ impl Server {
         command
     }
 
+    /// What a command prints, once it has worked.
+    fn run(&self, arguments: &[&str]) -> String {
+        let done = self.command(arguments).output().unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
     fn token(&self) -> String {
-        let made = self.command(&["token", "create", "--role", "enrol", "--stack", "web", "--uses", "10"]).output();
-        let made = made.unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+        self.run(&["token", "create", "--role", "enrol", "--stack", "web", "--uses", "10"])
     }
 
     fn start(&mut self) {
@@ -369,126 +394,16 @@ fn over_tls_each_side_has_to_show_a_certificate_that_the_other_trusts() {
     let home = dir.path().join("0");
     fs::copy(file("client.key"), home.join("credentials/client-key")).unwrap();
     host.ship();
-    let says = |host: &Host, what: &str| {
-        let begun = Instant::now();
-        while !host.status().contains(what) {
-            assert!(begun.elapsed() < SOON, "{what}: {}", host.status());
-            thread::sleep(Duration::from_millis(20));
-        }
-    };
-    says(&host, "install ca-certificates");
     // A server that nobody vouches for, a client without a certificate, one whose key is another's, one of a stranger's.
     configure(&home, &json!({ "url": url, "ca_file": file("stranger.ca"), "client_certificate": file("client.cert") }));
-    says(&host, "ship.api.ca_file names");
+    host.says("ship.api.ca_file names");
     configure(&home, &json!({ "url": url, "ca_file": file("server.ca") }));
-    says(&host, "ship.api.client_certificate names");
+    host.says("ship.api.client_certificate names");
     configure(&home, &json!({ "url": url, "ca_file": file("server.ca"), "client_certificate": file("stranger.cert") }));
-    says(&host, "no pair");
+    host.says("no pair");
     assert_eq!(host.acknowledged(), 0);
     configure(&home, &json!({ "url": url, "ca_file": file("server.ca"), "client_certificate": file("client.cert") }));
     host.append(5);
-    let begun = Instant::now();
-    while host.acknowledged() < host.seq {
-        assert!(begun.elapsed() < SOON, "{}", host.status());
-        thread::sleep(Duration::from_millis(20));
-    }
+    host.is_acknowledged();
     assert_whole(&server, &host);
-}
-
-/// Hands a document to the server.
-fn post(server: &Server, envelope: &document::Envelope) {
-    let body = envelope.to_json();
-    let begun = Instant::now();
-    loop {
-        let answered = TcpStream::connect(server.address).and_then(|mut stream| {
-            let head = "POST /v1/documents HTTP/1.0\r\nContent-Type: application/json\r\n";
-            write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len())?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).map(|_| answer)
-        });
-        match answered {
-            Ok(answer) => return assert!(answer.starts_with("HTTP/1.0 200"), "{answer}"),
-            Err(error) => assert!(begun.elapsed() < SOON, "{error}"),
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The daemon has started: its record names the token of its feed.
-fn start_daemon(host: &mut Host, token: &str) {
-    let digest = format!("{:x}", Sha256::digest(token));
-    host.write(&Draft::new(ArtifactType::DaemonStarted, "the daemon started").with("feed_token_sha256", digest));
-    host.publish();
-    let path = host.paths.daemon_run.join("feed_token");
-    fs::write(path.with_extension("new"), token).unwrap();
-    fs::rename(path.with_extension("new"), path).unwrap();
-}
-
-#[test]
-fn documents_reach_the_hosts_of_their_stack_and_go_on_after_either_side_was_killed() {
-    let dir = tempfile::tempdir().unwrap();
-    let ceo = company::key_of("ceo").public_key().to_openssh().unwrap();
-    let stack = format!(
-        "[stack]\norganization = \"acme\"\nplain_approvers = true\norigin = \"https://a.example\"\n\
-         [stack.roster]\nthreshold = 1\n[[stack.roster.key]]\nperson = \"ceo\"\nkey = \"{ceo}\"\n"
-    );
-    let mut server = Server::new(dir.path(), &stack);
-    let token = server.token();
-    server.start();
-    let (home, url) = (dir.path().join("0"), format!("http://{}", server.address));
-    let mut host = Host::begin(&home, 0, &url, &token);
-    let ship =
-        json!({ "v": 1, "api": { "url": url }, "stack": { "organization": "acme", "stack": "web", "feeds": [url] } });
-    fs::write(home.join("daemon-run/ship.json"), ship.to_string()).unwrap();
-    start_daemon(&mut host, &"a".repeat(64));
-    host.ship();
-    let inbox = home.join("state/inbox");
-    let arrives = |host: &Host, envelope: &document::Envelope| {
-        let (begun, path) = (Instant::now(), inbox.join(format!("{}.json", envelope.document().id())));
-        while !path.exists() {
-            assert!(begun.elapsed() < SOON, "{}", host.status());
-            thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(fs::read_to_string(path).unwrap(), envelope.to_json());
-    };
-    // What the daemon says once it has heard all up to there.
-    let says = |position: u64| {
-        let path = home.join("daemon-run/inbox.json");
-        let said = json!({ "v": 1, "done": [], "waiting": [], "feeds": [{ "feed": url, "position": position }] });
-        fs::write(path.with_extension("new"), said.to_string()).unwrap();
-        fs::rename(path.with_extension("new"), path).unwrap();
-    };
-    let answered = |host: &Host, after: Value, next: u64| {
-        let begun = Instant::now();
-        let read =
-            || serde_json::from_slice(&fs::read(inbox.join("feed.json")).unwrap_or_default()).unwrap_or(Value::Null);
-        while read()["after"] != after || read()["next"] != next {
-            assert!(begun.elapsed() < SOON, "{} {}", read(), host.status());
-            thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(read()["ids"].as_array().unwrap().len() as u64, next - after.as_u64().unwrap_or(0));
-    };
-    let roster = company::signed(&company::document(company::roster(1)), &["ceo"]);
-    post(&server, &roster);
-    arrives(&host, &roster);
-    answered(&host, Value::Null, 1);
-    says(1);
-    let grant = company::signed(&company::document(company::grant("deploy", "INC-42")), &["alice approves"]);
-    post(&server, &grant);
-    arrives(&host, &grant);
-    answered(&host, json!(1), 2);
-    // The server goes, and then the shipper; the daemon has not said anything meanwhile.
-    server.kill();
-    server.start();
-    host.ship();
-    let revoke = company::signed(&company::document(company::revoke(grant.document().id())), &["bob approves"]);
-    post(&server, &revoke);
-    arrives(&host, &revoke);
-    answered(&host, json!(1), 3);
-    says(3);
-    // A daemon that starts anew has another token, and the old one is worth nothing.
-    start_daemon(&mut host, &"b".repeat(64));
-    let lockdown = company::signed(&company::document(company::lockdown("web", false)), &["alice approves"]);
-    post(&server, &lockdown);
-    arrives(&host, &lockdown);
 }
