@@ -48,7 +48,7 @@ fn now() -> Moment {
 }
 
 /// A public key as documents have it, without its comment.
-fn bare(key: &Key) -> String {
+pub(crate) fn bare(key: &Key) -> String {
     key.public().split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 

@@ -86,6 +86,15 @@ pub fn built_compliance_api() -> PathBuf {
     newest_package("compliance-api")
 }
 
+/// The client's .deb: the newest of `target/debian/lockdown-client_*.deb`.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn built_client() -> PathBuf {
+    newest_package("lockdown-client")
+}
+
 fn newest_package(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);

@@ -30,6 +30,7 @@ mod control_groups;
 mod device;
 mod host;
 mod house;
+mod iam;
 mod instance;
 mod layers;
 mod mount;
@@ -42,8 +43,9 @@ pub use company::Company;
 pub use device::Device;
 pub use host::{Output, cache_dir, eventually, past_the_next_minute, step};
 pub use house::House;
+pub use iam::Iam;
 pub use instance::{Hierarchy, Instance, remove_leftovers};
-pub use layers::{Release, built_compliance_api, built_package};
+pub use layers::{Release, built_client, built_compliance_api, built_package};
 pub use server::Server;
 pub use stack::Stack;
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use document::Envelope;
+use document::{Envelope, Roster};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 
@@ -47,13 +47,22 @@ impl Stack {
     #[track_caller]
     pub fn boot(count: usize) -> Self {
         let stack = Self::boot_without_roster(count);
-        let roster = stack.company.signed(stack.company.roster(1), &[&stack.company.ceo]);
-        stack.publish(&roster);
-        for host in &stack.hosts {
+        stack.begin(stack.company.roster(1));
+        stack
+    }
+
+    /// Has every host take up the first roster.
+    ///
+    /// # Panics
+    /// When one does not.
+    #[track_caller]
+    pub fn begin(&self, roster: Roster) {
+        let roster = self.company.signed(roster, &[&self.company.ceo]);
+        self.publish(&roster);
+        for host in &self.hosts {
             Self::accepts(host, &roster);
             Self::age(host);
         }
-        stack
     }
 
     /// Has a host know of documents since an hour: one that has just joined takes no grant that was signed in its first two
@@ -127,7 +136,7 @@ impl Stack {
     fn join(&self, number: usize) {
         let host = &self.hosts[number];
         host.copy_in(&self.dir.join("ca"), CA);
-        let token = self.tool("token create --role enrol --stack web --uses 10");
+        let token = self.token("--role enrol --stack web --uses 10");
         host.write("/etc/lockdownd/credentials/enrolment-token", &token);
         host.configure(&self.config(number, &self.table()));
         host.sh("systemctl restart lockdownd-shipper");
@@ -213,6 +222,27 @@ impl Stack {
         command
     }
 
+    /// To be completed by a program that runs beside the server.
+    pub(crate) fn in_net(&self) -> Command {
+        self.net.command(&self.hosts[0])
+    }
+
+    /// Makes a token by the command line: `--role auditor --name tests`.
+    ///
+    /// # Panics
+    /// When none is made.
+    #[must_use]
+    #[track_caller]
+    pub fn token(&self, args: &str) -> String {
+        self.tool(&format!("token create {args}"))
+    }
+
+    /// The authority that signed the server's certificate, in PEM.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        fs::read_to_string(self.dir.join("ca")).expect("own directory")
+    }
+
     /// Ends the server as a crash would.
     pub fn stop_server(&mut self) {
         if let Some(mut child) = self.server.take() {
@@ -228,7 +258,7 @@ impl Stack {
     /// When it does not come up.
     pub fn start_server(&mut self) {
         let log = File::options().create(true).append(true).open(self.dir.join("server.log")).expect("own directory");
-        let mut command = self.net.command(&self.hosts[0]);
+        let mut command = self.in_net();
         command.arg(built("compliance-api", "COMPLIANCE_API")).arg("--config").arg(self.dir.join("server.toml"));
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.server = Some(command.spawn().unwrap_or_else(|e| panic!("cannot start compliance-api: {e}")));
