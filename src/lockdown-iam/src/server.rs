@@ -83,17 +83,18 @@ impl Server {
     ) -> Result<Vec<Envelope>, Failure> {
         let named = stacks.filter_map(|stack| stack.as_str().parse::<Stack>().ok()).find_map(|stack| {
             match self.get::<Feed>(&format!("/v1/feed?stack={stack}")) {
-                Err((404, _)) => None,
+                // Not known there yet, or the token is for another one alone.
+                Err((403 | 404, _)) => None,
                 answer => Some(answer),
             }
         });
         let answer = match named {
             Some(found) => found,
-            // Those of the mapping are not known there yet, or it names none.
+            // It names none of those that are there.
             None => {
                 let status: Status = self.get("/v1/status").map_err(|(_, failure)| failure)?;
                 let stack = status.stacks.into_iter().next().map(|one| one.stack).ok_or_else(|| {
-                    Failure::refused(format!("{} knows no stack yet", self.origin))
+                    Failure::refused(format!("{} knows no stack yet that this token reads about", self.origin))
                         .but("lockdown roster publish; a host that joins makes its stack known, too")
                 })?;
                 self.get::<Feed>(&format!("/v1/feed?stack={stack}"))
@@ -159,8 +160,9 @@ fn refusal(at: &str, status: u16, body: &[u8]) -> Failure {
     let said = problem.detail.map_or_else(|| format!("HTTP status {status}"), cut);
     let message = format!("{at}: {said} ({code})");
     match status {
-        401 | 403 => Failure::refused(message)
-            .but("the token is an auditor's: compliance-api token create --role auditor --name lockdown-iam"),
+        401 | 403 => Failure::refused(message).but(
+            "the token is an auditor's: compliance-api token create --role auditor --stack STACK --name lockdown-iam",
+        ),
         500.. => Failure::unavailable(message),
         _ => Failure::refused(message),
     }

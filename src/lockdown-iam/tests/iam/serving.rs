@@ -81,7 +81,8 @@ fn auditor(config: &Config) -> String {
     let wanted = Wanted {
         role: Role::Auditor,
         name: Some("lockdown-iam".parse().unwrap()),
-        stack: None,
+        // It reads about one stack alone: what closes everywhere is in the feed of each.
+        stack: Some("web".parse().unwrap()),
         from: None,
         to: None,
         types: None,

@@ -199,6 +199,18 @@ fn a_server_that_was_set_back_is_found_out() {
 }
 
 #[test]
+fn a_token_of_one_stack_is_enough_whichever_is_mapped_first() {
+    let (office, fake) = two();
+    office.configure(&fake.lines(&["dev", "ops"]).replace("{ web = ", "{ db = [\"ubuntu\"], web = "));
+    fake.delete("frank");
+    office.run(&["sync"]).with(0).says("held: frank");
+    assert_eq!(office.held(), ["frank"]);
+    office.run(&["check"]).with(0).says_not("WRONG");
+    office.configure(&fake.lines(&["dev", "ops"]).replace("{ web = ", "{ db = "));
+    office.run(&["sync"]).with(1).says("knows no stack yet that this token reads about");
+}
+
+#[test]
 fn check_says_what_is_missing() {
     let (office, fake) = two();
     office
@@ -213,7 +225,7 @@ fn check_says_what_is_missing() {
     office.run(&["check"]).with(1).says("there is no group oops");
     std::fs::write(office.path("token"), "ca_auditor_x").unwrap();
     office.run(&["check"]).with(1).says("WRONG server");
-    office.run(&["sync"]).with(1).says("token create --role auditor");
+    office.run(&["sync"]).with(1).says("token create --role auditor --stack");
 }
 
 /// What a run of five thousand takes, and which calls: `GetGroup` for each page, and for each user who is new or whose turn it is two.
