@@ -261,6 +261,7 @@ impl Core {
             Event::UsersSshdsEnded(found) => self.users_sshds_ended(found, now),
             Event::Swept(swept) => self.swept(swept, now),
             Event::WaysSeen(seen) => self.ways_seen(&seen, now),
+            Event::WaysUnseen(why) => self.ways_look_failed(&why, now),
             Event::QuarantineNow { token, account, asker } => self.quarantine_now(token, account, asker, now),
             Event::LoggedIn(seen) => self.logged_in(seen, now),
             Event::OpenedBefore(session, login) => self.attribute(&session, &login),

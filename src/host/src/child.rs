@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{self, Read},
+    io::{self, Read, Seek, Write},
     os::fd::{AsFd, OwnedFd},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -12,6 +12,10 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    process::{Pid, Signal, kill_process_group},
 };
 
 /// What a program printed, and how it ended.
@@ -43,12 +47,40 @@ pub(super) fn command(program: &Path, args: impl IntoIterator<Item = impl AsRef<
 ///
 /// # Errors
 /// When it cannot be started, read or waited for.
-pub(super) fn run(mut command: Command, bounds: Bounds) -> io::Result<Option<Output>> {
+pub(super) fn run(command: Command, bounds: Bounds) -> io::Result<Option<Output>> {
+    // It may have ended by itself meanwhile; it is reaped either way.
+    run_and(command, bounds, |child| drop(child.kill()))
+}
+
+/// As [`run`], of a command that begins a process group of its own: with it, whatever it has started is killed.
+///
+/// # Errors
+/// As above.
+pub(super) fn run_group(command: Command, bounds: Bounds) -> io::Result<Option<Output>> {
+    run_and(command, bounds, |child| {
+        // Not reaped yet, so that nobody else can have its pid, nor its group.
+        if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    })
+}
+
+/// What a program reads from its standard input, without anybody having to write it while the program runs.
+///
+/// # Errors
+/// There is no memory for it.
+pub(super) fn input(content: &[u8]) -> io::Result<Stdio> {
+    let mut file = std::fs::File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn run_and(mut command: Command, bounds: Bounds, kill: impl Fn(&mut Child)) -> io::Result<Option<Output>> {
     let mut child = command.spawn()?;
     let collected = collect(&mut child, bounds);
     if !matches!(collected, Ok(Some(_))) {
-        // It may have ended by itself meanwhile; it is reaped either way.
-        let _ = child.kill();
+        kill(&mut child);
     }
     let status = child.wait()?;
     Ok(collected?.map(|(stdout, stderr)| Output { status, stdout, stderr }))
@@ -93,6 +125,8 @@ fn collect(child: &mut Child, bounds: Bounds) -> io::Result<Option<(Vec<u8>, Vec
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+
     use super::*;
 
     fn sh(script: &str, bounds: Bounds) -> Option<Output> {
@@ -109,5 +143,28 @@ mod tests {
         let short = Bounds { time: Duration::from_millis(100), ..bounds };
         let began = Instant::now();
         assert!(sh("exec sleep 20", short).is_none() && began.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn whatever_a_program_has_started_is_killed_with_its_group_and_it_reads_what_it_is_given() {
+        let start = |script: &str, time| {
+            let mut command = command(Path::new("/bin/sh"), ["-c", script]);
+            command.stdin(input(b"given\n").expect("memory")).process_group(0);
+            run_group(command, Bounds { time, output: 1_000 }).expect("it runs")
+        };
+        let long = Duration::from_secs(30);
+        assert_eq!(start("read line; echo $line", long).expect("it ended").stdout, b"given\n");
+        let began = Instant::now();
+        // What it has started holds the pipe that is read, also once it has ended itself.
+        let pid_file = tempfile::NamedTempFile::new().expect("a file");
+        let script = format!("sleep 300 & echo $! >{}; kill -STOP $$", pid_file.path().display());
+        assert!(start(&script, Duration::from_millis(500)).is_none() && began.elapsed() < Duration::from_secs(15));
+        let pid: i32 = std::fs::read_to_string(pid_file.path()).expect("written").trim().parse().expect("a pid");
+        let is_gone =
+            || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+        while !is_gone() {
+            assert!(began.elapsed() < Duration::from_secs(15), "it goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }

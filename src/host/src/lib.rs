@@ -27,7 +27,7 @@ pub mod paths;
 pub mod peer;
 pub mod penalties;
 pub mod processes;
-mod programs;
+pub mod programs;
 pub mod quarantine;
 pub mod readiness;
 pub mod shipper;

@@ -27,19 +27,19 @@ static THREADS: Mutex<BTreeMap<u32, usize>> = Mutex::new(BTreeMap::new());
 
 /// How much is looked through in one go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub struct Bounds {
     /// The most bytes of a program.
-    pub(super) program: u64,
+    pub program: u64,
     /// The most different programs.
-    pub(super) programs: usize,
+    pub programs: usize,
     /// The most bytes of one user's programs; root's are not counted.
-    pub(super) user: u64,
+    pub user: u64,
     /// How long programs may be read for, without what is waited for those that do not answer.
-    pub(super) time: Duration,
+    pub time: Duration,
 }
 
 /// What has been found in which program, by device and inode.
-pub(super) struct Programs {
+pub struct Programs {
     bounds: Bounds,
     /// How long programs have been read for.
     spent: Duration,
@@ -51,12 +51,13 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Begins a look.
-    pub(super) fn new(bounds: Bounds) -> Self {
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
         Self { bounds, spent: Duration::ZERO, seen: HashMap::new(), bytes: HashMap::new(), left_out: 0 }
     }
 
     /// Whether the very file that this user's process runs, whatever stands at its path now, is such a program.
-    pub(super) fn is<F>(&mut self, pid: i32, uid: u32, look: F) -> bool
+    pub fn is<F>(&mut self, pid: i32, uid: u32, look: F) -> bool
     where
         F: FnOnce(&mut Take<File>) -> bool + Send + 'static,
     {
@@ -86,7 +87,8 @@ impl Programs {
     }
 
     /// How many processes' programs were not looked through: too many, too large, or not to be read in time.
-    pub(super) fn left_out(&self) -> usize {
+    #[must_use]
+    pub fn left_out(&self) -> usize {
         self.left_out
     }
 }

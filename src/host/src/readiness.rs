@@ -31,7 +31,7 @@ use super::{
 mod exempt;
 mod kept_out;
 mod key_file;
-pub(super) mod probes;
+pub mod probes;
 mod reached;
 mod rescue;
 

@@ -139,6 +139,8 @@ pub enum Event {
     Swept(Swept),
     /// Every way in was looked at; a job brings it.
     WaysSeen(Box<Seen>),
+    /// The ways in could not be looked at, and why; a job brings it.
+    WaysUnseen(String),
     /// An operator wants the keys of an account gone that was exempt.
     QuarantineNow {
         /// Where the answer goes.

@@ -116,7 +116,7 @@ pub enum Job {
     Look(BTreeSet<Account>),
     /// Ends users' own SSH servers, but those of these user ids. Brings [`Event::UsersSshdsEnded`].
     EndUsersSshds(BTreeSet<u32>),
-    /// Looks at every way in. Brings [`Event::WaysSeen`].
+    /// Looks at every way in. Brings [`Event::WaysSeen`] or [`Event::WaysUnseen`].
     LookAtWays(Question),
     /// Asks sshd about an account that was granted. Brings [`Event::Admitted`].
     AskSshd(Token, Box<Granted>),
@@ -309,6 +309,14 @@ impl Core {
             Kind::Client | Kind::Quarantine | Kind::Rescue | Kind::Records | Kind::Admission | Kind::ReadBack => {}
             Kind::Plan | Kind::Restore | Kind::WaysIn | Kind::Closing => {}
         }
+    }
+
+    /// A job is back without what it was to find out: that is said, and stands in `status` until one of its kind succeeds.
+    pub(super) fn job_failed(&mut self, kind: Kind, why: &str) -> String {
+        let what = format!("the job that {} failed: {why}", kind.does());
+        self.say(Severity::Err, what.clone());
+        self.jobs.failed.insert(kind, what.clone());
+        what
     }
 
     /// Homes have not been swept in time: that is on record, since the attestation that was promised does not come.

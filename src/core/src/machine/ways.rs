@@ -27,6 +27,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(30);
 pub(super) const ROOTS_PAUSE: Duration = Duration::from_secs(3);
 /// How long a change is left to settle: a file that is being written is seen empty first.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How soon it is looked again after a look that failed: each is attested.
+const RETRY: Duration = Duration::from_secs(5 * 60);
 /// How many sweeps may wait for one look; a look takes at most half a minute.
 const MAX_WAITING: usize = 64;
 /// How often connections are looked for while some sshd may let people in without the gate's being asked: its log may
@@ -164,9 +166,17 @@ impl Core {
         self.start_job(Kind::Ways, Job::LookAtWays(self.ways_question()), now);
     }
 
-    /// The ways in could not be looked at: the sweeps that waited for them are attested without.
+    /// A look at the ways in failed: that is said, and nothing follows from it.
+    pub(super) fn ways_look_failed(&mut self, why: &str, now: Now) {
+        let what = self.job_failed(Kind::Ways, why);
+        self.ways_unseen(&what, now);
+    }
+
+    /// The ways in could not be looked at: the sweeps that waited for them are attested without. Whether connections are looked
+    /// for stays as it was.
     pub(super) fn ways_unseen(&mut self, why: &str, now: Now) {
         self.ways.open = None;
+        self.ways.due.get_or_insert(now.boot + RETRY);
         for swept in std::mem::take(&mut self.ways.waiting) {
             self.attest(&swept, Err(why), now);
         }

@@ -3,10 +3,14 @@
 //! Judges what was observed of every SSH server on the host. On doubt a way counts as open: what could not be read is
 //! one. Accounts that are exempt stand open on purpose and say so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use control::WayState;
 use record::Account;
+use serde::{Deserialize, Serialize};
 
 mod bounded;
 mod closing;
@@ -35,7 +39,7 @@ pub const PENALTY_EXEMPT: &str = "sshd.penalty_exempt = [\"ADDRESS-OF-THE-BASTIO
 const ENFORCE: &str = "mode = \"enforce\" in /etc/lockdownd/config.toml";
 
 /// An sshd's settings for one login, as `sshd -T -C` prints them: keywords in lower case.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings(BTreeMap<String, Vec<String>>);
 
 impl Settings {
@@ -95,7 +99,7 @@ impl Settings {
 }
 
 /// One login that a server was asked about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     /// How a person would name it: `any account`, or what a `Match` block is about.
     pub whom: String,
@@ -110,7 +114,7 @@ pub struct Login {
 }
 
 /// By whom an sshd is run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunBy {
     /// By root.
     #[default]
@@ -125,7 +129,7 @@ pub enum RunBy {
 }
 
 /// What an sshd has not read yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unread {
     /// What of its configuration changed since it last read that.
     pub path: String,
@@ -136,7 +140,7 @@ pub struct Unread {
 }
 
 /// One sshd.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sshd {
     /// How a person would name it.
     pub name: String,
@@ -170,7 +174,7 @@ impl Sshd {
 }
 
 /// A program that listens and is, or may be, another SSH server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherServer {
     /// Its program.
     pub program: String,
@@ -206,6 +210,32 @@ pub struct Question {
     pub exempt: Vec<Account>,
 }
 
+/// What the survey of servers is asked: `/usr/lib/lockdownd/ways-in` reads it as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SurveyOrder {
+    /// The accounts that are never locked down.
+    pub exempt: Vec<Account>,
+    /// Whether sshds are to be asked as if the closing drop-in were not there.
+    pub unclosed: bool,
+    /// Configurations without it, by the main files that they stand for.
+    pub stand_ins: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// What the survey of servers found, as it prints it in JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surveyed {
+    /// Every sshd of root's, and some of each user.
+    pub sshds: Vec<Sshd>,
+    /// Every other server of root's, and some of each user.
+    pub others: Vec<OtherServer>,
+    /// How many more each user runs.
+    pub more_of_users: BTreeMap<u32, u64>,
+    /// What could not be looked at, a sentence each.
+    pub unseen: Vec<String>,
+    /// What the survey was to be kept from and was not, a sentence each.
+    pub unconfined: Vec<String>,
+}
+
 /// What was observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -213,14 +243,10 @@ pub struct Observed {
     pub enforces: bool,
     /// Whether somebody may be given root, or root is exempt.
     pub root_is_wanted: bool,
-    /// Every sshd.
-    pub sshds: Vec<Sshd>,
-    /// Every other server.
-    pub others: Vec<OtherServer>,
+    /// The servers.
+    pub servers: Surveyed,
     /// The exempt accounts.
     pub exempt: Vec<ExemptAccount>,
-    /// What could not be looked at, a sentence each.
-    pub unseen: Vec<String>,
     /// What is missing in sshd's log, one sentence.
     pub missing_in_log: Option<String>,
 }
@@ -248,10 +274,11 @@ pub struct Way {
 #[must_use]
 pub fn judge(observed: &Observed) -> Vec<Way> {
     let by_root = |sshd: &&Sshd| sshd.run_by == RunBy::Root;
-    let mut ways: Vec<Way> = observed.sshds.iter().filter(by_root).flat_map(|sshd| of_sshd(observed, sshd)).collect();
+    let mut ways: Vec<Way> =
+        observed.servers.sshds.iter().filter(by_root).flat_map(|sshd| of_sshd(observed, sshd)).collect();
     ways.extend(observed.exempt.iter().map(|exempt| exempt_account(observed, exempt)));
     let unseen = |what: &String| open("unknown", "this host", "any account", what.clone(), None);
-    ways.extend(observed.unseen.iter().map(unseen));
+    ways.extend(observed.servers.unseen.iter().map(unseen));
     ways.extend(bounded::of_users(observed));
     ways
 }
@@ -271,12 +298,13 @@ pub fn warnings(observed: &Observed) -> Vec<String> {
             sshd.name
         ))
     };
-    let of_root = || observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root);
+    let of_root = || observed.servers.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root);
     let found: BTreeSet<String> = of_root()
         .filter_map(penalties)
         .chain(of_root().filter_map(closing::out_of_reach))
         .chain(of_root().filter_map(heard::unheard))
         .chain(observed.missing_in_log.clone())
+        .chain(observed.servers.unconfined.iter().cloned())
         .collect();
     found.into_iter().collect()
 }
@@ -409,7 +437,8 @@ fn exempt_account(observed: &Observed, exempt: &ExemptAccount) -> Way {
         0 => "exempt, with no key in its own files".to_owned(),
         _ => format!("exempt, with {count} {} in {}", if count == 1 { "key" } else { "keys" }, files.join(", ")),
     };
-    let login = observed.sshds.iter().flat_map(|sshd| &sshd.logins).filter(|l| l.exempt && l.whom == exempt.account);
+    let login =
+        observed.servers.sshds.iter().flat_map(|sshd| &sshd.logins).filter(|l| l.exempt && l.whom == exempt.account);
     let also: BTreeSet<&str> = login
         .flat_map(|login| {
             METHODS

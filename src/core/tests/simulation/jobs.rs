@@ -90,6 +90,9 @@ impl World {
                 Came::With(Box::new(Event::Looked(Box::new(looked))))
             }
             Job::EndUsersSshds(_) => Came::With(Box::new(Event::UsersSshdsEnded(UsersSshds::default()))),
+            Job::LookAtWays(_) if !self.is_at_rest && self.random.percent(10) => {
+                Came::With(Box::new(Event::WaysUnseen("it was killed".to_owned())))
+            }
             Job::LookAtWays(_) => Came::With(Box::new(Event::WaysSeen(Box::new(Observed::default().into())))),
             Job::AskSshd(token, _) => Came::With(Box::new(Event::Admitted(token, None))),
             Job::ReadBack(_) => Came::Back,

@@ -27,15 +27,16 @@ const NUMBERS: [&str; 3] = ["1", "7", "254"];
 
 /// Logins to ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Specs {
+pub struct Specs {
     /// A login of anybody, of each account that was named, and for each block that could open a way some that fit it: each once.
-    pub(crate) asked: Vec<Spec>,
+    pub asked: Vec<Spec>,
     /// How many more there are, past [`MAX_PROBES`].
-    pub(crate) left_out: usize,
+    pub left_out: usize,
 }
 
 /// Logins of anybody, of each of these accounts, and some that fit each block that could open a way.
-pub(crate) fn specs<'a>(scan: &Scan, named: impl Iterator<Item = &'a str>) -> Specs {
+#[must_use]
+pub fn specs<'a>(scan: &Scan, named: impl Iterator<Item = &'a str>) -> Specs {
     made_up(scan, named, &People::read())
 }
 
@@ -89,7 +90,8 @@ fn in_turn(lists: Vec<Vec<Spec>>) -> impl Iterator<Item = Spec> {
 }
 
 /// A sentence's part that tells a login.
-pub(crate) fn describe(spec: &Spec) -> String {
+#[must_use]
+pub fn describe(spec: &Spec) -> String {
     let Spec { user, host, addr, laddr, lport, rdomain } = spec;
     let who = if user == ANYBODY { "any account" } else { user.as_str() };
     let plain = Spec { user: user.clone(), ..Spec::of(user) };

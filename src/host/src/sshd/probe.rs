@@ -69,6 +69,20 @@ impl Probe {
         Ok(probe)
     }
 
+    /// The configuration of `sshd` without this file, as another process has written it to `config`, and takes it away.
+    #[must_use]
+    pub fn written_without(sshd: &Invocation, file: &Path, config: &Path) -> Self {
+        let original = sshd.config_file.clone();
+        let sshd = Invocation { config_file: config.to_owned(), ..sshd.clone() };
+        Self { sshd, original, drop_in: file.to_owned(), stand_in: PathBuf::new(), written: Vec::new() }
+    }
+
+    /// The file that stands for the main one.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.sshd.config_file
+    }
+
     /// What the configuration comes to, as [`effective`] tells it.
     ///
     /// # Errors

@@ -12,10 +12,10 @@ use std::{
 
 use lockdown_core::policy::ways_in::{CLOSING, OddAccount, closing};
 
-use super::{As, Question, loaded, observe, probes};
+use super::{As, LookError, Question, loaded, observe};
 use crate::{
     paths::{self, Durability, PathError},
-    readiness,
+    readiness::{self, probes},
     sshd::{
         drop_in::{self, DropInError},
         effective::{Effective, EffectiveError, Spec, sshd_t},
@@ -97,9 +97,11 @@ pub struct Closed {
 /// # Errors
 /// When what is open cannot be told.
 pub fn proposal(question: &Question) -> Result<Option<String>, CloseError> {
-    let observed = observe(question, As::Unclosed);
-    let unread = observed.sshds.iter().find_map(|sshd| Some(format!("{}: {}", sshd.name, sshd.unreadable.as_ref()?)));
-    match unread.or(observed.unseen.first().cloned()) {
+    let observed =
+        observe(question, As::Unclosed).map_err(|error: LookError| CloseError::Unknown(error.to_string()))?;
+    let servers = &observed.servers;
+    let unread = servers.sshds.iter().find_map(|sshd| Some(format!("{}: {}", sshd.name, sshd.unreadable.as_ref()?)));
+    match unread.or(servers.unseen.first().cloned()) {
         Some(why) => Err(CloseError::Unknown(why)),
         None => Ok(closing(&observed)?),
     }

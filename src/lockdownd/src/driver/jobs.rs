@@ -26,7 +26,7 @@ use lockdown_core::{
 use lockdown_host::{
     inbox,
     users_sshd::{self, Ended},
-    ways_in::{self, As},
+    ways_in::{self, As, LookError},
 };
 use tokio::sync::mpsc;
 
@@ -98,7 +98,11 @@ impl Driver {
             }
             Job::LookAtWays(question) => {
                 let missing = self.log_is_not_whole();
-                self.run_job(id, move || Event::WaysSeen(Box::new(look_at_ways(&question, missing))).into())
+                self.run_job(id, move || {
+                    let seen = look_at_ways(&question, missing);
+                    seen.map_or_else(|why| Event::WaysUnseen(why.to_string()), |seen| Event::WaysSeen(Box::new(seen)))
+                        .into()
+                })
             }
             Job::AskSshd(token, granted) => {
                 self.run_job(id, move || Event::Admitted(token, admission::asked_of_sshd(&granted)).into())
@@ -171,9 +175,9 @@ fn end_users_sshds(spared: &BTreeSet<u32>, world: &World) -> UsersSshds {
     UsersSshds { ended: ended.collect(), incomplete, took: began.elapsed() }
 }
 
-/// Looks at every way in: runs sshd, reads `/proc`. `missing` is what is missing in sshd's log.
-pub(crate) fn look_at_ways(question: &Question, missing: Option<String>) -> Seen {
-    Seen::from(Observed { missing_in_log: missing, ..ways_in::observe(question, As::InForce) })
+/// Looks at every way in, by a child process. `missing` is what is missing in sshd's log.
+pub(crate) fn look_at_ways(question: &Question, missing: Option<String>) -> Result<Seen, LookError> {
+    Ok(Seen::from(Observed { missing_in_log: missing, ..ways_in::observe(question, As::InForce)? }))
 }
 
 /// Reads sshd's log back for connections that were found.

@@ -24,7 +24,8 @@ use crate::{
 pub struct ClosedWays {
     undone: bool,
     closed: Closed,
-    answer: Box<WaysInAnswer>,
+    /// What there is now, as far as that could be told.
+    answer: Result<Box<WaysInAnswer>, Refusal>,
 }
 
 impl Driver {
@@ -40,12 +41,13 @@ impl Driver {
                 WaysIn::Close => ways_in::close(&question),
                 WaysIn::Undo => ways_in::undo(),
             };
-            let outcome = done.map_err(|error| refused(&error)).and_then(|closed| {
-                Ok(ClosedWays { undone: asked == WaysIn::Undo, closed, answer: Box::new(answer(&question, missing)?) })
-            });
-            match outcome {
-                Ok(outcome) => Reason::WaysClosed { outcome, asked: Some((asker, token)) }.into(),
-                Err(refusal) => Brought::Answer(Err(refusal)),
+            match done {
+                Ok(closed) => {
+                    let answer = answer(&question, missing).map(Box::new);
+                    let outcome = ClosedWays { undone: asked == WaysIn::Undo, closed, answer };
+                    Reason::WaysClosed { outcome, asked: Some((asker, token)) }.into()
+                }
+                Err(error) => Brought::Answer(Err(refused(&error))),
             }
         });
     }
@@ -66,8 +68,7 @@ impl Driver {
                     return Brought::Nothing;
                 }
             };
-            let Ok(answer) = answer(&question, missing) else { return Brought::Nothing };
-            let outcome = ClosedWays { undone: false, closed, answer: Box::new(answer) };
+            let outcome = ClosedWays { undone: false, closed, answer: answer(&question, missing).map(Box::new) };
             Reason::WaysClosed { outcome, asked: None }.into()
         });
     }
@@ -76,6 +77,7 @@ impl Driver {
     pub(crate) fn ways_closed(&mut self, outcome: ClosedWays, asked: Option<(Asker, Token)>, now: Now) {
         let (actor, token) = asked.map(|(asker, token)| (asker.actor, token)).unzip();
         let ClosedWays { undone, closed, mut answer } = outcome;
+        let mut told = None;
         if closed.changed {
             let (sentence, word) = match &closed.text {
                 Some(_) => (format!("ways in were closed: {CLOSING} is in place and sshd has read it"), "closed"),
@@ -90,12 +92,19 @@ impl Driver {
             draft.actor = actor;
             self.core.recorder.note(draft);
             self.core.commit(now);
-            answer.changed.push(sentence);
+            told = Some(sentence);
         } else if undone {
-            answer.changed.push(format!("{CLOSING} is not there: nothing was changed"));
+            told = Some(format!("{CLOSING} is not there: nothing was changed"));
+        }
+        match &mut answer {
+            Ok(answer) => answer.changed.extend(told),
+            // What was done was done.
+            Err(refusal) => {
+                refusal.message = told.into_iter().chain([refusal.message.clone()]).collect::<Vec<_>>().join("; ")
+            }
         }
         if let Some(token) = token {
-            self.answer_on_record(token, Ok(Answer::WaysIn(answer)), now);
+            self.answer_on_record(token, answer.map(Answer::WaysIn), now);
         }
     }
 }
@@ -117,7 +126,10 @@ fn refused(error: &CloseError) -> Refusal {
 
 /// What there is now. Every string that came from outside is escaped.
 fn answer(question: &Question, missing: Option<String>) -> Result<WaysInAnswer, Refusal> {
-    let seen = look_at_ways(question, missing);
+    let seen = look_at_ways(question, missing).map_err(|error| {
+        let what = format!("the ways in could not be looked at: {error}");
+        Refusal::new(RefusalCode::Failed, what).hint("try again; lockdownctl status says more")
+    })?;
     let proposal = ways_in::proposal(question);
     let current =
         ways_in::current().map_err(|error| Refusal::new(RefusalCode::Failed, format!("{CLOSING}: {error}")))?;

@@ -1,9 +1,9 @@
 //! What others can make many of: servers that users run, and logins that differ. All are counted, few are told one by one,
 //! so that nobody can push another way in out of an attestation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Observed, OtherServer, RunBy, Way, open};
+use super::{Observed, OtherServer, RunBy, Surveyed, Way, open};
 
 /// The most ways of one method at one sshd that are told one by one, those that are open first.
 pub(super) const MAX_TOLD: usize = 8;
@@ -35,17 +35,22 @@ fn with_others(mut way: Way, others: usize) -> Way {
 /// Every server that is no sshd of root's: some of each user, and how many more there are.
 pub(super) fn of_users(observed: &Observed) -> Vec<Way> {
     let mut of: BTreeMap<u32, Vec<Way>> = BTreeMap::new();
-    for other in &observed.others {
+    for other in &observed.servers.others {
         of.entry(other.uid).or_default().push(other_server(other));
     }
-    for sshd in &observed.sshds {
+    for sshd in &observed.servers.sshds {
         let RunBy::User { uid, pid } = sshd.run_by else { continue };
         let why = format!("an sshd that uid {uid} runs lets people in as that user, past every gate");
         let way = open("user_sshd", cut(&sshd.name), "the user who runs it", why, Some(format!("kill {pid}")));
         of.entry(uid).or_default().push(way);
     }
+    let more = &observed.servers.more_of_users;
+    for uid in more.keys() {
+        of.entry(*uid).or_default();
+    }
     let users = of.len();
-    let mut ways: Vec<Way> = of.into_iter().take(MAX_USERS).flat_map(|(uid, ways)| some_of(uid, ways)).collect();
+    let some = |(uid, ways)| some_of(uid, ways, more.get(&uid).copied().unwrap_or(0));
+    let mut ways: Vec<Way> = of.into_iter().take(MAX_USERS).flat_map(some).collect();
     if users > MAX_USERS {
         let why = format!("{} more users run SSH servers of their own", users - MAX_USERS);
         ways.push(open(
@@ -59,8 +64,8 @@ pub(super) fn of_users(observed: &Observed) -> Vec<Way> {
     ways
 }
 
-fn some_of(uid: u32, mut ways: Vec<Way>) -> Vec<Way> {
-    let more = ways.len().saturating_sub(MAX_OF_A_USER);
+fn some_of(uid: u32, mut ways: Vec<Way>, left_out: u64) -> Vec<Way> {
+    let more = (ways.len().saturating_sub(MAX_OF_A_USER) as u64).saturating_add(left_out);
     ways.truncate(MAX_OF_A_USER);
     if more > 0 {
         let why = format!("{more} more SSH servers listen as uid {uid}");
@@ -68,6 +73,37 @@ fn some_of(uid: u32, mut ways: Vec<Way>) -> Vec<Way> {
         ways.push(open("other_server", "this host", "whoever they let in", why, closes));
     }
     ways
+}
+
+impl Surveyed {
+    /// Takes out what would not be told of users' own servers, and counts it; cuts what they can name as they like. So what is
+    /// left has a bound, whatever users run.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let user_of = |sshd: &super::Sshd| match sshd.run_by {
+            RunBy::Root => None,
+            RunBy::User { uid, .. } => Some(uid),
+        };
+        let users = self.others.iter().map(|other| other.uid).chain(self.sshds.iter().filter_map(user_of));
+        let told: BTreeSet<u32> = users.collect::<BTreeSet<u32>>().into_iter().take(MAX_USERS).collect();
+        let (mut seen, more) = (BTreeMap::<u32, usize>::new(), &mut self.more_of_users);
+        let mut is_told = |uid: u32| {
+            let theirs = seen.entry(uid).or_default();
+            *theirs += 1;
+            let is_told = told.contains(&uid) && *theirs <= MAX_OF_A_USER;
+            if !is_told {
+                *more.entry(uid).or_default() += 1;
+            }
+            is_told
+        };
+        self.others.retain(|other| other.uid == 0 || is_told(other.uid));
+        self.sshds.retain(|sshd| user_of(sshd).is_none_or(&mut is_told));
+        let of_users = self.others.iter_mut().filter(|other| other.uid != 0);
+        of_users.for_each(|other| other.program.truncate(cut(&other.program).len()));
+        let of_users = self.sshds.iter_mut().filter(|sshd| sshd.run_by != RunBy::Root);
+        of_users.for_each(|sshd| sshd.name.truncate(cut(&sshd.name).len()));
+        self
+    }
 }
 
 fn other_server(other: &OtherServer) -> Way {
@@ -88,10 +124,15 @@ fn other_server(other: &OtherServer) -> Way {
 #[must_use]
 pub fn servers(observed: &Observed) -> Vec<(&str, &[String])> {
     let is_roots = |sshd: &&super::Sshd| sshd.run_by == RunBy::Root;
-    let of_root = observed.sshds.iter().filter(is_roots).map(|sshd| (sshd.name.as_str(), sshd.listens.as_slice()));
-    let others = observed.others.iter().map(|other| (cut(&other.program), other.listens.as_slice()));
-    let of_users =
-        observed.sshds.iter().filter(|sshd| !is_roots(sshd)).map(|sshd| (cut(&sshd.name), sshd.listens.as_slice()));
+    let of_root =
+        observed.servers.sshds.iter().filter(is_roots).map(|sshd| (sshd.name.as_str(), sshd.listens.as_slice()));
+    let others = observed.servers.others.iter().map(|other| (cut(&other.program), other.listens.as_slice()));
+    let of_users = observed
+        .servers
+        .sshds
+        .iter()
+        .filter(|sshd| !is_roots(sshd))
+        .map(|sshd| (cut(&sshd.name), sshd.listens.as_slice()));
     of_root.chain(others.chain(of_users).take(MAX_OF_A_USER * MAX_USERS)).collect()
 }
 

@@ -20,7 +20,7 @@ pub struct OddAccount(pub String);
 /// # Errors
 /// [`OddAccount`], for an exempt account that could not be left out of it.
 pub fn closing(observed: &Observed) -> Result<Option<String>, OddAccount> {
-    let of_root = observed.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root && sshd.reads_drop_ins);
+    let of_root = observed.servers.sshds.iter().filter(|sshd| sshd.run_by == RunBy::Root && sshd.reads_drop_ins);
     let logins: Vec<&Login> = of_root.flat_map(|sshd| &sshd.logins).filter(|login| !login.exempt).collect();
     let mut lines: Vec<String> = Vec::new();
     let (mut seen, mut kept) = (BTreeSet::new(), BTreeSet::new());

@@ -30,7 +30,7 @@ pub(super) fn unheard(sshd: &Sshd) -> Option<String> {
 pub fn has_ungated(observed: &Observed) -> bool {
     let passes = |login: &Login| !login.settings.is_yes("usepam") || login.gate.is_err();
     let is_ungated = |sshd: &Sshd| sshd.unreadable.is_some() || sshd.logins.iter().any(passes);
-    observed.sshds.iter().any(|sshd| sshd.run_by == RunBy::Root && is_ungated(sshd))
+    observed.servers.sshds.iter().any(|sshd| sshd.run_by == RunBy::Root && is_ungated(sshd))
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::policy::ways_in::{Settings, warnings};
+    use crate::policy::ways_in::{Settings, Surveyed, warnings};
 
     fn sshd(settings: &[(&str, &str)]) -> Sshd {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()]));
@@ -49,7 +49,8 @@ mod tests {
     }
 
     fn observed(sshd: Sshd) -> Observed {
-        Observed { enforces: true, sshds: vec![sshd], ..Observed::default() }
+        let servers = Surveyed { sshds: vec![sshd], ..Surveyed::default() };
+        Observed { enforces: true, servers, ..Observed::default() }
     }
 
     #[test]

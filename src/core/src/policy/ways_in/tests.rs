@@ -42,8 +42,12 @@ fn sshd(logins: Vec<Login>) -> Sshd {
     }
 }
 
+fn of_servers(servers: Surveyed) -> Observed {
+    Observed { enforces: true, servers, ..Observed::default() }
+}
+
 fn enforcing(sshd: Sshd) -> Observed {
-    Observed { enforces: true, sshds: vec![sshd], ..Observed::default() }
+    of_servers(Surveyed { sshds: vec![sshd], ..Surveyed::default() })
 }
 
 fn state(ways: &[Way], kind: &str) -> (WayState, Option<String>) {
@@ -176,7 +180,7 @@ fn an_sshd_of_a_users_own_another_server_and_what_cannot_be_read_are_open() {
         unit: unit.map(str::to_owned),
     };
     let others = vec![server(None), server(Some("dropbear.service"))];
-    let ways = judge(&Observed { enforces: true, others, unseen: vec!["a table".to_owned()], ..Observed::default() });
+    let ways = judge(&of_servers(Surveyed { others, unseen: vec!["a table".to_owned()], ..Surveyed::default() }));
     let closes: Vec<_> = ways.iter().map(|way| (way.kind, way.state, way.closes.as_deref())).collect();
     assert_eq!(
         closes,
@@ -304,9 +308,15 @@ fn a_user_with_a_thousand_servers_pushes_no_other_way_out_of_sight() {
     };
     let own = |pid| Sshd { name: "y".repeat(100_000), run_by: RunBy::User { uid: 1001, pid }, ..sshd(Vec::new()) };
     let mut observed = with_exempt("passwordauthentication yes");
-    observed.sshds.splice(0..0, (0..1000).map(own));
-    observed.others = (0..1000).map(server).collect();
+    observed.servers.sshds.splice(0..0, (0..1000).map(own));
+    observed.servers.others = (0..1000).map(server).collect();
     let ways = judge(&observed);
+    // What the survey prints is bounded, and nothing is told otherwise for it.
+    observed.servers = observed.servers.bounded();
+    assert_eq!(judge(&observed), ways);
+    let printed = serde_json::to_string(&observed.servers).expect("plain data");
+    assert!(printed.len() < 64 * 1024, "{}", printed.len());
+    assert_eq!(serde_json::from_str::<Surveyed>(&printed).expect("as printed"), observed.servers);
     assert_eq!(state(&ways, "password").0, WayState::ClosedByGate);
     assert!(ways.iter().any(|way| way.kind == "exempt"));
     assert!(ways.iter().any(|way| way.why.starts_with("992 more SSH servers listen as uid 1000")), "{ways:?}");
@@ -314,8 +324,10 @@ fn a_user_with_a_thousand_servers_pushes_no_other_way_out_of_sight() {
     let bytes = format!("{ways:?}{:?}", servers(&observed)).len();
     assert!(bytes < 96 * 1024, "{bytes}");
 
-    let many = (0..1000).map(|uid| OtherServer { uid, ..server(1) }).collect();
-    let ways = judge(&Observed { enforces: true, others: many, ..Observed::default() });
+    let others = (0..1000).map(|uid| OtherServer { uid, ..server(1) }).collect();
+    let many = Surveyed { others, ..Surveyed::default() };
+    let ways = judge(&of_servers(many.clone()));
+    assert_eq!(judge(&of_servers(many.bounded())), ways);
     assert_eq!(ways.len(), 17);
     assert!(ways[16].why.starts_with("984 more users"), "{:?}", ways[16]);
 }

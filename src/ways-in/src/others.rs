@@ -1,4 +1,4 @@
-//! SSH servers other than those that `host::sshd` knows: whatever listens and has a program that can greet as one.
+//! SSH servers other than those that lockdown-host's `sshd` knows: whatever listens and has a program that can greet as one.
 //!
 //! A program is known by its name, or by the greeting in it (RFC 4253, section 4.2). One that is interpreted (a script)
 //! cannot be told from any other program of its language.
@@ -6,9 +6,7 @@
 use std::{collections::HashSet, io::Read, path::Path, time::Duration};
 
 use lockdown_core::policy::ways_in::OtherServer;
-use memchr::memmem;
-
-use crate::{
+use lockdown_host::{
     listening,
     processes::Process,
     programs::{Bounds, Programs},
@@ -17,6 +15,7 @@ use crate::{
         units::OnDemand,
     },
 };
+use memchr::memmem;
 
 /// Programs that are SSH servers, by name.
 const NAMES: [&str; 9] =
@@ -33,7 +32,7 @@ const BOUNDS: Bounds = Bounds { program: 96 << 20, programs: 512, user: 192 << 2
 const CHUNK: usize = 64 * 1024;
 
 /// Every other server: running ones, and those that a socket unit would start.
-pub(super) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<String>) -> Vec<OtherServer> {
+pub(crate) fn find(known: &[Listener], on_demand: &[OnDemand], unseen: &mut Vec<String>) -> Vec<OtherServer> {
     let known: HashSet<i32> = known.iter().filter_map(|listener| listener.process).map(|id| id.pid).collect();
     let (all, too_many) = listening::everybody().unwrap_or_else(|error| {
         unseen.push(format!("who listens on this host cannot be told: {error}"));
