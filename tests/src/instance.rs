@@ -165,7 +165,7 @@ impl Instance {
             .args(["-q", "--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--private-network"])
             .args(["--resolv-conf=off", "--timezone=off", "--hostname=web1", "-b"])
             // A machine of its own has them; nspawn alone would refuse them.
-            .arg("--system-call-filter=fanotify_init fanotify_mark")
+            .arg("--system-call-filter=fanotify_init fanotify_mark landlock_create_ruleset landlock_add_rule landlock_restrict_self")
             .arg(format!("--machine={}", self.name))
             .arg("-D")
             .arg(merged)

@@ -63,7 +63,7 @@ on_each_release! {
         assert!(["0000000000000004", "0000000000080004"].iter().any(|caps| has(&format!("CapPrm: {caps}"))), "{shown}");
         for _ in 0..3 {
             let asked = Instant::now();
-            house.ctl("status");
+            assert!(house.ctl("status").stdout.contains("mode"));
             assert!(asked.elapsed() < AT_ONCE, "status took {:?}", asked.elapsed());
             assert!(house.ssh("ubuntu").key(&house.frank).login(), "a login is answered");
             sleep(Duration::from_millis(300));
