@@ -136,6 +136,12 @@ pub(crate) fn write_nothing() -> Result<(), Unconfined> {
     }
 }
 
+/// Calls that libc does not name on every architecture yet; the numbers of calls this new are the same on all of them.
+const SYS_FCHMODAT2: i64 = 452;
+const SYS_SETXATTRAT: i64 = 463;
+const SYS_REMOVEXATTRAT: i64 = 466;
+const SYS_FILE_SETATTR: i64 = 469;
+
 /// By which files, other processes or the system could be changed.
 const REFUSED: &[i64] = &[
     // Files, beside what Landlock refuses: their modes, owners, times, attributes and lengths.
@@ -159,6 +165,10 @@ const REFUSED: &[i64] = &[
     libc::SYS_truncate,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
+    SYS_FCHMODAT2,
+    SYS_SETXATTRAT,
+    SYS_REMOVEXATTRAT,
+    SYS_FILE_SETATTR,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
     #[cfg(target_arch = "x86_64")]
