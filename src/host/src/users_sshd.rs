@@ -20,6 +20,7 @@ use super::{
     processes::{Handle as _, ProcDir, Process, ProcessError, ProcessId, children, identity, pids, real_uid},
     programs::{Bounds, Programs},
     sshd::listener,
+    ways_in,
 };
 
 /// What stands in the program of OpenSSH's server alone: how its listener titles itself.
@@ -101,7 +102,7 @@ fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
         return None;
     }
     let process = Process::read(pid).filter(|process| process.id == id && process.uid != 0)?;
-    if serves_roots(&process, listens) {
+    if serves_roots(&process, listens) || ways_in::is_the_surveys(&process) {
         return None;
     }
     Some(Server { id, uid: process.uid, program: process.exe? })

@@ -16,7 +16,9 @@ use lockdown_core::policy::ways_in::{self as policy, CLOSING, Observed, SurveyOr
 use record::Account;
 
 use super::{
+    accounts::Accounts,
     child::{self, Bounds},
+    processes::{CgroupPath, Process},
     readiness,
     sshd::{
         drop_in::{self, DropInError},
@@ -33,6 +35,8 @@ mod loaded;
 pub use close::{CloseError, Closed, close, current, proposal, undo};
 pub use lockdown_core::policy::ways_in::Question;
 
+/// As whom the survey works: nothing is theirs, and nobody else is them.
+pub const ACCOUNT: &str = "_lockdownd-ways-in";
 /// What surveys the servers.
 const SURVEYOR: &str = "/usr/lib/lockdownd/ways-in";
 /// How long it may take: half a minute for all questions to sshd, and what programs that others run take to be read. The most
@@ -79,6 +83,16 @@ pub enum LookError {
 #[must_use]
 pub fn missed_drop_in(listener: &Listener) -> bool {
     loaded::missed(listener, Path::new(drop_in::PATH))
+}
+
+/// Whether a process belongs to a survey that this daemon runs: its account's, and in the daemon's own control group, where nobody
+/// but root can put one. An sshd that is asked for its configuration is no user's own server.
+#[must_use]
+pub fn is_the_surveys(process: &Process) -> bool {
+    let own = || i32::try_from(std::process::id()).ok().and_then(Process::read).and_then(|own| own.cgroup);
+    let uid = || ACCOUNT.parse().ok().and_then(|name| Some(Accounts::read().ok()?.by_name(&name)?.uid));
+    let is_beside_us = |own: &CgroupPath| own.path != "/" && process.cgroup.as_ref() == Some(own);
+    own().as_ref().is_some_and(is_beside_us) && uid() == Some(process.uid)
 }
 
 /// What changed since this listener has read its configuration.

@@ -6,7 +6,10 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
     Scope,
 };
-use lockdown_host::accounts::{Accounts, AccountsError};
+use lockdown_host::{
+    accounts::{Accounts, AccountsError},
+    ways_in::ACCOUNT,
+};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use record::Account;
 use rustix::{
@@ -20,8 +23,6 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// As whom it works: nothing is theirs, and nobody else is them.
-const ACCOUNT: &str = "_lockdownd-ways-in";
 /// Reads root's files. sshd needs it, too.
 const READS: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
 /// Reads which program a process runs, and which sockets it holds.
