@@ -33,7 +33,10 @@ fn user_arn(text: &str) -> bool {
     let [arn, partition, service, region, account, user] = parts[..] else { return false };
     let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
     let is_there = arn == "arn" && all_in(partition, MAX_NAME, "-") && service == "iam" && region.is_empty();
-    plain(text, MAX_ARN) && is_there && is_account && user.strip_prefix("user/").is_some_and(|name| !name.is_empty())
+    // IAM's paths have no other characters; it is shown in a sentence, to whoever signs.
+    let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
+    let is_user = user.strip_prefix("user/").is_some_and(|name| !name.is_empty());
+    plain(text, MAX_ARN) && is_ascii && is_there && is_account && is_user
 }
 
 fn account(text: &str) -> bool {
@@ -76,8 +79,8 @@ name!(
     |s| plain(s, MAX_NAME)
 );
 name!(
-    /// Where a user of IAM is: `arn:aws:iam::ACCOUNT:user/PATH/NAME`, at most [`MAX_ARN`] bytes.
-    IamArn, "ARN of a user of IAM", "arn:aws:iam::123456789012:user/NAME, at most 640 bytes, without a backslash",
+    /// Where a user of IAM is: `arn:aws:iam::ACCOUNT:user/PATH/NAME`, at most [`MAX_ARN`] bytes of ASCII without white space.
+    IamArn, "ARN of a user of IAM", "arn:aws:iam::123456789012:user/NAME, at most 640 bytes of ASCII, without white space and backslashes",
     user_arn
 );
 name!(
@@ -223,6 +226,8 @@ mod tests {
             "arn:aws:sts::123456789012:user/frank",
             "arn::iam::123456789012:user/frank",
             "arn:aws:iam::123456789012:user/a\\b/frank",
+            "arn:aws:iam::123456789012:user/frank, in account 210987654321",
+            "arn:aws:iam::123456789012:user/fr\u{430}nk",
         ] {
             assert!(bad.parse::<IamArn>().is_err(), "{bad}");
         }

@@ -1,7 +1,9 @@
 //! `check`: whether a run would find all that it needs, thing by thing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use document::{Roster, roster::same_person};
+use record::Person;
 use terminal::plain;
 
 use crate::{
@@ -27,6 +29,10 @@ struct Findings {
 impl Findings {
     fn good(&mut self, words: &str) {
         self.text += &format!("ok    {}\n", plain(words));
+    }
+
+    fn note(&mut self, words: &str) {
+        self.text += &format!("note  {}\n", plain(words));
     }
 
     fn bad(&mut self, words: &str) {
@@ -140,5 +146,24 @@ fn of_server(context: &Context, found: &mut Findings) -> Result<(), Failure> {
     if context.config.add == Add::Automatic && !is_automatic {
         found.bad(&format!("key: add is \"automatic\", and stack.roster.automatic does not have {key}"));
     }
+    of_signers(context, roster, found);
     Ok(())
+}
+
+/// Whether somebody is left who lifts what this key holds, whoever gets it: who is held lifts nothing.
+fn of_signers(context: &Context, roster: &Roster, found: &mut Findings) {
+    let source = &context.config.source;
+    let is_ours = |person: &Person| {
+        roster.people.iter().any(|member| member.source == *source && same_person(&member.name, person))
+    };
+    let signers = context.trust.roster.keys.iter().map(|key| &key.person).filter(|person| !is_ours(person));
+    let others: BTreeSet<String> = signers.map(|person| person.as_str().to_ascii_lowercase()).collect();
+    let threshold = context.trust.threshold();
+    if others.len() < threshold {
+        found.note(&format!(
+            "key: of those who sign rosters {} are not of {source}, and it takes {threshold}: whoever gets this key can hold the \
+             others, and they lift nothing then; no feeder holds whom the hosts' configuration has as [[person]]",
+            others.len()
+        ));
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -11,6 +11,9 @@ use crate::failure::Failure;
 
 /// The longest secret that is read, in bytes.
 const MAX_SECRET: usize = 64 << 10;
+
+/// The bits of a file's mode by which its group and others may write it.
+const WRITTEN_BY_OTHERS: u32 = 0o022;
 
 /// Reads a file of at most so many bytes.
 ///
@@ -30,6 +33,19 @@ pub(crate) fn text(path: &Path, most: usize) -> Result<String, Failure> {
     let wrong = |error: String| Failure::config(format!("{}: {error}", path.display()));
     let bytes = read(path, most).map_err(|error| wrong(error.to_string()))?;
     String::from_utf8(bytes).map_err(|_| wrong("it is not text".to_owned()))
+}
+
+/// Whether nobody writes a file but root and whoever this runs as: what it says is done as them.
+pub(crate) fn is_ours(path: &Path) -> Result<(), String> {
+    let file = fs::metadata(path).map_err(|error| error.to_string())?;
+    let (owner, own) = (file.uid(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != own {
+        return Err(format!("it names a program to run, and is the user {owner}'s: chown it to root"));
+    }
+    if file.mode() & WRITTEN_BY_OTHERS != 0 {
+        return Err("it names a program to run, and others may write it: chmod go-w".to_owned());
+    }
+    Ok(())
 }
 
 /// A secret without white space around it.
@@ -59,4 +75,21 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         let _ = fs::remove_file(&beside);
         failed(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_write_names_no_program_to_run() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (mode, good) in [(0o600, true), (0o644, true), (0o664, false), (0o602, false)] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_ours(file.path()).is_ok(), good, "{mode:o}");
+        }
+        assert!(is_ours(Path::new("/nowhere")).is_err());
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     aws::{CallError, Calls, Iam, KeyStatus, Tags},
-    config::{Config, Group},
+    config::{Config, Group, Tag},
     failure::Failure,
     memory::{Detail, Memory, User},
 };
@@ -241,8 +241,15 @@ fn detail(config: &Config, iam: &Iam, user: &User, calls: &mut Calls) -> Result<
         };
         keys.insert(key.id, body);
     }
-    let disabled = tags.get(&config.disabled_tag.key) == Some(&config.disabled_tag.value);
-    Ok(Detail { disabled, tags: keys_in(tags), keys })
+    Ok(Detail { disabled: has(&tags, &config.disabled_tag), tags: keys_in(tags), keys })
+}
+
+/// Whether a tag is there. It closes, and IAM itself keeps the case of tags and goes not by it: nor does this.
+fn has(tags: &Tags, wanted: &Tag) -> bool {
+    let is_it = |(key, value): (&String, &String)| {
+        key.eq_ignore_ascii_case(&wanted.key) && value.trim().eq_ignore_ascii_case(&wanted.value)
+    };
+    tags.iter().any(is_it)
 }
 
 fn keys_in(tags: Tags) -> BTreeMap<String, String> {
@@ -267,6 +274,17 @@ fn not_known(error: &CallError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tag_that_disables_counts_in_whichever_case_it_was_written() {
+        let tags = |key: &str, value: &str| Tags::from([(key.to_owned(), value.to_owned())]);
+        for (key, value) in [("ssh-access", "disabled"), ("SSH-Access", "Disabled"), ("ssh-access", "DISABLED ")] {
+            assert!(has(&tags(key, value), &Tag::default()), "{key}={value}");
+        }
+        for (key, value) in [("ssh-access", "enabled"), ("ssh-access", ""), ("access", "disabled")] {
+            assert!(!has(&tags(key, value), &Tag::default()), "{key}={value}");
+        }
+    }
 
     #[test]
     fn only_numbered_tags_are_keys() {

@@ -106,8 +106,20 @@ fn a_run_is_the_word_of_the_feeder_of_its_source_for_5_minutes() {
     assert!(matches!(judged(&other, &[&it.iam], noon()), Err(NoRun::Elsewhere { .. })));
     let hold = signed(it.hold_frank(), &[&it.iam]);
     assert_eq!(judge.judge_run(&hold, noon()).unwrap_err(), NoRun::Kind(Kind::Lockdown));
-    let many = (0..=MAX_RUN_HOLDS).map(|n| Id::of(&n.to_string())).collect();
-    assert!(Document::new(Run { holds: many, ..it.run() }).is_err());
+    let many = |count: usize| (0..count).map(|n| Id::of(&n.to_string())).collect();
+    assert!(Document::new(Run { holds: many(MAX_RUN_HOLDS + 1), ..it.run() }).is_err());
+    // The longest one fits.
+    let longest = Run {
+        automatic: Some(record::MAX_INTEGER.try_into().unwrap()),
+        failed: Some(w(&"\"".repeat(document::MAX_REASON))),
+        holds: many(MAX_RUN_HOLDS),
+        organization: w(&"a".repeat(document::MAX_NAME)),
+        proposed: record::MAX_INTEGER,
+        source: w(&"a".repeat(document::MAX_NAME)),
+        users: record::MAX_INTEGER,
+        ..it.run()
+    };
+    assert!(Document::new(longest.clone()).is_ok(), "{:?}", Document::new(longest).map(|made| made.line().len()));
     // It changes nothing on a host.
     let judged = it.judge().judge(&signed(it.run(), &[&it.iam]), noon());
     assert!(matches!(refusal(judged), Refusal::NotForHosts(Kind::Run)));

@@ -79,7 +79,7 @@ fn of_profile(aws: &Aws) -> Result<Credentials, Failure> {
     let text = files::text(&path, MAX_PROFILES)?;
     let found = match profile::credentials(&text, &aws.profile) {
         Ok(Found::Keys(found)) => Ok(found),
-        Ok(Found::Process(command)) => process::run(&command),
+        Ok(Found::Process(command)) => files::is_ours(&path).and_then(|()| process::run(&command)),
         Err(why) => Err(why),
     };
     found.map_err(|why| Failure::config(format!("{}: {why}", path.display())))

@@ -228,6 +228,17 @@ fn check_says_what_is_missing() {
     office.run(&["sync"]).with(1).says("token create --role auditor --stack");
 }
 
+#[test]
+fn check_says_whether_somebody_is_left_who_lifts_what_its_key_holds() {
+    let fake = Fake::start();
+    fake.user("ceo", "AIDACEO", &["dev"]);
+    let office = Office::new(vec![member("ceo", "AIDACEO", &[3])]);
+    office.configure(&fake.lines(&["dev"]));
+    office.run(&["check"]).with(0).says("note  key: of those who sign rosters 0 are not of iam, and it takes 1");
+    let (office, _fake) = two();
+    office.run(&["check"]).with(0).says_not("note  ");
+}
+
 /// What a run of five thousand takes, and which calls: `GetGroup` for each page, and for each user who is new or whose turn it is two.
 #[test]
 fn five_thousand_users_are_read_in_bounded_memory_and_with_no_call_too_many() {
