@@ -1,5 +1,6 @@
 //! What both benches share: samples and the table.
 
+pub mod ledger;
 pub mod samples;
 pub mod table;
 

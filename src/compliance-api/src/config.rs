@@ -165,8 +165,8 @@ pub struct Limits {
     pub body: usize,
     /// Events of one batch.
     pub batch: usize,
-    /// What waits to be stored, of each kind: documents, hosts' records, clients' artifacts, reads, and the server's own; more of
-    /// that kind is answered 503.
+    /// What waits to be stored, of each kind: documents, clients' artifacts, reads, the server's own, and full batches of hosts'
+    /// records; more of that kind is answered 503.
     pub write_queue: usize,
     /// Hosts that wait for their feed at a time, each on a connection; more are answered 503.
     pub polls: usize,

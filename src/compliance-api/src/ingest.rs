@@ -34,7 +34,7 @@ use crate::{
     incidents::{Incident, Kind},
     network::Network,
     problem::Problem,
-    store::{self, Room, Tx, hosts, tokens::TokenRow},
+    store::{self, Place, Room, Tx, hosts, tokens::TokenRow},
     verdict::Why,
 };
 
@@ -103,8 +103,8 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken
             .run_with_helpers(move |tx, helpers| Ok(judge(tx, &body, &mode, most, token.as_ref(), helpers)));
         let judged = judged.await??;
         let outcomes = judged.has_outcomes();
-        let (room, kind) = (judged.room(), judged.kind());
-        let _place = match judged.source() {
+        let (place, kind) = (judged.place(), judged.kind());
+        let _source = match judged.source() {
             Some(source) => Some(app.sources.take(source).ok_or_else(|| {
                 let most = app.config.limits.batches_per_source;
                 let detail =
@@ -113,7 +113,7 @@ async fn batch(app: &App, parts: &Parts, body: axum::body::Body) -> Result<Taken
             })?),
             None => None,
         };
-        if let Some(taken) = app.store.write_in(room, move |tx| judged.settle(tx)).await? {
+        if let Some(taken) = app.store.write_in(place, move |tx| judged.settle(tx)).await? {
             app.metrics.stored(kind, taken.0.stored);
             if let Some(documents) = app.documents.as_ref().filter(|_| outcomes) {
                 documents.outcomes_came();
@@ -209,11 +209,11 @@ impl Judged {
     }
 
     /// Where it waits to be stored. What holds nothing that was verified can be anybody's.
-    fn room(&self) -> Room {
+    fn place(&self) -> Place {
         match self {
-            Self::Host(batch) if !batch.rows.is_empty() => Room::Hosts,
-            Self::Host(_) => Room::Readers,
-            Self::Kept(_) => Room::Clients,
+            Self::Host(batch) if !batch.rows.is_empty() => Room::Hosts.of(batch.rows.len()),
+            Self::Host(_) => Room::Readers.into(),
+            Self::Kept(_) => Room::Clients.into(),
         }
     }
 

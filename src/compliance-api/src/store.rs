@@ -39,7 +39,7 @@ use std::{
 };
 
 pub use self::{
-    queue::Room,
+    queue::{Place, Room},
     readers::Readers,
     server_keys::ServerKey,
     tx::{Server, Tx},
@@ -191,7 +191,7 @@ impl Store {
         let checkers = Readers::open(&path, cores, Arc::clone(&server))?;
         let feeds = Readers::open(&path, FEED_READERS, Arc::clone(&server))?;
         let commits = metrics::durations();
-        let room = config.limits.write_queue;
+        let room = (config.limits.write_queue, config.limits.batch);
         let writer = writer::Writer::start(connection, room, Arc::clone(&server), commits.clone())?;
         Ok(Self { readers, checkers, feeds, writer, server, commits })
     }
@@ -227,10 +227,10 @@ impl Store {
     /// What `job` returns; as many waiting in this room as may; a transaction that could not be committed.
     pub async fn write_in<T: Send + 'static>(
         &self,
-        room: Room,
+        place: impl Into<Place>,
         job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writer.write(room, job).await
+        self.writer.write(place.into(), job).await
     }
 
     /// The same for what the server does by itself.

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use crate::{ledger::Writer, server::Server};
+use benches::ledger::Writer;
+
+use crate::{STACK, server::Server};
 
 /// Ledgers that what is filled in is spread over.
 const LEDGERS: u64 = 200;
@@ -41,7 +43,7 @@ fn find(state: &Path) -> std::path::PathBuf {
 }
 
 fn make_ledgers(db: &Connection, now: i64) {
-    let types = ["grant.created", "session.opened", "session.closed", "grant.ended", crate::ledger::STACK];
+    let types = ["grant.created", "session.opened", "session.closed", "grant.ended", STACK];
     for word in types {
         db.execute("INSERT OR IGNORE INTO words (word) VALUES (?1)", [word]).expect("a word");
     }
@@ -49,14 +51,14 @@ fn make_ledgers(db: &Connection, now: i64) {
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
          INSERT INTO ledgers (ledger, kind, name, stack, state, created, head_seq, head_hash, head_received, last_type, last_time)
          SELECT printf('%032x', i), 'host', printf('filled%d', i), ?2, 'enrolled', ?3, 0, zeroblob(32), ?3, '', ?3 FROM n",
-        params![LEDGERS, crate::ledger::STACK, now],
+        params![LEDGERS, STACK, now],
     )
     .expect("ledgers");
 }
 
 fn insert(db: &Connection, count: u64, now: i64) {
-    let mut writer = Writer::new("filled");
-    let bytes = (0..4).map(|_| writer.next()).last().expect("a record").as_str().trim_end().as_bytes().to_vec();
+    let mut writer = Writer::new("filled", STACK);
+    let bytes = (0..4).map(|_| writer.another()).last().expect("a record").as_str().trim_end().as_bytes().to_vec();
     let before: u64 = db.query_row("SELECT max(id) FROM artifacts", [], |row| row.get(0)).expect("the last id");
     let indexes: Vec<(String, String)> = db
         .prepare(INDEXES)
@@ -68,8 +70,7 @@ fn insert(db: &Connection, count: u64, now: i64) {
     let types: Vec<u64> = ["grant.created", "session.opened", "session.closed", "grant.ended"]
         .map(|word| db.query_row("SELECT id FROM words WHERE word = ?1", [word], |row| row.get(0)).expect("a word"))
         .to_vec();
-    let stack: u64 =
-        db.query_row("SELECT id FROM words WHERE word = ?1", [crate::ledger::STACK], |row| row.get(0)).expect("a word");
+    let stack: u64 = db.query_row("SELECT id FROM words WHERE word = ?1", [STACK], |row| row.get(0)).expect("a word");
     let first: u64 =
         db.query_row("SELECT min(id) FROM ledgers WHERE name LIKE 'filled%'", [], |row| row.get(0)).expect("a ledger");
     db.execute(

@@ -7,13 +7,13 @@ use std::{
 };
 
 use benches::{
+    ledger::{BATCH, Writer, batch},
     samples::Samples,
     table::{Bound, Row, mebibytes},
 };
 
 use crate::{
-    Effort, floor,
-    ledger::{BATCH, Writer, batch},
+    Effort, STACK, floor,
     server::{Server, agent},
 };
 
@@ -31,7 +31,7 @@ struct Share {
 /// Time and rate of ingest on what is stored there, in turn with the floor.
 pub(crate) fn measure(state: &Path, effort: &Effort, stored: u64) -> Vec<Row> {
     let server = Server::start(state);
-    let token = server.token(&["enrol", "--stack", crate::ledger::STACK]);
+    let token = server.token(&["enrol", "--stack", STACK]);
     let (mut floors, mut ours) = (Vec::new(), Vec::new());
     for round in 0..effort.rounds {
         let shares = shares(&format!("s{stored}r{round}"), effort.round / HOSTS);
@@ -51,9 +51,9 @@ pub(crate) fn measure(state: &Path, effort: &Effort, stored: u64) -> Vec<Row> {
 
 fn shares(round: &str, records: u64) -> Vec<Share> {
     let make = |host: u64| {
-        let mut writer = Writer::new(&format!("{round}h{host}"));
-        let lines: Vec<_> = (0..records).map(|_| writer.next()).collect();
-        let bodies = lines.chunks(BATCH).map(|lines| batch(writer.host(), lines)).collect();
+        let mut writer = Writer::new(&format!("{round}h{host}"), STACK);
+        let lines: Vec<_> = (0..records).map(|_| writer.another()).collect();
+        let bodies = lines.chunks(BATCH).map(batch).collect();
         Share { bodies, checks: floor::checks(writer.key(), &lines) }
     };
     thread::scope(|scope| {

@@ -6,7 +6,6 @@
 mod fill;
 mod floor;
 mod ingest;
-mod ledger;
 mod reading;
 mod server;
 mod shipping;
@@ -14,6 +13,9 @@ mod shipping;
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use benches::table::{self, Row};
+
+/// The stack of all hosts here.
+pub(crate) const STACK: &str = "bench";
 
 /// How much is measured.
 struct Effort {

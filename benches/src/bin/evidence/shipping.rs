@@ -9,12 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benches::table::{Row, mebibytes};
+use benches::{
+    ledger::Writer,
+    table::{Row, mebibytes},
+};
 use shipper::paths::Paths;
 
 use crate::{
-    Effort,
-    ledger::{STACK, Writer},
+    Effort, STACK,
     server::{Server, memory},
 };
 
@@ -75,14 +77,14 @@ fn shipped(at: &Paths) -> u64 {
 }
 
 fn write_ledger(at: &Paths, records: u64) {
-    let mut writer = Writer::new("catching-up");
-    let mut last = writer.next();
+    let mut writer = Writer::new("catching-up", STACK);
+    let mut last = writer.another();
     let mut file = segment(at, 1);
     let mut size = 0;
     for _ in 1..records {
         file.write_all(last.as_str().as_bytes()).expect("a record");
         size += last.as_str().len();
-        last = if size > SEGMENT { writer.next_segment() } else { writer.next() };
+        last = if size > SEGMENT { writer.next_segment() } else { writer.another() };
         if size > SEGMENT {
             file.flush().expect("a segment");
             file = segment(at, last.seq());

@@ -3,6 +3,10 @@
 //!
 //! It measures and judges nothing but the bounds: a missed one is printed, and the exit status stays 0.
 
+mod allow;
+mod connections;
+mod crowd;
+mod floor;
 mod hosts;
 mod server;
 
@@ -13,7 +17,7 @@ use std::{
 };
 
 use benches::table::{self, Bound, Row};
-use document::{Document, Envelope, IsLockdown, Lockdown, Moment, V1};
+use document::{Document, Envelope, IsLockdown, Key, Lockdown, Moment, V1};
 use jiff::Timestamp;
 use ssh_key::{HashAlg, PrivateKey, private::Ed25519Keypair};
 
@@ -42,7 +46,8 @@ fn main() -> ExitCode {
     };
     server::allow_files();
     let scratch = tempfile::tempdir().expect("a directory");
-    let rows = measure(scratch.path(), idle, rounds);
+    let mut rows = allow::measure(scratch.path(), rounds);
+    rows.extend(measure(scratch.path(), idle, rounds));
     println!("\n{}", benches::machine());
     println!("{}", table::render(&rows));
     ExitCode::SUCCESS
@@ -50,7 +55,12 @@ fn main() -> ExitCode {
 
 fn measure(scratch: &std::path::Path, idle: Duration, rounds: u64) -> Vec<Row> {
     let key = PrivateKey::from(Ed25519Keypair::from_seed(&[1; 32]));
-    let server = Server::start(&scratch.join("server"), &key);
+    let public = Key::from_data(key.public_key().key_data()).expect("a key");
+    let table = format!(
+        "[stack]\norganization = \"acme\"\n[[stack.roster.key]]\nperson = \"ceo\"\nkey = \"{}\"",
+        public.as_str()
+    );
+    let server = Server::start(&scratch.join("server"), &table);
     server::make_hosts(&server, HOSTS);
     let before = server.memory("VmRSS:");
     note(&format!("{HOSTS} hosts begin to wait"));

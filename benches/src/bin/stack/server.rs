@@ -9,14 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use document::{Envelope, Key};
+use document::Envelope;
 use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::{SysconfVar, sysconf},
 };
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
-use ssh_key::PrivateKey;
 
 /// The hosts' stack.
 pub(crate) const STACK: &str = "web";
@@ -44,23 +43,19 @@ pub(crate) fn token(n: usize) -> String {
 }
 
 impl Server {
-    /// Starts it with rosters that this key signs.
-    pub(crate) fn start(state: &Path, key: &PrivateKey) -> Self {
+    /// Starts it with this table `[stack]`.
+    pub(crate) fn start(state: &Path, stack: &str) -> Self {
         fs::create_dir_all(state).expect("a directory");
         let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-        let public = Key::from_data(key.public_key().key_data()).expect("a key");
         let config = state.with_extension("toml");
         let text = format!(
-            "listen = \"{address}\"\nstate = {:?}\n[stack]\norganization = \"acme\"\n[[stack.roster.key]]\nperson = \"ceo\"\n\
-             key = \"{}\"\n[limits]\nconnections = 15000\nconnections_per_address = 15000\npolls = 11000\n\
-             requests_per_address = 15000\n",
+            "listen = \"{address}\"\nstate = {:?}\n{stack}\n[limits]\nconnections = 15000\nconnections_per_address = 15000\n\
+             polls = 11000\nrequests_per_address = 15000\nheader_timeout = \"60s\"\n",
             state.display().to_string(),
-            public.as_str(),
         );
         fs::write(&config, text).expect("the configuration");
-        let program = std::env::var_os("COMPLIANCE_API").map_or_else(beside, PathBuf::from);
-        let child = Command::new(program).args(["serve", "--config"]).arg(&config).stderr(Stdio::null()).spawn();
-        let server = Self { child: child.expect("the server starts"), state: state.to_owned(), address };
+        let child = command(&config, &["serve"]).stderr(Stdio::null()).spawn().expect("the server starts");
+        let server = Self { child, state: state.to_owned(), address };
         let start = Instant::now();
         while agent().get(format!("http://{address}/healthz")).call().is_err() {
             assert!(start.elapsed() < START_LIMIT, "the server does not answer");
@@ -76,6 +71,24 @@ impl Server {
             agent().post(url).content_type("application/json").send(envelope.to_json()).expect("an answer");
         let body = answer.body_mut().read_to_string().expect("text");
         assert!(body.contains("published"), "{body}");
+    }
+
+    /// What it answers to whoever has this token.
+    pub(crate) fn get(&self, path: &str, token: &str) -> serde_json::Value {
+        let asked =
+            agent().get(format!("http://{}{path}", self.address)).header("Authorization", format!("Bearer {token}"));
+        let text = asked.call().expect("an answer").body_mut().read_to_string().expect("text");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Makes a token of a role and gives its text.
+    pub(crate) fn token(&self, words: &[&str]) -> String {
+        let words = [&["token", "create", "--role"], words].concat();
+        let out = command(&self.state.with_extension("toml"), &words).output().expect("it runs");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+        let is_token = |word: &&str| word.starts_with("ca_");
+        said.split_whitespace().find(is_token).unwrap_or_else(|| panic!("no token in: {said}")).to_owned()
     }
 
     /// A number of `/proc/PID/status`, in bytes.
@@ -102,6 +115,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn command(config: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("COMPLIANCE_API").map_or_else(beside, PathBuf::from));
+    command.arg("--config").arg(config).args(words);
+    command
 }
 
 /// The server's program, which is built beside this one.

@@ -42,30 +42,58 @@ impl Room {
     }
 }
 
+/// Where a job waits, and how much of the room there it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    room: Room,
+    size: usize,
+}
+
+impl Room {
+    /// A place for so many records, of which a batch of one is nothing beside one of hundreds: a thousand hosts may answer at a
+    /// time.
+    #[must_use]
+    pub fn of(self, records: usize) -> Place {
+        Place { room: self, size: records }
+    }
+}
+
+impl From<Room> for Place {
+    fn from(room: Room) -> Self {
+        Self { room, size: 1 }
+    }
+}
+
 /// Those that go first, in this order.
 const FIRST: [Room; 2] = [Room::Documents, Room::Server];
 /// Those that take turns.
 const BY_TURNS: [Room; 3] = [Room::Hosts, Room::Clients, Room::Readers];
 const ROOMS: usize = FIRST.len() + BY_TURNS.len();
 
-/// The queue, with so much room for each kind.
+/// The queue, with room for each kind.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     waiting: Mutex<Waiting<T>>,
     came: Condvar,
-    room: usize,
+    bounds: [usize; ROOMS],
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
-    rooms: [VecDeque<T>; ROOMS],
+    rooms: [VecDeque<(usize, T)>; ROOMS],
+    /// How much of each is taken.
+    taken: [usize; ROOMS],
     closed: bool,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(room: usize) -> Self {
+    /// For so many jobs of each kind; of hosts' records, so many batches of this size.
+    pub(super) fn new(room: usize, batch: usize) -> Self {
         let rooms = std::array::from_fn(|_| VecDeque::new());
-        Self { waiting: Mutex::new(Waiting { rooms, closed: false }), came: Condvar::new(), room }
+        let mut bounds = [room; ROOMS];
+        bounds[Room::Hosts as usize] = room.saturating_mul(batch);
+        let waiting = Mutex::new(Waiting { rooms, taken: [0; ROOMS], closed: false });
+        Self { waiting, came: Condvar::new(), bounds }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
@@ -76,8 +104,9 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Closed`].
-    pub(super) fn put(&self, room: Room, job: T) -> Result<(), Error> {
-        self.put_if(room, job, |waiting| waiting < self.room)
+    pub(super) fn put(&self, place: impl Into<Place>, job: T) -> Result<(), Error> {
+        let place = place.into();
+        self.put_if(place, job, |taken| taken < self.bounds[place.room as usize])
     }
 
     /// The same where that kind has no room left: for what is asked one at a time.
@@ -85,19 +114,20 @@ impl<T> Queue<T> {
     /// # Errors
     /// [`Error::Closed`].
     pub(super) fn put_anyway(&self, room: Room, job: T) -> Result<(), Error> {
-        self.put_if(room, job, |_| true)
+        self.put_if(room.into(), job, |_| true)
     }
 
-    fn put_if(&self, room: Room, job: T, fits: impl FnOnce(usize) -> bool) -> Result<(), Error> {
+    fn put_if(&self, place: Place, job: T, fits: impl FnOnce(usize) -> bool) -> Result<(), Error> {
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(Error::Closed);
         }
-        let room = &mut waiting.rooms[room as usize];
-        if !fits(room.len()) {
+        let room = place.room as usize;
+        if !fits(waiting.taken[room]) {
             return Err(Error::Full);
         }
-        room.push_back(job);
+        waiting.taken[room] += place.size;
+        waiting.rooms[room].push_back((place.size, job));
         self.came.notify_one();
         Ok(())
     }
@@ -108,15 +138,17 @@ impl<T> Queue<T> {
         let idle = |waiting: &mut Waiting<T>| !waiting.closed && waiting.rooms.iter().all(VecDeque::is_empty);
         let mut waiting = self.came.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
         for room in FIRST {
-            let waiting = &mut waiting.rooms[room as usize];
-            let count = waiting.len().min(most - into.len());
-            into.extend(waiting.drain(..count));
+            while into.len() < most
+                && let Some(job) = waiting.next(room)
+            {
+                into.push(job);
+            }
         }
         loop {
             let before = into.len();
             for room in BY_TURNS {
                 if into.len() < most {
-                    into.extend(waiting.rooms[room as usize].pop_front());
+                    into.extend(waiting.next(room));
                 }
             }
             if into.len() == before {
@@ -138,6 +170,15 @@ impl<T> Queue<T> {
     }
 }
 
+impl<T> Waiting<T> {
+    /// Takes out what waits longest of a kind.
+    fn next(&mut self, room: Room) -> Option<T> {
+        let (size, job) = self.rooms[room as usize].pop_front()?;
+        self.taken[room as usize] -= size;
+        Some(job)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +191,7 @@ mod tests {
 
     #[test]
     fn documents_go_first_then_the_servers_own_and_the_others_by_turns() {
-        let queue = Queue::new(8);
+        let queue = Queue::new(8, 500);
         let all = [(Room::Readers, "a read"), (Room::Hosts, "records"), (Room::Server, "the server's")];
         for (room, job) in all.into_iter().cycle().take(9) {
             queue.put(room, job).unwrap();
@@ -164,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_full_keeps_no_other_out() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, 500);
         (0..2).for_each(|_| queue.put(Room::Readers, "a read").unwrap());
         assert!(matches!(queue.put(Room::Readers, "one more"), Err(Error::Full)));
         for room in [Room::Documents, Room::Hosts, Room::Clients, Room::Server] {
@@ -176,8 +217,18 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_hosts_with_a_record_each_have_room_and_what_is_taken_out_makes_room() {
+        let queue = Queue::new(4, 500);
+        (0..1_000).for_each(|_| queue.put(Room::Hosts.of(2), "two records").unwrap());
+        assert!(matches!(queue.put(Room::Hosts.of(1), "one more"), Err(Error::Full)));
+        assert_eq!(take(&queue, 250).len(), 250);
+        queue.put(Room::Hosts.of(500), "a batch").unwrap();
+        assert!(matches!(queue.put(Room::Hosts.of(1), "one more"), Err(Error::Full)));
+    }
+
+    #[test]
     fn what_waits_when_it_is_closed_is_taken_and_nothing_more_comes() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, 500);
         queue.put(Room::Hosts, "records").unwrap();
         queue.close();
         assert!(matches!(queue.put(Room::Hosts, "later"), Err(Error::Closed)));

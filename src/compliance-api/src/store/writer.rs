@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Error, Server, Tx,
-    queue::{Queue, Room},
+    queue::{Place, Queue, Room},
     server_keys,
     sqlite::Sqlite,
 };
@@ -57,14 +57,14 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// With room for so many jobs of each kind.
+    /// With room for so many jobs of each kind, and for so many batches of so many records.
     pub(super) fn start(
         connection: Connection,
-        room: usize,
+        (room, batch): (usize, usize),
         server: Arc<Server>,
         commits: Histogram,
     ) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::new(room));
+        let queue = Arc::new(Queue::new(room, batch));
         let desk = Desk { connection, server, commits };
         let waiting = Arc::clone(&queue);
         let thread = thread::Builder::new()
@@ -86,11 +86,11 @@ impl Writer {
 
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        room: Room,
+        place: Place,
         job: impl Fn(&mut dyn Tx) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (job, answered) = with_answer(job);
-        self.0.queue.put(room, job)?;
+        self.0.queue.put(place, job)?;
         answered.await.map_err(|_| Error::Closed)?
     }
 

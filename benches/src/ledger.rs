@@ -4,13 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use record::{ArtifactType, Draft, Hash, Host, LedgerId, Line, Position, Source, Stack};
 use ssh_key::{Algorithm, PrivateKey, rand_core::OsRng};
 
-/// The stack of all hosts here.
-pub(crate) const STACK: &str = "bench";
 /// One line's newline included, a batch holds at most so many: the protocol's bound.
-pub(crate) const BATCH: usize = 500;
+pub const BATCH: usize = 500;
 
 /// Writes one ledger.
-pub(crate) struct Writer {
+#[derive(Debug)]
+pub struct Writer {
     key: PrivateKey,
     ledger: LedgerId,
     host: Host,
@@ -21,8 +20,12 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// An empty ledger of a host called `host`.
-    pub(crate) fn new(host: &str) -> Self {
+    /// An empty ledger of a host called `host`, of a stack.
+    ///
+    /// # Panics
+    /// When it is no name.
+    #[must_use]
+    pub fn new(host: &str, stack: &str) -> Self {
         let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).expect("a key");
         let id: String = key.public_key().fingerprint(ssh_key::HashAlg::Sha256).as_bytes()[..16]
             .iter()
@@ -32,27 +35,36 @@ impl Writer {
             key,
             ledger: id.parse().expect("32 hex digits"),
             host: host.parse().expect("a host's name"),
-            stack: STACK.parse().expect("a stack's name"),
+            stack: stack.parse().expect("a stack's name"),
             seq: 0,
             prev: Hash::ZERO,
             time: Timestamp::now(),
         }
     }
 
-    pub(crate) fn host(&self) -> &str {
+    /// Its host's name.
+    #[must_use]
+    pub fn host(&self) -> &str {
         self.host.as_str()
     }
 
-    pub(crate) fn ledger(&self) -> &str {
+    /// Its id.
+    #[must_use]
+    pub fn ledger(&self) -> &str {
         self.ledger.as_str()
     }
 
-    pub(crate) fn key(&self) -> &ssh_key::PublicKey {
+    /// What its records verify with.
+    #[must_use]
+    pub fn key(&self) -> &ssh_key::PublicKey {
         self.key.public_key()
     }
 
-    /// The next record.
-    pub(crate) fn next(&mut self) -> Line {
+    /// The next record of a working day.
+    ///
+    /// # Panics
+    /// When the key cannot sign.
+    pub fn another(&mut self) -> Line {
         let draft = match self.seq {
             0 => self.segment(),
             1 => Draft::new(ArtifactType::LedgerOpened, "a ledger began").with("public_key", self.public_key()),
@@ -62,7 +74,10 @@ impl Writer {
     }
 
     /// A `ledger.segment`, with which each file begins.
-    pub(crate) fn next_segment(&mut self) -> Line {
+    ///
+    /// # Panics
+    /// When the key cannot sign.
+    pub fn next_segment(&mut self) -> Line {
         let draft = self.segment();
         self.seal(&draft)
     }
@@ -78,7 +93,11 @@ impl Writer {
             .with("previous", previous)
     }
 
-    fn seal(&mut self, draft: &Draft) -> Line {
+    /// A record of this statement, which has to fit into one.
+    ///
+    /// # Panics
+    /// When it does not, or the key cannot sign.
+    pub fn seal(&mut self, draft: &Draft) -> Line {
         let bodies = draft.bodies().expect("a valid statement");
         let at = Position {
             ledger: &self.ledger,
@@ -115,17 +134,23 @@ fn statement(n: u64) -> Draft {
     draft.with("methods", serde_json::json!(["publickey"]))
 }
 
-/// The body of one request: lines of `host` as a batch of CloudEvents.
-pub(crate) fn batch(host: &str, lines: &[Line]) -> Vec<u8> {
+/// The body of one request: lines as a batch of CloudEvents.
+///
+/// # Panics
+/// When they are no records.
+#[must_use]
+pub fn batch(lines: &[Line]) -> Vec<u8> {
     let mut body = b"[".to_vec();
     for (n, line) in lines.iter().enumerate() {
         let text = line.as_str().trim_end();
         let record: serde_json::Value = serde_json::from_str(text).expect("a record is JSON");
         let envelope = format!(
-            r#"{}{{"specversion":"1.0","id":"{}/{}","source":"/stacks/{STACK}/hosts/{host}","type":{},"data":{text}}}"#,
+            r#"{}{{"specversion":"1.0","id":"{}/{}","source":"/stacks/{}/hosts/{}","type":{},"data":{text}}}"#,
             if n > 0 { "," } else { "" },
             record["ledger"].as_str().expect("a ledger's id"),
             line.seq(),
+            record["stack"].as_str().expect("a stack"),
+            record["host"].as_str().expect("a host"),
             record["type"],
         );
         body.extend_from_slice(envelope.as_bytes());
