@@ -17,6 +17,7 @@ mod words;
 
 pub use load::{Dropped, Kept};
 pub use outcome::{Accepted, Ended, Judged, LostKey, Refusal, RosterTaken, Terms, Verdict, Wait};
+pub use roster::MAX_AUTOMATIC_AHEAD;
 pub use stands::OpenGrant;
 pub use state::{
     CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_FEEDER_HOLDS, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED,
@@ -227,6 +228,12 @@ impl Judge {
         let alone = [key.clone()].into();
         self.state.holds().any(|(_, closed)| self.is_named(closed, person, key))
             || self.held_source(&self.book.target(Subject { person, fingerprints: &alone })).is_some()
+    }
+
+    /// The same of holds that people signed, and not a feeder alone.
+    fn is_held_by_people(&self, person: &Person, key: &Fingerprint) -> bool {
+        let mut holds = self.state.holds().filter(|(_, closed)| closed.source.is_none());
+        holds.any(|(_, closed)| self.is_named(closed, person, key))
     }
 
     /// Whether a lockdown names this person, or this key.

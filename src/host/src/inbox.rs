@@ -74,6 +74,7 @@ fn read_at(root: &Path, name: &str, settled: &BTreeSet<Id>, signers: &[Key]) -> 
     for id in inbox.read.present.clone().into_iter().filter(|id| !settled.contains(id)) {
         inbox.take(&directory, id, &signers);
     }
+    inbox.leave_rosters_unless_all(|present| names(&directory).is_ok_and(|now| now.is_subset(present)));
     let Inbox { mut read, chosen, .. } = inbox;
     read.offered = chosen.into_iter().map(|(_, envelope)| envelope).collect();
     read.feeds = (1..=MAX_FEEDS).filter_map(|number| feed(&directory, number)).collect();
@@ -121,6 +122,18 @@ impl Inbox {
         let at = self.chosen.partition_point(|(other, _)| *other <= one.0);
         self.chosen.insert(at, one);
         self.keep_few();
+    }
+
+    /// Leaves a roster to a later pass unless nothing has come since the directory was listed: what closes comes before the roster
+    /// with which its signer left, and may be what came.
+    fn leave_rosters_unless_all(&mut self, is_all: impl FnOnce(&BTreeSet<Id>) -> bool) {
+        let first_roster = self.chosen.iter().position(|((class, _), _)| *class == ROSTER);
+        if let Some(at) = first_roster
+            && !is_all(&self.read.present)
+        {
+            self.chosen.truncate(at);
+            self.read.more = true;
+        }
     }
 
     /// Leaves to a later pass what is too much for this one, and what comes behind a roster.
@@ -247,6 +260,10 @@ mod tests {
         let ranks: Vec<Rank> = inbox.chosen.iter().map(|(rank, _)| *rank).collect();
         assert_eq!(ranks, [(CLOSES, 0), (CLOSES, 0), (ROSTER, 2)]);
         assert!(inbox.read.more);
+        inbox.leave_rosters_unless_all(|_| true);
+        assert_eq!(inbox.chosen.len(), 3);
+        inbox.leave_rosters_unless_all(|_| false);
+        assert_eq!(inbox.chosen.len(), 2, "what came meanwhile may close");
     }
 
     #[test]

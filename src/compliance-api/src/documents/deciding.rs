@@ -11,7 +11,7 @@ use document::{
 use record::Fingerprint;
 use serde::{Deserialize, Serialize};
 
-use super::judging::{Draft, Judges, every, named_by, parse};
+use super::judging::{Draft, Judges, every, has_left, named_by, parse};
 use crate::{
     store::{Error, Tx, documents::Document},
     verdict::{Verdict as Problem, Why},
@@ -143,11 +143,22 @@ fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[Stac
     let now = Moment::of(tx.now());
     let mut drafts = Vec::new();
     let (mut within, mut signers, mut problem): (Vec<String>, Vec<Signer>, Option<Problem>) = Default::default();
+    let before = match posted.document().body() {
+        Body::Revoke(_) => said_before(tx, posted.document().body())?.map(|id| tx.document(id)).transpose()?.flatten(),
+        _ => None,
+    };
+    let before = before.map(|before| parse(&before.envelope)).transpose()?;
     for stack in stacks {
         let mut draft = judges.open(tx, stack)?;
         let judged = draft.judge(posted, now);
         let is_base = stack.is_any();
         let here = match &judged.verdict {
+            // Who had revoked it has left since, and hosts that were away then take it from nobody but who says it again.
+            Verdict::Known if before.as_ref().is_some_and(|before| has_left(tx, &draft.standing, before)) => {
+                draft.join(judged.id);
+                drafts.push(draft);
+                true
+            }
             Verdict::Accepted(_) => {
                 drafts.push(draft);
                 true

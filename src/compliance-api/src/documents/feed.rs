@@ -20,7 +20,7 @@ use super::{
     Documents,
     answer::raw,
     applying,
-    judging::{MAX_HANDED_ON, Standing, parse, rosters},
+    judging::{MAX_HANDED_ON, Standing, parse, with_rosters},
     statement,
 };
 use crate::{
@@ -241,7 +241,7 @@ fn following(tx: &mut dyn Tx, stack: &Stack, standing: &Standing, after: u64) ->
     found.into_iter().map(place).collect()
 }
 
-/// What matters still to a host that knows nothing: rosters first, then what closes, then what opens.
+/// What matters still to a host that knows nothing: rosters and what closes, then what opens.
 fn beginning(tx: &mut dyn Tx, standing: &Standing) -> Result<Vec<Placed>, Error> {
     let mattering = tx.feed_mattering(&standing.stack, MAX_HANDED_ON)?;
     let lockdowns: Vec<Id> =
@@ -255,11 +255,11 @@ fn beginning(tx: &mut dyn Tx, standing: &Standing) -> Result<Vec<Placed>, Error>
     let read = closing.iter().map(|document| Ok((document.id, parse(&document.envelope)?)));
     let read = read.collect::<Result<Vec<_>, Error>>()?;
     let mut all = Vec::new();
-    for envelope in rosters(tx, standing, &read)? {
+    for envelope in with_rosters(tx, standing, read)? {
         let id = envelope.document().id().to_string();
         all.push(Placed { position: None, id, envelope: raw(envelope.to_json())? });
     }
-    for document in closing.into_iter().chain(opening) {
+    for document in opening {
         all.push(Placed { position: None, id: document.id.to_string(), envelope: raw(document.envelope.clone())? });
     }
     Ok(all)

@@ -174,28 +174,40 @@ const MAX_ROSTERS_BACK: usize = 64;
 fn handed_on(tx: &mut dyn Tx, base: &Standing) -> Result<Vec<Envelope>, Error> {
     let mattering = tx.feed_mattering(&base.stack, MAX_HANDED_ON)?;
     let closing = mattering.iter().map(|document| Ok((document.id, parse(&document.envelope)?)));
-    let closing = closing.collect::<Result<Vec<_>, Error>>()?;
-    let mut left: Vec<Envelope> = closing.iter().map(|(_, envelope)| envelope.clone()).collect();
+    with_rosters(tx, base, closing.collect::<Result<_, Error>>()?)
+}
+
+/// What closes, and the rosters that it takes, for a host that knows nothing: each roster, and what it knows the signers of, before
+/// the next one that may not.
+pub(super) fn with_rosters(
+    tx: &mut dyn Tx,
+    standing: &Standing,
+    closing: Vec<(Id, Envelope)>,
+) -> Result<Vec<Envelope>, Error> {
+    let rosters = rosters(tx, standing, &closing)?;
+    let mut left: Vec<Envelope> = closing.into_iter().map(|(_, envelope)| envelope).collect();
     let mut all = Vec::new();
-    // Each roster takes what it knows the signers of, before the next one may not.
-    for roster in rosters(tx, base, &closing)? {
+    for roster in rosters {
         all.push(roster.clone());
-        let taken =
-            left.extract_if(.., |envelope| is_taken_by(base, std::slice::from_ref(&roster), envelope, super::now(tx)));
-        let taken: Vec<Envelope> = taken.collect();
-        all.extend(taken);
+        let is_taken =
+            |envelope: &mut Envelope| is_taken_by(standing, std::slice::from_ref(&roster), envelope, super::now(tx));
+        all.extend(left.extract_if(.., is_taken));
     }
     all.append(&mut left);
     Ok(all)
 }
 
+/// Whether nobody who signed this closes anything by the rosters in force any more: a host that has these, and did not hear it in
+/// time, never takes it.
+pub(super) fn has_left(tx: &mut dyn Tx, standing: &Standing, closing: &Envelope) -> bool {
+    let rosters = standing.judge.rosters();
+    let in_force: Vec<Envelope> = rosters.signed.iter().chain(&rosters.automatic).cloned().collect();
+    !is_taken_by(standing, &in_force, closing, super::now(tx))
+}
+
 /// The rosters that a beginning takes: those in force, the signed one before the automatic one; and before them those by which
 /// something that closes was taken whose signer has left since. Oldest first.
-pub(super) fn rosters(
-    tx: &mut dyn Tx,
-    standing: &Standing,
-    closing: &[(Id, Envelope)],
-) -> Result<Vec<Envelope>, Error> {
+fn rosters(tx: &mut dyn Tx, standing: &Standing, closing: &[(Id, Envelope)]) -> Result<Vec<Envelope>, Error> {
     let now = super::now(tx);
     let in_force = standing.judge.rosters();
     let in_force: Vec<Envelope> = in_force.signed.iter().chain(&in_force.automatic).cloned().collect();
@@ -255,11 +267,16 @@ impl Draft {
         let judged = self.standing.judge.judge(envelope, now);
         if let Verdict::Accepted(accepted) = &judged.verdict {
             debug_assert!(!matches!(accepted, Accepted::Grant(_)) || !self.standing.stack.is_any());
-            self.standing.head = chain(self.standing.head, judged.id);
-            self.standing.count += 1;
-            self.joined.push(judged.id);
+            self.join(judged.id);
         }
         judged
+    }
+
+    /// A document joins the feed.
+    pub(super) fn join(&mut self, id: Id) {
+        self.standing.head = chain(self.standing.head, id);
+        self.standing.count += 1;
+        self.joined.push(id);
     }
 
     /// Keeps it, in this transaction. To be remembered once that is on disk.

@@ -200,6 +200,21 @@ fn who_revokes_again_changes_nothing_and_is_kept_beside_the_first() {
 }
 
 #[test]
+fn who_revokes_what_somebody_revoked_who_has_left_is_heard_by_hosts_that_were_away() {
+    let (server, ..) = acme_with_host();
+    let given = document(grant("deploy", "INC-42"));
+    published(&server, &signed(&given, &["alice approves"]));
+    published(&server, &signed(&document(revoke(given.id())), &["alice approves"]));
+    let mut left = roster(2);
+    left.approvers.retain(|approver| approver.person.as_str() != "alice");
+    published(&server, &signed(&document(left), &["ceo"]));
+    let again = document(document::Revoke { reason: w("again"), ..revoke(given.id()) });
+    published(&server, &signed(&again, &["bob approves"]));
+    let heard = ids(&heard(&reader(&server), "stack=web&after=0"));
+    assert_eq!((heard.len(), heard.last()), (5, Some(&again.id().to_string())), "{heard:?}");
+}
+
+#[test]
 fn a_person_asks_for_no_more_than_ten_at_a_time() {
     let (server, ..) = acme_with_host();
     let ask = |n: u64| post(&server, &asked(&document(grant("deploy", &format!("number {n}"))), "frank"));

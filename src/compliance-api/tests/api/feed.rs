@@ -70,7 +70,11 @@ fn a_beginning_has_the_roster_too_by_which_somebody_closed_who_has_left_since() 
     published(&server, &signed(&third, &["ceo"]));
     let first = signed(&document(roster(1)), &["ceo"]).document().id().to_string();
     let part = heard(&server.client().with(&token), "stack=web");
-    assert_eq!(ids(&part)[1..], [third.id().to_string(), held.id().to_string()], "{part}");
+    assert_eq!(
+        ids(&part)[1..],
+        [held.id().to_string(), third.id().to_string()],
+        "before the one that knows its signer no more: {part}"
+    );
     assert_eq!(ids(&part).len(), 3);
     let Some(one) = part["documents"].as_array().and_then(|all| all.first()) else { unreachable!("{part}") };
     let envelope = Envelope::parse(one["envelope"].to_string().as_bytes()).unwrap();

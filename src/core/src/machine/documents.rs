@@ -26,7 +26,7 @@ pub use self::{
     feeds::{FeedSaid, Feeds, MAX_FEED_IDS},
     given::PendingDocument,
     inbox::{InboxRead, MAX_A_PASS},
-    kept::{DocumentsRead, KeptDocuments},
+    kept::{DocumentsOnRecord, DocumentsRead, KeptDocuments},
 };
 use self::{inbox::Offered, kept::Parked};
 use super::{Core, Effect, Token, Waiting};
@@ -149,7 +149,10 @@ impl Core {
         if is_new || !dropped.is_empty() {
             self.documents.not_saved();
         }
-        if dropped.iter().any(|why| matches!(why, Dropped::Organization(_) | Dropped::Stack(_))) {
+        if dropped
+            .iter()
+            .any(|why| matches!(why, Dropped::Organization(_) | Dropped::Stack(_) | Dropped::RosterMissing(_)))
+        {
             self.documents.feeds = Feeds::default();
         }
         for why in dropped {

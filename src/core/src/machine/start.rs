@@ -7,7 +7,7 @@ use control::{Refusal, RefusalCode};
 use jiff::Timestamp;
 use record::{Actor, GrantId, SessionId};
 
-use super::{Core, Effect, Ended, Ending, Severity, ending::session_end};
+use super::{Core, Effect, Ended, Ending, Severity, documents::DocumentsOnRecord, ending::session_end};
 use crate::{
     grants::Grants,
     policy::{
@@ -31,8 +31,8 @@ pub struct OnRecord {
     pub closed: BTreeSet<SessionId>,
     /// When the last scheduled lockdown was due.
     pub lockdown: Option<Timestamp>,
-    /// How many signed documents were accepted.
-    pub documents: u64,
+    /// Of signed documents.
+    pub documents: DocumentsOnRecord,
 }
 
 /// What is not known before the state is read.

@@ -104,7 +104,7 @@ impl World {
         if unread.is_none() {
             self.core.recall_documents(self.copied_documents(), self.now);
         }
-        self.take_up_documents(on_record.documents);
+        self.take_up_documents(&on_record.documents);
         let left = self.run.locked_down.take();
         self.core.end_what_was_locked_down(unread.as_ref(), left, self.now);
         let missed = match &unread {

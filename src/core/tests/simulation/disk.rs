@@ -5,12 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use document::judge::Mark;
 use jiff::Timestamp;
 use lockdown_core::{
     grants::{Grants, Kept},
     machine::{
         OnRecord,
-        documents::KeptDocuments,
+        documents::{DocumentsOnRecord, KeptDocuments},
         recorder::{Commit, Done, Known, NotOpened, NotWritten, Stated, Task, Written},
     },
     policy::grant::End,
@@ -197,6 +198,11 @@ impl Disk {
             drafts.filter_map(|draft| draft.session.clone()).collect()
         };
         let number = |draft: &Draft| draft.detail.get("number").and_then(serde_json::Value::as_u64);
+        let roster = |draft: &Draft| {
+            let version = draft.detail.get("version")?.as_u64()?.try_into().ok()?;
+            Some(Mark { version, id: draft.detail.get("document")?.as_str()?.parse().ok()? })
+        };
+        let is_local = |draft: &Draft| draft.kind == ArtifactType::Lockdown && !draft.detail.contains_key("document");
         let due = |draft: &Draft| draft.detail.get("due").and_then(|due| due.as_str()?.parse().ok());
         OnRecord {
             created: self.grants_of(ArtifactType::GrantCreated),
@@ -204,7 +210,11 @@ impl Disk {
             opened: sessions(&[ArtifactType::SessionOpened, ArtifactType::EmergencyLogin]),
             closed: sessions(&[ArtifactType::SessionClosed, ArtifactType::SessionTerminated]),
             lockdown: self.records(ArtifactType::Lockdown).filter_map(due).last(),
-            documents: self.records(ArtifactType::DocumentAccepted).filter_map(number).max().unwrap_or(0),
+            documents: DocumentsOnRecord {
+                number: self.records(ArtifactType::DocumentAccepted).filter_map(number).max().unwrap_or(0),
+                roster: self.records(ArtifactType::DocumentAccepted).filter_map(roster).last(),
+                locked_down: self.ledger.iter().rfind(|(_, draft)| is_local(draft)).map(|(time, _)| *time),
+            },
         }
     }
 }

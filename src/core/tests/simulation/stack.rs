@@ -6,7 +6,7 @@ use control::{ApplyAnswer, ApplyOutcome};
 use document::{Body, Document, Envelope, Id, Moment};
 use lockdown_core::machine::{
     Event, Token,
-    documents::{DocumentsRead, InboxRead, MAX_A_PASS},
+    documents::{DocumentsOnRecord, DocumentsRead, InboxRead, MAX_A_PASS},
 };
 use record::{ArtifactType, Person};
 use serde_json::{Value, json};
@@ -277,7 +277,7 @@ impl World {
     }
 
     /// What a start reads of documents.
-    pub(crate) fn take_up_documents(&mut self, on_record: u64) {
+    pub(crate) fn take_up_documents(&mut self, on_record: &DocumentsOnRecord) {
         let read = DocumentsRead::parse(self.disk.documents.as_deref(), self.disk.rosters.as_deref());
         assert!(read.broken.is_none(), "{:?}", read.broken);
         self.core.take_up_documents(read, on_record, "web-1".parse().expect("a name"), self.now);

@@ -35,7 +35,7 @@ impl Judge {
         signers: &[Signer],
         now: Moment,
     ) -> Checking<Closed> {
-        if self.state.knows(id) {
+        if self.state.knows(id) || (self.state.is_beyond(id) && !self.is_vouched_for(id)) {
             return Err(NotAccepted::Known);
         }
         let may = signers.iter().any(|signer| match &signer.who {

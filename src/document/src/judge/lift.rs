@@ -4,7 +4,9 @@ use super::{Checking, Judge, NotAccepted, Refusal, Taken, Wait, grant::strictest
 use crate::{ApproveWith, Lift, Moment, Signer, Who, signers::different_people};
 
 impl Judge {
-    /// Whether a lift may be taken. Who is held does not count, neither as an approver nor by a key for rosters.
+    /// Whether a lift may be taken. Who is held does not count, neither as an approver nor by a key for rosters; but a feeder's
+    /// hold takes nothing from a key for rosters. Those say who feeds, and one machine's key would else take from everybody what
+    /// undoes its holds.
     pub(super) fn check_lift(&self, lift: &Lift, signers: &[Signer], now: Moment) -> Checking<Taken> {
         if self.state.is_over(lift.lockdown) {
             return Err(NotAccepted::Known);
@@ -18,7 +20,15 @@ impl Judge {
             };
             !signer.who.person().is_some_and(held)
         };
-        let by_roster_keys = signers.iter().filter(free).filter(|signer| matches!(signer.who, Who::RosterKey(_)));
+        let free_of_people = |signer: &&Signer| {
+            let held = |person| {
+                self.is_held_by_people(person, &signer.fingerprint)
+                    || (closed.source.is_none() && self.is_named(closed, person, &signer.fingerprint))
+            };
+            !signer.who.person().is_some_and(held)
+        };
+        let roster_keys = signers.iter().filter(|signer| matches!(signer.who, Who::RosterKey(_)));
+        let by_roster_keys = roster_keys.filter(free_of_people);
         if different_people(by_roster_keys) >= self.settings.threshold() {
             return Ok(taken);
         }

@@ -38,9 +38,7 @@ pub enum Dropped {
         why: Box<Refusal>,
     },
     /// The roster that was in force is not there, or another one is.
-    #[error(
-        "the roster that was in force, version {0}, was not kept, and is dropped with its version: publish it again"
-    )]
+    #[error("the roster that was in force, version {0}, was not kept: publish it again, or a later one")]
     RosterMissing(Version),
 }
 
@@ -116,7 +114,10 @@ impl Judge {
                 self.learn_keys();
                 return None;
             }
-            Ok(None) => Dropped::RosterMissing(mark.version),
+            Ok(None) => {
+                self.state.miss_roster(mark);
+                Dropped::RosterMissing(mark.version)
+            }
             Err(why) => Dropped::Roster { version: mark.version, why: Box::new(why) },
         };
         self.state.roster = None;

@@ -9,6 +9,10 @@ use crate::{
     Checked, Envelope, Id, Member, Roster, Signer, Source, Who, roster::same_person, signers::different_people,
 };
 
+/// How far ahead of the roster in force the version of an automatic one may be: whoever has its key cannot take the last
+/// version there is, and a host that missed many still takes the latest.
+pub const MAX_AUTOMATIC_AHEAD: u64 = 1 << 20;
+
 impl Judge {
     /// Whether a roster may be taken; if so, whether a key of `automatic` was enough.
     pub(super) fn check_roster(&self, roster: &Roster, id: Id, signers: &[Signer]) -> Checking<bool> {
@@ -21,7 +25,14 @@ impl Judge {
             Some(held) if version < held.version => Err(Refusal::Rollback { version, held: held.version }.into()),
             Some(held) if version == held.version && id == held.id => Err(NotAccepted::Known),
             Some(held) if version == held.version => Err(Refusal::OtherBytes { version, held: held.id }.into()),
-            _ => Ok(automatic),
+            Some(_) => Ok(automatic),
+            None => match self.state.missing {
+                Some(last) if version < last.version => Err(Refusal::Rollback { version, held: last.version }.into()),
+                Some(last) if version == last.version && id != last.id => {
+                    Err(Refusal::OtherBytes { version, held: last.id }.into())
+                }
+                _ => Ok(automatic),
+            },
         }
     }
 
@@ -35,6 +46,10 @@ impl Judge {
                     let source = self.book.feeds(&signer.fingerprint);
                     let source = source
                         .ok_or("the roster in force names no feeder with this key, so it has no source".to_owned())?;
+                    let last = held.version.number().saturating_add(MAX_AUTOMATIC_AHEAD);
+                    if roster.version.number() > last {
+                        return Err(format!("its version is {}, and may be {last} at most", roster.version));
+                    }
                     differs_only_in(held, roster, &BTreeSet::from([source]), &self.settings)
                 });
             match bound {
@@ -49,11 +64,15 @@ impl Judge {
     pub(super) fn take_roster(&mut self, envelope: &Envelope, roster: &Arc<Roster>, automatic: bool) -> RosterTaken {
         Arc::make_mut(&mut self.rosters).take(envelope, automatic);
         self.state.roster = Some(Mark { version: roster.version, id: envelope.document().id() });
+        self.state.missing = None;
         let heard = self.state.too_many_holds.is_some_and(|since| automatic || roster.issued_at <= since);
         if !heard {
             self.state.too_many_holds = None;
         }
         self.state.too_many_of.retain(|_, since| automatic || roster.issued_at <= *since);
+        if self.state.too_many_holds.is_none() && self.state.too_many_of.is_empty() {
+            self.state.beyond.clear();
+        }
         self.book = Arc::new(Book::new(Some(Arc::clone(roster)), &self.place));
         self.learn_keys();
         RosterTaken { version: roster.version, automatic, lost: self.book.lost().to_vec() }

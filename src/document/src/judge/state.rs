@@ -66,7 +66,13 @@ pub struct State {
     /// The same of feeders: everybody of their source is held.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) too_many_of: BTreeMap<Source, Moment>,
+    /// Holds that came beyond what can be kept, oldest first: they are not taken again while all of theirs is held anyway.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(super) beyond: VecDeque<Id>,
     pub(super) roster: Option<Mark>,
+    /// The roster that was in force, where it was not kept: none comes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) missing: Option<Mark>,
 }
 
 /// Which roster is in force.
@@ -160,7 +166,9 @@ impl State {
             spent: VecDeque::new(),
             too_many_holds: None,
             too_many_of: BTreeMap::new(),
+            beyond: VecDeque::new(),
             roster: None,
+            missing: None,
         }
     }
 
@@ -168,6 +176,8 @@ impl State {
     pub(super) fn move_to(&mut self, stack: Stack, now: Moment) {
         self.stack = stack;
         self.began = now;
+        // Its feed begins anew, and each finds its place by where it is now.
+        self.beyond.clear();
         self.close_before(now.after(CLOCK_SKEW));
     }
 
@@ -191,6 +201,7 @@ impl State {
         } else if version(copy) == version(self) {
             self.too_many_holds = self.too_many_holds.max(copy.too_many_holds);
         }
+        self.missing = self.missing.into_iter().chain(copy.missing).max_by_key(|mark| mark.version);
         for (source, at) in &copy.too_many_of {
             self.too_many_of.entry(source.clone()).or_insert(*at);
         }
@@ -205,6 +216,12 @@ impl State {
             }
         }
         is_newer
+    }
+
+    /// The roster in force is missed, or a later one that was in force: none before it is taken.
+    pub fn miss_roster(&mut self, mark: Mark) {
+        let known = self.roster.take().into_iter().chain(self.missing);
+        self.missing = known.chain([mark]).max_by_key(|mark| mark.version);
     }
 
     /// Whether anything is closed that somebody signed.
@@ -237,6 +254,7 @@ impl State {
             && self.too_many_of.len() <= MAX_FEEDERS
             && self.lockdowns.len() - holds <= MAX_LOCKDOWNS
             && self.spent.len() <= MAX_SPENT
+            && self.beyond.len() <= MAX_SPENT
             && self.lockdowns.values().all(|closed| closed.keys.len() <= MAX_HELD_KEYS)
     }
 
@@ -250,6 +268,12 @@ impl State {
     #[must_use]
     pub fn roster(&self) -> Option<Mark> {
         self.roster
+    }
+
+    /// The one that was in force and is missed, before which none is taken.
+    #[must_use]
+    pub fn missing(&self) -> Option<Mark> {
+        self.missing
     }
 
     /// The holds that stand.
@@ -330,6 +354,7 @@ impl State {
                 None if !closed.is_here(&self.stack) => {}
                 _ => self.too_many_holds = self.too_many_holds.max(Some(until)),
             }
+            push_bounded(&mut self.beyond, id);
             return;
         }
         self.lockdowns.insert(id, closed);
@@ -346,7 +371,9 @@ impl State {
         }
         let elsewhere = |(_, other): &(&Id, &Closed)| other.source.is_none() && !other.is_here(&self.stack);
         let first = self.holds().find(elsewhere).map(|(id, _)| *id).filter(|_| closed.is_here(&self.stack));
-        first.is_some_and(|first| self.lockdowns.remove(&first).is_some())
+        let Some(first) = first else { return false };
+        push_bounded(&mut self.beyond, first);
+        self.lockdowns.remove(&first).is_some()
     }
 
     /// Ends a lockdown that was lifted. What it ended stays so.
@@ -376,11 +403,8 @@ impl State {
     }
 
     fn spend(&mut self, id: Id) {
-        if self.spent.len() >= MAX_SPENT {
-            // A lockdown that is forgotten here closes again when somebody sends it again.
-            self.spent.pop_front();
-        }
-        self.spent.push_back(id);
+        // A lockdown that is forgotten here closes again when somebody sends it again.
+        push_bounded(&mut self.spent, id);
     }
 
     fn close_before(&mut self, moment: Moment) {
@@ -400,6 +424,11 @@ impl State {
         over.into_iter().for_each(|id| self.forget_lockdown(id, now));
     }
 
+    /// Whether a hold came before, and could not be kept.
+    pub(super) fn is_beyond(&self, hold: Id) -> bool {
+        self.beyond.contains(&hold)
+    }
+
     /// Whether a lockdown was lifted or is over.
     pub(super) fn is_over(&self, lockdown: Id) -> bool {
         self.lockdowns.get(&lockdown).is_some_and(|closed| closed.lifted.is_some()) || self.spent.contains(&lockdown)
@@ -409,6 +438,13 @@ impl State {
     pub(super) fn knows(&self, lockdown: Id) -> bool {
         self.lockdowns.contains_key(&lockdown) || self.spent.contains(&lockdown)
     }
+}
+
+fn push_bounded(ids: &mut VecDeque<Id>, id: Id) {
+    if ids.len() >= MAX_SPENT {
+        ids.pop_front();
+    }
+    ids.push_back(id);
 }
 
 fn is_old(taken: Taken, now: Moment) -> bool {

@@ -244,6 +244,20 @@ fn a_lift_takes_the_approvals_of_the_strictest_rule_in_scope_or_the_rosters_thre
     assert_accepted(&judge.judge(&signed(ceo, &[&it.alice]), noon()));
     assert!(matches!(refusal(lifted(&judge, &[&it.ceo])), Refusal::Approvals { counted: 0, .. }));
     assert_accepted(&lifted(&judge, &[&it.cto]));
+    // A feeder alone takes that from no key for rosters: else its holds could be lifted by nobody.
+    let mut roster = it.roster();
+    let grace = roster.people.iter().find(|member| member.name.as_str() == "grace").unwrap().clone();
+    let like = |name: &str, key: &Signing| Member { name: w(name), keys: [key.key()].into(), ..grace.clone() };
+    roster.people.extend([like("ceo", &it.stranger), like("cto", &Signing::plain(99))]);
+    roster.people.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    let mut fed = it.judge_with(it.settings(), it.place(), roster);
+    let holds = ["ceo", "cto"].map(|name| Lockdown { hold: true, person: Some(w(name)), ..it.lockdown() });
+    for hold in &holds {
+        assert_accepted(&fed.judge(&signed(hold.clone(), &[&it.iam]), noon()));
+    }
+    let lift = it.lift(document(holds[0].clone()).id());
+    assert_accepted(&fed.clone().judge(&signed(lift.clone(), &[&it.ceo]), noon()));
+    assert_accepted(&fed.judge(&signed(lift, &[&it.cto]), noon()));
     // Nor whom a lockdown without a hold names.
     let bob = Lockdown { person: Some(w("bob")), ..it.lockdown() };
     let id = document(bob.clone()).id();

@@ -202,6 +202,8 @@ fn more_holds_of_a_feeder_than_can_be_kept_hold_its_own_people_alone() {
         assert_accepted(&judge.judge(&signed(hold, &[&it.iam]), noon()));
     }
     assert!(judge.state().is_bounded());
+    let last = Lockdown { person: Some(w("grace")), reason: w(&format!("left {MAX_FEEDER_HOLDS}")), ..it.hold_frank() };
+    assert_eq!(judge.judge(&signed(last, &[&it.iam]), noon()).verdict, Verdict::Known, "once on record");
     let of = |judge: &Judge, name: &str| judge.holds_back(Subject { person: &w(name), fingerprints: &[].into() });
     assert_eq!(of(&judge, "ida"), Some(Ended::TooManyOf(w("iam"))));
     assert_eq!((of(&judge, "frank"), of(&judge, "eve")), (None, None));

@@ -149,7 +149,12 @@ fn automatic_keys_change_people_of_their_own_source_and_never_an_approver_a_rule
     assert_accepted(&next(&|roster| drop(roster.people.remove(1))));
     assert_accepted(&next(&|roster| roster.people.push(member("heidi", "iam", &it.stranger))));
     assert_accepted(&next(&|roster| roster.people[1].keys = [it.stranger.key()].into()));
-    let refused: [&dyn Fn(&mut Roster); 11] = [
+    let ahead = |more: u64| move |roster: &mut Roster| roster.version = version(1 + judge::MAX_AUTOMATIC_AHEAD + more);
+    assert_accepted(&next(&ahead(0)));
+    let last_there_is = |roster: &mut Roster| roster.version = version((1 << 53) - 1);
+    let refused: [&dyn Fn(&mut Roster); 13] = [
+        &ahead(1),
+        &last_there_is,
         &|roster| drop(roster.people.remove(0)),
         &|roster| roster.people[0].keys = [it.stranger.key()].into(),
         &|roster| roster.people[0].source = w("iam"),
@@ -229,8 +234,14 @@ fn a_roster_is_verified_again_at_each_load_and_dropped_with_its_version_when_it_
         assert!(matches!(&dropped[..], [Dropped::Roster { .. }]), "{dropped:?}");
     }
     let kept = judge::Kept { signed: judge.rosters().signed.clone(), automatic: None };
-    let (_, dropped) = Judge::load(settings.check().unwrap(), it.place(), judge.state().clone(), kept, noon());
+    let (mut again, dropped) = Judge::load(settings.check().unwrap(), it.place(), judge.state().clone(), kept, noon());
     assert_eq!(dropped, [Dropped::RosterMissing(version(2))], "nobody puts an older one in its place");
+    let earlier = signed(it.roster(), &[&it.ceo]);
+    assert!(matches!(refusal(again.judge(&earlier, noon())), Refusal::Rollback { .. }), "nor brings one");
+    let same_version = Roster { version: version(2), ..it.roster() };
+    assert!(matches!(refusal(again.judge(&signed(same_version, &[&it.ceo]), noon())), Refusal::OtherBytes { .. }));
+    taken(&mut again, Roster { version: version(3), ..it.roster() }, &[&it.ceo]);
+    taken(&mut again, Roster { version: version(4), ..it.roster() }, &[&it.ceo]);
 }
 
 #[test]

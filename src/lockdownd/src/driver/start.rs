@@ -186,7 +186,7 @@ impl Driver {
         if unread.is_none() {
             self.core.recall_documents(grants::documents_beside(Path::new(GRANTS_COPY)), now);
         }
-        self.core.take_up_documents(documents, on_record.documents, self.host_name(), now);
+        self.core.take_up_documents(documents, &on_record.documents, self.host_name(), now);
         if let Some(broke) = broke {
             self.core.documents_are_old(now);
             // State that was put back to an earlier day must not bring back what was revoked since.
@@ -444,7 +444,7 @@ fn on_record(recorded: &Recorded) -> OnRecord {
         opened: recorded.logins.iter().filter_map(|login| login.session.clone()).collect(),
         closed: recorded.ended_sessions.clone(),
         lockdown: recorded.lockdown,
-        documents: recorded.documents,
+        documents: recorded.documents.clone(),
     }
 }
 

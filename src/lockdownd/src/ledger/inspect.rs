@@ -5,8 +5,11 @@ use std::{
     io::{BufRead, BufReader, Read},
 };
 
+use document::judge::Mark;
 use jiff::Timestamp;
+use lockdown_core::machine::documents::DocumentsOnRecord;
 use record::{ArtifactType, Depth, GrantId, Hash, LedgerId, MAX_LINE, Record, SessionId, Trust, Verifier};
+use serde_json::Value;
 use ssh_key::PublicKey;
 
 use super::{
@@ -65,8 +68,8 @@ pub struct Recorded {
     pub more_emergencies: u64,
     /// When the last scheduled lockdown on record was due.
     pub lockdown: Option<Timestamp>,
-    /// How many signed documents were accepted, as the last of them says.
-    pub documents: u64,
+    /// What they say of signed documents.
+    pub documents: DocumentsOnRecord,
     /// The latest time that any record gives: the wall clock was there once.
     pub latest: Option<Timestamp>,
     /// The boot that the last record was written in.
@@ -81,14 +84,21 @@ impl Recorded {
                 let grant = record.text("grant").and_then(|g| g.parse().ok());
                 self.grants.extend(grant.map(|g| (kind, g)));
             }
-            ArtifactType::SweepAttested => (self.emergencies, self.more_emergencies) = (Vec::new(), 0),
+            ArtifactType::SweepAttested => {
+                (self.emergencies, self.more_emergencies) = (Vec::new(), 0);
+                self.take_attested_documents(record);
+            }
             ArtifactType::Lockdown => {
+                // One by a document is among those that were accepted.
+                if record.detail("document").is_none() {
+                    self.documents.locked_down = self.documents.locked_down.max(Some(record.time()));
+                }
                 let due = record.detail("due").and_then(|due| due.as_str()?.parse().ok());
                 self.lockdown = due.or(self.lockdown);
             }
             ArtifactType::DocumentAccepted => {
-                let number = record.detail("number").and_then(serde_json::Value::as_u64);
-                self.documents = self.documents.max(number.unwrap_or(0));
+                self.take_accepted(record.detail("number"));
+                self.take_roster(record.detail("version"), record.detail("document"));
             }
             ArtifactType::SessionOpened => self.take_login(record),
             ArtifactType::SessionClosed | ArtifactType::SessionTerminated => {
@@ -106,6 +116,28 @@ impl Recorded {
         }
         self.latest = self.latest.max(Some(record.time()));
         self.boot = record.text("boot").map(str::to_owned);
+    }
+
+    /// Where nothing was accepted for long, or by this host locked down, attestations still say what was.
+    fn take_attested_documents(&mut self, record: &Record) {
+        self.take_accepted(record.detail("documents"));
+        let roster = record.detail("roster");
+        self.take_roster(roster.and_then(|roster| roster.get("version")), roster.and_then(|roster| roster.get("id")));
+        let at = record.detail("locked_down_at").and_then(|at| at.as_str()?.parse().ok());
+        self.documents.locked_down = self.documents.locked_down.max(at);
+    }
+
+    fn take_accepted(&mut self, number: Option<&Value>) {
+        self.documents.number = self.documents.number.max(number.and_then(Value::as_u64).unwrap_or(0));
+    }
+
+    /// The last one: where the configuration has other keys for rosters, versions begin anew.
+    fn take_roster(&mut self, version: Option<&Value>, id: Option<&Value>) {
+        let mark = || {
+            let version = version?.as_u64()?.try_into().ok()?;
+            Some(Mark { version, id: id?.as_str()?.parse().ok()? })
+        };
+        self.documents.roster = mark().or(self.documents.roster);
     }
 
     fn take_login(&mut self, record: &Record) {

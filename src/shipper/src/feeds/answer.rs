@@ -21,7 +21,7 @@ const MAX_BEGINNING: usize = 16_384;
 /// The most ids that the daemon is told of one answer.
 const MAX_LISTED: usize = 256;
 
-/// Which documents go into the inbox before others.
+/// Which documents may take others' room in the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     /// Others may hang on it.
@@ -67,7 +67,8 @@ pub(super) struct Answer {
     pub(super) ids: Vec<Id>,
     /// How many documents there were.
     pub(super) count: usize,
-    /// Those that are documents, the first to be laid down first.
+    /// Those that are documents, the first to be laid down first: as the feed has them, and grants behind all others. Whoever
+    /// closed something may have left with the next roster.
     pub(super) documents: Vec<Offered>,
     statement: Range<usize>,
     /// How many were left out, and why the last one was.
@@ -124,8 +125,7 @@ impl Answer {
                 Err(why) => dropped = Some((dropped.map_or(0, |(count, _)| count) + 1, why)),
             }
         }
-        // As many as there are in the order of the feed: a sort that keeps it.
-        documents.sort_by_key(|offered| offered.rank);
+        documents.sort_by_key(|offered| offered.rank == Rank::Grant);
         let mut ids: Vec<Id> = wire.documents.iter().map(|document| document.id).collect();
         if after.is_none() {
             let laid: BTreeSet<Id> = documents.iter().map(|offered| offered.id).collect();

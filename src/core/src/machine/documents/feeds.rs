@@ -49,6 +49,9 @@ pub(super) struct Feed {
     /// It is not the feed that was vouched for: what it holds now is brought, and nothing vouches until that is on record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_other: bool,
+    /// It did not fit once already since it was vouched for, and was brought again from there.
+    #[serde(skip)]
+    was_retried: bool,
     /// When it was heard last, by this host's clock.
     pub(super) heard_at: Option<Moment>,
     /// The same on the boot clock; nothing before it was heard in this run.
@@ -114,11 +117,10 @@ impl Core {
         for said in said {
             let Some(before) = self.documents.feeds.0.get(&said.feed).cloned() else { continue };
             let mut after = self.heard(&said, before.clone(), now);
-            after.untold = match (&after.problem, &before.problem) {
-                (None, _) => None,
-                (Some(_), None) => Some(now.boot),
-                (Some(_), Some(_)) => before.untold,
-            };
+            // Until it is vouched for: a page that fits says nothing of those to come.
+            if before.problem.is_none() && after.problem.is_some() {
+                after.untold = after.untold.or(Some(now.boot));
+            }
             let lasts = after.untold.is_some_and(|since| now.boot.saturating_sub(since) >= LASTING);
             let told = after.problem.clone().filter(|_| lasts);
             if told.is_some() {
@@ -167,7 +169,7 @@ impl Core {
         let keys: Vec<Key> = keys.filter_map(|key| key.to_openssh().ok()?.parse().ok()).collect();
         if keys.is_empty() {
             // Nobody can tell: it goes on by the shipper's word.
-            (feed.at, feed.problem) = (Some((position, head.unwrap_or(Hash::ZERO))), None);
+            (feed.at, feed.problem, feed.untold) = (Some((position, head.unwrap_or(Hash::ZERO))), None, None);
             feed.heard_at = Some(Moment::of(now.wall));
             return feed;
         }
@@ -195,8 +197,10 @@ impl Core {
         }
         if statement.count == position && statement.head != head {
             feed.problem = Some("it holds other documents than were brought here, or in another order".to_owned());
-            // From where it was vouched for. Where it is another one there, too, from the beginning: what it holds is to come.
-            feed.is_other |= feed.at == feed.vouched;
+            // Once more from where it was vouched for, however many pages that takes. Then it is another one there, too, and from
+            // the beginning: what it holds is to come.
+            feed.is_other |= feed.at == feed.vouched || feed.was_retried;
+            feed.was_retried = true;
             feed.at = feed.vouched.filter(|_| !feed.is_other);
             return feed;
         }
@@ -205,7 +209,7 @@ impl Core {
             .is_other
             .then(|| "it is not the one that was heard here before: its server was set back, or is another".to_owned());
         if statement.count == position && !feed.is_other {
-            feed.vouched = Some((position, head));
+            (feed.vouched, feed.was_retried, feed.untold) = (Some((position, head)), false, None);
             (feed.heard, feed.heard_at) = (Some(now.boot), Some(moment));
         }
         feed
@@ -261,7 +265,7 @@ mod tests {
         let config = Config::parse(&[("c.toml", &text)]).expect("good");
         let moment = CoreMoment { now: now(), random: 1 };
         let mut core = Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), moment);
-        core.take_up_documents(DocumentsRead::default(), 0, "web-1".parse().expect("a name"), now());
+        core.take_up_documents(DocumentsRead::default(), &Default::default(), "web-1".parse().expect("a name"), now());
         core
     }
 
@@ -396,6 +400,29 @@ mod tests {
         assert_eq!(resumed.last_heard(), Some(boot - Duration::from_secs(99)));
         let set_back = feeds.resumed(Now { wall: now().wall, boot });
         assert_eq!(set_back.last_heard(), None, "a clock that was set back says nothing");
+    }
+
+    #[test]
+    fn a_server_that_was_set_back_and_grew_by_more_than_a_page_brings_all_that_it_holds() {
+        let (mut core, server) = (vouched(), key(1));
+        let ids: Vec<Id> = ["a", "b"].map(Id::of).to_vec();
+        let others: Vec<Id> = ["a", "x", "y", "z"].map(Id::of).to_vec();
+        ids.iter().chain(&others).for_each(|id| core.documents.offered.see(*id));
+        assert_eq!(says(&mut core, None, &ids, statement(2, head(&ids), now(), &server), now()), None);
+        let at = |seconds| statement(4, head(&others), later(seconds), &server);
+        // A page, which says nothing of the whole, and the rest, which does not fit. Twice: the first time it may have been the carrier.
+        for round in 0..2 {
+            assert_eq!(says(&mut core, Some(2), &others[2..3], at(round * 40 + 1), later(round * 40 + 1)), None);
+            let why = says(&mut core, Some(3), &others[3..], at(round * 40 + 2), later(round * 40 + 2));
+            assert!(why.is_some_and(|why| why.contains("other documents")));
+        }
+        assert_eq!(core.documents.feeds.positions(), Vec::<Value>::new(), "it is brought from its beginning");
+        assert_eq!(gaps(&mut core), 0);
+        let said = FeedSaid { feed: FEED.to_owned(), after: None, next: 4, ids: others.clone(), statement: at(63) };
+        core.feeds_said(vec![said], later(63));
+        assert_eq!(gaps(&mut core), 1, "since a minute it is not whole");
+        assert_eq!(says(&mut core, Some(4), &[], at(64), later(64)), None);
+        assert_eq!(core.documents.feeds.last_heard(), Some(later(64).boot));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use document::{
     Checked, Envelope, Judge, Moment, Place, State,
-    judge::{Dropped, Kept as Rosters},
+    judge::{Dropped, Kept as Rosters, Mark},
 };
+use jiff::Timestamp;
 use record::{ArtifactType, Draft, Host};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,17 @@ impl Parked {
         let last = self.last.iter_mut().map(|(state, _)| state);
         last.chain(&mut self.others).for_each(|state| state.lock_down_locally(now));
     }
+}
+
+/// What the last records say of documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DocumentsOnRecord {
+    /// How many were accepted.
+    pub number: u64,
+    /// The last roster that was.
+    pub roster: Option<Mark>,
+    /// When this host was locked down by its operator or schedule.
+    pub locked_down: Option<Timestamp>,
 }
 
 /// What is kept of documents, in two files.
@@ -167,6 +179,11 @@ impl Documents {
         self.number
     }
 
+    /// How many were accepted.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether something is to be kept.
     pub(in crate::machine) fn is_unsaved(&self) -> bool {
         self.unsaved
@@ -208,9 +225,8 @@ impl Core {
         self.renew_documents(now);
     }
 
-    /// Takes up what was kept of documents. Before anything else of the state that gives access. By the records so many were
-    /// accepted, at least.
-    pub fn take_up_documents(&mut self, read: DocumentsRead, on_record: u64, host: Host, now: Now) {
+    /// Takes up what was kept of documents, and holds it against the records. Before anything else of the state that gives access.
+    pub fn take_up_documents(&mut self, read: DocumentsRead, on_record: &DocumentsOnRecord, host: Host, now: Now) {
         let DocumentsRead { left, broken } = read;
         if let Some(why) = broken {
             let sentence = format!("what was known of signed documents cannot be read, and begins anew: {why}");
@@ -225,6 +241,8 @@ impl Core {
         let Parked { last: known, others } = std::mem::take(&mut documents.parked);
         let has_copy = std::mem::take(&mut documents.has_copy);
         let mut known = known.filter(|_| has_copy);
+        // By the disk's own word: the copy may be of this boot, and the disk put back since.
+        let on_disk = left.as_ref().map_or(0, |left| left.0.number);
         match left {
             Some(left) => {
                 documents.recall(left, now);
@@ -241,30 +259,41 @@ impl Core {
                 documents.parked = Parked { last: known, others };
             }
         }
-        self.hold_against_records(on_record, now);
+        self.hold_against_records(on_disk, on_record, now);
         self.renew_documents(now);
     }
 
-    /// State of an earlier day does not know what was closed since, nor what was used.
-    fn hold_against_records(&mut self, on_record: u64, now: Now) {
+    /// State of an earlier day does not know what was closed since, nor what was used, nor the roster in force.
+    fn hold_against_records(&mut self, on_disk: u64, on_record: &DocumentsOnRecord, now: Now) {
         let documents = &mut self.documents;
-        if documents.number >= on_record {
+        if let Some(at) = on_record.locked_down {
+            documents.parked.lock_down_locally(Moment::of(at));
+        }
+        if on_disk >= on_record.number {
             return;
         }
         let sentence = format!(
-            "what is kept of signed documents is older than the records: it knows of {} that were accepted here, and the records of \
-             {on_record}; none from before now opens anything",
-            documents.number
+            "what is kept of signed documents is older than the records: it knows of {on_disk} that were accepted here, and the records of \
+             {}; none from before now opens anything",
+            on_record.number
         );
-        (documents.number, documents.feeds) = (on_record, Feeds::default());
-        documents.parked.last.iter_mut().for_each(|(state, _)| state.begin_again(Moment::of(now.wall)));
+        (documents.number, documents.feeds) = (documents.number.max(on_record.number), Feeds::default());
+        if let Some((state, rosters)) = &mut documents.parked.last {
+            state.begin_again(Moment::of(now.wall));
+            if let Some(mark) = on_record.roster
+                && state.roster().is_none_or(|known| known.version < mark.version)
+            {
+                state.miss_roster(mark);
+                *rosters = Rosters::default();
+            }
+        }
         self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use document::Subject;
+    use document::{Id, Subject};
     use serde_json::json;
     use ssh_key::{HashAlg, PrivateKey, SshSig, private::Ed25519Keypair};
 
@@ -302,8 +331,12 @@ mod tests {
 
     fn started() -> Core {
         let mut core = begun();
-        core.take_up_documents(DocumentsRead::default(), 0, host(), now());
+        core.take_up_documents(DocumentsRead::default(), &accepted(0), host(), now());
         core
+    }
+
+    fn accepted(number: u64) -> DocumentsOnRecord {
+        DocumentsOnRecord { number, ..DocumentsOnRecord::default() }
     }
 
     fn by_ceo(line: &serde_json::Value, namespace: &str) -> Envelope {
@@ -352,7 +385,7 @@ mod tests {
         assert!(holds_frank(&core));
         // The same over a restart.
         let mut next = begun();
-        next.take_up_documents(kept, 1, host(), later(60));
+        next.take_up_documents(kept, &accepted(1), host(), later(60));
         assert!(holds_frank(&next));
     }
 
@@ -366,8 +399,26 @@ mod tests {
         let state = core.documents.judge.as_ref().expect("a judge").state().clone();
         assert_eq!(state.local_lockdown(), Some(Moment::of(later(90).wall)));
         let mut next = begun();
-        next.take_up_documents(kept, 0, host(), later(120));
+        next.take_up_documents(kept, &accepted(0), host(), later(120));
         assert_eq!(next.documents.judge.expect("a judge").state().local_lockdown(), state.local_lockdown());
+    }
+
+    #[test]
+    fn what_the_records_say_counts_beside_state_that_was_put_back() {
+        let mut core = started();
+        core.documents.not_saved();
+        let on_disk = core.documents.take_unsaved();
+        let judged = |on_record: &DocumentsOnRecord| {
+            let mut core = begun();
+            core.take_up_documents(read(on_disk.clone()), on_record, host(), later(60));
+            core.documents.judge.expect("a judge").state().clone()
+        };
+        let locked_down = DocumentsOnRecord { locked_down: Some(later(30).wall), ..accepted(0) };
+        assert_eq!(judged(&locked_down).local_lockdown(), Some(Moment::of(later(30).wall)));
+        let mark = |version: u64| Mark { version: version.try_into().expect("a version"), id: Id::of("a roster") };
+        let state = judged(&DocumentsOnRecord { roster: Some(mark(2)), ..accepted(2) });
+        assert_eq!((state.roster(), state.missing()), (None, Some(mark(2))), "no earlier one comes into force");
+        assert_eq!(judged(&DocumentsOnRecord { roster: Some(mark(2)), ..accepted(0) }).missing(), None);
     }
 
     #[test]
@@ -380,14 +431,16 @@ mod tests {
         let copy = core.documents.take_unsaved();
         let (mut with, mut without, mut emptied) = (begun(), begun(), begun());
         with.recall_documents(read(copy.clone()), later(60));
-        with.take_up_documents(read(on_disk.clone()), 1, host(), later(60));
+        with.take_up_documents(read(on_disk.clone()), &accepted(1), host(), later(60));
         assert!(holds_frank(&with));
-        without.take_up_documents(read(on_disk), 1, host(), later(60));
+        let began = with.documents.judge.as_ref().expect("a judge").state().began();
+        assert_eq!(began, Moment::of(later(60).wall), "the records know of it: the disk was put back");
+        without.take_up_documents(read(on_disk), &accepted(1), host(), later(60));
         assert!(!holds_frank(&without));
         let began = without.documents.judge.as_ref().expect("a judge").state().began();
         assert_eq!(began, Moment::of(later(60).wall), "it is known that something is missing");
         emptied.recall_documents(read(copy), later(60));
-        emptied.take_up_documents(DocumentsRead::default(), 1, host(), later(60));
+        emptied.take_up_documents(DocumentsRead::default(), &accepted(1), host(), later(60));
         assert!(holds_frank(&emptied));
     }
 

@@ -20,6 +20,9 @@ const MAX_LOST: usize = 64;
 pub(super) fn accepted(envelope: &Envelope, signers: &[Signer], sentence: String, number: u64) -> Draft {
     let line = envelope.document().line();
     let mut draft = of(ArtifactType::DocumentAccepted, envelope, signers, sentence).with("number", number);
+    if let Body::Roster(roster) = envelope.document().body() {
+        draft = draft.with("version", roster.version.number());
+    }
     draft = match line.len() {
         long if long > MAX_RECORDED_LINE => draft.with("bytes", long as u64),
         _ => draft.with("line", pieces(line)),

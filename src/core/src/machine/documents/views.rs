@@ -52,6 +52,8 @@ impl Core {
         });
         let holds = ("holds", judge.state().holds().count().into());
         let waiting = ("documents_waiting", self.documents.offered.waiting().len().into());
-        [("feed", feed), holds, waiting].into_iter().chain(roster).collect()
+        let accepted = ("documents", self.documents.number().into());
+        let locked_down = judge.state().local_lockdown().map(|at| ("locked_down_at", at.to_string().into()));
+        [("feed", feed), holds, waiting, accepted].into_iter().chain(roster).chain(locked_down).collect()
     }
 }

@@ -18,15 +18,15 @@ fn parse(answer: &Value, after: Option<u64>) -> Result<Answer, String> {
 }
 
 #[test]
-fn documents_are_laid_down_by_rank_and_listed_in_the_order_of_the_feed() {
+fn documents_are_laid_down_and_listed_in_the_order_of_the_feed_and_grants_laid_down_last() {
     let documents = [grant(1), lockdown(2), roster(3), grant(4), lockdown(5)];
     for after in [None, Some(7)] {
         let read = parse(&answer(after, &documents), after).unwrap();
-        let order: &[usize] = if after.is_some() { &[0, 1, 2, 3, 4] } else { &[3, 0, 4, 1, 2] };
+        let order: &[usize] = if after.is_some() { &[0, 1, 2, 3, 4] } else { &[3, 0, 4, 2, 1] };
         assert_eq!(read.ids, order.iter().map(|n| documents[*n].id).collect::<Vec<_>>());
         assert_eq!((read.next, read.after), (after.unwrap_or(0) + 5, after));
         let laid: Vec<_> = read.documents.iter().map(|offered| offered.id).collect();
-        assert_eq!(laid, [2, 1, 4, 0, 3].map(|n: usize| documents[n].id));
+        assert_eq!(laid, [1, 2, 4, 0, 3].map(|n: usize| documents[n].id));
         for offered in &read.documents {
             let envelope: Value = serde_json::from_str(read.envelope(offered)).unwrap();
             assert!(documents.iter().any(|d| d.id == offered.id && d.envelope == envelope));
