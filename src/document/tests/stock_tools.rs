@@ -352,6 +352,7 @@ fn the_page_names_every_type_bound_and_error() {
         ("MAX_PERSON_KEYS", roster::MAX_PERSON_KEYS),
         ("MAX_APPROVERS", roster::MAX_APPROVERS),
         ("MAX_RULES", roster::MAX_RULES),
+        ("MAX_AUTOMATIC_AHEAD", judge::MAX_AUTOMATIC_AHEAD as usize),
         ("MAX_FEEDERS", roster::MAX_FEEDERS),
         ("MAX_ROSTER_HOLDS", roster::MAX_ROSTER_HOLDS),
         ("MAX_RUN_HOLDS", MAX_RUN_HOLDS),
