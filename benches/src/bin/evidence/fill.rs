@@ -87,13 +87,15 @@ fn insert(db: &Connection, count: u64, now: i64) {
         params![count, first, before, stack, now, bytes],
     )
     .expect("artifacts");
+    db.execute("UPDATE counters SET last = (SELECT max(id) FROM artifacts) WHERE name = 'artifacts'", [])
+        .expect("the counter of ids");
     for (_, sql) in &indexes {
         db.execute_batch(sql).expect("an index");
     }
     db.execute(
-        "INSERT INTO tallies (type, day, ledger, count, first, last)
-         SELECT type, time / 86400000000, ledger, count(*), min(time), max(time) FROM artifacts WHERE id > ?1
-         GROUP BY 1, 2, 3 ON CONFLICT DO UPDATE SET count = count + excluded.count,
+        "INSERT INTO tallies (type, day, ledger, stack, clock_off, count, first, last)
+         SELECT type, time / 86400000000, ledger, stack, 0, count(*), min(time), max(time) FROM artifacts WHERE id > ?1
+         GROUP BY 1, 2, 3, 4 ON CONFLICT DO UPDATE SET count = count + excluded.count,
              first = min(first, excluded.first), last = max(last, excluded.last)",
         [before],
     )

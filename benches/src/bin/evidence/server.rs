@@ -46,6 +46,11 @@ impl Server {
         said.split_whitespace().find(is_token).unwrap_or_else(|| panic!("no token in: {said}")).to_owned()
     }
 
+    /// The processors' time that it has taken until now.
+    pub(crate) fn processor_time(&self) -> Duration {
+        processor_time(&format!("/proc/{}", self.child.id()))
+    }
+
     /// A number of `/proc/PID/status`, in bytes: `VmRSS` or `VmHWM`.
     pub(crate) fn memory(&self, name: &str) -> u64 {
         memory(self.child.id(), name)
@@ -59,6 +64,17 @@ impl Drop for Server {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();
     }
+}
+
+/// The processors' time that a process has taken until now, in user and kernel mode, of all its threads.
+pub(crate) fn processor_time(process: &str) -> Duration {
+    /// USER_HZ, which is the same on every architecture of Debian's.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("{process}/stat")).expect("a running process");
+    // Behind the name, which may hold anything: utime and stime are the 12th and 13th.
+    let behind = stat.rsplit_once(')').expect("the kernel names it").1;
+    let ticks: u32 = behind.split_whitespace().skip(11).take(2).map(|n| n.parse::<u32>().expect("a number")).sum();
+    TICK * ticks
 }
 
 /// A number of `/proc/PID/status`, in bytes.

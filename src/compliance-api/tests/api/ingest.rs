@@ -355,6 +355,27 @@ fn a_ledger_may_be_enrolled_where_its_pruned_part_ends() {
 }
 
 #[test]
+fn one_forged_record_among_many_by_two_keys_is_found_wherever_it_stands() {
+    let server = Server::start();
+    let mut host = server.host("i-1");
+    host.logins(200);
+    let next = Host::new("i-1", "web").key;
+    let text = ssh_key::PublicKey::from(next.public_key().key_data().clone()).to_openssh().unwrap();
+    host.state(&Draft::new(ArtifactType::KeyRotated, "the key changes").with("public_key", text));
+    host.key = next;
+    host.logins(199);
+    let line = |seq: u64| host.line(seq).as_str().trim_end().to_owned();
+    for (forged, stored) in [(3, 0), (170, 167), (350, 180)] {
+        let forge = |seq| if seq == forged { line(seq).replace("frank logged", "grank logged") } else { line(seq) };
+        let events: Vec<_> = (3..=402).map(|seq| host.event_of(&forge(seq))).collect();
+        let answer = server.client().ingest(&format!("[{}]", events.join(",")));
+        assert_eq!(answer.outcome(), (422, "not_authentic".to_owned()));
+        assert_eq!((&answer.json()["index"], &answer.json()["stored"]), (&json!(forged - 3), &json!(stored)));
+    }
+    assert_eq!(server.client().ingest(&host.batch(3..=402)).json()["stored"], 53);
+}
+
+#[test]
 fn a_rotated_key_signs_from_the_next_record_on_and_the_old_one_no_more() {
     let server = Server::start();
     let mut host = server.host("i-1");
