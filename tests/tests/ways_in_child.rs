@@ -125,4 +125,22 @@ on_each_release! {
         assert!(during > 0 && ended.iter().all(|account| account == "frank"), "{ended:?}");
         assert!(!problems(&house).contains("looks at every way in") && unknown(&house).is_empty());
     }
+
+    fn where_the_kernel_confines_nothing_the_survey_works_and_says_so(release) {
+        let house = House::enforcing(release);
+        let before = house.ctl("ways-in");
+        let drop_in = "/etc/systemd/system/lockdownd.service.d/no-sandbox.conf";
+        house.sh("mkdir -p /etc/systemd/system/lockdownd.service.d");
+        house.write(drop_in, "[Service]\nSystemCallFilter=~landlock_create_ruleset seccomp\n");
+        house.sh("systemctl daemon-reload; systemctl restart lockdownd");
+        let without = house.ctl("ways-in");
+        for told in ["ran without Landlock", "ran without a filter on its system calls"] {
+            assert!(!before.stdout.contains(told) && without.stdout.contains(told), "{before}\n{without}");
+        }
+        // What it finds is the same.
+        let ways = || house.ctl_json("ways-in")["ways"].to_string();
+        let without = ways();
+        house.sh(&format!("rm {drop_in}; systemctl daemon-reload; systemctl restart lockdownd"));
+        assert_eq!(ways(), without);
+    }
 }
