@@ -70,6 +70,18 @@ on_each_release! {
         assert_eq!(instance.sh(&said), fingerprint);
         assert_eq!(instance.sh(&format!("find {STATE} ! -user _compliance-api")), "");
 
+        step("a backup that root makes beside it is the server's, and is put back where there is nothing");
+        instance.sh("install -d /var/backups/compliance-api && compliance-api backup /var/backups/compliance-api/1");
+        let modes = instance.sh("stat -c '%U %a %n' /var/backups/compliance-api/1 /var/backups/compliance-api/1/*");
+        assert_eq!(modes.matches("_compliance-api ").count(), 4, "{modes}");
+        assert!(!instance.run("compliance-api restore /var/backups/compliance-api/1").ok(), "nothing is overwritten");
+        instance.sh(&format!("systemctl stop compliance-api && mkdir /root/lost && mv {STATE}/* /root/lost/"));
+        instance.sh("compliance-api restore /var/backups/compliance-api/1 && systemctl start compliance-api");
+        serves(&instance);
+        assert_eq!(instance.sh(&format!("find {STATE} ! -user _compliance-api")), "");
+        assert_eq!(instance.sh(&said), fingerprint);
+        assert_eq!(status(&instance, &other, "/v1/hosts"), "200");
+
         step("a reload changes nothing that runs, and fails for certificates that cannot be used");
         let process = || instance.sh("systemctl show -P MainPID compliance-api");
         let before = process();
