@@ -180,7 +180,13 @@ impl Judge {
                 Ok(Accepted::Revoke { grant: revoke.grant, was_known })
             }
             Body::Lockdown(lockdown) => {
-                let closed = self.check_lockdown(lockdown, id, envelope, signers, now)?;
+                let checked = self.check_lockdown(lockdown, id, envelope, signers, now);
+                if let Err(NotAccepted::Known | NotAccepted::Refused(Refusal::Feeder { .. })) = &checked
+                    && !self.knows_hold(id)
+                {
+                    self.state.pass(id);
+                }
+                let closed = checked?;
                 let (here, hold) = (closed.is_here(&self.place.stack), closed.hold);
                 self.state.lock_down(id, closed);
                 Ok(Accepted::Lockdown { here, hold })
@@ -217,10 +223,16 @@ impl Judge {
         self.unknown_hold().map(|id| Wait::HoldUnknown(id).into())
     }
 
+    /// Whether this lockdown came, and whom it holds here is known: it stands, is over, or holds nobody here by itself.
+    #[must_use]
+    pub fn knows_hold(&self, id: Id) -> bool {
+        self.state.knows(id) || self.state.is_beyond(id) || self.state.is_passed(id)
+    }
+
     /// A lockdown that stands by the roster, and whose document has not come.
     fn unknown_hold(&self) -> Option<Id> {
         let holds = self.book.roster.iter().flat_map(|roster| &roster.holds);
-        holds.copied().find(|id| !self.state.knows(*id))
+        holds.copied().find(|id| !self.knows_hold(*id))
     }
 
     /// Whether a hold names this person, or this key: then their signature only closes.

@@ -7,7 +7,7 @@ use document::{
     Version, Wait,
     judge::{Kept, LOCKDOWN_REFUSES},
 };
-use document::{Id, Signer};
+use document::{Id, Signer, Who};
 use record::Stack;
 
 use crate::failure::Failure;
@@ -29,6 +29,13 @@ pub(crate) struct Known {
 pub(crate) struct Closing {
     pub(crate) lockdown: Lockdown,
     pub(crate) signers: Vec<Signer>,
+}
+
+impl Closing {
+    /// Whether an approver, or a key for rosters, signed it, and not a feeder alone.
+    pub(crate) fn is_by_people(&self) -> bool {
+        self.signers.iter().any(|signer| matches!(signer.who, Who::Approver(_) | Who::RosterKey(_)))
+    }
 }
 
 impl Known {

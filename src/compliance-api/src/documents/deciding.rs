@@ -150,8 +150,21 @@ fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[Stac
     let before = before.map(|before| parse(&before.envelope)).transpose()?;
     for stack in stacks {
         let mut draft = judges.open(tx, stack)?;
-        let judged = draft.judge(posted, now);
         let is_base = stack.is_any();
+        let names_holds = match posted.document().body() {
+            Body::Roster(roster) if draft.lacks_holds(posted, roster, now) => Some(roster),
+            _ => None,
+        };
+        if let Some(roster) = names_holds
+            && let Some(missing) = draft.bring_holds(tx, roster, now)?
+        {
+            return Ok(Err(waits(&Wait::HoldUnknown(missing))));
+        }
+        let judged = draft.judge(posted, now);
+        if let (Some(roster), Verdict::Accepted(_)) = (names_holds, &judged.verdict) {
+            // Of those whose signer has left, the roster itself says that they stand.
+            draft.bring_holds(tx, roster, now)?;
+        }
         let here = match &judged.verdict {
             // Who had revoked it has left since, and hosts that were away then take it from nobody but who says it again.
             Verdict::Known if before.as_ref().is_some_and(|before| has_left(tx, &draft.standing, before)) => {

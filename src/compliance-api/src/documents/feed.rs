@@ -20,7 +20,7 @@ use super::{
     Documents,
     answer::raw,
     applying,
-    judging::{MAX_HANDED_ON, Standing, parse, with_rosters},
+    judging::{Standing, mattering, parse, with_rosters},
     statement,
 };
 use crate::{
@@ -243,7 +243,7 @@ fn following(tx: &mut dyn Tx, stack: &Stack, standing: &Standing, after: u64) ->
 
 /// What matters still to a host that knows nothing: rosters and what closes, then what opens.
 fn beginning(tx: &mut dyn Tx, standing: &Standing) -> Result<Vec<Placed>, Error> {
-    let mattering = tx.feed_mattering(&standing.stack, MAX_HANDED_ON)?;
+    let mattering = mattering(tx, standing)?;
     let lockdowns: Vec<Id> =
         mattering.iter().filter(|document| document.kind == Kind::Lockdown).map(|document| document.id).collect();
     // A lift whose lockdown does not come would wait for ever.

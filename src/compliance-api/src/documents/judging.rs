@@ -4,7 +4,7 @@
 //! Nothing is remembered in memory before it is on disk: what a transaction that fails would have changed is gone with it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -14,10 +14,10 @@ use document::{
 };
 use record::{Hash, Stack};
 
-use crate::store::{Error, Tx, feeds::Feed};
+use crate::store::{Error, Tx, documents::Document, feeds::Feed};
 
 /// The most documents that are handed to a stack that is heard of for the first time, rosters aside.
-pub(super) const MAX_HANDED_ON: usize = 4_096;
+pub(super) const MAX_HANDED_ON: usize = 2_560;
 /// The most stacks that have a feed. No more are begun.
 pub(super) const MAX_STACKS: usize = 1_024;
 /// What stands for a stack where the judge is that of every one.
@@ -172,9 +172,26 @@ const MAX_ROSTERS_BACK: usize = 64;
 
 /// What a stack that is heard of later begins with: rosters, and what closes everywhere.
 fn handed_on(tx: &mut dyn Tx, base: &Standing) -> Result<Vec<Envelope>, Error> {
-    let mattering = tx.feed_mattering(&base.stack, MAX_HANDED_ON)?;
+    let mattering = mattering(tx, base)?;
     let closing = mattering.iter().map(|document| Ok((document.id, parse(&document.envelope)?)));
     with_rosters(tx, base, closing.collect::<Result<_, Error>>()?)
+}
+
+/// What has to be known still of a feed, in its order; and first the lockdowns that the rosters in force name in `holds`, with their
+/// lifts, for as long as they do: nothing opens on a host that does not know them.
+pub(super) fn mattering(tx: &mut dyn Tx, standing: &Standing) -> Result<Vec<Document>, Error> {
+    let all = tx.feed_mattering(&standing.stack, MAX_HANDED_ON)?;
+    let there: BTreeSet<Id> = all.iter().map(|document| document.id).collect();
+    let holds = standing.judge.roster().map(|roster| roster.holds.clone()).unwrap_or_default();
+    let mut named = Vec::new();
+    for hold in holds {
+        let lift = tx.document_about(Kind::Lift, hold)?;
+        for id in [Some(hold), lift].into_iter().flatten().filter(|id| !there.contains(id)) {
+            named.extend(tx.document(id)?.filter(|document| !document.pending));
+        }
+    }
+    named.extend(all);
+    Ok(named)
 }
 
 /// What closes, and the rosters that it takes, for a host that knows nothing: each roster, and what it knows the signers of, before
@@ -270,6 +287,33 @@ impl Draft {
             self.join(judged.id);
         }
         judged
+    }
+
+    /// Whether this roster would be taken, and names lockdowns in `holds` that the feed does not have.
+    pub(super) fn lacks_holds(&self, envelope: &Envelope, roster: &Roster, now: Moment) -> bool {
+        let judge = &self.standing.judge;
+        roster.holds.iter().any(|hold| !judge.knows_hold(*hold))
+            && matches!(judge.clone().judge(envelope, now).verdict, Verdict::Accepted(_))
+    }
+
+    /// The lockdowns that a roster names in `holds`, with their lifts, join the feed where it does not have them: one of another
+    /// stack holds nobody here, and nothing opens on a host that does not know it. One that is not there at all, if any.
+    pub(super) fn bring_holds(&mut self, tx: &mut dyn Tx, roster: &Roster, now: Moment) -> Result<Option<Id>, Error> {
+        for hold in &roster.holds {
+            if self.standing.judge.knows_hold(*hold) {
+                continue;
+            }
+            let Some(document) = tx.document(*hold)?.filter(|document| !document.pending) else {
+                return Ok(Some(*hold));
+            };
+            let _ = self.judge(&parse(&document.envelope)?, now);
+            if let Some(lift) = tx.document_about(Kind::Lift, *hold)?
+                && let Some(lift) = tx.document(lift)?
+            {
+                let _ = self.judge(&parse(&lift.envelope)?, now);
+            }
+        }
+        Ok(None)
     }
 
     /// A document joins the feed.

@@ -198,16 +198,20 @@ pub(super) fn after(
     Ok(placed)
 }
 
-/// The documents of a feed, rosters aside, that have to be known still, in its order: at most so many, the newest.
+/// The documents of a feed, rosters aside, that have to be known still, in its order: of each kind at most so many, the newest.
+/// What stands for ever and what does not, and what a feeder alone signed, are of different kinds: none pushes another out.
 pub(super) fn mattering(writing: &Sqlite<'_>, stack: &str, most: usize) -> Result<Vec<Document>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM feed f JOIN documents d ON d.id = f.document
-         WHERE f.stack = ?1 AND d.type <> 'roster' AND (d.matters IS NULL OR d.matters > ?2)
-         ORDER BY f.position DESC LIMIT ?3"
+        "SELECT {COLUMNS} FROM (
+             SELECT document, position, row_number() OVER (
+                 PARTITION BY type, matters IS NULL, json_extract(facts, '$.approvers') = '[]' ORDER BY position DESC
+             ) AS back
+             FROM feed JOIN documents ON id = document
+             WHERE feed.stack = ?1 AND type <> 'roster' AND (matters IS NULL OR matters > ?2)
+         ) f JOIN documents d ON d.id = f.document
+         WHERE f.back <= ?3 ORDER BY f.position"
     );
-    let mut all = list(writing.connection, &sql, params![stack, micros(writing.now), most])?;
-    all.reverse();
-    Ok(all)
+    list(writing.connection, &sql, params![stack, micros(writing.now), most])
 }
 
 /// The rosters that joined a feed before this document did, the newest first.

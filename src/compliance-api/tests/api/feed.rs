@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::common::{
     Host,
     acme::{acme_with_host, heard, hearing, ids, post, published, state_token, stated, taken},
-    company::{document, grant, lift, lockdown, roster, signed, w},
+    company::{self, document, grant, lift, lockdown, roster, signed, w},
     server::wanted,
 };
 
@@ -31,6 +31,55 @@ fn a_stack_that_is_heard_of_later_begins_with_what_closes_everywhere_and_the_ros
     assert_eq!(ids(&part)[1..], wanted[1..], "{part}");
     assert_eq!(ids(&part).len(), 2);
     assert_eq!(heard(&server.client().with(&token), "stack=new")["next"], 2);
+}
+
+#[test]
+fn holds_that_a_roster_names_come_to_every_stack_and_to_who_begins_for_as_long_as_it_names_them() {
+    let (server, _, token) = acme_with_host();
+    let elsewhere = document(Lockdown { person: Some(w("grace")), ..lockdown("db", true) });
+    published(&server, &signed(&elsewhere, &["carol approves"]));
+    let never = document(lockdown("db", true));
+    let naming = |version, holds: &[document::Id]| {
+        document(Roster { holds: holds.iter().copied().collect(), ..roster(version) })
+    };
+    let unknown = post(&server, &signed(&naming(2, &[elsewhere.id(), never.id()]), &["ceo"]));
+    assert_eq!(unknown.outcome(), (409, "hold_unknown".to_owned()));
+    let second = naming(2, &[elsewhere.id()]);
+    published(&server, &signed(&second, &["ceo"]));
+    let in_web = ids(&heard(&server.client().with(&token), "stack=web&after=0"));
+    assert_eq!(in_web[1..], [elsewhere.id().to_string(), second.id().to_string()]);
+    published(&server, &signed(&document(grant("deploy", "INC-42")), &["alice approves"]));
+    let lift = document(lift(elsewhere.id()));
+    published(&server, &signed(&lift, &["ceo"]));
+    // Long after.
+    server.database().execute("UPDATE documents SET matters = 1 WHERE type IN ('lift', 'lockdown')", []).unwrap();
+    let (_, new) = hearing(&server, "i-9", "new");
+    for (token, stack) in [(&token, "web"), (&new, "new")] {
+        let begun = ids(&heard(&server.client().with(token), &format!("stack={stack}")));
+        for document in [&elsewhere, &lift] {
+            assert!(begun.contains(&document.id().to_string()), "{stack}: {begun:?}");
+        }
+    }
+}
+
+#[test]
+fn no_flood_of_revokes_or_of_a_feeders_holds_pushes_a_hold_out_of_what_is_handed_on() {
+    let (server, _, token) = acme_with_host();
+    let held = document(Lockdown { person: Some(w("frank")), ..lockdown("web", true) });
+    published(&server, &signed(&held, &["alice approves"]));
+    published(&server, &signed(&document(company::revoke(held.id())), &["alice approves"]));
+    server
+        .database()
+        .execute_batch(
+            "CREATE TEMP TABLE n AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) SELECT n, randomblob(32) AS id FROM c;
+             CREATE TEMP TABLE d AS SELECT * FROM documents WHERE type = 'revoke';
+             INSERT INTO documents (id, type, state, stack, person, about, received, matters, facts, envelope)
+                 SELECT n.id, d.type, d.state, d.stack, d.person, n.id, d.received, d.matters, d.facts, d.envelope FROM n, d;
+             INSERT INTO feed (stack, position, document) SELECT 'web', 100 + n, id FROM n;",
+        )
+        .unwrap();
+    let begun = ids(&heard(&server.client().with(&token), "stack=web"));
+    assert!(begun.len() > 2_000 && begun.contains(&held.id().to_string()), "{}", begun.len());
 }
 
 #[test]

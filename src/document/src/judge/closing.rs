@@ -35,7 +35,7 @@ impl Judge {
         signers: &[Signer],
         now: Moment,
     ) -> Checking<Closed> {
-        if self.state.knows(id) || (self.state.is_beyond(id) && !self.is_vouched_for(id)) {
+        if self.state.knows(id) || self.state.is_beyond(id) {
             return Err(NotAccepted::Known);
         }
         let may = signers.iter().any(|signer| match &signer.who {
@@ -43,13 +43,24 @@ impl Judge {
             Who::Approver(_) => self.approves_for(signer, &lockdown.stack),
             Who::Feeder(_) | Who::Automatic | Who::Login(_) => false,
         });
-        let source = match may || self.is_vouched_for(id) {
-            true => None,
-            false => self
+        let source = match (may, self.is_vouched_for(id)) {
+            (true, _) => None,
+            // A feeder's word stays a feeder's: it holds nobody whom the configuration has.
+            (false, true) => match self.check_feeder(lockdown, signers) {
+                Some(Err(refused @ NotAccepted::Refused(_))) => return Err(refused),
+                Some(Ok(source)) => Some(source),
+                Some(Err(_)) | None => None,
+            },
+            (false, false) => self
                 .check_feeder(lockdown, signers)
                 .unwrap_or_else(|| Err(self.unsigned(envelope, signers, Kind::Lockdown, &lockdown.stack)))
                 .map(Some)?,
         };
+        if let Some(source) = &source
+            && self.state.is_held_by(source, lockdown)
+        {
+            return Err(NotAccepted::Known);
+        }
         let person = lockdown.person.as_ref();
         let keys = person.map(|person| self.book.all_keys(&self.place, person)).unwrap_or_default();
         Ok(Closed { source, ..Closed::of(lockdown, self.place.host.as_ref(), keys, now) })

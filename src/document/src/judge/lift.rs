@@ -8,7 +8,7 @@ impl Judge {
     /// hold takes nothing from a key for rosters. Those say who feeds, and one machine's key would else take from everybody what
     /// undoes its holds.
     pub(super) fn check_lift(&self, lift: &Lift, signers: &[Signer], now: Moment) -> Checking<Taken> {
-        if self.state.is_over(lift.lockdown) {
+        if self.state.is_over(lift.lockdown) || self.state.is_passed(lift.lockdown) {
             return Err(NotAccepted::Known);
         }
         let closed = self.state.lockdowns.get(&lift.lockdown).ok_or(Wait::LockdownUnknown(lift.lockdown))?;

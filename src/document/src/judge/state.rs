@@ -69,6 +69,10 @@ pub struct State {
     /// Holds that came beyond what can be kept, oldest first: they are not taken again while all of theirs is held anyway.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) beyond: VecDeque<Id>,
+    /// Holds that hold nobody here by themselves, oldest first: a feeder's of somebody whom the configuration has, or who is held
+    /// by the same source already, and those of other hosts that gave way.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(super) passed: VecDeque<Id>,
     pub(super) roster: Option<Mark>,
     /// The roster that was in force, where it was not kept: none comes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +171,7 @@ impl State {
             too_many_holds: None,
             too_many_of: BTreeMap::new(),
             beyond: VecDeque::new(),
+            passed: VecDeque::new(),
             roster: None,
             missing: None,
         }
@@ -178,6 +183,7 @@ impl State {
         self.began = now;
         // Its feed begins anew, and each finds its place by where it is now.
         self.beyond.clear();
+        self.passed.clear();
         self.close_before(now.after(CLOCK_SKEW));
     }
 
@@ -255,6 +261,7 @@ impl State {
             && self.lockdowns.len() - holds <= MAX_LOCKDOWNS
             && self.spent.len() <= MAX_SPENT
             && self.beyond.len() <= MAX_SPENT
+            && self.passed.len() <= MAX_SPENT
             && self.lockdowns.values().all(|closed| closed.keys.len() <= MAX_HELD_KEYS)
     }
 
@@ -351,7 +358,7 @@ impl State {
                     *at = until.max(*at);
                 }
                 // One of other hosts closes nothing here; should this host be theirs one day, its feed begins anew.
-                None if !closed.is_here(&self.stack) => {}
+                None if !closed.is_here(&self.stack) => return self.pass(id),
                 _ => self.too_many_holds = self.too_many_holds.max(Some(until)),
             }
             push_bounded(&mut self.beyond, id);
@@ -372,7 +379,7 @@ impl State {
         let elsewhere = |(_, other): &(&Id, &Closed)| other.source.is_none() && !other.is_here(&self.stack);
         let first = self.holds().find(elsewhere).map(|(id, _)| *id).filter(|_| closed.is_here(&self.stack));
         let Some(first) = first else { return false };
-        push_bounded(&mut self.beyond, first);
+        self.pass(first);
         self.lockdowns.remove(&first).is_some()
     }
 
@@ -427,6 +434,31 @@ impl State {
     /// Whether a hold came before, and could not be kept.
     pub(super) fn is_beyond(&self, hold: Id) -> bool {
         self.beyond.contains(&hold)
+    }
+
+    /// Notes a hold that holds nobody here by itself.
+    pub(super) fn pass(&mut self, hold: Id) {
+        push_bounded(&mut self.passed, hold);
+    }
+
+    /// Whether a hold is known to hold nobody here by itself.
+    pub(super) fn is_passed(&self, hold: Id) -> bool {
+        self.passed.contains(&hold)
+    }
+
+    /// Whether this source holds already whom it would hold by this, or everybody of its own: a feeder's key says so once.
+    pub(super) fn is_held_by(&self, source: &Source, lockdown: &Lockdown) -> bool {
+        let is_wider = |closed: &Closed| {
+            closed.source.as_ref() == Some(source)
+                && closed.this_host
+                && closed.stack.covers(&lockdown.stack)
+                && closed
+                    .person
+                    .as_ref()
+                    .zip(lockdown.person.as_ref())
+                    .is_some_and(|(one, other)| same_person(one, other))
+        };
+        lockdown.hold && (self.too_many_of.contains_key(source) || self.holds().any(|(_, closed)| is_wider(closed)))
     }
 
     /// Whether a lockdown was lifted or is over.

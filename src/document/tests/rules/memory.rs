@@ -103,6 +103,35 @@ fn a_rosters_holds_stand_from_its_acceptance() {
 }
 
 #[test]
+fn a_feeders_hold_that_holds_nobody_here_keeps_nothing_shut_once_the_roster_names_it() {
+    let it = company();
+    let local = LocalPerson { keys: [it.carol.key()].into(), accounts: set(&["ubuntu"]) };
+    let place = Place { people: [(w("grace"), local)].into(), ..it.place() };
+    let hold = |reason: &str| Lockdown { person: Some(w("grace")), reason: w(reason), ..it.hold_frank() };
+    let id = document(hold("left")).id();
+    let roster = Roster { holds: [id].into(), ..it.roster() };
+    let mut judge = it.judge_with(it.settings(), place, roster.clone());
+    let grant = signed(it.grant(), &by(&it));
+    assert_eq!(wait(judge.judge(&grant, noon())), Wait::HoldUnknown(id));
+    // Nor does the roster's word make it more than a feeder's.
+    assert!(matches!(refusal(judge.judge(&signed(hold("left"), &[&it.iam]), noon())), Refusal::Feeder { .. }));
+    assert_eq!(judge.holds_back(Subject { person: &w("grace"), fingerprints: &[].into() }), None);
+    terms(judge.judge(&grant, noon()));
+    // And who is held already is held once.
+    let mut judge = it.judge();
+    assert_accepted(&judge.judge(&signed(hold("left"), &[&it.iam]), noon()));
+    let again = document(hold("again")).id();
+    assert_eq!(judge.judge(&signed(hold("again"), &[&it.iam]), noon()).verdict, Verdict::Known);
+    let roster = Roster { version: version(2), holds: [id, again].into(), ..it.roster() };
+    assert_accepted(&judge.judge(&signed(roster, &[&it.ceo]), noon()));
+    terms(judge.judge(&grant, noon()));
+    assert_eq!(judge.judge(&signed(it.lift(again), &by(&it)), noon()).verdict, Verdict::Known);
+    // Wider is more.
+    let wider = Lockdown { stack: w("*"), ..hold("left") };
+    assert_accepted(&judge.judge(&signed(wider, &[&it.iam]), noon()));
+}
+
+#[test]
 fn a_hold_that_the_roster_names_is_taken_when_its_signer_or_whom_it_holds_has_left() {
     let it = company();
     let by_feeder = signed(Lockdown { hold: true, person: Some(w("grace")), ..it.lockdown() }, &[&it.iam]);
@@ -193,17 +222,28 @@ fn more_holds_of_a_feeder_than_can_be_kept_hold_its_own_people_alone() {
     let it = company();
     let mut roster = it.roster();
     let grace = roster.people.iter().position(|member| member.name.as_str() == "grace").unwrap();
-    let ida = Member { name: w("ida"), keys: [it.stranger.key()].into(), ..roster.people[grace].clone() };
-    roster.people.insert(grace + 1, ida);
+    let like = |name: &str, keys: &[document::Key]| Member {
+        name: w(name),
+        keys: keys.iter().cloned().collect(),
+        ..roster.people[grace].clone()
+    };
+    let ida = like("ida", &[it.stranger.key()]);
+    let others: Vec<Member> = (0..=MAX_FEEDER_HOLDS).map(|n| like(&format!("p{n}"), &[])).collect();
+    roster.people.push(ida);
+    roster.people.extend(others);
+    roster.people.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     let mut judge = it.judge_with(it.settings(), it.place(), roster.clone());
     let frank = open_grant(&it.grant());
-    for reason in 0..=MAX_FEEDER_HOLDS {
-        let hold = Lockdown { person: Some(w("grace")), reason: w(&format!("left {reason}")), ..it.hold_frank() };
+    for n in 0..=MAX_FEEDER_HOLDS {
+        let hold = Lockdown { person: Some(w(&format!("p{n}"))), ..it.hold_frank() };
         assert_accepted(&judge.judge(&signed(hold, &[&it.iam]), noon()));
     }
     assert!(judge.state().is_bounded());
-    let last = Lockdown { person: Some(w("grace")), reason: w(&format!("left {MAX_FEEDER_HOLDS}")), ..it.hold_frank() };
-    assert_eq!(judge.judge(&signed(last, &[&it.iam]), noon()).verdict, Verdict::Known, "once on record");
+    let last = Lockdown { person: Some(w(&format!("p{MAX_FEEDER_HOLDS}"))), ..it.hold_frank() };
+    let more = Lockdown { person: Some(w("grace")), ..it.hold_frank() };
+    for hold in [last, more] {
+        assert_eq!(judge.judge(&signed(hold, &[&it.iam]), noon()).verdict, Verdict::Known, "all of them are held");
+    }
     let of = |judge: &Judge, name: &str| judge.holds_back(Subject { person: &w(name), fingerprints: &[].into() });
     assert_eq!(of(&judge, "ida"), Some(Ended::TooManyOf(w("iam"))));
     assert_eq!((of(&judge, "frank"), of(&judge, "eve")), (None, None));

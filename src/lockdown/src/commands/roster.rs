@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, env, ffi::OsString, path::Path, process::Command, time::Duration};
 
-use document::{Body, Document, Envelope, Id, Kind, MAX_ROSTER_ENVELOPE, Refusal, Roster, Verdict, Version};
+use document::{
+    Body, Document, Envelope, Id, Kind, MAX_ROSTER_ENVELOPE, Refusal, Roster, Verdict, Version,
+    roster::MAX_ROSTER_HOLDS,
+};
 use terminal::{paint::Paint, plain};
 
 use super::envelope;
@@ -250,7 +253,18 @@ fn holds(offline: bool, known: &Known, client: &Client) -> BTreeSet<Id> {
         return before();
     }
     match client.stacks_known() {
-        Ok(all) => all.holds().map(|(id, _)| id).collect(),
+        Ok(all) => {
+            // Where there are too many, those that people signed; a feeder signs its own again.
+            let of = |by_people: bool| all.holds().filter(move |(_, closing)| closing.is_by_people() == by_people);
+            let count = all.holds().count();
+            if count > MAX_ROSTER_HOLDS {
+                let said = format!(
+                    "note: {count} lockdowns hold, and a roster names {MAX_ROSTER_HOLDS}: feeders' are left out"
+                );
+                client.voice.say(&said);
+            }
+            of(true).chain(of(false)).map(|(id, _)| id).take(MAX_ROSTER_HOLDS).collect()
+        }
         Err(failure) => {
             client
                 .voice

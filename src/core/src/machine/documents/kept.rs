@@ -15,7 +15,7 @@ use crate::policy::time::Now;
 
 /// The version of both files.
 const VERSION: u32 = 1;
-/// Of how many other organizations it is kept what they closed.
+/// Of how many other organizations it is kept what they closed, and which roster was in force.
 const MAX_OTHERS: usize = 2;
 
 /// What is known of documents and not gone by at present: should the configuration have it again, what was closed stays closed.
@@ -23,7 +23,7 @@ const MAX_OTHERS: usize = 2;
 pub(super) struct Parked {
     /// What was known last, while there is no `[stack]`.
     last: Option<(State, Rosters)>,
-    /// What other organizations closed, the last one first.
+    /// What other organizations closed, and which roster was in force, the last one first.
     others: Vec<State>,
 }
 
@@ -44,7 +44,7 @@ impl Parked {
             }
             Some((state, _)) => {
                 dropped.push(Dropped::Organization(state.organization().clone()));
-                if state.has_closed() {
+                if state.has_closed() || state.roster().is_some() {
                     self.others.insert(0, state);
                 }
             }
