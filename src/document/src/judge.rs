@@ -21,7 +21,7 @@ pub use roster::MAX_AUTOMATIC_AHEAD;
 pub use stands::OpenGrant;
 pub use state::{
     CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_FEEDER_HOLDS, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED,
-    MAX_REVOKES, MAX_SPENT, Mark, REVOKE_KEPT, State, Subject, Taken,
+    MAX_REVOKES, MAX_SPENT, Mark, REVOKE_KEPT, SaidBefore, State, Subject, Taken,
 };
 pub use statement::{NoFeed, NoRequest, NoRun, NoSession, judge_feed};
 
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use record::{Fingerprint, Person};
 
 use self::book::Book;
-use crate::{Body, Checked, Envelope, Id, Moment, Place, Roster, Signer};
+use crate::{Body, Checked, Envelope, Id, Lockdown, Moment, Place, Roster, Signer, Who};
 
 /// What a host knows, and all that it decides about documents. A copy shares the roster, which can be large.
 #[derive(Debug, Clone)]
@@ -181,8 +181,8 @@ impl Judge {
             }
             Body::Lockdown(lockdown) => {
                 let checked = self.check_lockdown(lockdown, id, envelope, signers, now);
-                if let Err(NotAccepted::Known | NotAccepted::Refused(Refusal::Feeder { .. })) = &checked
-                    && !self.knows_hold(id)
+                if let Err(NotAccepted::Refused(Refusal::Feeder { .. })) = &checked
+                    && !self.state.is_passed(id)
                 {
                     self.state.pass(id);
                 }
@@ -227,6 +227,21 @@ impl Judge {
     #[must_use]
     pub fn knows_hold(&self, id: Id) -> bool {
         self.state.knows(id) || self.state.is_beyond(id) || self.state.is_passed(id)
+    }
+
+    /// What a feeder said before that says all of this: its hold of the same person, which stands. For a server: hosts take both, in
+    /// whatever order they and a lift come.
+    #[must_use]
+    pub fn said_before(&self, lockdown: &Lockdown, signers: &[Signer]) -> Option<SaidBefore> {
+        let mut sources = Vec::new();
+        for signer in signers {
+            match &signer.who {
+                Who::Feeder(source) => sources.push(source),
+                Who::RosterKey(_) | Who::Approver(_) => return None,
+                Who::Automatic | Who::Login(_) => {}
+            }
+        }
+        sources.into_iter().find_map(|source| self.state.said_before(source, lockdown))
     }
 
     /// A lockdown that stands by the roster, and whose document has not come.

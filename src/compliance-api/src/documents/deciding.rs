@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use document::{
     Accepted, Body, Envelope, Grant, Id, Judge, Judged, Kind, Moment, Namespace, Refusal, Signer, StackPattern,
     Verdict, Wait, Who, different_people,
-    judge::{CLOCK_SKEW, LOCKDOWN_REFUSES, REVOKE_KEPT},
+    judge::{CLOCK_SKEW, LOCKDOWN_REFUSES, REVOKE_KEPT, SaidBefore},
     signature,
 };
 use record::Fingerprint;
@@ -140,7 +140,6 @@ fn stack_of(tx: &mut dyn Tx, id: Id, kind: Kind) -> Result<Option<StackPattern>,
 
 /// Has the judge of each of these stacks decide. It is taken where one takes it.
 fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[StackPattern]) -> Result<Decided, Error> {
-    let now = Moment::of(tx.now());
     let mut drafts = Vec::new();
     let (mut within, mut signers, mut problem): (Vec<String>, Vec<Signer>, Option<Problem>) = Default::default();
     let before = match posted.document().body() {
@@ -148,63 +147,101 @@ fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[Stac
         _ => None,
     };
     let before = before.map(|before| parse(&before.envelope)).transpose()?;
+    let mut same_as = None;
     for stack in stacks {
-        let mut draft = judges.open(tx, stack)?;
+        let draft = judges.open(tx, stack)?;
+        let (judged_signers, here) = decide_here(tx, draft, posted, before.as_ref())?;
         let is_base = stack.is_any();
-        let names_holds = match posted.document().body() {
-            Body::Roster(roster) if draft.lacks_holds(posted, roster, now) => Some(roster),
-            _ => None,
-        };
-        if let Some(roster) = names_holds
-            && let Some(missing) = draft.bring_holds(tx, roster, now)?
-        {
-            return Ok(Err(waits(&Wait::HoldUnknown(missing))));
+        match here {
+            Here::Joins(draft) => drafts.push(*draft),
+            Here::Said(by) => same_as = same_as.or(by),
+            Here::Not(why) => {
+                problem.get_or_insert(why);
+                // What every stack's judge does not take, none does.
+                if is_base {
+                    break;
+                }
+                continue;
+            }
+            Here::Nowhere(why) => return Ok(Err(why)),
         }
-        let judged = draft.judge(posted, now);
-        if let (Some(roster), Verdict::Accepted(_)) = (names_holds, &judged.verdict) {
-            // Of those whose signer has left, the roster itself says that they stand.
-            draft.bring_holds(tx, roster, now)?;
-        }
-        let here = match &judged.verdict {
-            // Who had revoked it has left since, and hosts that were away then take it from nobody but who says it again.
-            Verdict::Known if before.as_ref().is_some_and(|before| has_left(tx, &draft.standing, before)) => {
-                draft.join(judged.id);
-                drafts.push(draft);
-                true
-            }
-            Verdict::Accepted(_) => {
-                drafts.push(draft);
-                true
-            }
-            Verdict::Known => true,
-            Verdict::Waits(wait) => {
-                problem.get_or_insert_with(|| waits(wait));
-                false
-            }
-            Verdict::Refused(refusal) => {
-                problem.get_or_insert_with(|| refused(refusal));
-                false
-            }
-        };
-        if here {
-            signers = judged.signers;
-            if !is_base {
-                within.push(stack.as_str().to_owned());
-            }
-        } else if is_base {
-            // What every stack's judge does not take, none does.
-            break;
+        signers = judged_signers;
+        if !is_base {
+            within.push(stack.as_str().to_owned());
         }
     }
     let mut facts = facts_by(judges, posted, signers);
     if drafts.is_empty() {
-        facts.same_as = said_before(tx, posted.document().body())?.filter(|_| !within.is_empty());
+        let before = same_as.map_or_else(|| said_before(tx, posted.document().body()), |id| Ok(Some(id)))?;
+        facts.same_as = before.filter(|_| !within.is_empty());
         if facts.same_as.is_none() {
             return Ok(Err(problem.unwrap_or_else(|| waits(&Wait::NoRoster))));
         }
     }
     let document = kept(tx, &only_known(posted, &facts.signers), &facts, false)?;
     Ok(Ok(Decision { document, facts, stacks: within, drafts, changes: true, is_new: true }))
+}
+
+/// What one feed makes of a document.
+enum Here {
+    /// It joins the feed.
+    Joins(Box<Draft>),
+    /// The feed has it, or another that says the same.
+    Said(Option<Id>),
+    /// It is not for this feed.
+    Not(Problem),
+    /// It is for none.
+    Nowhere(Problem),
+}
+
+/// Has the judge of one feed decide. `before`: what had revoked the same grant.
+fn decide_here(
+    tx: &mut dyn Tx,
+    mut draft: Draft,
+    posted: &Envelope,
+    before: Option<&Envelope>,
+) -> Result<(Vec<Signer>, Here), Error> {
+    let now = Moment::of(tx.now());
+    let names_holds = match posted.document().body() {
+        Body::Roster(roster) if draft.lacks_holds(posted, roster, now) => Some(roster),
+        _ => None,
+    };
+    if let Some(roster) = names_holds
+        && let Some(missing) = draft.bring_holds(tx, roster, now)?
+    {
+        return Ok((Vec::new(), Here::Nowhere(waits(&Wait::HoldUnknown(missing)))));
+    }
+    let known = matches!(posted.document().body(), Body::Lockdown(_)).then(|| draft.standing.judge.clone());
+    let judged = draft.judge(posted, now);
+    if let (Some(roster), Verdict::Accepted(_)) = (names_holds, &judged.verdict) {
+        // Of those whose signer has left, the roster itself says that they stand.
+        draft.bring_holds(tx, roster, now)?;
+    }
+    let again = match (posted.document().body(), &judged.verdict, known) {
+        (Body::Lockdown(lockdown), Verdict::Accepted(_), Some(known)) => known.said_before(lockdown, &judged.signers),
+        _ => None,
+    };
+    let here = match (&judged.verdict, again) {
+        // A feeder's key alone fills no feed: it holds somebody once.
+        (Verdict::Accepted(_), Some(SaidBefore::By(id))) => Here::Said(Some(id)),
+        (Verdict::Accepted(_), Some(SaidBefore::ByTooMany)) => Here::Nowhere(full_of_holds()),
+        (Verdict::Accepted(_), None) => Here::Joins(Box::new(draft)),
+        // Who had revoked it has left since, and hosts that were away then take it from nobody but who says it again.
+        (Verdict::Known, _) if before.is_some_and(|before| has_left(tx, &draft.standing, before)) => {
+            draft.join(judged.id);
+            Here::Joins(Box::new(draft))
+        }
+        (Verdict::Known, _) => Here::Said(None),
+        (Verdict::Waits(wait), _) => Here::Not(waits(wait)),
+        (Verdict::Refused(refusal), _) => Here::Not(refused(refusal)),
+    };
+    Ok((judged.signers, here))
+}
+
+fn full_of_holds() -> Problem {
+    let detail = "more holds of this feeder stand than are kept, so that all of its people are held already; an approver's holds are \
+                  taken, and a roster by the threshold ends it";
+    Problem::new(Why::Refused, detail).word("full")
 }
 
 /// The document that had revoked this grant, or lifted this lockdown, before.

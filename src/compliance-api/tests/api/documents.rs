@@ -283,3 +283,27 @@ fn the_servers_own_ledger_says_what_was_published_by_whom() {
         assert!(text.contains(word), "{word}: {found}");
     }
 }
+
+#[test]
+fn a_feeder_that_holds_somebody_again_fills_no_feed() {
+    let (server, ..) = acme_with_host();
+    let mut fed = roster(2);
+    fed.feeders = vec![document::Feeder { key: company::public("mallory"), source: w("hand") }];
+    published(&server, &signed(&document(fed), &["ceo"]));
+    let hold = |reason: &str| {
+        document(document::Lockdown { person: Some(w("frank")), reason: w(reason), ..lockdown("*", true) })
+    };
+    let (first, again) = (hold("left"), hold("left again"));
+    let by = |document: &document::Document, who: &str| signed(document, &[who]);
+    published(&server, &by(&first, "mallory"));
+    let count = || ids(&heard(&reader(&server), "stack=web&after=0")).len();
+    let before = count();
+    let said = published(&server, &by(&again, "mallory"));
+    assert!(said["detail"].as_str().unwrap().contains(&first.id().to_string()), "{said}");
+    assert_eq!(count(), before);
+    // An approver may, and so may the feeder once it was lifted.
+    published(&server, &by(&hold("stolen"), "alice approves"));
+    published(&server, &signed(&document(lift(first.id())), &["ceo"]));
+    published(&server, &by(&hold("left once more"), "mallory"));
+    assert_eq!(count(), before + 3);
+}

@@ -56,11 +56,6 @@ impl Judge {
                 .unwrap_or_else(|| Err(self.unsigned(envelope, signers, Kind::Lockdown, &lockdown.stack)))
                 .map(Some)?,
         };
-        if let Some(source) = &source
-            && self.state.is_held_by(source, lockdown)
-        {
-            return Err(NotAccepted::Known);
-        }
         let person = lockdown.person.as_ref();
         let keys = person.map(|person| self.book.all_keys(&self.place, person)).unwrap_or_default();
         Ok(Closed { source, ..Closed::of(lockdown, self.place.host.as_ref(), keys, now) })

@@ -69,8 +69,8 @@ pub struct State {
     /// Holds that came beyond what can be kept, oldest first: they are not taken again while all of theirs is held anyway.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) beyond: VecDeque<Id>,
-    /// Holds that hold nobody here by themselves, oldest first: a feeder's of somebody whom the configuration has, or who is held
-    /// by the same source already, and those of other hosts that gave way.
+    /// Holds that hold nobody here, oldest first: a feeder's of somebody whom the configuration has, and those of other hosts that
+    /// gave way.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) passed: VecDeque<Id>,
     pub(super) roster: Option<Mark>,
@@ -87,6 +87,15 @@ pub struct Mark {
     pub version: Version,
     /// Its id.
     pub id: Id,
+}
+
+/// What says already all that a feeder's hold would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaidBefore {
+    /// Another hold of the same person.
+    By(Id),
+    /// More of its source than can be kept: all of its people are held.
+    ByTooMany,
 }
 
 /// When something was taken, and when it was issued.
@@ -436,18 +445,18 @@ impl State {
         self.beyond.contains(&hold)
     }
 
-    /// Notes a hold that holds nobody here by itself.
+    /// Notes a hold that holds nobody here.
     pub(super) fn pass(&mut self, hold: Id) {
         push_bounded(&mut self.passed, hold);
     }
 
-    /// Whether a hold is known to hold nobody here by itself.
+    /// Whether a hold is known to hold nobody here.
     pub(super) fn is_passed(&self, hold: Id) -> bool {
         self.passed.contains(&hold)
     }
 
-    /// Whether this source holds already whom it would hold by this, or everybody of its own: a feeder's key says so once.
-    pub(super) fn is_held_by(&self, source: &Source, lockdown: &Lockdown) -> bool {
+    /// Whether this source holds already whom it would hold by this, or everybody of its own.
+    pub(super) fn said_before(&self, source: &Source, lockdown: &Lockdown) -> Option<SaidBefore> {
         let is_wider = |closed: &Closed| {
             closed.source.as_ref() == Some(source)
                 && closed.this_host
@@ -458,7 +467,11 @@ impl State {
                     .zip(lockdown.person.as_ref())
                     .is_some_and(|(one, other)| same_person(one, other))
         };
-        lockdown.hold && (self.too_many_of.contains_key(source) || self.holds().any(|(_, closed)| is_wider(closed)))
+        if !lockdown.hold {
+            return None;
+        }
+        let same = self.holds().find(|(_, closed)| is_wider(closed)).map(|(id, _)| SaidBefore::By(*id));
+        same.or_else(|| self.too_many_of.contains_key(source).then_some(SaidBefore::ByTooMany))
     }
 
     /// Whether a lockdown was lifted or is over.
