@@ -115,8 +115,9 @@ impl Signed {
     }
 
     fn grant(&self, account: &str, more: Value, by: &[&Key]) -> Value {
+        let now = at(0);
         let mut members = json!({
-            "accept_until": at(600), "starts_at": at(0), "expires_at": at(3_600), "stack": "default", "hosts": ["*"],
+            "issued_at": now, "accept_until": at(600), "starts_at": now, "expires_at": at(3_600), "stack": "default", "hosts": ["*"],
             "person": "heidi", "fingerprints": [self.heidi.fingerprint()], "account": account, "from": [], "reason": "INC-42",
             "approvals": 1, "after": [], "roster": 1,
         });

@@ -9,6 +9,7 @@ mod deciding;
 mod feed;
 mod judging;
 mod listening;
+mod pace;
 mod posting;
 mod progress;
 mod requests;
@@ -32,8 +33,9 @@ pub use self::{
     deciding::{MAX_PENDING, MAX_PENDING_EACH},
     feed::MAX_WAIT,
     listening::listen,
+    pace::MAX_CLOSINGS_A_MINUTE,
 };
-use self::{judging::Judges, listening::Feeds, progress::Progress};
+use self::{judging::Judges, listening::Feeds, pace::Pace, progress::Progress};
 use crate::{
     App,
     config::Stack,
@@ -58,6 +60,7 @@ pub struct Documents {
     senders: Places<Network>,
     origin: Origin,
     progress: Progress,
+    pace: Pace,
 }
 
 impl Documents {
@@ -72,6 +75,7 @@ impl Documents {
             feeds: Feeds::new(polls),
             rosters: Arc::new(Semaphore::new(ROSTERS)),
             senders: Places::new(1),
+            pace: Pace::default(),
         }
     }
 

@@ -89,7 +89,14 @@ async fn keep(app: &App, documents: &Arc<Documents>, posted: Envelope) -> Result
     let applied = app.store.write_in(Room::Documents, move |tx| {
         tx.drop_pending_over()?;
         match decide(tx, &judging.judges, &posted)? {
-            Ok(decision) => apply(tx, decision).map(Ok),
+            Ok(decision) => {
+                if decision.is_new
+                    && let Err(problem) = judging.pace.count(&posted, &decision.facts.signers, tx.now())
+                {
+                    return Ok(Err(*problem));
+                }
+                apply(tx, decision).map(Ok)
+            }
             Err(problem) => Ok(Err(problem)),
         }
     });

@@ -217,12 +217,13 @@ fn who_revokes_what_somebody_revoked_who_has_left_is_heard_by_hosts_that_were_aw
 #[test]
 fn a_person_asks_for_no_more_than_ten_at_a_time() {
     let (server, ..) = acme_with_host();
-    let ask = |n: u64| post(&server, &asked(&document(grant("deploy", &format!("number {n}"))), "frank"));
-    for n in 0..compliance_api::documents::MAX_PENDING_EACH {
-        assert_eq!(ask(n).status, 200, "{n}");
+    let made = |n: u64| asked(&document(grant("deploy", &format!("number {n}"))), "frank");
+    let all: Vec<_> = (0..compliance_api::documents::MAX_PENDING_EACH).map(made).collect();
+    for (n, one) in all.iter().enumerate() {
+        assert_eq!(post(&server, one).status, 200, "{n}");
     }
-    assert_eq!(ask(99).outcome(), (422, "full".to_owned()));
-    assert_eq!(ask(1).status, 200, "known already");
+    assert_eq!(post(&server, &made(99)).outcome(), (422, "full".to_owned()));
+    assert_eq!(post(&server, &all[1]).status, 200, "known already");
 }
 
 #[test]
@@ -282,6 +283,21 @@ fn the_servers_own_ledger_says_what_was_published_by_whom() {
     for word in [document.id().to_string().as_str(), "alice", alice.as_str(), "\"roster\""] {
         assert!(text.contains(word), "{word}: {found}");
     }
+}
+
+#[test]
+fn one_key_closes_so_much_in_a_minute_and_whole_stacks_always() {
+    let (server, ..) = acme_with_host();
+    let most = compliance_api::documents::MAX_CLOSINGS_A_MINUTE;
+    let revoked = |n: u32| {
+        let unknown = document::Id::of(&n.to_string());
+        post(&server, &signed(&document(revoke(unknown)), &["alice approves"])).outcome()
+    };
+    // A minute may begin meanwhile.
+    let refused = (0..=2 * most).map(revoked).find(|outcome| outcome.0 != 200);
+    assert_eq!(refused, Some((429, "slow_down".to_owned())));
+    published(&server, &signed(&document(lockdown("web", false)), &["alice approves"]));
+    published(&server, &signed(&document(revoke(document::Id::of("x"))), &["bob approves"]));
 }
 
 #[test]
