@@ -40,7 +40,7 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Row> {
     let list: String = accounts.iter().map(lay).collect();
     house.write("/root/list", list);
     let printed = Printed::parse(&bench.probe(600, "grants /root/list"));
-    house.ctl("revoke --all --reason bench").expect_ok();
+    house.ctl("revoke heidi --reason bench").expect_ok();
     let (ours, floor) = (printed.take("ours"), printed.take("floor"));
     let row = |percent, bound| {
         let what = format!("document → key in the store, p{percent}");
