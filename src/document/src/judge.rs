@@ -4,6 +4,7 @@
 //! kept: `check` of each kind of document takes the judge as it is, and what it answers is all that is then changed.
 
 mod book;
+mod closed;
 mod closing;
 mod grant;
 mod lift;
@@ -15,13 +16,14 @@ mod state;
 mod statement;
 mod words;
 
+pub use closed::{Closed, SaidBefore, Subject, Taken};
 pub use load::{Dropped, Kept};
 pub use outcome::{Accepted, Ended, Judged, LostKey, Refusal, RosterTaken, Terms, Verdict, Wait};
 pub use roster::MAX_AUTOMATIC_AHEAD;
 pub use stands::OpenGrant;
 pub use state::{
-    CLOCK_SKEW, Closed, LOCKDOWN_REFUSES, MAX_FEEDER_HOLDS, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED,
-    MAX_REVOKES, MAX_SPENT, Mark, REVOKE_KEPT, SaidBefore, State, Subject, Taken,
+    CLOCK_SKEW, LOCKDOWN_REFUSES, MAX_FEEDER_HOLDS, MAX_HELD_KEYS, MAX_HOLDS, MAX_LOCKDOWNS, MAX_REMEMBERED,
+    MAX_REVOKES, MAX_SPENT, Mark, REVOKE_KEPT, State,
 };
 pub use statement::{NoFeed, NoRequest, NoRun, NoSession, judge_feed};
 
@@ -135,6 +137,11 @@ impl Judge {
     /// stays.
     pub fn begin_again(&mut self, now: Moment) {
         self.state.begin_again(now);
+    }
+
+    /// See [`State::miss_roster`].
+    pub fn miss_roster(&mut self, mark: Mark) {
+        self.state.miss_roster(mark);
     }
 
     /// A grant that was accepted never was in force, and will not be: it may be accepted again.

@@ -142,15 +142,13 @@ fn stack_of(tx: &mut dyn Tx, id: Id, kind: Kind) -> Result<Option<StackPattern>,
 fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[StackPattern]) -> Result<Decided, Error> {
     let mut drafts = Vec::new();
     let (mut within, mut signers, mut problem): (Vec<String>, Vec<Signer>, Option<Problem>) = Default::default();
-    let before = match posted.document().body() {
-        Body::Revoke(_) => said_before(tx, posted.document().body())?.map(|id| tx.document(id)).transpose()?.flatten(),
-        _ => None,
-    };
-    let before = before.map(|before| parse(&before.envelope)).transpose()?;
-    let mut same_as = None;
+    let mut same_as = said_before(tx, posted.document().body())?;
+    let revoked = same_as.filter(|_| posted.document().kind() == Kind::Revoke);
+    let revoked = revoked.map(|id| tx.document(id)).transpose()?.flatten();
+    let revoked = revoked.map(|document| parse(&document.envelope)).transpose()?;
     for stack in stacks {
         let draft = judges.open(tx, stack)?;
-        let (judged_signers, here) = decide_here(tx, draft, posted, before.as_ref())?;
+        let (judged_signers, here) = decide_here(tx, draft, posted, revoked.as_ref())?;
         let is_base = stack.is_any();
         match here {
             Here::Joins(draft) => drafts.push(*draft),
@@ -172,8 +170,7 @@ fn decide_in(tx: &mut dyn Tx, judges: &Judges, posted: &Envelope, stacks: &[Stac
     }
     let mut facts = facts_by(judges, posted, signers);
     if drafts.is_empty() {
-        let before = same_as.map_or_else(|| said_before(tx, posted.document().body()), |id| Ok(Some(id)))?;
-        facts.same_as = before.filter(|_| !within.is_empty());
+        facts.same_as = same_as.filter(|_| !within.is_empty());
         if facts.same_as.is_none() {
             return Ok(Err(problem.unwrap_or_else(|| waits(&Wait::NoRoster))));
         }
@@ -194,12 +191,12 @@ enum Here {
     Nowhere(Problem),
 }
 
-/// Has the judge of one feed decide. `before`: what had revoked the same grant.
+/// Has the judge of one feed decide. `revoked`: what had revoked the same grant before.
 fn decide_here(
     tx: &mut dyn Tx,
     mut draft: Draft,
     posted: &Envelope,
-    before: Option<&Envelope>,
+    revoked: Option<&Envelope>,
 ) -> Result<(Vec<Signer>, Here), Error> {
     let now = Moment::of(tx.now());
     let names_holds = match posted.document().body() {
@@ -211,7 +208,8 @@ fn decide_here(
     {
         return Ok((Vec::new(), Here::Nowhere(waits(&Wait::HoldUnknown(missing)))));
     }
-    let known = matches!(posted.document().body(), Body::Lockdown(_)).then(|| draft.standing.judge.clone());
+    let is_hold = matches!(posted.document().body(), Body::Lockdown(lockdown) if lockdown.hold);
+    let known = is_hold.then(|| draft.standing.judge.clone());
     let judged = draft.judge(posted, now);
     if let (Some(roster), Verdict::Accepted(_)) = (names_holds, &judged.verdict) {
         // Of those whose signer has left, the roster itself says that they stand.
@@ -227,7 +225,7 @@ fn decide_here(
         (Verdict::Accepted(_), Some(SaidBefore::ByTooMany)) => Here::Nowhere(full_of_holds()),
         (Verdict::Accepted(_), None) => Here::Joins(Box::new(draft)),
         // Who had revoked it has left since, and hosts that were away then take it from nobody but who says it again.
-        (Verdict::Known, _) if before.is_some_and(|before| has_left(tx, &draft.standing, before)) => {
+        (Verdict::Known, _) if revoked.is_some_and(|revoked| has_left(tx, &draft.standing, revoked)) => {
             draft.join(judged.id);
             Here::Joins(Box::new(draft))
         }

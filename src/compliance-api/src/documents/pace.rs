@@ -9,8 +9,7 @@ use std::{
 use document::{Body, Envelope, Signer, Who};
 use record::Fingerprint;
 
-use crate::problem::Problem;
-use crate::verdict::Why;
+use crate::{problem::Problem, verdict::Why};
 
 /// Closings of one key in a minute, but for lockdowns of a whole stack, which end it all: those are always taken. Feeders' are
 /// bounded by the people whom they hold.

@@ -7,7 +7,7 @@ use std::{
 
 use record::{Fingerprint, Person, Stack};
 
-use super::{Subject, outcome::LostKey, state::Target};
+use super::{Subject, closed::Target, outcome::LostKey};
 use crate::{
     AccountName, Checked, Device, Envelope, Key, Kind, LocalPerson, Namespace, Place, Roster, Signer, Source, Who,
     roster::same_person, signers,
@@ -194,7 +194,7 @@ impl Book {
             let name = lower(person);
             self.owners.get(key.fingerprint()).is_some_and(|owners| owners.contains(&name))
         };
-        super::state::fingerprints(local.chain(own).chain(approving).filter(is_theirs))
+        super::closed::fingerprints(local.chain(own).chain(approving).filter(is_theirs))
     }
 
     /// A grant, with everybody who has one of its keys.

@@ -2,7 +2,7 @@
 
 use super::{
     Checking, Judge, NotAccepted, Refusal, Wait,
-    state::{Closed, Taken},
+    closed::{Closed, Taken},
 };
 use crate::{Envelope, Id, Kind, Lockdown, Moment, Revoke, Signer, Source, StackPattern, Who};
 

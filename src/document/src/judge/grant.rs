@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CLOCK_SKEW, Checking, Judge, NotAccepted, Refusal, Subject, Terms, Wait, book::Entry, state::fingerprints,
+    CLOCK_SKEW, Checking, Judge, NotAccepted, Refusal, Subject, Terms, Wait, book::Entry, closed::fingerprints,
 };
 use crate::{
     ApproveWith, Grant, Hosts, Id, Key, LoginWith, Moment, Roster, Rule, Signer, Who, roster::same_person,

@@ -21,18 +21,13 @@ impl Judge {
         if version.number() < min {
             return Err(Refusal::BelowMinimum { version, min }.into());
         }
-        match self.state.roster {
-            Some(held) if version < held.version => Err(Refusal::Rollback { version, held: held.version }.into()),
-            Some(held) if version == held.version && id == held.id => Err(NotAccepted::Known),
-            Some(held) if version == held.version => Err(Refusal::OtherBytes { version, held: held.id }.into()),
-            Some(_) => Ok(automatic),
-            None => match self.state.missing {
-                Some(last) if version < last.version => Err(Refusal::Rollback { version, held: last.version }.into()),
-                Some(last) if version == last.version && id != last.id => {
-                    Err(Refusal::OtherBytes { version, held: last.id }.into())
-                }
-                _ => Ok(automatic),
-            },
+        match self.state.roster.or(self.state.missing) {
+            Some(last) if version < last.version => Err(Refusal::Rollback { version, held: last.version }.into()),
+            Some(last) if version == last.version && id != last.id => {
+                Err(Refusal::OtherBytes { version, held: last.id }.into())
+            }
+            Some(last) if version == last.version && self.state.roster.is_some() => Err(NotAccepted::Known),
+            _ => Ok(automatic),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use record::{Fingerprint, Person};
 
-use super::{Ended, Judge, Subject, state::Target};
+use super::{Ended, Judge, Subject, closed::Target};
 use crate::{AccountName, Id, Moment, Source};
 
 /// A grant from a document that has been accepted here and has not ended.

@@ -254,12 +254,13 @@ fn holds(offline: bool, known: &Known, client: &Client) -> BTreeSet<Id> {
     }
     match client.stacks_known() {
         Ok(all) => {
-            // Where there are too many, those that people signed; a feeder signs its own again.
+            // Where there are too many, those that people signed come first.
             let of = |by_people: bool| all.holds().filter(move |(_, closing)| closing.is_by_people() == by_people);
             let count = all.holds().count();
             if count > MAX_ROSTER_HOLDS {
                 let said = format!(
-                    "note: {count} lockdowns hold, and a roster names {MAX_ROSTER_HOLDS}: feeders' are left out"
+                    "note: {count} lockdowns hold, and a roster names {MAX_ROSTER_HOLDS} at most: of the others, a host that forgot them \
+                     learns by its feed alone"
                 );
                 client.voice.say(&said);
             }

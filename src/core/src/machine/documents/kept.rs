@@ -25,6 +25,8 @@ pub(super) struct Parked {
     last: Option<(State, Rosters)>,
     /// What other organizations closed, and which roster was in force, the last one first.
     others: Vec<State>,
+    /// The roster on record, where nothing else is known: none comes before it.
+    missing: Option<Mark>,
 }
 
 impl Parked {
@@ -53,7 +55,13 @@ impl Parked {
         let of_this = self.others.iter().position(|state| state.organization() == &settings.organization);
         let of_this = of_this.map(|at| self.others.remove(at));
         self.others.truncate(MAX_OTHERS);
-        let Some(mut state) = of_this else { return (Judge::begin(settings, place, now), dropped) };
+        let Some(mut state) = of_this else {
+            let mut judge = Judge::begin(settings, place, now);
+            if let Some(mark) = self.missing.take() {
+                judge.miss_roster(mark);
+            }
+            return (judge, dropped);
+        };
         // What came meanwhile is not known.
         state.begin_again(now);
         let (judge, more) = Judge::load(settings, place, state, Rosters::default(), now);
@@ -204,7 +212,7 @@ impl Documents {
     fn recall(&mut self, (kept, rosters): (KeptState, Rosters), now: Now) {
         self.feeds = kept.feeds.resumed(now);
         self.number = self.number.max(kept.number);
-        self.parked = Parked { last: Some((kept.state, rosters)), others: kept.others };
+        self.parked = Parked { last: Some((kept.state, rosters)), others: kept.others, missing: None };
     }
 }
 
@@ -238,7 +246,7 @@ impl Core {
         documents.parked.park(judge);
         // What came since is in the inbox, and comes again.
         documents.offered.begin_anew();
-        let Parked { last: known, others } = std::mem::take(&mut documents.parked);
+        let Parked { last: known, others, .. } = std::mem::take(&mut documents.parked);
         let has_copy = std::mem::take(&mut documents.has_copy);
         let mut known = known.filter(|_| has_copy);
         // By the disk's own word: the copy may be of this boot, and the disk put back since.
@@ -256,7 +264,7 @@ impl Core {
                 // The disk is another one, or was emptied.
                 let moment = Moment::of(now.wall);
                 known.iter_mut().for_each(|(state, _)| state.begin_again(moment));
-                documents.parked = Parked { last: known, others };
+                documents.parked = Parked { last: known, others, missing: None };
             }
         }
         self.hold_against_records(on_disk, on_record, now);
@@ -278,14 +286,17 @@ impl Core {
             on_record.number
         );
         (documents.number, documents.feeds) = (documents.number.max(on_record.number), Feeds::default());
-        if let Some((state, rosters)) = &mut documents.parked.last {
-            state.begin_again(Moment::of(now.wall));
-            if let Some(mark) = on_record.roster
-                && state.roster().is_none_or(|known| known.version < mark.version)
-            {
-                state.miss_roster(mark);
-                *rosters = Rosters::default();
+        match &mut documents.parked.last {
+            Some((state, rosters)) => {
+                state.begin_again(Moment::of(now.wall));
+                if let Some(mark) = on_record.roster
+                    && state.roster().is_none_or(|known| known.version < mark.version)
+                {
+                    state.miss_roster(mark);
+                    *rosters = Rosters::default();
+                }
             }
+            None => documents.parked.missing = on_record.roster,
         }
         self.recorder.note(Draft::new(ArtifactType::DocumentRefused, sentence).with("code", "state"));
     }
@@ -419,6 +430,13 @@ mod tests {
         let state = judged(&DocumentsOnRecord { roster: Some(mark(2)), ..accepted(2) });
         assert_eq!((state.roster(), state.missing()), (None, Some(mark(2))), "no earlier one comes into force");
         assert_eq!(judged(&DocumentsOnRecord { roster: Some(mark(2)), ..accepted(0) }).missing(), None);
+        // The same where it is gone, or cannot be read.
+        for read in [DocumentsRead::default(), DocumentsRead::broken("torn".to_owned())] {
+            let mut core = begun();
+            let on_record = DocumentsOnRecord { roster: Some(mark(2)), ..accepted(2) };
+            core.take_up_documents(read, &on_record, host(), later(60));
+            assert_eq!(core.documents.judge.expect("a judge").state().missing(), Some(mark(2)));
+        }
     }
 
     #[test]
