@@ -44,10 +44,27 @@ pub struct Config {
     pub stack: Option<Stack>,
     /// Who is told of requests, lockdowns and incidents.
     pub webhook: Option<Webhook>,
+    /// When it is stated where every ledger stands.
+    pub checkpoint: Checkpoint,
     /// What is logged, and how.
     pub log: Log,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// `[checkpoint]`: signed notes of where every ledger stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoint {
+    /// How often one is made, beside those at a start and at a stop.
+    #[serde(deserialize_with = "duration")]
+    pub every: Duration,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(3600) }
+    }
 }
 
 /// `[log]`: what is logged, and how.
@@ -234,6 +251,7 @@ impl Default for Config {
             tls: None,
             stack: None,
             webhook: None,
+            checkpoint: Checkpoint::default(),
             log: Log::default(),
             limits: Limits::default(),
         }
@@ -378,6 +396,7 @@ mod tests {
         assert_eq!(format!("{:?}", example.limits), format!("{:?}", Limits::default()));
         let bare: Config = toml::from_str("").unwrap();
         assert_eq!((example.listen, example.name, example.log), (bare.listen, bare.name, bare.log));
+        assert_eq!(example.checkpoint, bare.checkpoint);
     }
 
     #[test]

@@ -6,11 +6,13 @@
 use crate::evidence::SourceKind;
 use std::fs;
 
+use base64ct::{Base64, Encoding as _};
 use record::{Body, Hash, LedgerId, Position, seal};
 use serde_json::{Map, Value, json};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use crate::{
+    checkpoints,
     store::{
         Error, Tx,
         ledgers::{self, Artifact, Ledger},
@@ -34,7 +36,7 @@ pub enum Word {
     Started,
     /// It stopped in good order.
     Stopped,
-    /// Hourly: where every chain stands.
+    /// By the clock: where every chain stands.
     Checkpoint,
     /// Somebody began to take a copy of all there is.
     BackupMade,
@@ -233,12 +235,15 @@ fn boot_id() -> String {
     if id.is_empty() { "unknown".to_owned() } else { id.to_owned() }
 }
 
-/// Hourly: every head that has moved since the last checkpoint, and a digest over all of them.
+/// As often as is configured: a signed checkpoint, every head that has moved since the last one, and a digest over all of them.
 ///
 /// # Errors
 /// SQLite's; a record that cannot be sealed.
 pub fn checkpoint(tx: &mut dyn Tx) -> Result<(), Error> {
     let mut own = open(tx)?;
+    let signed = checkpoints::make(tx)?;
+    let checkpoint = signed.checkpoint();
+    let root = Base64::encode_string(checkpoint.root.as_bytes());
     let since = tx.last_of_type(own.row, Word::Checkpoint.as_str())?;
     let heads = tx.heads(own.row)?;
     let all: String = heads.iter().map(|h| format!("{} {} {}\n", h.id, h.seq, h.hash)).collect();
@@ -254,6 +259,9 @@ pub fn checkpoint(tx: &mut dyn Tx) -> Result<(), Error> {
             .collect();
         let mut detail = Map::new();
         detail.insert("by".to_owned(), By::Server.value());
+        detail.insert("checkpoint".to_owned(), checkpoint.number.into());
+        detail.insert("size".to_owned(), checkpoint.size.into());
+        detail.insert("root".to_owned(), root.clone().into());
         detail.insert("ledgers".to_owned(), heads.len().into());
         detail.insert("digest".to_owned(), digest.clone().into());
         detail.insert("heads".to_owned(), listed.into());

@@ -4,6 +4,7 @@
 //! chunk, so that memory stays flat and no question holds the database for long.
 
 mod artifacts;
+mod checkpoints;
 mod cursor;
 mod export;
 mod facts;
@@ -42,6 +43,9 @@ use crate::{
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/artifacts", get(artifacts::list))
+        .route("/v1/checkpoint", get(checkpoints::newest))
+        .route("/v1/checkpoints", get(checkpoints::list))
+        .route("/v1/checkpoints/{number}/proof", get(checkpoints::proof))
         .route("/v1/hosts", get(hosts::list))
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/receipts", get(receipts::list))
@@ -55,7 +59,17 @@ pub fn router() -> Router<Arc<App>> {
 /// Everything that is described in /openapi.json of this module.
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    paths(artifacts::list, hosts::list, incidents::list, receipts::list, requirements::list, requirements::one),
+    paths(
+        artifacts::list,
+        checkpoints::newest,
+        checkpoints::list,
+        checkpoints::proof,
+        hosts::list,
+        incidents::list,
+        receipts::list,
+        requirements::list,
+        requirements::one
+    ),
     components(schemas(artifacts::Form, Standing, Status))
 )]
 pub struct Described;

@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod backup;
+pub mod checkpoints;
 pub mod documents;
 pub mod feeds;
 pub mod hosts;
@@ -117,6 +118,9 @@ pub enum Error {
     /// Likewise: a mistake in the program.
     #[error("a statement that no record can hold")]
     Draft(#[from] record::DraftError),
+    /// A checkpoint could not be signed.
+    #[error("a checkpoint could not be signed")]
+    Checkpoint(#[from] record::checkpoint::CheckpointError),
     /// A receipt could not be signed.
     #[error("a receipt could not be signed")]
     Receipt(#[from] record::ReceiptError),

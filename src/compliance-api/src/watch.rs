@@ -1,5 +1,5 @@
 //! What the server does by the clock: writes gathered incidents each second, looks for silent hosts each minute, and
-//! states where every chain stands each hour.
+//! states where every chain stands as often as is configured.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +22,6 @@ const GATHERED: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(60);
 /// Incidents of which people are told at a time; of more opened within a second, the newest.
 const TOLD: u32 = 16;
-/// How often the server states where every chain stands.
-const CHECKPOINT: Duration = Duration::from_secs(3600);
 
 /// Goes on until `stop` turns true; then writes what was gathered, and a last checkpoint.
 pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
@@ -37,7 +35,8 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let mut feeders = tokio::time::interval_at(heard_from, SILENCE);
     feeders.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = i64::MAX;
-    let (mut gathered, mut silent, mut checkpoint) = (every(GATHERED), every(SILENCE), every(CHECKPOINT));
+    let (mut gathered, mut silent, mut checkpoint) =
+        (every(GATHERED), every(SILENCE), every(app.config.checkpoint.every));
     loop {
         tokio::select! {
             _ = gathered.tick() => {

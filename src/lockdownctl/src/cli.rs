@@ -247,6 +247,7 @@ pub(crate) struct Records {
 /// Works offline and without the daemon. Exit status 1 if anything is off. It says how far the ledger is complete, and how
 /// far a server has acknowledged it: root on this host could have rewritten what nobody has acknowledged yet.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("held").args(["receipts", "checkpoint"]).multiple(true)))]
 pub(crate) struct Verify {
     /// The directory that holds the ledger's segments
     #[arg(long, value_name = "DIR", default_value = crate::commands::verify::LEDGER)]
@@ -258,9 +259,14 @@ pub(crate) struct Verify {
     /// they find what root on the host has signed anew
     #[arg(long, value_name = "FILE")]
     pub(crate) receipts: Option<PathBuf>,
+    /// A checkpoint of the server's that somebody kept (GET /v1/checkpoint), or proofs that lead from this ledger to one, one a
+    /// line (GET /v1/checkpoints/N/proof?ledger=LEDGER); may be given several times. The ledger has to have that record under
+    /// that number, and no ledger may go back, or become another, between two checkpoints
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Vec<PathBuf>,
     /// The server's public key, or an allowed_signers file with it (GET /v1/server); without it, the key that the daemon
     /// has pinned, which root on the host can change
-    #[arg(long, value_name = "FILE", requires = "receipts")]
+    #[arg(long, value_name = "FILE", requires = "held")]
     pub(crate) server_key: Option<PathBuf>,
 }
 

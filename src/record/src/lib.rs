@@ -4,6 +4,7 @@
 
 mod armor;
 mod body;
+pub mod checkpoint;
 mod cidr;
 mod draft;
 mod duration;

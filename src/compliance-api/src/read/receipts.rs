@@ -80,7 +80,7 @@ pub(super) async fn list(
 }
 
 /// Whether a ledger is of a host whose newest record names this stack.
-fn is_of(tx: &mut dyn Tx, id: &LedgerId, stack: &Stack) -> Result<bool, Error> {
+pub(super) fn is_of(tx: &mut dyn Tx, id: &LedgerId, stack: &Stack) -> Result<bool, Error> {
     let Some(ledger) = tx.ledger(id)? else { return Ok(false) };
     let all = tx.host_ledgers(&ledger.name)?;
     let is_hosts = all.iter().any(|one| one.ledger == id.as_str());

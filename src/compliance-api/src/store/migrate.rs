@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     |connection| run(connection, include_str!("schema-4.sql")),
     |connection| run(connection, include_str!("schema-5.sql")),
     |connection| run(connection, include_str!("schema-6.sql")),
+    |connection| run(connection, include_str!("schema-7.sql")),
 ];
 
 /// How long systemd is asked to wait for a step: a large database takes minutes. The longest that can be asked for.

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use document::{Id, Organization, Run, Source, StackPattern};
 use jiff::Timestamp;
-use record::{Fingerprint, Hash, LedgerId, Person, Stack};
+use record::{Fingerprint, Hash, LedgerId, Person, Stack, checkpoint::LedgerHead};
 use rusqlite::Connection;
 use ssh_key::PublicKey;
 
 use super::{
     Error, Server, Tx,
     artifacts::{self, By, Found, Place, Stretch},
+    checkpoints,
     documents::{self, Document, Placed},
     feeds::{self, Feed, FeedHost},
     hosts::{self, Enrolment},
@@ -97,6 +98,22 @@ impl Tx for Sqlite<'_> {
 
     fn heads(&mut self, but: i64) -> Result<Vec<Head>, Error> {
         ledgers::heads(self.connection, but)
+    }
+
+    fn heads_at(&mut self, newest: i64) -> Result<Vec<LedgerHead>, Error> {
+        checkpoints::heads_at(self.connection, newest)
+    }
+
+    fn keep_checkpoint(&mut self, checkpoint: &checkpoints::Kept) -> Result<(), Error> {
+        checkpoints::keep(self, checkpoint)
+    }
+
+    fn newest_checkpoint(&mut self) -> Result<Option<checkpoints::Kept>, Error> {
+        checkpoints::newest(self.connection)
+    }
+
+    fn checkpoints(&mut self, after: u64, most: u32) -> Result<Vec<checkpoints::Kept>, Error> {
+        checkpoints::after(self.connection, after, most)
     }
 
     fn last_of_type(&mut self, ledger: i64, word: &str) -> Result<Option<i64>, Error> {

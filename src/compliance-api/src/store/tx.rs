@@ -8,12 +8,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use document::{Id, Organization, Run, Source, StackPattern};
 use jiff::Timestamp;
-use record::{Fingerprint, Hash, Host, LedgerId, Person, Stack};
+use record::{Fingerprint, Hash, Host, LedgerId, Person, Stack, checkpoint::LedgerHead};
 use ssh_key::PublicKey;
 
 use super::{
     Error, ServerKey,
     artifacts::{By, Found, Place, Stretch},
+    checkpoints,
     documents::{Document, Placed},
     feeds::{Feed, FeedHost},
     hosts::Enrolment,
@@ -82,6 +83,14 @@ pub trait Tx {
     fn signers(&mut self, ledger: i64) -> Result<Vec<(u64, Fingerprint)>, Error>;
     /// Where every chain stands but this one, in order of their ids.
     fn heads(&mut self, but: i64) -> Result<Vec<Head>, Error>;
+    /// Where every chain stood when this was the row stored last, this server's own included, in order of their ids.
+    fn heads_at(&mut self, newest: i64) -> Result<Vec<LedgerHead>, Error>;
+    /// Keeps a checkpoint, whose number is one more than the newest one's.
+    fn keep_checkpoint(&mut self, checkpoint: &checkpoints::Kept) -> Result<(), Error>;
+    /// The newest checkpoint.
+    fn newest_checkpoint(&mut self) -> Result<Option<checkpoints::Kept>, Error>;
+    /// The checkpoints after this number, in order; so many at most.
+    fn checkpoints(&mut self, after: u64, most: u32) -> Result<Vec<checkpoints::Kept>, Error>;
     /// The row of a chain's newest artifact of a type, by number.
     fn last_of_type(&mut self, ledger: i64, word: &str) -> Result<Option<i64>, Error>;
     /// The stored bytes of one record.

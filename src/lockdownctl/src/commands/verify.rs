@@ -1,6 +1,7 @@
 //! `verify`: whether the ledger on this disk is one untouched, signed chain. Offline: it asks nobody and trusts only the
 //! key that it was told to trust.
 
+mod checkpoints;
 mod receipts;
 mod segments;
 
@@ -49,6 +50,8 @@ struct Report {
     acknowledged_to: u64,
     /// How many receipts it was held against.
     receipts: u64,
+    /// How many checkpoints it was held against.
+    checkpoints: u64,
     /// The file whose keys the receipts had to be signed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_key: Option<String>,
@@ -64,13 +67,15 @@ struct Report {
 
 /// Verifies; exit status 1 if anything is off.
 pub(crate) fn run(args: &cli::Verify, context: &Context<'_>) -> Result<Done, Failure> {
-    let given = match &args.receipts {
-        Some(file) => Some(receipts::read(file, args.server_key.as_deref().unwrap_or(Path::new(SERVER_KEY)))?),
-        None => None,
+    let server_key = args.server_key.as_deref().unwrap_or(Path::new(SERVER_KEY));
+    let given = args.receipts.as_deref().map(|file| receipts::read(file, server_key)).transpose()?;
+    let kept = match args.checkpoint.as_slice() {
+        [] => None,
+        files => Some((checkpoints::read(files, receipts::keys(server_key)?)?, server_key)),
     };
     // Read before the ledger, which grows meanwhile.
     let durable = Some(DURABLE).filter(|_| args.ledger == Path::new(LEDGER)).and_then(|path| durable(Path::new(path)));
-    let mut report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY), given)?;
+    let mut report = report(&args.ledger, args.signers.as_deref(), Path::new(SIGNING_KEY), given, kept)?;
     if let Some(durable) = durable {
         hold_against(&mut report, &durable);
     }
@@ -78,25 +83,41 @@ pub(crate) fn run(args: &cli::Verify, context: &Context<'_>) -> Result<Done, Fai
     Ok(show(context.json, &report, words).exiting(exit))
 }
 
-fn report(ledger: &Path, signers: Option<&Path>, own_key: &Path, given: Option<Given>) -> Result<Report, Failure> {
+fn report(
+    ledger: &Path,
+    signers: Option<&Path>,
+    own_key: &Path,
+    given: Option<Given>,
+    kept: Option<(checkpoints::Given, &Path)>,
+) -> Result<Report, Failure> {
     let (trust, own) = match signers {
         Some(file) => (Trust::Signers(allowed(file)?), None),
         // The key of today may have been introduced by the one of the first day: what counts is that it is in force at the end.
         None => (Trust::FirstKey, Some(public_key(own_key)?)),
     };
     let mut verifier = Verifier::new(Depth::Full, trust);
-    let (mut count, mut server_key, mut bad) = (0, None, Vec::new());
-    if let Some(given) = given {
-        (count, server_key, bad) = (given.receipts.count() as u64, Some(given.server_key), given.bad);
-        verifier = verifier.against(given.receipts);
+    let (count, mut server_key, mut bad, mut held) = match given {
+        Some(given) => (given.receipts.count() as u64, Some(given.server_key), given.bad, Some(given.receipts)),
+        None => (0, None, Vec::new(), None),
+    };
+    let kept = kept.map(|(mut kept, key)| {
+        kept.hold(held.get_or_insert_default());
+        server_key.get_or_insert_with(|| key.display().to_string());
+        bad.append(&mut kept.bad);
+        kept
+    });
+    if let Some(held) = held {
+        verifier = verifier.against(held);
     }
     let misplaced = segments::feed(ledger, &mut verifier)
         .map_err(|error| Failure::here(error.to_string()).but(unreadable(&error.error)))?;
     let verdict = verifier.finish();
     let trusted = signers.unwrap_or(own_key).display().to_string();
-    let mut report = Report { trusted, receipts: count, server_key, ..summary(&verdict) };
+    let checkpoints = kept.as_ref().map_or(0, checkpoints::Given::count);
+    let mut report = Report { trusted, receipts: count, checkpoints, server_key, ..summary(&verdict) };
     report.findings.extend(misplaced);
     report.findings.extend(bad);
+    report.findings.extend(kept.and_then(|kept| kept.unproven(verdict.ledger.as_ref())));
     if let (Some(own), Some(key)) = (own, &verdict.key)
         && own.key_data() != key.key_data()
     {
@@ -145,6 +166,7 @@ fn summary(verdict: &Verdict) -> Report {
         complete_to: verdict.last,
         acknowledged_to: verdict.acknowledged,
         receipts: 0,
+        checkpoints: 0,
         server_key: None,
         head: verdict.last_hash.to_string(),
         key: verdict.key.as_ref().map(|key| key.fingerprint(HashAlg::Sha256).to_string()),
@@ -168,7 +190,11 @@ fn words(report: &Report) -> String {
         report.head
     );
     if let Some(key) = &report.server_key {
-        let held = count(usize::try_from(report.receipts).unwrap_or(usize::MAX), "receipt");
+        let of = |number: u64, what| count(usize::try_from(number).unwrap_or(usize::MAX), what);
+        let mut held = of(report.receipts, "receipt");
+        if report.checkpoints > 0 {
+            held = format!("{held} and {}", of(report.checkpoints, "checkpoint"));
+        }
         text.push_str(&format!("held   against {held}, signed as {key} says\n"));
     }
     if report.good {

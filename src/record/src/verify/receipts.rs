@@ -1,7 +1,7 @@
 //! A ledger held against the receipts of the server that stored it: what somebody who holds the host's own key has
 //! edited, dropped, added, reordered, cut off or signed anew since does not lead to the hashes that the server signed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey};
@@ -9,6 +9,7 @@ use ssh_key::{HashAlg, PublicKey};
 use super::Fault;
 use crate::{
     ArtifactType, Fingerprint, LedgerId,
+    checkpoint::LedgerHead,
     line::{Hash, Record},
     receipt::{ReceiptError, SignedReceipt},
 };
@@ -93,6 +94,28 @@ impl Receipts {
             }
             Some(_) => Ok(()),
             None => {
+                self.count += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes where a ledger stood by a checkpoint of the server's: as good as a receipt, which names no key.
+    ///
+    /// # Errors
+    /// [`BadReceipt`]: it contradicts a receipt, or there are too many.
+    pub fn add_head(&mut self, head: &LedgerHead) -> Result<(), BadReceipt> {
+        if self.count >= MAX_RECEIPTS {
+            return Err(BadReceipt::TooMany);
+        }
+        match self.by_ledger.entry(head.ledger.clone()).or_default().entry(head.seq) {
+            Entry::Occupied(known) if known.get().hash != head.hash => {
+                Err(BadReceipt::Contradiction { ledger: head.ledger.clone(), seq: head.seq })
+            }
+            // A receipt says more: by which key.
+            Entry::Occupied(_) => Ok(()),
+            Entry::Vacant(place) => {
+                place.insert(Stored { hash: head.hash, signer: None });
                 self.count += 1;
                 Ok(())
             }

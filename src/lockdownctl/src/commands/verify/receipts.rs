@@ -13,7 +13,7 @@ use super::{text, unreadable};
 use crate::ask::Failure;
 
 /// How many lines that are no receipts of the server are told of one by one.
-const MAX_TOLD: usize = 20;
+pub(super) const MAX_TOLD: usize = 20;
 
 /// Receipts to hold a ledger against.
 pub(super) struct Given {
@@ -57,7 +57,7 @@ fn next_line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 }
 
 /// Public keys one a line, or the lines of an allowed_signers file.
-fn keys(file: &Path) -> Result<Vec<PublicKey>, Failure> {
+pub(super) fn keys(file: &Path) -> Result<Vec<PublicKey>, Failure> {
     const TOLD: &str = "name the server's key with --server-key FILE: GET /v1/server of the compliance API tells it";
     let text = text(file).map_err(|failure| failure.but(TOLD))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

@@ -71,7 +71,7 @@ impl Disk {
     }
 
     fn verify(&self) -> Report {
-        report(&self.ledger(), None, &self.own_key(), None).unwrap()
+        report(&self.ledger(), None, &self.own_key(), None, None).unwrap()
     }
 
     /// Verifies against receipts for these records as they stand in `lines`, by the server's key 9.
@@ -81,7 +81,7 @@ impl Disk {
         let (file, server) = (self.dir.path().join("receipts"), self.dir.path().join("server"));
         fs::write(&file, receipts + more).unwrap();
         fs::write(&server, format!("# the server's\nserver {}\n", public(&key(9)))).unwrap();
-        report(&self.ledger(), None, &self.own_key(), Some(receipts::read(&file, &server)?))
+        report(&self.ledger(), None, &self.own_key(), Some(receipts::read(&file, &server)?), None)
     }
 
     fn lines(&self) -> String {
@@ -91,7 +91,7 @@ impl Disk {
     fn signers(&self, text: &str) -> Result<Report, Failure> {
         let file = self.dir.path().join("allowed_signers");
         fs::write(&file, text).unwrap();
-        report(&self.ledger(), Some(&file), Path::new("/nonexistent"), None)
+        report(&self.ledger(), Some(&file), Path::new("/nonexistent"), None, None)
     }
 }
 
@@ -206,13 +206,13 @@ fn only_signers_that_the_file_lists_for_this_host_are_trusted() {
 #[test]
 fn what_cannot_be_read_is_never_good() {
     let disk = Disk::new();
-    let missing = report(&disk.dir.path().join("none"), None, &disk.own_key(), None).unwrap_err();
+    let missing = report(&disk.dir.path().join("none"), None, &disk.own_key(), None, None).unwrap_err();
     assert_eq!(missing.exit(), Exit::Refused);
     assert!(missing.words().contains("none: No such file"), "{}", missing.words());
-    let keyless = report(&disk.ledger(), None, Path::new("/nonexistent.pub"), None).unwrap_err();
+    let keyless = report(&disk.ledger(), None, Path::new("/nonexistent.pub"), None, None).unwrap_err();
     assert_eq!(keyless.exit(), Exit::Refused);
     let empty = tempfile::tempdir().unwrap();
-    assert!(!report(empty.path(), None, &disk.own_key(), None).unwrap().good);
+    assert!(!report(empty.path(), None, &disk.own_key(), None, None).unwrap().good);
 }
 
 #[test]
@@ -258,4 +258,62 @@ fn a_receipt_that_does_not_count_is_a_finding_and_a_file_without_keys_a_failure(
     fs::write(disk.dir.path().join("empty"), "\n").unwrap();
     let failure = receipts::read(&disk.dir.path().join("receipts"), &disk.dir.path().join("empty")).err().unwrap();
     assert!(failure.words().contains("no key stands in it"), "{}", failure.words());
+}
+
+/// A proof that the ledger stood at this line in checkpoint `number`, by the server's key 9, or another.
+fn proof(number: u64, line: &str, seq: u64, by: u8) -> record::checkpoint::HeadProof {
+    use record::checkpoint::{Checkpoint, HeadProof, LedgerHead, path, root};
+    let head = LedgerHead { ledger: "0".repeat(32).parse().unwrap(), seq, hash: Hash::of(line.as_bytes()) };
+    let other = LedgerHead { ledger: "1".repeat(32).parse().unwrap(), seq: number, hash: Hash::ZERO };
+    let leaves = [head.leaf(), other.leaf()];
+    let checkpoint = Checkpoint {
+        origin: "server/checkpoints".to_owned(),
+        size: 2,
+        root: root(&leaves),
+        number,
+        time: "2026-11-23T19:00:00Z".parse().unwrap(),
+    };
+    HeadProof { checkpoint: checkpoint.sign(&key(by)).unwrap(), head, index: 0, path: path(&leaves, 0).unwrap() }
+}
+
+#[test]
+fn a_ledger_is_held_against_checkpoints_that_somebody_kept() {
+    let disk = Disk::new();
+    let all: Vec<String> = [1, 4].iter().map(|first| fs::read_to_string(disk.segment(*first)).unwrap()).collect();
+    let lines: Vec<String> = all.concat().split_inclusive('\n').map(str::to_owned).collect();
+    let keys = || vec![key(9).public_key().clone()];
+    let against = |files: &[(&str, String)]| {
+        let write = |(name, text): &(&str, String)| {
+            let path = disk.dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let files: Vec<PathBuf> = files.iter().map(write).collect();
+        let given = checkpoints::read(&files, keys()).unwrap();
+        report(&disk.ledger(), None, &disk.own_key(), None, Some((given, Path::new("server.pub")))).unwrap()
+    };
+    let one = |number, seq: usize| proof(number, &lines[seq - 1], seq as u64, 9);
+    let note = |number, seq| ("note", one(number, seq).checkpoint.as_str().to_owned());
+    let proofs = |all: &[record::checkpoint::HeadProof]| {
+        ("proofs", all.iter().map(|proof| proof.text() + "\n").collect::<String>())
+    };
+    let good = against(&[note(1, 3), proofs(&[one(1, 3), one(2, 5)])]);
+    assert!(good.good, "{:?}", good.findings);
+    assert_eq!((good.checkpoints, good.acknowledged_to), (2, 5));
+    assert!(words(&good).contains("and 2 checkpoints"), "{}", words(&good));
+    for (files, said) in [
+        (vec![note(1, 3)], "there is no proof about this ledger"),
+        (vec![proofs(&[one(1, 5), one(2, 3)])], "stood at record 5 in checkpoint 1, and at record 3 in checkpoint 2"),
+        (vec![note(1, 3), proofs(&[one(1, 5)])], "two different checkpoints 1"),
+        (vec![proofs(&[proof(1, "another\n", 3, 9)])], "another record under this number"),
+        (vec![proofs(&[proof(1, "later\n", 9, 9)])], "the end was cut off"),
+        (vec![proofs(&[proof(1, &lines[2], 3, 8)])], "not signed by the server's key"),
+        (vec![("proofs", "{}\n".to_owned())], "it is no proof"),
+        (vec![("note", "server\n2\n".to_owned())], "it is no checkpoint"),
+        (vec![("proofs", format!("{{{}", "x".repeat(1 << 20)))], "it is no proof"),
+    ] {
+        let bad = against(&files);
+        assert!(!bad.good, "{files:?}");
+        assert!(bad.findings.iter().any(|finding| finding.contains(said)), "{said}: {:?}", bad.findings);
+    }
 }
