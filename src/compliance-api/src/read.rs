@@ -4,6 +4,7 @@
 //! chunk, so that memory stays flat and no question holds the database for long.
 
 mod artifacts;
+mod case;
 mod checkpoints;
 mod cursor;
 mod export;
@@ -43,6 +44,7 @@ use crate::{
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/artifacts", get(artifacts::list))
+        .route("/v1/case", get(case::case))
         .route("/v1/checkpoint", get(checkpoints::newest))
         .route("/v1/checkpoints", get(checkpoints::list))
         .route("/v1/checkpoints/{number}/proof", get(checkpoints::proof))
@@ -52,6 +54,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/v1/requirements", get(requirements::list))
         .route("/v1/requirements/{id}", get(requirements::one))
         .layer(Extension(stream::Streams::default()))
+        .layer(Extension(case::Cases::default()))
         // Nothing in them is a secret by which anybody gets in: their length may say what they hold.
         .layer(CompressionLayer::new().gzip(true))
 }
@@ -61,6 +64,7 @@ pub fn router() -> Router<Arc<App>> {
 #[openapi(
     paths(
         artifacts::list,
+        case::case,
         checkpoints::newest,
         checkpoints::list,
         checkpoints::proof,

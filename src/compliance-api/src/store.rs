@@ -121,6 +121,9 @@ pub enum Error {
     /// A checkpoint could not be signed.
     #[error("a checkpoint could not be signed")]
     Checkpoint(#[from] record::checkpoint::CheckpointError),
+    /// A case file could not be made.
+    #[error("a case file could not be made")]
+    Case(#[from] case::ManifestError),
     /// A receipt could not be signed.
     #[error("a receipt could not be signed")]
     Receipt(#[from] record::ReceiptError),

@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Status(Status),
     Who(WhoCan),
     Roster(Roster),
+    Case(Case),
+    Verify(Verify),
     /// Say what is missing here, and what would mend it
     ///
     /// Looks at the configuration, ssh-keygen, the agent, the server, and the roster. Nothing is changed; you may be asked to
@@ -325,6 +327,54 @@ pub(crate) enum RosterCommand {
         #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
         wait: Duration,
     },
+}
+
+/// Fetch a case file: all there is about a person or a host in a window, to be verified without the server
+///
+/// It takes an auditor's token (compliance-api token create --role auditor), in a file or in $COMPLIANCE_TOKEN. That it was asked
+/// for is on record at the server. The file is a tar archive: index.html in it is for people, verify.sh for stock tools.
+///
+/// Example: lockdown case frank --from 2026-01-01 --to 2026-07-01 --token-file auditor.token -o case.tar
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("about").args(["person", "host"]).multiple(true).required(true)))]
+pub(crate) struct Case {
+    /// The person
+    #[arg(add = ArgValueCandidates::new(complete::people))]
+    pub(crate) person: Option<Person>,
+    /// The host: every ledger of it
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<record::Host>,
+    /// Only records of this stack
+    #[arg(long, value_name = "STACK", add = ArgValueCandidates::new(complete::stacks))]
+    pub(crate) stack: Option<Stack>,
+    /// Not before this moment: RFC 3339, or a day such as 2026-01-01 for its beginning in UTC
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: String,
+    /// Before this moment; without it, until now
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// Where to; what is there already is not overwritten
+    #[arg(long, short, value_name = "FILE", default_value = "case.tar")]
+    pub(crate) out: PathBuf,
+    /// A file with an auditor's token; without it, $COMPLIANCE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Verify a case file: what holds, what is missing, and what nobody can know
+///
+/// Works offline and without a configuration. Exit status 1 if anything is off.
+///
+/// Example: lockdown verify case.tar --server-key server.pub
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The case file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The server's public keys, one a line, or an allowed_signers file with them, from a place that you trust (GET /v1/server);
+    /// without it the keys that the case itself names are taken, which shows that it is whole, and not whose it is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) server_key: Option<PathBuf>,
 }
 
 /// Write man pages or shell completions, for packaging

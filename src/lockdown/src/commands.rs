@@ -2,6 +2,7 @@
 
 mod allow;
 mod approve;
+mod case;
 mod check;
 mod closing;
 mod generate;
@@ -38,6 +39,7 @@ fn one(cli: Cli) -> Result<Done, Failure> {
     match cli.command {
         Command::Generate(args) => return generate::run(&args),
         Command::Check => return check::run(cli.key, voice),
+        Command::Verify(args) => return case::verify(&args, voice),
         _ => {}
     }
     let config = Config::load()?;
@@ -54,8 +56,9 @@ fn one(cli: Cli) -> Result<Done, Failure> {
         Command::Lift(args) => closing::lift(&args, &client),
         Command::Status(args) => status::status(&args, &client),
         Command::Who(args) => status::who(&args, &client),
+        Command::Case(args) => case::fetch(&args, &client),
         Command::Roster(args) => roster::run(&args.command, &client),
-        Command::Check | Command::Generate(_) => Ok(Done::new(String::new())),
+        Command::Check | Command::Generate(_) | Command::Verify(_) => Ok(Done::new(String::new())),
     }
 }
 

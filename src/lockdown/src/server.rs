@@ -1,6 +1,10 @@
 //! One HTTP request and its answer, every part of it bounded in time and size. The only module that knows HTTP and TLS.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use document::Origin;
 use serde::de::DeserializeOwned;
@@ -78,6 +82,29 @@ impl Server {
         let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         let sent = request.config().timeout_global(Some(within)).build().call();
         self.read(path, sent)
+    }
+
+    /// Asks for something long, which is written as it comes. How many bytes it has.
+    pub(crate) fn download(
+        &self,
+        path: &str,
+        token: &str,
+        to: &mut impl Write,
+        within: Duration,
+    ) -> Result<u64, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.origin));
+        let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        let sent = request.config().timeout_global(Some(within)).build().call();
+        let mut response = sent.map_err(|error| self.describe(&error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let body = response.body_mut().with_config().limit(MAX_PROBLEM).read_to_vec().unwrap_or_default();
+            return Err(refusal(&self.origin, status, &body));
+        }
+        let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
+        io::copy(&mut body, to).map_err(|error| {
+            Failure::unavailable(format!("{}{path} broke off: {error}", self.origin)).but("ask again; nothing was kept")
+        })
     }
 
     /// Sends something.

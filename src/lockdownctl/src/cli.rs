@@ -247,7 +247,7 @@ pub(crate) struct Records {
 /// Works offline and without the daemon. Exit status 1 if anything is off. It says how far the ledger is complete, and how
 /// far a server has acknowledged it: root on this host could have rewritten what nobody has acknowledged yet.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("held").args(["receipts", "checkpoint"]).multiple(true)))]
+#[command(group(clap::ArgGroup::new("held").args(["receipts", "checkpoint", "case"]).multiple(true)))]
 pub(crate) struct Verify {
     /// The directory that holds the ledger's segments
     #[arg(long, value_name = "DIR", default_value = crate::commands::verify::LEDGER)]
@@ -264,6 +264,10 @@ pub(crate) struct Verify {
     /// that number, and no ledger may go back, or become another, between two checkpoints
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Vec<PathBuf>,
+    /// A case file of a compliance API (GET /v1/case), instead of a ledger: what holds, what is missing, what nobody can know.
+    /// Without --server-key the keys that it names itself are taken, which shows that it is whole, and not whose it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ledger", "signers", "receipts", "checkpoint"])]
+    pub(crate) case: Option<PathBuf>,
     /// The server's public key, or an allowed_signers file with it (GET /v1/server); without it, the key that the daemon
     /// has pinned, which root on the host can change
     #[arg(long, value_name = "FILE", requires = "held")]

@@ -210,6 +210,7 @@ pub struct Verifier {
     depth: Depth,
     trust: Trust,
     whole: bool,
+    begins_with: Option<PublicKey>,
     line: u64,
     first: Option<(u64, Hash)>,
     last: Option<Record>,
@@ -231,6 +232,7 @@ impl Verifier {
             depth,
             trust,
             whole: true,
+            begins_with: None,
             line: 0,
             first: None,
             last: None,
@@ -248,6 +250,13 @@ impl Verifier {
     pub fn partial(mut self) -> Self {
         self.whole = false;
         self
+    }
+
+    /// For a part of a ledger, wherever it begins: this key is in force there, as is known from elsewhere.
+    #[must_use]
+    pub fn beginning_with(mut self, key: PublicKey) -> Self {
+        self.begins_with = Some(key);
+        self.partial()
     }
 
     /// Holds the ledger against these receipts too.
@@ -369,6 +378,13 @@ impl Verifier {
     fn start(&mut self, record: &Record) {
         let seq = Some(record.seq());
         let introduces = matches!(record.kind(), Some(ArtifactType::LedgerSegment | ArtifactType::LedgerOpened));
+        if let Some(key) = self.begins_with.take() {
+            if introduces && record.public_key().as_ref().map(PublicKey::key_data) != Some(key.key_data()) {
+                self.find(seq, Fault::OtherKey);
+            }
+            self.key = Some(key);
+            return;
+        }
         let Some(key) = record.public_key().filter(|_| introduces) else {
             if let Trust::Key(key) = &self.trust {
                 self.key = Some((**key).clone());

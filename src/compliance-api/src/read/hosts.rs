@@ -83,7 +83,7 @@ pub(super) struct LedgerStanding {
     /// Its id.
     ledger: String,
     /// How it stands.
-    state: Standing,
+    pub(super) state: Standing,
     /// The last record's number.
     #[schema(minimum = 0)]
     seq: i64,
@@ -177,7 +177,12 @@ fn host(tx: &mut dyn Tx, name: String, limits: &Limits, now: Timestamp) -> Resul
     Ok(HostStanding { host: name, stack, state, says: state.sentence(), ledgers, more_ledgers: more })
 }
 
-fn stands(raw: &RawLedger, limits: &Limits, now: Timestamp, superseded: bool) -> Result<LedgerStanding, Error> {
+pub(super) fn stands(
+    raw: &RawLedger,
+    limits: &Limits,
+    now: Timestamp,
+    superseded: bool,
+) -> Result<LedgerStanding, Error> {
     let (received, next_by) = (moment(raw.received)?, raw.next_by.map(moment).transpose()?);
     let facts = LedgerFacts { pending: raw.pending, last_type: &raw.last_type, received, next_by, superseded };
     Ok(LedgerStanding {

@@ -23,6 +23,7 @@ use crate::{
     moment::Moment,
     problem::Problem,
     requirements::Framework,
+    store::{Error, Tx},
 };
 
 /// Which evidence.
@@ -82,7 +83,7 @@ pub(super) struct Requirements {
     /// The frameworks they are of, with their editions.
     frameworks: Vec<Framework>,
     /// In the frameworks' own order.
-    requirements: Vec<RequirementSummary>,
+    pub(super) requirements: Vec<RequirementSummary>,
 }
 
 /// What has to be said beside every such answer.
@@ -163,6 +164,19 @@ pub(super) async fn one(
     scope.types = Some(app.catalog.rows_for(requirement).iter().flat_map(|row| row.types.clone()).collect());
     let gathered = app.store.readers().run(move |tx| gather(tx, &scope)).await?;
     Ok(Json(judge(&app.catalog, requirement, &gathered.facts(now))))
+}
+
+/// All of them, judged on this thread.
+pub(super) fn all(app: &App, tx: &mut dyn Tx, scope: &Scope, now: Timestamp) -> Result<Requirements, Error> {
+    let gathered = gather(tx, scope)?;
+    let facts = gathered.facts(now);
+    let catalog = &app.catalog;
+    Ok(Requirements {
+        as_of: Moment(now),
+        reading: READING,
+        frameworks: catalog.frameworks().to_vec(),
+        requirements: catalog.requirements().iter().map(|r| judge(catalog, r, &facts).summary).collect(),
+    })
 }
 
 fn scope(app: &App, auditor: &Auditor, query: Query) -> Result<Scope, Problem> {

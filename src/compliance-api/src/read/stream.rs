@@ -35,16 +35,23 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 #[derive(Debug, Clone)]
 pub(super) struct Streams(Arc<Semaphore>);
 
+impl Streams {
+    /// So many at a time.
+    pub(super) fn of(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most)))
+    }
+}
+
 impl Default for Streams {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(STREAMS)))
+        Self::of(STREAMS)
     }
 }
 
 /// One chunk, and whether there may be another.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// Whole lines.
+    /// Whole lines, or a part of something else.
     pub(super) lines: Vec<u8>,
     /// Whether that was all.
     pub(super) end: bool,
@@ -59,6 +66,16 @@ pub(super) trait Maker: Send + 'static {
 /// Answers with all that a maker makes, as JSON lines. The first chunk is made before anything is answered, so that what
 /// fails at once is refused properly.
 pub(super) async fn answer(streams: &Streams, readers: &Readers, maker: impl Maker) -> Result<Response, Problem> {
+    answer_as(streams, readers, maker, NDJSON).await
+}
+
+/// The same as something else than lines.
+pub(super) async fn answer_as(
+    streams: &Streams,
+    readers: &Readers,
+    maker: impl Maker,
+    media: &'static str,
+) -> Result<Response, Problem> {
     let permit = Arc::clone(&streams.0)
         .try_acquire_owned()
         .map_err(|_| Problem::busy("too many long answers are being sent; ask again after the time in Retry-After"))?;
@@ -70,7 +87,7 @@ pub(super) async fn answer(streams: &Streams, readers: &Readers, maker: impl Mak
         tokio::spawn(go_on(readers.clone(), maker, send));
     }
     let mut response = Body::new(body).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
 }
 

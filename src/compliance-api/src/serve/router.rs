@@ -116,7 +116,7 @@ async fn server(State(app): State<Arc<App>>) -> Result<Json<Server>, Problem> {
     });
     let name = app.config.name.as_str();
     let feeds = Namespace::Of(Kind::Feed);
-    let namespaces = format!("{},{},{feeds}", record::RECEIPT_NAMESPACE, record::NAMESPACE);
+    let namespaces = format!("{},{},{},{feeds}", record::RECEIPT_NAMESPACE, record::NAMESPACE, case::NAMESPACE);
     Ok(Json(Server {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION"),

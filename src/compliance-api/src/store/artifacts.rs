@@ -88,6 +88,23 @@ pub(super) fn places(connection: &Connection, by: &By, stretch: Stretch) -> Resu
     rows.collect::<Result<_, _>>().map_err(Error::sqlite(reading))
 }
 
+/// From which number to which a chain has artifacts of this window, by their own time.
+pub(super) fn extent(
+    connection: &Connection,
+    ledger: i64,
+    (from, to): (i64, i64),
+    newest: i64,
+) -> Result<Option<(u64, u64)>, Error> {
+    let (first, last): (Option<u64>, Option<u64>) = connection
+        .prepare_cached(
+            "SELECT min(seq), max(seq) FROM artifacts INDEXED BY artifacts_ledger_time
+             WHERE ledger = ?1 AND time >= ?2 AND time < ?3 AND id <= ?4",
+        )
+        .and_then(|mut s| s.query_row(params![ledger, from, to, newest], |row| Ok((row.get(0)?, row.get(1)?))))
+        .map_err(Error::sqlite("looking up a chain's window"))?;
+    Ok(first.zip(last))
+}
+
 /// The row that was stored last; 0 before the first.
 pub(super) fn newest(connection: &Connection) -> Result<i64, Error> {
     connection

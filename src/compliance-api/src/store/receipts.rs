@@ -76,6 +76,23 @@ pub(super) fn part(
     Ok(part)
 }
 
+/// The last receipt over this chain up to this number, as a line; empty where there is none, or its key is gone.
+///
+/// # Errors
+/// SQLite's; a receipt that cannot be signed.
+pub(super) fn last(
+    connection: &Connection,
+    key: &ServerKey,
+    chain: (i64, &LedgerId),
+    to: u64,
+) -> Result<Vec<u8>, Error> {
+    let seq: Option<u64> = connection
+        .prepare_cached("SELECT max(seq) FROM receipts WHERE ledger = ?1 AND seq <= ?2")
+        .and_then(|mut s| s.query_row(params![chain.0, to], |row| row.get(0)))
+        .map_err(Error::sqlite("looking up a receipt"))?;
+    seq.map_or_else(|| Ok(Vec::new()), |seq| Ok(part(connection, key, chain, seq - 1, 1)?.lines))
+}
+
 /// Keeps some receipts by the key in force as they were answered, before it is replaced. How many there were.
 ///
 /// # Errors

@@ -244,6 +244,14 @@ impl Tx for Sqlite<'_> {
         receipts::part(self.connection, &self.server.key, chain, after, most)
     }
 
+    fn last_receipt(&mut self, chain: (i64, &LedgerId), to: u64) -> Result<Vec<u8>, Error> {
+        receipts::last(self.connection, &self.server.key, chain, to)
+    }
+
+    fn extent(&mut self, ledger: i64, window: (i64, i64), newest: i64) -> Result<Option<(u64, u64)>, Error> {
+        artifacts::extent(self.connection, ledger, window, newest)
+    }
+
     fn newest_artifact(&mut self) -> Result<i64, Error> {
         artifacts::newest(self.connection)
     }

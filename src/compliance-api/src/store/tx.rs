@@ -155,6 +155,10 @@ pub trait Tx {
     fn keep_sealed_receipts(&mut self, most: u32) -> Result<u32, Error>;
     /// Some of the receipts over this chain, after this number. One by a key that is gone cannot be had again.
     fn receipts(&mut self, chain: (i64, &LedgerId), after: u64, most: u32) -> Result<Part, Error>;
+    /// The last receipt over this chain up to this number, as a line; empty where there is none.
+    fn last_receipt(&mut self, chain: (i64, &LedgerId), to: u64) -> Result<Vec<u8>, Error>;
+    /// From which number to which a chain has artifacts of a window of their own time, stored up to this row.
+    fn extent(&mut self, ledger: i64, window: (i64, i64), newest: i64) -> Result<Option<(u64, u64)>, Error>;
     /// The row that was stored last; 0 before the first.
     fn newest_artifact(&mut self) -> Result<i64, Error>;
     /// The next places of a range, in order.

@@ -209,10 +209,12 @@ fn nothing_is_overwritten_and_what_is_no_whole_backup_is_refused() {
         compliance_api::identity::load_or_make(spoilt).unwrap();
     });
     refused("not whole", &|spoilt| {
-        // A page of it, from the middle.
+        // The first page of what it has of artifacts.
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'artifacts'";
+        let page: usize =
+            rusqlite::Connection::open(database(spoilt)).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
         let mut bytes = fs::read(database(spoilt)).unwrap();
-        let middle = bytes.len() / 2 / 8192 * 8192;
-        bytes[middle..middle + 8192].fill(0x5a);
+        bytes[(page - 1) * 8192..page * 8192].fill(0x5a);
         fs::write(database(spoilt), bytes).unwrap();
     });
     refused("compliance-api:", &|spoilt| {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "these are tests")]
 
 mod backup;
+mod case;
 mod checkpoints;
 mod common;
 mod compressed;

@@ -44,6 +44,8 @@ pub struct Real {
     pub origin: String,
     agent: Agent,
     enrol: String,
+    /// A token that reads all.
+    pub auditor: String,
     stop: watch::Sender<bool>,
     serving: Option<thread::JoinHandle<()>>,
     over: Arc<AtomicBool>,
@@ -72,7 +74,7 @@ impl Real {
             stack: Some(Stack { settings: settings(&laptop).check().unwrap(), origin: Some(origin.parse().unwrap()) }),
             ..Config::default()
         };
-        let enrol = enrolment_token(&config);
+        let (enrol, auditor) = (token(&config, Role::Enrol, Some("web")), token(&config, Role::Auditor, None));
         let (stop, stopped) = watch::channel(false);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let serving = thread::spawn(move || {
@@ -84,6 +86,7 @@ impl Real {
             agent: agent(&pem.authority),
             origin,
             enrol,
+            auditor,
             stop,
             serving: Some(serving),
             over: Arc::default(),
@@ -102,6 +105,13 @@ impl Real {
                 host.hear();
             }
         }));
+    }
+
+    /// The key that its receipts are signed with.
+    pub fn key(&self) -> String {
+        let mut answer = self.agent.get(format!("{}/v1/server", self.origin)).call().unwrap();
+        let said: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        said["public_key"].as_str().unwrap().to_owned()
     }
 
     /// A host of web that has been heard of once, and is silent since.
@@ -131,11 +141,11 @@ fn settings(laptop: &Laptop) -> Settings {
     toml::from_str::<File>(&laptop.stack()).unwrap().stack
 }
 
-fn enrolment_token(config: &Config) -> String {
+fn token(config: &Config, role: Role, stack: Option<&str>) -> String {
     let wanted = Wanted {
-        role: Role::Enrol,
+        role,
         name: None,
-        stack: Some("web".parse().unwrap()),
+        stack: stack.map(|stack| stack.parse().unwrap()),
         from: None,
         to: None,
         types: None,

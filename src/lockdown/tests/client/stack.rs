@@ -78,3 +78,41 @@ fn what_one_asks_for_two_approve() {
     laptop.run(&["deny", &second[..8]]).with(0).says("denied");
     assert_eq!(laptop.run(&["requests", "--json"]).with(0).json(), json!([]));
 }
+
+#[test]
+fn a_case_is_fetched_whole_and_verified_without_the_server_and_one_that_was_changed_is_not() {
+    let (real, laptop) = stack(1);
+    laptop.run(ALLOW).with(0).says("2 of 2 hosts: granted");
+    laptop.write("auditor.token", &format!("{}\n", real.auditor));
+    laptop.write("server.pub", &format!("{}\n", real.key()));
+    let case = ["case", "--host", "i-1", "--from", "2024-01-01", "-o", "case.tar"];
+    laptop.run(&case).with(2).says("no auditor's token was given").says("--token-file");
+    let case = [&case[..], &["--token-file", "auditor.token"]].concat();
+    laptop.run(&case).with(0).says("case.tar").says("lockdown verify case.tar");
+    laptop.run(&case).with(1).says("is there already");
+    drop(real);
+    let verify = ["verify", "case.tar", "--server-key", "server.pub"];
+    laptop.run(&verify).with(0).says("which you named").says("good: ").says("host i-1").says("nobody can know");
+    laptop.run(&["verify", "case.tar"]).with(0).says("whose it is you know once you compare that key");
+    let report = laptop.run(&[&verify[..], &["--json"]].concat()).with(0).json();
+    assert!(report["documents"].as_u64().unwrap() >= 1, "{report}");
+    let mut bytes = std::fs::read(laptop.path("case.tar")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(laptop.path("changed.tar"), &bytes).unwrap();
+    laptop.run(&["verify", "changed.tar", "--server-key", "server.pub"]).with(1).says("WRONG: ");
+    std::fs::write(laptop.path("cut.tar"), &bytes[..middle]).unwrap();
+    laptop.run(&["verify", "cut.tar", "--server-key", "server.pub"]).with(1).says("cut off");
+    laptop.run(&["verify", "none.tar"]).with(1).says("none.tar: ");
+}
+
+#[test]
+fn a_case_that_breaks_off_or_is_refused_leaves_no_file() {
+    let (_real, laptop) = stack(1);
+    laptop.write("auditor.token", "ca_auditor_0000000000000000000000000000000000000000000");
+    let case = ["case", "frank", "--from", "2024-01-01", "--token-file", "auditor.token"];
+    laptop.run(&case).with(1).says("token");
+    let left = std::fs::read_dir(laptop.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.filter(|name| name.to_string_lossy().contains("case.tar")).count() == 0);
+    laptop.run(&["case", "--from", "2024-01-01", "--token-file", "auditor.token"]).with(2);
+}

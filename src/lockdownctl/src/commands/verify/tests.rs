@@ -317,3 +317,22 @@ fn a_ledger_is_held_against_checkpoints_that_somebody_kept() {
         assert!(bad.findings.iter().any(|finding| finding.contains(said)), "{said}: {:?}", bad.findings);
     }
 }
+
+#[test]
+fn a_case_file_that_is_none_is_never_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, key_file) = (dir.path().join("case.tar"), dir.path().join("server.pub"));
+    fs::write(&key_file, public(&key(9))).unwrap();
+    let context = Context {
+        socket: Path::new("/nonexistent"),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        json: false,
+        paint: crate::paint::Paint::NONE,
+    };
+    assert!(of_case(&file, None, &context).is_err(), "it is not there");
+    for bytes in [&b""[..], &[0; 1024], b"../../etc/passwd"] {
+        fs::write(&file, bytes).unwrap();
+        let done = of_case(&file, Some(&key_file), &context).unwrap();
+        assert!(done.exit == Exit::Refused && done.text.contains("WRONG: "), "{}", done.text);
+    }
+}
