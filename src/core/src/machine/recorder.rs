@@ -5,15 +5,16 @@
 //! under way at a time; the disk thread tells what became of it.
 
 mod task;
+mod waits;
 
 use std::{collections::VecDeque, time::Duration};
 
-use record::{Draft, SessionId};
+use record::Draft;
 
 pub use self::task::{
     Commit, Done, Full, Known, NotOpened, NotWritten, Room, Settled, Snapshot, Stall, Stated, Task, WorkId, Written,
 };
-use super::{PendingLogin, covered::Covered, effect::Owed, on_disk::First};
+use super::{covered::Covered, effect::Owed, on_disk::First};
 use crate::{policy::time::Now, windows::Windows};
 
 /// After so long without an answer the disk counts as standing still.
@@ -382,72 +383,6 @@ impl Recorder {
     #[must_use]
     pub fn was_tried(&self, number: u64) -> bool {
         self.tried >= number
-    }
-
-    /// When somebody has waited long enough, or the disk counts as standing still, on the boot clock.
-    #[must_use]
-    pub fn due(&self) -> Option<Duration> {
-        let stalls = self.under_way.as_ref().filter(|_| !self.stall_told).map(|at| at.since + STALLED);
-        let kept = self.under_way.as_ref().filter(|at| !self.kept && !at.stated.is_empty());
-        let kept = kept.map(|at| at.since + KEPT_AFTER);
-        self.firsts().filter_map(First::until).chain(stalls).chain(kept).min()
-    }
-
-    /// Everything that waits to take effect.
-    pub fn firsts(&self) -> impl Iterator<Item = &First> {
-        let queued = self.queue.iter().filter_map(|queued| queued.first.as_ref());
-        queued.chain(self.under_way.as_ref().and_then(|at| at.first.as_ref()))
-    }
-
-    /// The login that waits for this session to be on record.
-    pub(super) fn login_under_way(&mut self, id: &SessionId) -> Option<&mut PendingLogin> {
-        let queued = self.queue.iter_mut().filter_map(|queued| queued.first.as_mut());
-        let mut all = queued.chain(self.under_way.as_mut().and_then(|at| at.first.as_mut()));
-        all.find_map(|first| match first {
-            First::Login(login) if login.session == *id => Some(&mut **login),
-            _ => None,
-        })
-    }
-
-    /// Takes back what has waited long enough for its turn: it is not written any more.
-    pub(super) fn withdraw_overdue(&mut self, now: Now) -> Vec<First> {
-        let mut over = Vec::new();
-        for queued in &mut self.queue {
-            let is_over = queued.first.as_ref().and_then(First::until).is_some_and(|until| now.boot >= until);
-            if let (true, What::Commit(commit)) = (is_over, &mut queued.what) {
-                commit.first = None;
-                over.extend(queued.first.take());
-            }
-        }
-        if !over.is_empty() {
-            self.join_open();
-        }
-        over
-    }
-
-    /// Makes one of commits that wait next to each other and that nobody waits for alone any more: however many were refused,
-    /// the queue does not grow by it.
-    fn join_open(&mut self) {
-        for queued in std::mem::take(&mut self.queue) {
-            match self.queue.back_mut() {
-                Some(last) if last.is_open() && queued.is_open() => last.take_up(queued),
-                _ => self.queue.push_back(queued),
-            }
-        }
-    }
-
-    /// What the disk thread is at and has been waited for long enough: it may still come, late. It is put back with
-    /// [`Recorder::put_late`].
-    pub(super) fn take_late(&mut self, now: Now) -> Option<First> {
-        let first = &mut self.under_way.as_mut()?.first;
-        first.take_if(|first| first.until().is_some_and(|until| now.boot >= until))
-    }
-
-    /// Puts back what was taken, as it is now.
-    pub(super) fn put_late(&mut self, first: First) {
-        if let Some(at) = &mut self.under_way {
-            at.first = Some(first);
-        }
     }
 
     /// Whether it is to be told now that the disk stands still: once. Of one that has not been read yet, the start tells it.
