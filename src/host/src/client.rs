@@ -13,8 +13,8 @@ use lockdown_core::policy::login::NotFound;
 
 use super::{
     connection,
-    logins::end_in,
     processes::{self, ProcDir, Process, ProcessId},
+    sockets::end_in,
 };
 
 /// How long the processes of the host may be looked through.

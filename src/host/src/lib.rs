@@ -31,6 +31,7 @@ pub mod programs;
 pub mod quarantine;
 pub mod readiness;
 pub mod shipper;
+pub mod sockets;
 pub mod sshd;
 pub mod terminal;
 pub mod users_sshd;

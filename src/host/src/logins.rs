@@ -6,7 +6,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::ffi::OsStrExt,
 };
 
@@ -15,6 +14,7 @@ use record::Source;
 
 use super::{
     processes::{ProcDir, Process, ProcessError, ProcessId, children, pids, real_uid},
+    sockets::{self, Sockets},
     terminal,
 };
 
@@ -45,10 +45,12 @@ pub struct Login {
 /// When `/proc` cannot be listed.
 pub fn find(privsep: Option<u32>) -> Result<Vec<Login>, ProcessError> {
     let of_root = pids()?.into_iter().filter(|pid| real_uid(*pid) == Some(0));
-    Ok(of_root.filter_map(|pid| login(pid, privsep)).collect())
+    let of_root: Vec<i32> = of_root.collect();
+    let mut sockets = Sockets::default();
+    Ok(of_root.into_iter().filter_map(|pid| login(pid, privsep, &mut sockets)).collect())
 }
 
-fn login(pid: i32, privsep: Option<u32>) -> Option<Login> {
+fn login(pid: i32, privsep: Option<u32>, sockets: &mut Sockets) -> Option<Login> {
     let process = Process::read(pid)?;
     let title = sshd_title(&process)?;
     let uid = match title {
@@ -61,7 +63,7 @@ fn login(pid: i32, privsep: Option<u32>) -> Option<Login> {
         },
     };
     let (Title::Privileged(name) | Title::Users(name)) = title;
-    Some(Login { monitor: process.id, uid, name: Some(name), source: other_end(process.id) })
+    Some(Login { monitor: process.id, uid, name: Some(name), source: other_end(process.id, sockets) })
 }
 
 /// Whose connection a process of root's sshd is for, by its title, past the name's being known.
@@ -115,9 +117,9 @@ fn in_root_of(pid: i32, other: i32) -> bool {
     matches!((root(pid), root(other)), (Some(one), Some(other)) if one == other)
 }
 
-/// What a connection is used for now; nothing when it is gone.
+/// What a connection is used for now; nothing when it is gone. Whoever looks at many hands on what was read of `sockets`.
 #[must_use]
-pub fn uses(monitor: ProcessId) -> Uses {
+pub fn uses(monitor: ProcessId, sockets: &mut Sockets) -> Uses {
     let terminals = terminal::held_by(monitor);
     let Some(process) = Process::read(monitor.pid).filter(|process| process.id == monitor) else {
         return Uses::default();
@@ -130,7 +132,7 @@ pub fn uses(monitor: ProcessId) -> Uses {
         true => own.iter().flat_map(|child| below(child.id.pid)).take(MAX_LOOKED_AT).collect(),
         false => own.iter().cloned().chain(direct).collect::<Vec<_>>(),
     };
-    let forward = forwards(monitor, &own);
+    let forward = forwards(monitor, &own, sockets);
     let mut seen = Uses { terminals, forward, ..Uses::default() };
     for child in run {
         let is_sftp = child.exe == process.exe
@@ -144,65 +146,27 @@ pub fn uses(monitor: ProcessId) -> Uses {
 
 /// Whether sshd's process of the account has a TCP socket of its own: a forward that listens here, or one in use. (What
 /// the client listens for shows once somebody connects.)
-fn forwards(monitor: ProcessId, own: &[Process]) -> bool {
-    let sockets = |id: ProcessId| -> Vec<Vec<u8>> {
-        let held = ProcDir::open(id.pid).filter(|dir| dir.is(id)).and_then(|dir| dir.descriptors());
-        held.into_iter().flatten().filter_map(|link| socket_inode(&link)).collect()
+fn forwards(monitor: ProcessId, own: &[Process], sockets: &mut Sockets) -> bool {
+    let held = |id: ProcessId| -> Option<(ProcDir, Vec<Vec<u8>>)> {
+        let dir = ProcDir::open(id.pid).filter(|dir| dir.is(id))?;
+        let held = sockets::held_by(&dir)?;
+        Some((dir, held))
     };
-    let connection = sockets(monitor);
-    let added = |process: &Process| {
-        let added: Vec<Vec<u8>> = sockets(process.id).into_iter().filter(|inode| !connection.contains(inode)).collect();
-        let tables =
-            || ["net/tcp", "net/tcp6"].into_iter().filter_map(|table| ProcDir::open(process.id.pid)?.read_whole(table));
-        !added.is_empty() && tables().any(|table| holds_any(&table, &added))
-    };
-    own.iter().take(MAX_LOOKED_AT).any(added)
-}
-
-/// Whether one of these sockets stands in `/proc/net/tcp` or `tcp6`.
-fn holds_any(table: &[u8], held: &[Vec<u8>]) -> bool {
-    let inode =
-        |line: &[u8]| line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(9).map(<[u8]>::to_vec);
-    table.split(|b| *b == b'\n').skip(1).filter_map(inode).any(|inode| held.contains(&inode))
-}
-
-/// The other end of the connection whose socket this process holds; empty where it is none of TCP (a local socket).
-fn other_end(monitor: ProcessId) -> Source {
-    let found = ProcDir::open(monitor.pid).filter(|dir| dir.is(monitor)).and_then(|dir| {
-        let held: Vec<Vec<u8>> = dir.descriptors()?.iter().filter_map(|link| socket_inode(link)).collect();
-        let tables = ["net/tcp", "net/tcp6"].map(|table| dir.read_whole(table).unwrap_or_default());
-        tables.iter().find_map(|table| established(table, &held))
-    });
-    let (address, port) = found.map_or((None, None), |(address, port)| (Some(address), Some(port)));
-    Source { address, port }
-}
-
-fn socket_inode(link: &OsStr) -> Option<Vec<u8>> {
-    Some(link.as_bytes().strip_prefix(b"socket:[")?.strip_suffix(b"]")?.to_vec())
-}
-
-/// The far end of the first established socket among `held` in `/proc/net/tcp` or `tcp6` (state `01`).
-fn established(table: &[u8], held: &[Vec<u8>]) -> Option<(IpAddr, u16)> {
-    table.split(|b| *b == b'\n').skip(1).find_map(|line| {
-        let fields: Vec<&str> = std::str::from_utf8(line).ok()?.split_ascii_whitespace().collect();
-        let (far, state, inode) = (fields.get(2)?, fields.get(3)?, fields.get(9)?);
-        (*state == "01" && held.iter().any(|held| held == inode.as_bytes())).then(|| end_in(far)).flatten()
+    let connection = held(monitor).map(|(_, held)| held).unwrap_or_default();
+    own.iter().take(MAX_LOOKED_AT).filter_map(|process| held(process.id)).any(|(dir, held)| {
+        let added: Vec<Vec<u8>> = held.into_iter().filter(|inode| !connection.contains(inode)).collect();
+        !added.is_empty() && added.iter().any(|inode| sockets.of(&dir).has_tcp(inode))
     })
 }
 
-/// `0100007F:9C40`: each group of four bytes as this machine stores a number, then the port.
-pub(super) fn end_in(text: &str) -> Option<(IpAddr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
-    let address: IpAddr = match address.len() {
-        8 => Ipv4Addr::from(word(0)?).into(),
-        32 => {
-            let bytes: Vec<u8> = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
-            Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()
-        }
-        _ => return None,
-    };
-    Some((address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
+/// The other end of the connection whose socket this process holds; empty where it is none of TCP (a local socket).
+fn other_end(monitor: ProcessId, sockets: &mut Sockets) -> Source {
+    let found = ProcDir::open(monitor.pid).filter(|dir| dir.is(monitor)).and_then(|dir| {
+        let held = sockets::held_by(&dir)?;
+        held.iter().find_map(|inode| sockets.of(&dir).far_end(inode))
+    });
+    let (address, port) = found.map_or((None, None), |(address, port)| (Some(address), Some(port)));
+    Source { address, port }
 }
 
 #[cfg(test)]
@@ -228,20 +192,6 @@ mod tests {
         ] {
             assert_eq!(name_in(title.as_bytes()).as_deref(), name, "{title}");
         }
-    }
-
-    #[test]
-    fn the_far_end_is_read_from_the_kernels_tables() {
-        let tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-            0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100\n   \
-            1: 0100007F:0016 070200C0:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100\n";
-        let held = [b"4711".to_vec(), b"4712".to_vec()];
-        assert_eq!(established(tcp.as_bytes(), &held), Some(("192.0.2.7".parse().expect("an address"), 40_000)));
-        assert_eq!(established(tcp.as_bytes(), &held[..1]), None);
-        assert!(holds_any(tcp.as_bytes(), &held[..1]) && !holds_any(tcp.as_bytes(), &[b"471".to_vec()]));
-        let mapped = "0000000000000000FFFF0000070200C0:0016";
-        assert_eq!(end_in(mapped), Some(("192.0.2.7".parse().expect("an address"), 22)));
-        assert_eq!(end_in("0100:1"), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use super::{
     processes::{Handle as _, ProcDir, Process, ProcessError, ProcessId, children, identity, pids, real_uid},
     programs::{Bounds, Programs},
+    sockets::Sockets,
     sshd::listener,
     ways_in,
 };
@@ -70,10 +71,10 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<(Vec<Ended>, bool), ProcessErro
     // Each look begins elsewhere, so that nobody's programs are always the ones that are left out.
     let begin = usize::try_from(super::random()).unwrap_or_default().checked_rem(others.len()).unwrap_or_default();
     others.rotate_left(begin);
-    let mut programs = Programs::new(BOUNDS);
+    let (mut programs, mut sockets) = (Programs::new(BOUNDS), Sockets::default());
     let mut ended: BTreeMap<u32, Ended> = BTreeMap::new();
     for pid in installed.into_iter().chain(others) {
-        let Some(server) = server(pid, &mut programs) else { continue };
+        let Some(server) = server(pid, &mut programs, &mut sockets) else { continue };
         let outcome = end(&server);
         let entry = ended.entry(server.uid).or_insert(Ended { server, killed: 0, failed: None });
         match outcome {
@@ -92,12 +93,12 @@ pub fn end_all(spared: &BTreeSet<u32>) -> Result<(Vec<Ended>, bool), ProcessErro
     Ok((ended, programs.left_out() > 0))
 }
 
-fn server(pid: i32, programs: &mut Programs) -> Option<Server> {
+fn server(pid: i32, programs: &mut Programs, sockets: &mut Sockets) -> Option<Server> {
     let dir = ProcDir::open_living(pid)?;
     let program = dir.link("exe")?;
     let installed = is_installed(Path::new(&program));
     let id = identity(pid)?;
-    let listens = listener::is_listening(id) == Some(true);
+    let listens = listener::is_listening(id, sockets) == Some(true);
     if !(installed || listens && programs.is(pid, real_uid(pid)?, is_openssh)) || in_container(&dir) {
         return None;
     }

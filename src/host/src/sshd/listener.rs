@@ -12,7 +12,10 @@ use std::{
 
 use lockdown_core::sshd_log::{IDENTIFIERS, PROGRAMS};
 
-use crate::processes::{ProcDir, Process, ProcessError, ProcessId, pids, real_uid};
+use crate::{
+    processes::{ProcDir, Process, ProcessError, ProcessId, pids, real_uid},
+    sockets::{self, Sockets},
+};
 
 /// Debian's sshd.
 pub const DEFAULT_BINARY: &str = "/usr/sbin/sshd";
@@ -132,7 +135,8 @@ pub fn elsewhere() -> Result<Vec<Listener>, ProcessError> {
 }
 
 fn running() -> Result<Vec<Listener>, ProcessError> {
-    Ok(pids()?.into_iter().filter_map(listener).collect())
+    let (all, mut sockets) = (pids()?, Sockets::default());
+    Ok(all.into_iter().filter_map(|pid| listener(pid, &mut sockets)).collect())
 }
 
 /// The running listeners of root's sshds alone. What others run is hardly looked at, so that nobody with thousands of
@@ -141,8 +145,10 @@ fn running() -> Result<Vec<Listener>, ProcessError> {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn running_as_root() -> Result<Vec<Listener>, ProcessError> {
-    let of_root = pids()?.into_iter().filter(|pid| real_uid(*pid) == Some(0));
-    Ok(of_root.filter_map(listener).filter(|listener| listener.uid == 0).collect())
+    let of_root: Vec<i32> = pids()?.into_iter().filter(|pid| real_uid(*pid) == Some(0)).collect();
+    let mut sockets = Sockets::default();
+    let listeners = of_root.into_iter().filter_map(|pid| listener(pid, &mut sockets));
+    Ok(listeners.filter(|listener| listener.uid == 0).collect())
 }
 
 /// The inodes of every TCP socket that listens in this host's network; `None` where its tables cannot be read.
@@ -156,21 +162,24 @@ pub fn listening_here() -> Option<BTreeSet<Vec<u8>>> {
     Some(found)
 }
 
-/// Whether this process holds a listening socket; `None` when we may not look.
+/// Whether this process holds a listening socket; `None` when we may not look. Whoever looks at many hands on what was read of
+/// `sockets`.
 #[must_use]
-pub fn is_listening(id: ProcessId) -> Option<bool> {
-    listening_sockets(id).map(|sockets| !sockets.is_empty())
+pub fn is_listening(id: ProcessId, sockets: &mut Sockets) -> Option<bool> {
+    listening_among(id, sockets).map(|listening| !listening.is_empty())
 }
 
 /// The inodes of this process's listening sockets; `None` when we may not look, or it is gone.
 #[must_use]
 pub fn listening_sockets(id: ProcessId) -> Option<BTreeSet<Vec<u8>>> {
+    listening_among(id, &mut Sockets::default())
+}
+
+fn listening_among(id: ProcessId, sockets: &mut Sockets) -> Option<BTreeSet<Vec<u8>>> {
     let dir = ProcDir::open(id.pid)?;
-    let held: BTreeSet<Vec<u8>> = dir.descriptors()?.iter().filter_map(|link| socket_inode(link)).collect();
-    let tables = ["net/tcp", "net/tcp6"].map(|table| dir.read_whole(table).unwrap_or_default());
-    let unix_table = dir.read_whole("net/unix").unwrap_or_default();
-    let all = tables.iter().flat_map(|table| listening(table)).chain(listening_unix(&unix_table));
-    Some(all.filter(|inode| held.contains(*inode)).map(<[u8]>::to_vec).collect())
+    let held = sockets::held_by(&dir)?;
+    let network = sockets.of(&dir);
+    Some(held.into_iter().filter(|inode| network.listens(inode)).collect())
 }
 
 /// Whether it has a handler for SIGHUP: an sshd that is just reading its configuration ignores one that comes then.
@@ -186,7 +195,7 @@ fn caught(status: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
 }
 
-fn listener(pid: i32) -> Option<Listener> {
+fn listener(pid: i32, sockets: &mut Sockets) -> Option<Listener> {
     let process = Process::read(pid)?;
     let root = [process.uid, process.euid, process.suid] == [0; 3];
     let called = match root {
@@ -201,7 +210,7 @@ fn listener(pid: i32) -> Option<Listener> {
         Called::Connection => return None,
     };
     // A title alone proves nothing; a socket does. Where we may not look (is_listening is None), the title has to do.
-    if !looks || is_listening(process.id) == Some(false) {
+    if !looks || is_listening(process.id, sockets) == Some(false) {
         return None;
     }
     let place = place_of(pid)?;
@@ -335,25 +344,12 @@ pub(super) fn socket_units() -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".socket"))
 }
 
-fn socket_inode(link: &OsStr) -> Option<Vec<u8>> {
-    Some(link.as_bytes().strip_prefix(b"socket:[")?.strip_suffix(b"]")?.to_vec())
-}
-
 /// The inodes of listening sockets in `/proc/net/tcp` or `tcp6` (state `0A`).
 fn listening(table: &[u8]) -> impl Iterator<Item = &[u8]> {
     table.split(|b| *b == b'\n').skip(1).filter_map(|line| {
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let state = fields.nth(3)?;
         (state == b"0A").then(|| fields.nth(5)).flatten()
-    })
-}
-
-/// The inodes of listening sockets in `/proc/net/unix` (the flag `__SO_ACCEPTCON`).
-fn listening_unix(table: &[u8]) -> impl Iterator<Item = &[u8]> {
-    table.split(|b| *b == b'\n').skip(1).filter_map(|line| {
-        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-        let flags = fields.nth(3)?;
-        (flags == b"00010000").then(|| fields.nth(2)).flatten()
     })
 }
 
@@ -432,9 +428,6 @@ mod tests {
             0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100\n   \
             1: 0100007F:0016 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100\n";
         assert_eq!(listening(tcp).collect::<Vec<_>>(), [b"4711"]);
-        let unix_table = b"Num RefCount Protocol Flags Type St Inode Path\n\
-            0: 00000002 00000000 00010000 0001 01 99 /run/x\n1: 00000002 00000000 00000000 0001 01 98 /run/y\n";
-        assert_eq!(listening_unix(unix_table).collect::<Vec<_>>(), [b"99"]);
     }
 
     #[test]
@@ -456,7 +449,7 @@ mod tests {
     fn a_real_listening_socket_is_seen() {
         let own = crate::processes::identity(i32::try_from(std::process::id()).expect("a pid")).expect("myself");
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-        assert_eq!(is_listening(own), Some(true));
+        assert_eq!(is_listening(own, &mut Sockets::default()), Some(true));
         drop(socket);
     }
 }

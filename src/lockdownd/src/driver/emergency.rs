@@ -11,7 +11,7 @@ use lockdown_core::{
     answered::is_soon_after,
     machine::notes::{NoteRead, NoteSaid},
 };
-use lockdown_host::{logins, paths, processes};
+use lockdown_host::{logins, paths, processes, sockets::Sockets};
 
 use super::{Driver, sshd_log};
 use crate::{
@@ -37,7 +37,11 @@ impl Driver {
         let sshd = pid.and_then(processes::identity);
         let lives = sshd.filter(|id| sshd_log::started(*id).is_some_and(|started| started <= note.time));
         let is_known = pid.is_some_and(|pid| self.answered.knows_without_note(pid, note.time));
-        NoteSaid { note, is_known, lives: lives.map(|monitor| (monitor, logins::uses(monitor))) }
+        NoteSaid {
+            note,
+            is_known,
+            lives: lives.map(|monitor| (monitor, logins::uses(monitor, &mut Sockets::default()))),
+        }
     }
 
     /// The records of these notes are on disk: the notes go.

@@ -13,6 +13,7 @@ use lockdown_host::{
     left_behind,
     logins::{self, Login},
     processes::Handle as _,
+    sockets::Sockets,
 };
 use record::{Account, SessionId};
 
@@ -32,12 +33,13 @@ impl Driver {
             Vec::new()
         });
         let new = found.into_iter().filter(|login| self.core.sessions.nearest(&[login.monitor]).is_none());
-        let logins = new.map(|login| self.found_login(login)).collect();
+        let mut sockets = Sockets::default();
+        let logins = new.map(|login| self.found_login(login, &mut sockets)).collect();
         LoginsFound { logins, notes: self.read_notes(), took: began.elapsed() }
     }
 
-    fn found_login(&self, login: Login) -> Found {
-        let (account, uses) = (self.account_of(&login), logins::uses(login.monitor));
+    fn found_login(&self, login: Login, sockets: &mut Sockets) -> Found {
+        let (account, uses) = (self.account_of(&login), logins::uses(login.monitor, sockets));
         let Login { monitor, uid, source, .. } = login;
         Found { monitor, uid, account, source, uses }
     }
@@ -51,13 +53,13 @@ impl Driver {
 
     /// Looks whether these sessions go on, and what they are used for. One that is to end is left to whoever ends it.
     pub(super) fn see_sessions(&self, ids: &[SessionId]) -> SessionsSeen {
-        let mut seen = SessionsSeen::default();
+        let (mut seen, mut sockets) = (SessionsSeen::default(), Sockets::default());
         for session in ids.iter().filter_map(|id| self.core.sessions.get(id)) {
             let id = session.id.clone();
             if !session.monitor.is_alive() {
                 seen.gone.push(id);
             } else if session.ending.is_none() {
-                seen.live.push((id, logins::uses(session.monitor), audit_session(session)));
+                seen.live.push((id, logins::uses(session.monitor, &mut sockets), audit_session(session)));
             }
         }
         seen

@@ -17,6 +17,7 @@ use lockdown_core::{
 use lockdown_host::{
     clock, logins,
     processes::{self, Handle as _, Process, ProcessId},
+    sockets::Sockets,
 };
 use record::ArtifactType;
 
@@ -94,7 +95,7 @@ impl Driver {
         let connection = connection(&login, self.uid_of_login(&login));
         let uses = match connection {
             Connection::Gone => Uses::default(),
-            _ => process.map(logins::uses).unwrap_or_default(),
+            _ => process.map(|process| logins::uses(process, &mut Sockets::default())).unwrap_or_default(),
         };
         let seen = LoggedIn {
             is_known: self.answered.knows(login.pid, login.time),
