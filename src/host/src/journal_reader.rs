@@ -30,7 +30,8 @@ const JOURNALCTL: &str = "/usr/bin/journalctl";
 /// What journald says when it has dropped messages of a unit (`SD_MESSAGE_JOURNAL_DROPPED`).
 pub const DROPPED: &str = "a596d6fe7bfa4994828e72309e95d61e";
 /// The fields that are asked for, beside those that export(5) always has.
-const FIELDS: &str = "MESSAGE,MESSAGE_ID,N_DROPPED,SYSLOG_IDENTIFIER,_EXE,_PID,_TRANSPORT,_UID";
+const FIELDS: &str =
+    "MESSAGE,MESSAGE_ID,N_DROPPED,SYSLOG_IDENTIFIER,_EXE,_PID,_SOURCE_REALTIME_TIMESTAMP,_TRANSPORT,_UID";
 /// How much is read at a time.
 const CHUNK: usize = 64 * 1024;
 

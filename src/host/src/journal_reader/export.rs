@@ -16,6 +16,8 @@ pub struct Entry {
     pub cursor: String,
     /// When journald took it.
     pub time: Timestamp,
+    /// When it was said, where journald knows: one that stood still writes it down later.
+    pub sent: Option<Timestamp>,
     /// The boot's id, as records write it.
     pub boot: String,
     /// The uid of the process that wrote it, by the kernel.
@@ -34,6 +36,14 @@ pub struct Entry {
     pub dropped: Option<u64>,
     /// What it says.
     pub message: String,
+}
+
+impl Entry {
+    /// When it was said, as far as journald knows.
+    #[must_use]
+    pub fn said_at(&self) -> Timestamp {
+        self.sent.unwrap_or(self.time)
+    }
 }
 
 /// Bytes in, entries out.
@@ -134,8 +144,9 @@ fn set(entry: &mut Entry, name: &[u8], value: &[u8]) {
     match name {
         b"__CURSOR" => entry.cursor = text(),
         b"__REALTIME_TIMESTAMP" => {
-            entry.time = text().parse().ok().and_then(|at| Timestamp::from_microsecond(at).ok()).unwrap_or_default();
+            entry.time = moment(&text()).unwrap_or_default();
         }
+        b"_SOURCE_REALTIME_TIMESTAMP" => entry.sent = entry.sent.or_else(|| moment(&text())),
         b"_BOOT_ID" => entry.boot = uuid(&text()),
         b"_UID" => entry.uid = entry.uid.or(text().parse().ok()),
         b"_PID" => entry.pid = entry.pid.or(text().parse().ok()),
@@ -147,6 +158,10 @@ fn set(entry: &mut Entry, name: &[u8], value: &[u8]) {
         b"MESSAGE" if entry.message.is_empty() => entry.message = text(),
         _ => {}
     }
+}
+
+fn moment(text: &str) -> Option<Timestamp> {
+    Timestamp::from_microsecond(text.parse().ok()?).ok()
 }
 
 /// A boot id with the hyphens that the kernel gives it.
@@ -184,6 +199,16 @@ mod tests {
             assert!(decoder.bytes.len() - decoder.at <= MAX_FIELD + 64 || decoder.at == 0, "held too much");
         }
         entries
+    }
+
+    #[test]
+    fn what_journald_wrote_down_late_was_said_when_it_was_sent() {
+        let entry = |more: &str| {
+            let text = format!("__CURSOR=c\n__REALTIME_TIMESTAMP=1795458671000000\n{more}_UID=0\nMESSAGE=m\n\n");
+            all(&[text.as_bytes()]).pop().expect("one entry").said_at().as_second()
+        };
+        assert_eq!(entry("_SOURCE_REALTIME_TIMESTAMP=1795458591000000\n"), 1_795_458_591);
+        assert_eq!((entry(""), entry("_SOURCE_REALTIME_TIMESTAMP=no\n")), (1_795_458_671, 1_795_458_671));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn read_back(pid: i32, began: Timestamp) -> Option<Login> {
         let Some(line) = sshd_log::parse(&entry.message).filter(|_| by == pid) else { continue };
         if let What::Accepted { method, fingerprint } = line.what {
             let account = line.user.map(|user| user.name).unwrap_or_default();
-            let (time, source) = (entry.time, line.source);
+            let (time, source) = (entry.said_at(), line.source);
             return Some(Login { id: 0, time, pid, account, method, fingerprint, source });
         }
     }

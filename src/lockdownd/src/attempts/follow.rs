@@ -279,9 +279,9 @@ impl Worker {
         }
         let Some(line) = sshd_log::parse(&entry.message) else { return };
         if matches!(line.what, sshd_log::What::Accepted { .. }) {
-            self.gate.line(pid, entry.time);
+            self.gate.line(pid, entry.said_at());
         }
-        let place = Place { time: entry.time, boot: &entry.boot, pid };
+        let place = Place { time: entry.said_at(), boot: &entry.boot, pid };
         self.state.book.take(line, place, &self.names.names, &self.gate);
     }
 
