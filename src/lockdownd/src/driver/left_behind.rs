@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -128,7 +129,7 @@ pub(super) fn look(mut question: Question) -> LookedBehind {
 fn take_jobs(question: &mut Question) {
     let (ends, now) = (question.ends, question.now);
     let mut waiting: BTreeMap<(Account, u32), Vec<Job>> = BTreeMap::new();
-    let mut taking = Taking { aside: ends.then(Aside::open), until: Instant::now() + MAX_TAKING, now };
+    let mut taking = Taking { takes: ends, aside: None, until: Instant::now() + MAX_TAKING, now };
     for case in question.cases.iter_mut().filter(|case| !case.asked.over.connections_alone) {
         let account = (case.asked.account.clone(), case.asked.over.uid);
         let jobs = waiting.entry(account).or_insert_with_key(|(account, uid)| jobs::of(account, *uid));
@@ -247,6 +248,9 @@ fn tell(cases: &mut [Case], judged: &[((usize, Left), Found)], killed: &[Found],
 
 /// Takes jobs out of their spools, for so long; where nothing is ended, there is no place to put them.
 struct Taking {
+    /// Whether jobs are taken out at all.
+    takes: bool,
+    /// On the disk, which may stand still: nobody asks for it before there is a job to keep.
     aside: Option<std::io::Result<Aside>>,
     until: Instant,
     now: Timestamp,
@@ -254,7 +258,15 @@ struct Taking {
 
 impl Taking {
     fn is_over(&self) -> bool {
-        self.aside.is_some() && Instant::now() >= self.until
+        self.takes && Instant::now() >= self.until
+    }
+
+    /// Takes a job out of its spool.
+    fn take(&mut self, job: &Job) -> Result<Option<PathBuf>, String> {
+        match self.aside.get_or_insert_with(Aside::open) {
+            Ok(aside) => aside.set_aside(job, self.now).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -267,11 +279,7 @@ impl Findings {
         self.jobs += 1;
         let named = self.jobs <= MAX_NAMED_JOBS;
         let mut item = if named { told(job) } else { Value::Null };
-        let taken = match taking.aside.as_mut().filter(|_| theirs) {
-            None => None,
-            Some(Ok(aside)) => Some(aside.set_aside(job, taking.now).map_err(|error| error.to_string())),
-            Some(Err(error)) => Some(Err(error.to_string())),
-        };
+        let taken = (theirs && taking.takes).then(|| taking.take(job));
         let ended = matches!(taken, Some(Ok(_)));
         self.ended += u64::from(ended);
         if !named {
