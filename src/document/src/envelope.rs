@@ -131,6 +131,15 @@ impl Envelope {
         &self.signatures
     }
 
+    /// Whether one of these keys made the first of the signatures, as what the document says that it is. The others are not looked
+    /// at: 16 take their time, and whoever makes a document signs it first.
+    #[must_use]
+    pub fn is_first_signed_by(&self, keys: &[Key]) -> bool {
+        let read = self.signatures.first().and_then(|armored| signature::read(armored).ok());
+        let read = read.filter(|read| keys.iter().any(|key| key.fingerprint() == read.fingerprint()));
+        read.is_some_and(|read| read.verify(self.document.namespace(), self.document.line()).is_ok())
+    }
+
     /// The envelope as it is sent and kept.
     #[must_use]
     pub fn to_json(&self) -> String {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use record::{Fingerprint, Person};
 
 use self::book::Book;
-use crate::{Body, Checked, Envelope, Id, Lockdown, Moment, Place, Roster, Signer, Who};
+use crate::{Body, Checked, Envelope, Id, Key, Lockdown, Moment, Place, Roster, Signer, Who, roster::same_person};
 
 /// What a host knows, and all that it decides about documents. A copy shares the roster, which can be large.
 #[derive(Debug, Clone)]
@@ -121,6 +121,16 @@ impl Judge {
         &self.settings
     }
 
+    /// The keys of people who close by themselves: for rosters, and approvers'. What they close is urgent.
+    #[must_use]
+    pub fn closers(&self) -> Vec<Key> {
+        let for_rosters = self.settings.roster.keys.iter().map(|entry| &entry.key);
+        let approving =
+            self.book.roster.iter().flat_map(|roster| &roster.approvers).flat_map(|approver| &approver.keys);
+        let closes = |key: &&Key| !self.settings.deny_keys.contains(key.fingerprint());
+        for_rosters.chain(approving).filter(closes).cloned().collect()
+    }
+
     /// Keys that entries of the roster lose, since they belong to people of the host's own configuration.
     #[must_use]
     pub fn lost_keys(&self) -> &[LostKey] {
@@ -188,10 +198,12 @@ impl Judge {
             }
             Body::Lockdown(lockdown) => {
                 let checked = self.check_lockdown(lockdown, id, envelope, signers, now);
+                // What no feeder can sign is somebody else's, brought with a feeder's signature: it is still to come.
                 if let Err(NotAccepted::Refused(Refusal::Feeder { .. })) = &checked
+                    && let (Some(person), None) = (&lockdown.person, &lockdown.fingerprint)
                     && !self.state.is_passed(id)
                 {
-                    self.state.pass(id);
+                    self.state.pass(id, Some(person));
                 }
                 let closed = checked?;
                 let (here, hold) = (closed.is_here(&self.place.stack), closed.hold);
@@ -255,6 +267,14 @@ impl Judge {
     fn unknown_hold(&self) -> Option<Id> {
         let holds = self.book.roster.iter().flat_map(|roster| &roster.holds);
         holds.copied().find(|id| !self.knows_hold(*id))
+    }
+
+    /// A lockdown that stands by the roster, of which a feeder's signature came and no other: it holds nobody here, and it is not
+    /// known that it was the feeder's own. So nothing is opened to whom it names.
+    fn doubtful_hold(&self, person: &Person) -> Option<Id> {
+        let holds = self.book.roster.iter().flat_map(|roster| &roster.holds);
+        let is_it = |id: &Id| self.state.passed_for.get(id).is_some_and(|named| same_person(named, person));
+        holds.copied().find(|id| is_it(id) && !self.state.knows(*id))
     }
 
     /// Whether a hold names this person, or this key: then their signature only closes.

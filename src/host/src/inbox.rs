@@ -11,10 +11,10 @@ use std::{
     path::Path,
 };
 
-use document::{Body, Envelope, Id, Key, Kind, MAX_ENVELOPE, MAX_ROSTER_ENVELOPE, Sealed};
+use document::{Body, Envelope, Id, Key, Kind, MAX_ENVELOPE, MAX_ROSTER_ENVELOPE, Moment, Sealed};
 use lockdown_core::{
     config::MAX_FEEDS,
-    machine::documents::{FeedSaid, InboxRead, MAX_A_PASS, MAX_FEED_IDS},
+    machine::documents::{FeedSaid, InboxRead, MAX_A_PASS, MAX_FEED_IDS, Signers},
 };
 use nix::{
     dir::Dir,
@@ -34,8 +34,8 @@ pub const MAX_DOCUMENTS: usize = 256;
 pub const MAX_PASS: usize = 96 << 20;
 /// The most that a feed's file may have, in bytes: 256 ids and a statement.
 const MAX_FEED_FILE: u64 = 256 << 10;
-/// The most entries of the directory that are looked at.
-const MAX_ENTRIES: usize = 4_096;
+/// The most entries of the directory that are looked at: names that are not ours cost little, and hide nothing before that.
+const MAX_ENTRIES: usize = 65_536;
 
 /// A feed's file.
 #[derive(Deserialize)]
@@ -51,14 +51,14 @@ struct Said {
     statement: serde_json::Value,
 }
 
-/// Reads it, but for these documents. A roster is opened only if one of these keys has signed it.
+/// Reads it, but for these documents.
 #[must_use]
-pub fn read(settled: &BTreeSet<Id>, signers: &[Key]) -> InboxRead {
+pub fn read(settled: &BTreeSet<Id>, signers: &Signers) -> InboxRead {
     read_at(Path::new("/var/lib"), "lockdownd-shipper/inbox", settled, signers)
 }
 
 /// Above `root` nobody but root can write.
-fn read_at(root: &Path, name: &str, settled: &BTreeSet<Id>, signers: &[Key]) -> InboxRead {
+fn read_at(root: &Path, name: &str, settled: &BTreeSet<Id>, signers: &Signers) -> InboxRead {
     let directory = match open(root, name) {
         Ok(Some(directory)) => directory,
         // Nothing was ever fetched.
@@ -66,15 +66,16 @@ fn read_at(root: &Path, name: &str, settled: &BTreeSet<Id>, signers: &[Key]) -> 
         Err(error) => return InboxRead { unread: Some(error.to_string()), ..InboxRead::default() },
     };
     let mut inbox = Inbox { read: InboxRead::default(), chosen: Vec::new(), left: MAX_PASS };
-    match names(&directory) {
-        Ok(present) => inbox.read.present = present,
+    match names(&directory, MAX_ENTRIES) {
+        Ok(names) => (inbox.read.present, inbox.read.unread) = (names.present, names.unseen),
         Err(error) => inbox.read.unread = Some(error.to_string()),
     }
-    let signers: Vec<&Key> = signers.iter().collect();
     for id in inbox.read.present.clone().into_iter().filter(|id| !settled.contains(id)) {
-        inbox.take(&directory, id, &signers);
+        inbox.take(&directory, id, signers);
     }
-    inbox.leave_rosters_unless_all(|present| names(&directory).is_ok_and(|now| now.is_subset(present)));
+    let is_all =
+        |present: &BTreeSet<Id>| names(&directory, MAX_ENTRIES).is_ok_and(|now| now.present.is_subset(present));
+    inbox.leave_rosters_unless_all(is_all);
     let Inbox { mut read, chosen, .. } = inbox;
     read.offered = chosen.into_iter().map(|(_, envelope)| envelope).collect();
     read.feeds = (1..=MAX_FEEDS).filter_map(|number| feed(&directory, number)).collect();
@@ -93,13 +94,19 @@ struct Inbox {
 /// In which order documents are judged. What closes comes first, since its signer may have left with a roster that came after
 /// it; then one roster, the lowest version first; and what opens once no roster is left. What a new roster makes known of
 /// closings that waited is judged before anything opens, too: whoever judges asks for them again.
+///
+/// Of what closes, lockdowns of all people come first, then those of somebody: no flood of what others close keeps them waiting. A
+/// lift is among the latter, in the order in which they were made, since whoever signed it may be held by a later one.
 type Rank = (u8, u64);
-const CLOSES: u8 = 0;
-const ROSTER: u8 = 1;
-const OPENS: u8 = 2;
+const LOCKS_DOWN: u8 = 0;
+const LOCKS_OUT: u8 = 1;
+const CLOSES: u8 = 2;
+const REVOKES: u8 = 3;
+const ROSTER: u8 = 4;
+const OPENS: u8 = 5;
 
 impl Inbox {
-    fn take(&mut self, directory: &OwnedFd, id: Id, signers: &[&Key]) {
+    fn take(&mut self, directory: &OwnedFd, id: Id, signers: &Signers) {
         let bytes = match read_file(directory, &format!("{id}.json"), MAX_ROSTER_ENVELOPE as u64) {
             Ok(Some(bytes)) if bytes.len() > self.left => return self.read.more = true,
             Ok(Some(bytes)) => bytes,
@@ -107,7 +114,7 @@ impl Inbox {
             Err(error) => return self.read.bad.push((id, error.to_string())),
         };
         self.left -= bytes.len();
-        let envelope = match opened(&bytes, signers) {
+        let envelope = match opened(&bytes, &signers.rosters) {
             Ok(envelope) if envelope.document().id() == id => envelope,
             Ok(envelope) => {
                 let why = format!("the file is named after {id}, and its document is {}", envelope.document().id());
@@ -115,7 +122,7 @@ impl Inbox {
             }
             Err(why) => return self.read.bad.push((id, why)),
         };
-        self.choose((rank(&envelope), envelope));
+        self.choose((rank(&envelope, &signers.closers), envelope));
     }
 
     fn choose(&mut self, one: (Rank, Envelope)) {
@@ -145,17 +152,29 @@ impl Inbox {
     }
 }
 
-fn rank(envelope: &Envelope) -> Rank {
+fn rank(envelope: &Envelope, closers: &[Key]) -> Rank {
+    let made = |at: Moment| u64::try_from(at.timestamp().as_second()).unwrap_or(0);
     match envelope.document().body() {
-        Body::Revoke(_) | Body::Lockdown(_) | Body::Lift(_) => (CLOSES, 0),
+        Body::Revoke(revoke) => (REVOKES, made(revoke.issued_at)),
+        Body::Lockdown(lockdown) => {
+            let class = match lockdown.person.is_none() && lockdown.fingerprint.is_none() {
+                _ if !envelope.is_first_signed_by(closers) => CLOSES,
+                true => LOCKS_DOWN,
+                false => LOCKS_OUT,
+            };
+            (class, made(lockdown.issued_at))
+        }
+        Body::Lift(lift) if envelope.is_first_signed_by(closers) => (LOCKS_OUT, made(lift.issued_at)),
+        Body::Lift(lift) => (CLOSES, made(lift.issued_at)),
         Body::Roster(roster) => (ROSTER, roster.version.number()),
         Body::Grant(_) | Body::Session(_) | Body::Feed(_) | Body::Run(_) => (OPENS, 0),
     }
 }
 
-fn opened(bytes: &[u8], signers: &[&Key]) -> Result<Envelope, String> {
+fn opened(bytes: &[u8], signers: &[Key]) -> Result<Envelope, String> {
     let sealed = Sealed::parse(bytes).map_err(|error| error.to_string())?;
-    if sealed.kind() == Kind::Roster && !sealed.is_signed_by_any(signers) {
+    let signers: Vec<&Key> = signers.iter().collect();
+    if sealed.kind() == Kind::Roster && !sealed.is_signed_by_any(&signers) {
         return Err("it is a roster that no key in [stack.roster] has signed".to_owned());
     }
     sealed.open().map_err(|error| error.to_string())
@@ -181,12 +200,25 @@ fn open(root: &Path, name: &str) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// The documents there.
+struct Names {
+    present: BTreeSet<Id>,
+    /// Why there may be more.
+    unseen: Option<String>,
+}
+
 /// The documents there: names of 64 hex digits with `.json`. What is named otherwise is not ours.
-fn names(directory: &OwnedFd) -> io::Result<BTreeSet<Id>> {
+fn names(directory: &OwnedFd, most: usize) -> io::Result<Names> {
     let mut present = BTreeSet::new();
     let mut listing =
         Dir::openat(directory, ".", OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    for entry in listing.iter().take(MAX_ENTRIES) {
+    for (seen, entry) in listing.iter().enumerate() {
+        if seen == most {
+            let why = format!(
+                "it has more than {most} files, and what is behind those is not seen: take away what is no document"
+            );
+            return Ok(Names { present, unseen: Some(why) });
+        }
         let entry = entry?;
         let name = entry.file_name().to_str().ok().and_then(|name| name.strip_suffix(".json"));
         if let Some(id) = name.and_then(|name| name.parse::<Id>().ok()) {
@@ -196,7 +228,7 @@ fn names(directory: &OwnedFd) -> io::Result<BTreeSet<Id>> {
             break;
         }
     }
-    Ok(present)
+    Ok(Names { present, unseen: None })
 }
 
 fn read_file(directory: &OwnedFd, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
@@ -216,74 +248,4 @@ fn read_file(directory: &OwnedFd, name: &str, most: u64) -> io::Result<Option<Ve
 const _: () = assert!(MAX_PASS >= 2 * MAX_ROSTER_ENVELOPE + MAX_DOCUMENTS * MAX_ENVELOPE);
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use super::*;
-
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
-
-    fn revoke(reason: &str) -> Envelope {
-        let line = format!(
-            "{{\"grant\":\"{}\",\"issued_at\":\"2026-11-30T18:00:00Z\",\"organization\":\"acme\",\"reason\":\"{reason}\",\"type\":\"revoke\",\"v\":1}}",
-            "a".repeat(64)
-        );
-        Envelope::new(document::Document::parse(&line).expect("a document"), Vec::new()).expect("an envelope")
-    }
-
-    fn put(directory: &Path, envelope: &Envelope) {
-        let name = format!("{}.json", envelope.document().id());
-        fs::write(directory.join(name), envelope.to_json()).expect("written");
-    }
-
-    #[test]
-    fn what_is_there_is_read_some_at_a_time_and_what_is_settled_is_not() {
-        let inbox = tempfile::tempdir().expect("a directory");
-        assert_eq!(read_at(inbox.path(), "none", &BTreeSet::new(), &[]).present.len(), 0);
-        let all: Vec<Envelope> = (0..MAX_A_PASS + 3).map(|n| revoke(&n.to_string())).collect();
-        all.iter().for_each(|envelope| put(inbox.path(), envelope));
-        let first = read_at(inbox.path(), ".", &BTreeSet::new(), &[]);
-        assert_eq!((first.present.len(), first.offered.len(), first.more), (all.len(), MAX_A_PASS, true));
-        let settled = first.offered.iter().map(|envelope| envelope.document().id()).collect();
-        let rest = read_at(inbox.path(), ".", &settled, &[]);
-        assert_eq!((rest.present.len(), rest.offered.len(), rest.more), (all.len(), 3, false));
-    }
-
-    #[test]
-    fn what_closes_is_judged_before_a_roster_that_its_signer_may_have_left_with_and_nothing_opens_before_both() {
-        let rank_of = |class: u8, number: u64| ((class, number), revoke(&format!("{class} {number}")));
-        let mut inbox = Inbox { read: InboxRead::default(), chosen: Vec::new(), left: MAX_PASS };
-        let all = [(OPENS, 0), (ROSTER, 3), (CLOSES, 0), (ROSTER, 2), (OPENS, 0), (CLOSES, 0)];
-        for (class, number) in all {
-            inbox.choose(rank_of(class, number));
-        }
-        let ranks: Vec<Rank> = inbox.chosen.iter().map(|(rank, _)| *rank).collect();
-        assert_eq!(ranks, [(CLOSES, 0), (CLOSES, 0), (ROSTER, 2)]);
-        assert!(inbox.read.more);
-        inbox.leave_rosters_unless_all(|_| true);
-        assert_eq!(inbox.chosen.len(), 3);
-        inbox.leave_rosters_unless_all(|_| false);
-        assert_eq!(inbox.chosen.len(), 2, "what came meanwhile may close");
-    }
-
-    #[test]
-    fn nothing_but_a_document_under_its_own_name_is_taken() {
-        let inbox = tempfile::tempdir().expect("a directory");
-        let (good, other) = (revoke("a"), revoke("b"));
-        let named = |id: &str| inbox.path().join(format!("{id}.json"));
-        fs::write(named(&"0".repeat(64)), good.to_json()).expect("written");
-        fs::write(named(&"1".repeat(64)), "{").expect("written");
-        fs::write(inbox.path().join("elsewhere"), other.to_json()).expect("written");
-        symlink(inbox.path().join("elsewhere"), named(&other.document().id().to_string())).expect("a link");
-        nix::unistd::mkfifo(&named(&"2".repeat(64)), Mode::S_IRWXU).expect("a FIFO");
-        fs::write(named("notes"), "{}").expect("written");
-        let roster = document::Document::parse(
-            "{\"approvers\":[],\"expires_at\":\"2027-11-30T18:00:00Z\",\"feeders\":[],\"holds\":[],\"issued_at\":\"2026-11-30T18:00:00Z\",\"organization\":\"acme\",\"people\":[],\"rules\":[],\"type\":\"roster\",\"v\":1,\"version\":1}",
-        );
-        put(inbox.path(), &Envelope::new(roster.expect("a roster"), Vec::new()).expect("an envelope"));
-        let read = read_at(inbox.path(), ".", &BTreeSet::new(), &[KEY.parse().expect("a key")]);
-        assert!(read.offered.is_empty() && !read.more, "{read:?}");
-        assert_eq!((read.present.len(), read.bad.len()), (5, 5), "{read:?}");
-        assert!(read.bad.iter().any(|(_, why)| why.contains("no key in [stack.roster] has signed")), "{read:?}");
-    }
-}
+mod tests;

@@ -33,7 +33,9 @@ pub const MAX_FILE: u64 = 64 << 20;
 const DOCUMENTS: &str = "documents.json";
 /// The rosters that they go by.
 const ROSTERS: &str = "rosters.json";
-/// The most that is read of either, in bytes: two of the largest rosters.
+/// The same, written first: one of both is what the state names, wherever a crash comes between.
+const NEW_ROSTERS: &str = "rosters.new.json";
+/// The most that is read of each, in bytes: two of the largest rosters.
 const MAX_DOCUMENTS_FILE: u64 = 72 << 20;
 
 /// What went wrong with `grants.json`.
@@ -137,27 +139,29 @@ impl GrantsFile {
 
 impl GrantsFile {
     fn save_documents(&self, documents: Option<KeptDocuments>) -> Result<(), paths::PathError> {
-        let Some(KeptDocuments { state, rosters }) = documents else { return Ok(()) };
-        let write = |name, bytes: &[u8]| {
-            paths::replace_path(&self.path.with_file_name(name), bytes, 0o600, paths::Durability::Flushed)
-        };
-        // The state names the roster in force: it is there before.
-        rosters.as_ref().map_or(Ok(()), |rosters| write(ROSTERS, rosters))?;
-        write(DOCUMENTS, &state)?;
-        Ok(())
+        documents.map_or(Ok(()), |documents| write_documents(&self.path, &documents, paths::Durability::Flushed))
     }
+}
+
+/// The state names the roster in force. The new one is there before it, and the one before it until it is.
+fn write_documents(
+    beside: &Path,
+    documents: &KeptDocuments,
+    durability: paths::Durability,
+) -> Result<(), paths::PathError> {
+    let KeptDocuments { state, rosters } = documents;
+    let write = |name, bytes: &[u8]| paths::replace_path(&beside.with_file_name(name), bytes, 0o600, durability);
+    rosters.as_ref().map_or(Ok(()), |rosters| write(NEW_ROSTERS, rosters))?;
+    write(DOCUMENTS, state)?;
+    rosters.as_ref().map_or(Ok(()), |rosters| write(ROSTERS, rosters))
 }
 
 /// Writes what is known of signed documents beside the copy of the grants, before the disk has it: neither a start without the
 /// disk nor a crash while it stands still forgets what closes.
 pub fn copy_documents(copy: &Path, documents: &KeptDocuments) {
-    let write = |name, bytes: &[u8]| {
-        if let Err(error) = paths::replace_path(&copy.with_file_name(name), bytes, 0o600, paths::Durability::Volatile) {
-            tracing::warn!(%error, "a start without the disk would not know these documents");
-        }
-    };
-    documents.rosters.iter().for_each(|rosters| write(ROSTERS, rosters));
-    write(DOCUMENTS, &documents.state);
+    if let Err(error) = write_documents(copy, documents, paths::Durability::Volatile) {
+        tracing::warn!(%error, "a start without the disk would not know these documents");
+    }
 }
 
 /// What was kept of signed documents beside the grants. What cannot be read begins anew, and opens nothing from before.
@@ -167,9 +171,14 @@ pub fn documents_beside(path: &Path) -> DocumentsRead {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     };
-    match (read(DOCUMENTS), read(ROSTERS)) {
-        (Ok(state), Ok(rosters)) => DocumentsRead::parse(state.as_deref(), rosters.as_deref()),
-        (Err(error), _) | (_, Err(error)) => DocumentsRead::broken(error.to_string()),
+    let all = [DOCUMENTS, ROSTERS, NEW_ROSTERS].map(read).into_iter().collect::<io::Result<Vec<_>>>();
+    match all.as_deref() {
+        Ok([state, rosters @ ..]) => {
+            let rosters: Vec<&[u8]> = rosters.iter().flatten().map(Vec::as_slice).collect();
+            DocumentsRead::parse(state.as_deref(), &rosters)
+        }
+        Ok([]) => DocumentsRead::default(),
+        Err(error) => DocumentsRead::broken(error.to_string()),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) use self::closing::LockedDown;
 pub use self::{
     feeds::{FeedSaid, Feeds, MAX_FEED_IDS},
     given::PendingDocument,
-    inbox::{InboxRead, MAX_A_PASS},
+    inbox::{InboxRead, MAX_A_PASS, Signers},
     kept::{DocumentsOnRecord, DocumentsRead, KeptDocuments},
 };
 use self::{inbox::Offered, kept::Parked};
@@ -55,8 +55,11 @@ pub struct Documents {
     /// Whether it is not on disk, or on its way there.
     unsaved: bool,
     rosters_unsaved: bool,
-    /// Whom the roster lets be given which account here: two people of each at most, in lower case.
+    /// Whom the roster lets be given which account here: two people of each at most, in lower case. Those whom a key in
+    /// `stack.roster.automatic` alone named are not among them: they count once they hold a grant.
     holders: BTreeMap<Account, BTreeSet<String>>,
+    /// Every account that the roster names here.
+    named: BTreeSet<Account>,
     /// Documents whose grants a crash kept from being in force, until it is known that there is a judge.
     never_given: Vec<Id>,
 }
@@ -97,18 +100,28 @@ impl Documents {
 
     /// Accounts that the roster names here: the name service may have them.
     pub(super) fn named(&self) -> impl Iterator<Item = &Account> {
-        self.holders.keys().take(MAX_NAMED)
+        self.named.iter().take(MAX_NAMED)
     }
 
     fn learn_holders(&mut self) {
         self.holders.clear();
+        self.named.clear();
         let Some((judge, roster)) = self.judge.as_ref().and_then(|judge| Some((judge, judge.roster()?))) else {
             return;
         };
-        let stack = &judge.place().stack;
+        let (stack, rosters) = (&judge.place().stack, judge.rosters());
+        let by_threshold = match rosters.signed.as_ref().map(|signed| signed.document().body()) {
+            Some(Body::Roster(signed)) if rosters.automatic.is_some() => Some(signed),
+            _ => None,
+        };
         for member in &roster.people {
-            let here = member.accounts.iter().filter(|(stacks, _)| stacks.fits(stack)).flat_map(|(_, names)| names);
-            for account in here.filter_map(|name| name.as_str().parse::<Account>().ok()) {
+            let signed = by_threshold.map(|signed| signed.people.iter().find(|one| one.name == member.name));
+            for name in member.accounts.iter().filter(|(stacks, _)| stacks.fits(stack)).flat_map(|(_, names)| names) {
+                let Ok(account) = name.as_str().parse::<Account>() else { continue };
+                self.named.insert(account.clone());
+                if signed.is_some_and(|signed| signed.is_none_or(|signed| !signed.may_have(name, stack))) {
+                    continue;
+                }
                 let holders = self.holders.entry(account).or_default();
                 if holders.len() < 2 {
                     holders.insert(member.name.as_str().to_ascii_lowercase());
@@ -343,3 +356,6 @@ fn place(config: &Config, host: Host) -> Place {
     let people = config.people.iter().map(|(name, entry)| (name.clone(), local(entry))).collect();
     Place { host: Some(host), stack: config.host.stack.clone(), people }
 }
+
+#[cfg(test)]
+mod tests;

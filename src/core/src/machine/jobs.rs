@@ -12,8 +12,8 @@ use control::{Refusal, RefusalCode, Response};
 use record::{Account, ArtifactType, Draft};
 
 use super::{
-    Core, Effect, Event, Granted, Severity, Token, checks::Check, found::OpenedBefore, left_behind::LookBehind,
-    schedule::ATTEST_WITHIN,
+    Core, Effect, Event, Granted, Severity, Token, checks::Check, documents::Signers, found::OpenedBefore,
+    left_behind::LookBehind, schedule::ATTEST_WITHIN,
 };
 use crate::{
     config::Accounts,
@@ -127,13 +127,12 @@ pub enum Job {
     /// Reads the configuration, and where these exempt accounts were in force, whether nobody could come to the rescue with the
     /// new ones. Brings [`Event::Loaded`].
     ReadConfig(Box<Accounts>),
-    /// Reads the inbox, but for these documents. A roster is read only if one of these keys has signed it. Brings
-    /// [`Event::InboxRead`].
+    /// Reads the inbox, but for these documents. Brings [`Event::InboxRead`].
     ReadInbox {
         /// What need not be read.
         settled: BTreeSet<document::Id>,
-        /// Whose rosters count.
-        signers: Vec<document::Key>,
+        /// By whom it is known what comes first.
+        signers: Signers,
     },
 }
 

@@ -317,7 +317,9 @@ impl Core {
         }
         let may_be_others = |account: &Account| {
             let mut others = self.config.people.iter().filter(|(name, _)| *name != person);
-            others.any(|(_, entry)| entry.accounts.contains(account)) || self.documents.others(account, person)
+            others.any(|(_, entry)| entry.accounts.contains(account))
+                || self.documents.others(account, person)
+                || self.grants.open_ones().any(|grant| grant.account == *account && grant.person != *person)
         };
         if holder.account.as_ref().is_some_and(may_be_others) { Behind::Several } else { Behind::NobodyElse }
     }

@@ -225,7 +225,8 @@ impl Core {
         self.uid_of(account).map_or(ByUid::Name(account), ByUid::Uid)
     }
 
-    /// Who may be given each account, by configuration or roster, in lower case; of a roster's people two of each at most.
+    /// Who may be given each account, by configuration or roster, or holds a grant on it, in lower case; of a roster's people two of
+    /// each at most.
     fn holders(&self) -> BTreeMap<ByUid<'_>, BTreeSet<String>> {
         let mut holders: BTreeMap<ByUid<'_>, BTreeSet<String>> = BTreeMap::new();
         for (person, entry) in &self.config.people {
@@ -235,6 +236,9 @@ impl Core {
         }
         for (account, people) in self.documents.holders() {
             holders.entry(self.by_uid(account)).or_default().extend(people.iter().cloned());
+        }
+        for grant in self.grants.open_ones() {
+            holders.entry(self.by_uid(&grant.account)).or_default().insert(grant.person.as_str().to_ascii_lowercase());
         }
         holders
     }

@@ -144,8 +144,9 @@ impl Core {
     #[must_use]
     pub fn ways_question(&self) -> Question {
         let root = "root".parse().expect("root is an account's name");
-        let may_be_given =
-            self.config.people.values().any(|person| person.accounts.contains(&root)) || self.documents.gives(&root);
+        let may_be_given = self.config.people.values().any(|person| person.accounts.contains(&root))
+            || self.documents.gives(&root)
+            || self.grants.open_ones().any(|grant| grant.account == root);
         Question {
             enforces: self.enforces(),
             no_exempt: self.config.accounts.no_exempt,

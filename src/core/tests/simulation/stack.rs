@@ -273,12 +273,12 @@ impl World {
 
     /// What an earlier run of this boot left of documents.
     pub(crate) fn copied_documents(&self) -> DocumentsRead {
-        DocumentsRead::parse(self.run.documents.as_deref(), self.run.rosters.as_deref())
+        DocumentsRead::parse(self.run.documents.as_deref(), self.run.rosters.as_deref().as_slice())
     }
 
     /// What a start reads of documents.
     pub(crate) fn take_up_documents(&mut self, on_record: &DocumentsOnRecord) {
-        let read = DocumentsRead::parse(self.disk.documents.as_deref(), self.disk.rosters.as_deref());
+        let read = DocumentsRead::parse(self.disk.documents.as_deref(), self.disk.rosters.as_deref().as_slice());
         assert!(read.broken.is_none(), "{:?}", read.broken);
         self.core.take_up_documents(read, on_record, "web-1".parse().expect("a name"), self.now);
     }

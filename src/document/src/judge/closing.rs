@@ -35,14 +35,16 @@ impl Judge {
         signers: &[Signer],
         now: Moment,
     ) -> Checking<Closed> {
-        if self.state.knows(id) || self.state.is_beyond(id) {
-            return Err(NotAccepted::Known);
-        }
         let may = signers.iter().any(|signer| match &signer.who {
             Who::RosterKey(_) => true,
             Who::Approver(_) => self.approves_for(signer, &lockdown.stack),
             Who::Feeder(_) | Who::Automatic | Who::Login(_) => false,
         });
+        // With a feeder's signature alone it was a feeder's; a person's makes it more. Hosts learn of that, whoever carries it.
+        let was_less = || may && self.place.host.is_some() && self.state.is_of_feeder(id);
+        if (self.state.knows(id) || self.state.is_beyond(id)) && !was_less() {
+            return Err(NotAccepted::Known);
+        }
         let source = match (may, self.is_vouched_for(id)) {
             (true, _) => None,
             // A feeder's word stays a feeder's: it holds nobody whom the configuration has.

@@ -52,6 +52,9 @@ impl Judge {
         if let Some(nothing) = self.opens_nothing() {
             return Err(nothing);
         }
+        if let Some(hold) = self.doubtful_hold(&grant.person) {
+            return Err(Wait::HoldUnknown(hold).into());
+        }
         self.check_closed(grant, now)?;
         let (keys, demand) = self.check_person(grant, roster)?;
         let needed = demand.approvals.max(grant.approvals.number());

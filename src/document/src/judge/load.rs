@@ -51,8 +51,14 @@ impl Kept {
         }
     }
 
-    fn in_force(&self) -> Option<&Envelope> {
+    fn envelope_in_force(&self) -> Option<&Envelope> {
         self.automatic.as_ref().or(self.signed.as_ref())
+    }
+
+    /// The id of the one in force.
+    #[must_use]
+    pub fn in_force(&self) -> Option<crate::Id> {
+        self.envelope_in_force().map(|envelope| envelope.document().id())
     }
 }
 
@@ -131,7 +137,8 @@ impl Judge {
             Body::Roster(roster) => Some(Arc::clone(roster)),
             _ => None,
         };
-        let Some(in_force) = self.rosters.in_force().filter(|envelope| envelope.document().id() == mark.id) else {
+        let Some(in_force) = self.rosters.envelope_in_force().filter(|envelope| envelope.document().id() == mark.id)
+        else {
             return Ok(None);
         };
         let Some(signed_envelope) = &self.rosters.signed else { return Ok(None) };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use record::Stack;
+use record::{Person, Stack};
 use serde::{Deserialize, Serialize};
 
 use super::closed::{Closed, SaidBefore, Taken};
@@ -74,6 +74,9 @@ pub struct State {
     /// gave way.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) passed: VecDeque<Id>,
+    /// Of those, whom a feeder would have held. A carrier may have brought a person's hold with a feeder's signature alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) passed_for: BTreeMap<Id, Person>,
     pub(super) roster: Option<Mark>,
     /// The roster that was in force, where it was not kept: none comes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +113,7 @@ impl State {
             too_many_of: BTreeMap::new(),
             beyond: VecDeque::new(),
             passed: VecDeque::new(),
+            passed_for: BTreeMap::new(),
             roster: None,
             missing: None,
         }
@@ -122,6 +126,7 @@ impl State {
         // Its feed begins anew, and each finds its place by where it is now.
         self.beyond.clear();
         self.passed.clear();
+        self.passed_for.clear();
         self.close_before(now.after(CLOCK_SKEW));
     }
 
@@ -200,6 +205,7 @@ impl State {
             && self.spent.len() <= MAX_SPENT
             && self.beyond.len() <= MAX_SPENT
             && self.passed.len() <= MAX_SPENT
+            && self.passed_for.len() <= MAX_SPENT
             && self.lockdowns.values().all(|closed| closed.keys.len() <= MAX_HELD_KEYS)
     }
 
@@ -296,7 +302,7 @@ impl State {
                     *at = until.max(*at);
                 }
                 // One of other hosts closes nothing here; should this host be theirs one day, its feed begins anew.
-                None if !closed.is_here(&self.stack) => return self.pass(id),
+                None if !closed.is_here(&self.stack) => return self.pass(id, None),
                 _ => self.too_many_holds = self.too_many_holds.max(Some(until)),
             }
             push_bounded(&mut self.beyond, id);
@@ -317,7 +323,7 @@ impl State {
         let elsewhere = |(_, other): &(&Id, &Closed)| other.source.is_none() && !other.is_here(&self.stack);
         let first = self.holds().find(elsewhere).map(|(id, _)| *id).filter(|_| closed.is_here(&self.stack));
         let Some(first) = first else { return false };
-        self.pass(first);
+        self.pass(first, None);
         self.lockdowns.remove(&first).is_some()
     }
 
@@ -374,14 +380,26 @@ impl State {
         self.beyond.contains(&hold)
     }
 
-    /// Notes a hold that holds nobody here.
-    pub(super) fn pass(&mut self, hold: Id) {
-        push_bounded(&mut self.passed, hold);
+    /// Notes a hold that holds nobody here; and whom it would, where a feeder signed it.
+    pub(super) fn pass(&mut self, hold: Id, person: Option<&Person>) {
+        if self.passed.len() >= MAX_SPENT
+            && let Some(first) = self.passed.pop_front()
+        {
+            self.passed_for.remove(&first);
+        }
+        self.passed.push_back(hold);
+        self.passed_for.extend(person.map(|person| (hold, person.clone())));
     }
 
     /// Whether a hold is known to hold nobody here.
     pub(super) fn is_passed(&self, hold: Id) -> bool {
         self.passed.contains(&hold)
+    }
+
+    /// Whether a lockdown stands by a feeder's word alone.
+    pub(super) fn is_of_feeder(&self, lockdown: Id) -> bool {
+        let closed = self.lockdowns.get(&lockdown);
+        closed.is_some_and(|closed| closed.source.is_some() && closed.lifted.is_none())
     }
 
     /// Whether this source holds already whom it would hold by this, or everybody of its own.

@@ -103,6 +103,35 @@ fn a_rosters_holds_stand_from_its_acceptance() {
 }
 
 #[test]
+fn a_persons_hold_that_a_carrier_brings_with_a_feeders_signature_alone_is_still_to_come() {
+    let it = company();
+    let of_a_key = Lockdown { fingerprint: Some(it.grace_login.fingerprint()), ..it.hold_frank() };
+    let of_all = Lockdown { person: None, ..it.hold_frank() };
+    for hold in [of_a_key, of_all] {
+        let id = document(hold.clone()).id();
+        let roster = Roster { holds: [id].into(), ..it.roster() };
+        let mut judge = it.judge_with(it.settings(), it.place(), roster);
+        assert!(matches!(refusal(judge.judge(&signed(hold.clone(), &[&it.iam]), noon())), Refusal::Feeder { .. }));
+        assert_eq!(wait(judge.judge(&signed(it.grant(), &by(&it)), noon())), Wait::HoldUnknown(id));
+        assert_accepted(&judge.judge(&signed(hold, &[&it.alice]), noon()));
+    }
+    // Where a feeder may sign it, it holds by the feeder's word, and by the approver's once that comes.
+    let mut judge = it.judge();
+    let hold = Lockdown { person: Some(w("grace")), ..it.hold_frank() };
+    let id = document(hold.clone()).id();
+    assert_accepted(&judge.judge(&signed(hold.clone(), &[&it.iam]), noon()));
+    let source = |judge: &Judge| {
+        judge.state().covering(noon()).find(|(it, _)| **it == id).and_then(|(_, closed)| closed.source.clone())
+    };
+    assert_eq!(source(&judge), Some(w("iam")));
+    assert_accepted(&judge.judge(&signed(hold.clone(), &[&it.alice, &it.iam]), noon()));
+    assert_eq!(source(&judge), None);
+    for by in [&it.alice, &it.iam] {
+        assert_eq!(judge.judge(&signed(hold.clone(), &[by]), noon()).verdict, Verdict::Known);
+    }
+}
+
+#[test]
 fn a_feeders_hold_that_holds_nobody_here_keeps_nothing_shut_once_the_roster_names_it() {
     let it = company();
     let local = LocalPerson { keys: [it.carol.key()].into(), accounts: set(&["ubuntu"]) };
@@ -117,6 +146,11 @@ fn a_feeders_hold_that_holds_nobody_here_keeps_nothing_shut_once_the_roster_name
     assert!(matches!(refusal(judge.judge(&signed(hold("left"), &[&it.iam]), noon())), Refusal::Feeder { .. }));
     assert_eq!(judge.holds_back(Subject { person: &w("grace"), fingerprints: &[].into() }), None);
     terms(judge.judge(&grant, noon()));
+    // Whether it was the feeder's own is not known: nothing is opened to whom it names until an approver's comes.
+    let grace = Grant { person: w("grace"), fingerprints: [it.carol.fingerprint()].into(), ..it.grant() };
+    assert_eq!(wait(judge.judge(&signed(grace, &by(&it)), noon())), Wait::HoldUnknown(id));
+    assert_accepted(&judge.judge(&signed(hold("left"), &[&it.alice]), noon()));
+    assert!(judge.holds_back(Subject { person: &w("grace"), fingerprints: &[].into() }).is_some());
     // A server need not publish who is held by the source already.
     let mut judge = it.judge();
     let said = |judge: &Judge, lockdown: Lockdown| {

@@ -102,6 +102,7 @@ impl Succession {
             "name_key",
             "documents.json",
             "rosters.json",
+            "rosters.new.json",
         ];
         let own = ["ledger", "signing_key", "signing_key.pub", "identity"];
         for name in own.into_iter().chain(machine.into_iter().filter(|_| self.machine_changed)) {

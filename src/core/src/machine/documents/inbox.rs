@@ -9,7 +9,7 @@ use std::{
 };
 
 use control::ApplyOutcome;
-use document::{Envelope, Id};
+use document::{Envelope, Id, Key};
 use record::{ArtifactType, Draft};
 use serde_json::json;
 
@@ -28,6 +28,15 @@ pub const MAX_A_PASS: usize = 8;
 const WAIT_AGAIN: Duration = Duration::from_secs(30);
 /// How many documents that were judged are remembered, to know whether a feed withheld one; and how many that were refused.
 const MAX_SEEN: usize = 1_024;
+
+/// By whom it is known what of the inbox is read, and what comes first.
+#[derive(Debug, Clone, Default)]
+pub struct Signers {
+    /// A roster is read only if one of these has signed it.
+    pub rosters: Vec<Key>,
+    /// What these close comes before what others do.
+    pub closers: Vec<Key>,
+}
 
 /// What a job has found in the inbox.
 #[derive(Debug, Default)]
@@ -130,7 +139,8 @@ impl Core {
     /// Something in the inbox was touched, or is to be judged again.
     pub(in crate::machine) fn look_into_inbox(&mut self, now: Now) {
         let Some(judge) = self.documents.judge() else { return };
-        let signers = judge.settings().roster_signers().into_iter().cloned().collect();
+        let rosters = judge.settings().roster_signers().into_iter().cloned().collect();
+        let signers = Signers { rosters, closers: judge.closers() };
         let offered = &mut self.documents.offered;
         if std::mem::replace(&mut offered.under_way, true) {
             offered.again = true;
