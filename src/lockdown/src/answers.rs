@@ -7,6 +7,8 @@ use record::{Host, Person, Stack};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use crate::hosts::KnownHost;
+
 /// Where a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +154,21 @@ pub(crate) struct RunStatus {
 pub(crate) struct StackStatus {
     pub(crate) stack: Stack,
     pub(crate) hosts: Vec<HostStatus>,
+}
+
+impl Status {
+    /// Every host, and what people call it.
+    pub(crate) fn known(&self) -> Vec<KnownHost> {
+        let of = |one: &StackStatus| {
+            let known = |host: &HostStatus| KnownHost {
+                host: host.host.clone(),
+                name: host.name.clone(),
+                stack: one.stack.clone(),
+            };
+            one.hosts.iter().map(known).collect::<Vec<_>>()
+        };
+        self.stacks.iter().flat_map(of).collect()
+    }
 }
 
 /// A host.

@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use document::{Envelope, Id, MAX_ROSTER_ENVELOPE};
@@ -12,10 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     files::{self, Others},
+    hosts::KnownHost,
 };
 
 /// The longest token's file, in bytes.
 const MAX_TOKEN_FILE: usize = 16 << 10;
+/// The longest file of hosts, in bytes: 20,000 of them with long names.
+const MAX_HOSTS_FILE: usize = 8 << 20;
+/// For how long what hosts are called is gone by: a name goes from one instance to the next.
+const HOSTS_AGE: Duration = Duration::from_secs(15 * 60);
 /// How much longer a token has to be good to be used.
 const LEAST_LEFT: i64 = 10;
 
@@ -34,6 +40,13 @@ pub(crate) struct Token {
     pub(crate) token: String,
     /// Until when it is good.
     pub(crate) expires_at: Timestamp,
+}
+
+/// Hosts, as they are kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hosts {
+    at: Timestamp,
+    hosts: Vec<KnownHost>,
 }
 
 impl Cache {
@@ -79,6 +92,24 @@ impl Cache {
     pub(crate) fn drop_token(&self) {
         if let Some(path) = self.token_file() {
             let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// The hosts that the server named last, where that is not too long ago.
+    pub(crate) fn hosts(&self, now: Timestamp) -> Vec<KnownHost> {
+        let read = || {
+            let bytes = files::read(&self.roster_file("hosts")?, MAX_HOSTS_FILE).ok()?;
+            let kept: Hosts = serde_json::from_slice(&bytes).ok()?;
+            let age = now.duration_since(kept.at);
+            (!age.is_negative() && age.unsigned_abs() <= HOSTS_AGE).then_some(kept.hosts)
+        };
+        read().unwrap_or_default()
+    }
+
+    /// Keeps them, so that a lockdown of some need not ask for their names first.
+    pub(crate) fn keep_hosts(&self, hosts: Vec<KnownHost>, at: Timestamp) {
+        if let (Some(path), Ok(json)) = (self.roster_file("hosts"), serde_json::to_vec(&Hosts { at, hosts })) {
+            keep(&path, &json);
         }
     }
 
@@ -143,5 +174,20 @@ mod tests {
         assert_eq!(Cache::within(dir.path(), &other).token("2026-11-30T11:59:00Z".parse().unwrap()), None);
         cache.drop_token();
         assert_eq!(cache.token("2026-11-30T11:59:00Z".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_hosts_are_called_is_gone_by_for_a_quarter_of_an_hour() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::within(dir.path(), &parse(EXAMPLE).unwrap());
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(cache.hosts(at("2026-11-30T12:00:00Z")), []);
+        let web1 =
+            KnownHost { host: "i-1".parse().unwrap(), name: Some("web-1".to_owned()), stack: "web".parse().unwrap() };
+        cache.keep_hosts(vec![web1.clone()], at("2026-11-30T12:00:00Z"));
+        assert_eq!(cache.hosts(at("2026-11-30T12:15:00Z")), [web1]);
+        for other in ["2026-11-30T12:15:01Z", "2026-11-30T11:59:59Z"] {
+            assert_eq!(cache.hosts(at(other)), [], "{other}");
+        }
     }
 }

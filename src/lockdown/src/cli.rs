@@ -203,9 +203,9 @@ pub(crate) struct Lockdown {
     /// The stack, or '*' for every stack
     #[arg(long, value_name = "STACK", add = ArgValueCandidates::new(complete::stacks))]
     pub(crate) stack: StackPattern,
-    /// Only on this host, by its full name; may be given several times
+    /// Only on this host: its name, the beginning of it, or its Name tag; may be given several times
     #[arg(long = "host", value_name = "HOST")]
-    pub(crate) hosts: Vec<record::Host>,
+    pub(crate) hosts: Vec<String>,
     /// Only this person's grants, and those with a key of theirs
     #[arg(long, value_name = "PERSON", add = ArgValueCandidates::new(complete::people))]
     pub(crate) person: Option<Person>,

@@ -151,10 +151,16 @@ impl Client {
         Ok(known)
     }
 
+    /// How every host stands. What they are called is kept.
+    pub(crate) fn status(&self, within: Duration) -> Result<Status, Failure> {
+        let status: Status = self.get("/v1/status", within)?;
+        self.cache.keep_hosts(status.known(), Timestamp::now());
+        Ok(status)
+    }
+
     /// What is known of every stack that the server names: what closes, wherever it does.
     pub(crate) fn stacks_known(&self) -> Result<Known, Failure> {
-        let status: Status = self.get("/v1/status", WHOLE)?;
-        self.closings(&status)
+        self.closings(&self.status(WHOLE)?)
     }
 
     /// What is known of these stacks: what closes.

@@ -3,19 +3,24 @@
 use std::collections::BTreeSet;
 
 use document::Hosts;
-use record::Host;
+use record::{Host, Stack};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
 /// The most hosts that a failure lists.
 const LISTED: usize = 10;
 
+/// What the failure is called where no host is meant.
+pub(crate) const UNKNOWN: &str = "unknown_host";
+
 /// A host that the server knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownHost {
     pub(crate) host: Host,
     /// Its `Name`, where it has one.
     pub(crate) name: Option<String>,
+    pub(crate) stack: Stack,
 }
 
 /// The hosts that were typed, by their full names; all of the stack where none was.
@@ -27,7 +32,8 @@ pub(crate) fn resolve(typed: &[String], known: &[KnownHost]) -> Result<Hosts, Fa
     Ok(Hosts::Named(hosts))
 }
 
-fn one(text: &str, known: &[KnownHost]) -> Result<Host, Failure> {
+/// The host that one word means.
+pub(crate) fn one(text: &str, known: &[KnownHost]) -> Result<Host, Failure> {
     if let Some(exact) = known.iter().find(|one| one.host.as_str() == text) {
         return Ok(exact.host.clone());
     }
@@ -38,7 +44,7 @@ fn one(text: &str, known: &[KnownHost]) -> Result<Host, Failure> {
     match found[..] {
         [only] => Ok(only.host.clone()),
         [] => {
-            let failure = Failure::refused("unknown_host", format!("the stack has no host {text:?}"));
+            let failure = Failure::refused(UNKNOWN, format!("the stack has no host {text:?}"));
             Err(listed(failure, &known.iter().collect::<Vec<_>>())
                 .but("give a host's name, the beginning of it, or its Name tag"))
         }
@@ -66,7 +72,11 @@ mod tests {
 
     fn known() -> Vec<KnownHost> {
         [("i-0abc", Some("web-1")), ("i-0abd", Some("web-2")), ("i-0f", None), ("i-0f0", Some("i-0f"))]
-            .map(|(host, name)| KnownHost { host: host.parse().unwrap(), name: name.map(str::to_owned) })
+            .map(|(host, name)| KnownHost {
+                host: host.parse().unwrap(),
+                name: name.map(str::to_owned),
+                stack: "web".parse().unwrap(),
+            })
             .into()
     }
 

@@ -78,6 +78,11 @@ impl Progress {
         !self.hosts.is_empty() && self.hosts.values().all(|one| is_final(one.state))
     }
 
+    /// Whether no host is known that it is for.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
     fn accepted(&self) -> usize {
         self.hosts.values().filter(|one| one.state == HostState::Accepted).count()
     }

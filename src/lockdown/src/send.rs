@@ -74,15 +74,35 @@ pub(crate) fn post(envelope: &Envelope, client: &Client) -> Result<Posted, Failu
 
 /// Sends an envelope and follows it, or writes it to a file.
 pub(crate) fn deliver(envelope: &Envelope, delivery: &Delivery, client: &Client) -> Result<Done, Failure> {
+    deliver_or(envelope, delivery, client, None)
+}
+
+/// The same. What is said, at once, where no host is known that it is for.
+pub(crate) fn deliver_or(
+    envelope: &Envelope,
+    delivery: &Delivery,
+    client: &Client,
+    nobody: Option<&dyn Fn() -> String>,
+) -> Result<Done, Failure> {
     if let Some(path) = &delivery.out {
         return write(envelope, path, client);
     }
     let posted = post(envelope, client)?;
-    follow(envelope.document().kind(), &posted, delivery.wait, client)
+    follow_or(envelope.document().kind(), &posted, delivery.wait, client, nobody)
 }
 
 /// Says where a document is, and shows the hosts.
 pub(crate) fn follow(kind: Kind, posted: &Posted, wait: Duration, client: &Client) -> Result<Done, Failure> {
+    follow_or(kind, posted, wait, client, None)
+}
+
+fn follow_or(
+    kind: Kind,
+    posted: &Posted,
+    wait: Duration,
+    client: &Client,
+    nobody: Option<&dyn Fn() -> String>,
+) -> Result<Done, Failure> {
     if posted.state == State::Pending {
         return Ok(told(posted, None, client, String::new()).exiting(Exit::NotAll));
     }
@@ -95,7 +115,7 @@ pub(crate) fn follow(kind: Kind, posted: &Posted, wait: Duration, client: &Clien
         return Ok(told(posted, None, client, String::new()));
     }
     let mut progress = Progress::new(kind);
-    if let Err(failure) = watch(posted, wait, client, &mut progress) {
+    if let Err(failure) = watch(posted, wait, client, &mut progress, nobody.is_some()) {
         // It is on its way all the same.
         let note = format!(
             "note: it was published, and what the hosts make of it cannot be seen from here:\n{}",
@@ -103,6 +123,9 @@ pub(crate) fn follow(kind: Kind, posted: &Posted, wait: Duration, client: &Clien
         );
         client.voice.say(&note);
         return Ok(told(posted, Some(&progress), client, String::new()).exiting(Exit::NotAll));
+    }
+    if let Some(nobody) = nobody.filter(|_| progress.is_nobody()) {
+        client.voice.say(&format!("{}\n", client.voice.aside.tone(Tone::Bad, &nobody())));
     }
     let end = progress.end(Timestamp::now(), client.voice.paint);
     Ok(told(posted, Some(&progress), client, end).exiting(progress.exit()))
@@ -113,8 +136,14 @@ fn told(posted: &Posted, progress: Option<&Progress>, client: &Client, text: Str
     Done::new(if client.voice.json { pretty(&Told { posted, summary }) } else { text })
 }
 
-/// Asks for the hosts until all have answered or the time is up.
-fn watch(posted: &Posted, wait: Duration, client: &Client, progress: &mut Progress) -> Result<(), Failure> {
+/// Asks for the hosts until all have answered or the time is up; or, where that is worth an alarm, there are none.
+fn watch(
+    posted: &Posted,
+    wait: Duration,
+    client: &Client,
+    progress: &mut Progress,
+    is_alarm: bool,
+) -> Result<(), Failure> {
     let until = Instant::now() + wait;
     let (mut version, mut failed) = (None, 0);
     let screen = Screen::new(client);
@@ -133,6 +162,9 @@ fn watch(posted: &Posted, wait: Duration, client: &Client, progress: &mut Progre
                 failed = 0;
                 version = Some(answer.version);
                 screen.show(&progress.take(answer, client.voice.paint), progress);
+                if is_alarm && progress.is_nobody() {
+                    break;
+                }
             }
             Err(failure) => {
                 failed += 1;

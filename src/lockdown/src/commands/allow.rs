@@ -194,7 +194,7 @@ fn asked(stack: &Stack, client: &Client) -> Result<Known, Failure> {
 }
 
 fn stacks(client: &Client) -> Result<Vec<Stack>, Failure> {
-    let status: Status = client.get("/v1/status", WHOLE)?;
+    let status = client.status(WHOLE)?;
     Ok(status.stacks.into_iter().map(|stack| stack.stack).collect())
 }
 
@@ -208,8 +208,7 @@ fn hosts(terms: &cli::Terms, client: &Client) -> Result<Hosts, Failure> {
         return full.map(Hosts::Named).map_err(|error: record::NameError| Failure::usage(error.to_string()));
     }
     let status: Status = client.get(&format!("/v1/status?stack={}", terms.stack), WHOLE)?;
-    let own = status.stacks.into_iter().filter(|stack| stack.stack == terms.stack).flat_map(|stack| stack.hosts);
-    let known: Vec<KnownHost> = own.map(|host| KnownHost { host: host.host, name: host.name }).collect();
+    let known: Vec<KnownHost> = status.known().into_iter().filter(|host| host.stack == terms.stack).collect();
     hosts::resolve(&terms.hosts, &known)
 }
 

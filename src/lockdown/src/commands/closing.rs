@@ -1,16 +1,22 @@
 //! `revoke`, `lockdown` and `lift`: one signature, and nothing that could hold it up.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use document::{Body, Document, Envelope, Id, Key, Kind, Refusal, StackPattern, Verdict};
-use record::{GrantId, Person, Stack};
+use record::{GrantId, Host, Person, Stack};
+use terminal::plain;
 
 use super::{beginning, envelope};
 use crate::{
-    answers::{HostStatus, Status},
+    answers::HostStatus,
     cli,
     client::{Client, envelope_in},
     failure::Failure,
+    hosts::{self, KnownHost},
     keys::Purpose,
     known::Known,
     make::{self, Scope},
@@ -18,6 +24,9 @@ use crate::{
     send,
     server::WHOLE,
 };
+
+/// How long the server is waited for where hosts' names are not known here.
+const ASKED: Duration = Duration::from_secs(5);
 
 /// Ends one grant.
 pub(crate) fn revoke(args: &cli::Revoke, client: &Client) -> Result<Done, Failure> {
@@ -34,7 +43,7 @@ fn which_grant(typed: &str, client: &Client) -> Result<(Id, Option<Stack>), Fail
     if let Ok(id) = typed.parse() {
         return Ok((id, None));
     }
-    let status: Status = client.get("/v1/status", WHOLE)?;
+    let status = client.status(WHOLE)?;
     let on_host = |host: HostStatus, stack: &Stack| {
         let grants = host.grants.into_iter().filter_map(|grant| Some((grant.document?, grant.grant)));
         grants.map(|(document, grant)| (document, grant, stack.clone())).collect::<Vec<_>>()
@@ -64,9 +73,10 @@ pub(crate) fn lockdown(args: &cli::Lockdown, client: &Client) -> Result<Done, Fa
     client.is_no_fingerprint()?;
     let known = client.remembered(None)?;
     warn(args, &known, client);
+    let hosts = named(args, client)?;
     let scope = Scope {
         stack: args.stack.clone(),
-        hosts: args.hosts.clone(),
+        hosts,
         person: args.person.clone(),
         fingerprint: args.fingerprint.clone(),
         hold: args.hold,
@@ -74,7 +84,57 @@ pub(crate) fn lockdown(args: &cli::Lockdown, client: &Client) -> Result<Done, Fa
     let document = make::lockdown(&client.trust().organization, &scope, &args.reason, client.moment())?;
     let key = client.key(Purpose::Close(&args.stack), &known)?;
     let signature = client.sign(&document, document.namespace(), &key, &known)?;
-    send::deliver(&envelope(document, vec![signature])?, &args.delivery, client)
+    let is_nothing = || nothing_is_locked_down(args, client);
+    send::deliver_or(&envelope(document, vec![signature])?, &args.delivery, client, Some(&is_nothing))
+}
+
+/// The hosts that were typed, by their full names. By what was known lately; the server is asked only for what is not, and not
+/// waited for: what nobody knows may be a full name, and is closed as it is.
+fn named(args: &cli::Lockdown, client: &Client) -> Result<Vec<Host>, Failure> {
+    let fits = |known: Vec<KnownHost>| known.into_iter().filter(|one| args.stack.fits(&one.stack)).collect::<Vec<_>>();
+    let cached = fits(client.cache.hosts(client.now));
+    let may_ask = args.delivery.out.is_none() && client.config.has_server();
+    let asked = LazyCell::new(|| {
+        let known = may_ask.then(|| client.status(ASKED)).and_then(Result::ok).map(|status| status.known());
+        fits(known.unwrap_or_default())
+    });
+    let one = |text: &String| {
+        let found = hosts::one(text, &cached).or_else(|failure| match failure.code == hosts::UNKNOWN {
+            true => hosts::one(text, &asked),
+            false => Err(failure),
+        });
+        match found {
+            Err(failure) if failure.code == hosts::UNKNOWN => {
+                text.parse().map_err(|error: record::NameError| Failure::usage(error.to_string()))
+            }
+            Err(failure) => Err(failure.detail("NOTHING IS LOCKED DOWN")),
+            found => found,
+        }
+    };
+    args.hosts.iter().map(one).collect()
+}
+
+/// What is said where a lockdown has met no host: to whom nothing was closed, it must not look as if it were.
+fn nothing_is_locked_down(args: &cli::Lockdown, client: &Client) -> String {
+    let known = client.status(ASKED).map_or_else(|_| client.cache.hosts(client.now), |status| status.known());
+    let own: Vec<&KnownHost> = known.iter().filter(|one| args.stack.fits(&one.stack)).collect();
+    let (what, better) = if own.is_empty() {
+        let stacks: BTreeSet<&str> = known.iter().map(|one| one.stack.as_str()).collect();
+        let stacks: Vec<&str> = stacks.into_iter().collect();
+        let typed = args.stack.to_string();
+        (format!("no host is known in {typed}"), make::suggestion(&typed, &stacks, "lockdown status lists stacks"))
+    } else {
+        let names: Vec<&str> =
+            own.iter().flat_map(|one| [Some(one.host.as_str()), one.name.as_deref()]).flatten().collect();
+        let typed: Vec<&str> = args.hosts.iter().map(String::as_str).collect();
+        let better = |typed: &&str| make::suggestion(typed, &names, "lockdown status lists hosts");
+        let better: BTreeSet<String> = typed.iter().map(better).collect();
+        (
+            format!("no host of {} is called {}", args.stack, typed.join(", ")),
+            better.into_iter().collect::<Vec<_>>().join("; "),
+        )
+    };
+    plain(&format!("NOTHING IS LOCKED DOWN: {what}; {better}")).to_string()
 }
 
 /// What the roster that was last seen does not know may be mistyped, or gone: closing is not kept up for that.

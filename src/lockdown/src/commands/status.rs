@@ -82,7 +82,7 @@ fn show(status: &Status, known: &Known, client: &Client) -> Done {
 
 fn fetch(stack: Option<&Stack>, client: &Client) -> Result<Status, Failure> {
     let query = stack.map(|stack| format!("?stack={stack}")).unwrap_or_default();
-    client.get(&format!("/v1/status{query}"), WHOLE)
+    if query.is_empty() { client.status(WHOLE) } else { client.get(&format!("/v1/status{query}"), WHOLE) }
 }
 
 fn page(status: &Status, known: &Known, now: Timestamp, paint: Paint) -> String {

@@ -72,6 +72,20 @@ fn a_lockdown_is_sent_before_anything_is_asked() {
 }
 
 #[test]
+fn a_lockdown_of_a_host_waits_for_nobody_where_what_it_is_called_was_seen_lately() {
+    let (liar, laptop) = Liar::start(1);
+    liar.reply("GET /v1/documents/", hosts(&[("i-1", "accepted")]));
+    laptop.run(&["status", "--key", "alice"]).with(0);
+    for typed in ["i-", "WEB-1", "i-1"] {
+        let before = liar.asked().len();
+        laptop.run(&["lockdown", "--stack", "web", "--host", typed, "--reason", typed, "--key", "alice"]).with(0);
+        let asked = liar.asked();
+        assert_eq!(asked[before].path, "/v1/documents", "{typed}");
+        assert!(asked[before].body.contains(r#"\"hosts\":[\"i-1\"]"#), "{}", asked[before].body);
+    }
+}
+
+#[test]
 fn a_host_may_be_given_by_its_beginning_or_by_what_it_is_called_and_its_full_name_is_signed() {
     let (liar, laptop) = Liar::start(1);
     liar.reply("GET /v1/documents/", hosts(&[("i-1", "accepted")]));

@@ -47,6 +47,28 @@ fn one_command_opens_a_stack_and_one_closes_it_host_by_host() {
 }
 
 #[test]
+fn a_lockdown_of_some_hosts_takes_what_allow_takes_and_one_that_meets_nobody_says_so_loudly() {
+    let (_real, laptop) = stack(1);
+    let lockdown = |more: &[&str]| laptop.run(&[&["lockdown", "--reason", "incident"], more].concat());
+    lockdown(&["--stack", "web", "--host", "i-1"]).with(0).says("1 of 1 host: locked down");
+    // Of a beginning that means several nothing is sent.
+    lockdown(&["--stack", "web", "--host", "i-"]).with(1).says("NOTHING IS LOCKED DOWN").says("i-2");
+    for (typed, said) in [
+        (&["--stack", "wbe"][..], "NOTHING IS LOCKED DOWN: no host is known in wbe; did you mean web?"),
+        (
+            &["--stack", "web", "--host", "x-1"],
+            "NOTHING IS LOCKED DOWN: no host of web is called x-1; did you mean i-1",
+        ),
+    ] {
+        let begin = Instant::now();
+        let said = lockdown(typed).with(3).says(said);
+        assert!(said.out.contains("no host is known that it is for"), "{}", said.out);
+        assert!(begin.elapsed() < Duration::from_secs(15), "nobody waits for nobody");
+    }
+    lockdown(&["--stack", "w-b", "--json"]).with(3).says("NOTHING IS LOCKED DOWN").json();
+}
+
+#[test]
 fn a_hold_stands_until_a_lift() {
     let (_real, laptop) = stack(1);
     let hold = ["lockdown", "--stack", "web", "--person", "frank", "--hold", "--reason", "laptop stolen", "--json"];
