@@ -1,6 +1,6 @@
 //! A case of a year of one person on 50 hosts: how long it takes to be made and verified, and in how much memory.
 //!
-//! Run by hand, as it takes minutes: `cargo nextest run --release -p compliance-api --run-ignored only -E 'test(a_year_of)' --no-capture`.
+//! Run by hand, as it takes minutes: `cargo test --release -p compliance-api --test case_year -- --ignored --nocapture`.
 //! `RECORDS` sets how many records each host has.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "it measures")]

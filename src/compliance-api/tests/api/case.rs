@@ -154,6 +154,24 @@ fn an_auditor_of_one_stack_gets_nothing_of_another_in_a_case() {
 }
 
 #[test]
+fn of_a_host_that_went_to_another_stack_an_auditor_of_the_first_gets_what_it_stated_there() {
+    let (server, mut hosts) = company();
+    let host = &mut hosts[0];
+    host.stack = "db".to_owned();
+    host.logins(3);
+    assert_eq!(server.client().ingest(&host.batch(23..=25)).status, 200);
+    let of_web = Wanted { stack: Some("web".parse().unwrap()), ..wanted(Role::Auditor) };
+    let of_web = server.client().with(&server.token(of_web));
+    let (archive, report) = given(&server, &of_web, "host=i-web");
+    assert!(report.good, "{:?}", report.findings);
+    assert_eq!((report.ledgers[0].records, report.ledgers[0].acknowledged_to), (22, 0), "by the manifest alone");
+    assert!(holds(&archive, host.line(22).as_str()) && !holds(&archive, host.line(23).as_str()));
+    assert!(!holds(&archive, &host.head().to_string()));
+    let (_, report) = given(&server, &auditor(&server), "host=i-web");
+    assert!(report.good && report.ledgers[0].records == 25, "{report:?}");
+}
+
+#[test]
 fn a_case_of_a_window_begins_and_ends_in_the_middle_of_a_ledger_and_holds() {
     let (server, hosts) = company();
     let begin = hosts[0].time - SignedDuration::from_secs(15);

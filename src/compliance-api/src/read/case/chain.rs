@@ -53,7 +53,9 @@ impl Walking {
         };
         let text = serde_json::to_vec(&about).map_err(|error| Error::Unsound(format!("a ledger's keys: {error}")))?;
         writer.add(&Member::Ledger(chosen.id.clone()), &text);
-        let receipt = tx.last_receipt((chosen.row, &chosen.id), last)?;
+        // Both name a record that may be of another stack, where its newest ones are.
+        let proof = proof.filter(|_| chosen.is_theirs);
+        let receipt = if chosen.is_theirs { tx.last_receipt((chosen.row, &chosen.id), last)? } else { Vec::new() };
         writer.add(&Member::Receipts(chosen.id.clone()), &receipt);
         if let Some(proof) = proof {
             writer.add(&Member::Proof(chosen.id.clone()), proof.text().as_bytes());

@@ -35,6 +35,8 @@ pub(super) struct Chosen {
     pub(super) name: String,
     /// How it stands, in a sentence.
     pub(super) stands: String,
+    /// Whether where it stands now is for whoever asks: its newest record is of their stack.
+    pub(super) is_theirs: bool,
 }
 
 impl Chosen {
@@ -103,8 +105,8 @@ fn with_records_of(tx: &mut dyn Tx, stack: &Stack, wanted: &Wanted) -> Result<BT
 
 fn of_host(tx: &mut dyn Tx, host: &str) -> Result<BTreeMap<LedgerId, Chosen>, Error> {
     let one = |(row, id): (i64, LedgerId)| {
-        let stands = String::new();
-        (id.clone(), Chosen { row, id, kind: SourceKind::Host, name: host.to_owned(), stands })
+        let (name, stands) = (host.to_owned(), String::new());
+        (id.clone(), Chosen { row, id, kind: SourceKind::Host, name, stands, is_theirs: true })
     };
     Ok(tx.ledgers_named(Named::Host(host))?.into_iter().map(one).collect())
 }
@@ -125,7 +127,10 @@ fn about_person(tx: &mut dyn Tx, wanted: &Wanted, newest: i64) -> Result<BTreeMa
                 if is_theirs && found.source != SourceKind::Server && !all.contains_key(&id) {
                     let name = found.name.to_owned();
                     let stands = format!("This server keeps it for the {} {name}.", found.source.as_str());
-                    all.insert(id.clone(), Chosen { row: found.chain, id, kind: found.source, name, stands });
+                    all.insert(
+                        id.clone(),
+                        Chosen { row: found.chain, id, kind: found.source, name, stands, is_theirs: true },
+                    );
                 }
             })?;
         }
@@ -152,21 +157,17 @@ fn tell(
         if raw.ledger != one.id.as_str() {
             continue;
         }
-        // Of a host that was never theirs, nothing is said to whoever reads about one stack.
-        let is_theirs = wanted.stack.as_ref().is_none_or(|stack| stack.as_str() == raw.stack);
+        one.is_theirs = wanted.stack.as_ref().is_none_or(|stack| stack.as_str() == raw.stack);
+        if !one.is_theirs {
+            one.stands = "Its newest records are of another stack.".to_owned();
+            return Ok(!raw.pending);
+        }
         let state = stands(&raw, limits, now, was_superseded)?.state;
         one.stands = state.sentence().to_owned();
         if raw.pending {
-            if is_theirs {
-                missing.push(format!(
-                    "Ledger {} of {} waits for an admin's approval, and is no evidence.",
-                    one.id, one.name
-                ));
-            }
+            missing
+                .push(format!("Ledger {} of {} waits for an admin's approval, and is no evidence.", one.id, one.name));
             return Ok(false);
-        }
-        if !is_theirs {
-            return Ok(true);
         }
         if matches!(state, Standing::TailUnknown | Standing::Silent) {
             missing.push(format!("Host {}: {}", one.name, state.sentence()));
