@@ -97,6 +97,10 @@ kinds! {
     TwoRosters => "two_rosters", "two signed rosters of one version",
         "A roster came that the configuration's keys have signed, with the version of the one in force and other bytes. Hosts go by whichever they heard first.",
         "Find out who signed the other one, then sign and publish a roster with a higher version.";
+    /// What a host attests of its feed is not what the server holds.
+    OtherFeed => "other_feed", "a host heard another feed than this server holds",
+        "A host attests that this server's key vouched for a feed of its stack that holds other documents than the one here, or more: the server was restored from an earlier state, or somebody has its key and showed the host a feed of their own. What closes may not have come to that host.",
+        "If this server was restored, hosts begin its feed anew by themselves within minutes. If not, treat its key as stolen: lock the stack down, rotate the server's key and `ship.api.receipt_keys` on the hosts, and compare `document.accepted` of that host with the documents here.";
     /// A feeder that was heard of, and is not any more.
     ReaderSilent => "reader_silent", "a reader does not look at its source",
         "The feeder of a source has not said for too long that it looked there and did all that it should have. Who left there since is not held, and who joined is not proposed. `detail` says when it last did, and what it said last.",

@@ -5,6 +5,7 @@
 pub(crate) mod answer;
 mod batch;
 mod event;
+mod heard;
 mod host;
 mod json;
 mod kept;

@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use super::{
     answer::Outcome,
     batch::{Batch, Enrol, Pruned, Refusal, Row},
+    heard,
     host::UNNAMED_STACK,
     verify,
 };
@@ -142,6 +143,7 @@ fn append(tx: &mut dyn Tx, batch: &Batch, ledger: &mut Ledger, rows: &[Row]) -> 
     for notice in rows.iter().flat_map(|row| &row.notices) {
         tx.notice(ledger, notice)?;
     }
+    heard::compare(tx, batch, rows)?;
     let off = artifacts.iter().filter(|a| a.flags & CLOCK_OFF != 0);
     if let Some(last) = off.clone().next_back() {
         let incident = about(batch, Kind::ClockOff, &batch.host)
@@ -168,7 +170,7 @@ fn note_other_stack(tx: &mut dyn Tx, batch: &Batch, ledger: &Ledger, artifacts: 
     noting::note(tx, &Incident { count: others.count() as u64, ..incident })
 }
 
-fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
+pub(super) fn about(batch: &Batch, kind: Kind, subject: &str) -> Incident {
     Incident::new(kind, subject).host(&batch.host).ledger(batch.ledger.as_str())
 }
 

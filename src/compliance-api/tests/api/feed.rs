@@ -262,3 +262,31 @@ fn a_restart_forgets_nothing_and_another_organization_begins_anew() {
     assert_eq!(answer.outcome(), (409, "feed_shorter".to_owned()), "{answer:?}");
     assert_eq!(ids(&heard(&server.client().with(&token), "stack=web")), [""; 0]);
 }
+
+#[test]
+fn a_host_that_attests_another_feed_than_the_one_here_is_an_incident() {
+    let (server, mut host, token) = acme_with_host();
+    let holds = stated(&server, &heard(&server.client().with(&token), "stack=web&after=0"));
+    let key: document::Key = server.client().get("/v1/server").json()["public_key"].as_str().unwrap().parse().unwrap();
+    let mut attests = |position: u64, head: String, key: &str| {
+        let feeds =
+            json!([{ "feed": "https://compliance.example.com", "position": position, "head": head, "key": key }]);
+        let sweep = Draft::new(ArtifactType::SweepAttested, "a sweep");
+        let seq = host.state(&sweep.with("feed", json!({ "vouched": true, "feeds": feeds }))).seq();
+        assert_eq!(server.client().ingest(&host.batch(seq..=seq)).status, 200);
+        let reader = server.client().with(&server.token(wanted(Role::Auditor)));
+        reader.get("/v1/incidents?open=true&kind=other_feed").json()["incidents"].as_array().unwrap().clone()
+    };
+    let (own, other) = (key.fingerprint().as_str(), "c".repeat(64));
+    assert!(attests(holds.count, holds.head.to_string(), own).is_empty());
+    assert!(attests(holds.count - 1, other.clone(), own).is_empty(), "one that is behind is held against it later");
+    assert!(attests(holds.count, other.clone(), "SHA256:another").is_empty(), "another server's");
+    let first = attests(holds.count, other, own);
+    assert_eq!(
+        (&first[0]["subject"], &first[0]["detail"]["position"]),
+        (&json!("i-1"), &json!(holds.count)),
+        "{first:?}"
+    );
+    let more = attests(holds.count + 1, holds.head.to_string(), own);
+    assert_eq!((more.len(), &more[0]["count"]), (1, &json!(2)), "this server was set back: {more:?}");
+}

@@ -53,6 +53,9 @@ pub struct StackView {
     pub waiting: Vec<WaitingDocument>,
     /// Why no grant from a document opens at present, where none does.
     pub silent: Option<String>,
+    /// Why the inbox, into which the shipper brings documents, was not read whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox: Option<String>,
 }
 
 /// The roster in force.
@@ -75,8 +78,14 @@ pub struct FeedView {
     pub feed: String,
     /// When it was heard last.
     pub heard_at: Option<Timestamp>,
-    /// Whether what it says can be checked (`ship.api.receipt_keys`).
+    /// Whether the server's statement vouches for all that was brought of it, by a key in `ship.api.receipt_keys`.
     pub vouched: bool,
+    /// Up to which document it is vouched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// The head of the chain over their ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
 }

@@ -54,6 +54,10 @@ fn stack_problems(stack: &StackView, now: Now) -> Vec<(Severity, String, &'stati
             problems.push((Severity::Err, format!("the feed {} is not whole: {why}", feed.feed), remedy));
         }
     }
+    if let Some(why) = &stack.inbox {
+        let remedy = "see /var/lib/lockdownd-shipper/inbox and its file system; until then lockdownctl apply FILE brings what closes";
+        problems.push((Severity::Err, format!("the inbox of documents is not read: {why}"), remedy));
+    }
     if let Some(why) = &stack.silent {
         let remedy = "see why the feed does not answer (lockdownctl status, journalctl -u lockdownd-shipper)";
         problems.push((Severity::Err, format!("no grant from a document opens: {why}"), remedy));

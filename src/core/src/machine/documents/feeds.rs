@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use document::{Envelope, Id, Key, Moment, chain, judge::judge_feed};
-use record::{ArtifactType, Draft, Hash};
+use record::{ArtifactType, Draft, Fingerprint, Hash};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -46,6 +46,9 @@ pub(super) struct Feed {
     at: Option<(u64, Hash)>,
     /// Up to where a statement vouched for it.
     vouched: Option<(u64, Hash)>,
+    /// By which key of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Fingerprint>,
     /// It is not the feed that was vouched for: what it holds now is brought, and nothing vouches until that is on record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_other: bool,
@@ -63,6 +66,14 @@ pub(super) struct Feed {
     /// Since when, on the boot clock; nothing once it is on record.
     #[serde(skip)]
     untold: Option<Duration>,
+}
+
+impl Feed {
+    /// Up to where the server vouches for all that was brought, with the head there and its key; nothing while that is not so.
+    pub(super) fn is_vouched(&self) -> Option<(u64, Hash, &Fingerprint)> {
+        let (position, head) = self.vouched.filter(|_| self.at == self.vouched && self.problem.is_none())?;
+        Some((position, head, self.by.as_ref()?))
+    }
 }
 
 /// How long something is wrong with a feed before it is on record: what was brought is fetched once more meanwhile.
@@ -107,11 +118,6 @@ impl Feeds {
 }
 
 impl Core {
-    /// Whether feeds' statements can be vouched for at all.
-    pub(super) fn feeds_are_vouched(&self) -> bool {
-        self.config.ship.api.as_ref().is_some_and(|api| !api.receipt_keys.is_empty())
-    }
-
     /// Feeds said this; every document that was in the inbox then is judged.
     pub(super) fn feeds_said(&mut self, said: Vec<FeedSaid>, now: Now) {
         for said in said {
@@ -170,9 +176,12 @@ impl Core {
         if keys.is_empty() {
             // Nobody can tell: it goes on by the shipper's word.
             (feed.at, feed.problem, feed.untold) = (Some((position, head.unwrap_or(Hash::ZERO))), None, None);
+            feed.by = None;
             feed.heard_at = Some(Moment::of(now.wall));
             return feed;
         }
+        let by = |key: &&Key| judge_feed(&said.statement, organization, stack, std::slice::from_ref(*key)).is_ok();
+        let by = keys.iter().find(by).map(|key| key.fingerprint().clone());
         let statement = match judge_feed(&said.statement, organization, stack, &keys) {
             Ok(statement) => statement,
             Err(why) => {
@@ -210,7 +219,7 @@ impl Core {
             .then(|| "it is not the one that was heard here before: its server was set back, or is another".to_owned());
         if statement.count == position && !feed.is_other {
             (feed.vouched, feed.was_retried, feed.untold) = (Some((position, head)), false, None);
-            (feed.heard, feed.heard_at) = (Some(now.boot), Some(moment));
+            (feed.heard, feed.heard_at, feed.by) = (Some(now.boot), Some(moment), by);
         }
         feed
     }
@@ -301,13 +310,23 @@ mod tests {
         let all = statement(3, head(&ids), later(10), &server);
         assert_eq!(says(&mut core, Some(0), &ids[..2], all.clone(), later(10)), None);
         assert_eq!(core.documents.feeds.last_heard(), Some(now().boot));
+        let vouched = |core: &Core| {
+            let view = core.stack_view(now()).expect("there is a stack").feeds.remove(0);
+            let attested = core.attested_documents().remove(0).1;
+            assert_eq!(attested["vouched"], view.vouched, "{attested}");
+            assert_eq!(attested["feeds"][0]["head"].as_str(), view.head.as_deref(), "{attested}");
+            (view.vouched, view.position, view.head)
+        };
+        assert_eq!(vouched(&core), (false, None, None), "not for what was brought since");
         assert_eq!(says(&mut core, Some(2), &ids[2..], all.clone(), later(11)), None);
+        assert_eq!(vouched(&core), (true, Some(3), Some(head(&ids).to_string())));
         assert_eq!(core.documents.feeds.last_heard(), Some(later(11).boot));
         assert_eq!(core.documents.feeds.positions(), [json!({ "feed": FEED, "position": 3 })]);
         // What is about another stretch is old news; a statement that is old is no news either.
         assert_eq!(says(&mut core, Some(0), &ids, all.clone(), later(12)), None);
         let why = says(&mut core, Some(3), &[], all, later(300)).expect("it is refused");
         assert!(why.contains("its statement is of"), "{why}");
+        assert_eq!(vouched(&core), (false, None, None), "nor by a statement of long ago");
         assert_eq!(core.documents.feeds.last_heard(), Some(later(11).boot));
     }
 

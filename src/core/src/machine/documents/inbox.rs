@@ -115,6 +115,10 @@ impl Offered {
         was
     }
 
+    pub(super) fn problem(&self) -> Option<&String> {
+        self.problem.as_ref()
+    }
+
     /// Whether it is to be looked at again, and nobody is about to.
     pub(super) fn wants_another_look(&self) -> bool {
         self.again && !self.under_way
@@ -163,6 +167,15 @@ impl Core {
     pub(in crate::machine) fn inbox_lost(&mut self, now: Now) {
         self.documents.offered.under_way = false;
         self.documents.offered.due = Some(now.boot + WAIT_AGAIN);
+        self.inbox_problem(Some("reading it does not come back: its file system hangs".to_owned()));
+    }
+
+    /// Why it is not read whole: said once, and shown for as long as it is so.
+    fn inbox_problem(&mut self, why: Option<String>) {
+        let before = std::mem::replace(&mut self.documents.offered.problem, why.clone());
+        if let Some(why) = why.filter(|why| before.as_ref() != Some(why)) {
+            self.say(Severity::Err, format!("the inbox of documents cannot be read: {why}"));
+        }
     }
 
     /// The inbox was read.
@@ -172,11 +185,7 @@ impl Core {
         state.under_way = false;
         state.done.retain(|id| present.contains(id));
         state.waiting.retain(|id, _| present.contains(id));
-        let is_new = state.problem != unread;
-        state.problem.clone_from(&unread);
-        if let Some(why) = unread.filter(|_| is_new) {
-            self.say(Severity::Err, format!("the inbox of documents cannot be read: {why}"));
-        }
+        self.inbox_problem(unread);
         for (id, why) in bad {
             let sentence = format!("what the shipper brought as a document is none: {why}");
             let draft = Draft::new(ArtifactType::DocumentRefused, sentence)

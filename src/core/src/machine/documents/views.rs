@@ -1,7 +1,7 @@
 //! What an operator sees of documents.
 
 use control::{FeedView, RosterView, StackView, WaitingDocument};
-
+use record::{Fingerprint, Hash};
 use serde_json::{Value, json};
 
 use super::Core;
@@ -21,12 +21,16 @@ impl Core {
             expires_at: roster.expires_at.timestamp(),
             people: roster.people.len() as u64,
         });
-        let vouched = self.feeds_are_vouched();
-        let feeds = self.documents.feeds.iter().map(|(name, feed)| FeedView {
-            feed: name.clone(),
-            heard_at: feed.heard_at.map(document::Moment::timestamp),
-            vouched,
-            problem: feed.problem.clone(),
+        let feeds = self.documents.feeds.iter().map(|(name, feed)| {
+            let vouched = feed.is_vouched();
+            FeedView {
+                feed: name.clone(),
+                heard_at: feed.heard_at.map(document::Moment::timestamp),
+                vouched: vouched.is_some(),
+                position: vouched.map(|(position, ..)| position),
+                head: vouched.map(|(_, head, _)| head.to_string()),
+                problem: feed.problem.clone(),
+            }
         });
         let waiting = self.documents.offered.waiting().iter().take(MAX_WAITING_NAMED);
         Some(StackView {
@@ -36,13 +40,20 @@ impl Core {
             feeds: feeds.collect(),
             waiting: waiting.map(|(id, why)| WaitingDocument { document: id.to_string(), why: why.clone() }).collect(),
             silent: self.is_silent(now),
+            inbox: self.documents.offered.problem().cloned(),
         })
     }
 
     /// What an attestation says of documents.
     pub(in crate::machine) fn attested_documents(&self) -> Vec<(&'static str, Value)> {
         let Some(judge) = self.documents.judge() else { return Vec::new() };
-        let mut feed = json!({ "vouched": self.feeds_are_vouched() });
+        let vouched = self.documents.feeds.iter().filter_map(|(name, feed)| Some((name, feed.is_vouched()?)));
+        let one = |(name, (position, head, key)): (&String, (u64, Hash, &Fingerprint))| json!({ "feed": name, "position": position, "head": head.to_string(), "key": key.as_str() });
+        let feeds: Vec<Value> = vouched.map(one).collect();
+        let mut feed = json!({ "vouched": !feeds.is_empty() });
+        if !feeds.is_empty() {
+            feed["feeds"] = feeds.into();
+        }
         if let Some(at) = self.documents.feeds.last_heard_at() {
             feed["heard_at"] = at.to_string().into();
         }
