@@ -203,8 +203,35 @@ mod tests {
         answers.add(at_once(9, at(2), true));
         answers.add(at_once(10, at(31), false));
         answers.add(Answer { pid: 11, from: at(-2), until: at(1), refused: false });
-        let known = [7, 8, 9, 10, 11, 12].map(|pid| answers.knows_without_note(pid, at(0)));
-        assert_eq!(known, [false, true, false, false, true, false]);
+        answers.add(Answer { pid: 13, from: at(0), until: at(5), refused: false });
+        let known = [7, 8, 9, 10, 11, 12, 13].map(|pid| answers.knows_without_note(pid, at(0)));
+        assert_eq!(known, [false, true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn an_answer_is_found_by_process_and_time_and_those_of_an_earlier_run_come_before() {
+        let one = |pid, second, refused| Answer { pid, from: at(second), until: at(second), refused };
+        let mut answers = Answers::default();
+        for answer in [one(7, 100, true), one(7, 110, false), one(8, 110, true)] {
+            assert_eq!(Answer::parse(answer.line().trim_end()), Some(answer.clone()));
+            answers.add(answer);
+        }
+        let found = |answers: &Answers, pid, second| answers.find(pid, at(second)).cloned();
+        assert_eq!(found(&answers, 7, 105), Some(one(7, 110, false)), "the newest");
+        assert_eq!((found(&answers, 7, 140), found(&answers, 7, 141)), (Some(one(7, 110, false)), None));
+        assert_eq!((found(&answers, 7, 70), found(&answers, 7, 69)), (Some(one(7, 100, true)), None));
+        assert_eq!(found(&answers, 9, 105), None);
+        answers.take_up([one(7, 10, true)]);
+        assert_eq!(found(&answers, 7, 10), Some(one(7, 10, true)));
+        assert_eq!(answers.all().map(|answer| (answer.pid, answer.from)).next(), Some((7, at(10))));
+        answers.take_up((0..MAX_ANSWERS).map(|_| one(1, 0, false)));
+        assert!(answers.all().len() == MAX_ANSWERS && found(&answers, 8, 110).is_some(), "the newest stay");
+    }
+
+    #[test]
+    fn a_second_step_is_of_the_same_login_only_soon_after_the_first() {
+        let soon = [(1, 0), (30, 0), (31, 0), (0, 0), (0, 1)].map(|(later, first)| is_soon_after(at(later), at(first)));
+        assert_eq!(soon, [true, true, false, false, false]);
     }
 
     #[test]

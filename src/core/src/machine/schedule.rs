@@ -151,7 +151,11 @@ fn sentence(due: Due, now: Now) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::test_grants::{later, now};
+    use crate::{
+        machine::{Around, Moment},
+        policy::test_grants::{later, now},
+        sessions::Sessions,
+    };
 
     const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
@@ -200,6 +204,15 @@ mod tests {
         assert!(due.is_some() && schedule.lockdowns().is_none());
         let (_, due) = Schedule::resume(&hourly(), None, None, later(3_660));
         assert_eq!(due, None, "the first start of all");
+    }
+
+    #[test]
+    fn whoever_is_given_a_grant_can_be_told_of_the_next_lockdown() {
+        let next = |config| {
+            let moment = Moment { now: now(), random: 1 };
+            Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), moment).next_lockdown()
+        };
+        assert_eq!((next(hourly()), next(config(""))), (Some(later(3_600).wall), None));
     }
 
     #[test]

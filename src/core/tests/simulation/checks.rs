@@ -7,7 +7,7 @@ use std::{
 
 use control::GrantView;
 use lockdown_core::{
-    machine::CutOrder,
+    machine::{CutOrder, Effect},
     policy::{session::Standing, time::Now},
     process::ProcessId,
     sessions::{Cause, Session},
@@ -23,6 +23,9 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a power cut and a clock that was set can lengthen a grant by.
 const HEARTBEAT: Duration = Duration::from_secs(61);
+/// How many batches of connections one step cuts: those whose grants end, those that a lockdown ends besides, and those that
+/// are tried again.
+const MOST_BATCHES: usize = 3;
 /// How long everything takes to come to rest.
 const REST: Duration = Duration::from_secs(180);
 
@@ -126,6 +129,12 @@ impl World {
         }
     }
 
+    /// However many connections end in one step, they are cut together: each batch takes one look at all processes.
+    pub(crate) fn are_cut_together(effects: &[Effect]) {
+        let batches = effects.iter().filter(|effect| matches!(effect, Effect::Cut(_))).count();
+        assert!(batches <= MOST_BATCHES, "{batches} batches of connections are cut in one step");
+    }
+
     /// A connection is cut that is to end.
     pub(crate) fn is_to_end(&self, order: &CutOrder) {
         // At a start one may be gone by now, or never have been let in.
@@ -133,6 +142,10 @@ impl World {
         let end = session.ending.as_ref().expect("it is to end");
         assert!(session.standing != Standing::Emergency, "nobody cuts break-glass");
         let grant = session.grant().and_then(|id| self.core.grants.get(id));
+        if let Some(grant) = grant.filter(|grant| grant.end.is_some()) {
+            let is_noted = self.run.ended.iter().any(|(id, _)| *id == grant.id);
+            assert!(is_noted || self.disk.ended().contains(&grant.id), "the end of {} outlives the daemon", grant.id);
+        }
         let is_active = grant.is_some_and(|grant| grant.is_active(self.now));
         assert!(
             !is_active || matches!(end.cause, Cause::Revoked) || self.nobodys_key(session),

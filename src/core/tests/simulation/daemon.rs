@@ -162,6 +162,7 @@ impl World {
     }
 
     pub(crate) fn carry_out(&mut self, effects: Vec<Effect>) {
+        Self::are_cut_together(&effects);
         let mut left: VecDeque<Effect> = effects.into();
         loop {
             let Some(effect) = left.pop_front() else {
