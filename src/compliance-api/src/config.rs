@@ -14,6 +14,8 @@ use document::{Checked, Origin, Settings};
 use record::Host;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::store;
+
 /// Where the configuration is looked for when none is named. It need not be there.
 pub const DEFAULT_PATH: &str = "/etc/compliance-api/config.toml";
 /// Where requirements of one's own are looked for.
@@ -31,8 +33,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Its name: `host` in its own records, and the principal of its key.
     pub name: Host,
-    /// The directory of the database and the server's key.
+    /// The directory of the server's key, and of the database, where that is SQLite.
     pub state: PathBuf,
+    /// PostgreSQL instead of SQLite.
+    pub store: Option<Database>,
     /// The directory of requirements of one's own: its `*.toml` files add to what is built in. It need not be there.
     pub requirements: PathBuf,
     /// Addresses of proxies: connections from there begin with a header of the PROXY protocol, version 2, that says whom they
@@ -99,6 +103,20 @@ pub enum LogRequests {
     Failed,
     /// All.
     All,
+}
+
+/// `[store]`: PostgreSQL, for one server or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `postgresql://USER@HOST/DATABASE`, with what else libpq's addresses take; no password.
+    pub url: String,
+    /// The file with the password: a whole path, or the name of one of systemd's credentials.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// PEM file with the authorities that its certificate is checked against, instead of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[webhook]`: where events are posted.
@@ -246,6 +264,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             name: "compliance-api".parse().expect("a valid name"),
             state: env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from("compliance-api"), PathBuf::from),
+            store: None,
             requirements: PathBuf::from(REQUIREMENTS),
             proxies: Vec::new(),
             tls: None,
@@ -293,6 +312,9 @@ pub enum Error {
     /// A webhook that is none.
     #[error("webhook.url has to be https://HOST/…, or http:// to 127.0.0.1, [::1] or localhost")]
     Webhook,
+    /// A database that cannot be asked.
+    #[error("store.url {0}")]
+    Store(String),
     /// A bound of zero.
     #[error("limits.{0} is 0: nothing could ever pass")]
     Zero(&'static str),
@@ -333,6 +355,7 @@ impl Config {
         if self.webhook.as_ref().is_some_and(|webhook| !is_webhook(&webhook.url)) {
             return Err(Error::Webhook);
         }
+        self.store.as_ref().map_or(Ok(()), store::check).map_err(Error::Store)?;
         let limits = &self.limits;
         for (name, value) in [
             ("connections", limits.connections),

@@ -1,13 +1,14 @@
-//! Where everything is kept: one SQLite file. The only room that knows SQL: everybody else asks by [`Tx`], which another
-//! database can answer too.
+//! Where everything is kept: one SQLite file, or PostgreSQL behind any number of servers. The only room that knows SQL:
+//! everybody else asks by [`Tx`].
 //!
-//! Acknowledged means durable: WAL with `synchronous = FULL`, and nothing is answered before its transaction is
-//! committed. Stored bytes are never changed or removed.
+//! Acknowledged means durable: WAL with `synchronous = FULL`, `synchronous_commit` on PostgreSQL, and nothing is answered
+//! before its transaction is committed. Stored bytes are never changed or removed.
 
 pub mod artifacts;
 pub mod backup;
 pub mod checkpoints;
 pub mod documents;
+mod engine;
 pub mod feeds;
 pub mod hosts;
 pub mod incidents;
@@ -15,6 +16,8 @@ pub mod kept;
 pub mod ledgers;
 pub mod live;
 mod migrate;
+mod place;
+mod postgres;
 mod queue;
 mod readers;
 pub mod reading;
@@ -28,54 +31,47 @@ mod sqlite;
 pub mod standings;
 pub mod tallies;
 pub mod tokens;
+mod transaction;
 mod tx;
 mod writer;
 
-use std::{
-    fs::{DirBuilder, OpenOptions},
-    io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
+use self::place::{Lead, Where};
 pub use self::{
+    engine::Fault,
+    place::check,
     queue::{Place, Room},
     readers::Readers,
     server_keys::ServerKey,
+    sqlite::FILE,
     tx::{Server, Tx},
 };
 use crate::{config::Config, identity, metrics};
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
-use rusqlite::{Connection, OpenFlags};
 
-/// The database in the state directory.
-pub const FILE: &str = "compliance-api.sqlite";
-/// How long another process may hold the database before we give up, in milliseconds.
-const BUSY_MILLISECONDS: u32 = 10_000;
-/// Prepared statements that a connection keeps.
-const STATEMENTS: usize = 128;
 /// Bytes of a page, for a new database: records take about 1 KiB, and a transaction writes whole pages.
 const PAGE_BYTES: u32 = 8192;
 /// Pages in the write-ahead log before they are moved into the database: 32 MiB.
 const CHECKPOINT_PAGES: u32 = 4096;
 /// Connections for what hosts wait for: one reads a feed while another looks up who asks.
 const FEED_READERS: usize = 2;
-/// What a connection caches, in KiB.
-const CACHE_KIB: u32 = 16 * 1024;
 
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite failed.
+    /// The database failed.
     #[error("the database failed while {doing}")]
-    Sqlite {
+    Database {
         /// What was being done.
         doing: &'static str,
-        /// What SQLite said.
-        source: rusqlite::Error,
+        /// What it said.
+        source: Fault,
     },
+    /// The address of the database.
+    #[error("store.url {0}")]
+    Url(String),
     /// The state directory.
     #[error("cannot {doing} {path}")]
     Io {
@@ -135,17 +131,14 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Full | Self::Closed | Self::NotCommitted(_) => true,
-            Self::Sqlite { source: rusqlite::Error::SqliteFailure(why, _), .. } => {
-                use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
-                matches!(why.code, DatabaseBusy | DatabaseLocked | DiskFull)
-            }
+            Self::Database { source, .. } => source.is_passing(),
             _ => false,
         }
     }
 
-    /// Wraps what SQLite said, for `map_err`.
-    pub fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| Self::Sqlite { doing, source }
+    /// Wraps what the database said, for `map_err`.
+    fn database<F: Into<Fault>>(doing: &'static str) -> impl FnOnce(F) -> Self {
+        move |source| Self::Database { doing, source: source.into() }
     }
 }
 
@@ -172,6 +165,7 @@ pub struct Store {
     writer: writer::Writer,
     server: Arc<Server>,
     commits: Histogram,
+    lead: Lead,
 }
 
 impl Store {
@@ -180,27 +174,17 @@ impl Store {
     /// # Errors
     /// A directory, key or database that cannot be used.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let state = &config.state;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { doing: "make", path, source }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io(state))?;
-        let path = state.join(FILE);
-        // Evidence is for the server alone to read; SQLite gives its other files the same mode.
-        OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(io(&path))?;
-        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        migrate::up(&mut connection)?;
-        let key = server_keys::in_force(&mut connection, state)?;
+        let (database, connection) = Where::open(config)?;
+        let key = server_keys::in_force(&connection, &config.state)?;
         let server = Arc::new(Server { key, name: config.name.clone(), limits: config.limits.clone() });
-        let readers = Readers::open(&path, config.limits.readers, Arc::clone(&server))?;
+        let readers = Readers::open(&database, config.limits.readers, Arc::clone(&server))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let checkers = Readers::open(&path, cores, Arc::clone(&server))?;
-        let feeds = Readers::open(&path, FEED_READERS, Arc::clone(&server))?;
+        let checkers = Readers::open(&database, cores, Arc::clone(&server))?;
+        let feeds = Readers::open(&database, FEED_READERS, Arc::clone(&server))?;
         let commits = metrics::durations();
         let room = (config.limits.write_queue, config.limits.batch);
         let writer = writer::Writer::start(connection, room, Arc::clone(&server), commits.clone())?;
-        Ok(Self { readers, checkers, feeds, writer, server, commits })
+        Ok(Self { readers, checkers, feeds, writer, server, commits, lead: Lead::of(&database) })
     }
 
     /// For reading: see [`Readers::run`].
@@ -280,19 +264,18 @@ impl Store {
         self.writer.answers().await;
     }
 
+    /// Whether this server is the one, of all on this database, that does what is due by the clock.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn leads(&self) -> Result<bool, Error> {
+        let lead = self.lead.clone();
+        tokio::task::spawn_blocking(move || lead.is_here()).await.map_err(|_| Error::Closed)?
+    }
+
     /// Writes what waits, and closes the database. Later writes fail.
     pub fn close(&self) {
         self.writer.close();
+        self.lead.leave();
     }
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(Error::sqlite("opening it"))?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    let pragmas = format!(
-        "PRAGMA busy_timeout = {BUSY_MILLISECONDS}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA trusted_schema = OFF;"
-    );
-    connection.execute_batch(&pragmas).map_err(Error::sqlite("setting it up"))?;
-    Ok(connection)
 }

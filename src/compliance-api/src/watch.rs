@@ -1,5 +1,5 @@
-//! What the server does by the clock: writes gathered incidents each second, looks for silent hosts each minute, and
-//! states where every chain stands as often as is configured.
+//! What the server does by the clock, of several servers on one database one of them: writes gathered incidents each second,
+//! looks for silent hosts each minute, and states where every chain stands as often as is configured.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,16 +43,29 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
                 app.gathered.write(&app.store).await;
                 told = tell(&app, told).await;
             }
-            _ = silent.tick() => complain(app.store.write(note_silent).await),
-            _ = feeders.tick() => if let Some(documents) = app.documents.clone() {
+            _ = silent.tick() => if leads(&app).await {
+                complain(app.store.write(note_silent).await);
+            },
+            _ = feeders.tick() => if let Some(documents) = app.documents.clone() && leads(&app).await {
                 complain(app.store.write(move |tx| documents.note_silent_feeders(tx)).await);
             },
-            _ = checkpoint.tick() => complain(app.store.write(own_ledger::checkpoint).await),
+            _ = checkpoint.tick() => if leads(&app).await {
+                complain(app.store.write(own_ledger::checkpoint).await);
+            },
             () = stopped(&mut stop) => break,
         }
     }
     app.gathered.write(&app.store).await;
     complain(app.store.write(own_ledger::checkpoint).await);
+}
+
+/// Whether this is the server, of all on one database, that does what is due by the clock. Where that cannot be told, nobody is:
+/// it is tried again with the next tick.
+async fn leads(app: &App) -> bool {
+    app.store.leads().await.unwrap_or_else(|error| {
+        tracing::warn!(error = %describe(&error), "which server does what is due by the clock is not known");
+        false
+    })
 }
 
 /// Waits until `stop` turns true.
@@ -62,7 +75,7 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Tells of the incidents that were opened since the last one that was told of; nobody is told of those from before the
-/// start. Which is the last now.
+/// start, and of each by one server alone. Which is the last now.
 async fn tell(app: &App, told: i64) -> i64 {
     if !app.hook.is_there() {
         return told;
@@ -75,7 +88,11 @@ async fn tell(app: &App, told: i64) -> i64 {
             return told;
         }
     };
-    for incident in newest.iter().rev().filter(|incident| incident.id > told) {
+    let new: Vec<_> = newest.iter().rev().filter(|incident| incident.id > told).collect();
+    if new.is_empty() || !leads(app).await {
+        return newest.first().map_or(told.min(0), |newest| newest.id);
+    }
+    for incident in new {
         app.hook.tell_incident(incident);
     }
     newest.first().map_or(told.min(0), |newest| newest.id)

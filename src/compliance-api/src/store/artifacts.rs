@@ -1,8 +1,10 @@
 //! Stored artifacts, as they are read: in order of an index, a place at a time.
 
-use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
-
-use super::{Error, ledgers::CLOCK_OFF};
+use super::{
+    Error,
+    engine::{Connection, Fault, OptionalExtension, Row, Value, params},
+    ledgers::CLOCK_OFF,
+};
 use crate::evidence::SourceKind;
 
 /// A place in the order of a walk: by time (or number), then in the order in which artifacts were stored.
@@ -55,10 +57,10 @@ impl By {
         }
     }
 
-    fn key(&self) -> Value {
+    fn key(&self) -> Value<'_> {
         match self {
-            Self::Type(row) | Self::Ledger(row) | Self::Seq(row) => Value::Integer(*row),
-            Self::Person(name) | Self::Account(name) => Value::Text(name.clone()),
+            Self::Type(row) | Self::Ledger(row) | Self::Seq(row) => Value::Int(*row),
+            Self::Person(name) | Self::Account(name) => Value::Text(name),
         }
     }
 }
@@ -79,13 +81,13 @@ pub struct Stretch {
 /// The next places of a range, in order.
 pub(super) fn places(connection: &Connection, by: &By, stretch: Stretch) -> Result<Vec<Place>, Error> {
     let reading = "walking an index";
-    let mut statement = connection.prepare_cached(by.sql()).map_err(Error::sqlite(reading))?;
+    let mut statement = connection.prepare_cached(by.sql()).map_err(Error::database(reading))?;
     let place = |row: &Row<'_>| Ok(Place { at: row.get(0)?, id: row.get(1)? });
     let Stretch { after, before, newest, most } = stretch;
     let rows = statement
         .query_map(params![by.key(), after.at, after.id, before, newest, most], place)
-        .map_err(Error::sqlite(reading))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(reading))
+        .map_err(Error::database(reading))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(reading))
 }
 
 /// From which number to which a chain has artifacts of this window, by their own time.
@@ -101,7 +103,7 @@ pub(super) fn extent(
              WHERE ledger = ?1 AND time >= ?2 AND time < ?3 AND id <= ?4",
         )
         .and_then(|mut s| s.query_row(params![ledger, from, to, newest], |row| Ok((row.get(0)?, row.get(1)?))))
-        .map_err(Error::sqlite("looking up a chain's window"))?;
+        .map_err(Error::database("looking up a chain's window"))?;
     Ok(first.zip(last))
 }
 
@@ -109,8 +111,8 @@ pub(super) fn extent(
 pub(super) fn newest(connection: &Connection) -> Result<i64, Error> {
     connection
         .prepare_cached("SELECT coalesce(max(id), 0) FROM artifacts")
-        .and_then(|mut s| s.query_row([], |row| row.get(0)))
-        .map_err(Error::sqlite("beginning a walk"))
+        .and_then(|mut s| s.query_row(params![], |row| row.get(0)))
+        .map_err(Error::database("beginning a walk"))
 }
 
 /// One stored artifact, borrowed from the database for as long as it is looked at.
@@ -171,15 +173,15 @@ const FETCH: &str = "SELECT l.ledger, a.seq, l.kind, l.name, s.word, t.word, a.t
 /// Shows one artifact, where it is there.
 pub(super) fn look(connection: &Connection, id: i64, show: &mut dyn FnMut(&Found<'_>)) -> Result<(), Error> {
     let reading = "reading artifacts";
-    let mut fetch = connection.prepare_cached(FETCH).map_err(Error::sqlite(reading))?;
-    let mut rows = fetch.query([id]).map_err(Error::sqlite(reading))?;
-    let Some(row) = rows.next().map_err(Error::sqlite(reading))? else { return Ok(()) };
-    let found = found(row).map_err(Error::sqlite(reading))?;
+    let mut fetch = connection.prepare_cached(FETCH).map_err(Error::database(reading))?;
+    let mut rows = fetch.query([id]).map_err(Error::database(reading))?;
+    let Some(row) = rows.next().map_err(Error::database(reading))? else { return Ok(()) };
+    let found = found(&row).map_err(Error::database(reading))?;
     show(&found.ok_or_else(|| Error::Unsound("a chain of no known kind".to_owned()))?);
     Ok(())
 }
 
-fn found<'a>(row: &'a Row<'_>) -> rusqlite::Result<Option<Found<'a>>> {
+fn found<'a>(row: &'a Row<'_>) -> Result<Option<Found<'a>>, Fault> {
     let source = match row.get_ref(2)?.as_str()? {
         "host" => SourceKind::Host,
         "client" => SourceKind::Client,
@@ -214,9 +216,10 @@ pub(super) fn types(connection: &Connection) -> Result<Vec<(i64, String)>, Error
     let listing = "listing types";
     let mut statement = connection
         .prepare_cached("SELECT id, word FROM words w WHERE EXISTS (SELECT 1 FROM tallies t WHERE t.type = w.id)")
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(Error::sqlite(listing))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
+        .map_err(Error::database(listing))?;
+    let rows =
+        statement.query_map(params![], |row| Ok((row.get(0)?, row.get(1)?))).map_err(Error::database(listing))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(listing))
 }
 
 /// The row of a word, where any artifact has it.
@@ -224,5 +227,5 @@ pub(super) fn word(connection: &Connection, word: &str) -> Result<Option<i64>, E
     connection
         .prepare_cached("SELECT id FROM words WHERE word = ?1")
         .and_then(|mut s| s.query_row([word], |row| row.get(0)).optional())
-        .map_err(Error::sqlite("looking up a word"))
+        .map_err(Error::database("looking up a word"))
 }

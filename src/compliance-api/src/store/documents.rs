@@ -3,9 +3,13 @@
 use document::{Id, Kind};
 use jiff::Timestamp;
 use record::{Hash, Person};
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Error, micros, moment, sqlite::Sqlite};
+use super::{
+    Error,
+    engine::{Connection, Dialect, Fault, OptionalExtension, Params, Row, params},
+    micros, moment,
+    transaction::Transaction,
+};
 
 /// A document as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub(super) fn id(bytes: [u8; 32]) -> Result<Id, Error> {
     text.parse().map_err(|_| Error::Unsound(format!("a document called {text}")))
 }
 
-fn document(row: &Row<'_>) -> rusqlite::Result<Result<Document, Error>> {
+fn document(row: &Row<'_>) -> Result<Result<Document, Error>, Fault> {
     let (bytes, kind, pending): ([u8; 32], String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let (stack, person, about): (Option<String>, Option<String>, Option<[u8; 32]>) =
         (row.get(3)?, row.get(4)?, row.get(5)?);
@@ -70,11 +74,11 @@ fn document(row: &Row<'_>) -> rusqlite::Result<Result<Document, Error>> {
     })())
 }
 
-fn list(connection: &Connection, sql: &str, given: impl rusqlite::Params) -> Result<Vec<Document>, Error> {
+fn list(connection: &Connection, sql: &str, given: impl Params) -> Result<Vec<Document>, Error> {
     let listing = "listing documents";
-    let mut statement = connection.prepare_cached(sql).map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map(given, document).map_err(Error::sqlite(listing))?;
-    rows.map(|row| row.map_err(Error::sqlite(listing))?).collect()
+    let mut statement = connection.prepare_cached(sql).map_err(Error::database(listing))?;
+    let rows = statement.query_map(given, document).map_err(Error::database(listing))?;
+    rows.map(|row| row.map_err(Error::database(listing))?).collect()
 }
 
 /// The document with this id.
@@ -82,17 +86,20 @@ pub(super) fn find(connection: &Connection, id: Id) -> Result<Option<Document>, 
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM documents d WHERE id = ?1"))
         .and_then(|mut s| s.query_row([blob(id)], document).optional())
-        .map_err(Error::sqlite("looking up a document"))?
+        .map_err(Error::database("looking up a document"))?
         .transpose()
 }
 
 /// Keeps a document, in the place of the pending one where there is one.
-pub(super) fn keep(writing: &Sqlite<'_>, document: &Document) -> Result<(), Error> {
+pub(super) fn keep(writing: &Transaction<'_>, document: &Document) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO documents (id, type, state, stack, person, about, received, matters, facts, envelope)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO documents (id, type, state, stack, person, about, received, matters, facts, envelope)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (id) DO UPDATE SET type = excluded.type, state = excluded.state, stack = excluded.stack,
+             person = excluded.person, about = excluded.about, received = excluded.received, matters = excluded.matters,
+             facts = excluded.facts, envelope = excluded.envelope",
         )
         .and_then(|mut s| {
             s.execute(params![
@@ -108,43 +115,43 @@ pub(super) fn keep(writing: &Sqlite<'_>, document: &Document) -> Result<(), Erro
                 document.envelope,
             ])
         })
-        .map_err(Error::sqlite("keeping a document"))?;
+        .map_err(Error::database("keeping a document"))?;
     Ok(())
 }
 
 /// Says until when a document has to be known.
-pub(super) fn ends(writing: &Sqlite<'_>, id: Id, at: Timestamp) -> Result<(), Error> {
+pub(super) fn ends(writing: &Transaction<'_>, id: Id, at: Timestamp) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("UPDATE documents SET matters = ?2 WHERE id = ?1")
         .and_then(|mut s| s.execute(params![blob(id), micros(at)]))
-        .map_err(Error::sqlite("keeping until when a document matters"))?;
+        .map_err(Error::database("keeping until when a document matters"))?;
     Ok(())
 }
 
 /// Drops a grant that waits for approvals.
-pub(super) fn drop_pending(writing: &Sqlite<'_>, id: Id) -> Result<(), Error> {
+pub(super) fn drop_pending(writing: &Transaction<'_>, id: Id) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("DELETE FROM documents WHERE id = ?1 AND state = 'pending'")
         .and_then(|mut s| s.execute([blob(id)]))
-        .map_err(Error::sqlite("dropping a request"))?;
+        .map_err(Error::database("dropping a request"))?;
     Ok(())
 }
 
 /// Drops the grants that wait for approvals, and that no host could accept any more.
-pub(super) fn drop_over(writing: &Sqlite<'_>) -> Result<usize, Error> {
+pub(super) fn drop_over(writing: &Transaction<'_>) -> Result<usize, Error> {
     writing
         .connection
         .prepare_cached("DELETE FROM documents WHERE state = 'pending' AND matters <= ?1")
         .and_then(|mut s| s.execute([micros(writing.now)]))
-        .map_err(Error::sqlite("dropping requests that are over"))
+        .map_err(Error::database("dropping requests that are over"))
 }
 
 /// The grants that wait for approvals, the oldest first; of this stack, or of all.
 pub(super) fn pending(connection: &Connection, stack: Option<&str>) -> Result<Vec<Document>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM documents d WHERE state = 'pending' AND (?1 IS NULL OR stack = ?1) ORDER BY received, id"
+        "SELECT {COLUMNS} FROM documents d WHERE state = 'pending' AND (stack = ?1 OR ?1 IS NULL) ORDER BY received, id"
     );
     list(connection, &sql, [stack])
 }
@@ -153,10 +160,10 @@ pub(super) fn pending(connection: &Connection, stack: Option<&str>) -> Result<Ve
 pub(super) fn pending_count(connection: &Connection, person: &Person) -> Result<(u64, u64), Error> {
     connection
         .prepare_cached(
-            "SELECT count(*), coalesce(sum(lower(person) = lower(?1)), 0) FROM documents WHERE state = 'pending'",
+            "SELECT count(*), count(*) FILTER (WHERE lower(person) = lower(?1)) FROM documents WHERE state = 'pending'",
         )
         .and_then(|mut s| s.query_row([person.as_str()], |row| Ok((row.get(0)?, row.get(1)?))))
-        .map_err(Error::sqlite("counting requests"))
+        .map_err(Error::database("counting requests"))
 }
 
 /// A document in a feed.
@@ -183,12 +190,12 @@ pub(super) fn after(
             "SELECT f.position, f.document, d.envelope FROM feed f JOIN documents d ON d.id = f.document
              WHERE f.stack = ?1 AND f.position > ?2 ORDER BY f.position LIMIT ?3",
         )
-        .map_err(Error::sqlite(reading))?;
-    let mut rows = statement.query(params![stack, after, most]).map_err(Error::sqlite(reading))?;
+        .map_err(Error::database(reading))?;
+    let mut rows = statement.query(params![stack, after, most]).map_err(Error::database(reading))?;
     let (mut placed, mut bytes): (Vec<Placed>, usize) = (Vec::new(), 0);
-    while let Some(row) = rows.next().map_err(Error::sqlite(reading))? {
-        let read = || Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, String>(2)?));
-        let (position, document, envelope) = read().map_err(Error::sqlite(reading))?;
+    while let Some(row) = rows.next().map_err(Error::database(reading))? {
+        let read = || Ok::<_, Fault>((row.get(0)?, row.get::<[u8; 32]>(1)?, row.get::<String>(2)?));
+        let (position, document, envelope) = read().map_err(Error::database(reading))?;
         bytes = bytes.saturating_add(envelope.len());
         if bytes > most_bytes && !placed.is_empty() {
             break;
@@ -200,11 +207,15 @@ pub(super) fn after(
 
 /// The documents of a feed, rosters aside, that have to be known still, in its order: of each kind at most so many, the newest.
 /// What stands for ever and what does not, and what a feeder alone signed, are of different kinds: none pushes another out.
-pub(super) fn mattering(writing: &Sqlite<'_>, stack: &str, most: usize) -> Result<Vec<Document>, Error> {
+pub(super) fn mattering(writing: &Transaction<'_>, stack: &str, most: usize) -> Result<Vec<Document>, Error> {
+    let no_approver = match writing.connection.dialect() {
+        Dialect::Sqlite => "json_extract(facts, '$.approvers') = '[]'",
+        Dialect::Postgres => "facts::json ->> 'approvers' = '[]'",
+    };
     let sql = format!(
         "SELECT {COLUMNS} FROM (
              SELECT document, position, row_number() OVER (
-                 PARTITION BY type, matters IS NULL, json_extract(facts, '$.approvers') = '[]' ORDER BY position DESC
+                 PARTITION BY type, matters IS NULL, {no_approver} ORDER BY position DESC
              ) AS back
              FROM feed JOIN documents ON id = document
              WHERE feed.stack = ?1 AND type <> 'roster' AND (matters IS NULL OR matters > ?2)
@@ -238,7 +249,7 @@ pub(super) fn about(connection: &Connection, kind: Kind, about: Id) -> Result<Op
              AND EXISTS (SELECT 1 FROM feed f WHERE f.document = d.id) ORDER BY received LIMIT 1",
         )
         .and_then(|mut s| s.query_row(params![blob(about), kind.as_str()], |row| row.get(0)).optional())
-        .map_err(Error::sqlite("looking up a document"))?
+        .map_err(Error::database("looking up a document"))?
         .map(id)
         .transpose()
 }
@@ -248,7 +259,7 @@ pub(super) fn places(connection: &Connection, id: Id) -> Result<Vec<String>, Err
     let looking = "looking up where a document is";
     let mut statement = connection
         .prepare_cached("SELECT DISTINCT stack FROM feed WHERE document = ?1 ORDER BY stack")
-        .map_err(Error::sqlite(looking))?;
-    let rows = statement.query_map([blob(id)], |row| row.get(0)).map_err(Error::sqlite(looking))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(looking))
+        .map_err(Error::database(looking))?;
+    let rows = statement.query_map([blob(id)], |row| row.get(0)).map_err(Error::database(looking))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(looking))
 }

@@ -1,49 +1,53 @@
 //! Incidents in the store: one row per kind and subject while it is open, counting repeats.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
-use super::{Error, micros, sqlite::Sqlite};
+use super::{
+    Error,
+    engine::{Connection, OptionalExtension, Row, params},
+    micros,
+    transaction::Transaction,
+};
 use crate::incidents::{Incident, Kind};
 
 /// How many of a kind are open.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn open(writing: &Sqlite<'_>, kind: Kind) -> Result<u64, Error> {
+/// The database's.
+pub(super) fn open(writing: &Transaction<'_>, kind: Kind) -> Result<u64, Error> {
     writing
         .connection
         .prepare_cached("SELECT count(*) FROM incidents WHERE kind = ?1 AND ended IS NULL")
         .and_then(|mut s| s.query_row([kind.as_str()], |r| r.get(0)))
-        .map_err(Error::sqlite("counting incidents"))
+        .map_err(Error::database("counting incidents"))
 }
 
 /// Opens one.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn insert(writing: &Sqlite<'_>, incident: &Incident) -> Result<(), Error> {
+/// The database's.
+pub(super) fn insert(writing: &Transaction<'_>, incident: &Incident) -> Result<(), Error> {
     let now = micros(writing.now);
     writing
         .connection
         .prepare_cached(
-            "INSERT INTO incidents (kind, subject, host, ledger, first_seen, last_seen, count, detail)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
+            "INSERT INTO incidents (id, kind, subject, host, ledger, first_seen, last_seen, count, detail)
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM incidents), ?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
         )
         .and_then(|mut s| {
             let detail = Value::Object(incident.detail.clone()).to_string();
             let Incident { kind, subject, host, ledger, count, .. } = incident;
             s.execute(params![kind.as_str(), subject, host, ledger, now, count, detail])
         })
-        .map_err(Error::sqlite("opening an incident"))?;
+        .map_err(Error::database("opening an incident"))?;
     Ok(())
 }
 
 /// Counts an open incident of this kind and subject once more; whether there is one.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn count_again(writing: &Sqlite<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {
+/// The database's.
+pub(super) fn count_again(writing: &Transaction<'_>, incident: &Incident, subject: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .prepare_cached(
@@ -54,33 +58,33 @@ pub(super) fn count_again(writing: &Sqlite<'_>, incident: &Incident, subject: &s
             let detail = Value::Object(incident.detail.clone()).to_string();
             s.execute(params![incident.kind.as_str(), subject, incident.count, micros(writing.now), detail])
         })
-        .map_err(Error::sqlite("counting an incident"))?;
+        .map_err(Error::database("counting an incident"))?;
     Ok(changed == 1)
 }
 
 /// Ends an open incident: it is over, and stays listed.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn end(writing: &Sqlite<'_>, kind: Kind, subject: &str) -> Result<(), Error> {
+/// The database's.
+pub(super) fn end(writing: &Transaction<'_>, kind: Kind, subject: &str) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached("UPDATE incidents SET ended = ?3 WHERE kind = ?1 AND subject = ?2 AND ended IS NULL")
         .and_then(|mut s| s.execute(params![kind.as_str(), subject, micros(writing.now)]))
-        .map_err(Error::sqlite("ending an incident"))?;
+        .map_err(Error::database("ending an incident"))?;
     Ok(())
 }
 
 /// Whether one is open.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn is_open(connection: &Connection, kind: Kind, subject: &str) -> Result<bool, Error> {
     connection
         .prepare_cached("SELECT 1 FROM incidents WHERE kind = ?1 AND subject = ?2 AND ended IS NULL")
         .and_then(|mut s| s.query_row(params![kind.as_str(), subject], |_| Ok(())).optional())
         .map(|found| found.is_some())
-        .map_err(Error::sqlite("looking up an incident"))
+        .map_err(Error::database("looking up an incident"))
 }
 
 /// Which incidents are asked for.
@@ -131,10 +135,10 @@ pub(super) fn list(connection: &Connection, wanted: &Wanted) -> Result<Vec<Kept>
     let mut statement = connection
         .prepare_cached(
             "SELECT id, kind, subject, host, ledger, first_seen, last_seen, count, ended, detail FROM incidents
-             WHERE id < ?1 AND (?2 IS NULL OR (ended IS NULL) = ?2) AND (?3 IS NULL OR kind = ?3)
-             AND (?4 IS NULL OR host = ?4) AND (?5 IS NULL OR ledger = ?5) ORDER BY id DESC LIMIT ?6",
+             WHERE id < ?1 AND ((ended IS NULL) = ?2 OR ?2 IS NULL) AND (kind = ?3 OR ?3 IS NULL)
+             AND (host = ?4 OR ?4 IS NULL) AND (ledger = ?5 OR ?5 IS NULL) ORDER BY id DESC LIMIT ?6",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let read = |row: &Row<'_>| {
         Ok(Kept {
             id: row.get(0)?,
@@ -150,6 +154,6 @@ pub(super) fn list(connection: &Connection, wanted: &Wanted) -> Result<Vec<Kept>
         })
     };
     let asked = params![wanted.before, wanted.open, wanted.kind, wanted.host, wanted.ledger, wanted.most + 1];
-    let rows = statement.query_map(asked, read).map_err(Error::sqlite(listing))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
+    let rows = statement.query_map(asked, read).map_err(Error::database(listing))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(listing))
 }

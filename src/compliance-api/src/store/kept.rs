@@ -1,8 +1,9 @@
 //! Artifacts of the chains that this server keeps, by the id that their client gave them.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
-use super::Error;
+use super::{
+    Error,
+    engine::{Connection, OptionalExtension, params},
+};
 
 /// What is stored under an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Kept {
 /// What is stored under this id in this chain.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn find(connection: &Connection, row: i64, id: &str) -> Result<Option<Kept>, Error> {
     connection
         .prepare_cached(
@@ -29,5 +30,5 @@ pub(super) fn find(connection: &Connection, row: i64, id: &str) -> Result<Option
             s.query_row(params![row, id], |r| Ok(Kept { word: r.get(0)?, bytes: r.get(1)?, time: r.get(2)? }))
                 .optional()
         })
-        .map_err(Error::sqlite("looking up an artifact"))
+        .map_err(Error::database("looking up an artifact"))
 }

@@ -3,10 +3,16 @@
 
 use document::Id;
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
-use super::{Error, documents::blob, ledgers::Ledger, micros, moment, sqlite::Sqlite};
+use super::{
+    Error,
+    documents::blob,
+    engine::{Connection, Params, params},
+    ledgers::Ledger,
+    micros, moment,
+    transaction::Transaction,
+};
 
 /// The most open ways in that are kept of a host.
 const MAX_WAYS: usize = 64;
@@ -129,7 +135,7 @@ pub struct Outcome {
 }
 
 /// Keeps what a record of this ledger says.
-pub(super) fn keep(writing: &Sqlite<'_>, ledger: &Ledger, notice: &Notice) -> Result<(), Error> {
+pub(super) fn keep(writing: &Transaction<'_>, ledger: &Ledger, notice: &Notice) -> Result<(), Error> {
     let row = ledger.row;
     match notice {
         Notice::Started(version) => state(writing, row, version.as_deref(), None, None),
@@ -149,17 +155,17 @@ pub(super) fn keep(writing: &Sqlite<'_>, ledger: &Ledger, notice: &Notice) -> Re
     }
 }
 
-fn execute(writing: &Sqlite<'_>, sql: &str, given: impl rusqlite::Params) -> Result<(), Error> {
+fn execute(writing: &Transaction<'_>, sql: &str, given: impl Params) -> Result<(), Error> {
     writing
         .connection
         .prepare_cached(sql)
         .and_then(|mut s| s.execute(given))
-        .map_err(Error::sqlite("keeping how a host stands"))?;
+        .map_err(Error::database("keeping how a host stands"))?;
     Ok(())
 }
 
 fn state(
-    writing: &Sqlite<'_>,
+    writing: &Transaction<'_>,
     row: i64,
     version: Option<&str>,
     mode: Option<&str>,
@@ -168,13 +174,13 @@ fn state(
     execute(
         writing,
         "INSERT INTO host_states (ledger, version, mode, sweep) VALUES (?1, ?2, ?3, coalesce(?4, '{}'))
-         ON CONFLICT (ledger) DO UPDATE SET version = coalesce(?2, version), mode = coalesce(?3, mode),
-         sweep = coalesce(?4, sweep)",
+         ON CONFLICT (ledger) DO UPDATE SET version = coalesce(?2, host_states.version),
+         mode = coalesce(?3, host_states.mode), sweep = coalesce(?4, host_states.sweep)",
         params![row, version, mode, sweep],
     )
 }
 
-fn sweep(writing: &Sqlite<'_>, row: i64, first: bool, said: &Map<String, Value>) -> Result<(), Error> {
+fn sweep(writing: &Transaction<'_>, row: i64, first: bool, said: &Map<String, Value>) -> Result<(), Error> {
     let mut known = if first { Map::new() } else { known_sweep(writing.connection, row)? };
     for (name, value) in said {
         match (known.get_mut(name).and_then(Value::as_array_mut), value) {
@@ -192,18 +198,19 @@ fn sweep(writing: &Sqlite<'_>, row: i64, first: bool, said: &Map<String, Value>)
 fn known_sweep(connection: &Connection, row: i64) -> Result<Map<String, Value>, Error> {
     let mut statement = connection
         .prepare_cached("SELECT sweep FROM host_states WHERE ledger = ?1")
-        .map_err(Error::sqlite("looking up a sweep"))?;
-    let mut rows =
-        statement.query_map([row], |r| r.get::<_, String>(0)).map_err(Error::sqlite("looking up a sweep"))?;
-    let text = rows.next().transpose().map_err(Error::sqlite("looking up a sweep"))?;
+        .map_err(Error::database("looking up a sweep"))?;
+    let mut rows = statement.query_map([row], |r| r.get::<String>(0)).map_err(Error::database("looking up a sweep"))?;
+    let text = rows.next().transpose().map_err(Error::database("looking up a sweep"))?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
-fn keep_grant(writing: &Sqlite<'_>, row: i64, grant: &LiveGrant) -> Result<(), Error> {
+fn keep_grant(writing: &Transaction<'_>, row: i64, grant: &LiveGrant) -> Result<(), Error> {
     execute(
         writing,
-        "INSERT OR REPLACE INTO live_grants (ledger, grant_id, person, account, expires, document, approvers, why)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO live_grants (ledger, grant_id, person, account, expires, document, approvers, why)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (ledger, grant_id) DO UPDATE SET person = excluded.person, account = excluded.account,
+         expires = excluded.expires, document = excluded.document, approvers = excluded.approvers, why = excluded.why",
         params![
             row,
             grant.grant,
@@ -217,18 +224,20 @@ fn keep_grant(writing: &Sqlite<'_>, row: i64, grant: &LiveGrant) -> Result<(), E
     )
 }
 
-fn keep_session(writing: &Sqlite<'_>, row: i64, session: &LiveSession) -> Result<(), Error> {
+fn keep_session(writing: &Transaction<'_>, row: i64, session: &LiveSession) -> Result<(), Error> {
     execute(
         writing,
-        "INSERT OR REPLACE INTO live_sessions (ledger, session, person, account, source, opened)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO live_sessions (ledger, session, person, account, source, opened)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (ledger, session) DO UPDATE SET person = excluded.person, account = excluded.account,
+         source = excluded.source, opened = excluded.opened",
         params![row, session.session, session.person, session.account, session.source, micros(session.opened)],
     )
 }
 
 /// The first acceptance stands; of refusals the last.
 fn keep_outcome(
-    writing: &Sqlite<'_>,
+    writing: &Transaction<'_>,
     row: i64,
     document: Id,
     refused: Option<&(String, String)>,
@@ -237,14 +246,14 @@ fn keep_outcome(
     let version: i64 = writing
         .connection
         .prepare_cached("UPDATE counters SET last = last + 1 WHERE name = 'outcomes' RETURNING last")
-        .and_then(|mut s| s.query_row([], |r| r.get(0)))
-        .map_err(Error::sqlite("numbering outcomes"))?;
+        .and_then(|mut s| s.query_row(params![], |r| r.get(0)))
+        .map_err(Error::database("numbering outcomes"))?;
     let (code, why) = refused.map(|(code, why)| (code, why)).unzip();
     execute(
         writing,
         "INSERT INTO outcomes (document, ledger, accepted, code, why, at, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (document, ledger) DO UPDATE SET accepted = ?3, code = ?4, why = ?5, at = ?6, version = ?7
-         WHERE accepted = 0",
+         WHERE outcomes.accepted = 0",
         params![blob(document), row, refused.is_none(), code, why, micros(at), version],
     )
 }
@@ -257,7 +266,7 @@ pub(super) fn outcomes(connection: &Connection, document: Id) -> Result<Vec<Outc
             "SELECT l.id, l.name, l.stack, o.accepted, o.code, o.why, o.at, o.version FROM outcomes o
              JOIN ledgers l ON l.id = o.ledger WHERE o.document = ?1 AND l.state = 'enrolled' ORDER BY l.name, l.id",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let rows = statement
         .query_map([blob(document)], |r| {
             let outcome = Outcome {
@@ -270,11 +279,11 @@ pub(super) fn outcomes(connection: &Connection, document: Id) -> Result<Vec<Outc
                 at: Timestamp::UNIX_EPOCH,
                 version: r.get(7)?,
             };
-            Ok((outcome, r.get::<_, i64>(6)?))
+            Ok((outcome, r.get::<i64>(6)?))
         })
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     rows.map(|row| {
-        let (outcome, at) = row.map_err(Error::sqlite(listing))?;
+        let (outcome, at) = row.map_err(Error::database(listing))?;
         Ok(Outcome { at: moment(at)?, ..outcome })
     })
     .collect()
@@ -284,8 +293,8 @@ pub(super) fn outcomes(connection: &Connection, document: Id) -> Result<Vec<Outc
 pub(super) fn last_outcome(connection: &Connection) -> Result<i64, Error> {
     connection
         .prepare_cached("SELECT last FROM counters WHERE name = 'outcomes'")
-        .and_then(|mut s| s.query_row([], |r| r.get(0)))
-        .map_err(Error::sqlite("looking for outcomes"))
+        .and_then(|mut s| s.query_row(params![], |r| r.get(0)))
+        .map_err(Error::database("looking for outcomes"))
 }
 
 /// How the hosts of this stack, or of all, stand, in order of their names.
@@ -295,11 +304,11 @@ pub(super) fn hosts(connection: &Connection, stack: Option<&str>) -> Result<Vec<
         .prepare_cached(
             "SELECT l.id, l.name, l.stack, l.last_type, l.feed_token IS NOT NULL, s.version, s.mode, s.sweep,
              l.head_received, l.next_by FROM ledgers l LEFT JOIN host_states s ON s.ledger = l.id
-             WHERE l.kind = 'host' AND l.state = 'enrolled' AND l.head_seq > 0 AND (?1 IS NULL OR l.stack = ?1) AND l.id =
+             WHERE l.kind = 'host' AND l.state = 'enrolled' AND l.head_seq > 0 AND (l.stack = ?1 OR ?1 IS NULL) AND l.id =
                (SELECT max(id) FROM ledgers n WHERE n.kind = 'host' AND n.name = l.name AND n.state = 'enrolled')
              ORDER BY l.name",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let rows = statement
         .query_map([stack], |r| {
             let sweep: Option<String> = r.get(7)?;
@@ -318,24 +327,24 @@ pub(super) fn hosts(connection: &Connection, stack: Option<&str>) -> Result<Vec<
             };
             Ok((state, received, next_by))
         })
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     rows.map(|row| {
-        let (state, received, next_by) = row.map_err(Error::sqlite(listing))?;
+        let (state, received, next_by) = row.map_err(Error::database(listing))?;
         Ok(HostState { received: moment(received)?, next_by: next_by.map(moment).transpose()?, ..state })
     })
     .collect()
 }
 
 /// The grants of this ledger that have not ended, those that end first at the front.
-pub(super) fn grants(reading: &Sqlite<'_>, ledger: i64, most: usize) -> Result<Vec<LiveGrant>, Error> {
+pub(super) fn grants(reading: &Transaction<'_>, ledger: i64, most: usize) -> Result<Vec<LiveGrant>, Error> {
     let listing = "listing grants";
     let mut statement = reading
         .connection
         .prepare_cached(
             "SELECT grant_id, person, account, expires, document, approvers, why FROM live_grants
-             WHERE ledger = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY expires, grant_id LIMIT ?3",
+             WHERE ledger = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY expires NULLS FIRST, grant_id LIMIT ?3",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let rows = statement
         .query_map(params![ledger, micros(reading.now), most], |r| {
             let (expires, approvers): (Option<i64>, String) = (r.get(3)?, r.get(5)?);
@@ -350,9 +359,9 @@ pub(super) fn grants(reading: &Sqlite<'_>, ledger: i64, most: usize) -> Result<V
             };
             Ok((grant, expires))
         })
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     rows.map(|row| {
-        let (grant, expires) = row.map_err(Error::sqlite(listing))?;
+        let (grant, expires) = row.map_err(Error::database(listing))?;
         Ok(LiveGrant { expires: expires.map(moment).transpose()?, ..grant })
     })
     .collect()
@@ -366,7 +375,7 @@ pub(super) fn sessions(connection: &Connection, ledger: i64, most: usize) -> Res
             "SELECT session, person, account, source, opened FROM live_sessions WHERE ledger = ?1
              ORDER BY opened, session LIMIT ?2",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let rows = statement
         .query_map(params![ledger, most], |r| {
             let session = LiveSession {
@@ -376,11 +385,11 @@ pub(super) fn sessions(connection: &Connection, ledger: i64, most: usize) -> Res
                 source: r.get(3)?,
                 opened: Timestamp::UNIX_EPOCH,
             };
-            Ok((session, r.get::<_, i64>(4)?))
+            Ok((session, r.get::<i64>(4)?))
         })
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     rows.map(|row| {
-        let (session, opened) = row.map_err(Error::sqlite(listing))?;
+        let (session, opened) = row.map_err(Error::database(listing))?;
         Ok(LiveSession { opened: moment(opened)?, ..session })
     })
     .collect()

@@ -1,4 +1,4 @@
-//! Brings a database up to this program's version, one numbered step after the other, each in its own transaction.
+//! Brings a database of SQLite's up to this program's version, one numbered step after the other, each in its own transaction.
 //!
 //! It never goes back, and never touches a database of a later version.
 
@@ -41,11 +41,11 @@ pub(super) fn up(connection: &mut Connection) -> Result<(), Error> {
     )?;
     let known = u32::try_from(STEPS.len()).expect("a handful of steps");
     loop {
-        let migrating = Error::sqlite("bringing it up to date");
+        let migrating = Error::database("bringing it up to date");
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(migrating)?;
         let version: u32 = transaction
             .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(Error::sqlite("reading its version"))?;
+            .map_err(Error::database("reading its version"))?;
         if version > known {
             return Err(Error::Newer { found: version, known });
         }
@@ -57,12 +57,12 @@ pub(super) fn up(connection: &mut Connection) -> Result<(), Error> {
         }
         step(&transaction)?;
         run(&transaction, &format!("PRAGMA user_version = {}", version + 1))?;
-        transaction.commit().map_err(Error::sqlite("bringing it up to date"))?;
+        transaction.commit().map_err(Error::database("bringing it up to date"))?;
     }
 }
 
 fn run(connection: &Connection, sql: &str) -> Result<(), Error> {
-    connection.execute_batch(sql).map_err(Error::sqlite("bringing it up to date"))
+    connection.execute_batch(sql).map_err(Error::database("bringing it up to date"))
 }
 
 /// Keeps what each review signed. Copies of one, which version 1 took under other ids, are no reviews any more; the
@@ -70,22 +70,24 @@ fn run(connection: &Connection, sql: &str) -> Result<(), Error> {
 fn reviews_once(connection: &Connection) -> Result<(), Error> {
     let doing = "bringing it up to date";
     let mut list =
-        connection.prepare("SELECT artifact FROM reviews ORDER BY artifact").map_err(Error::sqlite(doing))?;
-    let rows = list.query_map([], |row| row.get(0)).map_err(Error::sqlite(doing))?;
-    let all: Vec<i64> = rows.collect::<Result<_, _>>().map_err(Error::sqlite(doing))?;
+        connection.prepare("SELECT artifact FROM reviews ORDER BY artifact").map_err(Error::database(doing))?;
+    let rows = list.query_map([], |row| row.get(0)).map_err(Error::database(doing))?;
+    let all: Vec<i64> = rows.collect::<Result<_, _>>().map_err(Error::database(doing))?;
     for artifact in all {
         let bytes: Vec<u8> = connection
             .query_row("SELECT bytes FROM artifacts WHERE id = ?1", [artifact], |row| row.get(0))
-            .map_err(Error::sqlite(doing))?;
+            .map_err(Error::database(doing))?;
         let message = review::message(&bytes).map_err(|why| Error::Unsound(format!("a review that is none: {why}")))?;
         let kept = connection
             .execute(
                 "UPDATE OR IGNORE reviews SET message = ?2 WHERE artifact = ?1",
                 params![artifact, message.as_bytes()],
             )
-            .map_err(Error::sqlite(doing))?;
+            .map_err(Error::database(doing))?;
         if kept == 0 {
-            connection.execute("DELETE FROM reviews WHERE artifact = ?1", [artifact]).map_err(Error::sqlite(doing))?;
+            connection
+                .execute("DELETE FROM reviews WHERE artifact = ?1", [artifact])
+                .map_err(Error::database(doing))?;
         }
     }
     Ok(())

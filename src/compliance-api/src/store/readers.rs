@@ -1,18 +1,13 @@
 //! Connections that only read, a few, each used by one question at a time on a thread that may block.
 //!
-//! They never write: SQLite itself refuses. A question holds a snapshot, and the write-ahead log grows behind it: so
+//! They never write: the database itself refuses. A question holds a snapshot, and the write-ahead log grows behind it: so
 //! long answers are asked for page by page, never as one statement left open.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::{Error, Server, Tx, connect, sqlite::Sqlite};
+use super::{Error, Server, Tx, engine::Connection, place::Where, transaction::Transaction};
 
 /// The pool. Cloning it is cheap.
 #[derive(Debug, Clone)]
@@ -23,8 +18,8 @@ pub struct Readers {
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path, count: usize, server: Arc<Server>) -> Result<Self, Error> {
-        let all = (0..count).map(|_| open_one(path)).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn open(database: &Where, count: usize, server: Arc<Server>) -> Result<Self, Error> {
+        let all = (0..count).map(|_| database.connect()).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { idle: Arc::new(Mutex::new(all)), turns: Arc::new(Semaphore::new(count)), server })
     }
 
@@ -52,8 +47,10 @@ impl Readers {
         let (idle, server) = (Arc::clone(&self.idle), Arc::clone(&self.server));
         let asked = tokio::task::spawn_blocking(move || {
             let connection = Borrowed::take(idle)?;
-            let mut reading = Sqlite { connection: connection.get(), now: Timestamp::now(), server };
+            let begun = connection.get().begin_reading().map_err(Error::database("beginning to read"))?;
+            let mut reading = Transaction { connection: begun.connection, now: begun.now, server };
             let answer = question(&mut reading, free);
+            drop(begun);
             drop(connection);
             drop(turn);
             answer
@@ -85,10 +82,4 @@ impl Drop for Borrowed {
             self.home.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
     }
-}
-
-fn open_one(path: &Path) -> Result<Connection, Error> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.execute_batch("PRAGMA query_only = ON").map_err(Error::sqlite("setting it up"))?;
-    Ok(connection)
 }

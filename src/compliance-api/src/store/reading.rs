@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 use record::{Fingerprint, Person};
-use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, micros, moment, sqlite::Sqlite};
+use super::{
+    Error,
+    engine::{Connection, OptionalExtension, params},
+    micros, moment,
+    transaction::Transaction,
+};
 
 /// Somebody who may read for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,23 +22,23 @@ pub struct Reading {
 }
 
 /// Whether there is room for one more of this person's, of whom so many may be at a time, and of all.
-pub(super) fn has_room(writing: &Sqlite<'_>, person: &Person, (each, all): (u64, u64)) -> Result<bool, Error> {
+pub(super) fn has_room(writing: &Transaction<'_>, person: &Person, (each, all): (u64, u64)) -> Result<bool, Error> {
     let doing = "counting who may read";
     writing
         .connection
         .prepare_cached("DELETE FROM reading WHERE expires <= ?1")
         .and_then(|mut s| s.execute([micros(writing.now)]))
-        .map_err(Error::sqlite(doing))?;
+        .map_err(Error::database(doing))?;
     let (total, theirs): (u64, u64) = writing
         .connection
-        .prepare_cached("SELECT count(*), coalesce(sum(person = ?1), 0) FROM reading")
+        .prepare_cached("SELECT count(*), count(*) FILTER (WHERE person = ?1) FROM reading")
         .and_then(|mut s| s.query_row([person.as_str()], |r| Ok((r.get(0)?, r.get(1)?))))
-        .map_err(Error::sqlite(doing))?;
+        .map_err(Error::database(doing))?;
     Ok(total < all && theirs < each)
 }
 
 /// Keeps one. False where its challenge was answered before.
-pub(super) fn insert(writing: &Sqlite<'_>, hash: [u8; 32], nonce: &str, reading: &Reading) -> Result<bool, Error> {
+pub(super) fn insert(writing: &Transaction<'_>, hash: [u8; 32], nonce: &str, reading: &Reading) -> Result<bool, Error> {
     let changed = writing
         .connection
         .prepare_cached(
@@ -45,7 +49,7 @@ pub(super) fn insert(writing: &Sqlite<'_>, hash: [u8; 32], nonce: &str, reading:
             let (person, key) = (reading.person.as_str(), reading.fingerprint.as_str());
             s.execute(params![hash, person, key, nonce, micros(reading.expires)])
         })
-        .map_err(Error::sqlite("keeping who may read"))?;
+        .map_err(Error::database("keeping who may read"))?;
     Ok(changed == 1)
 }
 
@@ -54,7 +58,7 @@ pub(super) fn find(connection: &Connection, hash: [u8; 32], now: Timestamp) -> R
     let found: Option<(String, String, i64)> = connection
         .prepare_cached("SELECT person, fingerprint, expires FROM reading WHERE hash = ?1 AND expires > ?2")
         .and_then(|mut s| s.query_row(params![hash, micros(now)], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional())
-        .map_err(Error::sqlite("looking up who may read"))?;
+        .map_err(Error::database("looking up who may read"))?;
     let unsound = || Error::Unsound("a session that cannot be read".to_owned());
     let Some((person, fingerprint, expires)) = found else { return Ok(None) };
     Ok(Some(Reading {

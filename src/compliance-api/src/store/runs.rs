@@ -2,9 +2,14 @@
 
 use document::{Id, Run, Source};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, documents::blob, micros, moment, sqlite::Sqlite};
+use super::{
+    Error,
+    documents::blob,
+    engine::{Connection, OptionalExtension, params},
+    micros, moment,
+    transaction::Transaction,
+};
 
 /// Runs of one source that are kept of those in which somebody was held, a roster signed or something failed, and as many of the
 /// others: most of a day, at a run a minute.
@@ -49,14 +54,14 @@ pub struct Newest {
 /// Keeps one, once, and no more of a source than [`MAX_RUNS_A_MINUTE`].
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn insert(writing: &Sqlite<'_>, id: Id, run: &Run, envelope: &str) -> Result<Keeping, Error> {
+/// The database's.
+pub(super) fn insert(writing: &Transaction<'_>, id: Id, run: &Run, envelope: &str) -> Result<Keeping, Error> {
     let keeping = "keeping a run";
     let known: Option<i64> = writing
         .connection
         .prepare_cached("SELECT received FROM runs WHERE id = ?1")
         .and_then(|mut s| s.query_row([blob(id)], |row| row.get(0)).optional())
-        .map_err(Error::sqlite(keeping))?;
+        .map_err(Error::database(keeping))?;
     if let Some(received) = known {
         return Ok(Keeping::Known(moment(received)?));
     }
@@ -67,7 +72,7 @@ pub(super) fn insert(writing: &Sqlite<'_>, id: Id, run: &Run, envelope: &str) ->
         .connection
         .prepare_cached("SELECT count(*) FROM runs WHERE source = ?1 AND received > ?2")
         .and_then(|mut s| s.query_row(params![source, micros(writing.now) - MINUTE], |row| row.get(0)))
-        .map_err(Error::sqlite(keeping))?;
+        .map_err(Error::database(keeping))?;
     if within >= MAX_RUNS_A_MINUTE {
         return Ok(Keeping::TooMany);
     }
@@ -77,7 +82,7 @@ pub(super) fn insert(writing: &Sqlite<'_>, id: Id, run: &Run, envelope: &str) ->
             "INSERT INTO runs (id, source, at, received, failed, matters, envelope) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .and_then(|mut s| s.execute(params![blob(id), source, at, micros(writing.now), failed, matters, envelope]))
-        .map_err(Error::sqlite(keeping))?;
+        .map_err(Error::database(keeping))?;
     writing
         .connection
         .prepare_cached(
@@ -85,37 +90,37 @@ pub(super) fn insert(writing: &Sqlite<'_>, id: Id, run: &Run, envelope: &str) ->
                (SELECT at FROM runs WHERE source = ?1 AND matters = ?2 ORDER BY at DESC LIMIT 1 OFFSET ?3)",
         )
         .and_then(|mut s| s.execute(params![source, matters, MAX_RUNS - 1]))
-        .map_err(Error::sqlite(keeping))?;
+        .map_err(Error::database(keeping))?;
     Ok(Keeping::New)
 }
 
 /// The newest runs of a source, or of all, the newest first; so many at most.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn list(connection: &Connection, source: Option<&Source>, most: usize) -> Result<Vec<Kept>, Error> {
     let listing = "listing runs";
     let mut statement = connection
         .prepare_cached(
-            "SELECT received, envelope FROM runs WHERE ?1 IS NULL OR source = ?1 ORDER BY at DESC, received DESC, id LIMIT ?2",
+            "SELECT received, envelope FROM runs WHERE source = ?1 OR ?1 IS NULL ORDER BY at DESC, received DESC, id LIMIT ?2",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let rows = statement
         .query_map(params![source.map(Source::as_str), most], |row| Ok((row.get(0)?, row.get(1)?)))
-        .map_err(Error::sqlite(listing))?;
-    rows.map(|row| kept(row.map_err(Error::sqlite(listing))?)).collect()
+        .map_err(Error::database(listing))?;
+    rows.map(|row| kept(row.map_err(Error::database(listing))?)).collect()
 }
 
 /// The newest of a source's.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn newest(connection: &Connection, source: &Source) -> Result<Option<Newest>, Error> {
     let Some(last) = list(connection, Some(source), 1)?.pop() else { return Ok(None) };
     let complete: Option<i64> = connection
         .prepare_cached("SELECT max(received) FROM runs WHERE source = ?1 AND failed = 0")
         .and_then(|mut s| s.query_row([source.as_str()], |row| row.get(0)).optional())
-        .map_err(Error::sqlite("looking up a run"))?
+        .map_err(Error::database("looking up a run"))?
         .flatten();
     Ok(Some(Newest { last, complete: complete.map(moment).transpose()? }))
 }

@@ -4,10 +4,14 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use ssh_key::{PrivateKey, PublicKey};
 
-use super::{Error, micros, moment, sqlite::Sqlite};
+use super::{
+    Error,
+    engine::{Connection, OptionalExtension, params},
+    micros, moment,
+    transaction::Transaction,
+};
 use crate::identity;
 
 /// A key of this server.
@@ -42,53 +46,55 @@ pub fn line(key: &PrivateKey) -> Result<String, Error> {
 pub(super) fn newest(connection: &Connection) -> Result<Option<(i64, String)>, Error> {
     connection
         .prepare_cached("SELECT id, public_key FROM server_keys ORDER BY id DESC LIMIT 1")
-        .and_then(|mut s| s.query_row([], |r| Ok((r.get(0)?, r.get(1)?))).optional())
-        .map_err(Error::sqlite("looking up the server's key"))
+        .and_then(|mut s| s.query_row(params![], |r| Ok((r.get(0)?, r.get(1)?))).optional())
+        .map_err(Error::database("looking up the server's key"))
 }
 
 /// The key in force. One is made for a new database alone: where receipts are signed already, it has to be that key.
-pub(super) fn in_force(connection: &mut Connection, state: &Path) -> Result<ServerKey, Error> {
+pub(super) fn in_force(connection: &Connection, state: &Path) -> Result<ServerKey, Error> {
     let doing = "looking up the server's key";
-    let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::sqlite(doing))?;
-    if let Some((id, line)) = newest(&transaction)? {
+    let transaction = connection.begin_writing().map_err(Error::database(doing))?;
+    if let Some((id, line)) = newest(connection)? {
         let wanted = PublicKey::from_openssh(&line)
             .map_err(|_| Error::Unsound(format!("a key of the server that is none: {line:?}")))?;
         return Ok(ServerKey { id, key: identity::load_this(state, &wanted)? });
     }
     let key = identity::load_or_make(state)?;
-    let id = insert(&transaction, &line(&key)?, Timestamp::now())?;
-    transaction.commit().map_err(Error::sqlite(doing))?;
+    let id = insert(connection, &line(&key)?, Timestamp::now())?;
+    transaction.commit().map_err(Error::database(doing))?;
     Ok(ServerKey { id, key })
 }
 
 fn insert(connection: &Connection, line: &str, since: Timestamp) -> Result<i64, Error> {
     connection
-        .execute("INSERT INTO server_keys (public_key, since) VALUES (?1, ?2)", params![line, micros(since)])
-        .map_err(Error::sqlite("keeping the server's key"))?;
-    Ok(connection.last_insert_rowid())
+        .prepare_cached(
+            "INSERT INTO server_keys (id, public_key, since)
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM server_keys), ?1, ?2) RETURNING id",
+        )
+        .and_then(|mut s| s.query_row(params![line, micros(since)], |row| row.get(0)))
+        .map_err(Error::database("keeping the server's key"))
 }
 
 /// Has this key sign from the next transaction on, by a process that has it.
 ///
 /// # Errors
-/// SQLite's; a key that was in force before.
-pub(super) fn replace(writing: &Sqlite<'_>, public_key: &str) -> Result<(), Error> {
+/// The database's; a key that was in force before.
+pub(super) fn replace(writing: &Transaction<'_>, public_key: &str) -> Result<(), Error> {
     insert(writing.connection, public_key, writing.now).map(|_| ())
 }
 
 /// Every key that signed, with when it began to, oldest first.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn list(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Error> {
     let listing = "listing the server's keys";
     let mut statement = connection
         .prepare_cached("SELECT public_key, since FROM server_keys ORDER BY id")
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
+    let rows = statement.query_map(params![], |r| Ok((r.get(0)?, r.get(1)?))).map_err(Error::database(listing))?;
     rows.map(|row| {
-        let (line, since): (String, i64) = row.map_err(Error::sqlite(listing))?;
+        let (line, since): (String, i64) = row.map_err(Error::database(listing))?;
         Ok((line, moment(since)?))
     })
     .collect()

@@ -1,9 +1,8 @@
 //! Which hosts should have been heard of, and were not.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::params;
 
-use super::{Error, micros, moment, sqlite::Sqlite};
+use super::{Error, engine::params, micros, moment, transaction::Transaction};
 
 /// A host that is overdue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +23,8 @@ pub struct Silent {
 /// grace, or, where none was ever named, not heard of for as long as the configuration says.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn silent(writing: &Sqlite<'_>) -> Result<Vec<Silent>, Error> {
+/// The database's.
+pub(super) fn silent(writing: &Transaction<'_>) -> Result<Vec<Silent>, Error> {
     let looking = "looking for silent hosts";
     let after =
         |duration: std::time::Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX).as_micros();
@@ -36,19 +35,20 @@ pub(super) fn silent(writing: &Sqlite<'_>) -> Result<Vec<Silent>, Error> {
         .prepare_cached(
             "SELECT name, ledger, head_seq, head_received, due FROM (
                SELECT id, name, ledger, head_seq, head_received, last_type,
-                      max(coalesce(next_by + ?1, 0), head_received + CASE WHEN next_by IS NULL THEN ?2 ELSE ?1 END) AS due
+                      CASE WHEN next_by IS NULL THEN head_received + ?2
+                           WHEN next_by > head_received THEN next_by + ?1 ELSE head_received + ?1 END AS due
                FROM ledgers l WHERE kind = 'host' AND state = 'enrolled' AND head_seq > 0 AND id =
                  (SELECT max(id) FROM ledgers n WHERE n.kind = 'host' AND n.name = l.name AND n.state = 'enrolled')
-             ) WHERE last_type <> 'daemon.stopped' AND due < ?3",
+             ) AS last WHERE last_type <> 'daemon.stopped' AND due < ?3",
         )
-        .map_err(Error::sqlite(looking))?;
+        .map_err(Error::database(looking))?;
     let rows = statement
         .query_map(params![limits(grace), limits(without), micros(writing.now)], |r| {
-            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get::<_, i64>(3)?, r.get::<_, i64>(4)?))
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get::<i64>(3)?, r.get::<i64>(4)?))
         })
-        .map_err(Error::sqlite(looking))?;
+        .map_err(Error::database(looking))?;
     rows.map(|row| {
-        let (name, ledger, head_seq, heard, due) = row.map_err(Error::sqlite(looking))?;
+        let (name, ledger, head_seq, heard, due) = row.map_err(Error::database(looking))?;
         Ok(Silent { name, ledger, head_seq, heard: moment(heard)?, due: moment(due)? })
     })
     .collect()

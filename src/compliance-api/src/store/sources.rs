@@ -1,8 +1,10 @@
 //! Who states things, and which windows people reviewed: what judging rests on beside the counts.
 
-use rusqlite::{Connection, Row, params};
-
-use super::{Error, moment};
+use super::{
+    Error,
+    engine::{Connection, Fault, Row, params},
+    moment,
+};
 use crate::evidence::{ReviewSpan, SourceKind};
 
 /// One chain, as it matters for its source.
@@ -36,12 +38,12 @@ pub(super) fn list(connection: &Connection, pending: bool) -> Result<Vec<Chain>,
             "SELECT id, kind, name, stack, created, last_type, last_time, token_stack, head_received FROM ledgers
              WHERE kind <> 'server' AND (state = 'enrolled' OR ?1) ORDER BY id",
         )
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([pending], chain).map_err(Error::sqlite(listing))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
+        .map_err(Error::database(listing))?;
+    let rows = statement.query_map([pending], chain).map_err(Error::database(listing))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(listing))
 }
 
-fn chain(row: &Row<'_>) -> rusqlite::Result<Chain> {
+fn chain(row: &Row<'_>) -> Result<Chain, Fault> {
     let kind = match row.get_ref(1)?.as_str()? {
         "host" => SourceKind::Host,
         "client" => SourceKind::Client,
@@ -72,14 +74,14 @@ pub(super) fn reviews(
     let mut statement = connection
         .prepare_cached(
             "SELECT person, window_from, window_to, signed, stack FROM reviews
-             WHERE window_to > ?1 AND window_from < ?2 AND (?3 IS NULL OR stack IS NULL OR stack = ?3)
+             WHERE window_to > ?1 AND window_from < ?2 AND (stack IS NULL OR stack = ?3 OR ?3 IS NULL)
              ORDER BY artifact DESC LIMIT ?4",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
-    let rows = statement.query_map(params![from, to, stack, most], read).map_err(Error::sqlite(listing))?;
+    let rows = statement.query_map(params![from, to, stack, most], read).map_err(Error::database(listing))?;
     rows.map(|row| {
-        let (person, from, to, signed, stack) = row.map_err(Error::sqlite(listing))?;
+        let (person, from, to, signed, stack) = row.map_err(Error::database(listing))?;
         Ok(ReviewSpan { person, from: moment(from)?, to: moment(to)?, signed: moment(signed)?, stack })
     })
     .collect()

@@ -1,9 +1,11 @@
 //! Hosts and how their ledgers stand, as far as the database tells.
 
 use record::{Host, Stack};
-use rusqlite::{Connection, Row, params};
 
-use super::Error;
+use super::{
+    Error,
+    engine::{Connection, Fault, Row, params},
+};
 
 /// Which hosts are asked for.
 #[derive(Debug, Clone)]
@@ -23,17 +25,17 @@ pub(super) fn names(connection: &Connection, wanted: &Wanted) -> Result<Vec<Stri
     let listing = "listing hosts";
     let mut statement = connection
         .prepare_cached(
-            "SELECT DISTINCT name FROM ledgers WHERE kind = 'host' AND name > ?1 AND (?2 IS NULL OR name = ?2)
-             AND (?3 IS NULL OR stack = ?3 OR token_stack = ?3) ORDER BY name LIMIT ?4",
+            "SELECT DISTINCT name FROM ledgers WHERE kind = 'host' AND name > ?1 AND (name = ?2 OR ?2 IS NULL)
+             AND (stack = ?3 OR token_stack = ?3 OR ?3 IS NULL) ORDER BY name LIMIT ?4",
         )
-        .map_err(Error::sqlite(listing))?;
+        .map_err(Error::database(listing))?;
     let name = |n: &Option<Host>| n.as_ref().map(|n| n.as_str().to_owned());
     let stack = wanted.stack.as_ref().map(|s| s.as_str().to_owned());
     let after = name(&wanted.after).unwrap_or_default();
     let rows = statement
         .query_map(params![after, name(&wanted.host), stack, wanted.most + 1], |row| row.get(0))
-        .map_err(Error::sqlite(listing))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
+        .map_err(Error::database(listing))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(listing))
 }
 
 /// A host's ledgers, newest first.
@@ -43,13 +45,13 @@ pub(super) fn ledgers(connection: &Connection, name: &str) -> Result<Vec<RawLedg
         .prepare_cached(
             "SELECT l.ledger, l.state = 'pending', l.head_seq, l.head_hash, l.records, l.created, l.approved,
              l.head_received, l.last_time, l.last_type, l.next_by, l.stack,
-             (SELECT coalesce(sum(g.last - g.first + 1), 0) FROM gaps g WHERE g.ledger = l.id),
+             (SELECT CAST(coalesce(sum(g.last - g.first + 1), 0) AS BIGINT) FROM gaps g WHERE g.ledger = l.id),
              (SELECT count(*) FROM forks f WHERE f.ledger = l.id)
              FROM ledgers l WHERE l.kind = 'host' AND l.name = ?1 ORDER BY l.id DESC",
         )
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([name], RawLedger::read).map_err(Error::sqlite(listing))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(listing))
+        .map_err(Error::database(listing))?;
+    let rows = statement.query_map([name], RawLedger::read).map_err(Error::database(listing))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(listing))
 }
 
 /// A ledger as it stands in the database. Moments are microseconds.
@@ -86,7 +88,7 @@ pub struct RawLedger {
 }
 
 impl RawLedger {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> Result<Self, Fault> {
         Ok(Self {
             ledger: row.get(0)?,
             pending: row.get(1)?,

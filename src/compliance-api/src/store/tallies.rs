@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, Row, params};
-
-use super::Error;
+use super::{
+    Error,
+    engine::{Connection, Fault, Row, params},
+};
 
 /// Microseconds of a day.
 pub const DAY: i64 = 86_400_000_000;
@@ -55,21 +56,22 @@ impl Tallies {
     /// Adds what was counted to what is kept for this chain.
     ///
     /// # Errors
-    /// SQLite's.
-    pub fn keep(&self, connection: &Connection, ledger: i64) -> Result<(), Error> {
+    /// The database's.
+    pub(super) fn keep(&self, connection: &Connection, ledger: i64) -> Result<(), Error> {
         let counting = "counting artifacts";
         let mut upsert = connection
             .prepare_cached(
                 "INSERT INTO tallies (type, day, stack, clock_off, ledger, count, first, last)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT DO UPDATE SET count = count + excluded.count, first = min(first, excluded.first),
-                 last = max(last, excluded.last)",
+                 ON CONFLICT (type, day, ledger, stack, clock_off) DO UPDATE SET count = tallies.count + excluded.count,
+                 first = CASE WHEN excluded.first < tallies.first THEN excluded.first ELSE tallies.first END,
+                 last = CASE WHEN excluded.last > tallies.last THEN excluded.last ELSE tallies.last END",
             )
-            .map_err(Error::sqlite(counting))?;
+            .map_err(Error::database(counting))?;
         for ((kind, day, stack, clock_off), tally) in &self.0 {
             upsert
                 .execute(params![kind, day, stack, clock_off, ledger, tally.count, tally.first, tally.last])
-                .map_err(Error::sqlite(counting))?;
+                .map_err(Error::database(counting))?;
         }
         Ok(())
     }
@@ -79,7 +81,7 @@ impl Tallies {
 /// window cuts through what they hold, are counted.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn within(connection: &Connection, kind: i64, from: i64, to: i64) -> Result<BTreeMap<Of, Tally>, Error> {
     let reading = "reading counts";
     let mut all = BTreeMap::new();
@@ -88,15 +90,16 @@ pub(super) fn within(connection: &Connection, kind: i64, from: i64, to: i64) -> 
     };
     let mut kept = connection
         .prepare_cached(
-            "SELECT ledger, stack, clock_off, sum(count), min(first), max(last) FROM tallies
+            "SELECT ledger, stack, clock_off, CAST(sum(count) AS BIGINT), min(first), max(last) FROM tallies
              WHERE type = ?1 AND day BETWEEN ?2 AND ?3 AND first >= ?4 AND last < ?5
              GROUP BY ledger, stack, clock_off",
         )
-        .map_err(Error::sqlite(reading))?;
+        .map_err(Error::database(reading))?;
     let (first_day, last_day) = (from.div_euclid(DAY), to.div_euclid(DAY));
-    let rows = kept.query_map(params![kind, first_day, last_day, from, to], counts).map_err(Error::sqlite(reading))?;
+    let rows =
+        kept.query_map(params![kind, first_day, last_day, from, to], counts).map_err(Error::database(reading))?;
     for row in rows {
-        let (of, tally) = row.map_err(Error::sqlite(reading))?;
+        let (of, tally) = row.map_err(Error::database(reading))?;
         add(of, tally);
     }
     for day in BTreeSet::from([first_day, last_day]) {
@@ -114,23 +117,24 @@ fn counted(connection: &Connection, kind: i64, day: i64, from: i64, to: i64) -> 
         .prepare_cached(
             "SELECT a.ledger, a.stack, a.flags & 1 AS clock_off, count(*), min(a.time), max(a.time)
              FROM artifacts a INDEXED BY artifacts_type
-             WHERE a.type = ?1 AND a.time >= max(?3, ?2 * 86400000000) AND a.time < min(?4, (?2 + 1) * 86400000000)
+             WHERE a.type = ?1 AND a.time >= ?5 AND a.time < ?6
              AND EXISTS (SELECT 1 FROM tallies t WHERE t.type = ?1 AND t.day = ?2 AND t.ledger = a.ledger
              AND t.stack = a.stack AND t.clock_off = a.flags & 1 AND (t.first < ?3 OR t.last >= ?4))
              GROUP BY a.ledger, a.stack, a.flags & 1",
         )
-        .map_err(Error::sqlite(reading))?;
+        .map_err(Error::database(reading))?;
     let mut is_cut = connection
         .prepare_cached("SELECT 1 FROM tallies WHERE type = ?1 AND day = ?2 AND (first < ?3 OR last >= ?4) LIMIT 1")
-        .map_err(Error::sqlite(reading))?;
-    if !is_cut.exists(params![kind, day, from, to]).map_err(Error::sqlite(reading))? {
+        .map_err(Error::database(reading))?;
+    if !is_cut.exists(params![kind, day, from, to]).map_err(Error::database(reading))? {
         return Ok(Vec::new());
     }
-    let rows = cut.query_map(params![kind, day, from, to], counts).map_err(Error::sqlite(reading))?;
-    rows.collect::<Result<_, _>>().map_err(Error::sqlite(reading))
+    let (begins, ends) = (day.saturating_mul(DAY).max(from), day.saturating_add(1).saturating_mul(DAY).min(to));
+    let rows = cut.query_map(params![kind, day, from, to, begins, ends], counts).map_err(Error::database(reading))?;
+    rows.collect::<Result<_, _>>().map_err(Error::database(reading))
 }
 
-fn counts(row: &Row<'_>) -> rusqlite::Result<(Of, Tally)> {
+fn counts(row: &Row<'_>) -> Result<(Of, Tally), Fault> {
     let of = Of { ledger: row.get(0)?, stack: row.get(1)?, clock_off: row.get(2)? };
     Ok((of, Tally { count: row.get(3)?, first: row.get(4)?, last: row.get(5)? }))
 }
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     fn database() -> Connection {
-        let connection = Connection::open_in_memory().unwrap();
+        let connection: Connection = rusqlite::Connection::open_in_memory().unwrap().into();
         connection.execute_batch(include_str!("schema-1.sql")).unwrap();
         connection.execute_batch(include_str!("schema-2.sql")).unwrap();
         connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();

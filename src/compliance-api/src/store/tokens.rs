@@ -2,11 +2,15 @@
 
 use jiff::Timestamp;
 use record::Stack;
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Error, micros, moment, sqlite::Sqlite};
+use super::{
+    Error,
+    engine::{Connection, Fault, OptionalExtension, Row, params},
+    micros, moment,
+    transaction::Transaction,
+};
 use crate::{
     moment::Moment,
     token::{Role, TokenHash},
@@ -67,7 +71,7 @@ impl TokenRow {
 
 const COLUMNS: &str = "id, role, name, stack, types, uses, created, expires, revoked, used, reads_from, reads_to";
 
-fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
+fn row(row: &Row<'_>) -> Result<Result<TokenRow, Error>, Fault> {
     let unsound = |what: &str| Error::Unsound(format!("a token with {what} that cannot be read"));
     let (role, stack, types): (String, Option<String>, Option<String>) = (row.get(1)?, row.get(3)?, row.get(4)?);
     let (id, name, uses): (String, String, Option<u64>) = (row.get(0)?, row.get(2)?, row.get(5)?);
@@ -95,34 +99,34 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<TokenRow, Error>> {
 /// The token with this hash, whatever its state.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn find(connection: &Connection, hash: TokenHash) -> Result<Option<TokenRow>, Error> {
     let looking = "looking up a token";
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1"))
         .and_then(|mut s| s.query_row(params![hash.0], row).optional())
-        .map_err(Error::sqlite(looking))?
+        .map_err(Error::database(looking))?
         .transpose()
 }
 
 /// Every token there ever was, newest first.
 ///
 /// # Errors
-/// SQLite's.
+/// The database's.
 pub(super) fn list(connection: &Connection) -> Result<Vec<TokenRow>, Error> {
     let listing = "listing tokens";
     let mut statement = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM tokens ORDER BY created DESC, id"))
-        .map_err(Error::sqlite(listing))?;
-    let rows = statement.query_map([], row).map_err(Error::sqlite(listing))?;
-    rows.map(|r| r.map_err(Error::sqlite(listing))?).collect()
+        .map_err(Error::database(listing))?;
+    let rows = statement.query_map(params![], row).map_err(Error::database(listing))?;
+    rows.map(|r| r.map_err(Error::database(listing))?).collect()
 }
 
 /// Keeps a new token.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn insert(writing: &Sqlite<'_>, token: &TokenRow, hash: TokenHash) -> Result<(), Error> {
+/// The database's.
+pub(super) fn insert(writing: &Transaction<'_>, token: &TokenRow, hash: TokenHash) -> Result<(), Error> {
     let types = token.types.as_ref().map(|t| serde_json::Value::from(t.clone()).to_string());
     writing
         .connection
@@ -143,19 +147,19 @@ pub(super) fn insert(writing: &Sqlite<'_>, token: &TokenRow, hash: TokenHash) ->
                 token.to.map(micros),
             ],
         )
-        .map_err(Error::sqlite("keeping a token"))?;
+        .map_err(Error::database("keeping a token"))?;
     Ok(())
 }
 
 /// Ends a token. Whether it was there and in force.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn revoke(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
+/// The database's.
+pub(super) fn revoke(writing: &Transaction<'_>, id: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .execute("UPDATE tokens SET revoked = ?1 WHERE id = ?2 AND revoked IS NULL", params![micros(writing.now), id])
-        .map_err(Error::sqlite("revoking a token"))?;
+        .map_err(Error::database("revoking a token"))?;
     Ok(changed == 1)
 }
 
@@ -165,8 +169,8 @@ const USED_STEP: i64 = 3_600_000_000;
 /// Whether the token with this id is in force now; that it is used is kept.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn admit(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
+/// The database's.
+pub(super) fn admit(writing: &Transaction<'_>, id: &str) -> Result<bool, Error> {
     let hour = micros(writing.now) / USED_STEP * USED_STEP;
     writing
         .connection
@@ -175,28 +179,28 @@ pub(super) fn admit(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
              AND (used IS NULL OR used < ?2)",
         )
         .and_then(|mut s| s.execute(params![id, hour, micros(writing.now)]))
-        .map_err(Error::sqlite("noting the use of a token"))?;
+        .map_err(Error::database("noting the use of a token"))?;
     writing
         .connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM tokens WHERE id = ?1 AND revoked IS NULL AND (expires IS NULL OR expires > ?2))",
         )
         .and_then(|mut s| s.query_row(params![id, micros(writing.now)], |r| r.get(0)))
-        .map_err(Error::sqlite("looking up a token"))
+        .map_err(Error::database("looking up a token"))
 }
 
 /// Takes one use of an enrolment token, if it is in force and has one left. Whether it had.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn take_use(writing: &Sqlite<'_>, id: &str) -> Result<bool, Error> {
+/// The database's.
+pub(super) fn take_use(writing: &Transaction<'_>, id: &str) -> Result<bool, Error> {
     let changed = writing
         .connection
         .execute(
-            "UPDATE tokens SET uses = uses - 1, used = ?2 / ?3 * ?3 WHERE id = ?1 AND role = 'enrol' AND revoked IS NULL
+            "UPDATE tokens SET uses = uses - 1, used = ?3 WHERE id = ?1 AND role = 'enrol' AND revoked IS NULL
              AND (expires IS NULL OR expires > ?2) AND (uses IS NULL OR uses > 0)",
-            params![id, micros(writing.now), USED_STEP],
+            params![id, micros(writing.now), micros(writing.now) / USED_STEP * USED_STEP],
         )
-        .map_err(Error::sqlite("using a token"))?;
+        .map_err(Error::database("using a token"))?;
     Ok(changed == 1)
 }

@@ -12,16 +12,15 @@ use std::{
     time::Instant,
 };
 
-use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
     Error, Server, Tx,
+    engine::{Connection, Dialect},
     queue::{Place, Queue, Room},
     server_keys,
-    sqlite::Sqlite,
+    transaction::Transaction,
 };
 
 /// Jobs of one transaction. More wait for the next: a commit should not keep its first job waiting long.
@@ -31,7 +30,7 @@ const JOBS_PER_COMMIT: usize = 64;
 const EXIT_SOFTWARE: i32 = 70;
 
 /// Runs inside the transaction, and leaves behind what is to be done once it is known whether that was committed.
-type Job = Box<dyn FnOnce(&mut Sqlite<'_>) -> Finish + Send>;
+type Job = Box<dyn FnOnce(&mut Transaction<'_>) -> Finish + Send>;
 type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// The way to the thread. Cloning it is cheap.
@@ -148,17 +147,14 @@ fn with_answer<T: Send + 'static>(
 }
 
 /// Runs one job in a savepoint: what fails leaves nothing behind.
-fn by_itself<T>(writing: &mut Sqlite<'_>, job: impl Fn(&mut dyn Tx) -> Result<T, Error>) -> Result<T, Error> {
-    let connection = writing.connection;
-    let run = |sql: &str| {
-        connection.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(Error::sqlite("keeping jobs apart"))
-    };
-    run("SAVEPOINT job")?;
+fn by_itself<T>(writing: &mut Transaction<'_>, job: impl Fn(&mut dyn Tx) -> Result<T, Error>) -> Result<T, Error> {
+    let (connection, apart) = (writing.connection, "keeping jobs apart");
+    connection.mark("SAVEPOINT job").map_err(Error::database(apart))?;
     let result = job(writing);
     if result.is_err() {
-        run("ROLLBACK TO job")?;
+        connection.roll_back_to("job").map_err(Error::database(apart))?;
     }
-    run("RELEASE job")?;
+    connection.mark("RELEASE job").map_err(Error::database(apart))?;
     result
 }
 
@@ -178,6 +174,9 @@ impl Desk {
                 break;
             }
             self.commit(&mut jobs);
+        }
+        if self.connection.dialect() == Dialect::Postgres {
+            return;
         }
         if let Err(error) = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);") {
             tracing::warn!(%error, "the database was closed without moving the write-ahead log into it");
@@ -201,21 +200,19 @@ impl Desk {
     }
 
     fn transaction(&self, jobs: &mut Vec<Job>, finishes: &mut Vec<Finish>) -> Result<(), Error> {
-        let transaction =
-            rusqlite::Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate)
-                .map_err(Error::sqlite("beginning a transaction"))?;
-        let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("the clock's own time");
-        let mut writing = Sqlite { connection: &transaction, now, server: Arc::clone(&self.server) };
-        if server_keys::newest(&transaction)?.is_some_and(|(id, _)| id != self.server.key.id) {
+        let transaction = self.connection.begin_writing().map_err(Error::database("beginning a transaction"))?;
+        let (connection, now) = (transaction.connection, transaction.now);
+        let mut writing = Transaction { connection, now, server: Arc::clone(&self.server) };
+        if server_keys::newest(connection)?.is_some_and(|(id, _)| id != self.server.key.id) {
             return Err(Error::KeyReplaced);
         }
         for job in jobs.drain(..) {
             finishes.push(job(&mut writing));
-            if transaction.is_autocommit() {
-                // A full disk and the like: SQLite has rolled back everything by itself.
+            if connection.has_given_up() {
+                // A full disk, a lost connection and the like: everything was rolled back already.
                 return Err(Error::NotCommitted("the database rolled it back".to_owned()));
             }
         }
-        transaction.commit().map_err(Error::sqlite("committing a transaction"))
+        transaction.commit().map_err(Error::database("committing a transaction"))
     }
 }

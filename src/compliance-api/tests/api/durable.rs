@@ -12,12 +12,11 @@ use std::{
 
 use document::{Envelope, Id, chain};
 use record::Hash;
-use rusqlite::Connection;
 
 use crate::common::{
     Client, Host, Server,
     company::{document, lockdown, public, signed, w},
-    server::database,
+    database::{Database, Two, on_postgres, store_toml},
 };
 
 /// The real program on this state directory, and where it listens.
@@ -36,9 +35,10 @@ fn command(state: &Path) -> Command {
     let config = state.join("config.toml");
     let text = format!(
         "listen = \"127.0.0.1:0\"\nstate = {:?}\n[stack]\norganization = \"acme\"\n[[stack.roster.key]]\nperson = \"ceo\"\n\
-         key = \"{}\"\n",
+         key = \"{}\"\n{}",
         state.to_str().unwrap(),
-        public("ceo").as_str()
+        public("ceo").as_str(),
+        store_toml(state)
     );
     std::fs::write(&config, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_compliance-api"));
@@ -71,12 +71,11 @@ fn ship(client: &Client, host: &Host, mut acknowledged: u64) -> u64 {
 }
 
 /// The stored records of a host: exactly its ledger's beginning, so long.
-fn stored(database: &Connection, host: &Host) -> u64 {
-    let mut rows = database.prepare("SELECT seq, bytes FROM records WHERE host = ?1 ORDER BY seq").unwrap();
-    let rows = rows.query_map([&host.name], |r| Ok((r.get::<_, u64>(0)?, r.get::<_, Vec<u8>>(1)?))).unwrap();
+fn stored(database: &Database, host: &Host) -> u64 {
+    let sql = format!("SELECT seq, bytes FROM records WHERE host = '{}' ORDER BY seq", host.name);
+    let rows: Vec<Two<u64, Vec<u8>>> = database.all(&sql);
     let mut count = 0;
-    for row in rows {
-        let (seq, bytes) = row.unwrap();
+    for Two(seq, bytes) in rows {
         count += 1;
         assert_eq!(seq, count, "none is missing, none twice");
         assert_eq!(bytes, host.line(seq).as_str().trim_end().as_bytes());
@@ -102,7 +101,7 @@ fn a_server_killed_at_any_moment_has_all_that_it_acknowledged_once() {
             child.kill().unwrap();
             child.wait().unwrap();
         });
-        let database = database(state.path());
+        let database = Database::of(state.path());
         for (host, acknowledged) in hosts.iter().zip(acknowledged) {
             assert!(stored(&database, host) >= acknowledged, "round {round}: {}", host.name);
         }
@@ -115,30 +114,30 @@ fn a_server_killed_at_any_moment_has_all_that_it_acknowledged_once() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM)
         .unwrap();
     assert!(child.wait().unwrap().success(), "it stops in good order");
-    let database = database(state.path());
+    let database = Database::of(state.path());
     for host in &hosts {
         assert_eq!(stored(&database, host), host.lines.len() as u64);
     }
-    let check: String = database.query_row("PRAGMA integrity_check", [], |r| r.get(0)).unwrap();
-    assert_eq!(check, "ok");
+    if on_postgres().is_none() {
+        assert_eq!(database.one::<String>("PRAGMA integrity_check"), "ok");
+    }
 }
 
 /// The feed of a stack: its places without a gap, its head, and what its judge knows, all of one moment.
-fn feed(database: &Connection, stack: &str) -> Vec<Id> {
-    let mut rows = database.prepare("SELECT position, document FROM feed WHERE stack = ?1 ORDER BY position").unwrap();
-    let rows = rows.query_map([stack], |r| Ok((r.get::<_, u64>(0)?, r.get::<_, [u8; 32]>(1)?))).unwrap();
-    let rows: Vec<(u64, [u8; 32])> = rows.map(Result::unwrap).collect();
-    assert!(rows.iter().map(|(position, _)| *position).eq(1..=rows.len() as u64), "no gap");
-    let ids: Vec<Id> = rows.iter().map(|(_, id)| Hash::from(*id).to_string().parse().unwrap()).collect();
+fn feed(database: &Database, stack: &str) -> Vec<Id> {
+    let sql = format!("SELECT position, document FROM feed WHERE stack = '{stack}' ORDER BY position");
+    let rows: Vec<Two<u64, [u8; 32]>> = database.all(&sql);
+    assert!(rows.iter().map(|Two(position, _)| *position).eq(1..=rows.len() as u64), "no gap");
+    let ids: Vec<Id> = rows.iter().map(|Two(_, id)| Hash::from(*id).to_string().parse().unwrap()).collect();
     let head = ids.iter().fold(Hash::ZERO, |head, id| chain(head, *id));
-    let read = |r: &rusqlite::Row<'_>| Ok((r.get::<_, u64>(0)?, r.get::<_, [u8; 32]>(1)?, r.get::<_, String>(2)?));
-    let kept = database.query_row("SELECT count, head, state FROM feeds WHERE stack = ?1", [stack], read);
-    let Ok((count, kept_head, state)) = kept else {
+    let sql = format!("SELECT count, head, state FROM feeds WHERE stack = '{stack}'");
+    let kept: Vec<Two<u64, Two<[u8; 32], String>>> = database.all(&sql);
+    let [Two(count, Two(kept_head, state))] = &kept[..] else {
         assert!(ids.is_empty());
         return ids;
     };
-    assert_eq!((count, Hash::from(kept_head)), (ids.len() as u64, head));
-    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!((*count, Hash::from(*kept_head)), (ids.len() as u64, head));
+    let state: serde_json::Value = serde_json::from_str(state).unwrap();
     let mut known: Vec<String> = state["lockdowns"].as_object().unwrap().keys().cloned().collect();
     let mut wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
     known.sort();
@@ -181,7 +180,7 @@ fn a_server_killed_at_any_moment_has_each_document_that_it_acknowledged_in_the_f
             child.kill().unwrap();
             child.wait().unwrap();
         });
-        let ids = feed(&database(state.path()), "web");
+        let ids = feed(&Database::of(state.path()), "web");
         for (mine, acknowledged) in all.iter().zip(acknowledged) {
             let missing = mine[..acknowledged].iter().find(|envelope| !ids.contains(&envelope.document().id()));
             assert!(missing.is_none(), "round {round}: {missing:?}");
@@ -193,7 +192,7 @@ fn a_server_killed_at_any_moment_has_each_document_that_it_acknowledged_in_the_f
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(feed(&database(state.path()), "web").len(), 120);
+    assert_eq!(feed(&Database::of(state.path()), "web").len(), 120);
 }
 
 #[test]
@@ -285,12 +284,12 @@ fn systemds_watchdog_is_told_for_as_long_as_the_thread_that_writes_answers() {
     for _ in 0..3 {
         assert!(told_within(Duration::from_secs(30)), "idle, and not told");
     }
-    let database = database(state.path());
-    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let database = Database::of(state.path());
+    database.hold();
     // What was on its way.
     told_within(Duration::from_millis(600));
     assert!(!told_within(Duration::from_secs(3)), "told, and the thread that writes hangs");
-    database.execute_batch("ROLLBACK").unwrap();
+    database.let_go();
     assert!(told_within(Duration::from_secs(30)), "not told, and it goes on");
     child.kill().unwrap();
     child.wait().unwrap();

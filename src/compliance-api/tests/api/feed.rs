@@ -14,6 +14,7 @@ use crate::common::{
     Host,
     acme::{acme_with_host, heard, hearing, ids, post, published, state_token, stated, taken},
     company::{self, document, grant, lift, lockdown, roster, signed, w},
+    database::on_postgres,
     server::wanted,
 };
 
@@ -52,7 +53,7 @@ fn holds_that_a_roster_names_come_to_every_stack_and_to_who_begins_for_as_long_a
     let lift = document(lift(elsewhere.id()));
     published(&server, &signed(&lift, &["ceo"]));
     // Long after.
-    server.database().execute("UPDATE documents SET matters = 1 WHERE type IN ('lift', 'lockdown')", []).unwrap();
+    server.database().run("UPDATE documents SET matters = 1 WHERE type IN ('lift', 'lockdown')");
     let (_, new) = hearing(&server, "i-9", "new");
     for (token, stack) in [(&token, "web"), (&new, "new")] {
         let begun = ids(&heard(&server.client().with(token), &format!("stack={stack}")));
@@ -68,16 +69,23 @@ fn no_flood_of_revokes_or_of_a_feeders_holds_pushes_a_hold_out_of_what_is_handed
     let held = document(Lockdown { person: Some(w("frank")), ..lockdown("web", true) });
     published(&server, &signed(&held, &["alice approves"]));
     published(&server, &signed(&document(company::revoke(held.id())), &["alice approves"]));
-    server
-        .database()
-        .execute_batch(
+    let many = match on_postgres() {
+        Some(_) => {
+            "CREATE TEMP TABLE n AS SELECT n, sha256(n::text::bytea) AS id FROM generate_series(1, 3000) n;
+             CREATE TEMP TABLE d AS SELECT * FROM documents WHERE type = 'revoke';
+             INSERT INTO documents (id, type, state, stack, person, about, received, matters, facts, envelope)
+                 SELECT n.id, d.type, d.state, d.stack, d.person, n.id, d.received, d.matters, d.facts, d.envelope FROM n, d;
+             INSERT INTO feed (stack, position, document) SELECT 'web', 100 + n, id FROM n;"
+        }
+        None => {
             "CREATE TEMP TABLE n AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) SELECT n, randomblob(32) AS id FROM c;
              CREATE TEMP TABLE d AS SELECT * FROM documents WHERE type = 'revoke';
              INSERT INTO documents (id, type, state, stack, person, about, received, matters, facts, envelope)
                  SELECT n.id, d.type, d.state, d.stack, d.person, n.id, d.received, d.matters, d.facts, d.envelope FROM n, d;
-             INSERT INTO feed (stack, position, document) SELECT 'web', 100 + n, id FROM n;",
-        )
-        .unwrap();
+             INSERT INTO feed (stack, position, document) SELECT 'web', 100 + n, id FROM n;"
+        }
+    };
+    server.database().run(many);
     let begun = ids(&heard(&server.client().with(&token), "stack=web"));
     assert!(begun.len() > 2_000 && begun.contains(&held.id().to_string()), "{}", begun.len());
 }

@@ -262,7 +262,7 @@ fn readers_who_fill_the_queue_for_writing_hold_up_no_lockdown_and_no_hosts_recor
     let auditor = reader(&server);
     // What is read is stated first: that fills the queue as long as nothing can be written.
     let held = server.database();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    held.hold();
     let read = |n: usize| auditor.get(["/v1/feed?stack=web", "/v1/hosts", "/v1/status?stack=web"][n % 3]).outcome();
     let (lockdown, records, read) = thread::scope(|scope| {
         let reads: Vec<_> = (0..120).map(|n| scope.spawn(move || read(n))).collect();
@@ -272,7 +272,7 @@ fn readers_who_fill_the_queue_for_writing_hold_up_no_lockdown_and_no_hosts_recor
         let records = scope.spawn(|| server.client().ingest(&host.batch(3..=3)));
         // Judged, and waiting to be stored.
         thread::sleep(Duration::from_millis(500));
-        held.execute_batch("COMMIT").unwrap();
+        held.let_go();
         let read: Vec<_> = reads.into_iter().map(|read| read.join().unwrap()).collect();
         (lockdown.join().unwrap(), records.join().unwrap(), read)
     });
@@ -305,14 +305,14 @@ fn a_host_that_sends_the_same_many_times_is_told_to_slow_down_and_takes_no_other
     busy.logins(1);
     other.logins(1);
     let held = server.database();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    held.hold();
     let send = |batch: String| server.client().ingest(&batch);
     let (mut sent, others) = thread::scope(|scope| {
         let sent: Vec<_> = (0..8).map(|_| scope.spawn(|| send(busy.batch(3..=3)))).collect();
         soon("the others are told", || sent.iter().filter(|sent| sent.is_finished()).count() == 6);
         let others = scope.spawn(|| send(other.batch(3..=3)));
         thread::sleep(Duration::from_millis(500));
-        held.execute_batch("COMMIT").unwrap();
+        held.let_go();
         (sent.into_iter().map(|sent| sent.join().unwrap()).collect::<Vec<_>>(), others.join().unwrap())
     });
     assert_eq!(others.status, 200, "{others:?}");

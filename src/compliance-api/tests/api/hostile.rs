@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::common::{Client, Host, Server, http::read_answer, server::wanted};
+use crate::common::{Client, Host, Server, database::Two, http::read_answer, server::wanted};
 use compliance_api::{admin::Wanted, token::Role};
 
 /// Whether the server answers within two seconds.
@@ -164,12 +164,10 @@ fn sql_html_and_nul_in_every_field_are_kept_as_they_are_or_refused() {
     let answer = client.ingest(&event(nasty, &data));
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(server.count("SELECT count(*) FROM records WHERE kind = 'client'"), 1);
-    let stored: Vec<u8> = server
-        .database()
-        .query_row("SELECT bytes FROM records WHERE kind = 'client' AND person = ?1 AND client_id = ?1", [nasty], |r| {
-            r.get(0)
-        })
-        .unwrap();
+    let quoted = nasty.replace('\'', "''");
+    let stored: Vec<u8> = server.one(&format!(
+        "SELECT bytes FROM records WHERE kind = 'client' AND person = '{quoted}' AND client_id = '{quoted}'"
+    ));
     assert_eq!(stored, data.as_bytes());
     for (what, id, data, status) in [
         ("a NUL in the id", "a\0b", "{}", 422),
@@ -250,13 +248,12 @@ fn a_clients_chain_goes_on_and_the_first_under_an_id_stands() {
     assert_eq!(dated(",\"time\":\"2026-11-01T12:00:01Z\"").outcome(), (409, "conflict".to_owned()), "another time");
     assert_eq!(dated(",\"time\":\"2026-11-01T13:00:00.0+01:00\"").json()["stored"], 0, "the same, written otherwise");
     assert_eq!(dated("").json()["stored"], 0, "it claims no other");
-    assert_eq!(server.count("SELECT sum(count) FROM incidents WHERE kind = 'conflict'"), 2);
+    assert_eq!(server.count("SELECT CAST(sum(count) AS BIGINT) FROM incidents WHERE kind = 'conflict'"), 2);
     let database = server.database();
-    let mut rows = database.prepare("SELECT entry, bytes FROM records WHERE kind = 'client' ORDER BY seq").unwrap();
-    let rows: Vec<(Vec<u8>, Vec<u8>)> =
-        rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let rows: Vec<Two<Vec<u8>, Vec<u8>>> =
+        database.all("SELECT entry, bytes FROM records WHERE kind = 'client' ORDER BY seq");
     let mut prev = record::Hash::ZERO;
-    for (n, (entry, bytes)) in rows.iter().enumerate() {
+    for (n, Two(entry, bytes)) in rows.iter().enumerate() {
         let fields: serde_json::Value = serde_json::from_slice(entry).unwrap();
         assert_eq!((&fields["seq"], &fields["prev"]), (&json!(n + 1), &json!(prev.to_string())));
         let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes);
@@ -355,11 +352,11 @@ fn a_server_that_cannot_write_says_that_it_is_not_ready() {
         assert_eq!(client.get(path).status, 200, "{path}");
     }
     let held = server.database();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    held.hold();
     let answer = client.get("/readyz");
     assert_eq!((answer.status, answer.code()), (503, "busy".to_owned()), "{answer:?}");
     assert_eq!(client.get("/livez").status, 200, "it runs");
-    held.execute_batch("COMMIT").unwrap();
+    held.let_go();
     crate::common::soon("it is ready again", || client.get("/readyz").status == 200);
 }
 

@@ -3,7 +3,6 @@
 use std::{thread, time::Duration};
 
 use record::{ArtifactType, Draft};
-use rusqlite::Connection;
 use serde_json::json;
 use ssh_key::{Algorithm, PrivateKey, rand_core::OsRng};
 
@@ -19,8 +18,8 @@ fn judged_before_any_is_stored(
     server: &Server,
     requests: Vec<Box<dyn FnOnce(Client) -> Answer + Send>>,
 ) -> Vec<Answer> {
-    let held: Connection = server.database();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = server.database();
+    held.hold();
     let asked: Vec<_> = requests
         .into_iter()
         .map(|request| {
@@ -30,7 +29,7 @@ fn judged_before_any_is_stored(
             asked
         })
         .collect();
-    held.execute_batch("COMMIT").unwrap();
+    held.let_go();
     asked.into_iter().map(|asked| asked.join().unwrap()).collect()
 }
 

@@ -14,7 +14,7 @@ use compliance_api::{
 use record::SignedReceipt;
 use ssh_key::PublicKey;
 
-use crate::common::Server;
+use crate::common::{Server, database::store_toml};
 
 fn refused(config: &Config) -> String {
     let error = Store::open(config).unwrap_err();
@@ -53,7 +53,7 @@ fn a_key_is_replaced_by_a_command_and_what_the_one_before_signed_stays_as_it_was
     let before = public(&server);
     let receipts = format!("/v1/receipts?ledger={}", host.ledger);
     let config = server.state.path().join("config.toml");
-    fs::write(&config, format!("state = {:?}\n", server.state.path())).unwrap();
+    fs::write(&config, format!("state = {:?}\n{}", server.state.path(), store_toml(server.state.path()))).unwrap();
     let rotate = || {
         let program = env!("CARGO_BIN_EXE_compliance-api");
         Command::new(program).args(["--config", config.to_str().unwrap(), "server-key", "rotate"]).output().unwrap()
@@ -84,8 +84,7 @@ fn a_key_is_replaced_by_a_command_and_what_the_one_before_signed_stays_as_it_was
     assert!(all[0].is_signed_by(&key(&before)) && all[1].is_signed_by(&key(&after)));
     // The server's own ledger holds from its first record to its last.
     let database = server.database();
-    let mut rows = database.prepare("SELECT bytes FROM records WHERE kind = 'server' ORDER BY seq").unwrap();
-    let rows: Vec<Vec<u8>> = rows.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
+    let rows: Vec<Vec<u8>> = database.all("SELECT bytes FROM records WHERE kind = 'server' ORDER BY seq");
     let mut verifier = record::Verifier::new(record::Depth::Full, record::Trust::Key(Box::new(key(&before))));
     for bytes in &rows {
         verifier.line(&[bytes, &b"\n"[..]].concat());
@@ -100,7 +99,7 @@ fn hosts_can_know_the_next_key_before_it_signs() {
     let mut host = server.host("i-1");
     host.logins(2);
     let config = server.state.path().join("config.toml");
-    fs::write(&config, format!("state = {:?}\n", server.state.path())).unwrap();
+    fs::write(&config, format!("state = {:?}\n{}", server.state.path(), store_toml(server.state.path()))).unwrap();
     let run = |command: &str| {
         let program = env!("CARGO_BIN_EXE_compliance-api");
         let done = Command::new(program).args(["--config", config.to_str().unwrap(), "server-key", command]).output();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::common::{
     Client, Server,
     acme::{acme_with_host, hearing},
+    database::store_toml,
     http::{Answer, read_answer},
     server::wanted,
     soon,
@@ -101,7 +102,11 @@ fn each_answer_has_the_id_of_its_request_or_one_of_its_own() {
 fn logged(log: &str) -> (tempfile::TempDir, Child, Client) {
     let state = tempfile::tempdir().unwrap();
     let config = state.path().join("config.toml");
-    fs::write(&config, format!("listen = \"127.0.0.1:0\"\nstate = {:?}\n{log}", state.path())).unwrap();
+    fs::write(
+        &config,
+        format!("listen = \"127.0.0.1:0\"\nstate = {:?}\n{log}\n{}", state.path(), store_toml(state.path())),
+    )
+    .unwrap();
     let stderr = state.path().join("stderr");
     let mut command = Command::new(env!("CARGO_BIN_EXE_compliance-api"));
     command
@@ -152,10 +157,10 @@ fn a_log_in_json_has_a_line_for_each_request_with_its_id_and_nothing_that_was_as
 fn a_log_for_people_has_what_failed_alone() {
     let (state, mut child, client) = logged("");
     assert_eq!(with_header(&client, "GET", "/v1/hosts", "X-Request-Id: refused").status, 401);
-    let held = crate::common::server::database(state.path());
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = crate::common::database::Database::of(state.path());
+    held.hold();
     assert_eq!(with_header(&client, "GET", "/readyz", "X-Request-Id: failed").status, 503);
-    held.execute_batch("COMMIT").unwrap();
+    held.let_go();
     let read = || fs::read_to_string(state.path().join("stderr")).unwrap();
     soon("it is logged", || read().contains("request{id=\"failed\"}: answered"));
     assert!(read().contains("status=503") && !read().contains("refused"), "{}", read());

@@ -1,4 +1,4 @@
-//! A real server on a real SQLite file, filled through the store, and asked over real HTTP.
+//! A real server on a real database, filled through the store, and asked over real HTTP.
 
 use std::{
     io::{Read, Write},
@@ -6,6 +6,10 @@ use std::{
     path::Path,
     thread::{self, JoinHandle},
 };
+
+#[path = "database.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is the other tests' too, which use what this one does not")]
+mod database;
 
 use compliance_api::{
     config::Config,
@@ -48,6 +52,7 @@ pub(crate) fn config(state: &Path) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         state: state.to_owned(),
+        store: database::store_of(state),
         requirements: state.join("requirements.d"),
         ..Config::default()
     }
@@ -174,7 +179,7 @@ pub(crate) struct Server {
     pub(crate) client: String,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Server {
@@ -195,7 +200,7 @@ impl Server {
             runtime.block_on(serve::serve(config, stopped, move |address| ready.send(address).unwrap())).unwrap();
         });
         let address = is_ready.recv().unwrap();
-        Self { address, auditor, admin, client, stop, thread: Some(thread), _state: state }
+        Self { address, auditor, admin, client, stop, thread: Some(thread), state }
     }
 
     /// Sends a request and reads the whole answer.
@@ -232,6 +237,7 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             assert!(thread.join().is_ok() || thread::panicking());
         }
+        database::drop_store_of(self.state.path());
     }
 }
 

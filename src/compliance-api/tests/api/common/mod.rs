@@ -3,6 +3,8 @@
 
 pub mod acme;
 pub mod company;
+#[path = "../../common/database.rs"]
+pub mod database;
 pub mod http;
 pub mod ledger;
 pub mod server;

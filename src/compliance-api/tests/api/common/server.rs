@@ -1,20 +1,22 @@
 //! A server in this process, on a port of its own.
 
-use std::{net::SocketAddr, path::Path, thread};
+use std::{net::SocketAddr, thread};
 
 use compliance_api::{
     admin::{self, Wanted},
     config::Config,
     own_ledger::By,
     serve,
-    store::{FILE, Store},
+    store::Store,
     token::Role,
 };
-use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::{Client, Host};
+use super::{
+    Client, Host,
+    database::{Database, Read, drop_store_of, store_of},
+};
 
 /// A server, stopped when dropped.
 pub struct Server {
@@ -40,6 +42,7 @@ impl Server {
     /// On what this directory holds.
     pub fn start_in(state: TempDir, mut config: Config) -> Self {
         config.state = state.path().to_owned();
+        config.store = store_of(state.path());
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.requirements = state.path().join("no-more-requirements");
         let (stop, stopped) = watch::channel(false);
@@ -95,19 +98,25 @@ impl Server {
     }
 
     /// A look into the database.
-    pub fn database(&self) -> Connection {
-        database(self.state.path())
+    pub fn database(&self) -> Database {
+        Database::of(self.state.path())
+    }
+
+    /// What the first row holds that the database answers with.
+    pub fn one<T: Read>(&self, sql: &str) -> T {
+        self.database().one(sql)
     }
 
     /// How many of something the database has.
     pub fn count(&self, sql: &str) -> u64 {
-        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.one(sql)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.end();
+        drop_store_of(self.state.path());
     }
 }
 
@@ -121,8 +130,4 @@ pub fn make_token(config: &Config, wanted: Wanted) -> String {
     let (_, token) = store.write_blocking(move |w| admin::make_token(w, &By::CommandLine, wanted.clone())).unwrap();
     store.close();
     token.reveal().to_owned()
-}
-
-pub fn database(state: &Path) -> Connection {
-    Connection::open(state.join(FILE)).unwrap()
 }

@@ -1,0 +1,93 @@
+//! Which database it is, and connections to it.
+
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    Error,
+    engine::Connection,
+    postgres::{self, Postgres, Target},
+    sqlite,
+};
+use crate::config::{Config, Database};
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub(super) enum Where {
+    Sqlite(PathBuf),
+    Postgres(Arc<Target>),
+}
+
+impl Where {
+    /// What the configuration says, opened and brought up to date; with a connection that may write.
+    pub(super) fn open(config: &Config) -> Result<(Self, Connection), Error> {
+        let state = &config.state;
+        DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|source| Error::Io {
+            doing: "make",
+            path: state.clone(),
+            source,
+        })?;
+        let Some(database) = &config.store else {
+            let (connection, path) = sqlite::open(state)?;
+            return Ok((Self::Sqlite(path), connection));
+        };
+        let target = Arc::new(Target::read(database).map_err(Error::Url)?);
+        let connection = Self::Postgres(target.clone()).connect()?;
+        postgres::up(&connection)?;
+        Ok((Self::Postgres(target), connection))
+    }
+
+    /// A connection that reads.
+    pub(super) fn connect(&self) -> Result<Connection, Error> {
+        match self {
+            Self::Sqlite(path) => sqlite::open_to_read(path),
+            Self::Postgres(target) => {
+                Postgres::connect(target).map(Connection::Postgres).map_err(Error::database("connecting to it"))
+            }
+        }
+    }
+}
+
+/// Whether PostgreSQL can be asked with this; why not.
+///
+/// # Errors
+/// A sentence that goes on after the setting's name.
+pub fn check(database: &Database) -> Result<(), String> {
+    Target::read(database).map(|_| ())
+}
+
+/// Of all servers on one database, who does what is due by the clock. On SQLite there is but one.
+#[derive(Debug, Clone)]
+pub(super) struct Lead(Option<(Arc<Target>, Arc<Mutex<Option<Postgres>>>)>);
+
+impl Lead {
+    pub(super) fn of(database: &Where) -> Self {
+        match database {
+            Where::Sqlite(_) => Self(None),
+            Where::Postgres(target) => Self(Some((Arc::clone(target), Arc::default()))),
+        }
+    }
+
+    /// Whether it is this one, now. It waits for PostgreSQL.
+    pub(super) fn is_here(&self) -> Result<bool, Error> {
+        let Some((target, held)) = &self.0 else { return Ok(true) };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let asking = "asking who does what is due by the clock";
+        if held.is_none() {
+            *held = Some(Postgres::connect(target).map_err(Error::database(asking))?);
+        }
+        let Some(connection) = held.as_ref() else { return Ok(false) };
+        connection.leads().map_err(Error::database(asking))
+    }
+
+    /// Leaves it to another.
+    pub(super) fn leave(&self) {
+        if let Some((_, held)) = &self.0 {
+            held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
