@@ -3,8 +3,6 @@
 //! Nothing of it names a host, a person or a token, and no sender can make labels up.
 
 use std::{
-    fs,
-    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -28,7 +26,7 @@ use crate::{
     incidents::Kind,
     problem::Problem,
     serve::left,
-    store::{self, FILE, Store},
+    store::{self, Store},
 };
 
 /// The media type of OpenMetrics.
@@ -114,7 +112,7 @@ impl Metrics {
         let commits = "How long transactions took to be on disk";
         registry.register_with_unit("commit_duration", commits, Unit::Seconds, store.commits());
         registry.register("incidents_open", "Incidents that are open, by kind", all.incidents.clone());
-        registry.register_with_unit("database", "The database and its log", Unit::Bytes, all.database.clone());
+        registry.register_with_unit("database", "The database", Unit::Bytes, all.database.clone());
         registry.register_with_unit("disk_free", "Left where the database is", Unit::Bytes, all.free.clone());
         all
     }
@@ -158,11 +156,13 @@ fn word(method: &Method) -> &'static str {
     security(("bearer" = [])))]
 pub(crate) async fn serve(State(app): State<Arc<App>>, _: Monitor) -> Result<Response, Problem> {
     let metrics = &app.metrics;
-    let open = app.store.readers().run(|tx| {
+    let asked = app.store.readers().run(|tx| {
+        let bytes = tx.database_bytes()?;
         let count = |kind: &Kind| Ok((*kind, tx.open_incidents(*kind)?));
-        Kind::ALL.iter().map(count).collect::<Result<Vec<_>, store::Error>>()
+        Ok((bytes, Kind::ALL.iter().map(count).collect::<Result<Vec<_>, store::Error>>()?))
     });
-    for (kind, count) in open.await? {
+    let (database, open) = asked.await?;
+    for (kind, count) in open {
         set(&metrics.incidents.get_or_create(&Named { kind: kind.as_str() }), count);
     }
     for (kind, count) in app.store.waiting() {
@@ -170,8 +170,8 @@ pub(crate) async fn serve(State(app): State<Arc<App>>, _: Monitor) -> Result<Res
     }
     set(&metrics.feeds, app.documents.as_ref().map_or(0, |documents| documents.waiting()) as u64);
     let state = app.config.state.clone();
-    let looked = tokio::task::spawn_blocking(move || Ok::<_, store::Error>((bytes(&state), left(&state)?)));
-    let (database, free) = looked.await.map_err(|_| store::Error::Closed)??;
+    let looked = tokio::task::spawn_blocking(move || left(&state));
+    let free = looked.await.map_err(|_| store::Error::Closed)??;
     set(&metrics.database, database);
     set(&metrics.free, free);
     let text = metrics.text().map_err(|why| {
@@ -185,10 +185,4 @@ pub(crate) async fn serve(State(app): State<Arc<App>>, _: Monitor) -> Result<Res
 
 fn set(gauge: &Gauge, value: u64) {
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-}
-
-/// Bytes of the database and of what is not moved into it yet.
-fn bytes(state: &Path) -> u64 {
-    let size = |name: String| fs::metadata(state.join(name)).map_or(0, |meta| meta.len());
-    size(FILE.to_owned()).saturating_add(size(format!("{FILE}-wal")))
 }

@@ -50,6 +50,9 @@ pub(super) enum Error {
     /// Nothing to back up.
     #[error("there is no database at {0}: name the configuration by --config")]
     Nothing(PathBuf),
+    /// Nothing to back up or to restore from.
+    #[error("there is no key of a server in {0}")]
+    NoKey(PathBuf),
     /// Something to overwrite.
     #[error("there is {0} already, and nothing is overwritten: move it away first")]
     There(PathBuf),
@@ -65,6 +68,9 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// Backs up into a directory, whether the server runs or not.
 pub(super) fn back_up(to: &Path, config: &Config) -> Result<(), Error> {
+    if config.store.is_some() {
+        return back_key_up(to, config);
+    }
     let database = config.state.join(FILE);
     if !database.exists() {
         return Err(Error::Nothing(database));
@@ -86,6 +92,55 @@ pub(super) fn back_up(to: &Path, config: &Config) -> Result<(), Error> {
     let key = copied.key.fingerprint(HashAlg::Sha256);
     eprintln!("{} artifacts in {} bytes, and the key {key}: keep it as secret as here", copied.artifacts, copied.bytes);
     println!("{}", to.display());
+    Ok(())
+}
+
+/// Backs up what PostgreSQL does not have: the key.
+fn back_key_up(to: &Path, config: &Config) -> Result<(), Error> {
+    let key = identity::held(&config.state)?.ok_or_else(|| Error::NoKey(config.state.clone()))?;
+    make(to, &config.state)?;
+    owner::become_owner_of(&config.state)?;
+    let store = Store::open(config)?;
+    let stated = store.write_blocking(|tx| {
+        own_ledger::state(tx, Word::BackupMade, &By::CommandLine, "the server's key was backed up", Map::new())
+    });
+    store.close();
+    stated?;
+    identity::keep(to, &key)?;
+    let key = key.fingerprint(HashAlg::Sha256);
+    eprintln!(
+        "the key {key}: keep it as secret as here. The database is PostgreSQL's: back it up by pg_dump, or as a whole"
+    );
+    println!("{}", to.display());
+    Ok(())
+}
+
+/// Puts the key of a backup beside a database of PostgreSQL's, which has to be the one that it belongs to.
+fn restore_key(from: &Path, config: &Config) -> Result<(), Error> {
+    let path = config.state.join(KEY_FILE);
+    if path.exists() {
+        return Err(Error::There(path));
+    }
+    let key = identity::held(from)?.ok_or_else(|| Error::NoKey(from.to_owned()))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&config.state).map_err(io("make", &config.state))?;
+    owner::become_owner_of(&config.state)?;
+    identity::keep(&config.state, &key)?;
+    let store = Store::open(config).inspect_err(|_| {
+        // Another's key, or no database: as it was before.
+        [KEY_FILE, KEY_PUBLIC].iter().for_each(|name| drop(fs::remove_file(config.state.join(name))));
+    })?;
+    let stated = store.write_blocking(|tx| {
+        own_ledger::state(
+            tx,
+            Word::Restored,
+            &By::CommandLine,
+            "the server's key was restored from a backup",
+            Map::new(),
+        )
+    });
+    store.close();
+    stated?;
+    println!("{}", path.display());
     Ok(())
 }
 
@@ -128,6 +183,9 @@ fn put_in_place(directory: &Path, partial: &Path) -> Result<(), Error> {
 
 /// Puts a backup into the state directory, where there is no database.
 pub(super) fn restore(from: &Path, config: &Config) -> Result<(), Error> {
+    if config.store.is_some() {
+        return restore_key(from, config);
+    }
     let state = &config.state;
     // A log that another database has left would be taken for this one's.
     let logs = LOGS.map(|log| format!("{FILE}{log}"));

@@ -2,7 +2,7 @@
 
 use super::{
     Error,
-    engine::{Connection, Fault, OptionalExtension, Row, Value, params},
+    engine::{Connection, Dialect, Fault, OptionalExtension, Row, Value, params},
     ledgers::CLOCK_OFF,
 };
 use crate::evidence::SourceKind;
@@ -113,6 +113,18 @@ pub(super) fn newest(connection: &Connection) -> Result<i64, Error> {
         .prepare_cached("SELECT coalesce(max(id), 0) FROM artifacts")
         .and_then(|mut s| s.query_row(params![], |row| row.get(0)))
         .map_err(Error::database("beginning a walk"))
+}
+
+/// How many bytes the database takes.
+pub(super) fn database_bytes(connection: &Connection) -> Result<u64, Error> {
+    let sql = match connection.dialect() {
+        Dialect::Sqlite => "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        Dialect::Postgres => "SELECT pg_database_size(current_database())",
+    };
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut s| s.query_row(params![], |row| row.get(0)))
+        .map_err(Error::database("measuring it"))
 }
 
 /// One stored artifact, borrowed from the database for as long as it is looked at.

@@ -22,9 +22,9 @@ pub(super) use self::{artifacts::insert as insert_artifacts, migrate::up, target
 use super::engine::{Fault, Value};
 
 /// The advisory lock that every transaction that writes begins with: id order is commit order.
-const WRITING: i64 = 0x6c6f_636b_646f_776e;
+const WRITING: i64 = 7_813_573_191_408_777_070;
 /// That of whoever does what is due by the clock.
-const LEAD: &str = "SELECT pg_try_advisory_lock(7813289388853262191)";
+const LEAD: &str = "SELECT pg_try_advisory_lock(7813573191408777071)";
 
 /// One connection.
 pub(super) struct Postgres {

@@ -252,6 +252,10 @@ impl Tx for Transaction<'_> {
         artifacts::extent(self.connection, ledger, window, newest)
     }
 
+    fn database_bytes(&mut self) -> Result<u64, Error> {
+        artifacts::database_bytes(self.connection)
+    }
+
     fn newest_artifact(&mut self) -> Result<i64, Error> {
         artifacts::newest(self.connection)
     }

@@ -159,6 +159,8 @@ pub trait Tx {
     fn last_receipt(&mut self, chain: (i64, &LedgerId), to: u64) -> Result<Vec<u8>, Error>;
     /// From which number to which a chain has artifacts of a window of their own time, stored up to this row.
     fn extent(&mut self, ledger: i64, window: (i64, i64), newest: i64) -> Result<Option<(u64, u64)>, Error>;
+    /// How many bytes the database takes.
+    fn database_bytes(&mut self) -> Result<u64, Error>;
     /// The row that was stored last; 0 before the first.
     fn newest_artifact(&mut self) -> Result<i64, Error>;
     /// The next places of a range, in order.

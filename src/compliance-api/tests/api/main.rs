@@ -17,6 +17,7 @@ mod ingest;
 mod modes;
 mod progress;
 mod races;
+mod replicas;
 mod runs;
 mod server_key;
 mod sessions;

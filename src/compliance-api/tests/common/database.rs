@@ -10,7 +10,7 @@ use postgres::{
 };
 
 /// What writes on PostgreSQL waits for; store/postgres.rs.
-const WRITING: i64 = 7_813_289_388_853_262_190;
+const WRITING: i64 = 7_813_573_191_408_777_070;
 /// A database that is there already.
 const DUPLICATE: &str = "42P04";
 

@@ -1,6 +1,13 @@
 //! A server in this process, on a port of its own.
 
-use std::{net::SocketAddr, thread};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+};
 
 use compliance_api::{
     admin::{self, Wanted},
@@ -40,9 +47,14 @@ impl Server {
     }
 
     /// On what this directory holds.
-    pub fn start_in(state: TempDir, mut config: Config) -> Self {
+    pub fn start_in(state: TempDir, config: Config) -> Self {
+        let store = store_of(state.path());
+        Self::start_beside(state, Config { store, ..config })
+    }
+
+    /// On the database that the configuration names, whoever uses it too.
+    pub fn start_beside(state: TempDir, mut config: Config) -> Self {
         config.state = state.path().to_owned();
-        config.store = store_of(state.path());
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.requirements = state.path().join("no-more-requirements");
         let (stop, stopped) = watch::channel(false);
@@ -118,6 +130,20 @@ impl Drop for Server {
         self.end();
         drop_store_of(self.state.path());
     }
+}
+
+/// The real program with this state directory and database, and where it listens.
+pub fn program(state: &Path, store: Option<&compliance_api::config::Database>) -> (Child, SocketAddr) {
+    let config = state.join("config.toml");
+    let store = store.map_or_else(String::new, |store| format!("[store]\nurl = {:?}\n", store.url));
+    fs::write(&config, format!("listen = \"127.0.0.1:0\"\nstate = {state:?}\n{store}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compliance-api"));
+    command.arg("--config").arg(config).arg("serve").env_remove("JOURNAL_STREAM").stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| line.unwrap().split("address=").nth(1).map(|a| a.trim().parse().unwrap()));
+    thread::spawn(move || lines.for_each(drop));
+    (child, address.expect("it says where it listens"))
 }
 
 /// A wish for a token of this role and nothing else.
