@@ -68,7 +68,7 @@ give_back() {
     [ "$builder" = root ] || chown -R --from=root "$builder:" target "${CARGO_HOME:-target}" || true
 }
 
-# Installs the Debian packages that are missing for each of: build, instance, check, chef, fuzz, bench.
+# Installs the Debian packages that are missing for each of: build, instance, check, chef, fuzz, bench, postgresql.
 need_packages() {
     local wanted=() missing=() purpose package
     for purpose in "$@"; do
@@ -85,6 +85,7 @@ need_packages() {
             command -v npm >/dev/null || wanted+=(npm)
             ;;
         bench) wanted+=(python3) ;;
+        postgresql) wanted+=(postgresql) ;;
         esac
     done
     for package in "${wanted[@]}"; do

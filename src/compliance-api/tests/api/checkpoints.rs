@@ -163,7 +163,9 @@ fn a_database_that_was_changed_behind_a_checkpoint_gives_no_proof_for_it() {
     let of_host = format!("SELECT id FROM records WHERE ledger = '{}' AND seq = 2", host.ledger);
     let id: i64 = server.one(&of_host);
     // As good a hash as any: that of the first record.
-    server.database().run(&format!("UPDATE artifacts SET hash = (SELECT hash FROM artifacts WHERE id = 1) WHERE id = {id}"));
+    server
+        .database()
+        .run(&format!("UPDATE artifacts SET hash = (SELECT hash FROM artifacts WHERE id = 1) WHERE id = {id}"));
     let answer = auditor.get(&format!("/v1/checkpoints/{number}/proof?ledger={}", host.ledger));
     assert_eq!(answer.status, 500, "{answer:?}");
 }
