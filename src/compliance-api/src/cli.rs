@@ -5,6 +5,7 @@
 
 mod backup;
 mod log;
+mod migrate;
 mod owner;
 mod server_key;
 mod tokens;
@@ -52,6 +53,8 @@ enum Command {
         #[arg(value_name = "DIRECTORY")]
         from: PathBuf,
     },
+    /// Move all that is stored to the other engine, and compare it record by record; what was stopped is gone on with
+    Migrate(migrate::Wanted),
     /// Print the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
 }
@@ -78,6 +81,7 @@ pub fn run() -> ExitCode {
         Command::Serve => ended(serve::run(config)),
         Command::Backup { to } => ended(backup::back_up(&to, &config)),
         Command::Restore { from } => ended(backup::restore(&from, &config)),
+        Command::Migrate(wanted) => ended(migrate::run(wanted, &config)),
         Command::ServerKey(command) => match owner::become_owner_of(&config.state) {
             Ok(()) => ended(server_key::run(command, &config)),
             Err(error) => failed(&error, ExitCode::FAILURE),

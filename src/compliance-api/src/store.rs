@@ -16,6 +16,7 @@ pub mod kept;
 pub mod ledgers;
 pub mod live;
 mod migrate;
+pub mod moving;
 mod place;
 mod postgres;
 mod queue;
@@ -93,6 +94,15 @@ pub enum Error {
         /// The newest that is known here.
         known: u32,
     },
+    /// From an engine to itself.
+    #[error("it is moved from SQLite to PostgreSQL or back; a database of PostgreSQL's is copied by pg_dump")]
+    SameEngine,
+    /// Nothing to move.
+    #[error("there is no database at {0}: name the configuration by --config")]
+    Nothing(PathBuf),
+    /// Somewhere to move to that is in use.
+    #[error("there is a server's database already, and nothing is overwritten: name an empty one")]
+    Inhabited,
     /// More waits to be written than may.
     #[error("too much waits to be written")]
     Full,

@@ -36,18 +36,19 @@ impl Where {
             return Ok((Self::Sqlite(path), connection));
         };
         let target = Arc::new(Target::read(database).map_err(Error::Url)?);
-        let connection = Self::Postgres(target.clone()).connect()?;
+        let connecting = Error::database("connecting to it");
+        let connection = Connection::Postgres(Box::new(Postgres::connect(&target).map_err(connecting)?));
         postgres::up(&connection)?;
         Ok((Self::Postgres(target), connection))
     }
 
-    /// A connection that reads.
+    /// A connection that reads; to PostgreSQL it is made when it is needed.
     pub(super) fn connect(&self) -> Result<Connection, Error> {
         match self {
             Self::Sqlite(path) => sqlite::open_to_read(path),
-            Self::Postgres(target) => {
-                Postgres::connect(target).map(Connection::Postgres).map_err(Error::database("connecting to it"))
-            }
+            Self::Postgres(target) => Postgres::connect(target)
+                .map(|it| Connection::Postgres(Box::new(it)))
+                .map_err(Error::database("connecting to it")),
         }
     }
 }
@@ -62,20 +63,24 @@ pub fn check(database: &Database) -> Result<(), String> {
 
 /// Of all servers on one database, who does what is due by the clock. On SQLite there is but one.
 #[derive(Debug, Clone)]
-pub(super) struct Lead(Option<(Arc<Target>, Arc<Mutex<Option<Postgres>>>)>);
+pub(super) struct Lead {
+    target: Option<Arc<Target>>,
+    held: Arc<Mutex<Option<Postgres>>>,
+}
 
 impl Lead {
     pub(super) fn of(database: &Where) -> Self {
-        match database {
-            Where::Sqlite(_) => Self(None),
-            Where::Postgres(target) => Self(Some((Arc::clone(target), Arc::default()))),
-        }
+        let target = match database {
+            Where::Sqlite(_) => None,
+            Where::Postgres(target) => Some(Arc::clone(target)),
+        };
+        Self { target, held: Arc::default() }
     }
 
     /// Whether it is this one, now. It waits for PostgreSQL.
     pub(super) fn is_here(&self) -> Result<bool, Error> {
-        let Some((target, held)) = &self.0 else { return Ok(true) };
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(target) = &self.target else { return Ok(true) };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let asking = "asking who does what is due by the clock";
         if held.is_none() {
             *held = Some(Postgres::connect(target).map_err(Error::database(asking))?);
@@ -86,8 +91,6 @@ impl Lead {
 
     /// Leaves it to another.
     pub(super) fn leave(&self) {
-        if let Some((_, held)) = &self.0 {
-            held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

@@ -55,16 +55,22 @@ impl Drop for Postgres {
 }
 
 impl Postgres {
-    pub(super) fn connect(target: &Arc<Target>) -> Result<Self, Fault> {
-        let client = target.connect()?;
-        Ok(Self {
+    /// One that connects when it is asked first.
+    pub(super) fn of(target: &Arc<Target>) -> Self {
+        Self {
             target: Arc::clone(target),
-            client: RefCell::new(Some(client)),
+            client: RefCell::default(),
             statements: RefCell::default(),
             open: Cell::new(false),
             failed: Cell::new(false),
             leads: Cell::new(false),
-        })
+        }
+    }
+
+    pub(super) fn connect(target: &Arc<Target>) -> Result<Self, Fault> {
+        let postgres = Self::of(target);
+        postgres.connect_again()?;
+        Ok(postgres)
     }
 
     /// Notes a failure; one of the connection ends it.

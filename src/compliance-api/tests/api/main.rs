@@ -15,6 +15,7 @@ mod hostile;
 mod hosts;
 mod ingest;
 mod modes;
+mod moving;
 mod progress;
 mod races;
 mod replicas;

@@ -35,7 +35,7 @@ fn beside(server: &Server) -> Server {
 }
 
 /// The server's own ledger holds from its first record to its last, by the one key, without a gap.
-fn own_ledger_holds(database: &Database) -> usize {
+pub fn own_ledger_holds(database: &Database) -> usize {
     let chains: u64 = database.one("SELECT count(*) FROM ledgers WHERE kind = 'server'");
     assert_eq!(chains, 1, "one own ledger");
     let rows: Vec<Two<u64, Vec<u8>>> =
