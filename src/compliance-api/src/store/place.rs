@@ -46,9 +46,7 @@ impl Where {
     pub(super) fn connect(&self) -> Result<Connection, Error> {
         match self {
             Self::Sqlite(path) => sqlite::open_to_read(path),
-            Self::Postgres(target) => Postgres::connect(target)
-                .map(|it| Connection::Postgres(Box::new(it)))
-                .map_err(Error::database("connecting to it")),
+            Self::Postgres(target) => Ok(Connection::Postgres(Box::new(Postgres::of(target)))),
         }
     }
 }
@@ -82,11 +80,7 @@ impl Lead {
         let Some(target) = &self.target else { return Ok(true) };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let asking = "asking who does what is due by the clock";
-        if held.is_none() {
-            *held = Some(Postgres::connect(target).map_err(Error::database(asking))?);
-        }
-        let Some(connection) = held.as_ref() else { return Ok(false) };
-        connection.leads().map_err(Error::database(asking))
+        held.get_or_insert_with(|| Postgres::of(target)).leads().map_err(Error::database(asking))
     }
 
     /// Leaves it to another.

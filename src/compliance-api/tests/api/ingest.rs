@@ -194,11 +194,11 @@ fn a_host_that_was_configured_only_after_its_first_start_enrols_with_its_stacks_
 #[test]
 fn a_token_that_has_ended_or_was_revoked_opens_nothing() {
     let server = Server::start();
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(400);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1500);
     let short = server.token(Wanted { expires: Some(Ends::At(soon)), ..wanted(Role::Admin) });
     let client = server.client().with(&short);
     assert_eq!(client.get("/v1/tokens").status, 200);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
     assert_eq!(client.get("/v1/tokens").outcome(), (401, "bad_token".to_owned()));
     let admin = server.admin();
     let made = admin.post("/v1/tokens", &json!({"role": "auditor", "name": "eve"}));

@@ -59,8 +59,10 @@ impl Target {
         let encrypted = config.get_ssl_mode() == SslMode::Require;
         let tls = if encrypted { Some(tls(database.ca_file.as_deref())?) } else { None };
         let milliseconds = PATIENCE.as_millis();
+        // The last ones have PostgreSQL notice in as short a time that a server's machine is gone, with the locks that it held.
         let options = format!(
-            "{} -c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}",
+            "{} -c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds} \
+             -c tcp_user_timeout={milliseconds} -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3",
             config.get_options().unwrap_or_default()
         );
         config
