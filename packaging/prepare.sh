@@ -68,7 +68,7 @@ give_back() {
     [ "$builder" = root ] || chown -R --from=root "$builder:" target "${CARGO_HOME:-target}" || true
 }
 
-# Installs the Debian packages that are missing for each of: build, instance, check, chef, fuzz, bench, postgresql.
+# Installs the Debian packages that are missing for each of: build, instance, check, chef, fuzz, pages, bench, postgresql.
 need_packages() {
     local wanted=() missing=() purpose package
     for purpose in "$@"; do
@@ -82,6 +82,10 @@ need_packages() {
         fuzz)
             wanted+=(curl jq openssh-client python3 python3-venv ruby)
             # Node.js from elsewhere brings its own.
+            command -v npm >/dev/null || wanted+=(npm)
+            ;;
+        pages)
+            wanted+=(chromium)
             command -v npm >/dev/null || wanted+=(npm)
             ;;
         bench) wanted+=(python3) ;;

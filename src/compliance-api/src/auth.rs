@@ -106,9 +106,14 @@ impl Caller {
 
 /// A token that opens nothing is an incident of whoever sent it, as at ingest.
 fn note(app: &App, parts: &Parts) {
-    if let Some(Peer(peer)) = parts.extensions.get() {
-        app.gathered.note(Incident::new(Kind::BadToken, &Network::of(peer.ip()).to_string()).from(peer.ip()));
+    if let Some(peer) = parts.extensions.get() {
+        note_from(app, *peer);
     }
+}
+
+/// The same of whoever this is.
+pub(crate) fn note_from(app: &App, Peer(peer): Peer) {
+    app.gathered.note(Incident::new(Kind::BadToken, &Network::of(peer.ip()).to_string()).from(peer.ip()));
 }
 
 /// Somebody who may read evidence: an auditor or an admin.

@@ -21,6 +21,7 @@ pub mod network;
 pub mod noting;
 pub mod openapi;
 pub mod own_ledger;
+pub mod pages;
 pub mod problem;
 pub mod read;
 pub mod requirements;
@@ -63,6 +64,8 @@ pub struct App {
     pub readiness: Readiness,
     /// How many batches each source has under way.
     pub sources: Places<String>,
+    /// Sessions in browsers that are over.
+    pub signed_out: pages::Ended,
     /// What it counts about itself.
     pub metrics: Metrics,
 }

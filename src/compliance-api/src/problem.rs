@@ -15,6 +15,13 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// What `Retry-After` says when the server is busy, in seconds.
 pub const RETRY_AFTER: u32 = 2;
 
+/// Goes with the answer that refuses something, so that a browser can be told in a page.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// The sentence for people.
+    pub(crate) detail: String,
+}
+
 /// The status that says so over HTTP.
 #[must_use]
 pub fn status(why: Why) -> StatusCode {
@@ -60,6 +67,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = status(self.why);
         let mut body = self.more;
+        let refusal = Refusal { detail: self.detail.clone() };
         for (name, value) in [
             ("type", Value::from("about:blank")),
             ("title", status.canonical_reason().unwrap_or("Refused").into()),
@@ -70,6 +78,7 @@ impl IntoResponse for Problem {
             body.insert(name.to_owned(), value);
         }
         let mut response = (status, Value::Object(body).to_string()).into_response();
+        response.extensions_mut().insert(refusal);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if is_passing(self.why) {

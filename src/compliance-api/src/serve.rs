@@ -137,6 +137,7 @@ pub async fn serve(config: Config, stop: Receiver<bool>, ready: impl FnOnce(Sock
         hook,
         readiness: Readiness::default(),
         sources,
+        signed_out: crate::pages::Ended::default(),
         metrics,
     });
     state(&app, Word::Started, "the server started").await?;

@@ -17,7 +17,9 @@ use super::{
     Asked,
     cursor::Cursor,
     export::{Stated, ecs, ocsf},
-    params, stated,
+    params,
+    seen::Selection,
+    stated,
     stream::{self, CHUNK, Chunk, Maker, NDJSON, Streams},
     walk::{Keep, Step, Walk},
 };
@@ -28,13 +30,10 @@ use crate::{
     moment::Moment,
     problem::Problem,
     requirements::{Row, TypePattern},
-    store::{
-        self, Error, Tx,
-        artifacts::{By, Found},
-        ledgers::Named,
-        micros, moment,
-    },
+    store::{self, Error, Tx, artifacts::By, ledgers::Named, micros, moment},
 };
+
+pub(super) use crate::store::artifacts::Found;
 
 /// A host's chains that are walked one by one; a host with more is found among all chains' artifacts.
 const MAX_LEDGERS: usize = 256;
@@ -336,6 +335,30 @@ impl Wanted {
         }
         Ok(Ok(all.map(|all| all.into_iter().collect())))
     }
+}
+
+/// A walk through what a page selects; none where a name in it is not known.
+pub(super) fn shown_of(
+    tx: &mut dyn Tx,
+    selection: &Selection,
+    cursor: Option<Cursor>,
+    ahead: usize,
+) -> Result<Option<Walk>, Error> {
+    let Selection { stack, window, person, host, ledger, kinds } = selection.clone();
+    let wanted = Wanted {
+        person,
+        account: None,
+        host,
+        client: None,
+        stack,
+        kind: None,
+        evidence: kinds,
+        ledger,
+        window,
+        pending: false,
+        cursor,
+    };
+    Ok(wanted.walk(tx, ahead)?.ok())
 }
 
 /// The types that are asked for, as far as anything of them is stored; none when all are.

@@ -19,37 +19,37 @@ const MAX_REVIEWS: usize = 10_000;
 
 /// Which facts are wanted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scope {
+pub(crate) struct Scope {
     /// The types that matter; none for all.
-    pub(super) types: Option<Vec<TypePattern>>,
+    pub(crate) types: Option<Vec<TypePattern>>,
     /// Only what hosts state as being of this stack, and reviews that are of it or of all. Clients belong to no stack.
-    pub(super) stack: Option<String>,
+    pub(crate) stack: Option<String>,
     /// Within this window.
-    pub(super) window: Window,
+    pub(crate) window: Window,
     /// Also from ledgers that an admin has yet to approve.
-    pub(super) pending: bool,
+    pub(crate) pending: bool,
     /// How far a time may be from this server's clock.
-    pub(super) clock_ahead: Duration,
+    pub(crate) clock_ahead: Duration,
 }
 
 /// Facts, owned.
 #[derive(Debug)]
-pub(super) struct Gathered {
-    pub(super) sources: Vec<Source>,
-    pub(super) tallies: Vec<Tally>,
+pub(crate) struct Gathered {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) tallies: Vec<Tally>,
     reviews: Vec<ReviewSpan>,
     window: Window,
 }
 
 impl Gathered {
     /// For judging, as of this moment.
-    pub(super) fn facts(&self, now: Timestamp) -> Facts<'_> {
+    pub(crate) fn facts(&self, now: Timestamp) -> Facts<'_> {
         Facts { sources: &self.sources, tallies: &self.tallies, reviews: &self.reviews, window: self.window, now }
     }
 }
 
 /// Reads them.
-pub(super) fn gather(tx: &mut dyn Tx, scope: &Scope) -> Result<Gathered, Error> {
+pub(crate) fn gather(tx: &mut dyn Tx, scope: &Scope) -> Result<Gathered, Error> {
     let (sources, of_ledger) = sources(tx, scope)?;
     let from = scope.window.from.map_or(i64::MIN, micros);
     let to = scope.window.to.map_or(i64::MAX, micros);

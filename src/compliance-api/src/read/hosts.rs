@@ -62,56 +62,56 @@ pub(super) struct Hosts {
 
 /// One host.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct HostStanding {
+pub(crate) struct HostStanding {
     /// Its name.
-    host: String,
+    pub(crate) host: String,
     /// Its stack, as its newest record says.
-    stack: String,
+    pub(crate) stack: String,
     /// How it stands: as its newest approved ledger does.
-    state: Standing,
+    pub(crate) state: Standing,
     /// The same in a sentence.
-    says: &'static str,
+    pub(crate) says: &'static str,
     /// Its ledgers, newest first. More than one: its disk or image was copied, set back or moved, or it was renamed.
-    ledgers: Vec<LedgerStanding>,
+    pub(crate) ledgers: Vec<LedgerStanding>,
     /// How many are not listed.
-    more_ledgers: usize,
+    pub(crate) more_ledgers: usize,
 }
 
 /// One ledger.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct LedgerStanding {
+pub(crate) struct LedgerStanding {
     /// Its id.
-    ledger: String,
+    pub(crate) ledger: String,
     /// How it stands.
-    pub(super) state: Standing,
+    pub(crate) state: Standing,
     /// The last record's number.
     #[schema(minimum = 0)]
-    seq: i64,
+    pub(crate) seq: i64,
     /// SHA-256 of its line, in hex.
-    hash: String,
+    pub(crate) hash: String,
     /// How many of its records are stored.
     #[schema(minimum = 0)]
-    records: i64,
+    pub(crate) records: i64,
     /// When it was enrolled.
-    enrolled: Moment,
+    pub(crate) enrolled: Moment,
     /// When an admin approved it, where one had to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    approved: Option<Moment>,
+    pub(crate) approved: Option<Moment>,
     /// When the last record was stored.
-    last_received: Moment,
+    pub(crate) last_received: Moment,
     /// The last record's own time.
-    last_time: Moment,
+    pub(crate) last_time: Moment,
     /// The last record's type.
-    last_type: String,
+    pub(crate) last_type: String,
     /// When the next sweep has to come, as the newest one said, within `limits.next_by_ahead`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_by: Option<Moment>,
+    pub(crate) next_by: Option<Moment>,
     /// How many records the host pruned before they came here.
     #[schema(minimum = 0)]
-    never_received: i64,
+    pub(crate) never_received: i64,
     /// How many authentic records contradict what is stored.
     #[schema(minimum = 0)]
-    forked: i64,
+    pub(crate) forked: i64,
 }
 
 /// Every host, its ledgers, and how it stands.
@@ -145,7 +145,7 @@ pub(super) async fn list(
     Ok(Json(Hosts { as_of: Moment(now), hosts, next }))
 }
 
-fn page(
+pub(crate) fn page(
     tx: &mut dyn Tx,
     wanted: &Wanted,
     limits: &Limits,

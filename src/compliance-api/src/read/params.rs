@@ -20,7 +20,7 @@ pub(crate) fn moment(name: &str, text: &str) -> Result<Timestamp, Problem> {
 }
 
 /// The window of `from` and `to`.
-pub(super) fn window(from: Option<&str>, to: Option<&str>) -> Result<Window, Problem> {
+pub(crate) fn window(from: Option<&str>, to: Option<&str>) -> Result<Window, Problem> {
     let from = from.map(|t| moment("from", t)).transpose()?;
     let to = to.map(|t| moment("to", t)).transpose()?;
     if from.zip(to).is_some_and(|(from, to)| from >= to) {
@@ -32,7 +32,7 @@ pub(super) fn window(from: Option<&str>, to: Option<&str>) -> Result<Window, Pro
 }
 
 /// How many rows.
-pub(super) fn limit(given: Option<u32>) -> Result<u32, Problem> {
+pub(crate) fn limit(given: Option<u32>) -> Result<u32, Problem> {
     match given.unwrap_or(PAGE) {
         n @ 1..=MAX_PAGE => Ok(n),
         _ => Err(Problem::malformed(format!("limit has to be 1 to {MAX_PAGE}; follow `next` for more"))),
@@ -40,7 +40,7 @@ pub(super) fn limit(given: Option<u32>) -> Result<u32, Problem> {
 }
 
 /// A name that a record may hold, parsed as such.
-pub(super) fn name<T: std::str::FromStr>(given: Option<&str>) -> Result<Option<T>, Problem>
+pub(crate) fn name<T: std::str::FromStr>(given: Option<&str>) -> Result<Option<T>, Problem>
 where
     T::Err: std::fmt::Display,
 {

@@ -87,7 +87,7 @@ pub(super) struct Requirements {
 }
 
 /// What has to be said beside every such answer.
-const READING: &str = "`satisfies` is direct evidence that the safeguard operated, within the stated scope; `supports` is \
+pub(crate) const READING: &str = "`satisfies` is direct evidence that the safeguard operated, within the stated scope; `supports` is \
     evidence that helps beside other evidence. Neither is a legal conclusion, and each row says what it does not show.";
 
 /// Every requirement and what evidence there is for it, in short.

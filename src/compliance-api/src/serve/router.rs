@@ -26,8 +26,8 @@ use super::{
     ready,
 };
 use crate::{
-    App, admin, auth::Peer, documents, ingest, metrics, moment::Moment, network::Network, openapi, problem::Problem,
-    read, reviewers, verdict::Why,
+    App, admin, auth::Peer, documents, ingest, metrics, moment::Moment, network::Network, openapi, pages,
+    problem::Problem, read, reviewers, verdict::Why,
 };
 
 /// What is described in /openapi.json of this module.
@@ -57,6 +57,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .merge(admin::router())
         .merge(read::router())
         .merge(reviewers::router())
+        .merge(pages::router())
         .fallback(async || Problem::not_found("there is nothing at this path; /openapi.json lists what there is"))
         .method_not_allowed_fallback(async || {
             Problem::new(Why::Method, "this path does not take this method; /openapi.json lists what it takes")
@@ -65,6 +66,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(at_once(body), bounded))
         .merge(documents::router().layer(middleware::from_fn_with_state(large, bounded)))
         .merge(documents::waiting().layer(middleware::from_fn_with_state(waits, bounded)))
+        .layer(middleware::from_fn(pages::refusals))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observed))
         .with_state(app)
 }

@@ -16,6 +16,7 @@ mod hosts;
 mod ingest;
 mod modes;
 mod moving;
+mod pages;
 mod progress;
 mod races;
 mod replicas;
