@@ -136,7 +136,7 @@ fn urgent(read: &Read, visitor: &Visitor) -> Markup {
                 @for host in &pending { li { (stands(host.state)) ": " (link("hosts", &host.host)) " — its records are kept, and no evidence until an admin approves it." } }
                 @for now in &open {
                     @let count = open_ways(&now.state).iter().filter(|way| !is_wanted(way)).count();
-                    li { (mark(Tone::Bad, "open")) ": " (link("hosts", &now.state.host)) " — " (count) " ways in that need no grant; its page names the line that closes each." }
+                    li { (mark(Tone::Bad, "open")) ": " (link("hosts", &now.state.host)) " — " (count) @if count == 1 { " way" } @else { " ways" } " in without a grant; its page names the line that closes each." }
                 }
                 @for now in &observing { li { (mark(Tone::Warn, "observe")) ": " (link("hosts", &now.state.host)) " — it sees and records, and stops nobody." } }
                 @if incidents > 0 { li { (mark(Tone::Bad, "incidents")) ": " a href="/incidents" { @if incidents > MOST_INCIDENTS as usize { "more than " (MOST_INCIDENTS) } @else { (incidents) } " open" } } }

@@ -133,11 +133,22 @@ fn page(judged: &RequirementDetail) -> Markup {
     }
 }
 
+/// How a row bears on its requirement; what is not there is not shown as if it were.
+fn bears(direct: bool, is_there: bool) -> Markup {
+    match (direct, is_there) {
+        (true, true) => mark(Tone::Good, "direct evidence"),
+        (false, true) => mark(Tone::Warn, "supporting evidence"),
+        (true, false) => mark(Tone::Idle, "would be direct evidence: none in this time"),
+        (false, false) => mark(Tone::Idle, "would be supporting evidence: none in this time"),
+    }
+}
+
 fn evidence(row: &RowEvidence) -> Markup {
     let direct = row.relation == Relation::Satisfies;
+    let is_there = row.reviewed.as_ref().map_or(row.artifacts > 0, |reviewed| !reviewed.reviews.is_empty());
     html! {
         article.card {
-            h2 { @if direct { (mark(Tone::Good, "direct evidence")) } @else { (mark(Tone::Warn, "supporting evidence")) } @if row.stale { " " (mark(Tone::Bad, "stale")) } }
+            h2 { (bears(direct, is_there)) @if row.stale { " " (mark(Tone::Bad, "stale")) } }
             p.hint { @for (n, kind) in row.types.iter().enumerate() { @if n > 0 { ", " } code { (kind) } } }
             div.two {
                 section { h3 { "What it shows" } p { (row.scope) } }

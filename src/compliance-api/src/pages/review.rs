@@ -8,10 +8,13 @@ use axum::{
 };
 use jiff::{Timestamp, tz::Offset};
 use maud::{Markup, html};
+use record::Stack;
 use serde_json::{Map, Value};
 
 use super::{
-    MOST_RECORDS, Shown, frame, given, record as records,
+    MOST_RECORDS, Shown, frame, given,
+    host::{Now, is_wanted, now, open_ways},
+    record as records,
     session::Visitor,
     stated,
     story::{Grant, KINDS, Session, Story, What},
@@ -21,12 +24,20 @@ use super::{
 use crate::{
     App,
     problem::Problem,
-    read::seen::{Seen, seen},
+    read::{
+        Standing,
+        hosts::{self, HostStanding},
+        params,
+        seen::{Seen, seen},
+    },
     review::NAMESPACE,
+    store::standings::Wanted,
 };
 
 /// Failures that are one flood, at least.
 const FLOOD: u64 = 10;
+/// Hosts that are looked at.
+const MOST_HOSTS: u32 = 500;
 /// The hours of a day, in UTC, at which people are expected to work.
 const DAY: std::ops::Range<i8> = 6..20;
 /// What else is looked at.
@@ -44,7 +55,17 @@ pub(super) async fn show(
     stated(&app, &visitor, "review", &about).await?;
     let kinds: Vec<&str> = KINDS.iter().chain(OTHERS).copied().collect();
     let selection = selection.kinds(&kinds);
-    let (all, more) = app.store.readers().run(move |tx| seen(tx, &selection, MOST_RECORDS, |_| true)).await?;
+    let (auditor, limits, asked) =
+        (visitor.auditor.clone(), app.config.limits.clone(), given(&shown.stack).map(str::to_owned));
+    let stack = auditor.stack(params::name(asked.as_deref())?)?;
+    let read = app.store.readers().run(move |tx| {
+        let (all, more) = seen(tx, &selection, MOST_RECORDS, |_| true)?;
+        let wanted = Wanted { host: None, stack: stack.clone(), after: None, most: MOST_HOSTS };
+        let (hosts, _) = hosts::page(tx, &wanted, &limits, Timestamp::now())?;
+        let now = now(tx, &auditor, stack.as_ref().map(Stack::as_str))?;
+        Ok((all, more, hosts, now))
+    });
+    let (all, more, hosts, now) = read.await?;
     let story = Story::of(&all);
     let stack = visitor.auditor.0.token.stack.as_ref().map(|stack| stack.as_str()).or(given(&shown.stack));
     let body = html! {
@@ -52,6 +73,7 @@ pub(super) async fn show(
         p.lead { "What of this time somebody has to look at. Go through it, then sign that you did: your signature is evidence for activity review." }
         (windows(drawn))
         (records::cut_short(more))
+        (standing(&hosts, &now))
         (exceptions(&story, &all))
         h2 { "Sign" }
         (to_sign(drawn.from, drawn.to.min(drawn.now), stack))
@@ -76,6 +98,25 @@ fn exceptions(story: &Story, all: &[Seen]) -> Markup {
         (part("Sessions at odd hours", odd.len(), "opened before 06:00 or after 20:00 UTC, or on a weekend", &odd_sessions(&odd)))
         @let others = of(OTHERS, 0);
         (part("Gaps and changes", others.len(), "what could not be read or kept; clocks, modes and configurations", &records::table(&others, "None.")))
+    }
+}
+
+/// What is so now: a review of an earlier time has to know of it too.
+fn standing(hosts: &[HostStanding], now: &[Now]) -> Markup {
+    let silent: Vec<_> = hosts.iter().filter(|h| matches!(h.state, Standing::Silent | Standing::TailUnknown)).collect();
+    let ways = |now: &&Now| open_ways(&now.state).iter().any(|way| !is_wanted(way));
+    let open: Vec<_> = now.iter().filter(ways).collect();
+    let quiet = html! {
+        @if silent.is_empty() { (nothing("None.")) }
+        ul.plain { @for host in &silent { li { (link("hosts", &host.host)) ": " (host.says) } } }
+    };
+    let ways = html! {
+        @if open.is_empty() { (nothing("None.")) }
+        ul.plain { @for now in &open { li { (link("hosts", &now.state.host)) ": " (open_ways(&now.state).len()) ", each with the line that closes it" } } }
+    };
+    html! {
+        (part("Silent hosts", silent.len(), "that should have been heard of by now", &quiet))
+        (part("Hosts with open ways in", open.len(), "by which a login succeeds without a grant, now", &ways))
     }
 }
 

@@ -76,6 +76,8 @@ struct Drawn {
     begins: Timestamp,
     ends: Timestamp,
     count: u64,
+    /// How many of them were cut off.
+    cut: u64,
     href: String,
     says: String,
 }
@@ -84,7 +86,6 @@ struct Drawn {
 enum Shape {
     Granted,
     Used,
-    Cut,
     At(What),
 }
 
@@ -119,6 +120,7 @@ pub(super) fn timeline(story: &Story, lanes: Lanes, frame: Frame, title: &str) -
             begins: event.at,
             ends: event.at,
             count: event.count,
+            cut: 0,
             href,
             says: format!("{}: {}", moment(event.at), event.says),
         });
@@ -161,24 +163,10 @@ fn lane_of<'a>(
 fn add_grant(lane: &mut Lane, grant: &Grant, frame: Frame) {
     let from = grant.starts.unwrap_or(frame.from);
     let to = grant.until().unwrap_or(frame.to.min(frame.now)).max(from);
-    let href = grant_path(&grant.host, &grant.id);
     let how = grant.ended.as_ref().map_or("in force", |(_, how)| how.as_str());
     let why = grant.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     let says = format!("granted {} to {} ({how}){why}", moment(from), moment(to));
-    let mark = |shape, from: Timestamp| Drawn {
-        shape,
-        from: frame.x(from),
-        to: frame.x(to),
-        begins: from,
-        ends: to,
-        count: 1,
-        href: href.clone(),
-        says: says.clone(),
-    };
-    lane.marks.push(mark(Shape::Granted, from));
-    if grant.is_cut() {
-        lane.marks.push(mark(Shape::Cut, to));
-    }
+    lane.add(Shape::Granted, (from, to), grant.is_cut(), frame, (grant_path(&grant.host, &grant.id), says));
 }
 
 fn add_session(lane: &mut Lane, session: &Session, frame: Frame) {
@@ -193,19 +181,21 @@ fn add_session(lane: &mut Lane, session: &Session, frame: Frame) {
     let how = if cut { ", cut off" } else { "" };
     let source = session.address.as_deref().map(|address| format!(" from {address}")).unwrap_or_default();
     let says = format!("logged in{source} {} to {}{how}", moment(from), moment(to));
-    let mark = |shape, from: Timestamp| Drawn {
-        shape,
-        from: frame.x(from),
-        to: frame.x(to),
-        begins: from,
-        ends: to,
-        count: 1,
-        href: href.clone(),
-        says: says.clone(),
-    };
-    lane.marks.push(mark(Shape::Used, from));
-    if cut {
-        lane.marks.push(mark(Shape::Cut, to));
+    lane.add(Shape::Used, (from, to), cut, frame, (href, says));
+}
+
+impl Lane {
+    fn add(
+        &mut self,
+        shape: Shape,
+        (begins, ends): (Timestamp, Timestamp),
+        cut: bool,
+        frame: Frame,
+        link: (String, String),
+    ) {
+        let (from, to) = (frame.x(begins), frame.x(ends));
+        let (href, says) = link;
+        self.marks.push(Drawn { shape, from, to, begins, ends, count: 1, cut: u64::from(cut), href, says });
     }
 }
 
@@ -220,16 +210,17 @@ fn merged(mut marks: Vec<Drawn>) -> Vec<Drawn> {
                 if last.shape == mark.shape && mark.from - last.to < room && mark.to - last.from < 4.0 * room =>
             {
                 last.count += mark.count;
+                last.cut += mark.cut;
                 (last.to, last.ends) = (last.to.max(mark.to), last.ends.max(mark.ends));
                 last.href = Frame::zoom(last.begins, last.ends);
                 let word = match mark.shape {
                     Shape::Granted => "grants",
                     Shape::Used => "sessions",
-                    Shape::Cut => "cut off",
                     Shape::At(what) => word(what),
                 };
-                last.says =
-                    format!("{} {word}, {} to {}: look closer", last.count, moment(last.begins), moment(last.ends));
+                let cut = if last.cut > 0 { format!(" ({} cut off)", last.cut) } else { String::new() };
+                let (from, to) = (moment(last.begins), moment(last.ends));
+                last.says = format!("{} {word}{cut}, {from} to {to}: look closer", last.count);
             }
             _ => all.push(mark),
         }
@@ -284,16 +275,14 @@ fn label(name: &str, href: &str, y: f64) -> Markup {
 }
 
 fn drawn(mark: &Drawn, y: f64) -> Markup {
-    let (x, width) = (mark.from, (mark.to - mark.from).max(2.0));
+    let (x, width) = (n(mark.from), n((mark.to - mark.from).max(2.0)));
     let shape = match mark.shape {
-        Shape::Granted => html! { rect.granted x=(n(x)) y=(n(y + 8.0)) width=(n(width)) height="18" rx="2" {} },
-        Shape::Used => html! { rect.used x=(n(x)) y=(n(y + 13.0)) width=(n(width)) height="8" {} },
-        Shape::Cut => {
-            html! { path.cut d=(format!("M{} {}v26M{} {}h-5M{0} {3}m0 18h-5", n(x), n(y + 4.0), n(x), n(y + 8.0))) {} }
-        }
-        Shape::At(what) => event(what, x, y + 17.0),
+        Shape::Granted => html! { rect.granted x=(x) y=(n(y + 8.0)) width=(width) height="18" rx="2" {} },
+        Shape::Used => html! { rect.used x=(x) y=(n(y + 13.0)) width=(width) height="8" {} },
+        Shape::At(what) => event(what, mark.from, y + 17.0),
     };
-    html! { a href=(mark.href) { (shape) title { (mark.says) } } }
+    let cut = html! { path.cut d=(format!("M{} {}v26m0 -22h-5m5 18h-5", n(mark.to), n(y + 4.0))) {} };
+    html! { a href=(mark.href) { (shape) @if mark.cut > 0 { (cut) } title { (mark.says) } } }
 }
 
 fn event(what: What, x: f64, y: f64) -> Markup {
