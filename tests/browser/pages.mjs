@@ -39,6 +39,11 @@ async function look(page, name) {
   await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
 }
 
+// What README shows: docs/pictures/ holds a copy.
+async function forReadme(page, name, height) {
+  await page.screenshot({ path: join(pictures, `readme-${name}.png`), clip: { x: 0, y: 0, width: 1280, height } });
+}
+
 async function signIn(page, to = "/") {
   await page.goto(origin + to);
   await page.fill("#token", token);
@@ -60,12 +65,14 @@ await page.waitForSelector("[role=alert]");
 await look(page, "sign-in-wrong");
 await signIn(page);
 await look(page, "overview");
+await forReadme(page, "overview", 680);
 await page.fill("#q", "frank");
 await page.press("#q", "Enter");
 await page.waitForURL("**/people/frank");
 must(await page.locator(".timeline .granted").count() > 1, "frank's grants are drawn");
 must((await page.locator("time").first().getAttribute("title"))?.includes("where you are"), "the reader's own time is beside each");
 await look(page, "person");
+await forReadme(page, "person", 640);
 const link = await page.locator("a.id[href^='/grants/']").first().getAttribute("href");
 await page.goto(origin + link);
 must(await page.locator(".steps li").count() >= 2, "a grant's steps are listed");
@@ -103,7 +110,7 @@ await page.goto(origin + "/people/frank");
 await page.emulateMedia({ media: "print" });
 await look(page, "print");
 
-// A phone, in the dark, without a script.
+// A phone, in the dark.
 const phone = await open({ viewport: { width: 390, height: 844 }, colorScheme: "dark", isMobile: true, hasTouch: true });
 await signIn(phone, "/people/frank");
 await look(phone, "phone-person");

@@ -27,6 +27,8 @@ const CLOSE: f64 = 3.0;
 const MOST_LANES: usize = 60;
 /// Lines for moments, at most.
 const TICKS: i64 = 9;
+/// Grants up to which each says why it was given; of more, their own pages do.
+const MOST_SAID: usize = 200;
 /// Characters of a lane's name that are drawn; the rest stands in its title.
 const NAME_CHARS: usize = 26;
 
@@ -98,12 +100,10 @@ struct Lane {
 /// The picture, and how to read it.
 pub(super) fn timeline(story: &Story, lanes: Lanes, frame: Frame, title: &str) -> Markup {
     let mut all: BTreeMap<String, Lane> = BTreeMap::new();
+    let says_why = story.grants.len() <= MOST_SAID;
     for grant in &story.grants {
-        add_grant(
-            lane_of(&mut all, lanes, &grant.host, grant.person.as_deref(), grant.account.as_deref()),
-            grant,
-            frame,
-        );
+        let lane = lane_of(&mut all, lanes, &grant.host, grant.person.as_deref(), grant.account.as_deref());
+        add_grant(lane, grant, frame, says_why);
     }
     for session in &story.sessions {
         let lane = lane_of(&mut all, lanes, &session.host, session.person.as_deref(), session.account.as_deref());
@@ -160,11 +160,11 @@ fn lane_of<'a>(
     lane
 }
 
-fn add_grant(lane: &mut Lane, grant: &Grant, frame: Frame) {
+fn add_grant(lane: &mut Lane, grant: &Grant, frame: Frame, says_why: bool) {
     let from = grant.starts.unwrap_or(frame.from);
     let to = grant.until().unwrap_or(frame.to.min(frame.now)).max(from);
     let how = grant.ended.as_ref().map_or("in force", |(_, how)| how.as_str());
-    let why = grant.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    let why = grant.why.as_deref().filter(|_| says_why).map(|why| format!(": {why}")).unwrap_or_default();
     let says = format!("granted {} to {} ({how}){why}", moment(from), moment(to));
     lane.add(Shape::Granted, (from, to), grant.is_cut(), frame, (grant_path(&grant.host, &grant.id), says));
 }
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn what_is_too_close_is_one_mark_that_leads_closer() {
         let picture = timeline(&grants(500, |_| "web-1".to_owned()), Lanes::Hosts, year(), "frank").into_string();
-        assert!(picture.contains(" grants, ") && picture.contains("href=\"?from="), "{}", &picture[..2000]);
+        assert!(picture.contains(" grants (") && picture.contains("href=\"?from="), "{}", &picture[..2000]);
         let few =
             timeline(&grants(3, |_| "web-1".to_owned()), Lanes::Hosts, Frame { to: at(-363 * 24), ..year() }, "frank");
         assert_eq!(few.into_string().matches("class=\"granted\"").count(), 3 + 1, "and one in the legend");
