@@ -145,8 +145,7 @@ fn a_cookie_is_good_only_as_this_server_made_it_and_as_long_as_its_token() {
         let changed = format!("{name}={}", String::from_utf8(bytes).unwrap());
         assert_eq!(Browser { server: &server, cookie: changed }.get("/").status, 303, "byte {at}");
     }
-    let id: String =
-        server.database().query_row("SELECT id FROM tokens WHERE role = 'auditor'", [], |r| r.get(0)).unwrap();
+    let id: String = server.one("SELECT id FROM tokens WHERE role = 'auditor'");
     assert_eq!(server.admin().delete(&format!("/v1/tokens/{id}")).status, 204);
     assert_eq!(browser.get("/").status, 303);
 }
