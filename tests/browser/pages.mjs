@@ -39,7 +39,7 @@ async function look(page, name) {
   await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
 }
 
-// What README shows: docs/pictures/ holds a copy.
+// Of the top of a page: small enough for README.
 async function forReadme(page, name, height) {
   await page.screenshot({ path: join(pictures, `readme-${name}.png`), clip: { x: 0, y: 0, width: 1280, height } });
 }
