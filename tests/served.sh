@@ -48,12 +48,14 @@ kept() {
 }
 
 # serve BINARY [CONFIG]: starts it with a state of its own and this beside it in its configuration, and sets $url. Its log is
-# $work/log.
+# $work/log. In tests/with-postgresql it keeps everything there.
 serve() {
-    local port
+    local port store=
     binary=$1
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    printf 'listen = "127.0.0.1:%s"\nstate = "%s/state"\n[limits]\nconnections_per_address = 64\n%s\n' "$port" "$work" "${2:-}" > "$work/config.toml"
+    [ -z "${TEST_STORE:-}" ] || store=$(printf '[store]\nurl = "%s"' "$TEST_STORE")
+    printf 'listen = "127.0.0.1:%s"\nstate = "%s/state"\n%s\n[limits]\nconnections_per_address = 64\n%s\n' \
+        "$port" "$work" "$store" "${2:-}" > "$work/config.toml"
     "$binary" serve --config "$work/config.toml" 2> "$work/log" &
     server=$!
     url=http://127.0.0.1:$port
