@@ -347,3 +347,60 @@ fn all_that_was_receipted_is_there_once_though_servers_and_postgresql_are_killed
     let next = acknowledged[0].load(Ordering::Relaxed) + 1;
     soon("it takes records again", || client.ingest(&of.batch(next..=next)).status == 200);
 }
+
+#[test]
+fn while_one_server_after_the_other_is_replaced_no_request_fails_that_a_retry_does_not_carry() {
+    if !is_there() {
+        return;
+    }
+    // The first makes the database and the key, and takes nothing.
+    let server = Server::start();
+    let mut hosts: Vec<Host> = (0..4).map(|n| server.host(&format!("i-{n}"))).collect();
+    thread::scope(|scope| hosts.iter_mut().for_each(|host| drop(scope.spawn(|| host.logins(2000)))));
+    let acknowledged: Vec<AtomicU64> = hosts.iter().map(|_| AtomicU64::new(2)).collect();
+    let auditor = server.token(crate::common::server::wanted(compliance_api::token::Role::Auditor));
+    let begin = || {
+        let state = tempfile::tempdir().unwrap();
+        fs::copy(server.state.path().join("server_key"), state.path().join("server_key")).unwrap();
+        let (child, address) = crate::common::server::program(state.path(), server.config.store.as_ref());
+        (child, Client { address, token: None }, state)
+    };
+    let mut running = vec![begin(), begin()];
+    for _ in 0..2 {
+        // Whoever asks still knows the old one's address once it is gone, as behind a balancer that has not noticed.
+        let clients = [running[0].1.clone(), running[1].1.clone()];
+        let before: u64 = acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let end = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (host, acknowledged) in hosts.iter().zip(&acknowledged) {
+                let (clients, end) = (&clients, &end);
+                scope.spawn(move || ship(clients, host, acknowledged, end));
+            }
+            scope.spawn(|| {
+                let readers = [clients[0].with(&auditor), clients[1].with(&auditor)];
+                while !end.load(Ordering::Relaxed) {
+                    let is_read =
+                        |reader: &Client| reader.try_send("GET", "/v1/hosts", "", b"").is_ok_and(|a| a.status == 200);
+                    assert!(readers.iter().any(is_read), "one of two servers answers");
+                }
+            });
+            running.push(begin());
+            thread::sleep(Duration::from_millis(300));
+            let (mut old, ..) = running.remove(0);
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(old.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+            assert!(old.wait().unwrap().success(), "it stops in good order");
+            thread::sleep(Duration::from_millis(300));
+            end.store(true, Ordering::Relaxed);
+        });
+        let after: u64 = acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        assert!(after > before, "they shipped meanwhile");
+    }
+    for (mut child, ..) in running {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for (host, acknowledged) in hosts.iter().zip(&acknowledged) {
+        assert!(stored(&server.database(), host) >= acknowledged.load(Ordering::Relaxed), "{}", host.name);
+    }
+    own_ledger_holds(&server.database());
+}
