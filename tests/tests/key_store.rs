@@ -47,6 +47,19 @@ fn person_with_long_keys(number: u32) -> String {
 }
 
 on_each_release! {
+    fn no_start_of_the_daemon_takes_a_key_out_that_a_grant_backs(release) {
+        let house = House::enforcing(release);
+        house.allow("frank --account ubuntu --for 1h");
+        let missing = format!("while [ ! -e /run/enough ]; do [ -s {STORE}/ubuntu ] || echo missing; done >/run/missing");
+        house.sh(&format!("systemd-run -q --unit watches-the-store bash -c '{missing}'"));
+        for how in ["kill -s KILL", "restart", "kill -s KILL", "restart"] {
+            house.sh(&format!("systemctl {how} lockdownd"));
+            eventually("it runs", TRIED_AGAIN, || house.run("systemctl is-active lockdownd").ok() && house.ctl("status").ok());
+        }
+        house.sh("touch /run/enough; sleep 1");
+        assert_eq!(house.sh("sort /run/missing | uniq -c"), "", "the key was not there for a moment");
+    }
+
     fn a_store_that_cannot_be_written_is_told_of_and_tried_again_with_pauses_and_what_is_revoked_goes(release) {
         let house = House::enforcing(release);
         house.allow("frank --account ubuntu --for 1h");

@@ -23,6 +23,8 @@ pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-lockdownd.conf";
 pub struct Mode {
     /// Whether enforce is.
     pub enforces: bool,
+    /// What the last run left is not taken up yet, so that which keys the store has to hold is not known.
+    pub is_unread: bool,
     /// Enforce is in force, and whether it will stay so is not known yet.
     pub is_entering: bool,
     /// When enforce came into force, on the boot clock; nothing in observe. Zero where it was before this boot.
@@ -110,6 +112,7 @@ impl Core {
 
     /// Takes up the mode that the last run left, then the one that the configuration wants.
     pub fn resume_mode(&mut self, left: MarkerLeft, now: Now) {
+        self.mode.is_unread = false;
         match left {
             MarkerLeft::Nothing => {}
             MarkerLeft::Holds(bytes) => {

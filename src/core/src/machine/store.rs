@@ -53,6 +53,10 @@ impl Core {
 
     /// Has the key store put right.
     pub fn set_store_right(&mut self, now: Now) {
+        // A start in enforce would take everybody's keys out, and put them back a moment later.
+        if self.mode.is_unread {
+            return;
+        }
         let wanted = if self.enforces() { self.wanted_store(now) } else { Wanted::default() };
         self.say_what_is_left_out(wanted.left_out);
         let wanted = wanted.files;

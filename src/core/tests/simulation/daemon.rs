@@ -37,6 +37,7 @@ impl World {
         let moment = self.moment();
         self.core =
             Core::new(config(self.config, self.stack.is_on), self.etc.around(), boot, Sessions::left(live), moment);
+        self.core.mode.is_unread = true;
         if let Some(traces) = &self.run.traces {
             self.core.traces = serde_json::from_slice(traces).expect("what was written is read");
         }
@@ -53,6 +54,7 @@ impl World {
                 self.core.begin_unread(copy, self.run.locked_down.clone());
                 self.core.recall_documents(self.copied_documents(), self.now);
                 self.core.judge_unread("web-1".parse().expect("a name"), self.now);
+                self.core.mode.is_unread = false;
                 self.core.mode.enforces = self.etc.drop_in;
                 self.core.mode.since = Some(self.now.boot);
                 let knows = self.core.unread.as_ref().is_some_and(lockdown_core::machine::Unread::knows_grants);

@@ -114,6 +114,7 @@ impl Driver {
         let world = World::first(&named);
         let mut core = Core::new(config, world.around(), boot_id, sessions, moment(now));
         core.config_state = config_state;
+        core.mode.is_unread = true;
         core.traces = kept::traces(Path::new(TRACES));
         let mut driver = Self {
             core,

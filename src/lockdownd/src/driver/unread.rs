@@ -35,6 +35,7 @@ impl Driver {
         self.core.judge_unread(self.host_name(), now);
         // The marker of enforce is on that disk; sshd's drop-in is there as long as enforce is in force. Since when is not
         // known: nobody's session ends by that.
+        self.core.mode.is_unread = false;
         self.core.mode.enforces = Path::new(drop_in::PATH).exists();
         self.core.mode.since = Some(now.boot);
         let knows_grants = self.core.unread.as_ref().is_some_and(Unread::knows_grants);

@@ -8,6 +8,7 @@ use crate::{
     machine::{
         Around, Event, Moment,
         checks::{Check, Checked, Step, Waits},
+        documents::{DocumentsOnRecord, DocumentsRead},
         jobs::{Came, Job, JobId},
         reload::{Loaded, takes_away},
     },
@@ -50,6 +51,28 @@ fn looked(core: &mut Core, id: JobId) -> Vec<Effect> {
         is_watched: true,
     };
     core.step(Event::Job(id, Came::With(Box::new(Event::Checked(Box::new(checked))))), MOMENT())
+}
+
+#[test]
+fn a_start_takes_no_keys_out_before_it_knows_whether_enforce_is_in_force() {
+    let config = config("enforce", "breakglass");
+    let mut core = Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), MOMENT());
+    core.mode.is_unread = true;
+    let sets = |core: &mut Core| {
+        let effects = core.take_effects(now());
+        effects.into_iter().any(|effect| matches!(effect, Effect::SetStore { .. }))
+    };
+    core.take_up_documents(
+        DocumentsRead::default(),
+        &DocumentsOnRecord::default(),
+        "web1".parse().expect("a name"),
+        now(),
+    );
+    core.set_store_right(now());
+    assert!(!sets(&mut core), "what it has to hold is not known");
+    core.resume_mode(MarkerLeft::Holds(b"{}".to_vec()), now());
+    core.pass(now());
+    assert!(sets(&mut core));
 }
 
 /// Has a configuration put in force; answers with the accounts that it was judged against.
