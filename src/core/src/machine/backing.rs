@@ -21,9 +21,7 @@ impl Core {
         let changes = rendered::judge(&config, &known, self.grants.all(), now.wall);
         self.grants_unsaved |= !changes.moved.is_empty();
         self.grants.stand_at(changes.moved);
-        for (id, reason) in changes.end {
-            self.end_grants(&[id], &Ending::by_config(reason), now);
-        }
+        self.end_each(changes.end.into_iter().map(|(id, reason)| (id, Ending::by_config(reason))).collect(), now);
         for (wanted, first_created) in changes.make {
             self.make_rendered(wanted, first_created, now);
         }
@@ -80,5 +78,34 @@ impl Core {
                 format!("the grant at {place} could not be put in force, and the next sweep tries again: {error}");
             self.say(Severity::Err, what);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        machine::{Around, Effect, Moment},
+        policy::test_grants::{grant, now},
+        sessions::Sessions,
+    };
+
+    #[test]
+    fn what_a_configuration_ends_is_noted_all_at_once_before_anybody_is_cut() {
+        let config = Config::parse(&[("c.toml", "mode = \"enforce\"\n[accounts]\nno_exempt = true\n")]).expect("good");
+        let moment = Moment { now: now(), random: 1 };
+        let mut core = Core::new(config, Around::default(), "boot".to_owned(), Sessions::default(), moment);
+        for (number, person) in [(1, "frank"), (2, "grace")] {
+            core.grants.add(grant(number, person, "ubuntu")).expect("there is room");
+        }
+        core.back_grants(now());
+        let noted = core.take_effects(now()).into_iter().find_map(|effect| match effect {
+            Effect::NoteEnded(ended) => Some(ended),
+            _ => None,
+        });
+        let noted = noted.expect("their people are named no more");
+        let why: Vec<&str> = noted.iter().map(|(_, end)| end.reason.as_str()).collect();
+        assert!(why.len() == 2 && why[0] != why[1], "each for its own reason: {why:?}");
     }
 }

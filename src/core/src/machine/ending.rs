@@ -55,18 +55,15 @@ impl Core {
     /// Ends these grants: their keys leave the store, their connections end, and it is noted. The caller commits.
     /// Answers with the sessions that it ended.
     pub fn end_grants(&mut self, ids: &[GrantId], ending: &Ending, now: Now) -> Vec<SessionView> {
-        let Ending { cause, reason, actor } = ending;
+        self.end_each(ids.iter().map(|id| (id.clone(), ending.clone())).collect(), now)
+    }
+
+    /// The same, each for a reason of its own: all their ends are noted before the first connection is cut.
+    pub(super) fn end_each(&mut self, ends: Vec<(GrantId, Ending)>, now: Now) -> Vec<SessionView> {
         let mut ended = Vec::new();
-        for id in ids {
-            let end = grant::End {
-                cause: *cause,
-                at: now.wall,
-                reason: reason.clone(),
-                actor: actor.clone(),
-                recorded: false,
-            };
-            if self.grants.end(id, end) {
-                ended.push(id.clone());
+        for (id, Ending { cause, reason, actor }) in ends {
+            if self.grants.end(&id, grant::End { cause, at: now.wall, reason, actor, recorded: false }) {
+                ended.push(id);
             }
         }
         if ended.is_empty() {

@@ -14,8 +14,6 @@ use crate::{
     },
 };
 
-/// Grants that end for one reason.
-type EndingTogether = (Vec<GrantId>, Ending);
 /// A grant, and the keys that are left of it.
 type Narrowed = (GrantId, BTreeSet<Fingerprint>);
 
@@ -38,19 +36,16 @@ impl Core {
                 self.grants_unsaved = true;
             }
         }
-        for (ids, ending) in ends {
-            let _ = self.end_grants(&ids, &ending, now);
-        }
+        self.end_each(ends, now);
         self.end_unbacked_sessions(now);
         self.set_store_right(now);
     }
 
-    /// What is to end, by why; and which keys are left of grants that have lost some.
-    fn judge_standing(&self, now: Now) -> (Vec<EndingTogether>, Vec<Narrowed>) {
+    /// What is to end, and why; and which keys are left of grants that have lost some.
+    fn judge_standing(&self, now: Now) -> (Vec<(GrantId, Ending)>, Vec<Narrowed>) {
         let moment = document::Moment::of(now.wall);
         let silent = self.is_silent(now);
-        let mut ends: Vec<EndingTogether> = Vec::new();
-        let mut narrowed = Vec::new();
+        let (mut ends, mut narrowed) = (Vec::new(), Vec::new());
         for grant in self.grants.open_ones() {
             let ending = match (grant.origin.document(), &self.documents.judge) {
                 (Some(_), None) => Some(Ending::by_config("the configuration has no [stack] any more".to_owned())),
@@ -70,11 +65,7 @@ impl Core {
                 }
                 (None, None) => None,
             };
-            let Some(ending) = ending else { continue };
-            match ends.iter_mut().find(|(_, other)| other.cause == ending.cause && other.reason == ending.reason) {
-                Some((ids, _)) => ids.push(grant.id.clone()),
-                None => ends.push((vec![grant.id.clone()], ending)),
-            }
+            ends.extend(ending.map(|ending| (grant.id.clone(), ending)));
         }
         (ends, narrowed)
     }
