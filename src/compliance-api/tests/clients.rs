@@ -163,6 +163,29 @@ fn the_steps_for_a_review_work_as_they_are_written_down() {
 }
 
 #[test]
+fn the_steps_for_a_review_work_as_the_page_of_a_review_shows_them() {
+    let server = Server::start();
+    let admin = server.token(&["--role", "admin", "--name", "admin"]);
+    // Alice's key is registered by the steps above.
+    text(&server.shell(&steps("Reviews"), &admin));
+    let page = text(&server.shell(
+        "curl -sS -o /dev/null -D head --data-urlencode token=\"$COMPLIANCE_TOKEN\" \"$COMPLIANCE_API/sign-in\"
+         cookie=$(sed -n 's/^set-cookie: \\([^;]*\\).*/\\1/Ip' head)
+         curl -sS --fail -H \"Cookie: $cookie\" \"$COMPLIANCE_API/review?from=2026-09-01&to=2026-09-15\"",
+        &admin,
+    ));
+    let shown = page.split("<pre class=\"bytes\"").nth(1).and_then(|rest| rest.split_once('>')).unwrap().1;
+    let shown = shown.split("</pre>").next().unwrap();
+    let shown = shown.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let own = shown.replace("YOUR-NAME", "alice").replace("~/.ssh/id_ed25519", "id_ed25519");
+    let said = text(&server.shell(&format!("rm -f review.json.sig\n{own}"), &admin));
+    assert!(said.contains("\"stored\":1"), "{said}");
+    let asked = ["requirement", "164.308(a)(1)(ii)(D)", "--from", "2026-09-01", "--to", "2026-09-15"];
+    let one = json(&server.run("compliance_client.py", &admin, &asked));
+    assert_eq!(one["evidence"][0]["reviewed"]["not_reviewed"], Value::Array(Vec::new()), "{one}");
+}
+
+#[test]
 fn the_steps_for_verifying_a_clients_artifacts_work_as_they_are_written_down() {
     let server = Server::start();
     let portal = server.token(&["--role", "client", "--name", "portal"]);

@@ -31,6 +31,8 @@ use crate::{
     store::{Error, Tx},
 };
 
+/// Records of a grant's beginning, changes and end that are read, at most.
+const MOST_GIVEN: usize = 64;
 /// How long after a grant's end its last connection may be recorded.
 const AFTER: SignedDuration = SignedDuration::from_hours(24);
 
@@ -47,39 +49,43 @@ pub(super) async fn show(
     selection.host = host;
     let (wanted, keeps) = (id.clone(), app.documents.is_some());
     let read = app.store.readers().run(move |tx| {
-        let steps = steps(tx, &selection, &wanted)?;
+        let (steps, more) = steps(tx, &selection, &wanted)?;
         let id = steps.iter().find_map(|step| step.said("document")).and_then(|id| id.parse::<Id>().ok());
         let document = match id.filter(|_| keeps) {
             Some(id) => tx.document(id)?.map(|document| document.envelope),
             None => None,
         };
-        Ok((steps, document))
+        Ok((steps, more, document))
     });
-    let (steps, document) = read.await?;
+    let (steps, more, document) = read.await?;
     if steps.is_empty() {
-        return Err(Problem::not_found("no grant of this id is known here, or your token does not read about it"));
+        return Err(Problem::not_found(if more {
+            "this grant was not found, and not every record could be looked at: go there from the page of its host, or of its person"
+        } else {
+            "no grant of this id is known here, or your token does not read about it"
+        }));
     }
     let title = format!("Grant {id}");
-    Ok(frame::page(&title, Some(&visitor), "", &page(&id, &steps, document.as_deref())))
+    Ok(frame::page(&title, Some(&visitor), "", &page(&id, &steps, more, document.as_deref())))
 }
 
-/// All records that name the grant.
-fn steps(tx: &mut dyn Tx, all: &Selection, id: &str) -> Result<Vec<Seen>, Error> {
+/// All records that name the grant, and whether there may be more.
+fn steps(tx: &mut dyn Tx, all: &Selection, id: &str) -> Result<(Vec<Seen>, bool), Error> {
     let names = |record: &Seen| record.text("grant") == Some(id);
     let given = all.clone().kinds(&["grant.created", "grant.ended"]);
-    let (first, _) = seen(tx, &given, 64, names)?;
-    let Some(begin) = first.first() else { return Ok(first) };
+    let (first, cut) = seen(tx, &given, MOST_GIVEN, names)?;
+    let Some(begin) = first.first() else { return Ok((first, cut)) };
     let until = first.iter().filter_map(|record| record.said_at("expires_at")).max().unwrap_or(begin.time);
     let until = until.max(first.iter().map(|record| record.time).max().unwrap_or(until));
     let mut others = all.within(begin.time, until.saturating_add(AFTER).unwrap_or(until)).kinds(&["session.*"]);
     others.person = begin.text("person").and_then(|person| person.parse().ok());
-    let (sessions, _) = seen(tx, &others, MOST_RECORDS, names)?;
+    let (sessions, more) = seen(tx, &others, MOST_RECORDS, names)?;
     let mut steps: Vec<Seen> = first.into_iter().chain(sessions).collect();
     steps.sort_by_key(|step| (step.time, step.seq));
-    Ok(steps)
+    Ok((steps, cut || more))
 }
 
-fn page(id: &str, steps: &[Seen], document: Option<&str>) -> Markup {
+fn page(id: &str, steps: &[Seen], more: bool, document: Option<&str>) -> Markup {
     let story = Story::of(steps);
     html! {
         p.crumbs { "Grant" }
@@ -95,6 +101,7 @@ fn page(id: &str, steps: &[Seen], document: Option<&str>) -> Markup {
             }
         }
         h2 { "Step by step" }
+        @if more { p.notice { span.mark.warn aria-hidden="true" { "▲" } " Not every record could be looked at: steps may be missing. The page of its host shows any time whole." } }
         ol.steps data-own {
             @for step in steps {
                 li {

@@ -104,15 +104,15 @@ fn exceptions(story: &Story, all: &[Seen]) -> Markup {
 /// What is so now: a review of an earlier time has to know of it too.
 fn standing(hosts: &[HostStanding], now: &[Now]) -> Markup {
     let silent: Vec<_> = hosts.iter().filter(|h| matches!(h.state, Standing::Silent | Standing::TailUnknown)).collect();
-    let ways = |now: &&Now| open_ways(&now.state).iter().any(|way| !is_wanted(way));
-    let open: Vec<_> = now.iter().filter(ways).collect();
+    let ways = |now: &Now| open_ways(&now.state).iter().filter(|way| !is_wanted(way)).count();
+    let open: Vec<_> = now.iter().map(|now| (&now.state.host, ways(now))).filter(|(_, count)| *count > 0).collect();
     let quiet = html! {
         @if silent.is_empty() { (nothing("None.")) }
         ul.plain { @for host in &silent { li { (link("hosts", &host.host)) ": " (host.says) } } }
     };
     let ways = html! {
         @if open.is_empty() { (nothing("None.")) }
-        ul.plain { @for now in &open { li { (link("hosts", &now.state.host)) ": " (open_ways(&now.state).len()) ", each with the line that closes it" } } }
+        ul.plain { @for (host, count) in &open { li { (link("hosts", host)) ": " (count) ", each with the line that closes it" } } }
     };
     html! {
         (part("Silent hosts", silent.len(), "that should have been heard of by now", &quiet))
