@@ -1,8 +1,10 @@
 //! The instance that most scenarios want: enforce is on, a break-glass account has its key, and two people exist who may
 //! be given accounts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::{Deref, DerefMut};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -177,6 +179,38 @@ fn config(frank: &Key, grace: &Key, mode: &str, more: &str) -> String {
     };
     let (frank, grace) = (person("frank", frank), person("grace", grace));
     format!("mode = \"{mode}\"\n[accounts]\nexempt = [\"breakglass\"]\n{frank}{grace}{more}\n")
+}
+
+impl House {
+    /// Puts `hold-mm` in place, whose processes' memory maps nobody can read for minutes.
+    ///
+    /// # Panics
+    /// Where it cannot be compiled.
+    pub fn install_hold_mm(&self) {
+        let (source, program) = (self.scratch().join("hold-mm.c"), self.scratch().join("hold-mm"));
+        fs::write(&source, include_str!("../data/hold-mm.c")).expect("own directory");
+        let mut cc = Command::new("cc");
+        let built = cc.args(["-O2", "-static", "-pthread", "-o"]).args([&program, &source]).status();
+        assert!(built.expect("cc, which cargo links with").success());
+        self.copy_in(&program, "/usr/local/bin/hold-mm");
+        self.sh("chmod 755 /usr/local/bin/hold-mm");
+    }
+}
+
+/// How often each session is on record as opened, and as over.
+#[must_use]
+pub fn sessions_of<'a>(records: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, (usize, usize)> {
+    let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for record in records {
+        let Some(id) = record["session"].as_str() else { continue };
+        let counts = sessions.entry(id.to_owned()).or_default();
+        match record["type"].as_str() {
+            Some("session.opened") => counts.0 += 1,
+            Some("session.closed" | "session.terminated") => counts.1 += 1,
+            _ => {}
+        }
+    }
+    sessions
 }
 
 impl Deref for House {

@@ -42,7 +42,7 @@ pub use client::{Client, Key, Ssh};
 pub use company::Company;
 pub use device::Device;
 pub use host::{Output, cache_dir, eventually, past_the_next_minute, step};
-pub use house::House;
+pub use house::{House, sessions_of};
 pub use iam::Iam;
 pub use instance::{Hierarchy, Instance, remove_leftovers};
 pub use layers::{Release, built_client, built_compliance_api, built_package};

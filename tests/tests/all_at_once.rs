@@ -1,11 +1,10 @@
 //! A thousand sessions that one lockdown ends, and a host on which everything that can stand still does at the same time: ends
 //! come in time, whoever is to get in does, and nothing is lost or said twice.
 
-use std::{collections::BTreeMap, io::Write, process::Command, thread, time::Duration};
+use std::{io::Write, thread, time::Duration};
 
-use instance_tests::{Client, DAEMON, House, Key, eventually, on_each_release};
+use instance_tests::{Client, DAEMON, House, Key, eventually, on_each_release, sessions_of};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 /// How long what a lockdown ends, or a revoke, or a deadline, may go on, and how long break-glass may take.
 const IN_TIME: SignedDuration = SignedDuration::from_secs(3);
@@ -48,25 +47,10 @@ fn most_resident(house: &House) -> u64 {
     house.sh(&format!("sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{DAEMON}/status")).parse().expect("a number")
 }
 
-/// How often each session is on record as opened, and as over.
-fn sessions_of(records: &[Value]) -> BTreeMap<String, (usize, usize)> {
-    let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for record in records.iter().filter(|record| record["account"] != "breakglass") {
-        let Some(id) = record["session"].as_str() else { continue };
-        let counts = sessions.entry(id.to_owned()).or_default();
-        match record["type"].as_str() {
-            Some("session.opened") => counts.0 += 1,
-            Some("session.closed" | "session.terminated") => counts.1 += 1,
-            _ => {}
-        }
-    }
-    sessions
-}
-
 /// Each session that there was is on record as opened once, and as over once.
 #[track_caller]
 fn each_is_over_once(house: &House, least: usize) {
-    let all = || sessions_of(&house.records());
+    let all = || sessions_of(house.records().iter().filter(|record| record["account"] != "breakglass"));
     let is_over = |counts: &(usize, usize)| *counts == (1, 1);
     eventually("each end is on record", SOON, || all().len() >= least && all().values().all(|counts| counts.1 > 0));
     let wrong: Vec<_> = all().into_iter().filter(|(_, counts)| !is_over(counts)).collect();
@@ -90,16 +74,6 @@ fn many(house: &House, ways: &[(&str, &Key)]) -> Vec<Client> {
         let lanes: Vec<_> = (0..LANES).map(|number| scope.spawn(move || lane(number))).collect();
         lanes.into_iter().flat_map(|lane| lane.join().expect("all of them are in")).collect()
     })
-}
-
-fn install_hold_mm(house: &House) {
-    let (source, program) = (house.scratch().join("hold-mm.c"), house.scratch().join("hold-mm"));
-    std::fs::write(&source, include_str!("../data/hold-mm.c")).expect("own directory");
-    let mut cc = Command::new("cc");
-    let built = cc.args(["-O2", "-static", "-pthread", "-o"]).args([&program, &source]).status();
-    assert!(built.expect("cc, which cargo links with").success());
-    house.copy_in(&program, "/usr/local/bin/hold-mm");
-    house.sh("chmod 755 /usr/local/bin/hold-mm");
 }
 
 /// How many processes hold their memory, told by what never waits.
@@ -188,7 +162,7 @@ on_each_release! {
     fn with_everything_standing_still_at_once_ends_come_in_time_and_break_glass_gets_in(release) {
         let house = House::enforcing_with(release, "[sessions]\nleft_behind = \"end\"\n");
         house.give_state_its_own_disk();
-        install_hold_mm(&house);
+        house.install_hold_mm();
         mount_a_home(&house);
         house.allow("frank --account ubuntu --for 1h");
         house.allow("grace --account ubuntu --for 1h");

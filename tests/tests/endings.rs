@@ -1,10 +1,8 @@
 //! Ends against people who resist them: by memory that nobody can read in time, by what goes on without its connection; and what is on record of ends when the daemon is killed in the middle of them.
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release};
+use instance_tests::{Hierarchy, House, Instance, Release, eventually, on_each_release, sessions_of};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -30,17 +28,6 @@ done
 true
 "#;
 
-fn install_hold_mm(house: &House) {
-    let source = house.scratch().join("hold-mm.c");
-    let program = house.scratch().join("hold-mm");
-    std::fs::write(&source, include_str!("../data/hold-mm.c")).expect("own directory");
-    let mut cc = Command::new("cc");
-    let built = cc.args(["-O2", "-static", "-pthread", "-o"]).args([&program, &source]).status();
-    assert!(built.expect("cc, which cargo links with").success());
-    house.copy_in(&program, "/usr/local/bin/hold-mm");
-    house.sh("chmod 755 /usr/local/bin/hold-mm");
-}
-
 /// How many processes of this name there are, told by what never waits.
 fn named(house: &Instance, name: &str) -> usize {
     house
@@ -61,7 +48,7 @@ fn whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(instance: 
     house.sh("mkdir -p /run/systemd/system/lockdownd.service.d");
     house.write("/run/systemd/system/lockdownd.service.d/watchdog.conf", "[Service]\nWatchdogSec=6s\n");
     house.sh("systemctl daemon-reload && systemctl restart lockdownd");
-    install_hold_mm(&house);
+    house.install_hold_mm();
     house.allow("frank --account ubuntu --for 1h");
     let daemon = house.sh("systemctl show -P MainPID lockdownd");
     let mut stays = house.ssh("ubuntu").key(&house.frank).stay();
@@ -99,21 +86,6 @@ fn whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(instance: 
     house.ctl("verify").expect_ok();
 }
 
-/// How often each session is on record as opened, and as over.
-fn sessions_of(records: &[Value]) -> BTreeMap<String, (usize, usize)> {
-    let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for record in records {
-        let Some(id) = record["session"].as_str() else { continue };
-        let counts = sessions.entry(id.to_owned()).or_default();
-        match record["type"].as_str() {
-            Some("session.opened") => counts.0 += 1,
-            Some("session.closed" | "session.terminated") => counts.1 += 1,
-            _ => {}
-        }
-    }
-    sessions
-}
-
 on_each_release! {
     fn held_memory_delays_no_end_and_nobody_else(release) {
         whoever_holds_their_memory_is_cut_in_time_and_holds_up_nobody_else(Instance::boot(release));
@@ -121,7 +93,7 @@ on_each_release! {
 
     fn a_users_own_sshd_goes_although_they_hold_memory(release) {
         let house = House::enforcing(release);
-        install_hold_mm(&house);
+        house.install_hold_mm();
         // Without the descriptor that the harness would wait for.
         house.run_as("frank", &format!("exec 3>&-; {HOLD}")).expect_ok();
         eventually("they hold their memory", SOON, || named(&house, "hold-mm") == 10);
